@@ -7,7 +7,7 @@ HYPOTHESIS_PROFILE picks a profile; CI=true means `ci`.
     python -m pytest tests/test_laws.py     all tests of a file, or of -k: what is named is never left out
     python -m pytest --record-seconds ...   writes the CPU seconds of the tests that ran to seconds.json
 
-A test that is not recorded, because it is new, is not slow.
+A test's seconds include the fixtures that are made for it.  A test that is not recorded, because it is new, is not slow.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import importlib
 import json
 import math
 import os
-import resource
-import time
 from pathlib import Path
 
 import pytest
@@ -77,18 +75,26 @@ def pytest_collection_modifyitems(config, items):
 
 
 def cpu_seconds():
-    """Of this process and of those that it has waited for."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    """The CPU seconds of this process and of the processes that it has waited for."""
+    return sum(os.times()[:4])
+
+
+STARTED = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    item.stash[STARTED] = cpu_seconds()
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    start = cpu_seconds()
+    """A test's CPU seconds are its fixtures' too."""
     try:
         return (yield)
     finally:
-        item.user_properties.append(("CPU seconds", round(cpu_seconds() - start, 3)))
+        item.user_properties.append(("CPU seconds", round(cpu_seconds() - item.stash[STARTED], 3)))
 
 
 def pytest_terminal_summary(terminalreporter, config):

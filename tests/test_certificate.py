@@ -1,5 +1,6 @@
 """The certificate and the golden points that are checked in; and the certificate would notice a bad page."""
 
+import copy
 import json
 import zlib
 
@@ -22,6 +23,7 @@ from validation import certify
 from validation.calls import call, pasted
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, certified, errors, failures, points,
                                 rows_of, table)
+from validation import golden
 from validation.golden import GOLDEN, WORST, document, worst_points
 from refflow.accuracy.quantities import truth_name
 from validation.climb import climbed
@@ -107,28 +109,61 @@ def test_golden_points(name, certificate):
 
     Identifiers are unique; events are exact.
     """
-    golden = json.loads((GOLDEN / f"{name}.json").read_text())
-    assert golden["schema"] == "refflow/golden/1" and golden["bijector"] == name
-    assert len({point["id"] for point in golden["points"]}) == len(golden["points"])
+    stored = json.loads((GOLDEN / f"{name}.json").read_text())
+    assert stored["schema"] == "refflow/golden/1" and stored["bijector"] == name
+    assert len({point["id"] for point in stored["points"]}) == len(stored["points"])
     cases = {case.name: case.reason for case in REGISTRY[name].hard_cases}
     at_ends = {point.case for dtype in DTYPES for side in SIDES for point in Draw(REGISTRY[name], dtype, side).hard_points()
                if is_end(point.f, side, point.event)}
-    assert set(cases) - at_ends <= {point["case"] for point in golden["points"]} - {""} <= set(cases)
+    assert set(cases) - at_ends <= {point["case"] for point in stored["points"]} - {""} <= set(cases)
     for dtype in DTYPES:
         for side in SIDES:
-            here = [point for point in golden["points"] if (point["dtype"], point["side"]) == (dtype, side)]
+            here = [point for point in stored["points"] if (point["dtype"], point["side"]) == (dtype, side)]
             assert len(here) >= 12 and all(point["reason"] for point in here)
             worst = [json.loads(json.dumps(encoded(point))) for point in worst_points(REGISTRY[name], dtype, side, certificate)]
             assert all(any(inputs.items() <= point.items() for point in here) for inputs in worst[:WORST]), \
                 f"python -m validation.golden --page {name}"
-    for point in golden["points"]:
+    for point in stored["points"]:
         assert point["case"] == "" or point["reason"] == cases[point["case"]]
         back = decoded(REGISTRY[name], point["dtype"], point, "")
         assert belongs(set_of(back.f, point["side"]), back.event)
 
 
 def test_golden_file_is_generated(certificate):
-    assert (GOLDEN / "StickBreaking.json").read_text() == document(REGISTRY["StickBreaking"], certificate)
+    assert (GOLDEN / "StickBreaking.json").read_text() == document("StickBreaking", certificate)
+
+
+def test_golden_files_of_what_changed_are_made_anew(certificate, monkeypatch):
+    """A change of a page's code, or of its rows in the certificate."""
+    names = ["Softsign", "Tanh"]
+    known = {name: {"of": golden.depends_on(name, certificate), "machine": golden.machine()} for name in names}
+    monkeypatch.setattr(golden, "recorded", lambda: known)
+    assert golden.stale(names, certificate) == []
+    monkeypatch.setattr(golden.reached, "digest", lambda name, of, digest=golden.reached.digest: digest(name, of) + name[4:])
+    assert golden.stale(names, certificate) == ["Softsign"]
+    monkeypatch.undo()
+    changed = copy.deepcopy(certificate)
+    changed["pages"]["Tanh"]["forward"]["float64"]["C"] = "3.9"
+    assert golden.depends_on("Tanh", changed) != golden.depends_on("Tanh", certificate)
+
+
+def test_a_golden_file_that_its_code_does_not_make_is_found(monkeypatch, tmp_path, capsys):
+    paths = [tmp_path / "Tanh.json", tmp_path / "missing" / "Tanh.json"]
+    paths[0].write_text("as it was")
+    monkeypatch.setattr(golden, "files", lambda *of: dict(zip(paths, ("as it was", "as it is"))))
+    assert golden.main(["--page", "Tanh", "--check", "--workers", "1"]) == 1
+    assert "python -m validation.golden --page Tanh" in capsys.readouterr().out
+    monkeypatch.setattr(golden, "files", lambda *of: {paths[0]: "as it was"})
+    assert golden.main(["--page", "Tanh", "--check", "--workers", "1"]) == 0
+
+
+@pytest.mark.parametrize("of, status", [("other code", 1), ("this code", 0)])
+def test_a_golden_file_of_another_machine_is_not_made_anew(of, status, monkeypatch, capsys):
+    monkeypatch.setattr(golden, "files", None)
+    monkeypatch.setattr(golden, "depends_on", lambda *of: "this code")
+    monkeypatch.setattr(golden, "recorded", lambda: {"Tanh": {"of": of, "machine": "another"}})
+    assert golden.main(["--page", "Tanh", "--check", "--workers", "1"]) == status
+    assert ("Tanh.json was made by other code, on another machine" in capsys.readouterr().out) == bool(status)
 
 
 # ---------------------------------------------------------------- the certificate itself

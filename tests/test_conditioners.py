@@ -307,7 +307,7 @@ def test_planted_bug_of_raw_weights(monkeypatch):
     net = BlockDense([[[0.5, 2.0]], [[1.0, 0.25]]], np.ones((2, 4)), B)
     p = NetworkPoints(net, EVENTS.reshape(8, 4).copy(), H_BAR[:8].copy())
     run_network_laws(net, p)
-    monkeypatch.setattr(conditioner_laws, "weight_normalised_blocks", lambda w, g, size, b, positive:
+    monkeypatch.setattr(conditioner_laws, "weight_normalised_blocks", lambda w, g, size, b=None, positive="exp":
                         weight_normalised_blocks(w, 1.01 * g, size, b, positive))
     with pytest.raises(AssertionError, match="raw weights are normalised: BlockDense: row 0 of W"):
         run_network_laws(net, p)
@@ -444,6 +444,13 @@ def test_layer_without_inputs():
 
 
 # -- the builder and the initialisers ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("size", [0.0, 400.0, -400.0])
+def test_raw_weights_whose_squares_leave_the_floats(size):
+    made = weight_normalised_blocks(np.full((2, 4), size), np.array([1.0, 3.0]), 1)
+    np.testing.assert_allclose(made.within[0], [[0.5] * 4, [1.5] * 4], rtol=1e-15)
+    assert made.b.tolist() == [0.0, 0.0]
+
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "silu", "softplus"])
 @pytest.mark.parametrize("residual", [False, True])

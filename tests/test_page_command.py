@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refflow import REGISTRY
 from refflow.core import Bijector, bijector, case, positive, real
+from refflow.oracle.verdict import Passed, Report
 from refflow.testing.pages import lacks
 from validation import certify, page as command
 from validation.certify import certified, failures
+from validation.of_page import names_of
 from validation.page import STEPS, Failed, Step, run, verdict
 from validation.points import Draw
 
@@ -168,7 +171,23 @@ def test_an_unknown_page_is_an_error_of_use(monkeypatch, capsys):
 
 
 def test_the_tests_of_one_page_are_found():
-    assert re.search(r"^2 passed, \d+ deselected|^2 passed", command.tests_of("Softsign", ("ends", "pages")))
+    """By its name, and by its module's."""
+    assert command.tests_of("Softsign", ("ends", "pages")).startswith("2 passed")
+    assert names_of("Softsign") == {"Softsign", "maps.elementwise.softsign", "refflow/maps/elementwise/softsign.py"}
+
+
+@pytest.mark.parametrize("page, error, expected", [("Softsign", 3.7, True), ("Softsign", 3.6, False), ("SinhArcsinh", 1.0, True)])
+def test_the_readme_is_written_anew_where_the_page_has_the_largest_error(page, error, expected):
+    report = Report("refflow", "0.1.0", passed=[Passed(page, "refflow", "forward", "float64", error, 4.0, 9)])
+    assert command.leads(report, "largest error that passes: 3.66 of 4 units (SinhArcsinh log_det, float64)") == expected
+
+
+def test_what_the_readme_counts_of_a_page():
+    assert {key for _, key in command.counted("Softsign")} > {"forward", "inverse", "vjp.z_bar"}
+    assert command.counted("Draft") == set()
+    standing = "refflow 0.1.0: 1046 checks pass, 0 fail\nnote: 51 of 141 pages have golden points"
+    assert command.recounted(standing, 14, 52) == \
+        f"refflow 0.1.0: 1060 checks pass, 0 fail\nnote: 52 of {len(REGISTRY)} pages have golden points"
 
 
 def test_a_failing_test_is_named(monkeypatch):

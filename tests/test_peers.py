@@ -14,7 +14,7 @@ from refflow.peers.shared import Lazily, by_rows, evaluated
 from refflow.peers.shared.numbers import splines
 from validation.peers import __main__ as command
 from validation.peers import pages
-from validation.peers.asked import SCHEMA, map_of
+from validation.peers.asked import SCHEMA, map_of, pages_of
 from validation.peers.findings import FINDINGS, KINDS
 from validation.raw_parameters.environments import NotInstalled
 
@@ -83,8 +83,11 @@ def test_only_what_has_changed_is_run_again(monkeypatch, tmp_path):
     def run(python, *arguments, **options):
         ran.append(arguments[1].rsplit(".")[-1])
         if "stdout" not in options:
-            with open(arguments[-1], "w", encoding="utf-8") as file:
-                json.dump({"schema": SCHEMA, "rows": []}, file)
+            theirs = arguments[4:] or ("Clip", "Order")
+            rows = [{"theirs": name, "quantity": "forward", "dtype": "float64", "C": len(ran)} for name in theirs]
+            with open(arguments[3], "w", encoding="utf-8") as file:
+                json.dump({"schema": SCHEMA, "rows": rows, "skipped": {}, "asks": {"Clip": ["Softsign"], "Order": ["Permutation"]}},
+                          file)
         return type("Done", (), {"stdout": json.dumps({name: ["1"] for name in json.loads(options.get("input", "{}"))})})
 
     monkeypatch.setattr(command, "run", run)
@@ -94,6 +97,23 @@ def test_only_what_has_changed_is_run_again(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "codes", lambda library: {"another": "print(1)"})
     command.recorded("zuko", None)
     assert ran == ["asked", "reproduced", "reproduced"]
+    monkeypatch.setattr(command, "pages_digest", lambda names, of=command.pages_digest: names[0] if "Softsign" in names else of(names))
+    record = command.recorded("zuko", None)                     # the code of Softsign has changed
+    assert ran[3:] == ["asked"] and {row["theirs"]: row["C"] for row in record["rows"]} == {"Clip": 4, "Order": 1}
+    assert command.recorded("zuko", None) == record and ran[4:] == []
+    monkeypatch.setattr(command, "adapters_digest", lambda library: "others")
+    assert [row["C"] for row in command.recorded("zuko", None)["rows"]] == [5, 5]
+
+
+def test_what_the_rows_of_a_map_depend_on(monkeypatch):
+    """The code of its pages, and their golden points."""
+    before = command.pages_digest(["Softsign"])
+    assert command.pages_digest(["Softsign"]) == before != command.pages_digest(["Tanh"])
+    monkeypatch.setattr(command.reached, "reached_text", lambda path, names: path)
+    changed = command.pages_digest(["Softsign"])
+    monkeypatch.setattr(command, "GOLDEN", command.ROOT)
+    assert len({before, changed, command.pages_digest(["Softsign"])}) == 3
+    assert pages_of(refflow.Chain([refflow.Tanh(), refflow.Inverse(refflow.Exp())])) == ["Chain", "Exp", "Inverse", "Tanh"]
 
 
 # -- what adapter files share -----------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class Counted:
 def test_thresholds_between_the_numbers_of_a_ladder_are_found(monkeypatch):
     """Two of them between the same two numbers."""
     asked = Counted([-3.7e5, -1.1e-7, 0.3, 0.31, 2.0, 9e11])
-    monkeypatch.setattr("validation.switches.recording", lambda: asked)
+    monkeypatch.setattr("validation.switches.recording", lambda modules: asked)
     ladder = np.ldexp(1.0, np.arange(-30, 60, 3))
     found = switches(asked, [-ladder[::-1], ladder], RandomSource(np.random.default_rng(0)))
     assert found == {str(t): [(t, np.nextafter(t, np.inf))] for t in asked.thresholds}

@@ -111,6 +111,7 @@ def test_a_module_that_is_gone_and_a_page_without_a_record_are_changes(tree, tmp
 def test_a_float32_sweep_belongs_to_its_page(tree, monkeypatch):
     write({"Toy": OF_TOY, "Other": OF_TOY})
     monkeypatch.setattr(reached, "exhaustive", lambda: {"Toy": [{"passes": 1}]})
+    monkeypatch.setattr(reached, "changed_at", lambda path: "now")
     assert changed(["Toy", "Other"]) == ["Toy"]
 
 
@@ -129,12 +130,14 @@ def test_each_page_has_its_turn_within_ten_days():
     assert sorted(asked) == sorted(PAGES)
 
 
+@pytest.mark.parametrize("tenth", [False, True])
 @pytest.mark.parametrize("machine", [certify.fingerprint(), {"machine": "another"}])
-def test_what_is_asked(machine, monkeypatch, capsys):
-    """A page that changed, and a tenth; on another machine, all."""
+def test_what_is_asked(machine, tenth, monkeypatch, capsys):
+    """A page that changed, and, if it is wanted, a tenth; on another machine, all."""
     monkeypatch.setattr(reached, "changed", lambda names: ["Tanh"])
     recorded = {"fingerprint": machine, "elsewhere": {}, "pages": dict.fromkeys(PAGES)}
-    found, told = to_ask(sorted(PAGES), recorded), capsys.readouterr().err
+    found, told = to_ask(sorted(PAGES), recorded, tenth), capsys.readouterr().err
     new, every, turn = map(int, re.findall(r"\d+", told))
     assert "Tanh" in found and len(found) == new + turn and every == len(PAGES)
     assert new == (1 if machine == certify.fingerprint() else len(PAGES)) and turn <= len(PAGES) // 10 + 1
+    assert (turn > 0) == (tenth and new == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +35,7 @@ def test_what_is_left_out(monkeypatch, given, run):
 
 
 def test_every_recorded_test_exists():
-    """Else it was renamed, and is not left out any more: `python -m pytest --record-seconds` on its file records it."""
+    """A test that was renamed is no longer left out; `python -m pytest --record-seconds` on its file records it."""
     texts = {path.name: path.read_text() for path in HERE.glob("test_*.py")}
     for name, seconds in conftest.recorded().items():
         file, function = re.fullmatch(r"tests/(\w+\.py)::(?:\w+::)?(\w+)(?:\[.*\])?", name, re.S).groups()
@@ -45,12 +46,37 @@ def test_every_recorded_test_exists():
 def test_seconds_are_recorded(pytester):
     pytester.makeconftest((HERE / "conftest.py").read_text().replace('pytest_plugins = ("refflow.testing.plugin",)', "")
                           .replace("LEAST = 0.5", "LEAST = 0.05"))
-    pytester.makepyfile(test_x="import time\n"
-                               "def test_quick(): pass\n"
-                               "def test_slow():\n"
-                               "    end = time.process_time() + 0.06\n"
-                               "    while time.process_time() < end: pass\n")
+    pytester.makepyfile(test_x=SOME_SLOW)
     found = pytester.runpytest_inprocess("--record-seconds", "-p", "no:cacheprovider")
-    found.assert_outcomes(passed=2)
-    found.stdout.fnmatch_lines(["* CPU seconds in 2 tests"])
-    assert (pytester.path / "seconds.json").read_text() == '{\n"test_x.py::test_slow": 0.1\n}\n'
+    found.assert_outcomes(passed=3)
+    found.stdout.fnmatch_lines(["* CPU seconds in 3 tests"])
+    recorded = json.loads((pytester.path / "seconds.json").read_text())
+    assert recorded == {"test_x.py::test_slow": 0.1, "test_x.py::test_with_a_slow_fixture": 0.1}
+
+
+SOME_SLOW = """
+import time
+
+import pytest
+
+
+@pytest.fixture
+def made():
+    end = time.process_time() + 0.06
+    while time.process_time() < end:
+        pass
+
+
+def test_quick():
+    pass
+
+
+def test_slow():
+    end = time.process_time() + 0.06
+    while time.process_time() < end:
+        pass
+
+
+def test_with_a_slow_fixture(made):
+    pass
+"""

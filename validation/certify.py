@@ -6,8 +6,9 @@ nearby (`climb`).
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute the pages that changed since they were measured on this machine, and
-                                                a tenth of the others by the date, and compare with the certificate
-    python -m validation.certify --check --all  recompute all pages
+                                                compare with the certificate
+    --tenth                                     with --check: also a tenth of the other pages, another one every day
+    --all                                       with --check: all pages
     python -m validation.certify --page Tanh    one page; writes nothing, or with --write only its rows of the certificate
     --climb N                                   N times as many steps of the search; writes nothing
     --json                                      print the certificate as JSON instead of a table
@@ -543,7 +544,8 @@ def as_json(document):
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.certify", description="The error of every page.")
     parser.add_argument("--check", action="store_true", help="compare with the certificate that is checked in")
-    parser.add_argument("--all", action="store_true", help="with --check: all pages, not only what changed and a tenth of the rest")
+    parser.add_argument("--tenth", action="store_true", help="with --check: also a tenth of the pages that did not change")
+    parser.add_argument("--all", action="store_true", help="with --check: all pages")
     parser.add_argument("--page", choices=sorted(PAGES), help="one page only")
     parser.add_argument("--write", action="store_true", help="with --page: write its rows into the certificate")
     parser.add_argument("--climb", type=int, default=1, metavar="N", help="N times as many steps of the search; writes nothing")
@@ -555,7 +557,7 @@ def main(arguments=None) -> int:
     names, start = [chosen.page] if chosen.page else sorted(PAGES), time.perf_counter()
     recorded = json.loads(CERTIFICATE.read_text()) if chosen.check else None
     if chosen.check and not (chosen.page or chosen.all):
-        names = to_ask(names, recorded)
+        names = to_ask(names, recorded, chosen.tenth)
     document = certificate_of(names, chosen.workers, chosen.scheduler, chosen.climb)
     failed = failures(document, names, recorded)
     print(as_json(document) if chosen.json else summary(document))
@@ -570,12 +572,12 @@ def main(arguments=None) -> int:
     return 1 if failed else 0
 
 
-def to_ask(names, recorded):
-    """The pages whose rows are not of this code and machine, and a tenth of the others; says so on stderr."""
+def to_ask(names, recorded, tenth=False):
+    """The pages whose rows are not of this code and machine, and, if it is wanted, a tenth of the others; says so on stderr."""
     elsewhere = [name for name in names if name not in recorded["pages"] or made_on(recorded, name) != fingerprint()]
     new = set(elsewhere) | set(reached.changed(names))
-    turn = set(reached.in_turn(set(names) - new))
-    print(f"{len(new)} of {len(names)} pages changed since they were measured here; of the others, {len(turn)} are asked today",
+    turn = set(reached.in_turn(set(names) - new)) if tenth else set()
+    print(f"{len(new)} of {len(names)} pages changed since they were measured here; of the others, {len(turn)} are asked",
           file=sys.stderr)
     return [name for name in names if name in new | turn]
 

@@ -1,7 +1,15 @@
 """Golden points: the truth at a few points of every page, for code in any language.
 
-    python -m validation.golden                 write the points of all bijectors without components
-    python -m validation.golden --page Tanh     the points of one page
+    python -m validation.golden                 write the points of the bijectors without components whose record is of other code
+    --all                                       of all of them
+    --page Tanh                                 of one page
+    --check                                     write nothing: make the files anew whose record is of other code, and compare
+    --tenth                                     with --check: also a tenth of the others, another one every day
+    --workers N                                 in so many processes
+
+What a file depends on, its page, the modules that draw and measure points, and the page's rows of the certificate, is hashed in
+golden_of.json, beside the machine: the floats at which a page's code switches may be others on another one.  The exit status is 1
+if --check finds a file that its code does not make, or one of other code that was made on another machine.
 
 One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side it holds all hard cases, the worst points of
 the certificate, for a scalar page points in every moderate binade from every end, some where its code switches, where scales are
@@ -11,35 +19,42 @@ people's numbers are not compared with it.  Inputs are exact (hexadecimal floats
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
 
 A second file, refflow/oracle/exact/NAME.json, holds points whose every real number is a bfloat16 number, so that one truth
-serves code of every precision: the hard cases of which that is true, and moderate points, rounded.  `exact_in` lists the
+serves code of every precision: the hard cases whose numbers are, and moderate points, rounded.  `exact_in` lists the
 formats that hold the numbers of a point.  Where kappa does not tell in each of them how far rounding moves a quantity, its
-`first_order` lists the formats in which it does.  A page
-whose parameters or events satisfy equations (an orthogonal matrix, a simplex) has only those points whose rounded numbers
-satisfy them too.
+`first_order` lists the formats in which it does.  A page whose parameters or events satisfy equations (an orthogonal matrix, a
+simplex) has only points whose rounded numbers satisfy them too.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 from flint import arb, ctx
 
 from refflow import REGISTRY
+from refflow.accuracy import formats
 from refflow.accuracy.drawing import Point, image_shape, plainest, set_of
 from refflow.accuracy.formats import FORMATS
+from refflow.cli import sweeps
+from refflow.cli.options import positive_count
 from refflow.core import tree
 from refflow.oracle.pages import bijectors
 
-from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, nearby, truth
+from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, fingerprint, first_order, nearby, truth
 from .points import (BINADE, LOOSE, OPPOSITE, PARAMETERS, SWITCH, SWITCH_IMAGE, Draw, belongs, is_small, points)
 from .ends import is_end
+from . import reached
 from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
-GOLDEN, EXACT = ORACLE / "golden", ORACLE / "exact"
+GOLDEN, EXACT, RECORD = ORACLE / "golden", ORACLE / "exact", Path(__file__).parent / "golden_of.json"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all; at least this many others
 SEARCHED, FEW = (SWITCH, SWITCH_IMAGE, OPPOSITE, LOOSE), 6       # reasons of points that were searched for; this many of them
 LARGEST = 30000                                     # exponent of 10
@@ -98,15 +113,16 @@ def record(identity, dtype, point):
             **inputs, "quantities": quantities}
 
 
-def document(page, certificate) -> str:
-    """The file of one page, one line for each point."""
-    name, records = page.__name__, []
-    for dtype in DTYPES:
-        for side in SIDES:
-            records += [record(f"{name}-{dtype}-{side}-{i:03}", dtype, point)
-                        for i, point in enumerate(golden_points(page, dtype, side, certificate))]
-    lines = ",\n".join(json.dumps(r, separators=(",", ":")) for r in records)
-    return f'{{"schema":"refflow/golden/1","bijector":"{name}","points":[\n{lines}\n]}}\n'
+def lines(name, dtype, side, certificate) -> list[str]:
+    """The lines of one dtype and side in the file of a page."""
+    return [json.dumps(record(f"{name}-{dtype}-{side}-{i:03}", dtype, point), separators=(",", ":"))
+            for i, point in enumerate(golden_points(REGISTRY[name], dtype, side, certificate))]
+
+
+def document(name, certificate, run=map) -> str:
+    """The file of one page, one line for each point; `run` maps over its dtypes and sides."""
+    return joined("golden", name, run(functools.partial(lines, name, certificate=certificate),
+                                      *zip(*itertools.product(DTYPES, SIDES))))
 
 
 # -- points that are exact in bfloat16 -----------------------------------------------------------------------------------
@@ -177,6 +193,8 @@ def rounded(point):
     if not belongs(set_of(f, point.side), event):
         return None
     return Point(f, point.side, event, to(point.image_bar), to(point.log_det_bar), point.case, point.reason)
+
+
 def exact_in(point):
     """The formats that hold all numbers of a point."""
     numbers = [point.event, point.image_bar, point.log_det_bar,
@@ -199,29 +217,95 @@ def exact_record(point):
             "quantities": quantities}
 
 
-def exact_document(page) -> str:
+def exact_lines(name, side) -> list[str]:
+    return [json.dumps(exact_record(point), separators=(",", ":")) for point in exact_points(REGISTRY[name], side)]
+
+
+def exact_document(name, run=map) -> str:
     """The file of exact points of one page, one line for each point."""
-    lines = ",\n".join(json.dumps(exact_record(point), separators=(",", ":"))
-                       for side in SIDES for point in exact_points(page, side))
-    return f'{{"schema":"refflow/exact/1","bijector":"{page.__name__}","points":[\n{lines}\n]}}\n'
+    return joined("exact", name, run(exact_lines, [name] * len(SIDES), SIDES))
 
 
 # -- the files --------------------------------------------------------------------------------------------------------
 
-def write_all(names):
+def joined(kind, name, parts):
+    """The file of a page, whose lines come in parts."""
+    body = ",\n".join(line for part in parts for line in part)
+    return f'{{"schema":"refflow/{kind}/1","bijector":"{name}","points":[\n{body}\n]}}\n'
+
+
+def files(name, certificate, run=map):
+    """{path: text} of one page."""
+    return {GOLDEN / f"{name}.json": document(name, certificate, run), EXACT / f"{name}.json": exact_document(name, run)}
+
+
+def depends_on(name, certificate):
+    """The hash of what the files of a page depend on."""
+    own = [Path(__file__), Path(formats.__file__)]
+    reached_by = reached.record().get(name, {"reached": {}})["reached"]
+    return reached.hashed("\n".join([reached.digest(name, reached_by), json.dumps(certificate["pages"].get(name)),
+                                     *(str(reached.module(str(path.relative_to(reached.ROOT)))) for path in own)]))
+
+
+def machine():
+    return reached.hashed(json.dumps(fingerprint()))
+
+
+def recorded():
+    """{page: {"of": what its files depended on when they were written, "machine"}}."""
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
+def stale(names, certificate):
+    """The pages whose files were not made by the code that is here."""
+    known = recorded()
+    return [name for name in names if known.get(name, {}).get("of") != depends_on(name, certificate)]
+
+
+def write_all(names, workers=1):
     certificate = json.loads(CERTIFICATE.read_text())
-    for name in names:
-        written(GOLDEN / f"{name}.json", document(REGISTRY[name], certificate))
-        written(EXACT / f"{name}.json", exact_document(REGISTRY[name]))
+    with sweeps.sweep(workers) as sweep:
+        run = sweep.executor.map if sweep.executor else map
+        for done, name in enumerate(names, 1):
+            for path, text in files(name, certificate, run).items():
+                written(path, text)
+            known = recorded() | {name: {"of": depends_on(name, certificate), "machine": machine()}}
+            lines = ",\n".join(f'"{key}": {json.dumps(known[key])}' for key in sorted(set(known) & set(bijectors())))
+            written(RECORD, f"{{\n{lines}}}\n")
+            print(f"{done}/{len(names)} {name}", file=sys.stderr, flush=True)
+
+
+def wrong(names, workers):
+    """{path: why} of the files of pages that are not what their code makes; what another machine made is not made anew."""
+    certificate, known = json.loads(CERTIFICATE.read_text()), recorded()
+    here = [name for name in names if known.get(name, {}).get("machine", machine()) == machine()]
+    with sweeps.sweep(workers) as sweep:
+        made = [files(name, certificate, sweep.executor.map if sweep.executor else map) for name in here]
+    found = {path: "is not what its code makes" for texts in made for path, text in texts.items()
+             if not path.exists() or path.read_text() != text}
+    elsewhere = stale(sorted(set(names) - set(here)), certificate)
+    return found | {GOLDEN / f"{name}.json": "was made by other code, on another machine" for name in elsewhere}
 
 
 def main(arguments=None) -> int:
     names = sorted(bijectors())
     parser = argparse.ArgumentParser(prog="python -m validation.golden", description=__doc__.splitlines()[0])
     parser.add_argument("--page", choices=names, metavar="NAME", help="one page only")
+    parser.add_argument("--all", action="store_true", help="all pages, not only what changed")
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    parser.add_argument("--tenth", action="store_true", help="with --check: also a tenth of the pages that did not change")
+    parser.add_argument("--workers", type=positive_count, default=os.cpu_count(), metavar="N", help="processes")
     chosen = parser.parse_args(arguments)
-    write_all([chosen.page] if chosen.page else names)
-    return 0
+    asked = [chosen.page] if chosen.page else names if chosen.all else stale(names, json.loads(CERTIFICATE.read_text()))
+    asked += reached.in_turn(set(names) - set(asked)) if chosen.check and chosen.tenth else []
+    if not chosen.check:
+        write_all(asked, chosen.workers)
+        return 0
+    found = wrong(asked, chosen.workers)
+    print(f"{len(asked)} of {len(names)} pages asked, {len(found)} files are wrong")
+    for path, why in found.items():
+        print(f"{path.name} {why}: python -m validation.golden --page {path.stem} writes it")
+    return int(bool(found))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
 """For pytest (`-p validation.of_page`): only the tests of the page that the environment's REFFLOW_PAGE names.
 
-They have the page in their id, as in test_page[Tanh-float64], or stand in a file whose tests are of all pages at once.
+They have the page, or its module, in their id, as in test_page[Tanh-float64] or test_every_numbered_line_parses[maps.elementwise.tanh].
 """
 
 import os
 
-OF_ALL = ("test_prose", "test_readme", "test_notation")
+from refflow.maps import load_all
+from refflow.core.registry import REGISTRY
 
 
 def pytest_collection_modifyitems(items):
-    items[:] = [item for item in items if takes(item, os.environ["REFFLOW_PAGE"])]
+    names = names_of(os.environ["REFFLOW_PAGE"])
+    items[:] = [item for item in items if names & set(item.name.partition("[")[2].rstrip("]").split("-"))]
 
 
-def takes(item, name):
-    parameters = item.name.partition("[")[2].rstrip("]").split("-")
-    return name in parameters or item.path.stem in OF_ALL
+def names_of(page):
+    """A page's name, its module's, and its file's."""
+    load_all()
+    module = REGISTRY[page].__module__ if page in REGISTRY else page
+    return {page, module.removeprefix("refflow."), module.replace(".", "/") + ".py"}

@@ -58,7 +58,7 @@ from .ends import is_end
 from .measure import claims_of_kind, truth_at_x, truth_at_z
 from .recorded import exhaustive_points
 from .solvers import moved_by_a_loose_solver
-from .switches import switches
+from .switches import modules_of, switches
 from .truth import FIRST_DIGITS, TruthNotFound
 
 EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # exponents of 2
@@ -205,7 +205,7 @@ class Draw:
             return
         event = self.event_of(f, side, shape, "moderate")
         event, entry = np.ldexp(event, -2) if self.composed else event, self.source.choice(range(int(np.prod(shape))))
-        found = switches(self.answer(f, side, event, entry), self.ladders(where, side), self.source)
+        found = switches(self.answer(f, side, event, entry), self.ladders(where, side), self.source, modules_of(f))
         for place in sorted(found, key=asked.__getitem__)[:count]:
             asked[place] += 1
             yield event, entry, self.source.choice(found[place])

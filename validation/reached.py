@@ -21,7 +21,7 @@ import json
 import sys
 from pathlib import Path
 
-from .recorded import exhaustive, written
+from .recorded import EXHAUSTIVE, exhaustive, written
 
 ROOT = Path(__file__).parent.parent
 RECORD, SCHEMA = Path(__file__).parent / "reached.json", "refflow/reached/1"
@@ -106,15 +106,27 @@ def functions(node, prefix=""):
 
 
 def digest(page, reached):
-    """The hash of all that the rows of a page depend on, but the machine; a function that is gone changes it."""
-    parts = [json.dumps(exhaustive().get(page, None)), *(str(module(path)) for path in MEASURING)]
-    for path, names in reached.items():
-        if not (ROOT / path).exists():
-            return "gone"
-        texts = module(path)
-        parts.append(f"{path} {texts}" if path.startswith(PAGES)
-                     else f"{path} {[texts[OUTSIDE], *(texts.get(name) for name in names)]}")
-    return hashed("\n".join(parts))
+    """The hash of all that the rows of a page depend on, but the machine."""
+    return hashed("\n".join([json.dumps(sweeps(changed_at(EXHAUSTIVE)).get(page)), *(str(module(path)) for path in MEASURING),
+                             *map(reached_text, reached, reached.values())]))
+
+
+def changed_at(path):
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+@functools.lru_cache(1)
+def sweeps(at):
+    """The float32 sweeps, which are read once as long as their file changed at the same time."""
+    return exhaustive()
+
+
+def reached_text(path, names):
+    """The hashes of a module's functions that are reached, as text; a function that is gone changes it."""
+    if not (ROOT / path).exists():
+        return f"{path} is gone"
+    texts = module(path)
+    return f"{path} {texts}" if path.startswith(PAGES) else f"{path} {[texts[OUTSIDE], *(texts.get(name) for name in names)]}"
 
 
 # -- the record -------------------------------------------------------------------------------------------------------

@@ -323,8 +323,9 @@ def sections(text):
     return {name: body for _, name, body, _ in SECTION.findall(text)}
 
 
-def write(name):
-    body = GENERATORS[name]()
+def write(name, body=None):
+    """Write a table, or a section of the README: what its command gives, or `body`."""
+    body = GENERATORS[name]() if body is None else body
     if GENERATORS[name] in TITLES:
         path, text = TABLES / f"{name}.md", whole(name, body)
     else:

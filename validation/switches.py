@@ -2,7 +2,7 @@
 
 A page names its thresholds by comparing with them: nothing else is written down, and nothing can be forgotten.  While a
 value's methods run at many events at once, every result of <, <=, > and >=, and every choice of np.minimum, np.maximum and
-np.clip, is recorded, in the pages and in the arithmetic on which they stand.  Where a result differs between two neighbours
+np.clip, is recorded, in its page and in the arithmetic on which it stands.  Where a result differs between two neighbours
 of a ladder of events, the events between them are asked too, and so on down to two neighbouring floats.
 
 What a solver asks on its way is left out.  A comparison that changes its result twice between two neighbours of the ladder
@@ -95,12 +95,27 @@ def reporting_code(name):
     return {function: code_of(code, name) for name, function in functions.items() if function is not None}
 
 
+def modules_of(value):
+    """The modules with the code of a value's methods: of its class, of its components, what these import, and the arithmetic."""
+    waiting, found = {type(part).__module__ for part in with_components(value)}, set(FOUNDATIONS)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        imported = {getattr(held, "__module__", None) or getattr(held, "__name__", "") for held in vars(sys.modules[name]).values()}
+        waiting |= {name for name in imported if name.startswith("refflow.maps.")} - found
+    return sorted(found)
+
+
+def with_components(value):
+    return [value, *(part for component in value.components() for part in with_components(component))]
+
+
 @contextlib.contextmanager
-def recording():
-    """The functions of all pages report to a Recording."""
-    made, pages = Recording(), [name for name in sys.modules if name.startswith("refflow.maps.")]
+def recording(modules):
+    """The functions of some modules report to a Recording."""
+    made = Recording()
     reports = {SEEN: made.seen, CHOSEN: made.chosen, UNSEEN: made.unseen}
-    codes = {function: code for name in [*pages, *FOUNDATIONS] for function, code in reporting_code(name).items()}
+    codes = {function: code for name in modules for function, code in reporting_code(name).items()}
     before = {function: function.__code__ for function in codes}
     globals_of = {id(function.__globals__): function.__globals__ for function in codes}.values()
     try:
@@ -119,13 +134,14 @@ def recording():
 
 # -- searching --------------------------------------------------------------------------------------------------------
 
-def switches(answer, ladders, source):
+def switches(answer, ladders, source, modules=FOUNDATIONS):
     """{place: [(below, above)]}: neighbouring floats between which a comparison changes its result.
 
     `answer(numbers)` asks a value's methods at events that differ in one entry; a ladder holds increasing numbers.
+    `modules` hold the code that is asked.
     """
     intervals, found = [ladder for ladder in ladders if len(ladder)], {}
-    with recording() as made, warnings.catch_warnings(), np.errstate(all="ignore"):
+    with recording(modules) as made, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         while intervals:
             wide = {}

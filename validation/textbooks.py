@@ -18,6 +18,7 @@ such as a coupling's network, comes as itself: its forward, jacobian and vjp of 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import types
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
+import scipy
 
 from refflow import oracle
 from refflow.core.declarations import Child, Field
@@ -85,6 +87,31 @@ def remembering(inverse):
     return remembered
 
 
+class InDtype:
+    """NumPy and SciPy, giving numbers of one dtype: the logarithm of a plain number is float64, and would lift what follows.
+
+    `held` are modules, or one function, whose attributes are functions too, as np.subtract.outer.
+    """
+
+    def __init__(self, dtype, *held):
+        self.dtype, self.held = np.dtype(dtype), held
+
+    def __getattr__(self, name):
+        found = next(getattr(held, name) for held in self.held if hasattr(held, name))
+        is_function = callable(found) and not isinstance(found, type)
+        return InDtype(self.dtype, found) if is_function or isinstance(found, types.ModuleType) else found
+
+    def __call__(self, *given, **named):
+        found = self.held[0](*given, **named)
+        return found.astype(self.dtype) if getattr(found, "dtype", None) == np.float64 else found
+
+
+@functools.cache
+def in_dtype(book, dtype):
+    """A textbook whose numbers are of one dtype."""
+    return book if dtype == np.float64 else with_numbers(book, InDtype(dtype, np, scipy))
+
+
 def same(held):
     return held
 
@@ -95,6 +122,11 @@ def fields_of(f, number=same, component=same):
         return number(held) if is_number(field, held) else component(held) if isinstance(field, Child) else held
 
     return {key: seen(field, getattr(f, key)) for key, field in f.declared.items()}
+
+
+def plain(held):
+    """A number for an array without axes."""
+    return held[()] if isinstance(held, np.ndarray) else held
 
 
 def is_number(field, held):
@@ -166,7 +198,7 @@ def cost(point, book, true) -> dict:
     """{quantity: C} of a textbook at a point whose truth is known; inf for all where it fails."""
     with np.errstate(all="ignore"):
         try:
-            given = answers(point, book, lambda held: held[()] if isinstance(held, np.ndarray) else held)
+            given = answers(point, in_dtype(book, point.event.dtype), plain)
         except (ArithmeticError, ValueError, LookupError):
             return dict.fromkeys(true, np.inf)
     return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}

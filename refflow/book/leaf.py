@@ -18,9 +18,8 @@ from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
 from .parts import COSTS, arranged, cost_rows
 from .vocabulary import BIG, FUNCTIONS, GREEK, RELATIONS, SYMBOLS
-from ..report import PARAMETER, parameters
+from ..report import DTYPES, PARAMETER, parameters
 
-DTYPES = ("float64", "float32")
 IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
 ARROW = escape("->")                    # between sets that prose names
 

@@ -28,17 +28,21 @@ def write_book(directory, name=None, force=False, progress=None) -> list:
     directory, every = Path(directory), entries()
     chosen = every if name is None else {(entry := entry_named(name, every)).name: entry}
     refuse(directory, force)
-    certificate, order = certified(), list(every.values())
-    around = {entry.name: (before, after) for before, entry, after in
-              zip((None, *order), order, itertools.chain(order[1:], [None]))}
-    texts = {}
+    certificate, beside, texts = certified(), neighbours(every), {}
     for done, entry in enumerate(chosen.values()):
         if progress:
             progress(done, len(chosen), entry.name)
-        texts[f"{entry.name}.html"] = leaf(entry, certificate.get(entry.name, {}), *around[entry.name])
+        texts[f"{entry.name}.html"] = leaf(entry, certificate.get(entry.name, {}), *beside[entry.name])
     texts["index.html"] = index(every, certificate)
     directory.mkdir(parents=True, exist_ok=True)
     return [write(directory / file, text) for file, text in texts.items()]
+
+
+def neighbours(every) -> dict:
+    """{name: the entries before and after it in reading order, None where there is none}."""
+    order = list(every.values())
+    return {entry.name: (before, after) for before, entry, after in
+            zip((None, *order), order, itertools.chain(order[1:], [None]))}
 
 
 def refuse(directory, force):

@@ -20,7 +20,7 @@ import numpy as np
 from ..core import tree
 from ..maps.autoregressive import Autoregressive
 from ..maps.conditioners import AddedContext, Contextual, GatedContext, MaskedDense, ReLU, Residual, Sequential, SkipSum
-from ..maps.conditioners.gated_context import Gate
+from ..maps.conditioners.gated_context import sigma
 from ..maps.elementwise.scale import SAFE
 from .couplings import LARGEST, is_exponential, norm
 from .splines import Splines, is_spline
@@ -238,7 +238,7 @@ def columns(events):
 
 
 def gated(y, v):
-    return Gate(v).times(y)
+    return y * sigma(v)
 
 
 # -- the inverse ------------------------------------------------------------------------------------------------------

@@ -4,12 +4,11 @@ From pixels `v` in `0 .. levels - 1`, first reduced to `bins` values (a divisor 
 `u in (0, 1)`,
     k = floor(v bins / levels)                                                      (1)
     x = low + (high - low) (k + u) / bins                                           (2)
-`(v + u) / 256` is RealNVP's (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), with `low` and `high` NICE's Dequantizer (Dinh,
-Krueger & Bengio, arXiv:1410.8516), `low = -1/2, high = 1/2` Glow's (Kingma & Dhariwal, arXiv:1807.03039).  The way back is,
-as in Glow,
+RealNVP has `(v + u) / 256` (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), NICE's Dequantizer has `low` and `high` (Dinh,
+Krueger & Bengio, arXiv:1410.8516), Glow `low = -1/2, high = 1/2` (Kingma & Dhariwal, arXiv:1807.03039).  The way back is Glow's:
     v = clip(floor(bins (x - low) / (high - low)) levels / bins, 0, levels - 1)     (3)
-`u` is uniform on the odd multiples of `2^-m`, with `m` as large as `k + u` has room for: then `k + u` is exact, and (3)
-undoes (2) where (2) is exact, as it is for the three above.                        (4)
+`u` is uniform on the odd multiples of `2^-m`, with the largest `m` for which `k + u` is exact.  Then (3) undoes (2) where (2) is
+exact, as it is for the three above.                                                (4)
 
 A density `p` of `x` gives a density of `y = k + u`; with `D` entries in an event and `e = (high - low) / bins`,
     log p_y(y) = log p(x) + D log e                                                 (5)

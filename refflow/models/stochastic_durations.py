@@ -37,7 +37,7 @@ and then the pullbacks of `text` and `durations`.  The authors let no gradient f
 
 Samples, with `tau` = noise_scale and `lambda` = length_scale:
     (w, v) = f_p(tau e; h),   d = ceil(lambda exp w)                                (18)
-The first coupling of `f_p` changes `v` alone, which nobody reads, and is left out with `skips_first`.  If channels are
+The first coupling of `f_p` changes `v` alone, which no sample depends on; `skips_first` leaves it out.  If channels are
 exchanged before it, as in transformers (`exchanged_first`), that exchange is left out too: then the samples do not have the
 density of (6).                                                                     (19)
 """

@@ -345,21 +345,24 @@ def last_read(p):
 @law("raw weights are normalised", OWN)
 def raw_weights(net, p):
     """From raw weights and gains, row i of W is g_i P_i / |P_i|: P_ij = exp(w_ij) or log(1 + exp(w_ij)) within blocks, w_ij
-    below them, 0 above.  Shapes that the blocks do not divide, and other words, are refused.
+    below them, 0 above, also where the squares of P leave the floats.  Biases that are not given are 0.  Shapes that the blocks
+    do not divide, and other words, are refused.
     """
     if not isinstance(net, BlockDense):
         return
     (D, A, B), rng = net.blocks, np.random.default_rng(p.z.size)
     w, log_g, b = (rng.normal(size=shape).astype(p.dtype) for shape in ((D * A, D * B), D * A, D * A))
-    g = np.exp(log_g)
+    g, within = np.exp(log_g), np.kron(np.eye(D, dtype=bool), np.ones((A, B), bool))
+    reach = p.dtype.type(0.6 * math.log(np.finfo(p.dtype).max))
+    huge = np.where(within, w + reach, -np.abs(w) * np.exp(reach))
     for word, positive in (("exp", math.exp), ("softplus", lambda v: math.log1p(math.exp(v)))):
         made = weight_normalised_blocks(w, g, D, b, word)
-        same("the bias", (made.b,), (b,))
-        for i, row in enumerate(made.weights()):
-            P = np.array([positive(w_ij) if j // B == i // A else w_ij * (j // B < i // A) for j, w_ij in enumerate(w[i])])
-            wanted = g[i] * P / math.hypot(*P)
-            near = np.abs(row - wanted).max() <= 16 * p.u * g[i]
-            expect(near, f"row {i} of W, from raw weights with {word}, is {row}, not {wanted}; {made!r}")
+        same("the bias", (made.b, weight_normalised_blocks(w, g, D).b), (b, np.zeros_like(b)))
+        for raw in (w, huge, np.where(within, w - reach, w)):
+            for i, row in enumerate(weight_normalised_blocks(raw, g, D, b, word).weights()):
+                wanted = g[i] * normalised(raw[i], i // A, B, positive)
+                near = np.abs(row - wanted).max() <= 16 * p.u * g[i]
+                expect(near, f"row {i} of W, from the raw weights {raw[i]} with {word}, is {row}, not {wanted}")
     rows, columns = np.zeros((D * A + 1, D * B)), np.zeros((D * A, D * B + 1))
     refused = [("positive must be one of", w, g, "abs"), ("w must have", w[0], g, "exp"), ("w must have", w, rows[:, 0], "exp")]
     if D > 1:
@@ -367,6 +370,12 @@ def raw_weights(net, p):
     for message, *raw, word in refused:
         said = refusal(lambda: weight_normalised_blocks(*raw, D, b, word), f"raw weights for {message!r}")      # noqa: B023
         expect(message in said, f"the refusal does not say {message!r}: {said}")
+
+
+def normalised(w, block, size, positive):
+    """P / |P| for a row of raw weights, whose positive block of `size` entries is the given one."""
+    P = np.array([positive(w_j) if j // size == block else w_j * (j // size < block) for j, w_j in enumerate(w)])
+    return P / math.hypot(*P)
 
 
 def leaf_pages(pages):

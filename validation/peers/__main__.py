@@ -2,13 +2,14 @@
 
     python -m validation.peers                      every library: makes its environment, checks, records, writes the pages
     python -m validation.peers torch nflows         some of them
-    --again                                         also where adapters and library are the recorded ones
+    --again                                         also what is recorded
     --findings                                      only the reproductions, which take seconds
     --cache DIRECTORY                               where the environments are kept, by default ~/.cache/refflow/libraries
     --json                                          print the records, an object for each line
 
-A library whose record in `recorded/` is of the same adapters and requirements is not checked again, so that a run that stops is
-resumed; reproductions are run again if their code has changed.  What pip refuses is told in a line.  Exit status: 0; 2 if a
+A library whose record in `recorded/` is of the same adapters, oracle and requirements is not checked again, so that a run that
+stops is resumed; of its maps, those are whose pages or golden points have changed.  Reproductions are run again if their code
+has changed.  What pip refuses is told in a line.  Exit status: 0; 2 if a
 library that was asked for could not be run.
 """
 
@@ -24,6 +25,7 @@ import tempfile
 from pathlib import Path
 
 from refflow.report import json_text
+from validation import reached
 from validation.raw_parameters.environments import CACHE, CHECKED, NotInstalled, python_of
 
 from .asked import SCHEMA
@@ -31,7 +33,7 @@ from .findings import FINDINGS
 from .pages import RECORDED, library_names, write_pages
 
 ROOT = Path(__file__).parents[2]
-PEERS = ROOT / "refflow" / "peers"
+PEERS, GOLDEN = ROOT / "refflow" / "peers", ROOT / "refflow" / "oracle" / "golden"
 ENVIRONMENTS = {"flowjax": "flowjax_19"}                    # a library whose environment has another name
 
 
@@ -44,11 +46,26 @@ def digest(*parts):
 
 
 def adapters_digest(library):
-    """Of everything that a record depends on but refflow itself: the adapters, and what they take from shared files."""
+    """Of what all rows of a record depend on: the adapters, what they take from shared files, and the oracle."""
     adapters = (PEERS / f"{library}.py").read_text(encoding="utf-8")
     shared = [text for path in sorted((PEERS / "shared").glob("*.py")) for text in [path.read_text(encoding="utf-8")]
               if path.stem == "__init__" or f".shared.{path.stem} " in adapters]
-    return digest(*requirements(library), adapters, *shared)
+    oracle = [str(reached.module(str(path.relative_to(ROOT)))) for folder in ("oracle", "accuracy")
+              for path in sorted((ROOT / "refflow" / folder).glob("*.py"))]
+    return digest(*requirements(library), adapters, *shared, *oracle)
+
+
+def pages_digest(names):
+    """Of what the rows of one map depend on further: the code that its pages reach, and their golden points."""
+    known, points = reached.record(), [GOLDEN / f"{name}.json" for name in names]
+    return digest(*(reached.reached_text(path, of) for name in names if name in known
+                    for path, of in known[name]["reached"].items()),
+                  *(path.read_text(encoding="utf-8") for path in points if path.exists()))
+
+
+def outdated(record):
+    """The maps of a library whose pages have changed since they were recorded."""
+    return [theirs for theirs, names in record["asks"].items() if record["pages"].get(theirs) != pages_digest(names)]
 
 
 def codes(library):
@@ -74,23 +91,32 @@ def recorded(library, cache, again=False, only_findings=False):
     """The record of a library, of which only what has changed is run again."""
     record = {} if again and not only_findings else held(library)
     adapters, code = adapters_digest(library), digest(*requirements(library), *codes(library).values())
-    python = None
+    python, whole = None, record.get("adapters") != adapters
+    theirs = [] if whole else outdated(record)
     if only_findings and not record:
         python = interpreter(library, cache)
-        record = {"schema": SCHEMA, "library": library, "version": version_of(python, library), "rows": [], "skipped": 0}
-    elif record.get("adapters") != adapters and not only_findings:
+        record = {"schema": SCHEMA, "library": library, "version": version_of(python, library), "rows": [], "skipped": {}}
+    elif not only_findings and (whole or theirs):
         python = interpreter(library, cache)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "record.json"
-            run(python, "-m", "validation.peers.asked", library, str(path))
-            record = json.loads(path.read_text(encoding="utf-8")) | {"adapters": adapters}
-        kept(library, record)
+        record = kept(library, asked(python, library, {} if whole else record, theirs) | {"adapters": adapters})
     if record.get("code") != code:
         python = python or interpreter(library, cache)
         done = run(python, "-m", "validation.peers.reproduced", input=json.dumps(codes(library)), text=True,
                    stdout=subprocess.PIPE)
         record = kept(library, record | {"reproductions": json.loads(done.stdout), "code": code})
     return record
+
+
+def asked(python, library, record, theirs):
+    """The record of all maps; with `theirs`, their rows in the old record are replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "record.json"
+        run(python, "-m", "validation.peers.asked", library, str(path), *theirs)
+        found = json.loads(path.read_text(encoding="utf-8"))
+    rows = [row for row in record.get("rows", []) if row["theirs"] in found["asks"] and row["theirs"] not in theirs] + found["rows"]
+    return record | found | {"rows": sorted(rows, key=lambda row: (row["theirs"], row["quantity"], row["dtype"])),
+                             "skipped": record.get("skipped", {}) | found["skipped"],
+                             "pages": {name: pages_digest(pages) for name, pages in found["asks"].items()}}
 
 
 def version_of(python, library):
@@ -136,7 +162,7 @@ def main(arguments=None) -> int:
 def summary(record):
     failed = sum("shown" in row for row in record["rows"])
     return (f"{record['library']} {record['version']}: {len(record['rows']) - failed} pass, {failed} are off, "
-            f"{record['skipped']} skipped")
+            f"{sum(record['skipped'].values())} skipped")
 
 
 if __name__ == "__main__":

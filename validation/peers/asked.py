@@ -1,9 +1,14 @@
-"""Run by `validation.peers` in a library's environment: what `refflow check LIBRARY` finds, in short, as JSON."""
+"""Run by `validation.peers` in a library's environment: what `refflow check LIBRARY` finds, in short, as JSON.
+
+    python -m validation.peers.asked LIBRARY FILE [THEIRS ...]      of all its maps, or of some
+"""
 
 from __future__ import annotations
 
 import platform
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +63,23 @@ def text(value):
     return written if len(written) <= LONG else written[:LONG].rsplit(" ", 1)[0] + " ..."
 
 
-def asked(library, progress=None):
-    """The record of a library, without its reproductions."""
-    maps = {a.theirs: map_of(a.page) for a in load(library).adapters}
-    report = check(library, progress=progress)
+def pages_of(page):
+    """The names of the pages that an adapter's answers are compared with: of a composite, all that it is made of."""
+    if isinstance(page, str):
+        return [page]
+    return sorted({type(page).__name__}.union(*map(pages_of, page.components())))
+
+
+def asked(library, theirs=(), progress=None):
+    """The record of a library, without its reproductions; of all its maps, or of `theirs` alone."""
+    every = load(library)
+    chosen = replace(every, adapters=tuple(a for a in every.adapters if not theirs or a.theirs in theirs))
+    report = check(chosen, progress=progress)
     return {"schema": SCHEMA, "library": library, "version": report.version, "numpy": np.__version__,
-            "python": platform.python_version(), "machine": platform.machine(), "skipped": len(report.skipped),
-            "rows": rows(report, maps)}
+            "python": platform.python_version(), "machine": platform.machine(),
+            "asks": {a.theirs: pages_of(a.page) for a in every.adapters},
+            "skipped": Counter(skipped.theirs for skipped in report.skipped),
+            "rows": rows(report, {a.theirs: map_of(a.page) for a in chosen.adapters})}
 
 
 def told(done, total, name):
@@ -72,4 +87,4 @@ def told(done, total, name):
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json_text(asked(sys.argv[1], told)), encoding="utf-8")
+    Path(sys.argv[2]).write_text(json_text(asked(sys.argv[1], sys.argv[3:], told)), encoding="utf-8")

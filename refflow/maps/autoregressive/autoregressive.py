@@ -8,7 +8,7 @@ map `f_j` = f(.; `fields(h_j)`) of a family,
     log|det J| = sum_j log|f'_j(z_j)|                                               (4)
 `J` is triangular in that order.  (1) is one pass of the network.  (2) is one pass for each level of entries in turn,
     n_j = 1 + max_i n_i                         over the i that h_j depends on, or 1 if there are none      (5)
-where `n_j` is the level of entry `j`: `D` passes if each entry depends on all before it, two for a coupling.
+where `n_j` is the level of entry `j`.  (2) takes `D` passes if each entry depends on all before it, and two for a coupling.
 
 The reverse rule.  From (1) and (4), by the pullbacks `f*` of the elementwise map, `fields*` of the family and `net*` of the
 network,
@@ -20,7 +20,7 @@ For the inverse map, from (2): `z_j` is used again in the `h_i` of entries after
     x_bar_j, fields_bar_j = (f^-1)*(g_j, l_bar),   h_bar_j = fields*(fields_bar_j)  (8)
     g = z_bar + net*(h_bar)                                                         (9)
 (8) and (9) are triangular, with `x_bar = J^-T (z_bar - l_bar grad log|det J|)`, and are solved by substitution.  In the last
-level `g = z_bar`; once (8) is known in all later levels, (9) is complete in a level.  No matrix is formed.  The network's
+level `g = z_bar`; in each level, (9) is complete once (8) is known in all later levels.  No matrix is formed.  The network's
 parameters get their cotangents from `net*` at the whole `h_bar`.
 
 Source: Kingma et al., arXiv:1606.04934, and Papamakarios, Pavlakou & Murray, arXiv:1705.07057, with affine `f`.  In the

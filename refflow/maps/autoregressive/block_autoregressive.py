@@ -13,8 +13,8 @@ The inverse goes entry after entry.  With the entries before `d` known, `x_d` ri
 interval that is doubled until it holds the root.  The log-det of the inverse map is
     log|det J^-1| = -log|det J|                                                     (7)
 
-The reverse rule.  From the last layer to the first, with `u_K_bar = x_bar` and, by (6), `omega_K_bar = l_bar/omega_K`, where
-`l_bar` is the cotangent of (6), the blocks `V_k` on the diagonal, the blocks `U_k` below it and the biases have
+The reverse rule.  With the cotangent `l_bar` of (6), the last layer starts from `u_K_bar = x_bar` and
+`omega_K_bar = l_bar/omega_K`.  In every layer, the blocks `V_k` on the diagonal, the blocks `U_k` below it and the biases have
     V_k_bar_ij = u_k_bar_i h_{k-1,j} + omega_k_bar_i eta_{k-1,j}                    (8)
     U_k_bar_ij = u_k_bar_i h_{k-1,j},   b_k_bar = u_k_bar                           (9)
     h_(k-1)_bar = W_k^T u_k_bar,   eta_(k-1)_bar_j = sum_i V_k,ij omega_k_bar_i,   z_bar = h_0_bar             (10)
@@ -41,10 +41,10 @@ rises.  If `c > 0` or `K = 1`, its slope is nowhere below
     s = s_K,   s_1 = V_1,   s_k = V_k c s_(k-1)                                     (19)
 so that the root lies between 0 and `(x_d - F(0))/s`.  The rounding of `F(0)` is small beside
     e = (|x_d| + T_K)/1024,   T_k = |r_k| + (1 + c) V_k T_(k-1),   T_0 = 0          (20)
-where `r_k` is what `u_k` owes to `b_k` and to the entries before; the interval is widened by `e/s` on either side.  If `c = 0`
-and `K > 1`, `F` is bounded: where all units of the first layer have saturated,
+where `r_k` is the part of `u_k` that comes from `b_k` and the entries before; the interval is widened by `e/s` on either side.
+If `c = 0` and `K > 1`, `F` is bounded: where all units of the first layer have saturated,
     |z_d| = max_i (20 + |r_1,i|)/V_1,i                                              (21)
-it has its limits to within rounding, and an `x_d` that is not between them is not an image.
+`F` has reached its limits to within rounding, and an `x_d` that is not between them is not an image.
 
 In (7), (12) and (13), the digits of `u_1` are needed, which `z_d` may have lost where it and the entries before it are large.
 So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of the first layer is 0,
@@ -55,11 +55,11 @@ So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of
 In (8), (10) and (11), the slopes and their cotangents leave the floats where their products do not.  With the logarithms of (14)
 and (15), `mu_k_bar = omega_k omega_k_bar` and `lambda_k_bar = eta_k eta_k_bar`.  The terms of `lambda_{k-1,j} - mu_k,i` may be
 large, and its exponential would lose digits.  So let `s_k,j` be the slope of `h_k,j` in units of the largest of its entry and
-layer, `s_0 = 1`, and `w_k,i` that of `u_k,i` in the units of `s_{k-1}`,
+layer, `s_0 = 1`, and `w_k,i` the slope of `u_k,i` in the units of `s_{k-1}`,
     exp(lambda_{k-1,j} - mu_k,i) = s_{k-1,j}/w_k,i,   w_k,i = sum_j V_k,ij s_{k-1,j}            (24)
     s_k,j = v_k,j/max_n v_k,n,   v_k,j = w_k,j phi'(u_k,j)                     for c > 0        (25)
     v_k,j = w_k,j exp(2 (min_n |u_k,n| - |u_k,j|))/(1 + exp(-2 |u_k,j|))^2     for c = 0        (26)
-In (26) nothing underflows but what is small beside other units.  From the last layer to the first, with the shares
+A term of (26) that underflows is small beside other units.  From the last layer to the first, with the shares
 `rho_ij = V_k,ij s_{k-1,j}/w_k,i`, which sum to 1 over `j`, and `mu_K_bar = l_bar`,
     lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (27)
     V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i s_{k-1,j}/w_k,i                   (28)
@@ -69,22 +69,22 @@ and the other cotangents of `W_k` and `b_k` as in `block_dense`.
 In (8), the terms may cancel where the inputs hardly move their sum: with one unit and without a bias it is
 `l_bar (1 + u phi''/phi')/V_1`, and at `u = 1.3516`, `c = 0.3210` both this and its derivative are 0.  There the rounding of `u`,
 `t` or `r` alone is larger than all that is left.  So, along each entry, (1), (2) and (24) to (29) are computed with pairs of
-floats, of twice the digits; only what an entry owes to `b_k` and to other entries is a sum of floats.  With `p = exp(-|u|)`,
+floats, of twice the digits; only the part that comes from `b_k` and from other entries is a sum of floats.  With `p = exp(-|u|)`,
     |t| = (1 - p^2)/(1 + p^2),   r = 2 p/(1 + p^2)                                  (30)
 and where `1 - p^2` has few digits, `t` rounds to `u`.
 
-In (13), these rules would cancel: the bias of an entry with one unit moves `z`, but not the log-det at a given `x`.  Let
+In (13), terms of (8) to (11) cancel: the bias of an entry with one unit moves `z`, but not the log-det at a given `x`.  Let
 `sigma_k,i` be the share of `exp(mu_K)` that passes through unit `i` of layer `k`,
     sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (31)
-and `a_k,i` the cotangent of `u_k,i` at a given `x`.  With `omega` of (5), from the last entry to the first, with the `a` of later
-entries known and the sums over units `i` of later entries,
+and `a_k,i` the cotangent of `u_k,i` at a given `x`.  The rule goes from the last entry to the first, so the `a` of later entries
+are known.  With `omega` of (5) and sums over units `i` of later entries,
     q_0 = sum_i W_1,ij a_1,i/omega_K
     q_k,j = (omega_k,j/omega_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K         (32)
-is what reaches unit `j` from beside its own entry, in units of `x_d_bar`.  Along the entry,
+is the cotangent that reaches unit `j` otherwise than through units of its own entry, in units of `x_d_bar`.  Along the entry,
     c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (33)
 and with `g_k`, the sum of `z_d_bar/omega_K` and of all `q_m` with `m < k`,
     (omega_k,i/omega_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)      (34)
-The differences, over the units `n` of the same layer and entry, are what is left of those that cancel; with one unit they are
+The differences, over the units `n` of the same layer and entry, no longer contain the terms that cancel; with one unit they are
 exactly 0.  Then
     x_bar = -a_K,   b_k_bar = a_k                                                   (35)
     V_k_bar_ij = a_k,i h_{k-1,j} - l_bar sigma_k,i s_{k-1,j}/w_k,i                  (36)
@@ -446,7 +446,7 @@ class Passed:
         self.W, self.below = layer.weights(), np.where(layer.before(), layer.below, 0)
 
     def from_before(self):
-        """What u_k owes to b_k and to the entries before."""
+        """The part of u_k that comes from b_k and the entries before."""
         return affine(self.below, self.layer.b, self.h)
 
     def bars(self, u_bar, within_bar):

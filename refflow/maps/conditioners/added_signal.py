@@ -3,7 +3,7 @@ r"""A context `c` that is a signal, `(C, T)`, added to the event at every positi
 The map.  At position `t`,
     h(t) = a(t) + c(t)   at valid positions,   0 elsewhere                          (1)
     dh/da = I            at valid positions,   0 elsewhere                          (2)
-What computes `c` from a text, or from anything else, computes it once for all layers and flows that read it.
+A caller computes `c` once, from a text for instance, for all layers and flows that read it.
 
 The reverse rule.  A sum hands its cotangent to both terms.  With `h_bar` 0 at invalid positions,
     a_bar = h_bar,   c_bar = h_bar                                                  (3)

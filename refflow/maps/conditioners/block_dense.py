@@ -14,7 +14,7 @@ Libraries hold unconstrained weights `w` and positive gains `g`; their matrix ha
 
 The reverse rule.  As for a dense layer,
     a_bar = W^T h_bar,   W_bar = h_bar a^T,   b_bar = h_bar                         (6)
-and the cotangents of `V` and `U` are the entries of `W_bar` at their places; what is not read of `U` gets 0:
+and the cotangents of `V` and `U` are the entries of `W_bar` at their places; entries of `U` that are not read get 0:
     V_bar_ij = W_bar_ij    where d(j) = d(i)                                        (7)
     U_bar_ij = W_bar_ij    where d(j) < d(i),   U_bar_ij = 0   elsewhere            (8)
 
@@ -27,6 +27,8 @@ In (1), a partial sum may overflow where `h_i` does not.  For `2^-e a`, whose la
 In (5), `exp(w_ij)` overflows where `log(1 + exp(w_ij))` is nearly `w_ij`, and `1 + exp(w_ij)` rounds to 1 where the logarithm is
 nearly `exp(w_ij)`:
     log(1 + exp(w)) = max(w, 0) + log1p(exp(-|w|))                                  (10)
+and the squares in `|P_i|` may leave the floats where `W_i` does not.  With the largest `|P_ij|` of the row in `[1/2, 1) 2^e`,
+    W_i = g_i (2^-e P_i) / |2^-e P_i|                                               (11)
 
 Source: De Cao, Aziz & Titov, arXiv:1904.04676, section 3; (5) with the exponential in Pyro and NumPyro, with the softplus in
 FlowJAX.
@@ -86,8 +88,7 @@ class textbook:
 class BlockDense(Conditioner):
     """h = W a + b; a (*batch, D B), h (*batch, D A).
 
-    `within`: the blocks of W on the diagonal, (D, A, B), positive; `below`: a matrix (D A, D B), of which only the part below
-    these blocks is read.
+    `within`: the blocks of W on the diagonal, (D, A, B), positive; `below`: a matrix (D A, D B), read only below these blocks.
     """
 
     within: Array = positive("D", "A", "B")
@@ -177,11 +178,14 @@ class BlockDense(Conditioner):
              below=[[9.0, 9.0], [-4.0, 9.0]], b=[0.5, -1.0]),
         case("Cancelling", "what a block sees of its own all but cancels what it sees of another", z=[[1.0, 1.0]],
              within=[[[1.0]], [[1.0]]], below=[[9.0, 9.0], [2.0**-20 - 1, 9.0]], b=[0.0, 0.0]),
+        case("Huge", "in (1), the sum of two products overflows, the whole sum does not",
+             z=[[2.0**108, 2.0**108, -(2.0**108)], [2.0**1004, 2.0**1004, -(2.0**1004)]],
+             within=[[[1.5 * 2.0**19, 1.5 * 2.0**19, 1.5 * 2.0**19]]], below=[[9.0, 9.0, 9.0]], b=[0.0]),
     )
 
 
-def weight_normalised_blocks(w, g, size, b=0.0, positive="exp"):
-    """The `BlockDense` of a library's raw weights w (M, N) and gains g (M,), with `size` blocks.
+def weight_normalised_blocks(w, g, size, b=None, positive="exp"):
+    """The `BlockDense` of a library's raw weights w (M, N), gains g (M,) and biases b (M,), by default 0, with `size` blocks.
 
     `positive`: "exp" or "softplus".  ValueError for another word, and for shapes that `size` blocks do not divide.
     """
@@ -194,8 +198,9 @@ def weight_normalised_blocks(w, g, size, b=0.0, positive="exp"):
     d, (A, B) = np.arange(size), (n // size for n in w.shape)
     own, before = (np.kron(mask, np.ones((A, B), bool)) for mask in (np.eye(size, dtype=bool), np.tri(size, dtype=bool)))
     P = np.where(own, POSITIVE[positive](w), np.where(before, w, 0))
-    W = g[:, None] * P / np.sqrt((P * P).sum(1, keepdims=True))                     # (5)
-    return BlockDense(W.reshape(size, A, size, B)[d, :, d, :], W, b)
+    P = np.ldexp(P, -np.frexp(np.abs(P).max(1, keepdims=True))[1])                  # (11)
+    W = g[:, None] * P / np.sqrt((P * P).sum(1, keepdims=True))                     # (5) (11)
+    return BlockDense(W.reshape(size, A, size, B)[d, :, d, :], W, np.zeros_like(g) if b is None else b)
 
 
 POSITIVE = {"exp": np.exp, "softplus": lambda w: np.maximum(w, 0) + np.log1p(np.exp(-np.abs(w)))}       # (5) (10)

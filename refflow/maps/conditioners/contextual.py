@@ -4,7 +4,7 @@ The map.  The network `inner` reads the event and the context as one vector:
     h = inner([a, c])                                                               (1)
     dh/da = the columns of J that belong to a,   J = d inner/d[a, c]                (2)
 
-The reverse rule.  The pullback `inner*` at `[a, c]` gives the cotangent of that vector, of which `a` and `c` get their parts:
+The reverse rule.  The pullback `inner*` at `[a, c]` gives the cotangent of that vector; `a` and `c` get their parts of it:
     [a_bar, c_bar] = inner*(h_bar)                                                  (3)
 
 Source: the definition.
@@ -36,7 +36,7 @@ class Contextual(Conditioner):
         return None if inner is None or self.context is None else (inner[0] - self.context.shape[-1],)
 
     def joined_shape(self, shape):
-        """The event shape of [a, c]; None while nothing tells the size of c."""
+        """The event shape of [a, c]; None while the size of c is unknown."""
         return self.inner.fixed_shape if self.context is None else (shape[0] + self.context.shape[-1],)
 
     def output_shape(self, shape):

@@ -1,6 +1,6 @@
 r"""Convolution of signals, `(C, T) -> (M, T)`, as in networks: a cross-correlation.
 
-The map.  With kernels `W` of `(M, C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each output,
+The map.  With kernels `W` of `(M, C, K)`, whose entries stand `d` apart (the dilation), and `b` a number for each output,
     h_m(t) = b_m + sum_c sum_k W_mck a_c(t + d k - p),   p = (d (K-1))//2           (1)
 Positions outside the signal are read as 0.  As `p` is rounded down, a kernel reads one position more after `t` than before
 `t` if `d (K-1)` is odd.  With a sequence mask, `a` is 0 at invalid positions, and so is `h`.
@@ -10,7 +10,7 @@ A signal is an image of one row, and the sum in (1) is a correlation, `corr(W, a
 The reverse rule.  With `h_bar` 0 at invalid positions,
     a_bar_c(t') = sum_m sum_k W_mck h_bar_m(t' - d k + p)                           (3)
     W_bar_mck = sum_t h_bar_m(t) a_c(t + d k - p),   b_bar_m = sum_t h_bar_m(t)     (4)
-and `a_bar` is 0 at invalid positions.  The cotangents of what all events share are summed over the batch.
+and `a_bar` is 0 at invalid positions.  The cotangents of parameters that all events share are summed over the batch.
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 

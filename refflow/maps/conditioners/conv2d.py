@@ -2,9 +2,9 @@ r"""Convolution of images, `(C, H, W) -> (M, H, W)`, as in networks: a cross-cor
 
 The map.  With kernels `W` of `(M, C, I, J)` and `b` a number for each output,
     h_m(y, x) = b_m + sum_c sum_ij W_mcij a_c(y + i - p, x + j - q),   p = (I-1)//2,   q = (J-1)//2         (1)
-Positions outside the image, the border, are read as 0 (`padding` "zeros") or 1 ("ones").  With "edge" they are 0 and there
-is one more channel, 1 on the border and 0 inside, so that the network knows where the image ends.  `W` is then
-`(M, C+1, I, J)`, unless `I = J = 1`: then no output reads the border.
+Positions outside the image, the border, are read as 0 (`padding` "zeros") or 1 ("ones").  With "edge" they are 0, and one more
+channel, 1 on the border and 0 inside, tells the network where the image ends.  `W` is then `(M, C+1, I, J)`, unless `I = J = 1`:
+then no output reads the border.
 
 With `beta_yx,ij = 1` where `(y + i - p, x + j - q)` is on the border and else 0, (1) is a correlation with 0 outside the image
 (`correlation.py`) plus a term that is independent of `a`:
@@ -20,7 +20,7 @@ The reverse rule.  In (2), `corr` is linear in `k` and in `a`.  With `h_bar` rea
 and from (3) and (4),
     W_bar_mcij = k_bar_mcij   for "zeros",   k_bar_mcij + E_bar_m,ij   for "ones"   (9)
     W_bar = k_bar for c < C, E_bar for c = C           for "edge"                   (10)
-where the cotangents of what all events share are summed over the batch.
+where the cotangents of parameters that all events share are summed over the batch.
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 

@@ -1,7 +1,7 @@
 r"""Cross-correlation of images with a bank of kernels: the linear part of convolutional layers.
 
-With `a` of `(C, H, W)`, kernels `k` of `(M, C, I, J)`, whose entries stand `d` apart in `x`, the dilation, and `a = 0` outside
-the image, "same" padding,
+With `a` of `(C, H, W)`, kernels `k` of `(M, C, I, J)`, whose entries stand `d` apart in `x` (the dilation), and `a = 0` outside
+the image ("same" padding),
     h_m(y, x) = sum_c sum_ij k_mcij a_c(y + i - p, x + d j - q),   p = (I-1)//2,   q = (d (J-1))//2       (1)
 `G(a)` holds the `I J` shifted copies of each channel, a row for each `(c, i, j)` and a column for each position; `K` is the
 matrix `(M, C I J)` of the kernels, row by row:

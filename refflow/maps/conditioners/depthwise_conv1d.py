@@ -1,6 +1,6 @@
 r"""Depthwise convolution of signals, `(C, T) -> (C, T)`: every channel has one kernel of its own.
 
-The map.  With kernels `W` of `(C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each channel,
+The map.  With kernels `W` of `(C, K)`, whose entries stand `d` apart (the dilation), and `b` a number for each channel,
     h_c(t) = b_c + sum_k W_ck a_c(t + d k - p),   p = (d (K-1))//2                  (1)
 Positions outside the signal are read as 0.  As `p` is rounded down, a kernel reads one position more after `t` than before
 it if `d (K-1)` is odd.  With a sequence mask, `a` is 0 at invalid positions, and so is `h`.

@@ -29,7 +29,7 @@ from .conv1d import held_to_mask
 class Embedding(Conditioner):
     """h = scale E[a], columns (*batch, H, T) for tokens a (*batch, T), whole numbers; E (V, H), scale a plain number.
 
-    `mask` (*batch, T), filled in by `at(mask=...)`: what stands at invalid positions is not read.
+    `mask` (*batch, T), filled in by `at(mask=...)`: tokens at invalid positions are not read.
     """
 
     E: Array = real("V", "H")

@@ -53,7 +53,7 @@ def after(order, layout="halves"):
 
 
 def split(source, least=1):
-    """(mask, number of entries that pass, number that do not), with at least the given number of the latter."""
+    """(mask, number of entries that pass, number that do not, at least `least`)."""
     size = source.count(least + 1, 3)
     passing = source.count(1, size - least)
     return source.orders((size,)) < passing, passing, size - passing

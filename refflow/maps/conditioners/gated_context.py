@@ -9,62 +9,27 @@ The reverse rule.  With `dsigma/dv = sigma(v) sigma(-v)`,
     a_bar = inner*(h_bar sigma(v)),   c_bar = net*(h_bar inner(a) sigma(v) sigma(-v))       (4)
 `inner*` and `net*` are the pullbacks at `a` and at `c`.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), (3) and (4), `sigma(v)` may lose digits below the smallest normal number, or be 0, where its product with a number `y`
-does neither.  With `m = 1 / (1 + exp(-|v|))`, and exponents apart (`scaled` in `elementwise/scale.py`),
-    y sigma(v) = y m exp(min(v, 0)),   y sigma(v) sigma(-v) = y m m exp(-|v|)       (5)
-
 Source: the residual networks of nflows (Durkan, Bekasov, Murray & Papamakarios) with a context.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import scipy
 
 from ...core import Array, Conditioner, case, child, conditioner, context
 from ...core.arrays import sum_to_shape
-from ..elementwise.scale import scaled
 from .dense import Dense
 from .examples import WIDTHS, dense
 from .network import network
 
 
-class textbook:
-    """(1) to (4) as they are printed, for one event; inner and net give their own map, Jacobian and pullback."""
-
-    def sigma(v):
-        return 1 / (1 + np.exp(-v))                                                 # (2)
-
-    def forward(a, inner, net, context):
-        return inner.forward(a) * textbook.sigma(net.forward(context))              # (1)
-
-    def jacobian(a, inner, net, context):
-        return np.diag(textbook.sigma(net.forward(context))) @ inner.jacobian(a)    # (3)
-
-    def vjp(a, inner, net, context, h_bar):
-        (y, inner_pullback), (v, net_pullback) = inner.vjp(a), net.vjp(context)
-        a_bar, inner_bar = inner_pullback(h_bar * textbook.sigma(v))                # (4)
-        c_bar, net_bar = net_pullback(h_bar * y * textbook.sigma(v) * textbook.sigma(-v))       # (4)
-        return a_bar, {"inner": inner_bar, "net": net_bar, "context": c_bar}
+def sigma(v):
+    """(2), in which no exponential overflows."""
+    return scipy.special.expit(v)
 
 
-class Gate:
-    """Products with sigma(v) and with its slope."""
-
-    def __init__(self, v):
-        self.m, self.w, self.far = 1 / (1 + np.exp(-np.abs(v))), np.minimum(v, 0), -np.abs(v)       # (5)
-
-    def times(self, y):
-        """y sigma(v)."""
-        return scaled(y, self.m, self.w)                                            # (5)
-
-    def slope_times(self, bar, y):
-        """bar y sigma(v) sigma(-v)."""
-        return scaled(y, (bar, self.m, self.m), self.far)                           # (5)
-
-
-@conditioner(source="nflows", textbook=textbook)
+@conditioner(source="nflows")
 class GatedContext(Conditioner):
     """h = inner(a) sigmoid(net(context)); context (*batch, C), filled in by `at(context=...)`."""
 
@@ -94,27 +59,25 @@ class GatedContext(Conditioner):
         return self.context
 
     def forward(self, a):
-        return Gate(self.net.forward(self.of_context())).times(self.inner.forward(a))       # (1) (5)
+        return self.inner.forward(a) * sigma(self.net.forward(self.of_context()))   # (1)
 
     def jacobian(self, a):
-        J = self.inner.jacobian(a)
-        return Gate(self.net.forward(self.of_context())[..., None]).times(J)        # (3) (5)
+        gate = sigma(self.net.forward(self.of_context()))
+        return gate[..., None] * self.inner.jacobian(a)                             # (3)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
         y, inner_pullback = self.inner.vjp(a)
         v, net_pullback = self.net.vjp(self.of_context())
-        gate = Gate(v)
+        gate = sigma(v)
 
         def pullback(h_bar):
-            a_bar, inner_bar = inner_pullback(gate.times(h_bar))                    # (4) (5)
-            context_bar, net_bar = net_pullback(sum_to_shape(gate.slope_times(h_bar, y), v.shape))     # (4) (5)
+            a_bar, inner_bar = inner_pullback(h_bar * gate)                         # (4)
+            context_bar, net_bar = net_pullback(sum_to_shape(h_bar * y * gate * sigma(-v), v.shape))     # (4)
             return a_bar, {"inner": inner_bar, "net": net_bar, "context": context_bar}
 
-        return gate.times(y), pullback                                              # (1) (5)
-
-    # -- in floating point --------------------------------------------------------------------------------------------
+        return y * gate, pullback                                                   # (1)
 
     def initialised(self, data, rng):
         """Its inner network, initialised on `data`."""

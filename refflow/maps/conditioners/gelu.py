@@ -12,8 +12,8 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (1), a library's `Phi` is 0 or has few digits far on the left.  For `a < -12`, with Mills' ratio `M(-a) = Phi(a)/phi(a)`,
     h = e^2 a M(-a)/sqrt(2 pi),   e = exp(-a^2/4)                                   (4)
 
-In (3), the two terms cancel there, while `M(-a)` is near `-1/a`; `e^2` may lose digits below the smallest normal number, or be 0,
-where its product with a cotangent does neither:
+In (3), the two terms cancel for `a < -12`, where `M(-a)` is near `-1/a`; `e^2` may lose digits below the smallest normal number,
+or be 0, where its product with a cotangent does neither:
     a_bar = (h_bar e) (e (M(-a) + a)/sqrt(2 pi))                                    (5)
 
 Source: Hendrycks & Gimpel, arXiv:1606.08415.

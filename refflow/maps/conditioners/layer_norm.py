@@ -6,7 +6,7 @@ The map.  With the mean `mu` and the variance `v` of the `N` entries of `a`,
     r = (v + eps)^(-1/2),   n = r d                                                 (3)
     h = gain n + bias                                                               (4)
     dh_i/da_j = gain_i r (delta_ij - 1/N - n_i n_j / N)                             (5)
-`eps > 0` comes from the source; it is a number, not a parameter.
+`eps > 0` comes from the source and is not a parameter.
 
 The reverse rule.  From (4) and (5), where mean is the mean over the entries,
     gain_bar = h_bar n       bias_bar = h_bar                                       (6)
@@ -25,7 +25,7 @@ In (1) to (3), sums and squares overflow, or vanish against `eps`, long before `
 in `[1/2, 1)` (if `d` is 0, `e` is the exponent of `eps`), and let `k` be the larger of `e` and half the exponent of `eps`:
     r = 2^-k r',   r' = (4^(e-k) v' + 4^-k eps)^(-1/2)                              (10)
     n = 2^(e-k) r' d'                                                               (11)
-exact except for (10): neither term under the root overflows, and one is at least `1/(4 N)`.
+The scaling is exact.  In (10), neither term under the root overflows, and one is at least `1/(4 N)`.
 
 In (8), the difference cancels for two entries, where `n = +-(1 - eps r^2)^(1/2)` and `c = +-c_1`:
     a_bar = r c eps r^2                                     for N = 2               (12)

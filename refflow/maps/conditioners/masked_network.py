@@ -5,11 +5,11 @@ before it.  With 1 where a unit sees another and 0 elsewhere,
     M_uj = 1   where S_u contains j                                                 (1)
     M_uv = 1   where S_u contains S_v                                               (2)
     M_kv = 1   where A_k contains S_v                                               (3)
-in the first layer, between hidden layers, and in the last layer.  A context is seen by all.
+(1) holds in the first layer, (2) between hidden layers, (3) in the last layer.  Every hidden unit sees the context.
 
 In an order the entries stand in places `1, ..., L`; `L = D` unless several entries share a place.  A hidden unit has a degree
-`m` and sees the entries in the first `m` places; the outputs of an entry see the entries in the places before its own.  A unit
-of degree `m'` thus sees one of degree `m`, and the outputs of place `m'` see it, where
+`m` and sees the entries in the first `m` places; the outputs of an entry see the entries in the places before its own.  A unit of
+degree `m'` thus sees a unit of degree `m`, and the outputs of place `m'` see this unit, where
     m' >= m        in (2),   m' > m   in (3)                                        (4)
 Degrees of the hidden units `i = 0, ..., H - 1` run from `m_0` to `L - 1`.  `m_0` is 0 if the context is one of the inputs, and
 otherwise 1, or 0 if `L = 1`:
@@ -18,11 +18,11 @@ otherwise 1, or 0 if `L = 1`:
     m_i = max(m_0, ceil((i + 1) (L - 1)/(H + 1)))                                   "equal"         (7)
     m_i = m_0 - 1 + round(1 + i (L - 1 - m_0)/(H - 1)),   halves to even            "rounded"       (8)
 
-In a graph without circles the `A_k` are any sets.  The sets of hidden units are the distinct `A_k` that see anything in the
-layer before, in turn or drawn at random.                                           (9)
+In place of an order, any graph without circles may give the `A_k`.  The sets of hidden units are the distinct `A_k` that see
+anything in the layer before, in turn or drawn at random.                           (9)
 
 Source: (4) (6) Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, sections 3 and 4.  nflows, normflows, SurVAE, FlowJAX
-and torchflows count as in (5), TensorFlow Probability as in (7), Pyro, NumPyro and FlowTorch as in (8), zuko as in (9).
+and torchflows count degrees as in (5), TensorFlow Probability as in (7), Pyro, NumPyro and FlowTorch as in (8), zuko as in (9).
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Made(NamedTuple):
         return self.residual(before, here, [inner])
 
     def residual(self, before, here, layers):
-        """The sum of a layer and the one before it; ValueError if a unit would be added to one that may not see so much."""
+        """The sum of a layer and the one before it; ValueError if a unit would be added to a unit that may see less."""
         fits = (here >= before).all(1)
         if not fits.all():
             k = int(np.argmin(fits))

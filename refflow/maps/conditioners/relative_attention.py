@@ -10,13 +10,13 @@ Query `i` sees key `j` if both are valid and `|j - i| <= block_length`.  The fac
     D_ij = 1 / (1 - rate)   where keep, else 0;   1 without keep                    (4)
 An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4` instead
 of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, with the largest score `s_im`, which is 0 in floats unless all
-scores are below -9000; an invalid query attends to all positions alike, and what it reads is set to 0 later.
+scores are below -9000; an invalid query attends to all positions alike, and its result is set to 0 later.
 
 The Jacobian, with `U_ij = D_ij (v_j + E_v(j - i))`, is
     dh_i/dv_j = D_ij P_ij I,   dh_i/ds_ij = P_ij (U_ij - sum_l P_il U_il)           (5)
     dh_i/dq_i = sum_j dh_i/ds_ij (k_j + E_k(j - i))^T / d^(1/2),   dh_i/dk_j = dh_i/ds_ij q_i^T / d^(1/2)   (6)
 
-The reverse rule.  With `g = h_bar` and the derivative `u_ij` in `P_ij`,
+The reverse rule.  With `g = h_bar`, and `u_ij` for the derivative with respect to `P_ij`,
     u_ij = D_ij <g_i, v_j + E_v(j - i)>                                             (7)
     s_bar_ij = P_ij (u_ij - sum_l P_il u_il)                                        (8)
     q_bar_i = sum_j s_bar_ij (k_j + E_k(j - i)) / d^(1/2)                           (9)
@@ -35,8 +35,8 @@ than 1/16, differences are summed exactly, terms that cancel first, with exponen
     s_ij - s_im = <q_i, k_j - k_m + E_k(j - i) - E_k(m - i)> / d^(1/2)              (14)
 The `m` of the largest score is then found by its differences: none is positive.
 
-In (5) and (8), the difference loses its digits where `P_ij` is near 1.  It is the same for `U_ij - U_im` in place of `U_ij`,
-where `m` is the key with the largest `P_im`; the sum then has no term with `l = m`, and every other `P_il` is at most 1/2:
+In (5) and (8), the difference loses its digits where `P_ij` is near 1.  It is the same difference for `U_ij - U_im` in place of
+`U_ij`, where `m` is the key with the largest `P_im`; the sum then has no term `l = m`, and every other `P_il` is at most 1/2:
     dh_i/ds_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = U_ij - U_im                (15)
     s_bar_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = u_ij - u_im                  (16)
 
@@ -45,8 +45,8 @@ In (5) to (12), a subnormal product loses digits before it is multiplied by `q_i
 Where no `K` keeps all products within the floats, (7) to (12) are computed with the exponent of every number apart.    (18)
 
 In (6) and (9), terms cancel where keys are alike.  Since `sum_j s_bar_ij = 0`, a part `r` that all keys have in common may be
-left out.  It is 0 unless they differ from it by less than a factor of 2, so that `k_j - r` is exact; with exponents apart, it is
-the key with the largest weight:
+left out.  In (19), `r` is 0 unless all keys differ from it by less than a factor of 2, so that `k_j - r` is exact; in (20), with
+exponents apart, `r` is the key with the largest weight:
     q_bar_i = sum_j s_bar_ij (k_j - r + E_k(j - i)) / d^(1/2)                       (19)
     q_bar_i = sum_j s_bar_ij (k_j - k_m + E_k(j - i) - E_k(m - i)) / d^(1/2)        (20)
 
@@ -301,7 +301,7 @@ class RelativeAttention(Conditioner):
         return np.stack(rows, -2)
 
     def pullback_apart(self, *event):
-        """The cotangents with all exponents apart, of q, k, v, P and g: event by event, since this needs memory."""
+        """The cotangents with all exponents apart, of q, k, v, P and g: event by event, to save memory."""
         batch = event[0].shape[:-3]
         E = [E if E is None else np.broadcast_to(E, batch + E.shape[-3:]) for E in (self.E_k, self.E_v)]
         found = [self.event_pullback_apart(*(part if part is None else part[i] for part in (*event, *E)))
@@ -510,7 +510,7 @@ def exponents(*arrays):
 
 
 def power(P, g, of_values, of_scores):
-    """K of (14), as small as possible; None if none serves."""
+    """K of (17), as small as possible; None if none serves."""
     limits, terms = np.finfo(P.dtype), 2 * P.shape[-1] * g.shape[-2] * g.shape[-3]  # (17)
     (weight, _), (low, high), (low_value, high_value) = exponents(P), exponents(g), exponents(*of_values)
     above = high + high_value + max(0, exponents(*of_scores)[1]) + math.ceil(math.log2(terms)) + 1
@@ -519,6 +519,6 @@ def power(P, g, of_values, of_scores):
 
 
 def score_bar(P, U):
-    """The derivative in the scores, from that in the weights."""
+    """The derivative with respect to the scores, from the one with respect to the weights."""
     c = U - np.take_along_axis(U, P.argmax(-1)[..., None], -1)
     return P * (c - np.vecdot(P, c)[..., None])                                     # (5) (8) (15) (16)

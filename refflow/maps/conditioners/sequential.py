@@ -69,7 +69,7 @@ class Sequential(Conditioner):
         return list(zip(self.layers, lifts(self.layers)))
 
     def meets_first(self, side):
-        """The layer that sees whole events first on a side; a scalar map leaves every entry in its place."""
+        """(the first layer from a side that sees whole events, the side); None if all layers are scalar maps."""
         layers = [layer for layer in self.layers if layer.event_ndim != (0, 0)]
         return (layers[-side], side) if layers else None
 

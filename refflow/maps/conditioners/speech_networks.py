@@ -8,7 +8,7 @@ With `*` a convolution, LN the normalisation of the channels at each position, a
 In (1) all kernels but `W_2` are weight-normalised, and the dilation of layer `i` of the wave net is `rate^i`, `i = 0, 1, ...`
 At the start, weights and biases of a layer with fan-in `f` (`initialisers.py`) are drawn as in PyTorch:
     U(-bound, bound),   bound = f^(-1/2)                                            (5)
-and gains are the lengths of what is drawn: weight normalisation changes nothing.
+and gains are the lengths of the drawn weights, so that weight normalisation changes nothing at the start.
 
 Dropout is left out as the networks are built; `with_dropout` puts it in, with masks that the caller draws for a step of
 training.
@@ -45,8 +45,8 @@ NORM_EPS = 1e-4
 def wave_net_coupling_network(rng, inputs, hidden, outputs, layers=4, kernel=5, dilation_rate=1, context=0, dtype=np.float64):
     """(1): from (inputs, T) to (outputs, T) through a `WaveNet` of (hidden, T); its output starts at 0.
 
-    With `context` numbers of context, a vector of a speaker, the wave net takes them through `at(context=...)`, divided by
-    their length.
+    With `context` numbers of context, the vector of a speaker, the wave net takes this vector through `at(context=...)`, divided
+    by its length.
     """
     draw = Drawn("wave_net_coupling_network", rng, dtype)
     draw.counts(inputs=inputs, hidden=hidden, outputs=outputs, layers=layers, kernel=kernel, dilation_rate=dilation_rate)
@@ -59,7 +59,7 @@ def wave_net_coupling_network(rng, inputs, hidden, outputs, layers=4, kernel=5, 
 def duration_network(rng, inputs, hidden, kernel=3, outputs=1, context=0, dtype=np.float64):
     """(2): from (inputs, T) to (outputs, T), the logarithm of the duration at each position.
 
-    With `context` numbers of context, a vector of a speaker, divided by its length it makes that many further inputs.
+    With `context` numbers of context, the vector of a speaker, divided by its length, makes that many further inputs.
     """
     draw = Drawn("duration_network", rng, dtype)
     draw.counts(inputs=inputs, hidden=hidden, kernel=kernel, outputs=outputs)

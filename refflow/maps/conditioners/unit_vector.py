@@ -4,7 +4,7 @@ The map.  A vector is divided by its length, or by `eps` where that is larger:
     h = a / max(|a|, eps)                                                           (1)
       = a / |a| for |a| > eps,   a / eps for |a| <= eps                             (2)
     dh/da = (I - h h^T) / |a| for |a| > eps,   I / eps for |a| <= eps               (3)
-`eps > 0` comes from the source; it is a number, not a parameter, and makes 0 an event.
+`eps > 0` comes from the source and is not a parameter; with it, 0 is an event.
 
 The reverse rule.  The matrix (3) is symmetric:
     a_bar = (h_bar - h <h, h_bar>) / |a| for |a| > eps,   h_bar / eps for |a| <= eps        (4)
@@ -65,7 +65,7 @@ class UnitVector(Conditioner):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def directions(self, a):
-        """a / |a| with its length apart, and where |a| <= eps."""
+        """(a / |a|, with the length apart; marks of |a| <= eps)."""
         directions = Directions(a, None)                                            # (5)
         return directions, ~(np.ldexp(directions.s, directions.e) > self.eps)       # (2) (5)
 

@@ -2,8 +2,8 @@
 
     biject_to(where, like)          the bijector from R^n onto the part of a set in which `like` lies
 
-If a set has two parts, as have the nonzero numbers and the orthogonal matrices of either determinant, only the part that
-contains `like` is reached.
+Some sets have two parts, such as the nonzero numbers, and the orthogonal matrices of either determinant.  The bijector reaches
+only the part that contains `like`.
 """
 
 from __future__ import annotations

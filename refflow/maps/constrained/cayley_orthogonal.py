@@ -5,7 +5,7 @@ skew, `S^T = -S`:
     x = Q (I - S) (I + S)^-1 = Q (2 M - I),   M = (I + S)^-1                        (1)
     S = (I - c) (I + c)^-1 = 2 K - I,   K = (I + c)^-1,   c = Q^T x,   z_ij = S_ij  for j < i       (2)
 `I + S` is always invertible: its eigenvalues are `1 + i t`.  `x` has the determinant of `Q`.  A `c` with an eigenvalue -1, a
-rotation by half a turn, is reached only in the limit.  One step removes what rounding has done to `x`,
+rotation by half a turn, is reached only in the limit.  One step restores the orthogonality that `x` loses by rounding,
     x - x (x^T x - I) / 2                                                           (3)
 For the Jacobian, `dM = -M dS M`, and with `P = Q M`,
     dx_ab/dz_ij = -2 (P_ai M_jb - P_aj M_ib)                                        (4)
@@ -24,8 +24,8 @@ The inverse map is a function of all entries of `x`.  From (2), `dS = -2 K dc K`
 `Q` is not orthogonal in its last digit.  `inverse_definition` must return `z` exactly, and therefore uses
 `(Q^T Q)^-1 Q^T x` for `c`; the last digits of `Q^T x` differ from it by less than their rounding.
 
-Certified where `|z|` is moderate, `2^-4` to `2^4`.  Far beyond, for odd `D`, elimination loses I against `S` in the direction
-that `S` maps to 0, where `x` is 1: as measured, all digits are lost from `|z| = 1/u` on.
+The page is certified at moderate `|z|`, `2^-4` to `2^4`.  Far beyond, for odd `D`, elimination loses `I` against `S` in the
+direction that `S` maps to 0: from `|z| = 1/u` on, all digits are lost.
 
 Source: Cayley (1846), "Sur quelques proprietes des determinants gauches".
 """
@@ -180,7 +180,7 @@ class CayleyOrthogonal(Bijector):
         return (z, -self.log_det(z)), pullback
 
     hard_cases = (
-        case("Start", "z = 0 is the start itself, of which no log-det depends on z", z=[[0.0, 0.0, 0.0]], x=[np.eye(3).tolist()],
+        case("Start", "z = 0 gives the start itself, and the gradient of the log-det is 0", z=[[0.0, 0.0, 0.0]], x=[np.eye(3).tolist()],
              start=np.eye(3).tolist()),
         case("Tiny", "a turn by 2^-40", z=[[2.0**-41]], start=[[0.0, 1.0], [-1.0, 0.0]]),
         case("HalfCircle", "nearly a turn by half a circle: z is large", z=[[2.0**20], [2.0**100]],

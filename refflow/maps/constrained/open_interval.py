@@ -22,7 +22,7 @@ In (1), `exp(-z)` overflows far below 0, and far above 0 the last digit of `s` i
     x = a + w e / (1 + e)                                    for z < -1             (11)
       = b - w e / (1 + e)                                    for z >  1             (12)
       = (a + b)/2 + (w/2) tanh(z/2)                          for |z| <= 1           (13)
-(11) and (12) keep the digits of the distance to the nearer end; in (13) what has several roundings is small.
+(11) and (12) keep the digits of the distance to the nearer end; in (13) the term with several roundings is small.
 
 In (2), the quotient may overflow where its logarithm does not:
     z = 2 log(sqrt(x - a) / sqrt(b - x))                                            (14)
@@ -31,7 +31,7 @@ In (3), `1 - s` loses every digit once `s` rounds to 1:
     dx/dz = w e / (1 + e)^2                                                         (15)
           = (w/4) (1 - tanh(z/2)^2)                          for |z| <= 1           (16)
 
-In (4), `log(1 - s)` does so too, and in (18) what has several roundings is small:
+In (4), `1 - s` loses its digits, too; in (18) the term with several roundings is small:
     log|dx/dz| = log w - |z| - 2 log(1 + e)                                         (17)
                = log(w/4) + log(1 - tanh(z/2)^2)             for |z| <= 1           (18)
 
@@ -39,8 +39,8 @@ In (5), three logarithms cancel where `w` is large:
     log|dz/dx| = -log(d (D / w)),   d, D the smaller and the larger of x - a and b - x      (19)
 `w = d + D`, so that `1/2 <= D/w <= 1`.
 
-In (6), `1 - 2 s` cancels near `z = 0`.  It is `-tanh(z/2)`, but `z/2` would lose the last digit of a subnormal `z`, which a large
-cotangent shows:
+In (6), `1 - 2 s` cancels near `z = 0`.  It is `-tanh(z/2)`, but `z/2` would lose the last digit of a subnormal `z`, and a large
+cotangent would show it:
     tanh(|z|/2) = (1 - e) / (1 + e)                                                 (20)
 
 In (7), `1 - s` cancels where `s` is nearly 1.  The smaller of `s` and `1 - s` is `e / (1 + e)`, the larger `1 / (1 + e)`.  (21)
@@ -115,7 +115,7 @@ class OpenInterval(Bijector):
 
     @classmethod
     def reaching(cls, where, like):
-        """The map onto an interval, or onto that of each entry of `like`."""
+        """The map onto an interval, or onto the interval of each entry of `like`."""
         ends = (where.lower, where.upper) if where.alike else where.ends_of(like.shape)
         return cls(np.stack(ends, -1).astype(like.dtype))
 

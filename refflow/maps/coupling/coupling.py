@@ -139,7 +139,7 @@ class MaskedBijector(Bijector):
     # -- events and outputs in parts ---------------------------------------------------------------------------------
 
     def parts(self, event):
-        """(a, b): what passes through, what is transformed."""
+        """(a, b): the part that passes through and the part that is transformed."""
         return self.split.parts(event)
 
     def merged(self, a, b, shape):
@@ -147,7 +147,7 @@ class MaskedBijector(Bijector):
         return masked(self.split.merged(a, b, shape), self.mask)
 
     def members(self, part, where):
-        """The part b with the simplest member of a set at invalid positions, where 0 need not be one."""
+        """The part b with the simplest member of a set at invalid positions, since 0 need not be a member."""
         if self.mask is None or where is real:
             return part
         return np.where(self.mask[..., None, :], part, where.plainest(()).astype(part.dtype))

@@ -106,7 +106,7 @@ class Family(Value):
         return getattr(tree.bare(self.bijector, **fields), side)
 
     def affine_form(self, layout, channels=None):
-        """What the maps are if they are affine with a scale of a convention or without a scale, None if they are others."""
+        """The maps' affine form, with a scale of a convention or without a scale; None if the maps are not affine."""
         if self.bijector is Affine and self.map.names == ("shift",) and isinstance(self.map.scales[0], Free):
             return AffineForm(None, None, 0, layout)
         if self.bijector not in (ScaledAffine, ScaledShift) or not isinstance(self.map, LocationScale):

@@ -93,7 +93,7 @@ class Split:
         return tuple((n, *shape[self.ndim - self.rest:]) for n in self.sizes)
 
     def parts(self, event):
-        """(a, b): what passes through, what is transformed."""
+        """(a, b): the part that passes through and the part that is transformed."""
         if not self.by_channel:
             event = event.reshape(*event.shape[:event.ndim - self.ndim], sum(self.sizes))
         return event[self.a], event[self.b]

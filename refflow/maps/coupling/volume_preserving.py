@@ -260,9 +260,9 @@ class VolumePreservingCoupling(MaskedBijector):
 
     @classmethod
     def examples(cls, source):
-        """If b has one entry, or the convention has parameters, cotangents cancel to 0, which has no unit of error.
+        """b has several entries, and the convention no parameters: otherwise cotangents cancel to 0, which has no unit of error.
 
-        The same goes for a network that gives several entries with the same weights: one position is valid.
+        They would also cancel if a network gave several entries with the same weights: of a sequence, one position is valid.
         """
         if source.choice((False, False, True)):
             passes, net, mask = sequence(source, 4, 2)

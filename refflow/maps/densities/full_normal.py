@@ -5,8 +5,8 @@ The map.  `z` is a vector of `n` entries; `e` is drawn from the standard normal 
     log p(z) = -1/2 sum t^2 - (n/2) log 2 pi - sum log L_ii                         (2)
     z = loc + L e                                   a sample                        (3)
 
-The reverse rule.  From `d(1/2 sum t^2) = t^T dt` and `L dt = dz - dloc - dL t`, so that `t^T dt = w^T (dz - dloc - dL t)`, with
-the cotangent `b` of `log p`, and with the cotangent `z_bar` of a sample,
+The reverse rule.  `d(1/2 sum t^2) = t^T dt` and `L dt = dz - dloc - dL t`, so that `t^T dt = w^T (dz - dloc - dL t)` with `w` of
+(4).  With the cotangent `b` of `log p`, and the cotangent `z_bar` of a sample,
     L^T w = t                                                                       (4)
     z_bar = -b w,   loc_bar = b w,   L_bar = b tril(w t^T) - b diag(1 / L_ii)       (5)
     loc_bar = z_bar,   L_bar = tril(z_bar e^T)          of (3)                      (6)

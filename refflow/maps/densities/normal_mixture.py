@@ -12,7 +12,7 @@ The reverse rule.  With the cotangent `b` of `log p`,
     scale_bar_kd = a_kd t_kd^2 - a_kd,   w_bar_k = b r_k / w_k                      (6)
 `w_bar` is the derivative of (2) in each weight alone, the others held fixed.
 
-A sample is a discontinuous function of `w`; its cotangent is `z_bar`.  It is reparameterised through the conditional
+A sample as drawn jumps as a function of `w`.  So it is reparameterised, with the cotangent `z_bar`, through the conditional
 distribution functions (Figurnov, Mohamed & Mnih, arXiv:1805.08498, section 4), which map `z` to independent uniform numbers `u`:
     u_d = F_d(z_d | z_1 .. z_{d-1}) = sum_k r_kd Phi(t_kd)                          (7)
     r_kd = w_k prod_{j<d} N_kj / sum_l w_l prod_{j<d} N_lj                          (8)
@@ -23,8 +23,8 @@ through the derivative `r_kd (Phi(t_kd) - u_d)`, and on `loc_kd`, `scale_kd` by 
 the equations `dF_d = 0` become, after division by `p_d` and with (9),
     dz_d = sum_k r_{k,d+1} (dloc_kd + t_kd dscale_kd)
            - sum_k g_kd (dw_k / w_k + sum_{j<d} t_kj (dloc_kj - dz_j) / scale_kj + (t_kj^2 - 1) dscale_kj / scale_kj)
-For `L = sum z_bar_d z_d`, the `dz_d` are eliminated from `d = D` down to 1.  `V_d` is the whole cotangent of `z_d`, and
-`A_kd` what reaches component `k` from beyond `d`:
+For `L = sum z_bar_d z_d`, the `dz_d` are eliminated from `d = D` down to 1.  `V_d` is the whole cotangent of `z_d`, and `A_kd`
+the cotangent that reaches component `k` from the entries beyond `d`:
     A_kd = sum_{i>d} V_i g_ki                                                       (11)
     V_d = z_bar_d + sum_k A_kd t_kd / scale_kd                                      (12)
     loc_bar_kd = V_d r_{k,d+1} - A_kd t_kd / scale_kd                               (13)
@@ -38,8 +38,7 @@ In (2), all `N_kd` may underflow, or overflow, where `log p` does neither.  The 
     s_k = c_k - q_k,   m = argmax s                 the likeliest component         (17)
     log p(z) = c_m - q_m - (D/2) log 2 pi + log R,   R = sum_k h_k^2                (18)
     h_k^2 = exp(s_k - s_m) = (w_k / prod_d scale_kd) / (w_m / prod_d scale_md) exp(-(q_k - q_m))    (19)
-(19) takes the quotient itself, with its exponent of 2 kept apart, and not its logarithm, whose rounding would be an error of
-`r_k`.
+(19) takes the quotient itself, with its exponent of 2 kept apart: the rounding of its logarithm would be an error of `r_k`.
 
 In (3), `r_k` may lose digits below the smallest normal number, or be 0, where its product with `t_kd` does neither.  So (4) to
 (6) take `h_k` twice:
@@ -54,8 +53,8 @@ which stays accurate where `r_m` is near 1 and `u` near `Phi_m`.  In the upper h
 `Phi(t)` in (22), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, but their
 quotient is not; with (9),
     Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (23)
-where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.  `r_kd` may be below the smallest number where `r_{k,d+1}` is not, so that (10) is
-taken as a difference of the products
+where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.  `r_kd` may be below the smallest number where `r_{k,d+1}` is not, so (10) is a
+difference of the products
     r_kd Phi(t_kd) / p_d = exp(log r_kd - log p_d) Phi(t_kd)      for t > 0         (24)
 """
 

@@ -24,20 +24,20 @@ In (1), `p` loses its digits near 0, and `1 - p` near 1, where `x` is next to an
     a < x < b,   a = -low / w,   b = (1 - low) / w                                  (8)
 `p = w (x - a)` and `1 - p = w (b - x)` keep their digits there:
     z = log(x - a) - log(b - x)                                                     (9)
-The terms of (9) cancel near `p = 1/2`, harmlessly: `x dz/dx` is not small there.
+The terms of (9) cancel near `p = 1/2`, harmlessly: there a rounding of `x` alone moves `z` as far.
 
-In (2), `exp(-z)` overflows far below 0, and `x` may round to a number outside `[a, b]`.  It is measured from the ends, with
-`t = exp(-|z|)` whose exponent is never positive; near the middle `c = (a + b)/2`, from there, where that step is smaller:
+In (2), `exp(-z)` overflows far below 0, and `x` may round to a number outside `[a, b]`.  So `x` is measured from the nearer end,
+with `t = exp(-|z|)`, which cannot overflow, and for small `|z|` from the middle `c = (a + b)/2`:
     x = a + t / (1 + t) / w                              for z <= -5/4              (10)
       = c + tanh(z/2) / (2 w)                            for |z| < 5/4              (11)
       = b - t / (1 + t) / w                              for z >= 5/4               (12)
-`low <= 1/8` and `high >= 7/8`: (10) cancels where `x` is 0, at `z = logit(low)`.  If that `z` is nearer 0, the unit of error
-there, `|z| dx/dz`, does not cover the roundings of `a`, of `w` and of the step.
+The page asks for `low <= 1/8` and `high >= 7/8`: (10) cancels where `x = 0`, at `z = logit(low)`.  If this `z` were nearer 0, the
+unit of error there, `|z| dx/dz`, would not cover the roundings of `a`, of `w` and of the step.
 
 In (3), `1 - s` loses every digit once `s` rounds to 1:
     dx/dz = t / (1 + t)^2 / w                                                       (13)
 
-In (4), `log(1 - s)` does so too:
+In (4), `1 - s` loses its digits, too:
     log|dx/dz| = log(1 - ((1 - t)/(1 + t))^2) - log(4 w)      for |z| < 1
                = -|z| - 2 log(1 + t) - log w                  elsewhere             (14)
 The terms of the second row nearly cancel for small `z`; the terms of the first row have one sign.

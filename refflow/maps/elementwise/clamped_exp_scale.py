@@ -21,7 +21,7 @@ from .scale import Scale, scale
 class ClampedExpScale(Scale):
     """sigma = exp(min(max(s, low), high)).
 
-    `straight_through`: the gradient of s ignores the clamp, and beyond it is not the derivative.
+    `straight_through`: the gradient of s ignores the clamp; beyond the clamp it is not the derivative.
     """
 
     low: float = plain(-5.0, FINITE)

@@ -12,8 +12,8 @@ In (1), `exp(v) - 1` cancels for a small `v`, and for a subnormal `v` the factor
     log sigma = b expm1(v)                                                          (3)
               = b rate s                                    for subnormal v         (4)
 
-In (1), the exponent is near the large constant `-b` where `sigma` is near `low` and hardly depends on `s`; the roundings of the
-exponent and of the exponential still count:
+In (1), the exponent is near the large constant `-b` where `sigma` is near `low`.  `sigma` hardly depends on `s` there, and the
+unit of error does not cover the roundings of the exponent and of the exponential:
     m = 1,   w = log sigma                                  for exp(v) >= 1/2
     m = low + low expm1(b exp v),   w = 0                   for exp(v) < 1/2        (5)
 """

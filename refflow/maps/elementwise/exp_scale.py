@@ -1,6 +1,6 @@
 r"""The exponential as a scale, `R -> (0, inf)`.
 
-The map.  With `w` the rounded `s + offset`, and `r` what the rounding has lost,
+The map.  With `s + offset = w + r`, where `w` is rounded,
     sigma = m exp(w),   log sigma = w,   m = 1 + r                                  (1)
 
 The reverse rule.  The logarithm moves as `s` does:

@@ -41,7 +41,7 @@ class textbook:
 
 @scale(source="torchflows", textbook=textbook)
 class FlooredExpScale(Scale):
-    """sigma = floor + gain exp(rate s); without a gain it is 1 - floor, and sigma is 1 at s = 0."""
+    """sigma = floor + gain exp(rate s); the default gain is 1 - floor, so that sigma is 1 at s = 0."""
 
     floor: float = plain(1e-10, BELOW_1)
     rate: float = plain(0.5, ABOVE_0)

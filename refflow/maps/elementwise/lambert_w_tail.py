@@ -10,8 +10,8 @@ it from `log(1 + y)`:
     log|dx/dz| = log(1 + b) + b/2                                                   (5)
     log|dz/dx| = -log(1 + b) - b/2    at b of (2)                                   (6)
 
-The reverse rule.  With the cotangent `l_bar` of (5), whose derivative by `b` is `c`, and with `db/dz = 2 delta z` and
-`db/ddelta = z^2`,
+The reverse rule.  The derivative of (5) by `b` is `c`, and `db/dz = 2 delta z` and `db/ddelta = z^2`.  With the cotangent `l_bar`
+of (5),
     z_bar = x_bar (1 + b) exp(b/2) + 2 l_bar delta z c,   c = 1/2 + 1/(1 + b)       (7)
     delta_bar = x_bar z^3 exp(b/2)/2 + l_bar z^2 c                                  (8)
 For the inverse map, whose log-det (6) has the cotangent `l_bar`,
@@ -28,29 +28,29 @@ For `b < 1`, two exponentials would round twice.
 
 In (2), `exp(-b/2)` carries `b/2` times the relative error of a large `b`:
     z = sign(x) sqrt(b/delta)     for b >= 1                                        (12)
-For a small `b`, (12) has no digits where `b` is subnormal.
+For `b < 1`, (2) is used: (12) has no digits where `b` is subnormal.
 
 In (3), `b exp(b) - y` cancels, and both terms leave the floats where `b` does not.  `W` is also the limit of Fritsch's
 iteration, here from Iacono and Boyd's first guess:
     b <- b (1 + e),   r = log y - log b - b,   q = 2 (1 + b)(1 + b + 2 r/3),
     e = r / (1 + b) (q - r) / (q - 2 r)                                             (13)
     b <- s (1 - log(1 + s)/(2 + s)),   s = log(1 + y)                               (14)
-The guess errs by less than 2 parts in 100.  Each step raises the error to its fourth power, so that two steps suffice; the
-third leaves the rounding of its own `e` alone.  In `r`, `log(y/b)` keeps the digits of a small `b`, for which both logarithms
-are nearly the same.  Where `y` overflows, `s` and `log y` are
+The guess errs by less than 2 parts in 100.  Each step raises the error to its fourth power, so that two steps suffice; after the
+third, only the rounding of its own `e` is left.  For a small `b`, both logarithms of `r` are nearly the same, and `log(y/b)`
+keeps the digits.  Where `y` overflows, `s` and `log y` are
     log y = log(delta |x| |x|)                                                      (15)
 with the exponents of the product kept apart.  Below half a unit of rounding, where `b = y - y^2 + ...` rounds to `y`,
     b = y                                                                           (16)
 and this `y`, even a subnormal one, is 0 next to 1.  `b` is computed in float64, for float32 too, and rounded once.     (17)
 
-In (4), three roundings add up where `b < 1`.  What has several roundings is small in
+In (4), three roundings add up where `b < 1`.  The terms that have several roundings are small in
     dx/dz = 1 + (b + (1 + b)(exp(b/2) - 1))    for b < 1                            (18)
 
-In (5) and (6), `1 + b` rounds to 1 for a small `b`.  Where `b` overflows, `b/2` may not, and the logarithm is lost beside it:
+In (5) and (6), `1 + b` rounds to 1 for a small `b`.  Where `b` overflows, `b/2` may not, and the logarithm is too small to count:
     log|dx/dz| = log1p(b) + b/2,   delta/2 z^2 where b overflows                    (19)
 
-In (7) and (8), `z^2` may underflow where its product with a cotangent does not, so `z` multiplies it twice.  Where the first
-term of (7) or (8) overflows, it outweighs the second, since `h i` is then far larger than every power of `z`.      (20)
+In (7) and (8), `z^2` may underflow where its product with a cotangent does not, so `z` multiplies the cotangent twice.  Where the
+first term of (7) or (8) overflows, it outweighs the second, since `h i` is then far larger than every power of `z`.     (20)
 
 In (9), `dx/dz` overflows where `dz/dx` is only small, and `exp(-b/2)` carries the error of a large `b`:
     dz/dx = (z/x) / (1 + b),   z/x = exp(-b/2)   for b < 1                          (21)
@@ -215,5 +215,5 @@ def growth(b):
 
 
 def outweighing(a, b):
-    """a + b; a where it is infinite, even if b has the other sign."""
+    """a + b; a where a is infinite, even if b is the other infinity."""
     return np.where(np.isinf(a), a, a + b)

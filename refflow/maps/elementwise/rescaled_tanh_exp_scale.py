@@ -23,10 +23,9 @@ from .tanh_exp_scale import tanh_slope
 class RescaledTanhExpScale(Scale):
     """sigma = exp(gain tanh(s) + shift), with trained gain and shift; a `shift` of None is 0 and not a parameter.
 
-    `gain` is one number for all s; or None, and `gains` (C,) has one for each channel of s (*batch, C), these, in a
-    `Coupling`, are the channels in which b has entries.  A port of RealNVP normalises the gain of each channel as a
-    weight, g v / |v|.  For a single number v that is g or -g: the gradient of v is 0, so v keeps its sign and the gain is
-    a free number, trained alike.
+    `gain` is one number for all s.  If it is None, `gains` (C,) has one for each channel of s (*batch, C); in a `Coupling`, these
+    are the channels in which b has entries.  A port of RealNVP writes the gain of each channel as a normalised weight, g v / |v|.
+    For a single number v this is g or -g, and the gradient of v is 0: the gain trains as a free number does.
     """
 
     gain: Array = Field(real, (), default=1.0, optional=True)

@@ -14,14 +14,14 @@ Reverse rules of `x = z sigma` with `L = <x_bar, x> + l_bar log sigma`, and of `
 `d(log sigma)/dp = n exp(q)`:
     p_bar =  x_bar z m n exp(w + q) + l_bar n exp(q)                                (3)
     p_bar = -(z_bar y (n/m) exp(q - w) + l_bar n exp(q))                            (4)
-Where the terms cancel, the rounding of a large exponent would be an error of one of them.  So in (3), and likewise in (4),
-the exponential is given back what its exponent has lost:
+Where the terms of (3) cancel, the rounding of a large exponent would be an error of one of them alone.  So in (3), and likewise
+in (4), a factor restores what the exponent has lost:
     exp(w + q) = (1 + r) exp(v),   w + q = v + r,   v rounded                       (5)
-Where they are infinite, with opposite signs, the larger one wins:
+Where both terms are infinite, with opposite signs, (6) finds the sign of the larger one:
     p_bar = n exp(q) (g + l_bar),   g = x_bar z m exp(w)                            (6)
 
 Constants of the sources (floors, offsets, clamps) are fields, with the source's number as default; they are not trained.  The
-unit of error does not contain their roundings, so the pages keep the digits that these would cost.
+unit of error does not contain their roundings, so the pages keep the digits that these roundings would cost.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ __all__ = ["Scale"]
 
 SAFE = {np.dtype(np.float64): 600, np.dtype(np.float32): 70}   # exp(E) and a cotangent of 2^60 (2^20) stay normal
 FAR = 2.0**30                                                           # 1 + FAR^2 rounds to FAR^2
-BEYOND = 2.0**20                                                        # (1 + r) is positive for what a smaller v has lost
-LARGE = 8                                                               # of an exponent whose rounding matters
+BEYOND = 2.0**20                                                        # the rounding r of a smaller v keeps 1 + r positive
+LARGE = 8                                                               # an exponent beyond it has a rounding that matters
 NORMAL = 2.0**1000                                                      # it and its inverse are normal
 
 
@@ -80,7 +80,7 @@ def is_moderate(m, factors, limit):
 
 
 def vanishing(factors):
-    """Marks where one of them is 0."""
+    """Marks where one of the factors is 0."""
     return functools.reduce(np.logical_or, (np.equal(factor, 0) for factor in factors))
 
 
@@ -105,7 +105,7 @@ def summed(w, q):
 
 
 def lost(v, r):
-    """What the rounded exponent v has lost: r, or 0 where exp(v) is 0 or infinite whatever multiplies it."""
+    """The lost part r of the rounded exponent v, or 0 where exp(v) is 0 or infinite whatever multiplies it."""
     return (r if largest(v) < BEYOND else np.where(np.abs(v) < BEYOND, r, 0)).astype(v.dtype, copy=False)
 
 

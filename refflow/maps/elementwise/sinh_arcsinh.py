@@ -9,7 +9,7 @@ The map.  With `k = skewness`, `t = tailweight` and `A = arsinh 2`,
 `t = 1, k = 0` is the identity.
 
 The reverse rule.  With `b = A coth(A t)`, `dm/dt = -b m`; and `dv/dz = t/c`, `dv/dk = t`, `dv/dt = s`.  With the cotangent
-`l_bar` of (4), whose derivative by `z` is `l'`,
+`l_bar` of (4), and with `l'` for the derivative of (4) by `z`,
     z_bar = x_bar m t cosh v / c + l_bar l',   l' = (t tanh v - z/c)/c              (6)
     k_bar = x_bar m t cosh v + l_bar t tanh v                                       (7)
     t_bar = x_bar m (s cosh v - b sinh v) + l_bar (1/t - b + s tanh v)              (8)
@@ -22,7 +22,7 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (1) to (10), the roundings of many factors and terms add up.  Everything is computed in float64, for float32 too, and
 rounded once.                                                                                                   (11)
 
-In (1), both hyperbolic sines may leave the floats where `x` does not, and so may `v`.  They are
+In (1), both hyperbolic sines may leave the floats where `x` does not, and so may `v`.  The sines are
 `sinh v = s t E(2|v|) exp|v|` and `sinh(A t) = A t E(2 A t) exp(A t)`, and `t` and the exponentials are taken together:
     E(y) = (1 - exp(-y))/y,   E(0) = 1                                              (12)
     x = X h i,   X = (2 s/A) E(2|v|)/E(2 A t),   h i = exp(D),   D = (|s| - A) t    (13)
@@ -30,7 +30,7 @@ In (1), both hyperbolic sines may leave the floats where `x` does not, and so ma
 factors stand between the two.  For small `a = A t` and `v`, `x` is nearly `2 s/A`, but each factor of (13) is rounded:
     x = (2 s/A) (1 + (c_v - c_a)/(1 + c_a))    for a <= 2 and |v| <= 1              (14)
     c_a = sinh(a)/a - 1 = (a^2/6)(1 + (a^2/20)(1 + (a^2/42)(1 + ...)))              (15)
-where what differs from 1 is small, and its roundings with it.
+where the difference from 1 is small, and so are its roundings.
 
 In (2), `y = x/m` may be subnormal, or overflow, where `z` does neither:
     y = x/m = x (1 - exp(-2 A t)) K^2/4,   K = exp(A t/2)                           (16)
@@ -43,7 +43,7 @@ In (2), `y = x/m` may be subnormal, or overflow, where `z` does neither:
 In (3), (6) and (7), `cosh v` and `z^2` may overflow where the slope does not.  As in (13) and (14), with `w = arsinh z`,
     dx/dz = N h i / cosh w,   N = (1 + exp(-2|v|))/(A E(2 A t)),   c = cosh w       (21)
           = (2/A) (1 + (2 sinh^2(v/2) - c_a)/(1 + c_a)) / cosh w    for a <= 2 and |v| <= 1         (22)
-`cosh w` stands between `h` and `i`, too: what is between them is divided by it as a whole, or each of them by its root.
+Where `i = 1`, `cosh w` divides `N h`; elsewhere its root divides `h` and `i` each.
 
 In (4), the hyperbolic cosines may overflow where their logarithms do not:
     log|dx/dz| = D - log cosh w + log N                                             (23)
@@ -51,8 +51,8 @@ In (4), the hyperbolic cosines may overflow where their logarithms do not:
                = |w| + log((1 + exp(-2|w|))/2)       for |w| >  1                   (24)
 The terms of (23) cancel for small tail weights, where the log-det is near `log m t`.  There
     log|dx/dz| = log(2/A) - log(1 + c_a) + log cosh v - log cosh w      for a <= 1  (25)
-The terms of (23) and (25) cancel near the identity, where the derivatives of the log-det are as small as its value.  There it
-is computed from what is small: with `e = t - 1`, addition theorems for `cosh(w + d)` and `sinh(A + A e)` give
+The terms of (23) and (25) cancel near the identity, where the derivatives of the log-det are as small as its value.  There the
+log-det is computed from small numbers: with `e = t - 1`, addition theorems for `cosh(w + d)` and `sinh(A + A e)` give
     log|dx/dz| = log(1 + ((1 + e) r_v - r_e)/(1 + e + r_e))      for |e| <= 1 and |d| <= 1          (26)
     r_v = tanh w sinh d + 2 sinh^2(d/2),   d = v - w = s e + k                      (27)
     r_e = sinh(A t)/sinh A - t = (A sqrt(5)/2 - 1) e + (sqrt(5)/2) (sinh(A e) - A e) + 2 sinh^2(A e/2)     (28)
@@ -66,7 +66,7 @@ In (8), `s coth v`, `b` and `1/t` are nearly the same when `t` is small.  `s cot
     phi(a) = a coth a - 1 = a^2/(3 + a^2/(5 + a^2/(7 + ...)))      for |a| < 1      (30)
                           = |a| - 1 + f(a),   f(a) = 2|a|/(exp(2|a|) - 1)           (31)
     t_bar = x_bar x (phi(v) - phi(A t))/t + l_bar (v tanh v - phi(A t))/t           (32)
-where, for a large `A t`, the `D` of (13) has the digits of the difference of two large numbers:
+For a large `A t`, the `D` of (13) keeps the digits that a difference of two large numbers loses:
     phi(v) - phi(A t) = D + f(v) - f(A t),   v tanh v - phi(v) = 1 - 2 v/sinh(2 v)      for |v|, A t >= 1   (33)
 
 In (9), `dx/dz = m t cosh v / cosh p` and `m cosh v = sqrt(x^2 + m^2)`, whose parts may leave the floats where `x_bar` does not:
@@ -83,8 +83,8 @@ In (10), the terms of (7) and (8) cancel with the parts of `x_bar`.  With the de
     R = (rho/t) (phi(A t) - phi(v))/t                                               (41)
     Q = phi(A t)/(1 + y^2) - rho^2                       for |y| <  1
       = (phi(A t) + 1)/(1 + y^2) - 1                     for |y| >= 1               (42)
-where `rho/t` is `T` if `1 + v^2` rounds to 1.  A subnormal `T` is written as the product of `x` and what (16) or (18) multiplies
-it by.  `A t` may be large and `delta` small, so where (19) is used,
+where `rho/t` is `T` if `1 + v^2` rounds to 1.  A subnormal `T` is written as the product of `x` and its factor in (16) or (18).
+`A t` may be large and `delta` small, so where (19) is used,
     phi(A t) - phi(v) = f(A t) - f(v) - delta                                       (43)
 
 Source: Jones and Pewsey, Sinh-arcsinh distributions, Biometrika 96 (2009); the factor `m` is TensorFlow Probability's.

@@ -8,11 +8,11 @@ The reverse rule.  The exponent has the slope `1/(1 + a) - a/(1 + a)^2`:
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), the exponent is near the large constant `b` where `sigma` hardly depends on `s`; its rounding still counts:
+In (1), the exponent of a large `s` is near the constant `b`, and no unit of error covers its rounding, as `sigma` hardly moves:
     m = 1,   w = s/(1 + a)                                  for a <= 1
     m = low^(-sign s),   w = -sign(s) b/(1 + a)             for a > 1               (3)
 
-In (2), the square may be 0 where its product with a cotangent is not, which is taken in two factors:
+In (2), the square may be 0 where its product with a cotangent is not.  The square is kept in two factors:
     d(log sigma)/ds = r r,   r = 1/(1 + a)                  for a > 2^30            (4)
 """
 

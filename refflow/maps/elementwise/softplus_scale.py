@@ -18,7 +18,7 @@ In (1), a rounded `sigma` near 1 has few digits of its logarithm:
               = log1p((gain log 2 + floor - 1) + gain (softplus v - log 2))     for |v| <= 1, 1/4 <= sigma <= 4     (6)
     softplus v - log 2 = max(v, 0) + log1p((exp(-|v|) - 1)/2)                       (7)
 
-In (2), numerator and denominator are both exponentials of `v` for a small `v` without a floor, and their quotient is not:
+In (2), without a floor, numerator and denominator underflow far below 0 where their quotient does not:
     d(log sigma)/ds = rate n exp(q),   n = gain/((1 + t) sigma),   q = min(v, 0)
                     = rate n,          n = 1/((1 + t) (softplus v) exp(-min(v, 0)))     for floor = 0       (8)
 """

@@ -46,8 +46,8 @@ def beyond(function, lower, upper):
 def root_above_floor(mean_slope, x, floor):
     """The z with z mean_slope(z, i) = x for each entry of flat arrays, where the slope is at least `floor`.
 
-    z lies between 0 and x/floor.  If this is not finite, z is sought among all floats of x's sign, of which the slope may
-    overflow at the largest ones; z is infinite if it is not one of them.
+    z lies between 0 and x/floor.  If x/floor is not finite, the solver searches all floats of x's sign, where the slope may
+    overflow; z is infinite if it is beyond them.
     """
     widest, z = x / floor, np.empty_like(x)
     near, far = np.flatnonzero(np.isfinite(widest)), np.flatnonzero(~np.isfinite(widest))

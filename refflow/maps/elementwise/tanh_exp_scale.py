@@ -8,7 +8,7 @@ The reverse rule.  The slope of `tanh v` is `1 - tanh^2 v`, so that
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), `clamp` magnifies the rounding of `v`, and that of `tanh v` although `sigma` hardly depends on `s`.  With `t = exp(-2|v|)`,
+In (1), `clamp` magnifies the roundings of `v` and `tanh v`, even where `sigma` hardly depends on `s`.  With `t = exp(-2|v|)`,
     log sigma = clamp rate s                                for subnormal v         (3)
     m = 1,   w = log sigma                                  for |v| <= 1
     sign(v) clamp (1 - 2 t/(1 + t)) = w + r,   w rounded,   m = 1 + r      for |v| > 1         (4)

@@ -19,7 +19,7 @@ With the cotangent `l_bar` of (5),
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), `1 - exp(-y)` cancels for a small `y`, and `k` multiplies the error of `L` before the exponential does:
+In (1), `1 - exp(-y)` cancels for a small `y`, and `k`, then the exponential, magnify the error of `L`:
     x = -expm1(-y),   y = exp(w),   w = k L                                         (12)
     log(a/b) = log a - log b       where a/b is not a normal number                 (13)
              = log1p((a - b)/b)    for 1/2 <= a/b <= 2: there a - b is exact        (14)
@@ -66,7 +66,7 @@ In (9), `exp(M)` underflows only for `k < 2`, while `P r r` and `Q/y` both overf
 
 At the ends `z = 0`, `x = 0` and `x = 1`, which events may be, all values are limits, with `0 log 0 = 0`.  A factor 0 makes a
 term 0: `k - 1` for `k = 1`, even times `1/z` or `1/y`; `h` or `e`, even times their logarithms; a cotangent.  Of two infinite
-terms, the one of `l_bar` in (25) and `Q/y` in (26) outweigh the other at 0, and the one of `P` in (11) at `x = 1`.  There
+terms, the larger one at 0 is the term of `l_bar` in (25) and `Q/y` in (26).  At `x = 1` it is the term of `P` in (11), and
 `1/(1 - x)` outweighs all powers of `y`.                                                                        (27)
     r r = y^(1/k - 1) = 1 for k = 1    at both ends                                 (28)
 

@@ -17,19 +17,19 @@ is `tr(Q^T Q A) = 0`: the log-det is constant there.
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (3), the answer is of the size of the rounding of `Q`, and elimination would leave nothing of it but its own rounding.  With
-`E = Q^T Q - I`, of the size of `u`,
+In (3), the answer is as small as the rounding of `Q`, and the rounding of an elimination would hide it.  With `E = Q^T Q - I`, of
+the size of `u`,
     log|det Q| = 1/2 log det(I + E) = 1/2 tr E + O(E^2) = 1/2 (sum_ij q_ij^2 - D) + O(E^2)                  (7)
 
-In (4) to (6), the transpose in the place of the inverse neglects `E`.  One step of refinement restores it in (4); in (5) and (6)
-it is a rounding of `Q`:
+In (4) to (6), the transpose in the place of the inverse neglects `E`.  One step of refinement restores `E` in (4); in (5) and
+(6), `E` is a rounding of `Q`:
     Q^-1 = Q^T (Q Q^T)^-1,   z = Q^T (x + (x - Q Q^T x)) + O(E^2),   Q^-T = Q + O(E)        (8)
 At an orthogonal `Q`, the derivatives of (7) and (8) are exactly the derivatives of `log|det Q|` and `Q^-1 x`.
 
 In (1), a float32 `Q` is orthogonal only to float32.  In float64 it is replaced by one whose `E` is of third order in the old one,
     Q <- Q (I + E)^(-1/2) = Q (I - E / 2 + 3 E^2 / 8) + O(E^3)                      (9)
 
-In (4) and (6), `z` may lose digits near the ends of the floats that `w z^T` has.  An event there is scaled, exactly:
+In (4) and (6), near the ends of the floats, `z` may lose digits that `w z^T` needs.  An event there is scaled, exactly:
     z = 2^e Q^T (x' + (x' - Q Q^T x')),   x = 2^e x'                                (10)
 If it has infinite entries, after a map that reaches its limits, (10) would take their differences; `Q^T x` is used instead, by
 the rules of floats.

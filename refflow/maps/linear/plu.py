@@ -5,15 +5,15 @@ matrix that gathers, `(P y)_i = y_{order_i}`, so that `P^T` scatters, `(P^T x)_{
     v = (U + S) z                                                                   (1)
     y = L v                                                                         (2)
     x_i = y_{order_i} + shift_i                                                     (3)
-that is `x = P L (U + S) z + shift`, Glow's `W = P L (U + diag(s))`.  Without a shift, as in Glow, it is 0
-and there is no `shift_bar`.  Hence
+that is `x = P L (U + S) z + shift`, Glow's `W = P L (U + diag(s))`.  Glow has no shift: it is 0, and there is no
+`shift_bar`.  Hence
     dx/dz = P L (U + S)                                                             (4)
     log|det dx/dz| = log|scale_1| + log|scale_2| + ... + log|scale_D|               (5)
 The inverse is a permutation and two substitutions:
     y_{order_i} = x_i - shift_i                                                     (6)
     v = L^-1 y                                                                      (7)
     z = (U + S)^-1 v                                                                (8)
-The unit of error is normwise: the page solves systems.  That of log-det is entrywise.
+The unit of error is normwise, since the page solves systems; the log-det's unit is entrywise.
 
 The reverse rule.  Stage by stage from (3), (2), (1), where tril and triu keep the strict triangles, and with the cotangent
 `l_bar` of (5),
@@ -179,7 +179,7 @@ class PLULinear(Bijector):
         return scaled(*self.scaled_inverses(x)[1]), -self.log_det(x)                # (8) (17)
 
     def scaled_inverses(self, x):
-        """(v', e) with v = 2^e v', and so z."""
+        """(v', e) with v = 2^e v', and z in the same form."""
         y = reordered(minus(x, self.shift), opposite(self.order))                   # (6)
         v, e = solve_lower(self.lower, y, unit=True)                                # (7)
         z, k = solve_upper(self.upper_and_scale(), v, e)                            # (8)

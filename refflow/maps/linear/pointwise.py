@@ -13,7 +13,7 @@ share the parameters.  With the pullback `f*` at each `z_p`,
 
 Sequences of different lengths stand in one batch with a mask of their valid positions.  At every other position
     x_p = 0,   z_p_bar = 0                                                          (6)
-and (1) to (5) hold for the valid positions alone, of which there are `n`; data-dependent initialisation sees only these.
+and (1) to (5) hold for the `n` valid positions alone; data-dependent initialisation sees only these.
 
 Source: Kingma & Dhariwal, arXiv:1807.03039, section 3.2.
 """

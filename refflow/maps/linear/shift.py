@@ -14,5 +14,5 @@ def minus(x, shift):
 
 
 def shift_bar(f, bar):
-    """The cotangent `bar` of a map's shift, by its name, or nothing if that is None."""
+    """The cotangent `bar` of a map's shift, by its name; nothing if the shift is None."""
     return {} if f.shift is None else {"shift": bar}

@@ -6,17 +6,17 @@ The map.  With coefficients `c_0 < ... < c_K` and the place of `z` in the interv
     x = sum_i c_i b_i^(K)                                                           (3)
     dx/dz = g = K/(2 B) sum_i D_i b_i^(K - 1),   D_i = c_(i + 1) - c_i              (4)
     log|dx/dz| = log g                                                              (5)
-The basis is positive and sums to 1, and the derivative is a sum of positive terms.  Beyond the interval, with the place `s`,
-`t` of the nearer end and the distance `e` of `z` from it, negative below, `g` is the slope at the end, and
+The basis is positive and sums to 1, and the derivative is a sum of positive terms.  Beyond the interval, `s`, `t` and the slope
+`g` belong to the nearer end.  With the distance `e` of `z` from this end, negative below,
     x = sum_i c_i b_i^(K) + g e                                                     (6)
-The second derivative jumps at the ends, which belong to the interval.  Without tails the domain is the interval, and its image
-the one from `c_0` to `c_K`, which are the images of the ends.  The inverse map is beyond these
+The second derivative jumps at the ends, which belong to the interval.  Without tails the domain is the interval, and the image
+runs from `c_0` to `c_K`.  Beyond these two, the inverse map is
     z = -B + (x - c_0)/g   for x < c_0,   z = B + (x - c_K)/g   for x > c_K         (7)
-and within, a bisection finds the root `z` of (3).  In both cases
+and between them, a bisection finds the root `z` of (3).  In both cases
     log|dz/dx| = -log g                                                             (8)
 
-The reverse rule.  The derivative of `b_i^(K)` by `s` is `K d_i`, with a difference of two members of the next lower basis, where
-`b_(-1)` and `b_K` are 0:
+The reverse rule.  The derivative of `b_i^(K)` by `s` is `K d_i`, where `d_i` is a difference of two members of the basis of
+degree `K - 1`, with 0 for `b_(-1)` and `b_K`:
     d_i = b_(i - 1)^(K - 1) - b_i^(K - 1)                                           (9)
 The slope `g` changes with `z` by the second differences of the coefficients, and not at all beyond the interval:
     dg/dz = K (K - 1)/(2 B)^2 sum_i (D_(i + 1) - D_i) b_i^(K - 2)                   (10)
@@ -29,14 +29,14 @@ and the coefficients have the cotangent (12) for `-x_bar` and `-l_bar` in the pl
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (3), a root `z` near an end loses the digits of its distance from the end.  The root in `s` is found for `x` in the lower half of
-the curve.  In the upper half it is the root in `t`, of the same equation for the coefficients `-c_(K - i)` and for `-x`.  With `v`
-for `s`, and `a_i = c_i - c_0`,
+In (3), a root `z` near an end loses the digits of its distance from the end.  In the lower half of the curve the solver finds
+`s`.  In the upper half it finds `t`, from the same equation for the coefficients `-c_(K - i)` and for `-x`.  With `v` for `s`,
+and `a_i = c_i - c_0`,
     x - c_0 = sum_i a_i b_i^(K) = v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)         (15)
-The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, at a part `y` of the way, which solves
+The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, and the quotient `y = v/L` solves
     y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (16)
 
-In (8), (13) and (14), the rounding of `z` is multiplied by the slope at the root over the mean slope that (15) divides by, which
+In (8), (13) and (14), the rounding of `z` is multiplied by the slope at the root over the mean slope of (15), and this quotient
 may be large.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are computed with
 pairs of floats, of twice the digits:
     v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (17)
@@ -48,7 +48,7 @@ In (9), the two members cancel near `s = i/K`.  This zero is a factor of the dif
     i - K s = ((2 i - K) B - K z)/(2 B)                                             (19)
 
 In (3) to (14), a sum has many roundings.  Everything is computed in float64, for float32 events too, and rounded once.    (20)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Ramasinghe, Fernando, Khan and Barnes, Robust normalizing flows using Bernstein-type polynomials, arXiv:2102.03509.
 """
@@ -133,8 +133,8 @@ class textbook:
 class BernsteinPolynomial(Bijector):
     """x = sum_i coefficients_i b_i((z + bound)/(2 bound)); the inverse uses a bracketing solver.
 
-    The coefficients have shape (*batch, K+1).  `tails`: beyond [-bound, bound] it is its tangents there ("linear"), or there is
-    nothing beyond ("none").  Raises ValueError for fewer than 2 coefficients and for other tails.
+    The coefficients have shape (*batch, K+1).  `tails`: beyond [-bound, bound] x lies on the tangents at the ends ("linear"), or
+    the domain ends there ("none").  Raises ValueError for fewer than 2 coefficients and for other tails.
     """
 
     coefficients: Array = increasing("K+1")

@@ -10,9 +10,9 @@ lies between the roots of the single components:
     min_k (x - c_k)/a_k <= z <= max_k (x - c_k)/a_k                                 (4)
     log|dz/dx| = -log g                                                             (5)
 
-The reverse rule.  With each component's share of `f`, and with the derivative of `log f_k` by `z`,
+The reverse rule.  With the share `r_k` of each component in `f`, and the derivative `t_k` of `log f_k` by `z`,
     r_k = w_k f_k/(W f),   t_k = a_k (1 - 2 S_k)                                    (6)
-and with the cotangent `l_bar` of (3), whose derivative by `z` is `l'`,
+and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`,
     z_bar = x_bar g + l_bar l',   l' = sum_k r_k t_k - (1 - 2 F) g                  (7)
     c_k_bar = (x_bar g r_k + l_bar r_k (t_k - (1 - 2 F) g))/a_k                     (8)
     a_k_bar = c_k_bar z + l_bar r_k/a_k                                             (9)
@@ -23,14 +23,14 @@ and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the 
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1) to (12), the logit of a rounded `F` has no digits near 1, and none where `F` underflows.  `mixture` and `sigmoid_mixture`
-say how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
+In (1) to (12), the logit of a rounded `F` has no digits where `F` is near 1 or underflows.  `mixture` and `sigmoid_mixture` say
+how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
 tail, in float64, for float32 too.                                                  (13)
 
-In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  The root is found around the zero of `u_j`:
+In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:
     u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
     z = d - c_j/a_j                                                                 (15)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779, deep sigmoidal flow.
 """

@@ -15,7 +15,7 @@ With `gamma`, `eta` and `mu` for the derivatives of `c`, `h` and `m` by `z`,
     eta_lo = sum_k omega_lok gamma_lk,   omega_lok = w_lok S(c_lk) S(-c_lk) (1/P_lo + 1/Q_lo)      (6)
     dx/dz = g = eta_L1,   log|dx/dz| = log g                                        (7)
 For the inverse map, a bisection finds the root `z`.  A unit lies between the least and the largest argument of its layer, and so
-do means of units.  So `z` lies between the two numbers that start as `v = x` and become, from the last layer to the first, the
+do means of units.  So `z` lies between two numbers.  Both start as `v = x`; from the last layer to the first they become the
 least and the largest over k of
     (v - b_lk)/a_lk                                                                 (8)
     log|dz/dx| = -log g   at the root                                               (9)
@@ -28,7 +28,7 @@ every layer,
                + eta_o_bar (omega_ok gamma_k/w_ok - eta_o (S(c_k) Q_o/P_o + S(-c_k) P_o/Q_o)/(P_o + Q_o))      (11)
     b_k_bar = c_k_bar,   a_k_bar = c_k_bar m_k + gamma_k_bar mu_k                   (12)
     u_ko_bar = a_k (c_k_bar (h_o - m_k) + gamma_k_bar (eta_o - mu_k))/sum_i u_ki    (13)
-where `h_o` and `eta_o` are those units' of the layer before.  Their cotangents, and that of `z` in the first layer, are
+where `h_o` and `eta_o` belong to the layer before.  Their cotangents, and the cotangent of `z` in the first layer, are
     h_o_bar = sum_k c_k_bar a_k u_ko/sum_i u_ki,   eta_o_bar = sum_k gamma_k_bar a_k u_ko/sum_i u_ki           (14)
     z_bar = sum_k c_k_bar a_k                                                       (15)
 For the inverse map, whose log-det has the cotangent `l_bar`,
@@ -38,10 +38,10 @@ the place of `x_bar` and `l_bar`.                                               
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1) to (17), `P` and `Q` underflow in the tails, and what the units share cancels.  `sigmoid_mixture` gives each `h_lo`, its
-log-slope, and the derivatives of both, with all digits in either tail, from the arguments and their rates, in float64, for
-float32 too.                                                                        (18)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+In (1) to (17), `P` and `Q` underflow in the tails, and the part that all units share cancels.  `sigmoid_mixture` gives each
+`h_lo`, its log-slope, and the derivatives of both, with all digits in either tail, from the arguments and their rates, in
+float64, for float32 too.                                                           (18)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 In (5) to (7), the slopes of many layers leave the floats where their logarithms do not.  Let `t_l` be the largest logarithm of
 the slopes of a layer's units, and `e_lo` their slopes relative to the largest:
@@ -52,7 +52,7 @@ In (8), rounding may move an end beyond the root.  So each end is moved outwards
     (1 + |v| + |b_lk|)/(1024 a_lk)                                                  (21)
 and stays within the floats; a root beyond them is infinite.
 
-In (9), (16) and (17), the arguments have digits that `z` and the units before them may have lost.  So two steps of Newton's
+In (9), (16) and (17), a rounded `z` and rounded units may have lost digits that the arguments need.  So two steps of Newton's
 method take the solver's root `z` of `f(z) = x` to
     z - (f(z) - x)/f'(z)                                                            (22)
 with (1) to (4) in pairs of floats, of twice the digits.  The arguments at the last `z` are rounded, and all that follows is
@@ -63,19 +63,19 @@ and `rho_k_bar = exp(t_(l-1)) gamma_k_bar`,
     a_k_bar = c_k_bar m_k + rho_k_bar s_k,   l_o_bar = e_o sum_k rho_k_bar a_k u_ko/sum_i u_ki,
     u_ko_bar = a_k (c_k_bar (h_o - m_k) + rho_k_bar (e_o - s_k))/sum_i u_ki         (23)
 
-In (13), means of differences of two units cancel.  In a tail all units grow alike, and what they share must not be subtracted.
-And where the rows of weights are nearly the same, so are the units.  So with sums over pairs of sigmoids,
+In (13), means of differences of two units cancel.  All units grow alike in a tail, and are nearly the same where their rows of
+weights are: the part that they share must not be subtracted.  With sums over pairs of sigmoids,
     h_o - h_i = log(1 + N_oi/(P_i Q_o))     for N_oi >= 0,   -(h_i - h_o)   elsewhere,
     N_oi = P_o Q_i - P_i Q_o = sum_(k<j) (w_ok w_ij - w_oj w_ik) (S(c_k) - S(c_j))              (24)
 where the differences of `S` are (8) of `sigmoid_mixture`, and all units of a layer share the exponents of `P` and `Q`.
 The derivatives `omega_ok` of `h_o` by `c_k` sum to `1 - d_o`, where `d_o` is small in a tail.  So with any fixed j
     e_o - e_i = exp(-T) (sum_k (omega_ok - omega_ik) (rho_k - rho_j) - rho_j (d_o - d_i)),   T = t_l - t_(l-1)  (25)
-This is used where all `d_o` are below 1/2, with the j of the largest sum of `omega_oj`; elsewhere `e_o` and `e_i` are
+(25) is used where all `d_o` are below 1/2, with the j whose sum of `omega_oj` is largest; elsewhere `e_o` and `e_i` are
 subtracted.
 
-In (17), the two parts of `c_k_bar` nearly cancel in a tail: what moves a leading argument alone moves only `z`.  But the sum of
-what reaches `z` through any layer must come out as `-z_bar`.  So wherever its terms are smaller, the argument j whose terms are
-largest has
+In (17), the two parts of `c_k_bar` nearly cancel in a tail, where one argument leads: at a given `x`, this argument moves `z` and
+nothing else.  But the cotangents that reach `z` through any layer sum to `-z_bar`.  So where the terms of (26) are
+smaller than the terms of (10), the leading argument j has
     c_j_bar = -(z_bar + sum_o l_o_bar dl_o/dz + sum_(k != j) c_k_bar dc_k/dz)/(dc_j/dz),
     dc_k/dz = exp(t_(l-1)) rho_k                                                    (26)
 with the sum over the units o of the layer before.  With the derivatives `beta_ok` of a unit's log-slope by `c_k`, and the
@@ -348,7 +348,7 @@ def in_pairs(parameters, z):
 
 
 def units_in_pairs(w, c):
-    """(2), where exp of the largest exponent in P and in Q is a factor apart."""
+    """(2), with the exponential of the largest exponent taken out of P and out of Q."""
     zero = 0 * c
     below, above = chosen(c.high < 0, c, zero), chosen(c.high < 0, zero, -c)
     top_P, top_Q, q = largest(below), largest(above), 1 + exp(below + above)
@@ -382,7 +382,7 @@ def with_derivatives(layers):
 
 
 def pulled_back(layers, x_bar, l_bar, known=None):
-    """(z_bar, {field: its cotangent}); in an inverse map, minus z_bar is known."""
+    """(z_bar, {field: its cotangent}); for an inverse map, `known` is -z_bar."""
     h_bar, l_bar, found = x_bar[..., None], l_bar[..., None], []
     for before, layer in reversed(list(zip([None, *layers], layers))):
         _, c_bar, rho_bar = layer.v.pulled_back(h_bar, l_bar)
@@ -429,7 +429,7 @@ class Layer:
         return self.a * self.s if before is None else np.exp(before.top)[..., None] * self.a * self.s           # (26)
 
     def balanced(self, c_bar, h_bar, l_bar, z_bar, before, l_bar_before):
-        """c_bar, with the leading argument's from what all others leave of -z_bar."""
+        """c_bar, in which the leading argument's cotangent is what all others leave of -z_bar."""
         v, rate, k = self.v, self.argument_rate(before), np.arange(c_bar.shape[-1])
         known = z_bar[..., None]
         if before is not None:

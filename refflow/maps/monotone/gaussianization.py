@@ -12,7 +12,7 @@ The reverse rule.  By `phi'(u) = -u phi(u)`, the derivative `b_k` of `log g` by 
 share `r_k` of `g`,
     r_k = omega_k a_k/g                                                             (6)
     b_k = x omega_k - r_k u_k                                                       (7)
-and with the cotangent `l_bar` of (3), whose derivative by `z` is `l'`,
+and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`,
     z_bar = x_bar g + l_bar l',   l' = sum_k a_k b_k                                (8)
     c_k_bar = x_bar omega_k + l_bar b_k                                             (9)
     a_k_bar = c_k_bar z + l_bar r_k/a_k                                             (10)
@@ -25,38 +25,38 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (1) to (12), the mean rounds to 1 far above the biases, where its quantile is moderate, and it underflows far below them.
 `mixture` says how the derivatives, the root and the cotangents are computed from `u_k`, `omega_k` and `b_k`, in float64, for
 float32 too.                                                                        (13)
-Certified where events are moderate, `2^-4` to `2^4`, and parameters `2^-2` to `2^2`, and at the hard cases.
+The page is certified at events of `2^-4` to `2^4` with parameters of `2^-2` to `2^2`, and at the hard cases.
 
-In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  The root is found around the zero of `u_j`:
+In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:
     u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
     z = d - c_j/a_j                                                                 (15)
 and `u_k = 0` at `z = -c_k/a_k`.
 
 In (1), the mean has no digits near 1, and few of its distance from 1/2.  By `Phi(-u) = 1 - Phi(u)`, exchanging all signs gives
-the other tail: below, `s` is 1 where the mean is at most 1/2, and -1 elsewhere, `v_k = s u_k`, `t_k = -v_k`, `b = |x|`, so that
-`x = -s b`, and
+the other tail.  From here on, `s` is 1 where the mean is at most 1/2, and -1 elsewhere, `v_k = s u_k`, `t_k = -v_k`, `b = |x|`,
+so that `x = -s b`, and
     x = sqrt(2) erfinv D,   D = sum_k (2 Phi(u_k) - 1)/K      for |D| < 1/2         (16)
     2 Phi(u) - 1 = erf(u/sqrt 2)              for |u| < 1
                  = sign(u) (1 - 2 Phi(-|u|))  elsewhere                             (17)
-where in the sum over the components the signs are added first: as many arguments far above 0 as far below leave only tails.
-Elsewhere, with `Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.
-The library's quantile of a logarithm is a first guess, for one step of Newton's method.  With Mills' ratio `M(b)`, and with `c`
-the least `t_k` if that is positive, else 0, so that `L = -c^2/2`:
+The sum over the components adds the signs first: as many arguments far above 0 as far below leave only tails.  Elsewhere, with
+`Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.  The library's
+quantile of a logarithm is a first guess, for one step of Newton's method.  With Mills' ratio `M(b)`, and with `c` the least `t_k`
+if that is positive, else 0, so that `L = -c^2/2`:
     b <- b + M(b) ((c - b)(c + b)/2 + log(K M(b)/(sqrt(2 pi) P)))                   (18)
 
-In (2), both densities underflow in the tails where their quotient does not.  In the centre and, by `phi(x) = Phi(-b)/M(b)`,
-elsewhere,
+In (2), both densities underflow in the tails where their quotient does not.  In the centre (19) holds, and elsewhere (20), by
+`phi(x) = Phi(-b)/M(b)`:
     omega_k = F_k exp(N) sqrt(2 pi) exp(b^2/2)/K                                    (19)
             = F_k exp(N - L) M(b)/P                                                 (20)
 where a small error of `b` changes `M(b)` little, but `exp(b^2/2)` much.
 
 In (7), which is `b_k = s (r_k t_k - omega_k b)`, the terms cancel where one component makes up most of the tail, since `x` is
-nearly `u_k` there.  With `pi_k = p_k/P` and `omega_k = pi_k M(b)/M(t_k)`, and `t M(t) = 1 - eps(t)` from `normal_tails`, it is
+nearly `u_k` there.  With `pi_k = p_k/P` and `omega_k = pi_k M(b)/M(t_k)`, and `t M(t) = 1 - eps(t)` from `normal_tails`, (7) is
     b_k = s ((r_k - pi_k)(1 - eps(t_k)) + pi_k (eps(b) - eps(t_k)))/M(t_k)      for t_k > 0             (21)
-where `r_k - pi_k = sum_i (r_k pi_i - r_i pi_k)`, and `eps(b) - eps(t_k)` is proportional to a difference which, by (2), also is
+where `r_k - pi_k = sum_i (r_k pi_i - r_i pi_k)`, and `eps(b) - eps(t_k)` is proportional to a difference that follows from (2):
     t_k^2 - b^2 = -2 log(K omega_k)                                                 (22)
 
-In (1) and (2), `x` is one of the arguments if all of them are the same, and rounding must not part them:
+In (1) and (2), rounding would part `x` from the arguments where all of them are the same:
     x = u_1,   omega_k = 1/K                                                        (23)
 
 Source: Meng, Song, Song and Ermon, Gaussianization Flows, arXiv:2003.01941, with equal weights.
@@ -279,7 +279,7 @@ class ProbitOfMean(Arguments):
 
 
 def above(u, x):
-    """A number of the sign of x(u) - x: without a quantile, by (16) or by the logarithm of the smaller tail."""
+    """A number with the sign of x(u) - x: without a quantile, by (16) or by the logarithm of the smaller tail."""
     K, s = u.shape[-1], np.where(x <= 0, 1, -1)
     near = np.abs(x) < CENTRE
     L, p = lower_tails(s[:, None] * u)

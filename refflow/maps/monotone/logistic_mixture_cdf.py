@@ -9,7 +9,7 @@ found by bisection, between the inverses of the components, as a mean lies betwe
     min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L),   L = log(x/(1 - x))           (4)
     log|dz/dx| = -log g   at the root                                               (5)
 
-The reverse rule.  With the part of the density due to component k, where `sum_k r_k = 1`, and with the cotangent `l_bar` of (3),
+The reverse rule.  With component k's part `r_k` of the density, where `sum_k r_k = 1`, and the cotangent `l_bar` of (3),
     r_k = w_k f_k/(W g),   t_k = dlog f_k/dz = (1 - 2 S_k)/s_k                      (6)
     z_bar = x_bar g + l_bar l',   l' = dlog g/dz = sum_k r_k t_k                    (7)
     m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (8)
@@ -35,13 +35,13 @@ product, and where `M > -1` it is (3) itself: a rounding of `q_k` nearly cancels
     |u_k| + M = 2^64 (v_k - min_k v_k),   v_k = 2^-64 |z - m_k| / s_k               (16)
 
 In (4), bisection cannot find `z` from a rounded `x W`: between far components `x W` is a sum of some weights to within
-rounding, and `z` depends on the rest.  Therefore a part that is nearly a whole weight is written as that weight minus `T_k`.  By
-`S(u) = 1 - S(-u)`, (1) is
+rounding, and `z` depends on the rest.  Therefore a part that is nearly a whole weight is written as that weight minus `w_k T_k`.
+By `S(u) = 1 - S(-u)`, (1) is
     A - B = D,   T_k = S(-|u_k|),   A = sum_(m_k >= z) w_k T_k,   B = sum_(m_k < z) w_k T_k,
     D = x W - sum_(m_k < z) w_k                                                     (17)
-where only `D` cancels, and it is evaluated without rounding, from weights so large that no `x w_k` is subnormal.  If all locs
-lie on one side of `z`, this is `A = x W` or `B = (1 - x) W`: it keeps the digits in either tail as well.  `A - B - D = sum_k
-w_k S(u_k) - x W` rises with `z`, and so its sign, which is the sign of
+Only `D` cancels here.  `D` is computed without rounding, with all weights scaled up so that no `x w_k` is subnormal.  If all locs
+lie on one side of `z`, (17) is `A = x W` or `B = (1 - x) W`, and keeps the digits in either tail as well.
+`A - B - D = sum_k w_k S(u_k) - x W` rises with `z`, and so its sign, which is the sign of
     H(z) = log((A + max(-D, 0)) / (B + max(D, 0)))                                  (18)
 changes only at the root.  A relative error in the quotient of (18) moves `z` no more than a relative error in `x`, since `A` and
 `B` are at most `x W` there.  The interval (4) is widened by moving `L` by `(1 + |L|)/1024` to either side, so that the root
@@ -81,7 +81,7 @@ be as large as `x W/(w_k T_k)`, so kappa allows for that error, except for `m_k 
 the residual of (17), which would be 0 without rounding, corrects it: each `T_k` takes the share that its own rounding may have
 caused.  `T_k`, `f_k`, and `S_k - S_i` where `u_k >= u_i`, are multiplied by
     a_k = 1 + (1 + |u_k|) (B + D - A) / sum_i w_i T_i (1 + |u_i|)                   (30)
-if `A >= x W/1024`.  Else `|u_k| <= log(W/A) < x W/A` for the component k that makes up most of `A`, because `log(1/x) < 750`.
+if `A >= x W/1024`.  Otherwise `|u_k| <= log(W/A) < x W/A` for the component k with most of `A`, because `log(1/x) < 750`.
 
 At the ends of `(0, 1)`, images and log-dets are infinite, and `g` is 0.  Near them only the components of the largest scale `s`
 count.  With `c = 1` at `x = 0`, where `u_k` goes to -inf, and `c = -1` at `x = 1`, their shares and the limits are
@@ -294,7 +294,7 @@ class LogisticMixtureCDF(Bijector):
              weights=[2.4524294985894812e-06, 0.2924632430076599, 0.7075343045628415],
              loc=[-1.360133865091484e-05, 965276.3125, 2.3565969467163086],
              scale=[0.0004552525351755321, 2476.381103515625, 6.275580381043255e-05]),
-        case("TinyWeights", "the weights of three plateaus, of which a float near 1 sees none", z=[0.0, 1e6],
+        case("TinyWeights", "the weights of three plateaus, whose differences are below the spacing of floats at 1", z=[0.0, 1e6],
              x=[4.886820921686415e-19, np.nextafter(4.886820921686415e-19, 0)],
              weights=[1.0, 4.886820921686415e-19, 1.1567654333759154e-28],
              loc=[1.9387990090810034e-05, -72653.91288529267, 2167401.347062815],

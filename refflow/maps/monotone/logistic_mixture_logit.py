@@ -9,9 +9,9 @@ lies between the roots of the single components:
     min_k (m_k + s_k x) <= z <= max_k (m_k + s_k x)                                 (4)
     log|dz/dx| = -log g                                                             (5)
 
-The reverse rule.  With each component's share of `f`, and with the derivative of `log f_k` by `z`,
+The reverse rule.  With the share `r_k` of each component in `f`, and the derivative `t_k` of `log f_k` by `z`,
     r_k = w_k f_k/(W f),   t_k = (1 - 2 S_k)/s_k                                    (6)
-and with the cotangent `l_bar` of (3), whose derivative by `z` is `l'`,
+and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`,
     z_bar = x_bar g + l_bar l',   l' = sum_k r_k t_k - (1 - 2 F) g                  (7)
     m_k_bar = -x_bar g r_k - l_bar r_k (t_k - (1 - 2 F) g)                          (8)
     s_k_bar = -x_bar g r_k u_k - l_bar r_k (1/s_k + u_k t_k - u_k (1 - 2 F) g)      (9)
@@ -27,10 +27,10 @@ how `x`, its derivatives, the root and the cotangents are computed from `u_k` an
     a_k = 1/s_k                                                                     (13)
 with all digits in either tail, in float64, for float32 too.
 
-In (4), a rounded `z` loses the digits of `u_k` where `m_k` is much larger than `s_k`.  The root is found around `m_j`, the
-loc of one component:
+In (4), a rounded `z` loses the digits of `u_k` where `m_k` is much larger than `s_k`.  So the unknown is `d`, the distance of `z`
+from `m_j`, the loc of one component:
     u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (14)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """

@@ -13,8 +13,8 @@ With the derivatives `b_k` of `l` with respect to `u_k`, the cotangents of `z` a
 with `l_bar = log_det_bar`, and for the inverse map and its log-det `-l`,
     x_bar = (z_bar - l_bar l')/g                                                    (5)
     u_k_bar = -z_bar r_k/a_k + l_bar sum_i (r_k a_i b_i - r_i a_k b_k)/a_k          (6)
-In (6), the parts of `r_k l' - a_k b_k` that cancel are gone: with one component nothing is left.  A field that `a_k` depends on
-has a share of `l_bar` besides, with the derivative of `l` with respect to `a_k` for constant `u_k`,
+(6) no longer contains the parts of `r_k l' - a_k b_k` that cancel: with one component its sum is 0.  A field on which `a_k`
+depends receives `l_bar` through `a_k`, too, with the derivative of `l` with respect to `a_k` for constant `u_k`,
     r_k/a_k                                                                         (7)
 and with the opposite sign for the inverse map.  For arguments `(z - m_k)/s_k`, whose rates are `1/s_k`, with this share
 `a_k_bar`,
@@ -31,8 +31,8 @@ rounding.  With the zeros `c_i` of the arguments in increasing order,
     j = number of i with f < x at (c_i + c_(i+1))/2                                 (11)
 Everything is computed in float64, for float32 events too, and rounded once: the exponentials of float32 would underflow at
 `|u_k| = 87`, before their products with cotangents do.
-The root is exact to the last units of what the roundings of `x` and the arguments leave of it: where `f` is computed with an
-error of a few units of its kappa, the sign of `f - x` is right outside an interval of a few units of the kappa of `z`.
+The root errs by a few units of its kappa: where `f` is computed with an error of a few units of its own kappa, the sign of
+`f - x` is right outside an interval of a few units of the kappa of `z`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SIZES = (1, 2, 2, 3)                                # of K in examples: each tru
 class Arguments:
     """The letters that cotangents need: a, r and b of (*batch, K), G, M and h of (*batch).
 
-    r and b are held times SCALE: a share that is subnormal would lose digits that its products with cotangents have.
+    r and b are held times SCALE: a subnormal share would lose digits that its products with cotangents need.
     """
 
     @property
@@ -72,7 +72,7 @@ class Arguments:
         return of_g * h + l_bar * self.bend, u_bar, of_l * self.r / self.a          # (3) (7)
 
     def inverse_pulled_back(self, z_bar, l_bar):
-        """(x_bar, u_bar, the part of a_bar for constant u) of the inverse map, the latter two times SCALE."""
+        """(x_bar, SCALE u_bar, SCALE times the part of a_bar for constant u) of the inverse map."""
         of_l = l_bar[..., None]
         through = z_bar - l_bar * self.bend
         x_bar = np.where(through == 0, through, through / self.h / self.G / self.h) # (5)

@@ -10,7 +10,7 @@ found by bisection, between the inverses of the components, as a mean lies betwe
     min_k (m_k + s_k y) <= z <= max_k (m_k + s_k y),   y = Phi^-1(x)                (4)
     log|dz/dx| = -log g   at the root                                               (5)
 
-The reverse rule.  With the part of the density due to component k, where `sum_k r_k = 1`, and with the cotangent `l_bar` of (3),
+The reverse rule.  With component k's part `r_k` of the density, where `sum_k r_k = 1`, and the cotangent `l_bar` of (3),
     r_k = w_k f_k/(W g),   t_k = dlog f_k/dz = -u_k/s_k                             (6)
     z_bar = x_bar g + l_bar l',   l' = dlog g/dz = sum_k r_k t_k                    (7)
     m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (8)
@@ -25,7 +25,7 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (1) to (12), densities and tails underflow where their logarithms and quotients do not.  `mixture` says how the derivatives,
 the root and the cotangents are computed from `u_k`, `a_k = 1/s_k`, `r_k` and the derivative `b_k` of `log g` by `u_k`, in
 float64, for float32 too.                                                           (13)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 In (1), `x` may underflow, and `1 - x` has no digits near 1.  In the letters of `normal_tails`, with
 `Phi(u_k) = p_k exp(L)`, `Phi(-u_k) = n_k exp(L_n)` and `phi(u_k) = F_k exp(N)`,
@@ -40,8 +40,8 @@ around `m_j`, from the logarithm of the smaller tail:
     u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (17)
     log x = L + log(P/W)   for x <= 1/2,   log(1 - x) = L_n + log(Q/W)   elsewhere  (18)
 
-In (5) and (11), `exp(-u_k^2/2)` at the root has `u_k^2` times the rounding of `u_k`, but its quotient by a tail, which is known,
-has not:
+In (5) and (11), `exp(-u_k^2/2)` at the root carries `u_k^2` times the rounding of `u_k`.  Its quotient by a tail does not, and
+the tail is known:
     g = x (H/P) exp(N - L)               for x <= 1/2                               (19)
       = (1 - x)(H/Q) exp(N - L_n)        elsewhere                                  (20)
 
@@ -52,14 +52,14 @@ In (10), both differences cancel where one weight is nearly all of `W`; for a mi
 `w_k_bar = x_bar X_k + l_bar Y_k` with
     X_k = sum_i w_i (Phi(u_k) - Phi(u_i))/W^2                                       (22)
     Y_k = sum_i w_i (a_k F_k - a_i F_i)/(H W)                                       (23)
-The difference in (22) is that of the smaller tails if both arguments are on one side of 0 and beyond 1, else of
+The difference in (22) is taken of the smaller tails if both arguments are on one side of 0 and beyond 1, otherwise of
     Phi(u) - 1/2 = erf(u/sqrt 2)/2                                                  (24)
 
 In (12), `l_bar l'` of (11) cancels with the terms of `-l_bar`:
     w_k_bar = -z_bar X_k/g + l_bar (l' X_k/g - Y_k) = -sum_i w_i d_ki/W^2           (25)
     d_ki = (z_bar (Phi(u_k) - Phi(u_i)) - l_bar (l' (Phi(u_k) - Phi(u_i)) - a_k phi(u_k) + a_i phi(u_i)))/g     (26)
 In the tails `l'` is nearly `a_k phi(u_k)/Phi(u_k)`, and (26) cancels.  There, with `T_k = Phi(-|u_k|) = phi(u_k) M(|u_k|)`,
-Mills' ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k - t_i)`, it is
+Mills' ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k - t_i)`, (26) is
     d_ki = (z_bar (Phi(u_k) - Phi(u_i)) + l_bar (E_k - E_i))/g,
     E_k = T_k (a_k eps(|u_k|)/M(|u_k|) + c_k)   for u_k < 0,
     E_k = T_k (a_k eps(|u_k|)/M(|u_k|) - c_k)   for u_k >= 0                        (27)
@@ -283,7 +283,7 @@ class NormalMixture(Arguments):
         return self.P * np.exp(self.L) / self.W                                     # (14)
 
     def excess(self, x):
-        """A number of the sign of the image minus x."""
+        """A number with the sign of the image minus x."""
         lower = self.L + np.log(self.P / self.W) - np.log(x)                        # (18)
         return np.where(x <= 0.5, lower, np.log1p(-x) - self.L_n - np.log(self.Q / self.W))         # (18)
 

@@ -2,8 +2,8 @@ r"""The logit of a mixture of sigmoids, as a map of the arguments that `mixture`
 
 With weights `w_k > 0, W = sum_k w_k`, arguments `u_k` and the logistic function `S`,
     x = log(P/Q),   P = sum_k w_k S(u_k),   Q = sum_k w_k S(-u_k),   P + Q = W      (1)
-Both `P` and `Q` are kept, without the exponents that let them underflow, and near `x = 0`, where their quotient rounds to 1,
-their difference is:
+`P` and `Q` are both kept, without the exponents that let them underflow.  Near `x = 0`, where their quotient rounds to 1, their
+difference is kept:
     P = P' exp(M_P),   M_P = max_k min(u_k, 0),   Q = Q' exp(M_Q),   M_Q = max_k min(-u_k, 0)               (2)
     p_k = exp(min(u_k, 0) - M_P)/(1 + exp(-|u_k|)),   n_k = exp(min(-u_k, 0) - M_Q)/(1 + exp(-|u_k|)),
     P' = sum_k w_k p_k,   Q' = sum_k w_k n_k                                        (3)
@@ -15,7 +15,7 @@ The derivative with respect to `u_k` is `W w_k S(u_k) S(-u_k)/(P Q)`, so that in
 With `r_k = w_k a_k F_k / sum_i w_i a_i F_i`, `g = dx/dz` and the derivatives of `x`,
     omega_k = r_k g/a_k = W w_k S(u_k) S(-u_k)/(P Q)                                (7)
 the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k/2)`, and the derivative with respect to
-`w_k` is `r_k/w_k - S(u_k)/P - S(-u_k)/Q + 1/W`.  With one component both are 0, and what cancels then is subtracted here:
+`w_k` is `r_k/w_k - S(u_k)/P - S(-u_k)/Q + 1/W`.  With one component both are 0.  These forms lack the terms that cancel then:
     X_k = sum_i w_i (S(u_k) - S(u_i))/(P Q)
         = sum_i s w_i p_1 n_0 (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (8)
     Z_k = sum_i w_i (S(u_k) - S(u_i))/W = S(u_k) - P/W                              (9)
@@ -24,11 +24,11 @@ the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k
     b_k = -v_k tanh(u_k/2) - 2 omega_k Z_k                                          (12)
     Y_k = (p_k/(P' B)) sum_i pi_i (T_k a_k - T_i a_i) + X_k P/W,   T_i = S(-u_i),
     pi_i = w_i p_i/P',   B = sum_i pi_i T_i a_i                                     (13)
-where 1 is the index of the larger of `u_k` and `u_i` and 0 of the other.  `X_k` and `Y_k` are the derivatives of `x` and of the
-log-det with respect to `w_k`.  The difference in (13) is the smaller of the two `T` times `a_k - a_i` and a multiple of
-`S(u_k) - S(u_i)`.  (13) is for `P <= Q`; elsewhere all `u_k` and `X_k` change their signs:
+The index 1 stands for the larger of `u_k` and `u_i`, 0 for the smaller.  `X_k` and `Y_k` are the derivatives of `x` and of the
+log-det with respect to `w_k`.  The difference in (13) is the smaller `T` times `a_k - a_i`, plus a multiple of `S(u_k) - S(u_i)`.
+(13) is for `P <= Q`; elsewhere all `u_k` and `X_k` change their signs:
     w_k_bar = x_bar X_k + l_bar Y_k                                                 (14)
-and the inverse map has it with `-x_bar` and `-l_bar`, where `x_bar` is its result.
+For the inverse map, (14) holds with `-x_bar` and `-l_bar`, where `x_bar` is the cotangent that it returns.
 """
 
 from __future__ import annotations

@@ -23,15 +23,15 @@ In floating point.  No equation changes here, only the form in which it is compu
 
 In (1) to (11), `p_k` loses digits near its zeros, and `g` near the zeros of all `p_k`.  Everything is computed in float64, for
 float32 too, and rounded once.                                                      (12)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
-In (1), the antiderivative adds terms of both signs, which may cancel.  With `b_kl = a_kl z^l`, the integral is that of
-`(sum_l b_kl s^l)^2` over `[0, 1]`, times `z`.  In the Legendre polynomials of this interval,
+In (1), the antiderivative adds terms of both signs, which may cancel.  With `b_kl = a_kl z^l`, the integral is `z` times the
+integral of `(sum_l b_kl s^l)^2` over `[0, 1]`.  In the Legendre polynomials of this interval,
 `s^l = sum_j (2 j + 1) L_lj P_j(2 s - 1)`, and the integral of `P_j(2 s - 1)^2` is `1/(2 j + 1)`; so it is a sum of squares:
     x = t + z (d + sum_k sum_j (2 j + 1) h_kj^2),   h_kj = sum_(l >= j) L_lj b_kl   (13)
     L_lj = 1/(l + 1) prod_(i=1)^j (l + 1 - i)/(l + 1 + i)                           (14)
 
-In (4), `(x - t)/d` may overflow where `z` does not.  `z` lies at a part `y` of the way, which solves
+In (4), `(x - t)/d` may overflow where `z` does not.  The quotient `y` of `z` and this bound solves
     y (1 + sum_k sum_j (2 j + 1) h_kj^2/d) = 1,   z = y (x - t)/d                   (15)
 or, where `(x - t)/d` overflows, between 0 and the largest float; `z` is infinite if it is beyond.
 
@@ -112,7 +112,7 @@ class textbook:
 class SumOfSquares(Bijector):
     """x = shift + slope z + sum_k int_0^z (sum_l coefficients_kl u^l)^2 du; the inverse uses a bracketing solver.
 
-    The coefficients have shape (*batch, K, R+1), for K polynomials of degree R.  The source has no slope of its own.
+    The coefficients have shape (*batch, K, R+1), for K polynomials of degree R.  The source has no term `slope z`.
     """
 
     coefficients: Array = real("K", "R+1")

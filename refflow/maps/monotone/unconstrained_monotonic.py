@@ -2,7 +2,9 @@ r"""Integral of a positive network of one hidden layer of ReLUs, `R -> R`, witho
 
 The map.  With rates `a_k`, biases `b_k`, weights `v_k` and an offset `c`, of any signs, a least slope `d > 0` and a shift `t`,
     n(u) = c + sum_k v_k r_k(u),   r_k(u) = max(a_k u + b_k, 0)                     (1)
-    dx/dz = g(z),   g(u) = d + E(n(u)),   E(n) = 1 + n   for n >= 0,   exp(n)   for n < 0           (2)
+    dx/dz = g(z),   g(u) = d + E(n(u)),
+    E(n) = 1 + n    for n >= 0
+         = exp(n)   for n < 0                                                       (2)
     x = t + int_0^z g(u) du                                                         (3)
 `E` is ELU plus 1, and positive.  `n` is linear between the knots `-b_k/a_k` of its units, so the integral is a sum of integrals
 of lines and of exponentials of lines, and this page computes it exactly.
@@ -21,14 +23,14 @@ its sign, divide the way from 0 to `z` into pieces from `p` to `q`.  On a piece,
     int_p^q E'(n) du = q - p,   int_p^q E'(n) u du = (q^2 - p^2)/2        for n >= 0
     int_p^q E'(n) du = (exp(n_q) - exp(n_p))/beta,
     int_p^q E'(n) u du = (q exp(n_q) - p exp(n_p) - int_p^q E'(n) du)/beta        for n <= 0        (6)
-If `beta` is 0, `exp(n)` is constant.  At last
+If `beta` is 0, `exp(n)` is constant.  Finally,
     log|dx/dz| = log g(z)                                                           (7)
 For the inverse map, a bisection finds the root `z`, which lies between
     0   and   (x - t)/d                                                             (8)
     log|dz/dx| = -log g(z)   at the root                                            (9)
 
-The reverse rule.  From (1) to (3), with the cotangent `l_bar` of (7), and with integrals from 0 to `z`, of which `r_k > 0` is the
-part where the unit is active,
+The reverse rule.  From (1) to (3), with the cotangent `l_bar` of (7), and with integrals from 0 to `z`, or over the part of that
+way on which unit `k` is active, `r_k > 0`,
     c_bar = x_bar int E' du + l_bar E'(n(z))/g                                      (10)
     v_k_bar = x_bar int E' r_k du + l_bar E'(n(z)) r_k(z)/g                         (11)
     b_k_bar = v_k (x_bar int_(r_k > 0) E' du + l_bar E'(n(z)) [r_k(z) > 0]/g)       (12)
@@ -44,7 +46,7 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (1) to (17), `n` may cancel.  Everything is computed in float64, for float32 too, and rounded once.  In `r_k = a_k (u - m_k)`,
 with the knot `m_k = -b_k/a_k`, a unit is exactly 0 at its own knot, whatever its rounding.  At `z` itself, `r_k` is computed in
 pairs of floats, which have the right sign next to a knot.  Units with `a_k = 0` are constant.                     (18)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 In (5) and (6), the differences cancel for a small `beta`.  On a piece, `n` goes linearly from `n_p` to `n_q`, and so does `r_k`.
 With the mean of a function that goes linearly from `f_p` to `f_q`, times `E'`,
@@ -55,16 +57,16 @@ With the mean of a function that goes linearly from `f_p` to `f_q`, times `E'`,
 a trapezoidal rule whose weights make it exact.  All terms are positive.  (21) is summed to `y^27` for `|y| < 1`, where the rest
 is below `2^-110`; elsewhere (20) is
     W_p = (exp(n_q) - exp(n_p) (1 + y))/y^2,   y = n_q - n_p                        (22)
-which cannot overflow, with two divisions where `y^2` does.  Then
+(22) cannot overflow: where `y^2` does, two divisions replace one.  Then
     int_p^q E(n) du = (q - p) e,   e = W_p + W_q  for n <= 0,   1 + (n_p + n_q)/2  for n >= 0       (23)
 
 In (3), the inverse map needs the mean slope `(x - t)/z`, whose digits a difference would lose.  So `z` is a factor:
     x = t + z (d + sum (q - p)/z e)                                                 (24)
 
-In (7), a sum near 1 has lost what counts near `log 1`.  With ELU as `E - 1`,
+In (7), a rounded sum near 1 has few digits of its logarithm.  With ELU as `E - 1`,
     log|dx/dz| = log(1 + (d + ELU(n(z))))      for n >= -1/2,   log(d + exp(n(z)))      elsewhere   (25)
 
-In (8), `(x - t)/d` may overflow where `z` does not.  `z` lies at a part `y` of the way, which solves
+In (8), `(x - t)/d` may overflow where `z` does not.  The quotient `y` of `z` and this bound solves
     y (1 + sum (q - p)/z e/d) = 1,   z = y (x - t)/d                                (26)
 or, where `(x - t)/d` overflows, between 0 and the largest float; `z` is infinite if it is beyond.
 
@@ -171,7 +173,7 @@ class textbook:
 class UnconstrainedMonotonic(Bijector):
     """x = shift + int_0^z (slope_floor + 1 + ELU(offset + sum_k weights_k ReLU(rate_k u + bias_k))) du, exactly.
 
-    The inverse uses a bracketing solver.  The source has no slope of its own, and sums over nodes in place of the integral.
+    The inverse uses a bracketing solver.  The source has no slope_floor, and sums over nodes in place of the integral.
     """
 
     rate: Array = real("K")
@@ -388,7 +390,7 @@ class Pieces:
         self.n = c[..., None] + (v[..., None, :] * self.r).sum(-1)                  # (1)
 
     def parts(self):
-        """The pieces up to the zero of n, or whole, and the pieces from there, or nothing."""
+        """Each piece up to the zero of n, or the whole piece, and each piece from there on, or an empty one."""
         n_p, n_q = self.n[..., :-1], self.n[..., 1:]
         crossing = nearest(n_p) * nearest(n_q) < 0
         f = chosen(crossing, n_p / (n_p - n_q), 1 + 0 * n_p)
@@ -454,7 +456,7 @@ def over_square(v, y):
 
 
 def phi(y):
-    """(21) for |y| < 1; since 19! > 1/u, what follows the 19th factor is a sum of floats."""
+    """(21) for |y| < 1; since 19! > 1/u, all factors y after the 19th are rounded."""
     total = 1 + 0 * y
     for i in range(29, 2, -1):
         total = 1 + (y if i <= 19 else nearest(y)) * total / i                      # (21)

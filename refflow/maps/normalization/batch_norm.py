@@ -18,9 +18,9 @@ that pass; with `statistics` "all" these count as they are, `y = z`:
 With them, each event's log-det is (5), the same for all: the logarithm of the factor by which the map scales volume, if the
 event's own part in the statistics is neglected.  Moving statistics follow the statistics of one batch after the other:
     m <- m - decay (m - batch)                                                      (8)
-where, with `unbiased`, `v` is replaced by the estimate of the variance whose expectation is the variance,
+With `unbiased`, the moving variance follows not `v` but its unbiased estimate
     N v / (N - 1)                                                                   (9)
-which the moving variance follows; the batch itself is normalised by (7).
+The batch itself is normalised by (7).
 
 The reverse rule.  With `d = z - mu`, the cotangent `l_bar` of (5) and sums over the positions that are normalised, from
 `dx = s dz - s dmu + r d dgain + dbias - (gain r^3 d / 2) dv`,
@@ -131,11 +131,11 @@ class textbook:
         return x_bar, textbook.of_fields(bars, bias)
 
     def of_fields(bars, bias):
-        """Without the cotangent of a bias that is not there."""
+        """The cotangents, without the bias's if the bias is None."""
         return {key: bar for key, bar in bars.items() if key != "bias" or bias is not None}
 
     def statistics(y):
-        """From the values (C, N) of the channels of a batch."""
+        """mu, d and v, from the values (C, N) of the channels of a batch."""
         mu = y.sum(1) / y.shape[1]                                                  # (6)
         d = (y.T - mu).T                                                            # (6)
         return mu, d, (d ** 2).sum(1) / y.shape[1]                                  # (7)
@@ -324,7 +324,7 @@ class BatchNorm(Bijector):
 
 
 def check(norm):
-    """What BatchNorm and BatchStatisticsNorm share: passes."""
+    """The part that BatchNorm and BatchStatisticsNorm share: `passes`."""
     name = type(norm).__name__
     if norm.passes is None:
         return

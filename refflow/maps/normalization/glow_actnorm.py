@@ -6,14 +6,14 @@ The map.  With `c` the channel, `p` one of its `n` positions and `sigma_c` the s
     z_cp = x_cp / sigma_c - bias_c                                                  (2)
     dx_cp/dz_cp = sigma_c, all else 0                                               (3)
     log|det dx/dz| = n sum_c log|sigma_c|                                           (4)
-In the authors' code with `k` = `factor` = 3, in one port `k = 1`; the gradients are with respect to these parameters:
+In the authors' code `k` = `factor` = 3, in one port `k = 1`; the gradients are with respect to the parameters `s_c`:
     sigma_c = exp(k s_c),   log sigma_c = k s_c                                     (5)
 In another port (`direct`) the parameter is the scale itself, which may be negative:
     sigma_c = s_c                                                                   (6)
 
-Data-dependent initialisation.  Over the `N` values `v` of a channel, all positions of all events of a batch, with `mu` their
-mean and `d^2 = sum (v - mu)^2 / N`, or over `N - 1` with `unbiased`, and `eps` the source's `1e-6`, the output of forward has
-mean 0 and variance near 1 with
+Data-dependent initialisation.  Over the `N` values `v` of a channel, all positions of all events of a batch, let `mu` be the mean
+and `d^2 = sum (v - mu)^2 / N`, or over `N - 1` with `unbiased`.  `eps` is the source's `1e-6`.  The output of forward has mean 0
+and variance near 1 with
     bias = -mu,   sigma = 1 / (d + eps)                                             (7)
 and the output of inverse, which the sources do not cover, with
     sigma = d + eps,   bias = mu / sigma                                            (8)
@@ -246,8 +246,8 @@ class GlowActNorm(Bijector):
     def initialised(self, data, rng):
         """A new value whose forward output on `data` has mean 0 and variance near 1 per channel.
 
-        It is in the dtype of `data` and has a bias; itself if eps is None.  ValueError if eps is 0 and a channel is
-        constant.
+        The new value has the dtype of `data`, and a bias.  If eps is None, this value itself.  ValueError if eps is 0 and a
+        channel is constant.
         """
         if self.eps is None:
             return self

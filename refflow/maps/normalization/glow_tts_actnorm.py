@@ -7,10 +7,10 @@ The map.  With `c` the channel and `w` = logs, the logarithm of the scale,
     log|det dx/dz| = sum_c w_c                                                      (4)
 The vectors of a sequence are mapped one by one: `Pointwise` with a mask of its valid positions.
 
-Data-dependent initialisation.  With `m_c` the mean of a channel over all vectors of a batch, those at valid positions of
-sequences, and `v_c` its variance, at least `floor`, the source's `1e-6`,
+Data-dependent initialisation.  Let `m_c` be the mean of a channel over all vectors of a batch (at valid positions, if they are
+sequences), and `v_c` its variance, at least `floor`, the source's `1e-6`:
     m = E[z],   v = max(E[(z - m)^2], floor),   u = log sqrt(v)                     (5)
-the output of forward has mean 0 and variance 1, or less where the floor holds, with
+The output of forward has mean 0 and variance 1, or less where the floor holds, with
     bias = -m exp(-u),   logs = -u                                                  (6)
 and the output of inverse, which the source does not cover, with
     bias = m,   logs = u                                                            (7)

@@ -3,7 +3,7 @@ r"""A vector between fixed numbers.
 The map.  A map of h gives the inner entries `v`, and fixed numbers stand before and after them:
     entries = (before, v, after),   v = map(h)                                      (1)
 
-The reverse rule.  The cotangents of fixed numbers go nowhere.  With the pullback `map*`,
+The reverse rule.  Fixed numbers hand no cotangent on.  With the pullback `map*`,
     h_bar = map*(v_bar)                                                             (2)
 """
 

@@ -33,7 +33,7 @@ def users(page) -> list[str]:
 
 
 def described(table) -> list[tuple]:
-    """(library, what its convention is) of a table: a value, or the arguments of a function and what it says."""
+    """(library, its convention) for each row of a table: a value, or a function's arguments and the start of its docstring."""
     return [(name, told(held) if callable(held) else repr(held)) for name, held in table.items()]
 
 

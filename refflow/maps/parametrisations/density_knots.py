@@ -10,8 +10,8 @@ knot, or only at inner knots.  Widths are parts of the interval from `low` to `h
 With `tails` "identity", both end knots have the height `E`, and with sums over inner knots,
     E = (C - G)/D,   C = sum_k c_k y_k,   G = (w_1 y_1 + w_K y_(K-1))/4             (6)
     D = 1 - s/4,   s = w_1 + w_K,   A = C + E s/2                                   (7)
-With `E = C/(1 - s/2)` the area would be `E`, and the slopes of end knots 1, as beyond them.  The libraries' code takes a
-quarter of the end bins where this has a half; it is (6) and (7), and the density jumps at the end knots.
+With `E = C/(1 - s/2)` the area would be `E`, and the slope at the end knots 1, as beyond them.  The libraries' code takes a
+quarter of the end bins in place of the half: this is (6) and (7), and the density jumps at the end knots.
 
 The reverse rule.  With `b_k` the cotangents of the slopes, sums over all knots, `y_0 = y_K = E`, and `E_bar = 0` where no knot
 has the height `E`,
@@ -39,8 +39,8 @@ Derivatives have differences of heights and of widths.  A height near `v = 0` is
 In (6), `C - G` cancels.  No term of the following does:
     C - G = I + G,   I = sum_(0<j<K-1) w_(j+1) (y_j + y_(j+1))/2                    (17)
 
-In (10), the first two terms have in common the part of `y_k` itself, which cancels.  With `B = b_0 + b_K` and
-`T = sum_k b_k y_k` over inner knots, as all sums from here on, and all times `(1 - least)/A^2`,
+In (10), the first two terms have in common the part of `y_k` itself, which cancels.  From here on, sums over knots leave out the
+end knots, and cotangents lack the factor `(1 - least)/A^2`.  With `B = b_0 + b_K` and `T = sum_k b_k y_k`,
     y_k_bar = sum_(i != k) y_i (b_k a_i - b_i a_k) + B (c_k G - e_k C)/D            (18)
     a_k = c_k + (c_k - e_k) s/(2 D)                                                 (19)
 where for `k = 1`, and likewise at the other end,
@@ -49,16 +49,16 @@ where for `k = 1`, and likewise at the other end,
 For K = 3 only the first term remains, for K = 2 none.  Without the height `E`, `B = 0`, sums are over all knots, and `a = c`.
 
 In (12), two `w_j_bar` have in common the part of a height that their bins share, and it cancels.  The page `softmax_knots`
-has the part of the input knots.  The part of the slopes is, with `P_j` the derivatives of `A`, `Q_j` the derivatives of `E` at
-a fixed `E/A`, times `A`, and all times `(1 - least)/A^2`,
+has the part of the input knots.  The part of the slopes is, with `P_j` the derivatives of `A`, and `Q_j` the derivatives of `E`
+at a fixed `E/A`, times `A`,
     h_j_bar = rate (1 - K floor) p_j sum_i p_i (B (Q_j - Q_i) - T (P_j - P_i))      (21)
     P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or 1/2 + s/(4 D) inside       (22)
     Q_j = (y_(j-1) + y_j) q_j,   q_j = -I/(4 D), or G/(2 D) inside                  (23)
-Without the height `E`, `q_j = 1/2`.  Bins 1 and K are not inside, where `q_j` is larger by `s/(8 D)` or `(2 G + I)/(4 D)`.
+Without the height `E`, `q_j = 1/2`.  Bins 1 and K are not inside; inside, `q_j` is larger by `s/(8 D)` or `(2 G + I)/(4 D)`.
 Neighbouring bins share a height, which must not be part of a difference:
     P_j - P_i = q_j ((y_(j-1) - y_i) + (y_j - y_(i-1))) + (q_j - q_i) (y_(i-1) + y_i)           (24)
-if `i` is not inside or both are, for else its terms cancel; and `P_j - P_i = -(P_i - P_j)`.  The difference of an inner
-height and `E`, which may nearly be equal, is
+if `i` is not inside or both are.  Its terms cancel otherwise, and `P_j - P_i` is `-(P_i - P_j)` there.  The difference of an
+inner height and `E`, which may nearly be equal, is
     D (y_k - E) = sum_(0<j<K-1) w_(j+1) (y_k - (y_j + y_(j+1))/2) + (w_1 (y_k - y_1) + w_K (y_k - y_(K-1)))/4 + s y_k/2     (25)
 
 In (13), a slope of a height may be subnormal where its product with a cotangent is not.  Its exponent is halved:
@@ -141,9 +141,9 @@ class textbook:
 class DensityKnots(Map):
     """`input_knots`, `slopes`, both (K+1), and `start` of a `QuadraticSpline` from `low` to `high`, K = `bins`.
 
-    `floor`: the least width, as a part of the interval; `least`: the least slope; `form`: what makes heights positive; `lift`:
-    what is added to them; `tails`: "identity", with equal heights at the end knots, or "none", with a number for each.  Raises
-    ValueError for bins < 1, or < 2 with tails, high <= low, and floors that do not fit.
+    `floor`: the least width, as a part of the interval; `least`: the least slope; `form`: the function that makes heights
+    positive; `lift`: a number added to them; `tails`: "identity", with equal heights at the end knots, or "none", with a number
+    for each.  Raises ValueError for bins < 1, or < 2 with tails, high <= low, and floors that do not fit.
     """
 
     bins: int = plain(rule=count())
@@ -221,7 +221,7 @@ class DensityKnots(Map):
     # -- in floating point --------------------------------------------------------------------------------------------
 
     def shares(self, u):
-        """(p, r, g): p of (1), also as a reference and what is left."""
+        """(p, r, g): p of (1), and its two parts, a reference r and a remainder g."""
         r, g, _ = self.widths.weights(u)
         S = (r[0] + g).sum(-1, keepdims=True)
         return (r[0] + g) / S, r[0] / S, g / S

@@ -1,6 +1,6 @@
 r"""Location and scale of the gated map of inverse autoregressive flows (Kingma et al., arXiv:1606.04934; "stable" in Pyro).
 
-The map.  The gated map `x = sigma z + (1 - sigma) m` is `ScaledAffine` with the field `s`, which the page hands on, and with
+The map.  The gated map `x = sigma z + (1 - sigma) m` is `ScaledAffine` with the field `s` unchanged, and with
     sigma = sigmoid v = 1/(1 + exp(-v)),   v = s + offset                           (1)
     shift = (1 - sigma) m                                                           (2)
 

@@ -24,7 +24,7 @@ def triangles(size):
 
 
 def nflows(size, eps=1e-3):
-    """The diagonal of U is softplus of its numbers and eps."""
+    """The diagonal of U is softplus of its numbers, plus eps."""
     return lu_fields(*triangles(size), SoftplusScale(floor=eps), size)
 
 
@@ -40,12 +40,12 @@ def packed(size):
 
 
 def zuko(size):
-    """One matrix, row by row: L on and below its diagonal, U above it; the fields of the `Transposed`, whose diagonal U has."""
+    """One matrix, row by row: L on and below its diagonal, U above it; the fields of its transpose, whose U has the diagonal."""
     return of_matrix(size, np.arange(size * size).reshape(size, size).T)
 
 
 def torchflows(size, min_eigval=1e-3):
-    """The numbers of U column by column; its diagonal is the exponential of its numbers and min_eigval."""
+    """The numbers of U column by column; its diagonal is the exponential of its numbers, plus min_eigval."""
     lower, upper = triangles(size)
     place = np.zeros((size, size), int)
     place[np.tril_indices(size, -1)] = np.arange(upper.size)

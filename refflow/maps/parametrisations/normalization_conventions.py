@@ -16,7 +16,7 @@ def batch_norm_fields(scale, channels, eps):
 
 
 def nflows(channels, eps=1e-5):
-    """The gain is softplus of its number and eps."""
+    """The gain is softplus of its number, plus eps."""
     return batch_norm_fields(SoftplusScale(floor=eps), channels, eps)
 
 
@@ -26,7 +26,7 @@ def survae(channels, eps=1e-5):
 
 
 def pyro(channels, eps=1e-5):
-    """The gain is the number, or 0 if it is negative, and 1e-6."""
+    """The gain is the number, or 0 if it is negative, plus 1e-6."""
     return batch_norm_fields(ReLUScale(1e-6), channels, eps)
 
 

@@ -36,7 +36,7 @@ def zuko_squares(polynomials=3, degree=4, bound=10.0, slope=1e-3):
 def zuko_bernstein(degree=16, bound=5.0):
     """`degree - 1` numbers: the first and the last step stand twice, so that the second derivative is 0 at the ends.
 
-    zuko's tangents touch 1e-6 of the interval inside its ends, where they are the same, except for rounding.
+    zuko takes the tangents 1e-6 of the interval inside its ends; there they are the same, except for rounding.
     """
     matrix = np.eye(degree - 1)[[0, 1, *range(1, degree - 1), degree - 2]]
     offset = np.where(np.arange(degree + 1) == 0, -log(2) * (degree - 1) / 2, 0)
@@ -45,7 +45,7 @@ def zuko_bernstein(degree=16, bound=5.0):
 
 
 def zuko_bounded(degree=20, bound=5.0):
-    """`degree - 4` numbers: two equal steps at either end join the identity with its slope, and a second derivative of 0."""
+    """`degree - 4` numbers: two equal steps at either end join the identity with slope 1 and second derivative 0."""
     step = 2 * bound / degree
     inside = bound - 2 * step
     coefficients = Bordered(SoftmaxKnots(degree - 4, -inside, inside), [-bound, step - bound], [bound - step, bound])

@@ -2,7 +2,7 @@ r"""A map of h multiplied by a matrix: another layout, order, rate or origin of 
 
 The map.  The matrix `A` and the offset `b` are constants; without an offset, `b` is 0:
     fields = map(h'),   h'_q = sum_p A_qp h_p + b_q                                 (1)
-`h'` is rounded and handed on, except where it is one number of h.  The page is certified at moderate h: the rounding of a huge
+`map` gets a rounded `h'`, except where `h'_q` is one number of h.  The page is certified at moderate h: the rounding of a huge
 `h'` moves a softmax further than any derivative tells.
 
 The reverse rule.  The cotangent of `h'` comes from the pullback `map*`, and the cotangent of h from the transpose of `A`:

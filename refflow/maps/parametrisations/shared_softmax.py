@@ -2,9 +2,9 @@ r"""Matrices with rows that sum to 1, from logits of their own and numbers that 
 
 The map.  Entry `k` of row `r` of matrix `m` has a logit of its own, and shares `h_mk` with the other rows:
     w_mrk = exp(v_mrk)/sum_j exp(v_mrj),   v_mrk = logits_mrk + h_mk                (1)
-In a deep dense sigmoidal flow the logits are trained alike for all events, and a network gives h for each of them: it has `M K`
-outputs in place of `M R K`.  The page is certified at moderate h: the rounding of a huge `v` moves a softmax further than any
-derivative tells.
+In a deep dense sigmoidal flow all events share the trained logits, and a network gives h for each event: it has `M K` outputs in
+place of `M R K`.  The page is certified at moderate h: the rounding of a huge `v` moves a softmax further than any derivative
+tells.
 
 The reverse rule.  The page `softmax_weights` derives the pullback of a row, which gives `v_bar`.  All rows of a matrix share
 `h_mk`, whose cotangent is therefore a sum over them:

@@ -4,7 +4,7 @@ The map.  With a number `h_j` for each of `K` bins,
     p_j = exp(a_j)/sum_i exp(a_i),   a_j = rate h_j                                 (1)
     w_j = floor + (high - low - K floor) p_j                                        (2)
     x_k = low + sum_{j<k} w_j,   x_0 = low,   x_K = high                            (3)
-or, in zuko, with softly clipped numbers, of which no two exponentials have a ratio above `1/clip`,
+or, in zuko, with softly clipped numbers, whose exponentials differ by a factor of at most `1/clip`,
     a_j = rate h_j r_j,   r_j = 1/(1 + |rate h_j|/b),   b = -(log clip)/2           (4)
 or, in FlowJAX, with the first bin halved and its other half as a last bin, `K + 1` bins in all,
     x_k = low + w_0/2 + sum_{0<j<k} w_j   for 0 < k <= K,   x_(K+1) = high          (5)
@@ -18,26 +18,26 @@ and for a bin of two halves,
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), an exponential may overflow, or all of them may underflow.  All `a_j` may be moved by a number, whose roundings are
-given back, and all exponentials multiplied by one: neither changes `p_j`.
+In (1), an exponential may overflow, or all of them may underflow.  `p_j` does not change if a number is added to all `a_j`, with
+its roundings restored, or if all exponentials are multiplied by one number.
 
 In (3), `low` and the sum cancel where `x_k` is near 0, and `x_k` is exactly 0 for equal bins of a symmetric interval.  Let
 `e_j = c_j exp a_j` and `S = sum_j e_j`, where `c_j = 1`, or 1/2 for a half, which is a bin of its own here.  With
 `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) and (5) are a mean of two ends
     x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (9)
-whose terms cancel as well.  So each `e_j` is kept as a reference, of which there are few, and a remainder,
+whose terms cancel as well.  So each `e_j` is kept in two parts, a reference, which takes few values, and a remainder,
     e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for -1 <= a_j <= 2           (10)
     rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2 and b r_j < 1    (11)
     rho_j = 0,   g_j = exp(s_j b) exp(-s_j b r_j)                                for r_j < 1/2 and b r_j >= 1
     rho_j = 0,   g_j = exp(a_j), or exp(-64) exp(a_j + 64) for a_j < -64,   elsewhere           (12)
-and the sums of references, which are counts of them, cancel in pairs of floats, as `exp b` and `exp(-b)` are.  The halves of
-the first bin are references.
+References take few values, so their sums are multiples of these; the sums cancel in pairs of floats, and `exp b` and `exp(-b)`
+are pairs, too.  The halves of the first bin are references.
 
-In (7), each `x_k_bar` stands in `w_j_bar` and in the mean over all bins, and these cancel where they are nearly equal.  It
-stands in one term of
-    h_j_bar = rate r_j^2 (high - low - K floor) (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (13)
+In (7), each `x_k_bar` stands in `w_j_bar` and in the mean over all bins, and these cancel where they are nearly equal.  `x_k_bar`
+stands in only one term of the following form, with `R = rate (high - low - K floor)/S`,
+    h_j_bar = R r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)      (13)
 or, for the number of two halves, where `U'_k` and `V'_k` are the sums without them, and `e_0` is whole,
-    h_0_bar = rate r_0^2 (high - low - K floor) (e_0/S) sum_k x_k_bar (U'_k - V'_k)/(2 S)       (14)
+    h_0_bar = R r_0^2 (e_0/S) sum_k x_k_bar (U'_k - V'_k)/2                         (14)
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; (4) zuko.
 """
@@ -107,7 +107,7 @@ class SoftmaxKnots(Map):
 
     @functools.cached_property
     def spread(self):
-        """What the floors leave of the interval."""
+        """The interval's length minus all floors."""
         return float((self.high - pair(self.low) - pair(self.floor) * self.bins).high)
 
     @functools.cached_property
@@ -202,7 +202,7 @@ class SoftmaxKnots(Map):
         return np.concatenate([rho[None], np.where(close, ends, 0)]), g, r
 
     def knots(self, references, g, S):
-        """From the references of each kind, and what is left."""
+        """The knots from the references of each kind and the remainders."""
         (low, high), (V, U) = self.ends, sides(g)
         cancelling = sum(low * U + high * V for V, U in map(sides, references))     # (9)
         knots = (cancelling.astype(g.dtype) + low.astype(g.dtype) * U + high.astype(g.dtype) * V) / S       # (9)

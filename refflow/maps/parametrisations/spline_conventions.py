@@ -37,7 +37,7 @@ def alike(knots, slopes, tails="identity"):
 
 
 def nflows(bins=10, bound=1.0, hidden=None):
-    """`hidden`: the width of a network that nflows knows it of; numbers of widths and heights are divided by its root."""
+    """`hidden`: the width of the network, if nflows knows it; numbers of widths and heights are then divided by its root."""
     rate = 1.0 if hidden is None else hidden ** -0.5
     return alike(SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3, rate), KnotSlopes(SoftplusScale(floor=1e-3), bins))
 
@@ -48,7 +48,7 @@ def vits(bins=10, bound=5.0, channels=192):
 
 
 def normflows(bins=8, bound=3.0, circular=False):
-    """On a circle, the slope at the last knot is that at the first."""
+    """On a circle, the slope at the last knot is the slope at the first."""
     knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3)
     return alike(knots, KnotSlopes(SoftplusScale(floor=1e-3), bins, (FREE, LOWER) if circular else ONE))
 
@@ -59,13 +59,13 @@ def survae(bins=8):
 
 
 def pyro(bins=8, bound=3.0):
-    """The slope at the end knots is 1 less the floor of slopes: the map has a kink there."""
+    """The slope at the end knots is 1 minus the floor of slopes: the map has kinks there."""
     knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3)
     return alike(knots, KnotSlopes(SoftplusScale(floor=1e-3), bins, (1 - 1e-3, 1 - 1e-3)))
 
 
 def tfp(bins=8, low=-1.0, high=1.0):
-    """TFP takes constrained numbers: this is the recipe of its documentation."""
+    """TFP takes constrained numbers: these fields follow the recipe of its documentation."""
     return alike(SoftmaxKnots(bins, low, high, 1e-3), KnotSlopes(SoftplusScale(floor=1e-3), bins))
 
 
@@ -81,7 +81,7 @@ def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
 def flowjax_17(knots=8, low=-1.0, high=1.0, softmax_adjust=1e-2):
     """`knots` numbers for one bin more: the first is halved, and its other half is the last.
 
-    A network's numbers are added to initial ones, so that slopes are 1 at h = 0.  They are free at the ends too, where the map
+    A network's numbers are added to initial ones, so that slopes are 1 at h = 0.  Slopes are free at the ends too, where the map
     has kinks.
     """
     floor = (high - low) * softmax_adjust / (knots * (1 + softmax_adjust))
@@ -117,7 +117,7 @@ def torchflows(bins=8, bound=50.0):
 
 
 def freia(bins=10, low=-3.0, high=3.0, floor=0.1):
-    """Bins of a softplus, first knots that move, linear tails; h holds the shifts of the first knots before all others."""
+    """Bins of a softplus, first knots that move, linear tails; h begins with the shifts of the first knots."""
     return SoftplusSpline(bins, low, high - low, floor)
 
 

@@ -1,8 +1,8 @@
 r"""Factoring out: some channels are finished, the others go on (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803,
 section 3.6; Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3).
 
-The map.  Its direction is the papers', from data to latents.  The channels of an image `h` with `keep_c` go on, as `h_K`; the
-others, `h_F`, are latents, unchanged:
+The map.  Its direction is the papers', from data to latents.  The channels of an image `h` where `keep_c` holds go on, as `h_K`;
+the others, `h_F`, become latents, unchanged:
     z = (h_F, r(h_K))          h_F flattened in C order, r = `rest`                 (1)
     h_F = the first entries of z in shape,   h_K = r^-1(the others)                 (2)
     log|det dz/dh| = log|det dr/dh_K|                                               (3)

@@ -5,8 +5,8 @@ The map.  With `S` the squeeze of `n = factor` neighbouring positions, and `f` a
     z = S^-1(f^-1(S(x)))                                                            (2)
     log|det dx/dz| = log|det df|                                                    (3)
     dx/dz = P^-1 J_f P,   P the permutation matrix of S                             (4)
-A group is valid if its last position is, and positions of other groups are invalid, as in Glow-TTS, whose lengths are rounded
-down to whole groups.  The mask of `f` comes from the mask of the sequence, and then replaces it:
+A group is valid if its last position is, and positions of other groups are invalid, as in Glow-TTS, which rounds lengths down to
+whole groups.  The mask of `f` comes from the mask of the sequence, and then replaces it:
     mask' = (mask_(n-1), mask_(2n-1), ...) for f                                    (5)
     mask_t <- mask'_i for t = n i, ..., n i + n - 1                                 (6)
 

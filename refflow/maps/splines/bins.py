@@ -74,7 +74,7 @@ def checked(spline):
 
 
 def reached(knots, tails):
-    """The set of a spline's events on the side of these knots: the numbers between them, or all numbers if it has tails."""
+    """The set of a spline's events on the side of these knots: the numbers between them, or all numbers if there are tails."""
     return intervals(knots[..., 0], knots[..., -1]) if tails == "none" else real
 
 
@@ -85,7 +85,7 @@ class Tails:
 
     `knots` are on the side of the event, `images` on the other side; `slopes`, (lower, upper), are the spline's slopes dx/dz at
     the end knots, or None for tails of slope 1; `back` for the inverse map, whose slopes are 1/g; `marks`, (below, above), if
-    the knots are rounded and do not tell.
+    rounded knots cannot tell where an event lies.
     """
 
     def __init__(self, event, knots, images, slopes=None, back=False, marks=None):

@@ -103,7 +103,7 @@ class CircularShift(Bijector):
         return z - (b - a) if z >= b else z                                         # (2)
 
     def breaks(self):
-        """Where x jumps, rounded; it takes the value a there."""
+        """The z at which x jumps, rounded; x takes the value a there."""
         a, b, u = np.broadcast_arrays(self.ends[..., 0], self.ends[..., 1], self.turns)
         return exact_sum([np.where(u >= 0, b, a), *exact_product(-u, b), *exact_product(u, a)])[..., None]  # (6)
 

@@ -47,10 +47,10 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (4), `1 - t` cancels near `z_1`:
     a = z - z_0,   b = z_1 - z,   t = a/w = 1 - f    for t <= f,   f = b/w = 1 - t    for t > f         (21)
 
-In (2), the products with widths may leave the floats where the slope in units of the bin's own does not.  These are
-`e_0 = d_0/s` and `e_1 = d_1/s`.  With `r = s_b/s` and `o = w_b/w` for the bin before,
+In (2), the products with widths may leave the floats where the slopes in units of the bin's own, `e_0 = d_0/s` and `e_1 = d_1/s`,
+do not.  With `r = s_b/s` and `o = w_b/w` for the bin before,
     e_0 = min(2 r, 2, (r + o)/(1 + o)),   or q_0 at an end knot                     (22)
-and so for `e_1` and the bin after.
+and likewise for `e_1` with the bin after.
 
 In (5), `A` and `B` may be negative, and `x_0` may be much larger than `x` where `x_1` is nearer.  With both `t` and `f`, all terms
 of `Y` and of `1 - Y` are positive, and the nearer knot is the start:
@@ -59,16 +59,16 @@ of `Y` and of `1 - Y` are positive, and the nearer knot is the start:
 
 In (6), the terms cancel where `A` or `B` is negative.  The terms of
     m = s S,   S = e_0 f^2 + e_1 t^2 - 2 v t f,   v = e_0 - u_1 = e_1 - u_0         (25)
-are positive if `v <= 0`.  Else these nearly cancel where both slopes are near 3, and
+are positive for `v <= 0`.  For `v > 0` they nearly cancel where both slopes are near 3, and there
     S = (f sqrt(e_0) - t sqrt(e_1))^2 + 2 t f (u_0 v + u_1 e_1)/(sqrt(e_0 e_1) + v)                 (26)
 
 In (7), a root `z` near a knot loses the digits of its distance from the knot.  A solver finds the smaller of `t` and `f`, from (23) and
 `y = (x - x_0)/h`; for `t`, which is at most 1/2,
     y / (e_0 + 7/4) <= t <= min(5 y / e_0, y^(1/3), 1/2)                            (27)
-which is widened, for the rounding of its ends.
+This bracket is widened, for the rounding of its ends.
 
-In (10) to (17), what a knot receives through `t`, `s`, `w` and both slopes cancels.  By (22), `e_0` depends on quotients of
-widths and of heights alone.  With `E` and `F` its derivatives,
+In (10) to (17), the terms that a knot receives through `t`, `s`, `w` and both slopes cancel.  By (22), `e_0` depends on quotients
+of widths and of heights alone.  With `E` and `F` its derivatives,
     de_0/dlog w = -de_0/dlog w_b = E_0,   de_0/dlog h_b = -de_0/dlog h = F_0        (28)
 and `D_0 = e_0 - E_0`, `G_0 = e_0 - F_0`, in which terms have cancelled,
     E_0 = F_0 = 2 r,   D_0 = G_0 = 0                                      for 2 r   (29)
@@ -87,8 +87,8 @@ and `S_G` in the same way, the derivatives of `x` and of `l = log|dx/dz|` are, f
     dl/dx_1 = -dl/dx_0 = S_G/(h S)                                                  (38)
 and for the slopes at its ends,
     dx/de_0 = h t f^2,   dx/de_1 = -h t^2 f,   dl/de_0 = S_0/S,   dl/de_1 = S_1/S   (39)
-which reach the fields of the bins before and after by (28), or `end_slopes`.  Where both ends are end knots or as in (30),
-each of `S_D`, `S_G`, `B_0` and `B_1` is `S`.  Of `L_1` too, constants cancel for slopes 2:
+By (28) the bins before and after get the cotangents of `e_0` and `e_1`; at an end knot `end_slopes` get them.  Where both ends
+are end knots or as in (30), each of `S_D`, `S_G`, `B_0` and `B_1` is `S`.  In `L_1`, too, constants cancel for slopes 2:
     L_1 = 2 (f - t) + D_1 S_1 + 2 e_1 t (2 t - f)      for (30) at the lower end
         = D_0 S_0 + 2 e_0 S_1 + 4 t                    at the upper end
         = 2 (f - 2 t)^2                                at both                      (40)
@@ -103,7 +103,7 @@ In (19) and (20), the two parts of the log-det's cotangent cancel.  The derivati
     dn/dz_1 = -dn/dz_0 = (S^2 + E_0 N_0 + E_1 N_1)/(w S^2)                          (47)
     dn/dx_0 = (S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1)/(h S^2)                        (48)
     dn/dx_1 = -(S^2 - S' Y + F_0 N_0 + F_1 N_1)/(h S^2)                             (49)
-In the numerators terms cancel.  In general
+Terms cancel in these numerators.  In general
     S^2 + E_0 N_0 + E_1 N_1 = 2 t f R - D_0 N_0 - D_1 N_1,
     R = e_0^2 f (t - 2 f) + e_1^2 t (f - 2 t) + e_0 e_1 (4 t f - f^2 - t^2)
         + 3 e_0 f (2 f - 3 t) + 3 e_1 t (2 t - 3 f) + 18 t f                        (50)
@@ -380,7 +380,7 @@ class CubicSpline(Bijector):
         of_e = [np.where(beyond.inside, bar, zero) for bar in of_e]
 
         def of_tail(size):
-            """The cotangent of a factor of the tail's slope, of this size."""
+            """The cotangent of a factor of the tail's slope, where `size` is the factor."""
             return zero if beyond.g is None else np.where(beyond.inside, zero, beyond.slope_bar(*given, beyond.g / size))
 
         def at_all_knots(ends, size, inner, beyond_bin):
@@ -409,7 +409,7 @@ class CubicSpline(Bijector):
         return self.end_slopes[..., 0] * s[..., 0], self.end_slopes[..., 1] * s[..., -1]    # (3)
 
     def bin(self, k):
-        """What (25) and (28) need to know of each event's bin and of its neighbours."""
+        """The letters of (25) and (28) for each event's bin and its neighbours."""
         last = self.input_knots.shape[-1] - 2
         (z_0, z_1), (x_0, x_1) = at_ends(self.input_knots, k), at_ends(self.output_knots, k)
         w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
@@ -422,7 +422,7 @@ class CubicSpline(Bijector):
         return v
 
     def end(self, v, k, outer, side):
-        """One end of the bin, with the bin beyond it, which has the index k unless the end is an `outer` one."""
+        """One end of the bin; k is the index of the bin beyond, unless the end is an `outer` one."""
         (z_0, z_1), (x_0, x_1) = at_ends(self.input_knots, k), at_ends(self.output_knots, k)
         return End(v.w, v.h, z_1 - z_0, x_1 - x_0, outer, np.broadcast_to(self.end_slopes[..., side], outer.shape))
 
@@ -511,7 +511,7 @@ class Place:
         vars(self).update(bin)
 
     def at(self, lower, near):
-        """With `near` the smaller of t and f, t where `lower`; the larger one is what it leaves of 1."""
+        """`near` is the smaller of t and f: t where `lower`; the larger one is 1 - near."""
         t, f = self.t, self.f = np.where(lower, near, 1 - near), np.where(lower, 1 - near, near)
         self.S_0, self.S_1 = f * (f - 2 * t), t * (t - 2 * f)                       # (32)
         self.Y = cubic(t, f, self.e_0, self.u_1)                                    # (23)
@@ -552,7 +552,7 @@ class Place:
         return last_sum(self.t, self.f, *self.ends, self.S_D + self.t * self.S_slope)   # (37)
 
     def with_parts(self, part_0, part_1):
-        """S with parts of e_0 and e_1 in their place, which are the whole of slopes that do not depend on the bin."""
+        """S with a part of each of e_0 and e_1 in its place; S itself where neither slope depends on the bin."""
         t, f, larger = self.t, self.f, np.maximum(part_0, part_1)
         rest = 3 - larger - np.minimum(part_0, part_1)
         return np.where(self.slope_only, self.S, part_0 * f * f + part_1 * t * t + 2 * rest * t * f)    # (33)
@@ -588,7 +588,7 @@ class Place:
 
     @property
     def to_x(self):
-        """dx/dx_0 and dx/dx_1, whose sum is 1: the larger one is what the other leaves."""
+        """dx/dx_0 and dx/dx_1, whose sum is 1: the larger one is 1 minus the other."""
         G_0, G_1 = (end.G for end in self.ends)
         to_0, to_1 = cubic(self.f, self.t, G_1, 3 - G_0), cubic(self.t, self.f, G_0, 3 - G_1)   # (36)
         lower = to_0 <= to_1
@@ -630,7 +630,7 @@ def smaller_root(y, rest, e, e_far):
     shape, dtype = y.shape, y.dtype
     y, rest, e, e_far = (v.reshape(-1) for v in np.broadcast_arrays(y, rest, e, e_far))
     inner, wide, other = y > 0, dtype.type(1 + 2.0**-8), (4 + e - e_far) / 16
-    y, rest = np.where(inner, y, other), np.where(inner, rest, 1 - other)           # at y = 0 another root is solved
+    y, rest = np.where(inner, y, other), np.where(inner, rest, 1 - other)           # at y = 0 the solver gets another problem
 
     def excess(t, i):
         below = cubic(t, 1 - t, e[i], 3 - e_far[i]) - y[i]                          # (23)

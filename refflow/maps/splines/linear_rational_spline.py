@@ -13,9 +13,9 @@ In each piece `x` is the weighted mean of the images of its ends `a` and `b`,
     x = (v_a x_a u_a + v_b x_b u_b) / N,   N = v_a u_a + v_b u_b                    (5)
     dx/dz = v_a v_b (x_b - x_a) u / (w N^2),   u = u_a + u_b                        (6)
     log|dx/dz| = log v_a + log v_b + log(x_b - x_a) + log u - log w - 2 log N       (7)
-The slope is continuous, and `d_0` and `d_1` at the knots.  An inner knot belongs to the bin above it, an end knot to its bin, a
-middle to the piece below it.  For the inverse map, (5) is linear in `t`: in the lower piece, where `x <= x_m`, `t = u_b` with
-`u = lambda`, and in the upper piece, `t = lambda + u_b` with `u = 1 - lambda`, where
+The slope is continuous, with the values `d_0` and `d_1` at the knots.  An inner knot belongs to the bin above it, an end knot to
+its bin, a middle to the piece below it.  For the inverse map, (5) is linear in `t`.  In the lower piece, where `x <= x_m`,
+`t = u_b` and `u = lambda`; in the upper piece, `t = lambda + u_b` and `u = 1 - lambda`.  In both,
     u_b = u v_a (x - x_a) / (v_a (x - x_a) + v_b (x_b - x))                         (8)
     z = z_0 + w t,   log|dz/dx| = -log|dx/dz|                                       (9)
 Beyond the knots the spline is a line,
@@ -44,7 +44,7 @@ and the fields have the cotangents (12) to (22) for `-x_bar` and `-l_bar` in the
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (4) and (5), `1 - t` and `lambda - t` cancel, `x` may be much smaller than the images of which it is a mean, and `x_m` is
+In (4) and (5), `1 - t` and `lambda - t` cancel, `x` may be much smaller than the two images whose mean it is, and `x_m` is
 rounded.  The upper piece is the lower one seen from the other end, so one form without `x_m` serves both.  From now on `z_0`,
 `x_0`, `d_0` belong to the end of the piece, `z_1`, `x_1`, `d_1` to the other end of the bin, `lambda` is the fraction on the side
 of the piece, `w`, `h`, `a`, `b`, `p`, `q` are distances, and `i = 1` for a lower, `i = -1` for an upper piece.  With
@@ -58,7 +58,7 @@ In (26), the form with the smaller of `lambda` and `c` is used.
 
 In (6) and (7), differences of rounded images and sums of logarithms cancel:
     dx/dz = d_0 (lambda/N)^2,   log|dx/dz| = log(d_0 (lambda/N) (lambda/N))         (30)
-Near the knot all roundings of `N` would count in (30), so that
+Near the knot all roundings of `N` would count in (30).  There
     dx/dz = d_0 / (1 + R)^2,   log|dx/dz| = log d_0 - 2 log(1 + R),   R = t (m - 1)/lambda      for |R| <= 1/4          (31)
 
 In (8), `x - x_m` cancels near the middle.  With `p = |x - x_0|`, `q = |x_1 - x|` and `M = s m`,
@@ -68,13 +68,13 @@ In (8), `x - x_m` cancels near the middle.  With `p = |x - x_0|`, `q = |x_1 - x|
     dz/dx = d_0 (lambda/L)^2,   log|dz/dx| = log(d_0 (lambda/L) (lambda/L))
           = 1 / (d_0 (1 + R)^2)             for |R| <= 1/4,   R = p (s - M)/(h lambda d_0)            (35)
 
-In (4) and (8), a rounded middle may put an event into the wrong piece, where derivatives of log-dets are others.  At the middle
-`V = 0`.  Pieces are told apart without rounding: by the signs of
+In (4) and (8), a rounded middle may put an event into the wrong piece, where the derivatives of the log-det differ.  At the
+middle `V = 0`.  Pieces are told apart without rounding: by the signs of
     z - z_0 - lambda (z_1 - z_0),   p^2 (1 - lambda)^2 d_1 - q^2 lambda^2 d_0       (36)
 in the letters of (1), with `p` and `q` from the bin's lower and upper end.
 
-In (12) to (21), what a field receives through `t`, `s`, `v_1`, `v_m` and `x_m` cancels.  From (28), with the cancelled terms left
-out,
+In (12) to (21), the terms that a field receives through `t`, `s`, `v_1`, `v_m` and `x_m` cancel.  From (28), with the cancelled
+terms left out,
     dx/dz_0 = -d_0 lambda (y + t f)/N^2,   dx/dz_1 = -d_0 lambda t^2/N^2            (37)
     dx/dx_0 = (y^2 + 2 m t y + m c r t^2)/N^2,   dx/dx_1 = e lambda m t^2/N^2       (38)
     dx/dd_0 = i a lambda (y + c r t/2)/N^2,   dx/dd_1 = -i a lambda c r t d_0/(2 d_1 N^2)           (39)
@@ -361,7 +361,7 @@ class LinearRationalSpline(Bijector):
         return (self.origin(v), self.inverse_log_slope(v)), pullback
 
     def bars(self, v, back, image_bar, log_det_bar, ends, of_middle):
-        """Cotangents of the fields, from the cotangents at the two ends of each event's piece."""
+        """Cotangents of the fields.  `ends` holds the cotangents at both ends of the piece in which each event lies."""
         of_z, of_x, of_d = (v.towards(*pair) for pair in ends)
         of_inputs, of_outputs = (v.beyond.image_bars, v.beyond.knot_bars) if back else (v.beyond.knot_bars, v.beyond.image_bars)
         found = {"input_knots": of_inputs(of_z, image_bar), "output_knots": of_outputs(of_x, image_bar),
@@ -507,7 +507,7 @@ def below_middle(z, z_0, z_1, middle):
 
 
 def image_below_middle(x, x_0, x_1, d_0, d_1, middle):
-    """The same for x.  The numbers of (36) are pairs of floats, which are 2^-100 apart."""
+    """The same for x.  Near the middle, the numbers of (36) are computed as pairs of floats."""
     left, right = (x - x_0) * ((1 - middle) * np.sqrt(d_1)), (x_1 - x) * (middle * np.sqrt(d_0))
     found = np.asarray(left - right)
     near = np.abs(found) <= 2.0**-10 * (left + right)

@@ -48,13 +48,13 @@ In (6), the terms of `S` cancel where the slope falls.  But `S^2` is linear in `
 cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller one, and the larger of `t` and `f` is 1 minus the
 smaller one: the rounding of `x_k` must not reach sums of both.
 
-In (2), the sum rounds, and the rounded `x_k` cannot tell in which bin `x` lies, on which derivatives of the log-det depend.
+In (2), the sum rounds, and the rounded `x_k` cannot tell in which bin `x` lies; the derivatives of the log-det depend on the bin.
 Near a knot, `p` and `q` are the sums, rounded once, of exact products:
     2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (24)
 The terms `z_j d_j` of (2) are left out, as two of each cancel.
 
-In (14), neighbouring bins cancel in part: `d_j` in the cotangent of `z_j`, and `z_j` in the cotangent of `d_j`.  What is left, for
-the knots of the bins below the event's, is
+In (14), neighbouring bins cancel in part: `d_j` in the cotangent of `z_j`, and `z_j` in the cotangent of `d_j`.  For the knots of
+the bins below the event's bin, this leaves
     dx/dd_j = (z_(j+1) - z_(j-1))/2,   dx/dz_j = (d_(j-1) - d_(j+1))/2              (25)
 where for `j = 0` the terms `z_(-1)` and `d_(-1)` are `z_0` and `-d_0`.
 
@@ -302,8 +302,8 @@ class QuadraticSpline(Bijector):
     def bars(self, v, start_bar, of_knots, of_slopes):
         """Cotangents of the fields.
 
-        `of_knots`, `of_slopes`: ((at the ends of the event's bin), at the nearer end knot of an event beyond all knots), apart
-        from the cotangents (25) of `x_k`, which is `start_bar`.
+        `of_knots`, `of_slopes`: ((at the ends of the event's bin), at the nearer end knot of an event beyond all knots), without
+        the terms (25), which multiply `start_bar`.
         """
         z, d = self.input_knots, self.slopes
         k = np.where(v.beyond.above, self.terms - 1, v.k)
@@ -324,7 +324,7 @@ class QuadraticSpline(Bijector):
     # -- in floating point --------------------------------------------------------------------------------------------
 
     def bin(self, k):
-        """What (1), (26) and (27) need to know of each event's bin and of the bin before it."""
+        """The letters of (1), (26) and (27) for each event's bin and the bin before it."""
         (z_0, z_1), (d_0, d_1), (x_0, x_1) = (at_ends(v, k) for v in (self.input_knots, self.slopes, self.output_knots))
         first, w = k == 0, z_1 - z_0                                                # (1)
         before = np.maximum(k - 1, 0)

@@ -48,7 +48,7 @@ In (4) and (5), the slope may leave the floats, and the logarithms in (5) cancel
 in the product whose logarithm is taken:
     dx/dz = s Q/D^2,   Q = gamma/s = e_1 t^2 + 2 t f + e_0 f^2                      (23)
     log|dx/dz| = log(s (Q/D) (1/D))                                                 (24)
-All roundings of `s`, `Q` and `D` count in full, which is too much near a knot, where the slope is nearly `d_0`.  There, for
+In (24), all roundings of `s`, `Q` and `D` count in full: too much near a knot, where the slope is nearly `d_0`.  There, for
 `t <= f`,
     dx/dz = d_0 (1 + r),   r = (r_Q - r_D (1 + D))/D^2      where |r_Q|, |r_D| <= 1/4               (25)
     r_Q = Q/e_0 - 1 = t (2 f (1 - e_0) + t (e_1 - e_0))/e_0,   r_D = D - 1 = (e_0 + e_1 - 2) t f    (26)
@@ -325,13 +325,13 @@ class RationalQuadraticSpline(Bijector):
         return self.inverse_and_log_det(x), pullback
 
     def of_knots(self, v, ends):
-        """The cotangents of all knots, from the cotangents at the two ends of each event's bin."""
+        """The cotangents of all knots.  `ends` holds the cotangents at both knots of the bin in which each event lies."""
         return {name: at_knots(v.k, *bars, self.slopes.shape[-1]) for name, bars in ends.items()}
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
     def bin(self, k):
-        """What (1) and (20) need to know of each event's bin."""
+        """The letters of (1) and (20) for each event's bin."""
         (z_0, z_1), (x_0, x_1), (d_0, d_1) = (at_ends(v, k) for v in (self.input_knots, self.output_knots, self.slopes))
         w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
         s = h / w                                                                   # (1)
@@ -460,7 +460,7 @@ class Place:
         return np.where(lesser, lower, bar - upper), np.where(lesser, bar - lower, upper)
 
     def add_sums(self, ratio):
-        """What both pullbacks need, where `ratio` is D/Q."""
+        """The quantities of both pullbacks, where `ratio` is D/Q."""
         t, f, e_0, e_1, Q = self.t, self.f, self.e_0, self.e_1, self.Q
         both, between = e_0 + e_1, (self.b - self.a) / self.w
         self.G_0 = e_1 * t * t + 2 * t + e_0 * f * (1 + t)                          # (35)

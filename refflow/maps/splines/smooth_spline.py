@@ -7,7 +7,7 @@ the second derivatives at the inner knot, from below and from above, are
     2 (d (d + a)/s_0 - d - s_0)/w_0,   -2 (d (d + b)/s_1 - d - s_1)/w_1
 They are equal where, with the parts of the height `l_0 = h_1/(h_0 + h_1)` and `l_1 = h_0/(h_0 + h_1)`,
     d^2 + p d = q,   p = l_0 (a - s_0) + l_1 (b - s_1),   q = l_0 s_0^2 + l_1 s_1^2         (2)
-On a circle the end knots are one point, with the same condition for the slope `a = b` there.  Its difference from (2) is
+On a circle the end knots are one point, with the same condition for the slope `a = b` there.  This condition minus (2) is
     (a - d)((a + d)(1/h_0 + 1/h_1) - 1/w_0 - 1/w_1) = 0
 where the second factor, times `d`, is `s_0/w_0 + s_1/w_1 > 0` by (2).  So all three slopes are equal:
     2 d^2 - g d = q,   g = l_0 s_0 + l_1 s_1                                        (3)
@@ -36,14 +36,14 @@ The reverse rule.  From (5) to (7), the cotangents of `t`, of `e_0` and `e_1`, a
 and the cotangents of the event, of the ends of its bin, and of the slopes there are
     z_bar = t_bar/w,   z_0_bar = -(f t_bar + m)/w,   z_1_bar = -(t t_bar - m)/w     (16)
     x_0_bar = x_bar (1 - Y) + m/h,   x_1_bar = x_bar Y - m/h,   d_i_bar = e_i_bar/s         (17)
-The left-hand side of (2) or (3) changes with `d` at the rate `R`.  So the cotangent `d_bar` of `d` reaches, with
-`c_k = l_k d_bar/R` and with `a = b = d` on a circle,
+The left-hand side of (2) or (3) changes with `d` at the rate `R`.  So the cotangent `d_bar` of `d` gives, with
+`c_k = l_k d_bar/R`, and with `a = b = d` on a circle,
     a_bar = -c_0 d,   b_bar = -c_1 d                                                (18)
     w_0_bar = -c_0 s_0 (d + 2 s_0)/w_0,   w_1_bar = -c_1 s_1 (d + 2 s_1)/w_1        (19)
     h_0_bar = c_0 (s_0^2 + d^2 + d a)/h_0,   h_1_bar = c_1 (s_1^2 + d^2 + d b)/h_1  (20)
-and `w_k_bar` and `h_k_bar` the knots at the ends of their bins.  In (20) the derivatives by `l_0` and `l_1` are reduced by (2).  On a
-circle `d_bar` is the sum of the cotangents of all slopes, and (18) is part of (3).  Beyond the knots, from (10), and likewise
-from (11), with linear tails,
+`w_k_bar` and `h_k_bar` go on to the knots at the ends of the bins.  In (20) the derivatives by `l_0` and `l_1` are reduced by
+(2).  On a circle `d_bar` is the sum of the cotangents of all slopes, and (18) is part of (3).  Beyond the knots, from (10), and
+likewise from (11), with linear tails,
     z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + l_bar/d_0        (21)
 For the inverse map, whose log-det has the cotangent `l_bar`, `T/w` is the derivative of `log|dx/dz|`.  So
     x_bar = (z_bar - l_bar T/w)/(dx/dz)                                             (22)
@@ -59,12 +59,12 @@ In (5), `1 - t` cancels near `z_1`, and so does `1 - Y` in (13) and (17).  In (1
     m = x_bar h t f (e_0 Z - e_1 Y)/D - 2 l_bar t f (1/Q + (e_0 + e_1)/D)           (26)
 
 In (12) to (22), terms cancel where one bin is much larger than the other: its second derivative at the inner knot is a small
-difference of large terms, and so are its cotangents.  Therefore all these are computed with pairs of floats, of twice the digits,
-and rounded once.  The roots of (24) and of the inverse map get their digits from a step of Newton's method in pairs,
+difference of large terms, and so are its cotangents.  Therefore (12) to (22) are computed with pairs of floats, of twice the
+digits, and rounded once.  The roots of (24) and of the inverse map get their digits from a step of Newton's method in pairs,
     d - (A d^2 + B d - q)/(2 A d + B)                                               (27)
     z - (x_0 + h Y - x)/(dx/dz)                                                     (28)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases: elsewhere the terms may be larger
-still.
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases: elsewhere the cancelling terms
+may be larger still.
 
 Source: Gregory and Delbourgo, Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2
 (1982), on the condition; arXiv:2604.19846, on flows of two or three bins.
@@ -373,7 +373,7 @@ class Letters:
         return tree.copied(page, RationalQuadraticSpline, **{name: v.astype(dtype) for name, v in zip(names, fields)})
 
     def bars(self, d_bar):
-        """The cotangents of w, of h and of the end slopes, from that of d."""
+        """The cotangents of w, of h and of the end slopes, from the cotangent of d."""
         d, c = self.d, [l * d_bar / self.R for l in self.l]
         of_w = [-c_k * s * (d + 2 * s) / w for c_k, s, w in zip(c, self.s, self.w)]     # (19)
         of_h = [c_k * (s * s + d * d + d * end) / h for c_k, s, end, h in zip(c, self.s, (self.a, self.b), self.h)]     # (20)
@@ -422,7 +422,7 @@ class Place:
         return (of_t / w).high, [stacked(bars).high for bars in (of_z, of_x, of_ends)]  # (16)
 
     def placed(self, of_lower, of_upper):
-        """Cotangents of the numbers at three knots, from those at the ends of the bin."""
+        """Cotangents of the numbers at three knots, from the cotangents at the ends of the bin."""
         nothing = 0 * of_lower
         return [chosen(self.lower, of_lower, nothing), chosen(self.lower, of_upper, of_lower),
                 chosen(self.lower, nothing, of_upper)]
