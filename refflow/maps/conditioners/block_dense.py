@@ -98,6 +98,7 @@ class BlockDense(Conditioner):
 
     fixed_shape = property(lambda self: self.below.shape[-1:])
     blocks = property(lambda self: self.within.shape[-3:])             # (D, A, B)
+    terms = property(lambda self: self.below.shape[-1])                # in its sums
 
     def _validate(self):
         super()._validate()
