@@ -135,16 +135,16 @@ def test_golden_file_is_generated(certificate):
 
 def test_golden_files_of_what_changed_are_made_anew(certificate, monkeypatch):
     """A change of a page's code, or of its rows in the certificate."""
-    names = ["Softsign", "Tanh"]
-    known = {name: {"of": golden.depends_on(name, certificate), "machine": golden.machine()} for name in names}
+    names, reaches = ["Softsign", "Tanh"], golden.reached.record()
+    known = {name: {"of": golden.depends_on(name, certificate, reaches), "machine": golden.machine()} for name in names}
     monkeypatch.setattr(golden, "recorded", lambda: known)
     assert golden.stale(names, certificate) == []
-    monkeypatch.setattr(golden.reached, "digest", lambda name, of, digest=golden.reached.digest: digest(name, of) + name[4:])
+    monkeypatch.setattr(golden.reached, "digest_of_code", lambda name, of, was=golden.reached.digest_of_code: was(name, of) + name[4:])
     assert golden.stale(names, certificate) == ["Softsign"]
     monkeypatch.undo()
     changed = copy.deepcopy(certificate)
     changed["pages"]["Tanh"]["forward"]["float64"]["C"] = "3.9"
-    assert golden.depends_on("Tanh", changed) != golden.depends_on("Tanh", certificate)
+    assert golden.depends_on("Tanh", changed, reaches) != golden.depends_on("Tanh", certificate, reaches)
 
 
 def test_a_golden_file_that_its_code_does_not_make_is_found(monkeypatch, tmp_path, capsys):

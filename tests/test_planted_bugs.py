@@ -12,10 +12,11 @@ import pytest
 from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, CayleyOrthogonal, Chain, DenseLinear, GlowActNorm, HalfLine,
                      Independent, IntrinsicVolume, Inverse, OrthogonalLinear, Permutation, Pointwise, Reshape, Softplus,
                      Squeeze, StickBreaking, Tanh)
-from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tangents, tree
+from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tree
 from refflow.core.boundary import checked_event
 from refflow.core.compose import MARKS, lifts
 from refflow.core.rules import number
+from refflow.core.sets import simplexes
 from refflow.core.tree import along
 from refflow.core.values import CONTRACT, Value, rebuild
 from refflow.maps.linear.dense import solve
@@ -299,7 +300,7 @@ def without_the_last_entry(shape):
 
 def no_step_of_the_last_entry(m, x):
     """Tangents of the simplex that leave its plane."""
-    return [*tangents.of_simplex(m, x)[:-1], [0] * (len(x) - 1)]
+    return [*simplexes.of_simplex(m, x)[:-1], [0] * (len(x) - 1)]
 
 
 def twice_the_ratio(x):

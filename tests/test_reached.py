@@ -9,7 +9,7 @@ import pytest
 
 from validation import certify, reached
 from validation.certify import PAGES, certified, to_ask
-from validation.reached import Trace, changed, digest, in_turn, merged, record, write
+from validation.reached import Trace, changed, digest, digest_of_code, in_turn, merged, record, write
 
 CORE = '''
 """Helpers."""
@@ -34,8 +34,12 @@ def forward(x):
 
 def rare(x):
     return x + 1
+
+class textbook:
+    def forward(x):
+        return x + x
 '''
-OF_TOY = {"refflow/core/helpers.py": ["Base.method", "used"], "refflow/maps/toy.py": ["forward"]}
+OF_TOY = {"refflow/core/helpers.py": ["Base.method", "used"], "refflow/maps/toy.py": ["forward", "textbook.forward"], "refflow/core/sets/toy.py": []}
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def tree(tmp_path, monkeypatch):
     """A small checkout; change(path, old, new) edits it."""
     monkeypatch.setattr(reached, "ROOT", tmp_path)
     monkeypatch.setattr(reached, "RECORD", tmp_path / "reached.json")
-    for path in reached.MEASURING:
+    for path in (*reached.MEASURING, reached.COSTING, "refflow/core/sets/toy.py"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("MEASURED = 1\n")
     for path, text in (("refflow/core/helpers.py", CORE), ("refflow/maps/toy.py", PAGE)):
@@ -83,7 +87,7 @@ def test_a_trace_that_is_not_wanted_sees_nothing():
     ("refflow/core/helpers.py", "LIMIT * x", "LIMIT + x"), ("refflow/core/helpers.py", "LIMIT = 2", "LIMIT = 3"),
     ("refflow/core/helpers.py", "range(3)", "range(4)"), ("refflow/core/helpers.py", "fact = 1", "fact = 2"),
     ("refflow/core/helpers.py", "def used", "def renamed"), ("refflow/maps/toy.py", "x + 1", "x + 2"),
-    ("validation/truth.py", "1", "2"), ("refflow/core/sets.py", "1", "2")])
+    ("validation/truth.py", "1", "2"), ("refflow/core/sets/toy.py", "1", "2")])
 def test_a_change_of_what_is_reached_is_seen(tree, path, old, new):
     write({"Toy": OF_TOY})
     assert changed(["Toy"]) == []
@@ -99,6 +103,15 @@ def test_a_change_of_anything_else_is_not(tree, path, old, new):
     write({"Toy": OF_TOY})
     tree(path, old, new)
     assert changed(["Toy"]) == []
+
+
+@pytest.mark.parametrize("path, old, new", [("refflow/maps/toy.py", "x + x", "2 * x"), ("validation/textbooks.py", "1", "2")])
+def test_a_textbook_is_no_part_of_the_code(tree, path, old, new):
+    """What it costs is measured anew; golden points, mutants and peers do not ask it."""
+    write({"Toy": OF_TOY})
+    before = digest_of_code("Toy", OF_TOY)
+    tree(path, old, new)
+    assert digest_of_code("Toy", OF_TOY) == before and changed(["Toy"]) == ["Toy"]
 
 
 def test_a_module_that_is_gone_and_a_page_without_a_record_are_changes(tree, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate, CorrelationCholesky, Flow, Independent,
                      IntrinsicVolume, Inverse, Permutation, Reshape, StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed,
                      ZeroSum)
-from refflow.core import RandomSource, sets, tangents
+from refflow.core import RandomSource, sets
+from refflow.core.sets import tangents
 
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))

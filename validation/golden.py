@@ -239,11 +239,11 @@ def files(name, certificate, run=map):
     return {GOLDEN / f"{name}.json": document(name, certificate, run), EXACT / f"{name}.json": exact_document(name, run)}
 
 
-def depends_on(name, certificate):
-    """The hash of what the files of a page depend on."""
+def depends_on(name, certificate, reaches):
+    """The hash of what the files of a page depend on; `reaches` is the record of what pages reach."""
     own = [Path(__file__), Path(formats.__file__)]
-    reached_by = reached.record().get(name, {"reached": {}})["reached"]
-    return reached.hashed("\n".join([reached.digest(name, reached_by), json.dumps(certificate["pages"].get(name)),
+    code = reached.digest_of_code(name, reaches.get(name, {"reached": {}})["reached"])
+    return reached.hashed("\n".join([code, json.dumps(certificate["pages"].get(name)),
                                      *(str(reached.module(str(path.relative_to(reached.ROOT)))) for path in own)]))
 
 
@@ -258,18 +258,18 @@ def recorded():
 
 def stale(names, certificate):
     """The pages whose files were not made by the code that is here."""
-    known = recorded()
-    return [name for name in names if known.get(name, {}).get("of") != depends_on(name, certificate)]
+    known, reaches = recorded(), reached.record()
+    return [name for name in names if known.get(name, {}).get("of") != depends_on(name, certificate, reaches)]
 
 
 def write_all(names, workers=1):
-    certificate = json.loads(CERTIFICATE.read_text())
+    certificate, reaches = json.loads(CERTIFICATE.read_text()), reached.record()
     with sweeps.sweep(workers) as sweep:
         run = sweep.executor.map if sweep.executor else map
         for done, name in enumerate(names, 1):
             for path, text in files(name, certificate, run).items():
                 written(path, text)
-            known = recorded() | {name: {"of": depends_on(name, certificate), "machine": machine()}}
+            known = recorded() | {name: {"of": depends_on(name, certificate, reaches), "machine": machine()}}
             lines = ",\n".join(f'"{key}": {json.dumps(known[key])}' for key in sorted(set(known) & set(bijectors())))
             written(RECORD, f"{{\n{lines}}}\n")
             print(f"{done}/{len(names)} {name}", file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ from flint import arb
 
 from refflow.core import Bijector
 from refflow.core.declarations import Child, Field
-from refflow.core.tangents import frame
+from refflow.core.sets.tangents import frame
 from refflow.core.tree import flatten
 from refflow.accuracy.valid import is_masked, valid_entries
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name

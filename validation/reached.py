@@ -3,8 +3,9 @@
 Which functions of refflow a page reaches is traced while its rows are made, at its hard cases and every tenth point.  The
 record keeps their names; their text, without docstrings, comments and the place where it stands, is hashed anew whenever the
 record is read.  With each function goes what its module holds outside functions: constants, declarations, lists of hard cases.
-Whole modules count in `refflow/maps`, where a branch that no traced point takes would be a hole, and where they draw points or
-measure.
+Whole modules count in `refflow/maps` and `refflow/core/sets`, where a branch that no traced point takes would be a hole, and
+where they draw points or measure.  A textbook is no part of a page's code: with it, and what measures it, goes only `digest`,
+which is of the rows and of what the textbook costs.
 
 `changed` names the pages whose record is not of the code that is here; `in_turn` adds a tenth of the others by the date, so
 that what a trace has missed is asked within ten days.
@@ -25,10 +26,11 @@ from .recorded import EXHAUSTIVE, exhaustive, written
 
 ROOT = Path(__file__).parent.parent
 RECORD, SCHEMA = Path(__file__).parent / "reached.json", "refflow/reached/1"
-PAGES, PACKAGE, OUTSIDE = "refflow/maps/", "refflow/", "outside functions"
+WHOLE, PACKAGE, OUTSIDE = ("refflow/maps/", "refflow/core/sets/"), "refflow/", "outside functions"
+TEXTBOOK, COSTING = "textbook", "validation/textbooks.py"
 MEASURING = (*(f"validation/{name}.py" for name in ("balls", "branches", "certify", "climb", "ends", "kinds", "measure", "points",
                                                     "recorded", "solvers", "switches", "truth")),
-             *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/sets", "core/source")))
+             *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/source")))
 EVERY, TURNS = 10, 10                               # one in so many points is traced; days until each page has had its turn
 
 
@@ -76,12 +78,14 @@ def merged(traces):
 
 @functools.cache
 def module(path):
-    """{function's name: the hash of its text} of a module, and of what stands outside functions."""
+    """{function's name: the hash of its text} of a module, of what stands outside functions, and of its textbook."""
     tree = without_docstrings(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+    textbooks = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == TEXTBOOK]
+    tree.body = [node for node in tree.body if node not in textbooks]
     found = {name: hashed(ast.dump(node)) for name, node in functions(tree)}
     for _, node in functions(tree):
         node.body = []
-    return found | {OUTSIDE: hashed(ast.dump(tree))}
+    return found | {OUTSIDE: hashed(ast.dump(tree))} | {TEXTBOOK: hashed(ast.dump(node)) for node in textbooks}
 
 
 def hashed(text):
@@ -106,7 +110,14 @@ def functions(node, prefix=""):
 
 
 def digest(page, reached):
-    """The hash of all that the rows of a page depend on, but the machine."""
+    """The hash of all that the rows of a page and the costs of its textbook depend on, but the machine."""
+    textbooks = {path: module(path)[TEXTBOOK] for path in reached if (ROOT / path).exists() and TEXTBOOK in module(path)}
+    costing = [str(module(COSTING)), json.dumps(textbooks)] if textbooks else []
+    return hashed("\n".join([digest_of_code(page, reached), *costing]))
+
+
+def digest_of_code(page, reached):
+    """The same without its textbook."""
     return hashed("\n".join([json.dumps(sweeps(changed_at(EXHAUSTIVE)).get(page)), *(str(module(path)) for path in MEASURING),
                              *map(reached_text, reached, reached.values())]))
 
@@ -125,8 +136,8 @@ def reached_text(path, names):
     """The hashes of a module's functions that are reached, as text; a function that is gone changes it."""
     if not (ROOT / path).exists():
         return f"{path} is gone"
-    texts = module(path)
-    return f"{path} {texts}" if path.startswith(PAGES) else f"{path} {[texts[OUTSIDE], *(texts.get(name) for name in names)]}"
+    texts = {name: text for name, text in module(path).items() if name != TEXTBOOK}
+    return f"{path} {texts}" if path.startswith(WHOLE) else f"{path} {[texts[OUTSIDE], *(texts.get(name) for name in names)]}"
 
 
 # -- the record -------------------------------------------------------------------------------------------------------

@@ -32,33 +32,3 @@ def frame(where, m, flat, shape):
             rows[i][before:] = own
         before += count
     return rows
-
-
-# -- the tangents of each set ------------------------------------------------------------------------------------------
-
-def of_simplex(m, x):
-    """d/dx_k of x_1, ..., x_{K-1} and x_K = 1 - x_1 - ... - x_{K-1}."""
-    K = len(x)
-    return [*selecting(range(K - 1), K - 1), [-1] * (K - 1)]
-
-
-def of_unit_rows(m, L):
-    """d/dL_ij for j < i of these and L_ii = sqrt(1 - sum_{j<i} L_ij^2)."""
-    D = range(len(L))
-
-    def slope(a, b, i, j):
-        return 0 if a != i else -L[i][j] / L[i][i] if b == i else int(b == j)
-
-    return [[slope(a, b, i, j) for i in D for j in range(i)] for a in D for b in D]
-
-
-def of_symmetric(m, S):
-    """d/dS_ij for j <= i, which moves S_ji as well."""
-    D = range(len(S))
-    return [[int((a, b) in ((i, j), (j, i))) for i in D for j in range(i + 1)] for a in D for b in D]
-
-
-def of_orthogonal(m, x):
-    """x (E_ij - E_ji) / sqrt 2 for j < i."""
-    D, root = range(len(x)), m.sqrt(2)
-    return [[x[a][i] / root if b == j else -x[a][j] / root if b == i else 0 for i in D for j in range(i)] for a in D for b in D]

@@ -1,0 +1,17 @@
+"""Sets: the domains of events and the constraints of fields, one object for both; see `membership`."""
+
+from __future__ import annotations
+
+from .blocks import contains, product, reshaped
+from .constants import anything, constant, context, permutation, sequence_mask
+from .correlation import correlation_cholesky
+from .definite import positive_definite
+from .invertible import invertible, orthogonal, turned
+from .membership import EXPONENTS, Set
+from .numbers import below, extended_real, interval, intervals, nonnegative, nonzero, positive, real
+from .simplexes import simplex, zero_sum
+from .triangular import cholesky_factor, strictly_lower, strictly_upper
+from .vectors import increasing, nonzero_bank, nonzero_matrix, nonzero_vector
+
+# by coordinates and by own volume
+TWICE_MEASURED = {where.name: where.charted for where in (simplex, correlation_cholesky, zero_sum, positive_definite)}
