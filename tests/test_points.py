@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from refflow import Chain, Exp, Independent, Inverse, LinearRationalSpline
 from refflow.accuracy.drawing import Point, with_opposite_scales
 from refflow.core import RandomSource, positive, real
 from refflow.maps.autoregressive import block_autoregressive
@@ -19,7 +20,7 @@ from validation.certify import PAGES, allowed, errors, sides
 from validation.kinds import GENERATORS
 from validation.points import OPPOSITE, SWITCH, SWITCH_IMAGE, Draw, beside
 from validation.solvers import solver_of
-from validation.switches import between, switches
+from validation.switches import between, modules_of, switches
 
 
 def draw(name, dtype="float64", side="forward"):
@@ -126,6 +127,11 @@ def test_thresholds_between_the_numbers_of_a_ladder_are_found(monkeypatch):
     ladder = np.ldexp(1.0, np.arange(-30, 60, 3))
     found = switches(asked, [-ladder[::-1], ladder], RandomSource(np.random.default_rng(0)))
     assert found == {str(t): [(t, np.nextafter(t, np.inf))] for t in asked.thresholds}
+
+
+def test_switches_are_sought_in_the_code_of_components_and_of_what_it_imports():
+    found = set(modules_of(Chain((Independent(Exp(), 1), Independent(Inverse(LinearRationalSpline([-1.0, 0, 1], [-1.0, 0, 1], [1.0, 1, 1], [0.5, 0.5])), 1)))))
+    assert {f"refflow.maps.{name}" for name in ("elementwise.exp", "splines.linear_rational_spline", "splines.bins")} <= found
 
 
 def test_code_is_as_before_after_a_search():

@@ -263,8 +263,8 @@ def allowed(point, quantity):
 
 def row_lengths(value):
     """The lengths of the rows of all matrices of a value's networks."""
-    own = [array.shape[-1] for array in tree.arrays(value).values() if array.ndim > 1] if isinstance(value, Conditioner) else []
-    return own + [length for component in value.components() for length in row_lengths(component)]
+    networks = [part for _, part in tree.walk(value) if isinstance(part, Conditioner)]
+    return [array.shape[-1] for network in networks for array in tree.arrays(network).values() if array.ndim > 1]
 
 
 def certified(page, dtype, side, longer=1, trace=None, costs=None):

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from refflow.core import tree
+
 from .mutants.mutations import BELIEVED, code_of, plain_function
 
 FOUNDATIONS = ("refflow.core.arithmetic", "refflow.core.pairs", "refflow.core.products")
@@ -86,28 +88,24 @@ class Recording:
 def reporting_code(name):
     """{function of a module: its code with reports}."""
     module = sys.modules[name]
-    tree = ast.parse(Path(inspect.getsourcefile(module)).read_text(encoding="utf-8"))
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    names += [f"{node.name}.{inner.name}" for node in tree.body if isinstance(node, ast.ClassDef)
+    syntax = ast.parse(Path(inspect.getsourcefile(module)).read_text(encoding="utf-8"))
+    names = [node.name for node in syntax.body if isinstance(node, ast.FunctionDef)]
+    names += [f"{node.name}.{inner.name}" for node in syntax.body if isinstance(node, ast.ClassDef)
               for inner in node.body if isinstance(inner, ast.FunctionDef)]
-    code = compile(ast.fix_missing_locations(Recorded().visit(tree)), str(module.__file__), "exec")
+    code = compile(ast.fix_missing_locations(Recorded().visit(syntax)), str(module.__file__), "exec")
     functions = {name: plain_function(module, name) for name in names if name.rpartition(".")[2] not in BELIEVED}
     return {function: code_of(code, name) for name, function in functions.items() if function is not None}
 
 
 def modules_of(value):
     """The modules with the code of a value's methods: of its class, of its components, what these import, and the arithmetic."""
-    waiting, found = {type(part).__module__ for part in with_components(value)}, set(FOUNDATIONS)
+    waiting, found = {type(part).__module__ for _, part in tree.walk(value)}, set(FOUNDATIONS)
     while waiting:
         name = waiting.pop()
         found.add(name)
         imported = {getattr(held, "__module__", None) or getattr(held, "__name__", "") for held in vars(sys.modules[name]).values()}
         waiting |= {name for name in imported if name.startswith("refflow.maps.")} - found
     return sorted(found)
-
-
-def with_components(value):
-    return [value, *(part for component in value.components() for part in with_components(component))]
 
 
 @contextlib.contextmanager

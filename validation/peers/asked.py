@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from refflow import Inverse
-from refflow.core import Bijector
+from refflow.core import Bijector, tree
 from refflow.maps.coupling import Coupling
 from refflow.oracle import check
 from refflow.oracle.adapter import described, load
@@ -67,7 +67,7 @@ def pages_of(page):
     """The names of the pages that an adapter's answers are compared with: of a composite, all that it is made of."""
     if isinstance(page, str):
         return [page]
-    return sorted({type(page).__name__}.union(*map(pages_of, page.components())))
+    return sorted({type(part).__name__ for _, part in tree.walk(page)})
 
 
 def asked(library, theirs=(), progress=None):
