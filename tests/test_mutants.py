@@ -395,6 +395,36 @@ def test_command_line(capsys, monkeypatch, tmp_path):
         command.main(["NoPage"])
 
 
+def test_a_mutant_that_is_recorded_as_killed_and_is_not_is_found(capsys, monkeypatch, bench):
+    """An instrument that has become blind: it kills no mutant of `inverse_vjp` any more."""
+    monkeypatch.setattr(command, "Bench", lambda page: bench)
+    judged = []
+
+    def verdict(source, mutant):
+        judged.append(mutant.key)
+        blind = mutant.function == "Exp.inverse_vjp"
+        return {"verdict": "survived" if blind else "killed", "by": "fresh" if blind else "golden", "why": "C = 9"}
+
+    monkeypatch.setattr(bench, "verdict", verdict)
+    before = Record(SAMPLE).path.read_bytes()
+    assert command.main(["--check", SAMPLE]) == 1 and Record(SAMPLE).path.read_bytes() == before
+    told = capsys.readouterr().out
+    assert f"{SAMPLE} {INVERSE_VJP}: recorded as killed; survived, fresh C = 9" in told
+    assert sorted(judged) == sorted(key for key, found in Record(SAMPLE).verdicts.items() if found[0] == "killed")
+    monkeypatch.setattr(bench, "verdict", lambda *of: {"verdict": "killed", "by": "laws", "why": ""})
+    assert command.main(["--check", SAMPLE]) == 0 and "0 that were killed are not" in capsys.readouterr().out
+    monkeypatch.setattr(command.reached, "in_turn", lambda names: [SAMPLE])
+    assert command.main(["--check", "--tenth"]) == 0 and "of 1 pages" in capsys.readouterr().out
+    for wrong in (["--tenth"], ["--check", "--outside"], ["--check", "--again", "all"]):
+        with pytest.raises(SystemExit, match="2"):
+            command.main(wrong)
+
+
+def test_what_the_clock_of_a_machine_killed_is_not_asked_of_another():
+    assert command.is_promised(["killed", "golden"]) and command.is_promised(["killed", "crash"])
+    assert not command.is_promised(["killed", "time"]) and not command.is_promised(["survived", "fresh", "why"])
+
+
 # -- files outside pages ----------------------------------------------------------------------------------------------
 
 FILE = "training.schedules"

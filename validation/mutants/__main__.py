@@ -6,11 +6,14 @@
     --budget SECONDS                            stop after so long; the next run goes on from there
     --workers N, --scheduler ADDRESS            so many pages at a time, in processes or on a Dask cluster
     --again {all,alive}                         judge anew what is recorded too, or what neither is killed nor proved equivalent
+    --check                                     record nothing: judge anew what is recorded as killed, and compare
+    --tenth                                     with --check: of a tenth of the pages, another one every day
     --json                                      print JSON instead of a table
 
 Verdicts are recorded in validation/mutants/records, a file for each page, which is stale when the code of the page changes.
 Exit status 1 where less than 99 % of the mutants of these pages that are not equivalent are killed, or some are not judged; of
-other files, where less than 97 % of what is judged is killed, or more than 5 % is not judged.
+other files, where less than 97 % of what is judged is killed, or more than 5 % is not judged.  With --check, 1 where a mutant
+that is recorded as killed is not; one that the clock or the memory of a machine killed is not asked.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ import argparse
 import gc
 import json
 import sys
+import tempfile
 import time
 
 from refflow.cli import sweeps
+from validation import reached
 from validation.certify import PAGES, written
 
 from .asking import ask
@@ -69,6 +74,37 @@ def judge_all(names, deadline, sweep):
              f"{sweeps.time_left(time.monotonic() - start, done, total)}")
 
 
+def judge_again(name, deadline):
+    """(how many mutants of one page were judged, {mutant: [verdict, by, why]} of those that are recorded as killed and are not)."""
+    record = Record(name)
+    with tempfile.TemporaryDirectory() as directory:
+        trial = Record(name, directory)
+        trial.verdicts = {key: found for key, found in record.verdicts.items() if not is_promised(found)}
+        trial.verdicts |= {mutant.key: ["not judged", ""] for mutant in record.unjudged()}
+        trial.save()
+        judged, _, (_, _, found) = judge(name, deadline, directory)
+    return judged, {key: found[key] for key, recorded in record.verdicts.items()
+                    if is_promised(recorded) and key in found and found[key][0] != "killed"}
+
+
+def is_promised(found):
+    """Is a mutant recorded as killed by what another machine finds as well?"""
+    verdict, by, *_ = found
+    return verdict == "killed" and by not in ("time", "memory")
+
+
+def check(names, deadline, sweep):
+    """Judge anew what is recorded as killed, and print what is not; the exit status."""
+    judged = wrong = 0
+    for done, ((name, _), (asked, alive)) in enumerate(sweep.results(judge_again, sweeps.each_of((name, deadline) for name in names)), 1):
+        judged, wrong = judged + asked, wrong + len(alive)
+        tell(f"{name}: {asked} mutants; {done}/{len(names)} pages")
+        for key, (verdict, by, *why) in alive.items():
+            print(f"{name} {key}: recorded as killed; {verdict}, {by} {' '.join(why)}")
+    print(f"{judged} mutants of {len(names)} pages judged anew, {wrong} that were killed are not")
+    return int(bool(wrong))
+
+
 def ask_all(names, deadline, sweep):
     """All files outside pages, those with the same tests together."""
     groups, start, done = {}, time.monotonic(), 0
@@ -90,13 +126,20 @@ def main(arguments=None) -> int:
     parser.add_argument("--budget", type=float, default=float("inf"), metavar="SECONDS", help="stop after so long")
     sweeps.add_options(parser)
     parser.add_argument("--again", choices=("all", "alive"), help="judge anew what is recorded too, or what was not killed")
+    parser.add_argument("--check", action="store_true", help="judge anew what is recorded as killed, and record nothing")
+    parser.add_argument("--tenth", action="store_true", help="with --check: of a tenth of the pages, another one every day")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
     kind, all_of_them = (OF_FILES, ask_all) if chosen.outside else (OF_PAGES, judge_all)
     unknown = [name for name in chosen.name if name not in kind.names]
     if unknown:
         parser.error(f"no {'file outside pages' if chosen.outside else 'page'} is called {unknown[0]!r}")
+    if chosen.check and (chosen.outside or chosen.again) or chosen.tenth and not chosen.check:
+        parser.error("--check is of pages and recorded verdicts alone, and --tenth belongs to it")
     names = chosen.name or list(kind.names)
+    if chosen.check:
+        with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
+            return check(reached.in_turn(names) if chosen.tenth else names, time.time() + chosen.budget, sweep)
     for name in names if chosen.again else ():
         Record(name).forget(chosen.again == "alive")
     with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
