@@ -35,7 +35,7 @@ def test_what_is_left_out(monkeypatch, given, run):
 
 
 def test_every_recorded_test_exists():
-    """A test that was renamed is no longer left out; `python -m pytest --record-seconds` on its file records it."""
+    """A test that is renamed loses its record, and the default suite runs it: `python -m pytest --record-seconds` on its file."""
     texts = {path.name: path.read_text() for path in HERE.glob("test_*.py")}
     for name, seconds in conftest.recorded().items():
         file, function = re.fullmatch(r"tests/(\w+\.py)::(?:\w+::)?(\w+)(?:\[.*\])?", name, re.S).groups()

@@ -59,7 +59,7 @@ layer, `s_0 = 1`, and `w_k,i` the slope of `u_k,i` in the units of `s_{k-1}`,
     exp(lambda_{k-1,j} - mu_k,i) = s_{k-1,j}/w_k,i,   w_k,i = sum_j V_k,ij s_{k-1,j}            (24)
     s_k,j = v_k,j/max_n v_k,n,   v_k,j = w_k,j phi'(u_k,j)                     for c > 0        (25)
     v_k,j = w_k,j exp(2 (min_n |u_k,n| - |u_k,j|))/(1 + exp(-2 |u_k,j|))^2     for c = 0        (26)
-A term of (26) that underflows is small beside other units.  From the last layer to the first, with the shares
+A `v_k,j` of (26) that underflows is small beside the `v` of other units.  From the last layer to the first, with the shares
 `rho_ij = V_k,ij s_{k-1,j}/w_k,i`, which sum to 1 over `j`, and `mu_K_bar = l_bar`,
     lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (27)
     V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i s_{k-1,j}/w_k,i                   (28)

@@ -22,7 +22,7 @@ The inverse map is a function of all entries of `x`.  From (2), `dS = -2 K dc K`
     x_bar = -2 Q K^T g K^T                                                          (9)
 
 `Q` is not orthogonal in its last digit.  `inverse_definition` must return `z` exactly, and therefore uses
-`(Q^T Q)^-1 Q^T x` for `c`; the last digits of `Q^T x` differ from it by less than their rounding.
+`(Q^T Q)^-1 Q^T x` for `c`.  The code uses `Q^T x`, which differs from it by less than this product is rounded.
 
 The page is certified at moderate `|z|`, `2^-4` to `2^4`.  Far beyond, for odd `D`, elimination loses `I` against `S` in the
 direction that `S` maps to 0: from `|z| = 1/u` on, all digits are lost.

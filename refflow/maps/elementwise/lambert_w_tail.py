@@ -41,7 +41,7 @@ keeps the digits.  Where `y` overflows, `s` and `log y` are
     log y = log(delta |x| |x|)                                                      (15)
 with the exponents of the product kept apart.  Below half a unit of rounding, where `b = y - y^2 + ...` rounds to `y`,
     b = y                                                                           (16)
-and this `y`, even a subnormal one, is 0 next to 1.  `b` is computed in float64, for float32 too, and rounded once.     (17)
+and a subnormal `y` errs no more than the rounded `b` does.  For float32 too, `b` is computed in float64 and rounded once.  (17)
 
 In (4), three roundings add up where `b < 1`.  The terms that have several roundings are small in
     dx/dz = 1 + (b + (1 + b)(exp(b/2) - 1))    for b < 1                            (18)

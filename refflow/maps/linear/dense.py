@@ -7,8 +7,8 @@ lower and `U` upper triangular,
     W = P L U                                                                       (3)
     log|det dx/dz| = log|u_11| + log|u_22| + ... + log|u_DD|                        (4)
     z = U^-1 L^-1 P^T b,   b = x - shift                                            (5)
-The inverse solves by substitution.  Without a shift, as in Glow's `x = W z`, the shift is 0 and there is no `shift_bar`.  The
-unit of error is normwise: LU with pivoting is backward stable only in norm.
+The inverse solves by substitution.  Without a shift, as in Glow's `x = W z`, the shift is 0, and a pullback gives no `shift_bar`.
+The unit of error is normwise: LU with pivoting is backward stable only in norm.
 
 The reverse rule.  From (1) and `d log|det W| = tr(W^-1 dW)`, with the cotangent `l_bar` of (4),
     z_bar = W^T x_bar,   W_bar = x_bar z^T + l_bar W^-T,   shift_bar = x_bar        (6)

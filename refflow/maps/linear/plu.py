@@ -5,8 +5,8 @@ matrix that gathers, `(P y)_i = y_{order_i}`, so that `P^T` scatters, `(P^T x)_{
     v = (U + S) z                                                                   (1)
     y = L v                                                                         (2)
     x_i = y_{order_i} + shift_i                                                     (3)
-that is `x = P L (U + S) z + shift`, Glow's `W = P L (U + diag(s))`.  Glow has no shift: it is 0, and there is no
-`shift_bar`.  Hence
+that is `x = P L (U + S) z + shift`, Glow's `W = P L (U + diag(s))`.  Glow has no shift: it is 0, and a pullback
+gives no `shift_bar`.  Hence
     dx/dz = P L (U + S)                                                             (4)
     log|det dx/dz| = log|scale_1| + log|scale_2| + ... + log|scale_D|               (5)
 The inverse is a permutation and two substitutions:

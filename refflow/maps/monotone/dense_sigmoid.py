@@ -357,7 +357,7 @@ def units_in_pairs(w, c):
 
 
 def largest(v):
-    """The largest of pairs along the last axis.  Its second term counts where it is not small beside 1."""
+    """The largest of pairs along the last axis: the largest second term of the pairs whose first term is the largest."""
     first = v.high.max(-1)
     return Pair(first, np.where(v.high == first[..., None], v.low, -np.inf).max(-1))
 
