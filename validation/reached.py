@@ -4,8 +4,8 @@ Which functions of refflow a page reaches is traced while its rows are made, at 
 record keeps their names; their text, without docstrings, comments and the place where it stands, is hashed anew whenever the
 record is read.  With each function goes what its module holds outside functions: constants, declarations, lists of hard cases.
 Whole modules count in `refflow/maps` and `refflow/core/sets`, where a branch that no traced point takes would be a hole, and
-where they draw points or measure.  A textbook is no part of a page's code: with it, and what measures it, goes only `digest`,
-which is of the rows and of what the textbook costs.
+where they draw points or measure.  The digest of the code leaves textbooks out; that of the rows has them, and the module that
+measures what they cost.
 
 `changed` names the pages whose record is not of the code that is here; `in_turn` adds a tenth of the others by the date, so
 that what a trace has missed is asked within ten days.
