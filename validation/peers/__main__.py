@@ -113,9 +113,11 @@ def asked(python, library, record, theirs):
         path = Path(folder) / "record.json"
         run(python, "-m", "validation.peers.asked", library, str(path), *theirs)
         found = json.loads(path.read_text(encoding="utf-8"))
-    rows = [row for row in record.get("rows", []) if row["theirs"] in found["asks"] and row["theirs"] not in theirs] + found["rows"]
+    still = found["asks"].keys() - set(theirs)
+    rows = [row for row in record.get("rows", []) if row["theirs"] in still] + found["rows"]
+    skipped = {name: count for name, count in record.get("skipped", {}).items() if name in still}
     return record | found | {"rows": sorted(rows, key=lambda row: (row["theirs"], row["quantity"], row["dtype"])),
-                             "skipped": record.get("skipped", {}) | found["skipped"],
+                             "skipped": skipped | found["skipped"],
                              "pages": {name: pages_digest(pages) for name, pages in found["asks"].items()}}
 
 

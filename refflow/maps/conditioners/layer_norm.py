@@ -60,7 +60,7 @@ class textbook:
         return gain * n + bias                                                      # (4)
 
     def jacobian(a, gain, bias, eps):
-        (r, n), N, one = textbook.standardised(a, eps), len(a), np.eye(len(a), dtype=int)
+        (r, n), N, one = textbook.standardised(a, eps), len(a), np.eye(len(a), dtype=a.dtype)
         return (gain * r * (one - (1 + np.outer(n, n)) / N).T).T                # (5)
 
     def vjp(a, gain, bias, eps, h_bar):

@@ -39,7 +39,7 @@ class textbook:
         return a / max(textbook.length(a), eps)                                     # (1)
 
     def jacobian(a, eps):
-        length, h, one = textbook.length(a), textbook.forward(a, eps), np.eye(len(a), dtype=int)
+        length, h, one = textbook.length(a), textbook.forward(a, eps), np.eye(len(a), dtype=a.dtype)
         return (one - np.outer(h, h)) / length if length > eps else one / eps       # (3)
 
     def vjp(a, eps, h_bar):

@@ -94,7 +94,7 @@ class textbook:
         return textbook.valid(z, mask)
 
     def jacobian(z, passes, net, scale, order, layout, mask):
-        a, valid = textbook.a_of(passes), textbook.valid(np.ones(z.shape, int), mask)
+        a, valid = textbook.a_of(passes), textbook.valid(np.ones(z.shape, z.dtype), mask)
         h, slopes = net.forward(z[a]), net.jacobian(z[a])
         s, _ = textbook.s_and_t(h, order, layout)
         ds, dt = textbook.s_and_t(slopes.reshape(*h.shape, z[a].size), order, layout)
