@@ -86,7 +86,8 @@ def test_only_what_has_changed_is_run_again(monkeypatch, tmp_path):
             theirs = arguments[4:] or ("Clip", "Order")
             rows = [{"theirs": name, "quantity": "forward", "dtype": "float64", "C": len(ran)} for name in theirs]
             with open(arguments[3], "w", encoding="utf-8") as file:
-                json.dump({"schema": SCHEMA, "rows": rows, "skipped": {}, "asks": {"Clip": ["Softsign"], "Order": ["Permutation"]}},
+                skipped = {} if arguments[4:] else {"Clip": 2, "Order": 3}
+                json.dump({"schema": SCHEMA, "rows": rows, "skipped": skipped, "asks": {"Clip": ["Softsign"], "Order": ["Permutation"]}},
                           file)
         return type("Done", (), {"stdout": json.dumps({name: ["1"] for name in json.loads(options.get("input", "{}"))})})
 
@@ -100,6 +101,7 @@ def test_only_what_has_changed_is_run_again(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "pages_digest", lambda names, of=command.pages_digest: names[0] if "Softsign" in names else of(names))
     record = command.recorded("zuko", None)                     # the code of Softsign has changed
     assert ran[3:] == ["asked"] and {row["theirs"]: row["C"] for row in record["rows"]} == {"Clip": 4, "Order": 1}
+    assert record["skipped"] == {"Order": 3}
     assert command.recorded("zuko", None) == record and ran[4:] == []
     monkeypatch.setattr(command, "adapters_digest", lambda library: "others")
     assert [row["C"] for row in command.recorded("zuko", None)["rows"]] == [5, 5]
