@@ -48,7 +48,7 @@ def tree(tmp_path, monkeypatch):
     """A small checkout; change(path, old, new) edits it."""
     monkeypatch.setattr(reached, "ROOT", tmp_path)
     monkeypatch.setattr(reached, "RECORD", tmp_path / "reached.json")
-    for path in (*reached.MEASURING, reached.COSTING, "refflow/core/sets/toy.py"):
+    for path in (*reached.MEASURING, reached.COSTING, reached.ALONG, reached.TANGENTS, "refflow/core/sets/toy.py"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("MEASURED = 1\n")
     for path, text in (("refflow/core/helpers.py", CORE), ("refflow/maps/toy.py", PAGE)):
@@ -113,6 +113,13 @@ def test_a_textbook_is_no_part_of_the_code(tree, path, old, new):
     before = digest_of_code("Toy", OF_TOY)
     tree(path, old, new)
     assert digest_of_code("Toy", OF_TOY) == before and changed(["Toy"]) == ["Toy"]
+
+
+def test_what_measures_along_tangents_counts_where_an_event_has_them(tree):
+    write({"Toy": OF_TOY, "Thin": merged([OF_TOY, {reached.TANGENTS: ["frame"]}])})
+    assert changed(["Toy", "Thin"]) == []
+    tree(reached.ALONG, "1", "2")
+    assert changed(["Toy", "Thin"]) == ["Thin"]
 
 
 def test_a_module_that_is_gone_and_a_page_without_a_record_are_changes(tree, tmp_path):

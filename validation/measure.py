@@ -29,8 +29,9 @@ from refflow.core.tree import flatten
 from refflow.accuracy.valid import is_masked, valid_entries
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 
+from .along import along_tangents, error_of_claim
 from .balls import ball, level_of, m, mid_ball
-from .truth import Problem, TruthNotFound, along, error, forward_truth, inverse_truth, nest, norm
+from .truth import Problem, TruthNotFound, forward_truth, inverse_truth, nest, norm
 from .truth import flatten as flattened
 
 
@@ -314,7 +315,7 @@ def compared(given, truth, dtype):
     A fused method's value is measured only if it differs, in any bit, from the result of the method of that name.
     """
     measured = {name: (answer, truth[truth_name(name)]) for name, answer in distinct(given).items() if truth_name(name) in truth}
-    return {name: (error(answer, true, dtype), conditioning(true, dtype)) for name, (answer, true) in measured.items()}
+    return {name: (error_of_claim(answer, true, dtype), conditioning(true, dtype)) for name, (answer, true) in measured.items()}
 
 
 def conditioning(quantity, dtype):
@@ -324,9 +325,7 @@ def conditioning(quantity, dtype):
     smallest normal number.
     """
     limits = np.finfo(dtype)
-    value, kappa = quantity.value, quantity.kappa
-    if quantity.tangents:
-        value, kappa = along(value, quantity.tangents), along(kappa, quantity.tangents, abs)
+    value, kappa = along_tangents(quantity) if quantity.tangents else (quantity.value, quantity.kappa)
     sizes = [norm(value)] * len(value) if quantity.normwise else [abs(q) for q in value]
     least, overflow = 2 * ball(limits.tiny), arb(2) ** int(limits.maxexp)
     ratios = [float(k / (q if q > least else least)) for q, k in zip(sizes, kappa) if not q >= overflow]

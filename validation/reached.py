@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 RECORD, SCHEMA = Path(__file__).parent / "reached.json", "refflow/reached/1"
 WHOLE, PACKAGE, OUTSIDE = ("refflow/maps/", "refflow/core/sets/"), "refflow/", "outside functions"
 TEXTBOOK, COSTING = "textbook", "validation/textbooks.py"
+TANGENTS, ALONG = "refflow/core/sets/tangents.py", "validation/along.py"        # of what comes from a set of lower dimension
 MEASURING = (*(f"validation/{name}.py" for name in ("balls", "branches", "certify", "climb", "ends", "kinds", "measure", "points",
                                                     "recorded", "solvers", "switches", "truth")),
              *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/source")))
@@ -118,7 +119,8 @@ def digest(page, reached):
 
 def digest_of_code(page, reached):
     """The same without its textbook."""
-    return hashed("\n".join([json.dumps(sweeps(changed_at(EXHAUSTIVE)).get(page)), *(str(module(path)) for path in MEASURING),
+    measuring = (*MEASURING, ALONG) if "frame" in reached.get(TANGENTS, ()) else MEASURING
+    return hashed("\n".join([json.dumps(sweeps(changed_at(EXHAUSTIVE)).get(page)), *(str(module(path)) for path in measuring),
                              *map(reached_text, reached, reached.values())]))
 
 

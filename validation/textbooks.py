@@ -33,10 +33,10 @@ from refflow import oracle
 from refflow.core.declarations import Child, Field
 from refflow.core.tree import flatten
 
+from .along import error_of_claim
 from .calls import pasted, rounded
 from .measure import cores_of
 from .recorded import encoded, written
-from .truth import error
 
 TEXTBOOKS = Path(oracle.__file__).parent / "textbooks.json"
 SCHEMA = "refflow/textbooks/1"
@@ -201,7 +201,7 @@ def cost(point, book, true) -> dict:
             given = answers(point, in_dtype(book, point.event.dtype), plain)
         except (ArithmeticError, ValueError, LookupError):
             return dict.fromkeys(true, np.inf)
-    return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}
+    return {name: error_of_claim(given[name], quantity, point.event.dtype) for name, quantity in true.items()}
 
 
 def of_field(quantity):
