@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -262,12 +262,12 @@ class Failure:
         """Failures of one quantity with different symptoms are different findings."""
         if self.message:
             return self.message.split(":")[0]
-        given, true = np.asarray(self.given, np.float64), self.truth.high
+        given, truth = self.truth.compared(np.asarray(self.given, np.float64))
         if np.isnan(given).any():
             return "NaN"
         if np.isinf(given).any():
             return "infinite"
-        return "0" if np.any((given == 0) & (true != 0)) else "another number"
+        return "0" if np.any((given == 0) & (truth.high != 0)) else "another number"
 
 
 @dataclass
@@ -507,8 +507,8 @@ def misshapen(point, answers, truths):
 
 
 def part(truth, index):
-    return Truth(truth.high[index], truth.low[index], truth.unit[index], truth.conditioning[index],
-                 max(0, truth.batch_ndim - 1), truth.normwise)
+    arrays = {key: value[index] for key, value in vars(truth).items() if isinstance(value, np.ndarray)}
+    return replace(truth, **arrays, batch_ndim=max(0, truth.batch_ndim - 1))
 
 
 @np.errstate(over="ignore")

@@ -46,10 +46,11 @@ class Clue:
     answer: object          # the checked code's answer at a point; None if no more can be asked
 
     def __post_init__(self):
-        self.point, self.name, self.truth = self.failure.point, self.failure.quantity, self.failure.truth
+        self.point, self.name = self.failure.point, self.failure.quantity
         self.quantity, self.dtype, self.side = truth_name(self.name), self.point.dtype, self.point.side
         self.form = self.point.format
-        self.given, self.true = np.asarray(self.failure.given, np.float64), self.truth.high
+        self.given, self.truth = self.failure.truth.compared(np.asarray(self.failure.given, np.float64))
+        self.true = self.truth.high
         self.unit = np.maximum(self.truth.unit, self.form.smallest)
         self.off = np.abs(self.given - self.true)
         C = self.truth.error(self.given, self.form)
@@ -76,7 +77,7 @@ class Clue:
             return None
         if truth is None or not isinstance(given, np.ndarray) or given.shape != truth.high.shape:
             return None
-        return np.asarray(given, np.float64), truth
+        return truth.compared(np.asarray(given, np.float64))
 
     def at(self, point, given, truth):
         """The clue of an answer to a changed question."""
