@@ -192,3 +192,133 @@ def test_exact_points_have_tangents_too():
     f, half = SIMPLEX.f, np.array([0.5, 0.25, 0.25])
     found = exact_record(Point(f, "forward", half, np.array([1.0, 0.5, 2.0]), np.float64(1.0)))["quantities"]
     assert "tangents" in found["jacobian"] and "tangents" not in found["forward"]
+
+
+# -- by which measure a log-det counts --------------------------------------------------------------------------------
+
+def own_volume(name, x):
+    """log of own volume over that of coordinates, at members x of the image of a page, in float64."""
+    L = np.asarray(x, np.float64)
+    if name in ("StickBreaking", "CentredSoftmax", "ZeroSum"):
+        return np.full(L.shape[:-1], np.log(L.shape[-1]) / 2)
+    if name == "CholeskyOuterProduct":
+        return np.full(L.shape[:-2], L.shape[-1] * (L.shape[-1] - 1) / 4 * np.log(2))
+    diagonal = np.diagonal(L, axis1=-2, axis2=-1)
+    squares = np.square(np.tril(L, -1) / diagonal[..., None]).sum(-1)
+    return np.where(squares < 1, np.log1p(squares) / 2, -np.log(diagonal)).sum(-1)
+
+
+def counted_otherwise(f, sign=1, factor=1.0):
+    """A page whose log-det counts own volume (sign 1), or coordinates where the page counts own volume (sign -1)."""
+    def more(x, dtype):
+        with np.errstate(all="ignore"):
+            return (sign * factor * own_volume(type(f).__name__, x)).astype(dtype) if factor else 0
+
+    def mine(params, z):
+        x, log_det = f.forward_and_log_det(z)
+        wide = f.forward(z.astype(np.float64))                  # where an L_ii underflows in float32
+        return {"forward": x, "log_det": log_det + more(wide, x.dtype), "inverse": f.inverse,
+                "inverse_log_det": lambda x: f.inverse_and_log_det(x)[1] - more(x, x.dtype)}
+    return mine
+
+
+OTHER = [("StickBreaking", "+1/2 log K = 0.346574", "intrinsic"), ("CentredSoftmax", "+1/2 log K = 0.346574", "intrinsic"),
+         ("CorrelationCholesky", "-sum log L_ii = ", "intrinsic"), ("CholeskyOuterProduct", "+D(D-1)/4 log 2 = ", "intrinsic"),
+         ("ZeroSum", "-1/2 log K = -0.346574", "chart")]
+
+
+@pytest.mark.parametrize("name, ratio, measure", OTHER, ids=[name for name, *_ in OTHER])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_log_det_by_another_measure_is_named_and_passes_as_declared(name, ratio, measure, dtype):
+    f, sign = refflow.REGISTRY[name](), 1 if measure == "intrinsic" else -1
+    report = check(adapter(name, dtype=dtype)(counted_otherwise(f, sign)))
+    assert {found.quantity for found in report.failed} == {"log_det", "inverse_log_det"}, report.table()
+    told = [found.diagnosis for found in report.failed if found.quantity == "log_det"]      # infinite too, where L_ii is 0
+    assert any(text.startswith(f"another volume convention: off by {ratio}") and text.endswith(f"declare measure={measure!r}")
+               for text in told), told
+    assert {one.declaration for one in report.suggestions} == {f"measure={measure!r}"}
+    declared = check(adapter(name, dtype=dtype, measure=measure)(counted_otherwise(f, sign)))
+    assert not declared.failed and len(declared.passed) == 4, declared.table()
+
+
+@pytest.mark.parametrize("factor", [1 + 1e-6, 2.0])
+def test_what_is_nearly_the_ratio_is_not_named(factor):
+    """The ratio must give their answer within the unit, not to a few digits."""
+    theirs = counted_otherwise(refflow.StickBreaking(), factor=factor)
+    for found in check(adapter("StickBreaking", dtype="float64")(theirs)).failed:
+        assert "measure" not in found.diagnosis and "log K" not in found.diagnosis
+
+
+@pytest.mark.parametrize("name, measure", [("StickBreaking", "intrinsic"), ("CorrelationCholesky", "intrinsic"), ("ZeroSum", "chart")])
+def test_a_page_does_not_count_as_it_does_not(name, measure):
+    """The declaration is held too: what counts as the page does fails under it, and is told so."""
+    f = refflow.REGISTRY[name]()
+    report = check(adapter(name, dtype="float64", measure=measure)(counted_otherwise(f, factor=0.0)))
+    other = {"chart": "intrinsic", "intrinsic": "chart"}[measure]
+    assert {found.quantity for found in report.failed} == {"log_det", "inverse_log_det"}
+    assert any(f"declare measure={other!r}" in found.diagnosis for found in report.failed)
+    assert not check(adapter(name, dtype="float64", measure=other)(counted_otherwise(f, factor=0.0))).failed
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_gradients_by_own_volume(gradient):
+    """The ratio of factors depends on the point, and so do gradients; in the coordinates of x too."""
+    f = refflow.CorrelationCholesky()
+    whole = refflow.Chain([f, IntrinsicVolume("correlation_cholesky")])
+
+    def of(g):
+        def by_coordinates(x, bars):
+            x_bar, params_bar = g.inverse_vjp(x)[1](*bars)
+            if not gradient:
+                return x_bar, params_bar
+            below, T = np.tril_indices(x.shape[-1], -1), f.codomain.basis(x, 2)
+            found = np.zeros_like(x)
+            found[..., *below] = (np.reshape(x_bar, (*x.shape[:-2], 1, -1)) @ T)[..., 0, :]
+            return found, params_bar
+
+        def mine(params, z):
+            assert params == {}
+            (x, log_det), pullback = g.vjp(z)
+            return {"forward": x, "log_det": log_det, "jacobian": g.jacobian(z), "vjp": lambda *bars: pullback(*bars),
+                    "inverse_vjp": lambda x, *bars: by_coordinates(x, bars)}
+        return mine
+
+    def stripped(g):
+        theirs = of(g)
+
+        def mine(params, z):
+            found = theirs(params, z)
+            pull, back = found["vjp"], found["inverse_vjp"]
+            return found | {"vjp": lambda *bars: (pull(*bars)[0], {}), "inverse_vjp": lambda *given: (back(*given)[0], {})}
+        return mine
+
+    report = check(adapter("CorrelationCholesky", dtype="float64", measure="intrinsic", chart_gradient=gradient)(stripped(whole)))
+    assert not report.failed and {"vjp.z_bar", "inverse_vjp.x_bar"} <= {one.quantity for one in report.passed}, report.table()
+    report = check(adapter("CorrelationCholesky", dtype="float64", measure="intrinsic", chart_gradient=gradient)(stripped(f)))
+    assert {"log_det", "vjp.z_bar", "inverse_vjp.x_bar"} <= {found.quantity for found in report.failed}
+
+
+def test_a_chain_by_own_volume_has_its_own_parameters():
+    f = refflow.Chain([refflow.Independent(refflow.Affine(shift=0.5, scale=2.0), 1), refflow.StickBreaking()])
+    seen = []
+
+    def mine(params, z):
+        seen.append(params["stages"]["0"]["inner"]["scale"].item())
+        (x, log_det), pullback = f.vjp(z)
+        return {"forward": x, "log_det": log_det + np.log(x.shape[-1]) / 2, "vjp": pullback}
+
+    report = check(adapter(f, dtype="float64", measure="intrinsic")(mine))
+    assert not report.failed and set(seen) == {2.0}
+    assert "vjp.stages.0.inner.scale_bar" in {one.quantity for one in report.passed}
+
+
+@pytest.mark.parametrize("declare, words", [
+    (lambda: adapter("StickBreaking", measure="own"), "must be one of chart, intrinsic"),
+    (lambda: adapter("Tanh", measure="intrinsic"), "volumes on .* are counted in one way"),
+    (lambda: adapter("CholeskyFactor", measure="intrinsic"), "counted in one way"),
+    (lambda: adapter("Affine", parametrisation="zuko", measure="chart"), "counted in one way"),
+    (lambda: adapter(refflow.Inverse(refflow.StickBreaking()), measure="intrinsic"), "counted in one way"),
+])
+def test_a_measure_where_there_is_one_is_refused(declare, words):
+    with pytest.raises(ValueError, match=words):
+        declare()

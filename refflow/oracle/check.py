@@ -32,6 +32,7 @@ from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from .exits import no_exit
 from .instances import instance_points
 from .layers import first_wrong
+from .measures import Counted, counted
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, drawn_points, fields_of, is_derivative,
@@ -177,6 +178,7 @@ def measured(adapter, dtype, certificate, keep_errors=False):
         if point is None:
             outside += 1
             continue
+        point = by_measure(adapter, point)
         answers = measure_point(subject, adapter, certificate, point)
         if answers.values_at_image is not None and point.form:
             subject.reasons |= dict.fromkeys(answers.values_at_image[1], AS_VALUES.format(dtype))
@@ -197,6 +199,12 @@ def measure_point(subject, adapter, certificate, point):
     subject.asked |= names_of_derivatives(point) if point.truth is None else set()
     subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
     return answers
+
+
+def by_measure(adapter, point):
+    """The same question of the page by theirs' measure; what is recorded then has no truth for it."""
+    f = counted(point.f, adapter.measure)
+    return point if f is point.f else point.changed(f=f)
 
 
 def points_for(adapter, dtype):
@@ -446,7 +454,8 @@ class Subject:
     def layer(self, chosen, failures):
         """(the first wrong stage of a chain in words, "" where it is not known; the page whose equations are concerned)."""
         found = None if self.own else first_wrong(chosen, failures, self.answer, chosen.allowed)
-        return ("", type(chosen.point.f)) if found is None else (found.text, found.page)
+        f = chosen.point.f
+        return ("", type(f.page if isinstance(f, Counted) else f)) if found is None else (found.text, found.page)
 
     def chosen(self, failures):
         """The simplest failure.

@@ -34,6 +34,7 @@ from ..accuracy.kappa import differenced, flat, kappa, kappa_inverse, normwise, 
 from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved, neighbours,
                                 plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
+from .measures import Counted
 from .parametrised import Parametrised
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
@@ -146,10 +147,12 @@ def norm(values, axes):
 
 def fields_of(f) -> dict:
     """What a function under test receives as parameters: arrays and plain values by name; for a composite, its params(); for a
-    page at raw parameters, only these.
+    page at raw parameters, only these; for a page by another measure, the page's.
     """
     if isinstance(f, Parametrised):
         return {"h": writable(f.h)}
+    if isinstance(f, Counted):
+        return fields_of(f.page)
     if any(isinstance(d, Child) for d in f.declared.values()):
         return writable(f.params())
     return {k: writable(getattr(f, k)) for k in f.declared if getattr(f, k) is not None}
@@ -248,8 +251,8 @@ def derivative_truths(point, g, event, batch, normal, u):
 def chart_truth(point) -> dict:
     """The inverse's event cotangent as a function of only the coordinates of x.
 
-    As a function of z it is w(z) = (C J F)^-T F^T (z_bar - l_bar grad log|det C J F|), with the tangents of both sets; its derivative
-    with respect to the coordinates is dw/dz F (C J F)^-1, and so is its kappa.
+    As a function of z it is w(z) = (C J F)^-T F^T (z_bar - l_bar grad log_det), with tangents F of the domain, where C takes the
+    coordinates of x; its derivative with respect to these is dw/dz F (C J F)^-1, and so is its kappa.
     """
     f = point.f.astype(np.float64)
     g, x = per_event(f, point.event, 1)
@@ -257,7 +260,8 @@ def chart_truth(point) -> dict:
     z, chart, ndim = g.inverse(x), f.codomain.coordinates(x.shape), f.event_ndim[0]
 
     def square(view, z):
-        return view.square(view.jacobian(z), z, view.forward(z))
+        J = view.jacobian(z)[..., chart, :]
+        return J @ view.domain.basis(z, ndim) if f.domain.thin else J
 
     def of_latent(view, z, bars):
         image, (_, pullback) = np.zeros(bars[1].shape + x.shape), view.vjp(z)
