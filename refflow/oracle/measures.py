@@ -21,7 +21,7 @@ WORDS = ("by coordinates, where the truth is by own volume", "by own volume, whe
 
 
 class Counted(Chain):
-    """One page, followed by a change of measure; its parameters are those of the page."""
+    """One page, followed by a change of measure; it has the parameters of the page."""
 
     page = property(lambda self: self.stages[0])
 
