@@ -40,7 +40,7 @@ def file(tmp_path):
 
 
 FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain", "support", "source", "certificate",
-         "agrees_to", "used_by"}
+         "agrees_to", "used_by", "dimension", "measure"}
 
 
 def test_list(run):
@@ -58,6 +58,28 @@ def test_list(run):
     assert pages["CorrelationCholesky"]["event_ndim"] == [1, 2] and pages["Tanh"]["chapter"] == "elementwise"
     assert pages["Dense"]["inverse"] is None and pages["StandardNormal"]["support"] == "real"
     assert set(pages["Tanh"]["certificate"]["forward"]["float64"]) >= {"C", "allowed"}
+
+
+@pytest.mark.parametrize("name, dimension, measure", [
+    ("Tanh", [None, None], [None, None]), ("StickBreaking", [None, "D - 1"], [None, "chart"]),
+    ("ZeroSum", [None, "D - 1"], [None, "intrinsic"]), ("IntrinsicVolume", ["D - 1", "D - 1"], ["chart", "intrinsic"]),
+    ("CorrelationCholesky", [None, "D (D - 1) / 2"], [None, "chart"]),
+    ("CayleyOrthogonal", [None, "D (D - 1) / 2"], [None, "intrinsic"]),
+    ("CholeskyOuterProduct", ["D (D + 1) / 2"] * 2, ["chart", "chart"]), ("Dense", [None, None], [None, None]),
+    ("StandardNormal", None, None), ("glow", None, None),
+])
+def test_dimensions_and_measures_are_listed(name, dimension, measure, run):
+    page = next(p for p in json.loads(run("list", "--json")[1]) if p["name"] == name)
+    assert (page["dimension"], page["measure"]) == (dimension, measure)
+    line = next(line for line in run("list")[1].splitlines() if line.split()[0] == name)
+    assert all(size in line for size in dimension or [] if size)
+
+
+def test_every_set_of_lower_dimension_has_a_formula(run):
+    pages = json.loads(run("list", "--json")[1])
+    assert not any("fewer" in (page["dimension"] or ()) for page in pages)
+    assert all((size is None) == (how is None) for page in pages if page["dimension"]
+               for size, how in zip(page["dimension"], page["measure"]))
 
 
 def test_a_page_of_a_new_kind_is_listed_and_shown(run, monkeypatch):

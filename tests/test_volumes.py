@@ -4,9 +4,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate, CorrelationCholesky, Flow, Independent,
-                     IntrinsicVolume, Inverse, Permutation, Reshape, StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed,
-                     ZeroSum)
+from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate,
+                     CorrelationCholesky, FactorOut, Flow, Independent, IntrinsicVolume, Inverse, Permutation, Reshape, Squeeze,
+                     StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
 
@@ -117,6 +117,51 @@ def test_maps_act_on_sets_of_lower_dimension(stages, image):
     assert np.allclose(f.inverse(x), z)
     back = Chain([Inverse(stage) for stage in reversed(f.stages)])
     assert np.isclose(back.log_det(x), -log_det, atol=1e-12)
+
+
+ROWS, IMAGES = Independent(STICKS, 2), Independent(VOLUME, 2)
+LATENTS = Reshape((1, 2, 4), (8,))
+HALF = FactorOut([False, True], LATENTS)
+
+
+@pytest.mark.parametrize("stages, shape, image", [
+    ([ROWS, Squeeze()], (2, 2, 3), None), ([ROWS, Squeeze(order="blocks"), Inverse(Squeeze(order="blocks"))], (2, 2, 3), sets.simplex),
+    ([ROWS, IMAGES, Squeeze(order="diagonal")], (2, 2, 3), None), ([ROWS, Squeeze(factor=1)], (1, 2, 2), None),
+    ([ROWS, Inverse(Squeeze())], (4, 1, 2), None), ([ROWS, Inverse(Squeeze()), Squeeze()], (4, 1, 2), sets.simplex),
+    ([ROWS, Squeeze(), Squeeze(order="blocks"), Inverse(Squeeze(order="blocks")), Inverse(Squeeze())], (1, 4, 3), sets.simplex),
+    ([ROWS, HALF], (2, 2, 3), None), ([ROWS, IMAGES, HALF, Inverse(HALF)], (2, 2, 3), sets.simplex.intrinsic),
+    ([ROWS, FactorOut([True, True], Reshape((2, 1, 2), (4,)))], (2, 1, 1), None),
+    ([ROWS, FactorOut([False, True, False], FactorOut([True], LATENTS))], (3, 2, 3), None)])
+def test_images_of_lower_dimension_are_rearranged(stages, shape, image):
+    """Rows of an image on the simplex, whose entries change places: the measure stays, and what is undone is the first set."""
+    f = Chain(stages)
+    z = np.random.default_rng(0).normal(size=(2, *shape))
+    x, log_det = f.forward_and_log_det(z)
+    assert image is None or f.codomain.same(image)
+    assert f.codomain.first_outside(x) is None and f.codomain.first_outside(1.5 * x) is not None
+    assert f.codomain.members(x, f.event_ndim[1]).all()
+    assert f.codomain.measure == ("intrinsic" if IMAGES in stages else "chart")
+    assert np.allclose(np.linalg.slogdet(f.square(f.jacobian(z), z, x))[1], log_det, atol=1e-12)
+    assert np.allclose(f.inverse(x), z)
+    assert np.allclose(Chain([Inverse(stage) for stage in reversed(f.stages)]).log_det(x), -log_det, atol=1e-12)
+    source = RandomSource(np.random.default_rng(1))
+    drawn = f.codomain.draw(source, x.shape)
+    assert drawn.shape == x.shape and f.codomain.first_outside(drawn) is None
+    assert f.codomain.first_outside(np.array(f.codomain.plainest(x.shape))) is None
+    assert f.codomain.room(x).shape == x.shape and not f.codomain.room(x).any()
+
+
+@pytest.mark.parametrize("stages, message", [
+    ([ROWS, Squeeze(), IMAGES], r"stage 2: IntrinsicVolume acts on simplex alone.*is simplex, squeezed by 2, interleaved"),
+    ([ROWS, Squeeze(), Inverse(Squeeze(order="blocks")), IMAGES], r"stage 3: IntrinsicVolume acts on simplex alone"),
+    ([ROWS, HALF, Tanh()], "stage 2: Tanh maps all entries"),
+    ([ROWS, FactorOut([False, True], Chain([Affine(), LATENTS]))], "stage 1: FactorOut maps all entries"),
+    ([ROWS, HALF, Inverse(FactorOut([True, False], Chain([Tanh(), Inverse(Tanh()), LATENTS])))], "stage 2: Inverse"),
+    ([ROWS, FactorOut([False, False, True], LATENTS), Inverse(FactorOut([False, True, True], Reshape((2, 2, 4), (16,))))],
+     "stage 2: Inverse")])
+def test_rearranged_images_are_another_set(stages, message):
+    with pytest.raises(ValueError, match=f"^Chain: {message}"):
+        Chain(stages)
 
 
 @pytest.mark.parametrize("stages, message", [

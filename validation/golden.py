@@ -17,6 +17,8 @@ opposite or where a loose solver errs most, and some others.
 Where kappa, which is first-order, does not tell how far rounding moves a quantity, `first_order` is false, and other
 people's numbers are not compared with it.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
+Where the events of a map lie in a set of lower dimension, its Jacobian and the cotangent of its event also have `tangents`, the
+rows of F at the event, one for each entry: only what they do along F is a claim, see `truth`.
 
 A second file, refflow/oracle/exact/NAME.json, holds points whose every real number is a bfloat16 number, so that one truth
 serves code of every precision: the hard cases whose numbers are, and moderate points, rounded.  `exact_in` lists the
@@ -102,12 +104,18 @@ def asked(point):
             if name not in unsettled}
 
 
+def answer(quantity):
+    """The truth of a quantity as the files hold it."""
+    found = {"shape": list(quantity.shape), "true": [printed(v, 30) for v in quantity.value],
+             "kappa": [printed(k, 8) for k in quantity.kappa]}
+    F = quantity.tangents
+    return found | ({"tangents": [[printed(entry, 30) for entry in row] for row in F]} if F else {})
+
+
 def record(identity, dtype, point):
     """One point of the file, with the quantities whose truth is settled."""
     with ctx.workdps(FIRST_DIGITS[dtype]):
-        quantities = {name: {"shape": list(q.shape), "true": [printed(v, 30) for v in q.value],
-                             "kappa": [printed(k, 8) for k in q.kappa]} | ({} if first else {"first_order": False})
-                      for name, (q, first) in asked(point).items()}
+        quantities = {name: answer(q) | ({} if first else {"first_order": False}) for name, (q, first) in asked(point).items()}
     inputs = encoded(point)
     return {"id": identity, "dtype": dtype, "side": inputs.pop("side"), "case": point.case, "reason": point.reason,
             **inputs, "quantities": quantities}
@@ -210,8 +218,7 @@ def exact_record(point):
         for name, q in true.items():
             first = [key for key in formats if first_order(point, name, true, units[key], near[key])]
             marked = {} if first == formats else {"first_order": first}
-            quantities[name] = {"shape": list(q.shape), "true": [printed(v, 30) for v in q.value],
-                                "kappa": [printed(k, 8) for k in q.kappa]} | marked
+            quantities[name] = answer(q) | marked
     inputs = encoded(point)
     return {"side": inputs.pop("side"), "exact_in": formats, "case": point.case, "reason": point.reason, **inputs,
             "quantities": quantities}

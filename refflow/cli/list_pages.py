@@ -7,9 +7,12 @@ import re
 import sys
 from importlib import resources
 
+import numpy as np
+
 from .names import MODELS
 from .. import oracle
 from ..core.registry import REGISTRY, chapter
+from ..core.sets import Set
 from ..maps import load_all
 from ..maps.parametrisations.conventions import users
 from ..oracle.check import certified
@@ -33,12 +36,20 @@ def run(options):
 # -- facts ------------------------------------------------------------------------------------------------------------
 
 def facts(page, quantities) -> dict:
-    """What is to be known of a page; None where its kind has no such fact, or where it depends on the fields."""
+    """What is to be known of a page; None where its kind has no such fact, or where it depends on the fields.
+
+    `dimension` and `measure` are pairs, of the domain and of the codomain: None for a set of as many dimensions as entries, else
+    how many, and whether log_det counts volumes by coordinates, "chart", or by its own volume, "intrinsic".
+    """
     axes, solver = fact(page, "event_ndim"), fact(page, "solver")
     sets = ("support",) if hasattr(page, "support") else ("domain", "codomain")         # of a density; of a map
+    sides = [fact(page, key) for key in sets] if len(sets) == 2 else [None]
+    known = all(isinstance(where, Set) for where in sides)
     return {"name": page.__name__, "kind": page.kind, "chapter": chapter(page), "event_ndim": axes and list(axes),
             "inverse": None if solver is None else "solver" if solver else "closed", "agrees_to": None,
             "domain": None, "codomain": None, "support": None, **{key: written(fact(page, key)) for key in sets},
+            "dimension": [dimension(where) for where in sides] if known else None,
+            "measure": [where.measure if where.thin else None for where in sides] if known else None,
             "source": fact(page, "source") or "", "used_by": users(page) if page.kind in ("scale", "parametrisation") else [],
             "certificate": errors_of(quantities)}
 
@@ -46,7 +57,7 @@ def facts(page, quantities) -> dict:
 def of_model(name) -> dict:
     """The same of a model, which composes pages and has no certificate of its own; its source is the paper it names."""
     paper = re.search(r"arXiv:[\d.]+\d|FrEIA", sys.modules[MODELS[name].__module__].__doc__.split("\n")[0])
-    unknown = dict.fromkeys(("event_ndim", "inverse", "domain", "codomain", "support"))
+    unknown = dict.fromkeys(("event_ndim", "inverse", "domain", "codomain", "support", "dimension", "measure"))
     return {"name": name, "kind": "model", "chapter": "models", **unknown, "source": paper[0] if paper else "definition",
             "used_by": [], "certificate": {}, "agrees_to": agreement().get(name)}
 
@@ -66,6 +77,33 @@ def fact(page, name):
     return found
 
 
+SIZES = (2, 3, 4)
+FORMULAS = {1: {"D - 1": lambda D: D - 1},
+            2: {"D (D - 1) / 2": lambda D: D * (D - 1) // 2, "D (D + 1) / 2": lambda D: D * (D + 1) // 2}}
+
+
+def dimension(where):
+    """How many dimensions members of D entries, or of D rows and columns, have; None if as many as entries.
+
+    They are counted at small members; "fewer" where no known formula gives the counts.
+    """
+    if not where.thin:
+        return None
+    counts = {D: count for D in SIZES if (count := tangents_of(where, D)) is not None}
+    fits = (formula for formula, of in FORMULAS.get(where.member_ndim, {}).items()
+            if counts and all(of(D) == count for D, count in counts.items()))
+    return next(fits, "fewer")
+
+
+def tangents_of(where, D):
+    """The number of tangents at its simplest member of this size; None if it has none of this size."""
+    try:
+        member = where.plainest((D,) * where.member_ndim).astype(np.float64)
+        return where.basis(member, where.member_ndim).shape[-1]
+    except ValueError:
+        return None
+
+
 def written(found):
     return None if found is None else repr(found)
 
@@ -78,13 +116,15 @@ def errors_of(quantities) -> dict:
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
-HEAD = ("name", "kind", "chapter", "event axes", "domain", "codomain", "inverse", "C", "agrees to", "source", "used by")
+HEAD = ("name", "kind", "chapter", "event axes", "domain", "codomain", "dimension", "inverse", "C", "agrees to", "source", "used by")
 
 
 def row(page):
     axes = " -> ".join(map(str, page["event_ndim"] or ["-"]))
     sets = (page["domain"] or page["support"] or "-", page["codomain"] or "-")
-    return (page["name"], page["kind"], page["chapter"], axes, *sets, page["inverse"] or "-",
+    sizes = page["dimension"] if any(page["dimension"] or ()) else []
+    dimensions = " -> ".join(size or "all" for size in sizes) or "-"
+    return (page["name"], page["kind"], page["chapter"], axes, *sets, dimensions, page["inverse"] or "-",
             largest_error(page["certificate"]), agreed(page["agrees_to"]), page["source"], "; ".join(page["used_by"]))
 
 

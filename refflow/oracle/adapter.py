@@ -42,6 +42,7 @@ from ..accuracy.formats import FORMATS, name_of
 from ..maps.parametrisations import Map
 from .exits import at_line, no_exit
 from .golden import NARROW, exact_points
+from .measures import refuse_measure
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import family_named
 from ..accuracy.drawing import SIDES
@@ -71,6 +72,7 @@ class Adapter:
     accumulation: str | None = None
     parametrisation: str | Map | None = None
     fits: Callable | None = None            # of a point: can they be asked it at all?
+    measure: str | None = None
 
     def __post_init__(self):
         given = (self.dtypes,) if isinstance(self.dtypes, (str, type, np.dtype)) else tuple(self.dtypes)
@@ -86,6 +88,7 @@ class Adapter:
         if unknown:
             raise CannotRun(f"adapter: {self.page} has no field {unknown[0]!r}; it has {list(declared)}")
         object.__setattr__(self, "dtypes", dtypes)
+        refuse_measure(self.page, self.measure)
         object.__setattr__(self, "family", self.family_of_page())
         self.held_to_exact_points()
 
@@ -93,8 +96,9 @@ class Adapter:
         """The page's maps at raw parameters, if a parametrisation is named."""
         if self.parametrisation is None:
             return None
-        if not isinstance(self.page, str) or self.params or self.broadcast:
-            raise CannotRun(f"adapter: parametrisation is for a page by name, without limits and broadcast, not {self.page}")
+        if not isinstance(self.page, str) or self.params or self.broadcast or self.measure:
+            raise CannotRun("adapter: parametrisation is for a page by name, without limits, broadcast and measure, not "
+                            f"{self.page}")
         return family_named(self.page, self.parametrisation)
 
     def held_to_exact_points(self):
@@ -113,7 +117,8 @@ class Adapter:
     def name(self):
         if self.family is not None:
             return f"{self.page} of {self.parametrisation}"
-        return self.page if isinstance(self.page, str) else described(self.page)
+        name = self.page if isinstance(self.page, str) else described(self.page)
+        return name + {None: "", "chart": " by coordinates", "intrinsic": " by own volume"}[self.measure]
 
     def of(self, function):
         """The same declaration of a function, which it is named after if it has no name yet."""
@@ -165,7 +170,7 @@ def format_named(dtype):
 
 
 def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None, flush_to_zero=False, broadcast=False,
-            chart_gradient=False, accumulation=None, parametrisation=None):
+            chart_gradient=False, accumulation=None, parametrisation=None, measure=None):
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
     `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
@@ -173,12 +178,13 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
     axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), `accumulation`, one
     of float32, bfloat16 and float16, that log-dets and cotangents of fields are summed in that dtype.  With
     `parametrisation`, a library's name in the page's table of conventions or a map, `params` holds only raw parameters, "h".
-    A `dtype` of float16 or bfloat16 is asked at the points of a page that are exact in it; a function of bfloat16 is given
+    `measure` says how it counts volumes on a set of lower dimension, if not as the page does: by coordinates, "chart", or by
+    own volume, "intrinsic".  A `dtype` of float16 or bfloat16 is asked at the points of a page that are exact in it; a function of bfloat16 is given
     float32 arrays that hold bfloat16 numbers.  A function may be declared several times.  Raises CannotRun, a ValueError, for
-    an unknown page, dtype, direction, accumulation or parametrisation.
+    an unknown page, dtype, direction, accumulation, parametrisation or measure.
     """
     declared = Adapter(None, page, dtype, direction, theirs or "", dict(params or {}), flush_to_zero, broadcast, chart_gradient,
-                       accumulation, parametrisation)
+                       accumulation, parametrisation, measure=measure)
 
     def declare(function):
         DECLARED.append(declared.of(function))
@@ -337,6 +343,8 @@ def stages_of(adapter, result):
         return None
     if not isinstance(adapter.page, Chain):
         raise CannotRun(f"{adapter.theirs}: the adapter returned stages, but {adapter.name} is not a Chain")
+    if adapter.measure:
+        raise CannotRun(f"{adapter.theirs}: the adapter returned stages, which are not asked together with measure")
     if not isinstance(result["stages"], (list, tuple)):
         raise CannotRun(f"{adapter.theirs}: stages must be a list: the image after each stage, or (image, log-det)")
     stages = []

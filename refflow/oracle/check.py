@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from .exits import no_exit
 from .instances import instance_points
 from .layers import first_wrong
+from .measures import Counted, counted
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, drawn_points, fields_of, is_derivative,
@@ -177,6 +178,7 @@ def measured(adapter, dtype, certificate, keep_errors=False):
         if point is None:
             outside += 1
             continue
+        point = by_measure(adapter, point)
         answers = measure_point(subject, adapter, certificate, point)
         if answers.values_at_image is not None and point.form:
             subject.reasons |= dict.fromkeys(answers.values_at_image[1], AS_VALUES.format(dtype))
@@ -197,6 +199,12 @@ def measure_point(subject, adapter, certificate, point):
     subject.asked |= names_of_derivatives(point) if point.truth is None else set()
     subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
     return answers
+
+
+def by_measure(adapter, point):
+    """The same question of the page by theirs' measure; what is recorded then has no truth for it."""
+    f = counted(point.f, adapter.measure)
+    return point if f is point.f else point.changed(f=f)
 
 
 def points_for(adapter, dtype):
@@ -262,12 +270,12 @@ class Failure:
         """Failures of one quantity with different symptoms are different findings."""
         if self.message:
             return self.message.split(":")[0]
-        given, true = np.asarray(self.given, np.float64), self.truth.high
+        given, truth = self.truth.compared(np.asarray(self.given, np.float64))
         if np.isnan(given).any():
             return "NaN"
         if np.isinf(given).any():
             return "infinite"
-        return "0" if np.any((given == 0) & (true != 0)) else "another number"
+        return "0" if np.any((given == 0) & (truth.high != 0)) else "another number"
 
 
 @dataclass
@@ -446,7 +454,8 @@ class Subject:
     def layer(self, chosen, failures):
         """(the first wrong stage of a chain in words, "" where it is not known; the page whose equations are concerned)."""
         found = None if self.own else first_wrong(chosen, failures, self.answer, chosen.allowed)
-        return ("", type(chosen.point.f)) if found is None else (found.text, found.page)
+        f = chosen.point.f
+        return ("", type(f.page if isinstance(f, Counted) else f)) if found is None else (found.text, found.page)
 
     def chosen(self, failures):
         """The simplest failure.
@@ -507,8 +516,8 @@ def misshapen(point, answers, truths):
 
 
 def part(truth, index):
-    return Truth(truth.high[index], truth.low[index], truth.unit[index], truth.conditioning[index],
-                 max(0, truth.batch_ndim - 1), truth.normwise)
+    arrays = {key: value[index] for key, value in vars(truth).items() if isinstance(value, np.ndarray)}
+    return replace(truth, **arrays, batch_ndim=max(0, truth.batch_ndim - 1))
 
 
 @np.errstate(over="ignore")

@@ -13,6 +13,7 @@ from ..core.declarations import Field
 from ..accuracy.drawing import SIDES, set_of
 from ..accuracy.formats import FORMATS
 from ..accuracy.quantities import truth_name
+from .measures import RATIOS, WORDS, counted, ratio
 from .points import LOG_DET, VALUE, run_time_truth
 
 LOG_DETS = tuple(LOG_DET.values())
@@ -46,10 +47,11 @@ class Clue:
     answer: object          # the checked code's answer at a point; None if no more can be asked
 
     def __post_init__(self):
-        self.point, self.name, self.truth = self.failure.point, self.failure.quantity, self.failure.truth
+        self.point, self.name = self.failure.point, self.failure.quantity
         self.quantity, self.dtype, self.side = truth_name(self.name), self.point.dtype, self.point.side
         self.form = self.point.format
-        self.given, self.true = np.asarray(self.failure.given, np.float64), self.truth.high
+        self.given, self.truth = self.failure.truth.compared(np.asarray(self.failure.given, np.float64))
+        self.true = self.truth.high
         self.unit = np.maximum(self.truth.unit, self.form.smallest)
         self.off = np.abs(self.given - self.true)
         C = self.truth.error(self.given, self.form)
@@ -76,7 +78,7 @@ class Clue:
             return None
         if truth is None or not isinstance(given, np.ndarray) or given.shape != truth.high.shape:
             return None
-        return np.asarray(given, np.float64), truth
+        return truth.compared(np.asarray(given, np.float64))
 
     def at(self, point, given, truth):
         """The clue of an answer to a changed question."""
@@ -193,6 +195,24 @@ def transposed(clue):
         if truth is not None and clue.same(truth.high):
             return f"transposed matrix: right for the transpose of {key}"
     return ""
+
+
+def another_measure(clue):
+    """A log-det that counts volumes on a set of lower dimension otherwise: off by the logarithm of the ratio of the measures."""
+    f, x = clue.point.f, np.asarray(clue.point.event, np.float64)
+    other = "chart" if f.codomain.measure == "intrinsic" else "intrinsic"
+    step = ratio(f, other)
+    if step is None or clue.quantity not in LOG_DETS:
+        return ""
+    sign, x = (1, f.astype(np.float64).forward(x)) if clue.side == "forward" else (-1, x)
+    log_ratio = sign * step.unchecked(np.float64).log_det(x)          # in float64, a float32 member may be outside
+    unit = run_time_truth(clue.point.changed(f=counted(f, other)))[clue.quantity].unit
+    right = replace(clue.truth, high=clue.true + log_ratio, unit=unit)
+    if not np.all(right.error(clue.given, clue.form) <= clue.failure.allowed):
+        return ""
+    to_own = other == "intrinsic"
+    name = RATIOS[f.codomain.name][to_own if sign > 0 else not to_own]
+    return f"another volume convention: off by {name} = {np.ravel(log_ratio)[0]:.6g}, {WORDS[to_own]}; declare measure={other!r}"
 
 
 def volume(clue):
@@ -482,8 +502,8 @@ def no_digit(clue):
     return f"no digit is right: {ratio:.3g} times the truth"
 
 
-RULES = (flushed, not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon,
-         clipped, cancelled, accumulated, single_precision, single_branch, cancellation)
+RULES = (flushed, not_a_number, another_measure, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote,
+         epsilon, clipped, cancelled, accumulated, single_precision, single_branch, cancellation)
 
 
 @np.errstate(all="ignore")

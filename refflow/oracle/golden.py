@@ -1,7 +1,7 @@
 """Golden points: questions whose answers are recorded to 30 digits, shipped as JSON.
 
 Events, parameters and cotangents are hex floats, so that every bit is kept; the truth is decimal, rounded from 50
-digits, and so is its unit kappa.  Nothing in the files is executed.  The points of `exact` are moderate, and exact in bfloat16.
+digits, and so are its unit kappa and the tangents along which it is compared.  Nothing in the files is executed.  The points of `exact` are moderate, and exact in bfloat16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from .pages import CannotRun, page_named
 from ..accuracy.drawing import Point
 from ..accuracy.formats import FORMATS, name_of
-from .points import Truth
+from .points import Truth, along_tangents
 
 SCHEMA, EXACT_SCHEMA = "refflow/golden/1", "refflow/exact/1"
 DIRECTORY, EXACT_DIRECTORY = Path(__file__).parent / "golden", Path(__file__).parent / "exact"
@@ -135,4 +135,5 @@ def truth(stored, form, normwise) -> Truth:
         conditioning.append(float(EXACT.divide(kappa, true.copy_abs())) if ordinary else 1.0)
     arrays = (np.array(v, np.float64).reshape(shape) for v in (high, low, unit, conditioning))
     first_order = stored.get("first_order", True)           # of exact points, the formats in which it is
-    return Truth(*arrays, 0, normwise, first_order if isinstance(first_order, bool) else form in first_order)
+    found = Truth(*arrays, 0, normwise, first_order if isinstance(first_order, bool) else form in first_order)
+    return along_tangents(found, np.array(stored["tangents"], np.float64), float(u)) if "tangents" in stored else found

@@ -103,6 +103,7 @@ def wrong(question, name, value, allowed):
 
 # -- without them -----------------------------------------------------------------------------------------------------
 
+@np.errstate(all="ignore")
 def guessed(failures, quantity):
     """The one mistake in one stage that explains all failures."""
     agreed = None
@@ -142,11 +143,11 @@ def step(stage, event, side):
 
 
 def attempted(call):
-    """The result of a call, or NaN where an event is outside a stage's domain."""
+    """The result of a call, or NaN where an event is outside a stage's domain or has another number of axes."""
     try:
         with np.errstate(all="ignore"):
             return call()
-    except ValueError:
+    except (ValueError, IndexError):
         return np.nan
 
 

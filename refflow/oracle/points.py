@@ -7,6 +7,10 @@ number).  An infinity is taken for the least number that rounds to it, if the tr
 the inputs alone may make the result overflow.  C is inf for NaN, and for an infinity elsewhere.  For a normwise page both |.|
 and kappa are norms over the event.  true = high + low, two floats, so that (1) is exact enough in float64.
 
+Where events lie in a set of lower dimension, with tangents F, a Jacobian and a cotangent of the event are claims along F alone:
+    C = |F^T (given - true)| / max(u |F|^T kappa, s)                                (2)
+Beyond the set, a library may extend its map in any way.
+
 At golden points the truth is recorded, to 30 digits.  At drawn points it comes from refflow's own float64 method, with kappa
 from its hand-written derivatives.
 """
@@ -14,6 +18,7 @@ from its hand-written derivatives.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,18 +34,21 @@ from ..accuracy.kappa import differenced, flat, kappa, kappa_inverse, normwise, 
 from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved, neighbours,
                                 plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
+from .measures import Counted
 from .parametrised import Parametrised
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
 LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}
 VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 LETTER = {"forward": "z", "inverse": "x"}
+ALONG_TANGENTS = "jacobian", "vjp.z_bar"        # if events lie in a set of lower dimension
 
 
 @dataclass(frozen=True)
 class Truth:
     """true = high + low; unit = u kappa; `batch_ndim` leading axes are batch; `first_order`: kappa tells how far rounding
-    moves it; `asked` marks entries that are compared.
+    moves it; `asked` marks entries that are compared; `tangents` is F (*batch, D, d) of (2), None where entries are compared one
+    by one.
     """
 
     high: np.ndarray
@@ -51,32 +59,82 @@ class Truth:
     normwise: bool = False
     first_order: bool = True
     asked: np.ndarray | bool = True
+    tangents: np.ndarray | None = None
 
     def error(self, given, form, flush_to_zero=False):
-        """C of (1) for each entry, or for each event if the page is normwise; inf where the shapes differ."""
+        """C of (1) for each entry, or for each event if the page is normwise; of (2) for each row and tangent.
+
+        It is inf where the shapes differ.
+        """
         form = format_of(form)
         floor = form.normal if flush_to_zero else form.smallest
         given = np.asarray(given, np.float64)
         with np.errstate(all="ignore"):
-            distance = np.abs(given - self.high - self.low)
-            overflow = form.largest * (1 + form.unit / 2)
-            short = np.maximum(overflow - np.sign(given) * self.high, 0)            # by how much the truth is finite
-            near = np.isinf(given) & ((short == 0) | (short <= self.unit))          # kappa of an infinite truth may be NaN
-            distance = np.where(near, short, np.where(np.isfinite(given), distance, np.inf))
-            distance = np.where(self.asked, distance, 0)
-            unit = np.maximum(self.unit, floor)
+            distance = self.distance(given, form) if self.tangents is None else self.distance_along(given)
+            unit = np.maximum(self.unit if self.tangents is None else self.along(self.unit, np.abs), floor)
             if self.normwise:
                 axes = tuple(range(self.batch_ndim, distance.ndim))
                 distance, unit = norm(distance, axes), unit.max(axis=axes, initial=floor)
             return np.where(np.isinf(distance), np.inf, np.where(distance == 0, 0.0, distance / unit))
 
+    def distance(self, given, form):
+        """|given - true| of each entry that is compared, 0 of the others."""
+        distance = np.abs(given - self.high - self.low)
+        overflow = form.largest * (1 + form.unit / 2)
+        short = np.maximum(overflow - np.sign(given) * self.high, 0)                # by how much the truth is finite
+        near = np.isinf(given) & ((short == 0) | (short <= self.unit))              # kappa of an infinite truth may be NaN
+        distance = np.where(near, short, np.where(np.isfinite(given), distance, np.inf))
+        return np.where(self.asked, distance, 0)
+
+    def distance_along(self, given):
+        """|F^T (given - true)|; inf in a row of F^T whose numbers are not finite."""
+        difference = np.where(self.asked, given - self.high - self.low, 0)
+        distance = np.abs(self.along(np.where(np.isfinite(difference), difference, 0)))
+        return np.where(self.in_rows(np.isfinite(difference)), distance, np.inf)
+
+    def along(self, entries, size=np.asarray):
+        """F^T q of the rows q of entries (*batch, ..., D), as (*batch, rows, d); |F|^T q with size=np.abs."""
+        return self.by_rows(entries) @ size(self.tangents)
+
+    def by_rows(self, entries):
+        """(*batch, rows, D): of a Jacobian its rows, of a cotangent itself."""
+        batch, core = entries.shape[:self.batch_ndim], entries.shape[self.batch_ndim:]
+        D = self.tangents.shape[-2]
+        return entries.reshape(*batch, math.prod(core) // D, D)
+
+    def in_rows(self, marks):
+        """Marks of entries as marks of what `along` makes of them: do they hold in the whole row?"""
+        if self.tangents is None:
+            return marks
+        whole = self.by_rows(marks).all(-1, keepdims=True)
+        return np.broadcast_to(whole, (*whole.shape[:-1], self.tangents.shape[-1]))
+
     def known(self):
-        """Marks of the entries at which there is a truth, infinite or not, and a unit."""
-        return ~np.isnan(self.high) & ~np.isnan(self.unit)
+        """Marks of the entries at which there is a truth, infinite or not, and a unit; along tangents, of their rows."""
+        return self.in_rows(~np.isnan(self.high) & ~np.isnan(self.unit))
 
     def representable(self, form):
         """Marks of the entries whose truth rounds to a finite number."""
-        return np.abs(self.high) <= format_of(form).largest
+        return self.in_rows(np.abs(self.high) <= format_of(form).largest)
+
+    def compared(self, given):
+        """(given, truth) as they are compared: along tangents, F^T q, in units |F|^T kappa."""
+        if self.tangents is None:
+            return given, self
+        given, high, low = (self.along(np.where(self.asked, entries, 0)) for entries in (given, self.high, self.low))
+        return given, replace(self, high=high, low=low, unit=self.along(self.unit, np.abs), asked=True, tangents=None)
+
+
+def along_tangents(truth, F, u):
+    """A truth that is compared along the columns of F, and kappa/|q| of what is compared."""
+    truth = replace(truth, tangents=F)
+    return replace(truth, conditioning=conditioning_of(truth.along(truth.high), truth.along(truth.unit, np.abs) / u))
+
+
+@np.errstate(all="ignore")
+def conditioning_of(value, kappa):
+    """kappa/|q|, 1 where q is 0."""
+    return np.where(value == 0, 1.0, kappa / np.abs(value))
 
 
 def norm(values, axes):
@@ -89,10 +147,12 @@ def norm(values, axes):
 
 def fields_of(f) -> dict:
     """What a function under test receives as parameters: arrays and plain values by name; for a composite, its params(); for a
-    page at raw parameters, only these.
+    page at raw parameters, only these; for a page by another measure, the page's.
     """
     if isinstance(f, Parametrised):
         return {"h": writable(f.h)}
+    if isinstance(f, Counted):
+        return fields_of(f.page)
     if any(isinstance(d, Child) for d in f.declared.values()):
         return writable(f.params())
     return {k: writable(getattr(f, k)) for k in f.declared if getattr(f, k) is not None}
@@ -142,8 +202,7 @@ def names_of_derivatives(point) -> set:
 
 
 def truth_of(value, unit, u, batch_ndim, normal):
-    conditioning = np.where(value == 0, 1.0, unit / np.abs(value))
-    return Truth(value, np.zeros_like(value), u * unit, conditioning, batch_ndim, normal)
+    return Truth(value, np.zeros_like(value), u * unit, conditioning_of(value, unit), batch_ndim, normal)
 
 
 def staged(f, event, side) -> dict:
@@ -178,10 +237,13 @@ def derivative_truths(point, g, event, batch, normal, u):
         elif path == "event":
             full, own = event.shape, point.event.shape
             value, unit = (sum_to_shape(a.reshape(full), own) for a in (value, unit))
-            truths[f"{VJP[side]}.{LETTER[side]}_bar"] = truth_of(value, unit, u, len(batch), normal)
+            truths[f"{VJP[side]}.{LETTER[side]}_bar"] = truth_of(value, unit, u, len(own) - f.event_ndim[SIDES[side]], normal)
         else:
             value, unit = (sum_to_shape(a.reshape(own_of_each[path]), shapes[path]) for a in (value, unit))
             truths[f"{VJP[side]}.{'.'.join(path)}_bar"] = truth_of(value, unit, u, 0, normal)
+    if side == "forward" and f.domain.thin:
+        F = f.domain.basis(np.asarray(point.event, np.float64), f.event_ndim[0])
+        truths |= {name: along_tangents(truths[name], F, u) for name in ALONG_TANGENTS}
     return truths
 
 
@@ -189,8 +251,8 @@ def derivative_truths(point, g, event, batch, normal, u):
 def chart_truth(point) -> dict:
     """The inverse's event cotangent as a function of only the coordinates of x.
 
-    As a function of z it is w(z) = (C J F)^-T F^T (z_bar - l_bar grad log|det C J F|), with the tangents of both sets; its derivative
-    with respect to the coordinates is dw/dz F (C J F)^-1, and so is its kappa.
+    As a function of z it is w(z) = (C J F)^-T F^T (z_bar - l_bar grad log_det), with tangents F of the domain, where C takes the
+    coordinates of x; its derivative with respect to these is dw/dz F (C J F)^-1, and so is its kappa.
     """
     f = point.f.astype(np.float64)
     g, x = per_event(f, point.event, 1)
@@ -198,7 +260,8 @@ def chart_truth(point) -> dict:
     z, chart, ndim = g.inverse(x), f.codomain.coordinates(x.shape), f.event_ndim[0]
 
     def square(view, z):
-        return view.square(view.jacobian(z), z, view.forward(z))
+        J = view.jacobian(z)[..., chart, :]
+        return J @ view.domain.basis(z, ndim) if f.domain.thin else J
 
     def of_latent(view, z, bars):
         image, (_, pullback) = np.zeros(bars[1].shape + x.shape), view.vjp(z)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..accuracy.formats import format_of
+from .measures import MEASURES
 from .verdict import Suggestion, leaves
 
 OTHER_SIDE = {"forward": "inverse", "log_det": "inverse_log_det", "vjp": "inverse_vjp"}
@@ -41,6 +42,9 @@ def plausible(adapter, dtype, findings):
         yield {"flush_to_zero": True}
     if not adapter.accumulation and any("float32" in found.diagnosis for found in findings) and dtype == "float64":
         yield {"accumulation": "float32"}
+    for measure in MEASURES:
+        if any(f"declare measure={measure!r}" in found.diagnosis for found in findings):
+            yield {"measure": measure}
     value = "forward" if adapter.direction == "forward" else "inverse"
     if any(found.quantity == value and 2 * found.failing > found.points for found in findings):
         yield {"direction": "inverse" if adapter.direction == "forward" else "forward"}

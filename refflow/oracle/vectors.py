@@ -5,7 +5,8 @@
 
     allowance = allowed max(u kappa, s)                                                 (1)
 
-u is the unit roundoff of the format, s its smallest number.  Questions are hex floats, so that every bit is kept; the truth is
+u is the unit roundoff of the format, s its smallest number.  A quantity with `tangents` F is compared along them alone: what may
+be off by (1), with |F|^T kappa, is F^T (answer - true), row by row.  Questions are hex floats, so that every bit is kept; the truth is
 decimal, of 30 digits.  Plain fields of a page (an eps) and its constants are the same doubles in every
 format.  The points are refflow's golden points, each in its dtype, and the exact ones, whose every number is a
 bfloat16 number: their one truth serves code of all formats.  The same version of refflow writes the same bytes.
@@ -14,6 +15,7 @@ bfloat16 number: their one truth serves code of all formats.  The same version o
 from __future__ import annotations
 
 import decimal
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -125,11 +127,23 @@ def identity(name, point) -> str:
 def quantity(stored, formats, truth, normwise):
     true, kappa = ([decimal.Decimal(v) for v in stored[key]] for key in ("true", "kappa"))
     found = {"shape": stored["shape"], "true": stored["true"], "kappa": stored["kappa"],
-             "allowance": {name: allowances(kappa, FORMATS[name], normwise) for name in formats}}
+             "allowance": {name: allowances(along(kappa, stored), FORMATS[name], normwise) for name in formats}}
+    found |= {"tangents": stored["tangents"]} if "tangents" in stored else {}
     flags = {name: flags_of(stored, true, name) for name in formats}
     found |= {"flags": flags} if any(flags.values()) else {}
     compared = np.broadcast_to(truth.asked, truth.high.shape).ravel().tolist()
-    return found | ({} if all(compared) else {"compared": compared})
+    return found | ({} if all(compared) or "tangents" in found else {"compared": compared})
+
+
+def along(kappa, stored):
+    """|F|^T kappa of each row; kappa itself of a quantity without tangents."""
+    F = [[decimal.Decimal(entry).copy_abs() for entry in row] for row in stored.get("tangents", ())]
+    rows = [kappa[i:i + len(F)] for i in range(0, len(kappa), len(F))] if F else []
+    return [total(EXACT.multiply(f[j], k) for f, k in zip(F, row)) for row in rows for j in range(len(F[0]))] if F else kappa
+
+
+def total(terms):
+    return functools.reduce(EXACT.add, terms, decimal.Decimal(0))
 
 
 def allowances(kappa, form, normwise):
@@ -264,6 +278,9 @@ def wrong_quantity(one, formats, normwise, manifest):
     size = int(np.prod(one["shape"]))
     if {len(one["true"]), len(one["kappa"]), len(one.get("compared", one["true"]))} != {size}:
         return f"it does not have an entry for each of {one['shape']}"
-    kappa = [decimal.Decimal(v) for v in one["kappa"]]
+    F = one.get("tangents")
+    if F is not None and (not F or size % len(F) or len({len(row) for row in F}) != 1):
+        return "its tangents do not have a row for each entry of the event"
+    kappa = along([decimal.Decimal(v) for v in one["kappa"]], one)
     right = {name: allowances(kappa, FORMATS[name], normwise) for name in formats}
     return None if one["allowance"] == right else "an allowance is not the one that kappa gives"

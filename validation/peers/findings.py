@@ -140,6 +140,21 @@ def tanh_near_0(m):
     return [-2 * m.log(m.cosh(m.mpf(z))) for z in (1e-8, 4e-5, 100.0)]
 
 
+@finding("torch", "a scale after StickBreakingTransform counts one dimension too many", "defect",
+         "y = 2 x with x on the simplex of K entries has K - 1 coordinates:   log|det dy/dz| = log|det dx/dz| + (K - 1) log 2", """
+StickBreakingTransform counts volumes by the K - 1 coordinates of the simplex, and AffineTransform after it counts all K entries. A
+density through ComposeTransform of the two is 2 times too small, and nothing refuses it. At z = 0 all entries of x are 1/K, and
+log|det dx/dz| is -K log K; here K is 5, then 2.""", """
+import torch
+from torch.distributions.transforms import AffineTransform, ComposeTransform, StickBreakingTransform
+t = ComposeTransform([StickBreakingTransform(), AffineTransform(0.0, 2.0)])
+for z in (torch.zeros(4, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)):
+    print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def scaled_sticks(m):
+    return [-K * m.log(K) + (K - 1) * m.log(2) for K in (5, 2)]
+
+
 # -- nflows -----------------------------------------------------------------------------------------------------------
 
 @finding("nflows", "LeakyReLU's log-det is a float32 constant", "defect",
@@ -696,6 +711,26 @@ print(float(jnp.log1p(jnp.float64(-0.41))))
 """)
 def log1p_of_jax(m):
     return [-2 * m.log(1 - m.mpf(0.41)), m.log(1 - m.mpf(0.41))]
+
+
+@finding("tfp", "A Dirichlet through the inverse of SoftmaxCentered has the mass sqrt 3", "defect",
+         "integral of p(z) dz = 1,   log p(z) = log Dirichlet(x) + log|det dx/dz|, both by coordinates of the simplex", """
+Dirichlet is a density with respect to the coordinates of the simplex. SoftmaxCentered counts the simplex's own volume, which is
+sqrt K times as large, so that all densities on R^(K-1) that are made of both are sqrt K times too large: here K is 3. Through
+IteratedSigmoidCentered, whose own log-det is by coordinates, the mass is the same, since TransformedDistribution adds the ratio.
+The grid has steps of 1/8, and the sum over it is the integral to 1e-12.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+d, b = tfp.distributions, tfp.bijectors
+line = jnp.arange(-240, 241) / 8.0
+z = jnp.stack(jnp.meshgrid(line, line), -1)
+for t in (b.SoftmaxCentered(), b.IteratedSigmoidCentered()):
+    p = d.TransformedDistribution(d.Dirichlet(jnp.array([2.0, 3.0, 1.5])), b.Invert(t))
+    print(float(jnp.exp(p.log_prob(z)).sum() / 64))
+""")
+def masses(m):
+    return [m.mpf(1)] * 2
 
 
 # -- NumPyro ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, Chain, Inverse, bijector, case, child, constant, real, refusal
+from ...core.sets import product
+from ...core.sets.rearranged import put_back, rearranged
 from ..elementwise import Affine, Exp
 from .reshape import Reshape
 
@@ -56,6 +58,43 @@ class FactorOut(Bijector):
         super()._validate()
 
     # -- shapes ------------------------------------------------------------------------------------------------------
+
+    def image_of(self, where, side=0):
+        """Channels that are members, or hold some: those that are factored out, beside the image of the others under `rest`."""
+        if not where.thin:
+            return super().image_of(where, side)
+        if side == 1:
+            return self._joined(where)
+        kept = self.rest.image_of(where) if where.member_ndim < 3 else None
+        if kept is None or self.keep.all():
+            return kept
+        factored = rearranged(where, self._how, 1, self._factored_shape, self._as_channels, self._as_vectors)
+        return product((factored, kept), self._sizes)
+
+    def _joined(self, where):
+        """The set of all channels, if that of the latents is one that such channels go to."""
+        if self.keep.all():
+            return self.rest.image_of(where, 1)
+        if len(where.parts) != 2 or where.member_ndim != 1:
+            return None
+        factored, kept = put_back(where.parts[0], self._how), self.rest.image_of(where.parts[1], 1)
+        return kept if factored is not None and kept is not None and kept.same(factored) else None
+
+    _how = property(lambda self: f"{int((~self.keep).sum())} channels of {len(self.keep)} as a vector")
+
+    def _sizes(self, shape):
+        factored = shape[-1] // len(self.keep) * int((~self.keep).sum())
+        return factored, shape[-1] - factored
+
+    def _factored_shape(self, shape):
+        """(channels, H, W) of the first latents, a vector of this shape."""
+        return self._factored(self.input_shape((shape[-1] // int((~self.keep).sum()) * len(self.keep),)))
+
+    def _as_channels(self, vectors):
+        return vectors.reshape(*vectors.shape[:-1], *self._factored_shape(vectors.shape[-1:]))
+
+    def _as_vectors(self, channels):
+        return channels.reshape(*channels.shape[:-3], int(np.prod(channels.shape[-3:])))
 
     def _kept(self, shape):
         return (int(self.keep.sum()), *shape[1:])

@@ -21,6 +21,7 @@ import numpy as np
 
 from ...core import Bijector, bijector, case, plain, real, refusal
 from ...core.rules import count, one_of
+from ...core.sets.rearranged import put_back, rearranged
 
 ORDERS = ("interleaved", "blocks", "diagonal")
 DIAGONAL = (0, 3, 1, 2)                 # f dy + dx of the n-th block
@@ -60,6 +61,17 @@ class Squeeze(Bijector):
         if self.order == "diagonal" and self.factor != 2:
             raise ValueError(f"Squeeze: the order 'diagonal' is of factor 2, not {self.factor}")
         super()._validate()
+
+    def image_of(self, where, side=0):
+        """The same entries in other places."""
+        if not where.thin:
+            return super().image_of(where, side)
+        there, back = (f"{word} by {self.factor}, {self.order}" for word in ("squeezed", "unsqueezed")[::1 - 2 * side])
+        before = put_back(where, back)
+        if before is not None or where.member_ndim > 3:
+            return before
+        shape, own = (self.input_shape, self.output_shape)[side], self.unchecked_copy
+        return rearranged(where, there, 3, shape, *(own.inverse, own.forward)[::1 - 2 * side])
 
     def output_shape(self, shape):
         C, H, W = shape
