@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate, CorrelationCholesky, Flow, Independent,
-                     IntrinsicVolume, Inverse, Permutation, Reshape, StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed,
+                     IntrinsicVolume, Inverse, Permutation, Reshape, Softmax, StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed,
                      ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
@@ -159,3 +159,39 @@ def test_only_what_a_cotangent_says_along_the_set_is_a_claim():
     p.claims["event"][:, 0] += 3.0
     with pytest.raises(AssertionError):
         LAWS["pullback is the gradient"](f, p)
+
+
+def sum_to_zero(y):
+    """The Stan reference manual's sum-to-zero vector of free y, whose columns are orthonormal."""
+    K, x = len(y) + 1, np.zeros(len(y) + 1)
+    for n in range(1, K):
+        w = y[n - 1] / np.sqrt(n * (n + 1))
+        x[:n] += w
+        x[n] -= n * w
+    return x
+
+
+@pytest.mark.parametrize("K", [2, 3, 6])
+def test_the_isometric_log_ratio_is_the_one_of_stan(K):
+    """With z of sum 0 the manual has the log-det -K log sum exp z + 1/2 log K; its free vector is another one of the same norm."""
+    ilr, y = Chain([ZeroSum(), Softmax()]), np.random.default_rng(K).normal(size=K - 1)
+    z = sum_to_zero(y)
+    free = ZeroSum().inverse(z)
+    x, log_det = ilr.forward_and_log_det(free)
+    assert np.isclose(np.linalg.norm(free), np.linalg.norm(y))
+    assert np.allclose(x, np.exp(z) / np.exp(z).sum())
+    assert np.isclose(log_det, np.log(K) / 2 - K * np.log(np.exp(z).sum()))
+    assert np.allclose(ilr.inverse(x), free) and np.isclose(ilr.inverse_and_log_det(x)[1], -log_det)
+    J = np.array([ilr.forward(free + step) - ilr.forward(free - step) for step in 1e-5 * np.eye(K - 1)]).T / 2e-5
+    assert np.isclose(np.linalg.slogdet(J[:-1])[1], log_det)
+    assert ilr.codomain.same(sets.simplex)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_the_centred_log_ratio_is_in_its_plane(dtype):
+    """Even of an image that is rounded to the centre, where all digits of the logarithms cancel."""
+    images = [np.full(K, 1 / K, dtype) for K in (1, 3, 5, 7, 12)]
+    drawn = members(sets.simplex, (3,)).astype(dtype)
+    for x in [*images, *drawn, *(np.nextafter(x, dtype(1)) for x in images[1:])]:
+        assert sets.zero_sum.first_outside(Softmax().inverse(x)) is None
+        assert np.allclose(Softmax().forward(Softmax().inverse(x)), x, rtol=8 * np.finfo(dtype).eps)

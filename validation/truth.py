@@ -238,7 +238,7 @@ def values_jacobian_log_det(inputs, z, shape):
         return list(values), out_shape, J, None
     F = problem.tangents(z) if problem.tangents else None
     columns = J if F is None else product(J, F)
-    l = log_volume(columns) if problem.own_volume else log_abs_det(coordinate_rows(problem, columns, len(z)))
+    l = log_volume(columns) if problem.own_volume else log_of_rows(coordinate_rows(problem, columns, len(z)))
     return list(values), out_shape, J, l - log_volume(F) if problem.own_volume_of_z else l          # (6)
 
 
@@ -248,6 +248,10 @@ def coordinate_rows(problem, columns, size):
     if len(rows) != count:
         raise ValueError(f"log_det needs a chart: {count} entries in, {len(rows)} out")
     return [columns[r] for r in rows]
+
+
+def log_of_rows(rows):
+    return log_abs_det(rows) if rows else constant(0)
 
 
 def product(A, B):
@@ -344,7 +348,7 @@ def forward_truth(problem, z, x_bar=None, log_det_bar=None, dtype=np.float64) ->
 
 def comes_back(again, v, event, problem):
     """Is an entry of z what the printed inverse gives?  A rounded z satisfies its equations to within rounding only."""
-    if not problem.tangents:
+    if again.overlaps(v) or not problem.tangents:
         return again.overlaps(v)
     return bool(abs(again - v) < OFF_THE_SET * largest([mid_ball(entry) for entry in event]))
 

@@ -76,6 +76,7 @@ HOME = {
     "IntrinsicVolume": "constrained.intrinsic_volume",
     "OpenInterval": "constrained.open_interval",
     "Ordered": "constrained.ordered",
+    "Softmax": "constrained.softmax",
     "StickBreaking": "constrained.stick_breaking",
     "StrictTriangle": "constrained.strict_triangle",
     "ZeroSum": "constrained.zero_sum",
