@@ -308,6 +308,9 @@ class OpenInterval(Bijector):
 class Ordered(Bijector):
     def __init__(self) -> None: ...
 
+class SimplexToOrdered(Bijector):
+    def __init__(self) -> None: ...
+
 class Softmax(Bijector):
     def __init__(self) -> None: ...
 

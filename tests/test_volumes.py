@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate, CorrelationCholesky, Flow, Independent,
-                     IntrinsicVolume, Inverse, Permutation, Reshape, Softmax, StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed,
-                     ZeroSum)
+                     IntrinsicVolume, Inverse, Permutation, Reshape, SimplexToOrdered, Softmax, StandardNormal, StickBreaking,
+                     StrictTriangle, Tanh, Transposed, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
 
@@ -185,6 +185,15 @@ def test_the_isometric_log_ratio_is_the_one_of_stan(K):
     J = np.array([ilr.forward(free + step) - ilr.forward(free - step) for step in 1e-5 * np.eye(K - 1)]).T / 2e-5
     assert np.isclose(np.linalg.slogdet(J[:-1])[1], log_det)
     assert ilr.codomain.same(sets.simplex)
+
+
+def test_cut_points_give_the_probabilities_of_ordered_categories():
+    """The example of NumPyro's documentation; and a chain to cut points of sticks has as many rows as a map of the sticks alone."""
+    z = [0.3, 0.1, 0.4, 0.2]
+    x = SimplexToOrdered().forward(z)
+    assert np.allclose(x, [-0.8472978, -0.40546507, 1.3862944]) and np.allclose(SimplexToOrdered().inverse(x), z)
+    chain, free = Chain([STICKS, SimplexToOrdered()]), np.array([0.3, -0.2, 0.7])
+    assert np.isclose(np.linalg.slogdet(chain.jacobian(free))[1], chain.log_det(free)) and chain.codomain is sets.increasing
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)

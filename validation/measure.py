@@ -321,12 +321,13 @@ def conditioning(quantity, dtype):
     """The largest kappa/|q| over the entries; normwise, kappa/||q||.
 
     Where q overflows, nothing can be hidden; below the normal numbers, where their spacing is the unit, |q| counts as twice the
-    smallest normal number.
+    smallest normal number.  Along tangents, terms that cancel to 0 have no digits: their kappa is that of the terms.
     """
     limits = np.finfo(dtype)
     value, kappa = quantity.value, quantity.kappa
     if quantity.tangents:
         value, kappa = along(value, quantity.tangents), along(kappa, quantity.tangents, abs)
+        kappa = [arb(0) if q.contains(0) else k for q, k in zip(value, kappa)]
     sizes = [norm(value)] * len(value) if quantity.normwise else [abs(q) for q in value]
     least, overflow = 2 * ball(limits.tiny), arb(2) ** int(limits.maxexp)
     ratios = [float(k / (q if q > least else least)) for q, k in zip(sizes, kappa) if not q >= overflow]

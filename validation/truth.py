@@ -232,13 +232,13 @@ def values_jacobian_log_det(inputs, z, shape):
     problem = inputs.problem
     event = nest([Dual(x, {i: 1}, EVENT) for i, x in enumerate(z)], shape)
     x, out_shape = flatten(problem.definition(Handing(inputs), event, **inputs.fields))
-    values, partials = zip(*(seen_from(EVENT, constant(entry)) for entry in x))
+    values, partials = zip(*(seen_from(EVENT, constant(entry)) for entry in x)) if x else ((), ())
     J = [[dx.get(i, 0) for i in range(len(z))] for dx in partials]
     if not problem.has_log_det:
         return list(values), out_shape, J, None
     F = problem.tangents(z) if problem.tangents else None
-    columns = J if F is None else product(J, F)
-    l = log_volume(columns) if problem.own_volume else log_of_rows(coordinate_rows(problem, columns, len(z)))
+    columns, count = (J, len(z)) if F is None else (product(J, F), len(F[0]))
+    l = log_volume(columns) if problem.own_volume else log_of_rows(coordinate_rows(problem, columns, count))
     return list(values), out_shape, J, l - log_volume(F) if problem.own_volume_of_z else l          # (6)
 
 
@@ -602,13 +602,19 @@ def error(given, quantity, dtype) -> float:
             if np.isfinite(g):
                 distance.append(abs(ball(g) - true).mid())
                 continue
-            short = overflow - (true if g > 0 else -true)           # by how much the truth is finite
-            if np.isnan(g) or not (short <= 0 or short <= (u * k).mid()):
+            short = short_of(g, true, (u * k).mid(), overflow)
+            if short is None:
                 return np.inf
-            distance.append(max(short, arb(0)).mid())
+            distance.append(short)
         if quantity.normwise and distance:
             distance = [norm(distance)]
         return max((float(d / max((u * k).mid(), s)) for d, k in zip(distance, quantity.kappa)), default=0.0)
+
+
+def short_of(g, true, room, overflow):
+    """How far the truth of an infinity is from what rounds to it; None if that is more than the room, and for NaN."""
+    short = overflow - (true if g > 0 else -true)                   # by how much the truth is finite
+    return None if np.isnan(g) or not (short <= 0 or short <= room) else max(short, arb(0)).mid()
 
 
 def along(numbers, F, size=lambda f: f):
@@ -619,12 +625,15 @@ def along(numbers, F, size=lambda f: f):
 
 def error_along(given, quantity, dtype):
     """(7) along tangents."""
-    if not np.isfinite(given).all():
-        return np.inf
     limits = np.finfo(dtype)
     with ctx.workdps(100):
         u, s = ball(limits.eps) / 2, ball(limits.smallest_subnormal)
-        distance = along([ball(g) - q for g, q in zip(given.ravel().tolist(), quantity.value)], quantity.tangents)
+        overflow = arb(2) ** int(limits.maxexp) * (1 - u / 2)
+        apart = [ball(g) - q if np.isfinite(g) else short_of(g, q, (u * k).mid(), overflow)
+                 for g, q, k in zip(given.ravel().tolist(), quantity.value, quantity.kappa)]
+        if any(d is None for d in apart):
+            return np.inf
+        distance = along(apart, quantity.tangents)
         room = along([u * k for k in quantity.kappa], quantity.tangents, abs)
         if quantity.normwise and distance:
             distance, room = [norm(distance)], [max(r.mid() for r in room)]

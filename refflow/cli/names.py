@@ -86,6 +86,7 @@ ALIASES = {
     ("PiecewiseCubicCDF", "PiecewiseCubic"): "`CubicSpline`",
     ("Simplex", "SoftmaxTransform", "StickBreakingTransform"): "onto the simplex, `StickBreaking`",
     ("ILR", "IsometricLogRatio", "CLR", "CentredLogRatio"): "`Softmax`, from vectors of sum 0; after `ZeroSum` the isometric log-ratio",
+    ("CutPoints", "SimplexToOrderedTransform"): "`SimplexToOrdered`; with an anchor, a shift after it",
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",
     ("StandardGaussian", "DiagGaussian", "Normal"): "`StandardNormal`; with location and scale `DiagonalNormal`",

@@ -76,6 +76,7 @@ HOME = {
     "IntrinsicVolume": "constrained.intrinsic_volume",
     "OpenInterval": "constrained.open_interval",
     "Ordered": "constrained.ordered",
+    "SimplexToOrdered": "constrained.simplex_to_ordered",
     "Softmax": "constrained.softmax",
     "StickBreaking": "constrained.stick_breaking",
     "StrictTriangle": "constrained.strict_triangle",

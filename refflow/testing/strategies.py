@@ -137,7 +137,7 @@ def events_of(source, f, dtype, count, shape):
         usable = where.members(from_image, 0)
         z = np.where(bad & usable & ~saturated(g, np.where(usable, from_image, z)), from_image, z)
         bad = saturated(g, z)
-    if where.thin and bad.any() and not f.components():
+    if where.thin and not where.narrow and bad.any() and not f.components():
         from_image = g.inverse(g.codomain.draw(source, (count, *g.output_shape(shape)), np.float64, SPREAD))
         z = np.where((bad & where.members(from_image, len(shape))).reshape(bad.shape + (1,) * len(shape)), from_image, z)
     if free:
