@@ -321,6 +321,9 @@ class StrictTriangle(Bijector):
     upper: bool
     def __init__(self, upper: bool = ...) -> None: ...
 
+class SumTo1(Bijector):
+    def __init__(self) -> None: ...
+
 class ZeroSum(Bijector):
     def __init__(self) -> None: ...
 

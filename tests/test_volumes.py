@@ -6,7 +6,7 @@ import pytest
 
 from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate, CorrelationCholesky, Flow, Independent,
                      IntrinsicVolume, Inverse, Permutation, Reshape, SimplexToOrdered, Softmax, StandardNormal, StickBreaking,
-                     StrictTriangle, Tanh, Transposed, ZeroSum)
+                     StrictTriangle, SumTo1, Tanh, Transposed, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
 
@@ -194,6 +194,16 @@ def test_cut_points_give_the_probabilities_of_ordered_categories():
     assert np.allclose(x, [-0.8472978, -0.40546507, 1.3862944]) and np.allclose(SimplexToOrdered().inverse(x), z)
     chain, free = Chain([STICKS, SimplexToOrdered()]), np.array([0.3, -0.2, 0.7])
     assert np.isclose(np.linalg.slogdet(chain.jacobian(free))[1], chain.log_det(free)) and chain.codomain is sets.increasing
+
+
+def test_the_last_entry_is_what_the_others_leave():
+    f = Chain([STICKS, Inverse(SumTo1())])
+    z = np.array([0.3, -0.2])
+    assert f.codomain is sets.subsimplex and np.isclose(f.log_det(z), STICKS.log_det(z))
+    assert np.array_equal(SumTo1().forward([0.5, 0.25]), [0.5, 0.25, 0.25])
+    for refused in ([0.5, 0.75], [0.5, -0.25]):
+        with pytest.raises(ValueError, match="must have entries > 0 whose sum is < 1"):
+            SumTo1().forward(refused)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)

@@ -80,6 +80,7 @@ HOME = {
     "Softmax": "constrained.softmax",
     "StickBreaking": "constrained.stick_breaking",
     "StrictTriangle": "constrained.strict_triangle",
+    "SumTo1": "constrained.sum_to_1",
     "ZeroSum": "constrained.zero_sum",
     "Bordered": "parametrisations.bordered",
     "TABLES": "parametrisations.conventions",
