@@ -301,6 +301,9 @@ class IntrinsicVolume(Bijector):
     where: str
     def __init__(self, where: str = ...) -> None: ...
 
+class L1Ball(Bijector):
+    def __init__(self) -> None: ...
+
 class OpenInterval(Bijector):
     ends: NDArray[np.floating[Any]]
     def __init__(self, ends: ArrayLike) -> None: ...

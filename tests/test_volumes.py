@@ -1,11 +1,13 @@
 """Dimensions and measures of sets: coordinates, tangents, volumes, and which maps act on which set."""
 
+from fractions import Fraction
+
 import mpmath
 import numpy as np
 import pytest
 
 from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate, CorrelationCholesky, Flow, Independent,
-                     IntrinsicVolume, Inverse, Permutation, Reshape, SimplexToOrdered, Softmax, StandardNormal, StickBreaking,
+                     IntrinsicVolume, Inverse, L1Ball, Permutation, Reshape, SimplexToOrdered, Softmax, StandardNormal, StickBreaking,
                      StrictTriangle, SumTo1, Tanh, Transposed, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
@@ -204,6 +206,20 @@ def test_the_last_entry_is_what_the_others_leave():
     for refused in ([0.5, 0.75], [0.5, -0.25]):
         with pytest.raises(ValueError, match="must have entries > 0 whose sum is < 1"):
             SumTo1().forward(refused)
+
+
+def test_the_ball_of_magnitudes_is_the_one_of_numpyro():
+    z = np.array([0.3, -0.7, 1.5, -0.1])
+    t, (x, log_det) = np.tanh(z), L1Ball().forward_and_log_det(z)
+    left = np.array([1, *np.cumprod(1 - np.abs(t[:-1]))])
+    assert np.allclose(x, t * left) and np.isclose(log_det, np.log(left).sum() - 2 * np.log(np.cosh(z)).sum())
+    assert np.allclose(L1Ball().inverse(x), z) and np.abs(L1Ball().forward(20 * z)).sum() <= 1
+
+
+def test_what_is_left_of_1_keeps_what_rounding_takes():
+    x = np.array([0.1, 0.2, 0.3, 0.4 - 2.0**-54, 2.0**-60])
+    exact = [1 - sum(map(Fraction, x[:k].tolist())) for k in range(6)]
+    assert sets.what_is_left(x).tolist() == [float(v) for v in exact]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)

@@ -87,6 +87,7 @@ ALIASES = {
     ("Simplex", "SoftmaxTransform", "StickBreakingTransform"): "onto the simplex, `StickBreaking`",
     ("ILR", "IsometricLogRatio", "CLR", "CentredLogRatio"): "`Softmax`, from vectors of sum 0; after `ZeroSum` the isometric log-ratio",
     ("sum_to_1",): "`SumTo1`; free vectors reach its domain by `StickBreaking` and the inverse of `SumTo1`",
+    ("L1BallTransform",): "`L1Ball`",
     ("CutPoints", "SimplexToOrderedTransform"): "`SimplexToOrdered`; with an anchor, a shift after it",
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",

@@ -74,6 +74,7 @@ HOME = {
     "CorrelationCholesky": "constrained.correlation_cholesky",
     "HalfLine": "constrained.half_line",
     "IntrinsicVolume": "constrained.intrinsic_volume",
+    "L1Ball": "constrained.l1_ball",
     "OpenInterval": "constrained.open_interval",
     "Ordered": "constrained.ordered",
     "SimplexToOrdered": "constrained.simplex_to_ordered",

@@ -6,9 +6,9 @@ The map.  The last entry is what the others leave of 1:
     dx_k/dz_j = [j = k]  for k < K,   dx_K/dz_j = -1                                (3)
 The entries `z` are the coordinates by which volumes of the simplex are counted:
     log|det dx/dz| = 0                                                              (4)
-The difference in (1) cancels where the sum is near 1.  Its digits are those that the entries have: a unit in the last place of a
-`z_k` moves `x_K` by as much.  A map onto the simplex that keeps the digits of a small last entry, as `StickBreaking` does, has them
-from logarithms or fractions, which `z` no longer holds.
+The difference in (1) is rounded once.  Where it cancels, it has no more digits than the entries give it: a unit in the last place
+of a `z_k` moves `x_K` by as much.  A map onto the simplex that keeps the digits of a small last entry, as `StickBreaking` does, has
+them from numbers that `z` no longer holds.
 
 The reverse rule.  From (3), and for the inverse map from (2),
     z_k_bar = x_k_bar - x_K_bar                                                     (5)
@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Bijector, bijector, case, simplex
-from ...core.sets import subsimplex
+from ...core.sets import subsimplex, what_is_left
 
 
 @bijector(source="PyMC, SumTo1", domain=subsimplex, codomain=simplex, constant_log_det=True)
@@ -54,7 +54,7 @@ class SumTo1(Bijector):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        return np.concatenate((z, 1 - z.sum(-1, keepdims=True)), -1)                # (1)
+        return np.concatenate((z, what_is_left(z)[..., -1:]), -1)                   # (1)
 
     def inverse(self, x):
         return x[..., :-1].copy()                                                   # (2)
