@@ -301,11 +301,20 @@ class IntrinsicVolume(Bijector):
     where: str
     def __init__(self, where: str = ...) -> None: ...
 
+class L1Ball(Bijector):
+    def __init__(self) -> None: ...
+
 class OpenInterval(Bijector):
     ends: NDArray[np.floating[Any]]
     def __init__(self, ends: ArrayLike) -> None: ...
 
 class Ordered(Bijector):
+    def __init__(self) -> None: ...
+
+class SimplexToOrdered(Bijector):
+    def __init__(self) -> None: ...
+
+class Softmax(Bijector):
     def __init__(self) -> None: ...
 
 class StickBreaking(Bijector):
@@ -314,6 +323,9 @@ class StickBreaking(Bijector):
 class StrictTriangle(Bijector):
     upper: bool
     def __init__(self, upper: bool = ...) -> None: ...
+
+class SumTo1(Bijector):
+    def __init__(self) -> None: ...
 
 class ZeroSum(Bijector):
     def __init__(self) -> None: ...

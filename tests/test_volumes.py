@@ -1,12 +1,15 @@
 """Dimensions and measures of sets: coordinates, tangents, volumes, and which maps act on which set."""
 
+from fractions import Fraction
+
 import mpmath
 import numpy as np
 import pytest
 
 from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate,
-                     CorrelationCholesky, FactorOut, Flow, Independent, IntrinsicVolume, Inverse, Permutation, Reshape, Squeeze,
-                     StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed, ZeroSum)
+                     CorrelationCholesky, FactorOut, Flow, Independent, IntrinsicVolume, Inverse, L1Ball, Permutation,
+                     Reshape, SimplexToOrdered, Softmax, Squeeze, StandardNormal, StickBreaking, StrictTriangle, SumTo1,
+                     Tanh, Transposed, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
 
@@ -204,3 +207,72 @@ def test_only_what_a_cotangent_says_along_the_set_is_a_claim():
     p.claims["event"][:, 0] += 3.0
     with pytest.raises(AssertionError):
         LAWS["pullback is the gradient"](f, p)
+
+
+def sum_to_zero(y):
+    """The Stan reference manual's sum-to-zero vector of free y, whose columns are orthonormal."""
+    K, x = len(y) + 1, np.zeros(len(y) + 1)
+    for n in range(1, K):
+        w = y[n - 1] / np.sqrt(n * (n + 1))
+        x[:n] += w
+        x[n] -= n * w
+    return x
+
+
+@pytest.mark.parametrize("K", [2, 3, 6])
+def test_the_isometric_log_ratio_is_the_one_of_stan(K):
+    """With z of sum 0 the manual has the log-det -K log sum exp z + 1/2 log K; its free vector is another one of the same norm."""
+    ilr, y = Chain([ZeroSum(), Softmax()]), np.random.default_rng(K).normal(size=K - 1)
+    z = sum_to_zero(y)
+    free = ZeroSum().inverse(z)
+    x, log_det = ilr.forward_and_log_det(free)
+    assert np.isclose(np.linalg.norm(free), np.linalg.norm(y))
+    assert np.allclose(x, np.exp(z) / np.exp(z).sum())
+    assert np.isclose(log_det, np.log(K) / 2 - K * np.log(np.exp(z).sum()))
+    assert np.allclose(ilr.inverse(x), free) and np.isclose(ilr.inverse_and_log_det(x)[1], -log_det)
+    J = np.array([ilr.forward(free + step) - ilr.forward(free - step) for step in 1e-5 * np.eye(K - 1)]).T / 2e-5
+    assert np.isclose(np.linalg.slogdet(J[:-1])[1], log_det)
+    assert ilr.codomain.same(sets.simplex)
+
+
+def test_cut_points_give_the_probabilities_of_ordered_categories():
+    """The example of NumPyro's documentation; and a chain to cut points of sticks has as many rows as a map of the sticks alone."""
+    z = [0.3, 0.1, 0.4, 0.2]
+    x = SimplexToOrdered().forward(z)
+    assert np.allclose(x, [-0.8472978, -0.40546507, 1.3862944]) and np.allclose(SimplexToOrdered().inverse(x), z)
+    chain, free = Chain([STICKS, SimplexToOrdered()]), np.array([0.3, -0.2, 0.7])
+    assert np.isclose(np.linalg.slogdet(chain.jacobian(free))[1], chain.log_det(free)) and chain.codomain is sets.increasing
+
+
+def test_the_last_entry_is_what_the_others_leave():
+    f = Chain([STICKS, Inverse(SumTo1())])
+    z = np.array([0.3, -0.2])
+    assert f.codomain is sets.subsimplex and np.isclose(f.log_det(z), STICKS.log_det(z))
+    assert np.array_equal(SumTo1().forward([0.5, 0.25]), [0.5, 0.25, 0.25])
+    for refused in ([0.5, 0.75], [0.5, -0.25]):
+        with pytest.raises(ValueError, match="must have entries > 0 whose sum is < 1"):
+            SumTo1().forward(refused)
+
+
+def test_the_ball_of_magnitudes_is_the_one_of_numpyro():
+    z = np.array([0.3, -0.7, 1.5, -0.1])
+    t, (x, log_det) = np.tanh(z), L1Ball().forward_and_log_det(z)
+    left = np.array([1, *np.cumprod(1 - np.abs(t[:-1]))])
+    assert np.allclose(x, t * left) and np.isclose(log_det, np.log(left).sum() - 2 * np.log(np.cosh(z)).sum())
+    assert np.allclose(L1Ball().inverse(x), z) and np.abs(L1Ball().forward(20 * z)).sum() <= 1
+
+
+def test_what_is_left_of_1_keeps_what_rounding_takes():
+    x = np.array([0.1, 0.2, 0.3, 0.4 - 2.0**-54, 2.0**-60])
+    exact = [1 - sum(map(Fraction, x[:k].tolist())) for k in range(6)]
+    assert sets.what_is_left(x).tolist() == [float(v) for v in exact]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_the_centred_log_ratio_is_in_its_plane(dtype):
+    """Even of an image that is rounded to the centre, where all digits of the logarithms cancel."""
+    images = [np.full(K, 1 / K, dtype) for K in (1, 3, 5, 7, 12)]
+    drawn = members(sets.simplex, (3,)).astype(dtype)
+    for x in [*images, *drawn, *(np.nextafter(x, dtype(1)) for x in images[1:])]:
+        assert sets.zero_sum.first_outside(Softmax().inverse(x)) is None
+        assert np.allclose(Softmax().forward(Softmax().inverse(x)), x, rtol=8 * np.finfo(dtype).eps)

@@ -120,8 +120,8 @@ def drawn(draw, page, dtype=np.float64, count=POINTS):
 def events_of(source, f, dtype, count, shape):
     """Events whose image has not saturated.
 
-    The others are replaced by inverses of drawn images, where f is scalar, or else moved towards the anchor of
-    the domain.
+    The others are replaced by inverses of drawn images, where f is scalar or the domain is of lower dimension, or else moved
+    towards the anchor of the domain.
     """
     where, free = f.domain, f.domain.entrywise and f.domain.rank == 0 and not f.domain.thin
     together = 1 if f.moderate or nets_of(f) else SPREAD        # networks may overflow where their maps do not
@@ -137,6 +137,9 @@ def events_of(source, f, dtype, count, shape):
         usable = where.members(from_image, 0)
         z = np.where(bad & usable & ~saturated(g, np.where(usable, from_image, z)), from_image, z)
         bad = saturated(g, z)
+    if where.thin and not where.narrow and bad.any() and not f.components():
+        from_image = g.inverse(g.codomain.draw(source, (count, *g.output_shape(shape)), np.float64, SPREAD))
+        z = np.where((bad & where.members(from_image, len(shape))).reshape(bad.shape + (1,) * len(shape)), from_image, z)
     if free:
         for _ in range(20):
             if not bad.any():

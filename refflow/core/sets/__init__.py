@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .blocks import contains, product, reshaped
+from .bounded_sums import l1_ball, subsimplex, what_is_left
 from .constants import anything, constant, context, permutation, sequence_mask
 from .correlation import correlation_cholesky
 from .definite import positive_definite
