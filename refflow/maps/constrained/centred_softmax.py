@@ -137,7 +137,7 @@ class CentredSoftmax(Bijector):
 
         def pullback(x_bar, log_det_bar):
             apart = sum_of_others(x) * x_bar - sum_of_others(product_with_root(x_bar, x, log_x))        # (12) (14)
-            z_bar = product_with_root(apart, x, log_x) + differences_13(x, y, log_det_bar)
+            z_bar = product_with_root(apart, x, log_x) + pulled_back_log_det(x, y, log_det_bar)
             return z_bar[..., :-1], {}                                              # (6)
 
         return (x, log_x.sum(-1)), pullback
@@ -185,7 +185,7 @@ def sum_of_others(w):
     return np.concatenate((none, before), -1) + np.concatenate((after, none), -1)
 
 
-def differences_13(x, y, log_det_bar):
+def pulled_back_log_det(x, y, log_det_bar):
     """l_bar (1 - K x_k); a difference of two entries may be subnormal where its product with l_bar is not."""
     apart = y[..., None, :] - y[..., :, None]
     larger = np.maximum(x[..., None, :], x[..., :, None])

@@ -130,7 +130,7 @@ class SimplexToOrdered(Bijector):
     def inverse(self, x):
         below, above = both_parts(x)
         one = np.ones(x.shape[:-1] + (1,), x.dtype)
-        steps = np.concatenate((one, -np.expm1(-np.diff(x)), one)[:1 + 2 * min(x.shape[-1], 1)], -1)       # (11)
+        steps = np.concatenate((one, -np.expm1(-np.diff(x)), one), -1)[..., :x.shape[-1] + 1]       # (11)
         return np.concatenate((below, one), -1) * np.concatenate((one, above), -1) * steps         # (3) (11)
 
     def log_det(self, z):

@@ -57,7 +57,7 @@ import numpy as np
 
 from ...core import Bijector, bijector, case, log_2, simplex
 from ...core.sets import zero_sum
-from .centred_softmax import differences_13, shares, sum_of_others
+from .centred_softmax import pulled_back_log_det, shares, sum_of_others
 from .stick_breaking import product_with_root
 
 
@@ -149,7 +149,7 @@ class Softmax(Bijector):
         def pullback(x_bar, log_det_bar):
             steps = x_bar[..., :, None] - x_bar[..., None, :]
             apart = product_with_root(steps, x[..., None, :], log_x[..., None, :]).sum(-1)          # (14) (15)
-            return product_with_root(apart, x, log_x) + differences_13(x, z, log_det_bar), {}           # (6) (13) (15)
+            return product_with_root(apart, x, log_x) + pulled_back_log_det(x, z, log_det_bar), {}           # (6) (13) (15)
 
         return (x, log_x.sum(-1) + half_log(z)), pullback
 
