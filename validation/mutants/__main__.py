@@ -7,7 +7,8 @@
     --workers N, --scheduler ADDRESS            so many pages at a time, in processes or on a Dask cluster
     --again {all,alive}                         judge anew what is recorded too, or what neither is killed nor proved equivalent
     --check                                     record nothing: judge anew what is recorded as killed, and compare
-    --tenth                                     with --check: of a tenth of the pages, another one every day
+    --tenth                                     with --check: of a tenth of the pages, another one every day, in an order
+                                                drawn by the date: what a budget leaves out today is met another day
     --json                                      print JSON instead of a table
 
 Verdicts are recorded in validation/mutants/records, a file for each page, which is stale when the code of the page changes.
@@ -19,8 +20,10 @@ that is recorded as killed is not; one that the clock or the memory of a machine
 from __future__ import annotations
 
 import argparse
+import datetime
 import gc
 import json
+import random
 import sys
 import tempfile
 import time
@@ -93,6 +96,12 @@ def is_promised(found):
     return verdict == "killed" and by not in ("time", "memory")
 
 
+def of_today(names):
+    """A tenth of the pages, in an order drawn by the date."""
+    chosen = reached.in_turn(names)
+    return random.Random(datetime.date.today().toordinal()).sample(chosen, len(chosen))
+
+
 def check(names, deadline, sweep):
     """Judge anew what is recorded as killed, and print what is not; the exit status."""
     judged = wrong = 0
@@ -139,7 +148,7 @@ def main(arguments=None) -> int:
     names = chosen.name or list(kind.names)
     if chosen.check:
         with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
-            return check(reached.in_turn(names) if chosen.tenth else names, time.time() + chosen.budget, sweep)
+            return check(of_today(names) if chosen.tenth else names, time.time() + chosen.budget, sweep)
     for name in names if chosen.again else ():
         Record(name).forget(chosen.again == "alive")
     with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
