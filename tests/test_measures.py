@@ -241,6 +241,22 @@ def test_a_log_det_by_another_measure_is_named_and_passes_as_declared(name, rati
     assert not declared.failed and len(declared.passed) == 4, declared.table()
 
 
+def test_images_are_held_to_the_record_by_every_measure():
+    """An inverse that flushes a subnormal entry fails as it does without `measure`, which is not suggested for it."""
+    def wrong(f):
+        def flushed(x):
+            return f.inverse(np.where(x < np.finfo(x.dtype).tiny, np.finfo(x.dtype).tiny, x))
+        return lambda params, z: counted_otherwise(f)(params, z) | {"inverse": flushed}
+
+    f = refflow.StickBreaking()
+    assert any(0 < point.event.min() < np.finfo(np.float64).tiny for point in golden.points("StickBreaking", ("float64",))
+               if point.side == "inverse")
+    for measure in (None, "intrinsic"):
+        report = check(adapter("StickBreaking", dtype="float64", measure=measure)(wrong(f)))
+        assert "inverse" in {found.quantity for found in report.failed}
+        assert "inverse" not in {one.quantity for one in report.suggestions if "measure" in one.declaration}
+
+
 @pytest.mark.parametrize("factor", [1 + 1e-6, 2.0])
 def test_what_is_nearly_the_ratio_is_not_named(factor):
     """The ratio must give their answer within the unit, not to a few digits."""

@@ -32,7 +32,7 @@ from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from .exits import no_exit
 from .instances import instance_points
 from .layers import first_wrong
-from .measures import Counted, counted
+from .measures import WITHOUT_MEASURE, Counted, counted
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, drawn_points, fields_of, is_derivative,
@@ -178,7 +178,9 @@ def measured(adapter, dtype, certificate, keep_errors=False):
         if point is None:
             outside += 1
             continue
-        point = by_measure(adapter, point)
+        recorded, point = point, by_measure(adapter, point)
+        if recorded.truth is not None and point is not recorded:
+            compare_values(subject, adapter, certificate, recorded)
         answers = measure_point(subject, adapter, certificate, point)
         if answers.values_at_image is not None and point.form:
             subject.reasons |= dict.fromkeys(answers.values_at_image[1], AS_VALUES.format(dtype))
@@ -199,6 +201,12 @@ def measure_point(subject, adapter, certificate, point):
     subject.asked |= names_of_derivatives(point) if point.truth is None else set()
     subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
     return answers
+
+
+def compare_values(subject, adapter, certificate, point):
+    """Compare what does not depend on a measure with what is recorded: the image and the Jacobian."""
+    found = {name: given for name, given in subject.answer(point).found.items() if truth_name(name) in WITHOUT_MEASURE}
+    subject.compare(point, Answers(found), subject.truths(point), lambda q, p: allowed(certificate, adapter.name, q, p))
 
 
 def by_measure(adapter, point):

@@ -14,6 +14,7 @@ from ..maps.constrained import IntrinsicVolume
 from .pages import CannotRun, page_named
 
 MEASURES = ("chart", "intrinsic")
+WITHOUT_MEASURE = ("forward", "jacobian", "inverse")                            # quantities that do not depend on it
 RATIOS = {"simplex": ("-1/2 log K", "+1/2 log K"), "zero_sum": ("-1/2 log K", "+1/2 log K"),
           "positive_definite": ("-D(D-1)/4 log 2", "+D(D-1)/4 log 2"),
           "correlation_cholesky": ("+sum log L_ii", "-sum log L_ii")}           # to coordinates, and to own volume

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..accuracy.formats import format_of
-from .measures import MEASURES
+from .measures import MEASURES, WITHOUT_MEASURE
 from .verdict import Suggestion, leaves
 
 OTHER_SIDE = {"forward": "inverse", "log_det": "inverse_log_det", "vjp": "inverse_vjp"}
@@ -25,7 +25,7 @@ def suggestions(adapter, dtype, findings, passing) -> list:
         passed, renamed = passing(replace(adapter, **changes)), other_name if "direction" in changes else str
         text = ", ".join(f"{key}={value!r}" for key, value in changes.items())
         found += [Suggestion(adapter.theirs, quantity, dtype, text, count) for quantity, count in counts.items()
-                  if renamed(quantity) in passed]
+                  if renamed(quantity) in passed and not ("measure" in changes and quantity in WITHOUT_MEASURE)]
     return found
 
 
