@@ -276,6 +276,9 @@ class WeightNormConv2d(Conditioner):
     padding: str
     def __init__(self, v: ArrayLike, g: ArrayLike | None = ..., b: ArrayLike | None = ..., padding: str = ...) -> None: ...
 
+class BreakProportions(Bijector):
+    def __init__(self) -> None: ...
+
 class CayleyOrthogonal(Bijector):
     start: NDArray[np.floating[Any]]
     def __init__(self, start: ArrayLike) -> None: ...

@@ -1,15 +1,16 @@
 """Dimensions and measures of sets: coordinates, tangents, volumes, and which maps act on which set."""
 
+import math
 from fractions import Fraction
 
 import mpmath
 import numpy as np
 import pytest
 
-from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate,
-                     CorrelationCholesky, FactorOut, Flow, Independent, IntrinsicVolume, Inverse, L1Ball, Permutation,
-                     Reshape, SimplexToOrdered, Softmax, Squeeze, StandardNormal, StickBreaking, StrictTriangle, SumTo1,
-                     Tanh, Transposed, ZeroSum)
+from refflow import (Affine, BreakProportions, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor,
+                     CholeskyOuterProduct, Concatenate, CorrelationCholesky, FactorOut, Flow, Independent,
+                     IntrinsicVolume, Inverse, L1Ball, NormalCDF, Permutation, Reshape, Sigmoid, SimplexToOrdered,
+                     Softmax, Squeeze, StandardNormal, StickBreaking, StrictTriangle, SumTo1, Tanh, Transposed, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
 
@@ -252,6 +253,21 @@ def test_the_last_entry_is_what_the_others_leave():
     for refused in ([0.5, 0.75], [0.5, -0.25]):
         with pytest.raises(ValueError, match="must have entries > 0 whose sum is < 1"):
             SumTo1().forward(refused)
+
+
+def test_sticks_broken_by_any_map_onto_the_proportions():
+    """`StickBreaking` is the one of the logistic distribution; the one of the normal is in Carpenter's study of such transforms."""
+    K, z = 4, np.array([0.3, -0.2, 0.7])
+    n = np.arange(K - 1, 0, -1.0)
+    logistic = Chain([Independent(Affine(shift=-np.log(n), scale=1.0), 1), Independent(Sigmoid(), 1), BreakProportions()])
+    for given, expected in zip(logistic.forward_and_log_det(z), STICKS.forward_and_log_det(z)):
+        assert np.allclose(given, expected)
+    normal = Chain([Independent(NormalCDF(loc=np.log(n) / 2), 1), BreakProportions()])
+    y = z - np.log(n) / 2
+    parts = np.array([(1 + math.erf(v / 2**0.5)) / 2 for v in y])
+    x, log_det = normal.forward_and_log_det(z)
+    assert np.allclose(x, [*parts, 1] * np.array([1, *np.cumprod(1 - parts)])) and np.allclose(normal.inverse(x), z)
+    assert np.isclose(log_det, (-y * y / 2 - np.log(2 * np.pi) / 2).sum() + (np.arange(K - 2, 0, -1) * np.log1p(-parts[:-1])).sum())
 
 
 def test_the_ball_of_magnitudes_is_the_one_of_numpyro():

@@ -88,6 +88,7 @@ ALIASES = {
     ("ILR", "IsometricLogRatio", "CLR", "CentredLogRatio"): "`Softmax`, from vectors of sum 0; after `ZeroSum` the isometric log-ratio",
     ("sum_to_1",): "`SumTo1`; free vectors reach its domain by `StickBreaking` and the inverse of `SumTo1`",
     ("L1BallTransform",): "`L1Ball`",
+    ("StickbreakingNormal", "StickbreakingLogistic"): "`BreakProportions`, after an entrywise `NormalCDF` or `Sigmoid`",
     ("CutPoints", "SimplexToOrderedTransform"): "`SimplexToOrdered`; with an anchor, a shift after it",
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",

@@ -67,6 +67,7 @@ HOME = {
     "SqueezeTime": "shape.squeeze_time",
     "Squeezed": "shape.squeezed",
     "biject_to": "constrained.biject_to",
+    "BreakProportions": "constrained.break_proportions",
     "CayleyOrthogonal": "constrained.cayley_orthogonal",
     "CentredSoftmax": "constrained.centred_softmax",
     "CholeskyFactor": "constrained.cholesky_factor",
