@@ -292,6 +292,9 @@ class CholeskyOuterProduct(Bijector):
 class CorrelationCholesky(Bijector):
     def __init__(self) -> None: ...
 
+class CorrelationOuterProduct(Bijector):
+    def __init__(self) -> None: ...
+
 class HalfLine(Bijector):
     end: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]

@@ -266,7 +266,7 @@ m = Namespace()
 
 def split(matrix):
     """A matrix of duals as (level, its value, {variable: {(row, column): partial}})."""
-    level = max(level_of(entry) for row in matrix for entry in row)
+    level = max((level_of(entry) for row in matrix for entry in row), default=0)
     value, partials = [], {}
     for i, row in enumerate(matrix):
         seen = [seen_from(level, entry) for entry in row]

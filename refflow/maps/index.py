@@ -72,6 +72,7 @@ HOME = {
     "CholeskyFactor": "constrained.cholesky_factor",
     "CholeskyOuterProduct": "constrained.cholesky_outer_product",
     "CorrelationCholesky": "constrained.correlation_cholesky",
+    "CorrelationOuterProduct": "constrained.correlation_outer_product",
     "HalfLine": "constrained.half_line",
     "IntrinsicVolume": "constrained.intrinsic_volume",
     "OpenInterval": "constrained.open_interval",

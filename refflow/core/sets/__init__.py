@@ -5,6 +5,7 @@ from __future__ import annotations
 from .blocks import contains, product, reshaped
 from .constants import anything, constant, context, permutation, sequence_mask
 from .correlation import correlation_cholesky
+from .correlation_matrices import correlation
 from .definite import positive_definite
 from .invertible import invertible, orthogonal, turned
 from .membership import EXPONENTS, Set
@@ -15,3 +16,4 @@ from .vectors import increasing, nonzero_bank, nonzero_matrix, nonzero_vector
 
 # by coordinates and by own volume
 TWICE_MEASURED = {where.name: where.charted for where in (simplex, correlation_cholesky, zero_sum, positive_definite)}
+TWICE_MEASURED[correlation.name] = correlation.charted

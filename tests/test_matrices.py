@@ -1,0 +1,67 @@
+"""Matrices as compositions: positive definite ones, correlations, sums of 0, rows and columns on simplexes."""
+
+import numpy as np
+import pytest
+
+from refflow import Chain, CholeskyFactor, CholeskyOuterProduct, CorrelationCholesky, CorrelationOuterProduct, Flow, IntrinsicVolume, Inverse, StandardNormal
+from refflow.core import sets
+
+FREE = {D: np.linspace(-0.9, 1.1, D * (D + 1) // 2) for D in (1, 2, 4)}
+
+
+def held(f, z):
+    """(x, log_det) of a chain whose log-det is its Jacobian's and whose inverse comes back."""
+    x, log_det = f.forward_and_log_det(z)
+    assert f.codomain.first_outside(x) is None
+    assert np.isclose(np.linalg.slogdet(f.square(f.jacobian(z), z, x))[1], log_det, atol=1e-10)
+    back, inverse_log_det = f.inverse_and_log_det(x)
+    assert np.allclose(back, z, atol=1e-9) and np.isclose(inverse_log_det, -log_det, atol=1e-9)
+    return x, log_det
+
+
+@pytest.mark.parametrize("D", FREE)
+def test_a_positive_definite_matrix_is_a_composition(D):
+    """Stan, cov_matrix: the log-det of 2^D prod_i L_ii^(D - i + 2), the factor map's L_ii included; NumPyro's is the same sum."""
+    z = FREE[D]
+    f = Chain([CholeskyFactor(), CholeskyOuterProduct()])
+    S, log_det = held(f, z)
+    L = np.linalg.cholesky(S)
+    i = np.arange(1, D + 1)
+    assert np.allclose(np.tril(L, -1)[np.tril_indices(D, -1)], z[[n for n in range(len(z)) if n not in i * (i + 1) // 2 - 1]])
+    assert f.codomain.same(sets.positive_definite)
+    assert np.isclose(log_det, D * np.log(2) + ((D - i + 2) * np.log(np.diagonal(L))).sum())
+
+
+@pytest.mark.parametrize("D", FREE)
+def test_a_correlation_matrix_is_a_composition(D):
+    """Stan, corr_matrix: in partial correlations p_ij = tanh z_ij, i > j, the log-det of prod (1 - p_ij^2)^((D - j + 1)/2)."""
+    z = np.linspace(-0.9, 1.1, D * (D - 1) // 2)
+    f = Chain([CorrelationCholesky(), CorrelationOuterProduct()])
+    R, log_det = held(f, z)
+    _, j = np.tril_indices(D, -1)
+    assert f.codomain.same(sets.correlation) and np.array_equal(np.diagonal(R), np.ones(D))
+    assert np.isclose(log_det, ((D - j) / 2 * np.log(1 - np.tanh(z) ** 2)).sum())
+    assert np.allclose(np.linalg.cholesky(R), CorrelationCholesky().forward(z))
+
+
+def test_the_own_volume_of_correlation_matrices():
+    """A correlation r of two numbers moves two entries."""
+    f = Chain([CorrelationCholesky(), CorrelationOuterProduct(), IntrinsicVolume("correlation")])
+    assert np.isclose(f.log_det([0.3]), np.log1p(-np.tanh(0.3) ** 2) + np.log(2) / 2)
+    assert f.codomain.same(sets.correlation.intrinsic)
+
+
+def test_a_density_on_correlation_matrices():
+    """D = 2: the density of r = tanh z, with z normal."""
+    flow = Flow(Chain([CorrelationCholesky(), CorrelationOuterProduct()]), StandardNormal(1))
+    R = np.array([[1.0, 0.6], [0.6, 1.0]])
+    z = np.arctanh(0.6)
+    assert np.isclose(flow.log_prob(R), -z**2 / 2 - np.log(2 * np.pi) / 2 - np.log(1 - 0.36))
+    assert flow.log_prob(2 * R) == -np.inf
+    with pytest.raises(ValueError, match="must be symmetric and positive definite with ones on the diagonal"):
+        flow.bijector.inverse(2 * R)
+
+
+def test_a_correlation_matrix_is_not_any_positive_definite_matrix():
+    with pytest.raises(ValueError, match="acts on positive_definite alone, and what arrives is correlation"):
+        Chain([CorrelationCholesky(), CorrelationOuterProduct(), Inverse(CholeskyOuterProduct())])
