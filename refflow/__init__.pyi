@@ -289,6 +289,9 @@ class CholeskyFactor(Bijector):
 class CholeskyOuterProduct(Bijector):
     def __init__(self) -> None: ...
 
+class CholeskyToInverseCholesky(Bijector):
+    def __init__(self) -> None: ...
+
 class CorrelationCholesky(Bijector):
     def __init__(self) -> None: ...
 
@@ -317,6 +320,9 @@ class StickBreaking(Bijector):
 class StrictTriangle(Bijector):
     upper: bool
     def __init__(self, upper: bool = ...) -> None: ...
+
+class TriangularInverse(Bijector):
+    def __init__(self) -> None: ...
 
 class ZeroSum(Bijector):
     def __init__(self) -> None: ...

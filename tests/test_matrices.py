@@ -1,9 +1,11 @@
 """Matrices as compositions: positive definite ones, correlations, sums of 0, rows and columns on simplexes."""
 
+import mpmath
 import numpy as np
 import pytest
 
-from refflow import Chain, CholeskyFactor, CholeskyOuterProduct, CorrelationCholesky, CorrelationOuterProduct, Flow, IntrinsicVolume, Inverse, StandardNormal
+from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
+                     IntrinsicVolume, Inverse, StandardNormal, TriangularInverse)
 from refflow.core import sets
 
 FREE = {D: np.linspace(-0.9, 1.1, D * (D + 1) // 2) for D in (1, 2, 4)}
@@ -65,3 +67,27 @@ def test_a_density_on_correlation_matrices():
 def test_a_correlation_matrix_is_not_any_positive_definite_matrix():
     with pytest.raises(ValueError, match="acts on positive_definite alone, and what arrives is correlation"):
         Chain([CorrelationCholesky(), CorrelationOuterProduct(), Inverse(CholeskyOuterProduct())])
+
+
+@pytest.mark.parametrize("D", FREE)
+def test_inverses_of_factors(D):
+    """TensorFlow Probability's log-dets, and its composition S -> S^-1."""
+    L, i = CholeskyFactor().forward(FREE[D]), np.arange(1, D + 1)
+    X, log_det = TriangularInverse().forward_and_log_det(L)
+    assert np.allclose(X @ L, np.eye(D)) and np.isclose(log_det, -(D + 1) * np.log(np.diagonal(L)).sum())
+    M, log_det = CholeskyToInverseCholesky().forward_and_log_det(L)
+    assert np.allclose(M @ M.T @ L @ L.T, np.eye(D)) and np.allclose(M, np.linalg.cholesky(np.linalg.inv(L @ L.T)))
+    sizes = [CholeskyOuterProduct().log_det(A) - (D + 1) * np.log(np.diagonal(A)).sum() for A in (L, M)]
+    assert np.isclose(log_det, sizes[0] - sizes[1])
+    assert np.allclose(CholeskyToInverseCholesky().forward(M), L) and np.isclose(log_det, (i * np.log(np.diagonal(M) / np.diagonal(L))).sum())
+
+
+def test_the_factor_of_an_inverse_does_not_square_the_condition():
+    """S with the condition 2^60 is singular in floats; the factor, from L, keeps its digits."""
+    L = np.array([[1.0, 0.0], [1.0, 2.0**-30]])
+    with mpmath.workdps(60):
+        S = mpmath.matrix(L.tolist()) * mpmath.matrix(L.tolist()).T
+        right = np.array(mpmath.cholesky(S**-1).tolist(), float)
+    given = CholeskyToInverseCholesky().forward(L)
+    assert np.linalg.norm(given - right) < 1e-15 * np.linalg.norm(right)
+    assert np.linalg.matrix_rank(L @ L.T) == 1

@@ -615,12 +615,21 @@ def along(numbers, F, size=lambda f: f):
 
 def error_along(given, quantity, dtype):
     """(7) along tangents."""
-    if not np.isfinite(given).all():
+    if np.isnan(given).any():
         return np.inf
     limits = np.finfo(dtype)
     with ctx.workdps(100):
         u, s = ball(limits.eps) / 2, ball(limits.smallest_subnormal)
-        distance = along([ball(g) - q for g, q in zip(given.ravel().tolist(), quantity.value)], quantity.tangents)
+        gaps = []
+        for g, q, k in zip(given.ravel().tolist(), quantity.value, quantity.kappa):
+            if np.isinf(g):                                         # as in `error`
+                short = arb(2) ** int(limits.maxexp) * (1 - u / 2) - (q if g > 0 else -q)
+                if not (short <= 0 or short <= (u * k).mid()):
+                    return np.inf
+                gaps.append(max(short, arb(0)))
+            else:
+                gaps.append(ball(g) - q)
+        distance = along(gaps, quantity.tangents)
         room = along([u * k for k in quantity.kappa], quantity.tangents, abs)
         if quantity.normwise and distance:
             distance, room = [norm(distance)], [max(r.mid() for r in room)]
