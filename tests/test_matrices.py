@@ -6,7 +6,9 @@ import pytest
 
 from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
                      IntrinsicVolume, Inverse, StandardNormal, TriangularInverse)
-from refflow.core import sets
+from refflow.core import RandomSource, sets
+from refflow.maps.constrained.biject_to import biject_to
+from refflow.training.unconstrained import Onto
 
 FREE = {D: np.linspace(-0.9, 1.1, D * (D + 1) // 2) for D in (1, 2, 4)}
 
@@ -91,3 +93,22 @@ def test_the_factor_of_an_inverse_does_not_square_the_condition():
     given = CholeskyToInverseCholesky().forward(L)
     assert np.linalg.norm(given - right) < 1e-15 * np.linalg.norm(right)
     assert np.linalg.matrix_rank(L @ L.T) == 1
+
+
+@pytest.mark.parametrize("where, D, size", [(sets.positive_definite, 3, 6), (sets.correlation, 3, 3), (sets.correlation, 1, 0)],
+                         ids=["positive_definite", "correlation", "one"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_free_numbers_of_matrices(where, D, size, dtype):
+    """biject_to is a chain of the pages that the set names, and training moves its free vectors."""
+    members = where.draw(RandomSource(np.random.default_rng(0)), (4, D, D), dtype, 1)
+    f, leaf = biject_to(where, members), Onto(members, where)
+    assert isinstance(f, Chain) and f.codomain.same(where)
+    y = leaf.free(members)
+    assert y.shape == (4 * size,) and y.dtype == dtype
+    again = leaf.constrained(y + 1)
+    assert not where.outside(again).any() and again.dtype == dtype
+    v_bar, h = np.linspace(-1, 2, again.size).reshape(again.shape), 2.0**-12
+    given, wide = leaf.pullback(y, v_bar.astype(dtype)), Onto(members.astype(np.float64), where)
+    start = wide.free(members.astype(np.float64))
+    slopes = [((wide.constrained(start + h * e) - wide.constrained(start - h * e)) * v_bar).sum() / (2 * h) for e in np.eye(len(y))]
+    assert np.allclose(given, slopes, rtol=1e-4, atol=1e-4)

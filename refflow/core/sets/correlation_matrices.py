@@ -40,7 +40,7 @@ correlation = Set(
     "correlation", "must be symmetric and positive definite with ones on the diagonal", lambda v: _not_a_correlation(v, False),
     lambda v: _not_a_correlation(v, True), _make_correlation_matrix, rank=2, entrywise=False, spare=no_room, anchor=identities,
     narrow=True, thin=True, chart=lambda shape: np.flatnonzero(np.tril(np.ones(shape), -1)), tangents=of_ones_on_the_diagonal,
-    log_ratio=_volume_of_correlations)
+    log_ratio=_volume_of_correlations, biject_to=("CorrelationCholesky", "CorrelationOuterProduct"))
 
 
 def _make_conditioned(source, shape, dtype, low, high):
