@@ -314,6 +314,9 @@ class OpenInterval(Bijector):
 class Ordered(Bijector):
     def __init__(self) -> None: ...
 
+class RowNormalisedCorrelation(Bijector):
+    def __init__(self) -> None: ...
+
 class StickBreaking(Bijector):
     def __init__(self) -> None: ...
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
-                     IntrinsicVolume, Inverse, StandardNormal, TriangularInverse)
+                     IntrinsicVolume, Inverse, RowNormalisedCorrelation, StandardNormal, TriangularInverse)
 from refflow.core import RandomSource, sets
 from refflow.maps.constrained.biject_to import biject_to
 from refflow.training.unconstrained import Onto
@@ -112,3 +112,14 @@ def test_free_numbers_of_matrices(where, D, size, dtype):
     start = wide.free(members.astype(np.float64))
     slopes = [((wide.constrained(start + h * e) - wide.constrained(start - h * e)) * v_bar).sum() / (2 * h) for e in np.eye(len(y))]
     assert np.allclose(given, slopes, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_divided_by_their_norms():
+    """TensorFlow Probability's example, its inverse log-det, and correlation matrices by this chart."""
+    f = RowNormalisedCorrelation()
+    L, log_det = f.forward_and_log_det([2.0, 2.0, 1.0])
+    assert np.allclose(L, [[1, 0, 0], [0.5**0.5 * 1.2649110640673518, 0.4472135954999579, 0], [2 / 6**0.5, 1 / 6**0.5, 1 / 6**0.5]])
+    diagonal = np.diagonal(L)
+    assert np.isclose(log_det, (np.arange(2, 5) * np.log(diagonal)).sum())
+    assert np.isclose(np.linalg.slogdet(f.square(f.jacobian([2.0, 2.0, 1.0]), np.array([2.0, 2.0, 1.0]), L))[1], log_det)
+    held(Chain([f, CorrelationOuterProduct()]), np.array([2.0, 2.0, 1.0]))

@@ -78,6 +78,7 @@ HOME = {
     "IntrinsicVolume": "constrained.intrinsic_volume",
     "OpenInterval": "constrained.open_interval",
     "Ordered": "constrained.ordered",
+    "RowNormalisedCorrelation": "constrained.row_normalised_correlation",
     "StickBreaking": "constrained.stick_breaking",
     "StrictTriangle": "constrained.strict_triangle",
     "TriangularInverse": "constrained.triangular_inverse",
