@@ -292,7 +292,13 @@ class CholeskyFactor(Bijector):
 class CholeskyOuterProduct(Bijector):
     def __init__(self) -> None: ...
 
+class CholeskyToInverseCholesky(Bijector):
+    def __init__(self) -> None: ...
+
 class CorrelationCholesky(Bijector):
+    def __init__(self) -> None: ...
+
+class CorrelationOuterProduct(Bijector):
     def __init__(self) -> None: ...
 
 class HalfLine(Bijector):
@@ -314,6 +320,9 @@ class OpenInterval(Bijector):
 class Ordered(Bijector):
     def __init__(self) -> None: ...
 
+class RowNormalisedCorrelation(Bijector):
+    def __init__(self) -> None: ...
+
 class SimplexToOrdered(Bijector):
     def __init__(self) -> None: ...
 
@@ -328,6 +337,9 @@ class StrictTriangle(Bijector):
     def __init__(self, upper: bool = ...) -> None: ...
 
 class SumTo1(Bijector):
+    def __init__(self) -> None: ...
+
+class TriangularInverse(Bijector):
     def __init__(self) -> None: ...
 
 class ZeroSum(Bijector):

@@ -337,6 +337,7 @@ def disagreements(point, book):
     """The quantities of which a textbook and the truth differ at a point.
 
     At a hard case, no textbook may have enough digits: what twice the digits change, or a division by 0, is left out there.
+    What the truth says along tangents alone is compared along these.
     """
     book, true = with_numbers(book, Exact()), truth_at(point)
     kappas = {name: [number(kappa) for kappa in quantity.kappa] for name, quantity in true.items()}
@@ -345,9 +346,9 @@ def disagreements(point, book):
     try:
         given = computed(point, book, DIGITS)
         found = {name for name, q in true.items()
-                 if given[name].shape != q.shape or not near(given[name], map(number, q.value), allowed[name])}
+                 if given[name].shape != q.shape or not near(given[name], map(number, q.value), allowed[name], q.tangents)}
         again = computed(point, book, 2 * DIGITS) if found and point.case else given
-        return {name for name in found if near(given[name], again[name].ravel(), allowed[name])}
+        return {name for name in found if near(given[name], again[name].ravel(), allowed[name], true[name].tangents)}
     except ZeroDivisionError:
         return set() if point.case else {"ZeroDivisionError"}
 
@@ -363,8 +364,18 @@ def component(held):
     return ScaleComponent(held) if held.kind == "scale" else Component(held)
 
 
-def near(given, wanted, allowed):
-    return all(abs(g - w) <= a for g, w, a in zip(given.ravel(), wanted, allowed, strict=True))
+def near(given, wanted, allowed, tangents=None):
+    apart = [g - w for g, w in zip(given.ravel(), wanted, strict=True)]
+    if tangents:
+        F = [[number(entry) for entry in row] for row in tangents]
+        apart, allowed = along(apart, F), along(allowed, F, abs)
+    return all(abs(gap) <= a for gap, a in zip(apart, allowed, strict=True))
+
+
+def along(numbers, F, size=lambda f: f):
+    """F^T q for each row of numbers q."""
+    rows = [numbers[i:i + len(F)] for i in range(0, len(numbers), len(F))]
+    return [sum(q * size(f[j]) for q, f in zip(row, F)) for row in rows for j in range(len(F[0]))]
 
 
 @functools.cache

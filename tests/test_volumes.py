@@ -53,6 +53,8 @@ def off(where, x):
         return np.abs(x.sum(-1) - 1).max()
     if where.name == "positive_definite":
         return np.abs(x - x.mT).max()
+    if where.name == "correlation":
+        return max(np.abs(x - x.mT).max(), np.abs(np.diagonal(x, axis1=-2, axis2=-1) - 1).max())
     if where.name == "zero_sum":
         return np.abs(x.sum(-1)).max()
     if where.name == "correlation_cholesky":

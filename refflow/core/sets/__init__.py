@@ -6,6 +6,7 @@ from .blocks import contains, product, reshaped
 from .bounded_sums import l1_ball, subsimplex, what_is_left
 from .constants import anything, constant, context, permutation, sequence_mask
 from .correlation import correlation_cholesky
+from .correlation_matrices import correlation
 from .definite import positive_definite
 from .invertible import invertible, orthogonal, turned
 from .membership import EXPONENTS, Set
@@ -16,3 +17,4 @@ from .vectors import increasing, nonzero_bank, nonzero_matrix, nonzero_vector
 
 # by coordinates and by own volume
 TWICE_MEASURED = {where.name: where.charted for where in (simplex, correlation_cholesky, zero_sum, positive_definite)}
+TWICE_MEASURED[correlation.name] = correlation.charted

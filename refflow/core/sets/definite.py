@@ -50,4 +50,4 @@ positive_definite = Set(
     "positive_definite", "must be symmetric and positive definite", lambda v: _not_positive_definite(v, False),
     lambda v: _not_positive_definite(v, True), _make_positive_definite, rank=2, entrywise=False, spare=_room_of_positive_definite,
     anchor=identities, thin=True, chart=lambda shape: np.flatnonzero(lower_triangle(shape)), tangents=of_symmetric,
-    log_ratio=_volume_of_symmetric)
+    log_ratio=_volume_of_symmetric, biject_to=("CholeskyFactor", "CholeskyOuterProduct"))

@@ -51,7 +51,8 @@ class Set:
     `parts`: of a set whose members are in blocks, the set of each block.
     `blocks`: for a shape, [(set, flat indices, shape)] of each block.
     `axes`: how many axes a member has, if not as many as the rank.
-    `biject_to`: the name of the page that maps free vectors onto it; None if the entries themselves are free.
+    `biject_to`: the name of the page that maps free vectors onto it, or the names of pages, a chain in this order; None if the entries
+    themselves are free.
     `whole`: its members are whole numbers, the same in every dtype: they do not decide the dtype of what is computed.
     `scalable`: members times numbers > 0, entry by entry or, for matrices, row by row, are members.
     `free`: for a shape, marks the entries that are not 0 in every member; None if all entries are such.
@@ -80,7 +81,7 @@ class Set:
     parts: tuple = ()
     blocks: Callable | None = None
     axes: int | None = None
-    biject_to: str | None = None
+    biject_to: str | tuple[str, ...] | None = None
     free: Callable | None = None
     whole: bool = False
     scalable: bool = False

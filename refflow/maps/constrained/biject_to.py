@@ -1,4 +1,4 @@
-"""From free vectors onto a set: the page that the set names.
+"""From free vectors onto a set: the page that the set names, or the chain of pages.
 
     biject_to(where, like)          the bijector from R^n onto the part of a set in which `like` lies
 
@@ -8,6 +8,7 @@ only the part that contains `like`.
 
 from __future__ import annotations
 
+from ...core import Chain
 from .. import found
 
 __all__ = ["biject_to"]
@@ -21,6 +22,8 @@ def biject_to(where, like):
     """
     if where.biject_to is None:
         return None
+    if isinstance(where.biject_to, tuple):
+        return Chain([found(name)() for name in where.biject_to])
     page = found(where.biject_to)
     reaching = getattr(page, "reaching", None)
     return page() if reaching is None else reaching(where, like)

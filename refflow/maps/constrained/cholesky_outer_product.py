@@ -35,7 +35,8 @@ from ...core.sets import positive_definite
 class CholeskyOuterProduct(Bijector):
     """S = L L^T; L and S are (*batch, D, D).
 
-    The log-det is by the entries on and below the diagonal.  ValueError for L that is not a lower triangular matrix with a positive
+    The log-det is by the entries on and below the diagonal.  `Chain([CholeskyFactor(), CholeskyOuterProduct()])` takes free vectors
+    to positive definite matrices, as Stan's cov_matrix.  ValueError for L that is not a lower triangular matrix with a positive
     diagonal, and for S that is not symmetric and positive definite.
     """
 

@@ -12,6 +12,7 @@ On the simplex, the coordinates are all entries before the last, and `T` is `I` 
 The coordinates of a symmetric matrix are the entries on and below its diagonal.  An entry below moves two, so that `T^T T` is
 diagonal, with D ones and `D (D - 1) / 2` twos:
     1/2 log det T^T T = D (D - 1) / 4 log 2                                         (5)
+and so for a correlation matrix, whose diagonal does not move.
 In a Cholesky factor `L` of a correlation matrix, every row has norm 1.  The coordinates are the entries below the diagonal, and
 `dL_ii = -sum_{j<i} L_ij dL_ij / L_ii`.  With `s_i = sum_{j<i} L_ij^2`, row `i` has `det T^T T = 1 + s_i / L_ii^2`:
     1/2 log det T^T T = 1/2 sum_i log(1 + s_i / L_ii^2)                             (6)

@@ -1,0 +1,125 @@
+"""Matrices as compositions: positive definite ones, correlations, sums of 0, rows and columns on simplexes."""
+
+import mpmath
+import numpy as np
+import pytest
+
+from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
+                     IntrinsicVolume, Inverse, RowNormalisedCorrelation, StandardNormal, TriangularInverse)
+from refflow.core import RandomSource, sets
+from refflow.maps.constrained.biject_to import biject_to
+from refflow.training.unconstrained import Onto
+
+FREE = {D: np.linspace(-0.9, 1.1, D * (D + 1) // 2) for D in (1, 2, 4)}
+
+
+def held(f, z):
+    """(x, log_det) of a chain whose log-det is its Jacobian's and whose inverse comes back."""
+    x, log_det = f.forward_and_log_det(z)
+    assert f.codomain.first_outside(x) is None
+    assert np.isclose(np.linalg.slogdet(f.square(f.jacobian(z), z, x))[1], log_det, atol=1e-10)
+    back, inverse_log_det = f.inverse_and_log_det(x)
+    assert np.allclose(back, z, atol=1e-9) and np.isclose(inverse_log_det, -log_det, atol=1e-9)
+    return x, log_det
+
+
+@pytest.mark.parametrize("D", FREE)
+def test_a_positive_definite_matrix_is_a_composition(D):
+    """Stan, cov_matrix: the log-det of 2^D prod_i L_ii^(D - i + 2), the factor map's L_ii included; NumPyro's is the same sum."""
+    z = FREE[D]
+    f = Chain([CholeskyFactor(), CholeskyOuterProduct()])
+    S, log_det = held(f, z)
+    L = np.linalg.cholesky(S)
+    i = np.arange(1, D + 1)
+    assert np.allclose(np.tril(L, -1)[np.tril_indices(D, -1)], z[[n for n in range(len(z)) if n not in i * (i + 1) // 2 - 1]])
+    assert f.codomain.same(sets.positive_definite)
+    assert np.isclose(log_det, D * np.log(2) + ((D - i + 2) * np.log(np.diagonal(L))).sum())
+
+
+@pytest.mark.parametrize("D", FREE)
+def test_a_correlation_matrix_is_a_composition(D):
+    """Stan, corr_matrix: in partial correlations p_ij = tanh z_ij, i > j, the log-det of prod (1 - p_ij^2)^((D - j + 1)/2)."""
+    z = np.linspace(-0.9, 1.1, D * (D - 1) // 2)
+    f = Chain([CorrelationCholesky(), CorrelationOuterProduct()])
+    R, log_det = held(f, z)
+    _, j = np.tril_indices(D, -1)
+    assert f.codomain.same(sets.correlation) and np.array_equal(np.diagonal(R), np.ones(D))
+    assert np.isclose(log_det, ((D - j) / 2 * np.log(1 - np.tanh(z) ** 2)).sum())
+    assert np.allclose(np.linalg.cholesky(R), CorrelationCholesky().forward(z))
+
+
+def test_the_own_volume_of_correlation_matrices():
+    """A correlation r of two numbers moves two entries."""
+    f = Chain([CorrelationCholesky(), CorrelationOuterProduct(), IntrinsicVolume("correlation")])
+    assert np.isclose(f.log_det([0.3]), np.log1p(-np.tanh(0.3) ** 2) + np.log(2) / 2)
+    assert f.codomain.same(sets.correlation.intrinsic)
+
+
+def test_a_density_on_correlation_matrices():
+    """D = 2: the density of r = tanh z, with z normal."""
+    flow = Flow(Chain([CorrelationCholesky(), CorrelationOuterProduct()]), StandardNormal(1))
+    R = np.array([[1.0, 0.6], [0.6, 1.0]])
+    z = np.arctanh(0.6)
+    assert np.isclose(flow.log_prob(R), -z**2 / 2 - np.log(2 * np.pi) / 2 - np.log(1 - 0.36))
+    assert flow.log_prob(2 * R) == -np.inf
+    with pytest.raises(ValueError, match="must be symmetric and positive definite with ones on the diagonal"):
+        flow.bijector.inverse(2 * R)
+
+
+def test_a_correlation_matrix_is_not_any_positive_definite_matrix():
+    with pytest.raises(ValueError, match="acts on positive_definite alone, and what arrives is correlation"):
+        Chain([CorrelationCholesky(), CorrelationOuterProduct(), Inverse(CholeskyOuterProduct())])
+
+
+@pytest.mark.parametrize("D", FREE)
+def test_inverses_of_factors(D):
+    """TensorFlow Probability's log-dets, and its composition S -> S^-1."""
+    L, i = CholeskyFactor().forward(FREE[D]), np.arange(1, D + 1)
+    X, log_det = TriangularInverse().forward_and_log_det(L)
+    assert np.allclose(X @ L, np.eye(D)) and np.isclose(log_det, -(D + 1) * np.log(np.diagonal(L)).sum())
+    M, log_det = CholeskyToInverseCholesky().forward_and_log_det(L)
+    assert np.allclose(M @ M.T @ L @ L.T, np.eye(D)) and np.allclose(M, np.linalg.cholesky(np.linalg.inv(L @ L.T)))
+    sizes = [CholeskyOuterProduct().log_det(A) - (D + 1) * np.log(np.diagonal(A)).sum() for A in (L, M)]
+    assert np.isclose(log_det, sizes[0] - sizes[1])
+    assert np.allclose(CholeskyToInverseCholesky().forward(M), L) and np.isclose(log_det, (i * np.log(np.diagonal(M) / np.diagonal(L))).sum())
+
+
+def test_the_factor_of_an_inverse_does_not_square_the_condition():
+    """S with the condition 2^60 is singular in floats; the factor, from L, keeps its digits."""
+    L = np.array([[1.0, 0.0], [1.0, 2.0**-30]])
+    with mpmath.workdps(60):
+        S = mpmath.matrix(L.tolist()) * mpmath.matrix(L.tolist()).T
+        right = np.array(mpmath.cholesky(S**-1).tolist(), float)
+    given = CholeskyToInverseCholesky().forward(L)
+    assert np.linalg.norm(given - right) < 1e-15 * np.linalg.norm(right)
+    assert np.linalg.matrix_rank(L @ L.T) == 1
+
+
+@pytest.mark.parametrize("where, D, size", [(sets.positive_definite, 3, 6), (sets.correlation, 3, 3), (sets.correlation, 1, 0)],
+                         ids=["positive_definite", "correlation", "one"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_free_numbers_of_matrices(where, D, size, dtype):
+    """biject_to is a chain of the pages that the set names, and training moves its free vectors."""
+    members = where.draw(RandomSource(np.random.default_rng(0)), (4, D, D), dtype, 1)
+    f, leaf = biject_to(where, members), Onto(members, where)
+    assert isinstance(f, Chain) and f.codomain.same(where)
+    y = leaf.free(members)
+    assert y.shape == (4 * size,) and y.dtype == dtype
+    again = leaf.constrained(y + 1)
+    assert not where.outside(again).any() and again.dtype == dtype
+    v_bar, h = np.linspace(-1, 2, again.size).reshape(again.shape), 2.0**-12
+    given, wide = leaf.pullback(y, v_bar.astype(dtype)), Onto(members.astype(np.float64), where)
+    start = wide.free(members.astype(np.float64))
+    slopes = [((wide.constrained(start + h * e) - wide.constrained(start - h * e)) * v_bar).sum() / (2 * h) for e in np.eye(len(y))]
+    assert np.allclose(given, slopes, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_divided_by_their_norms():
+    """TensorFlow Probability's example, its inverse log-det, and correlation matrices by this chart."""
+    f = RowNormalisedCorrelation()
+    L, log_det = f.forward_and_log_det([2.0, 2.0, 1.0])
+    assert np.allclose(L, [[1, 0, 0], [0.5**0.5 * 1.2649110640673518, 0.4472135954999579, 0], [2 / 6**0.5, 1 / 6**0.5, 1 / 6**0.5]])
+    diagonal = np.diagonal(L)
+    assert np.isclose(log_det, (np.arange(2, 5) * np.log(diagonal)).sum())
+    assert np.isclose(np.linalg.slogdet(f.square(f.jacobian([2.0, 2.0, 1.0]), np.array([2.0, 2.0, 1.0]), L))[1], log_det)
+    held(Chain([f, CorrelationOuterProduct()]), np.array([2.0, 2.0, 1.0]))
