@@ -14,8 +14,9 @@ from validation.reached import Trace, changed, digest, digest_of_code, in_turn, 
 CORE = '''
 """Helpers."""
 LIMIT = 2
+COUNT: int = 3
 
-def used(x):
+def used(x: float):
     """Doubles."""
     return LIMIT * x    # twice
 
@@ -99,7 +100,8 @@ def test_a_change_of_what_is_reached_is_seen(tree, path, old, new):
 @pytest.mark.parametrize("path, old, new", [
     ("refflow/core/helpers.py", "Doubles", "Multiplies by two"), ("refflow/core/helpers.py", "# twice", "# two times"),
     ("refflow/core/helpers.py", "Helpers", "Two helpers"), ("refflow/core/helpers.py", "return x\n", "return 5 * x\n"),
-    ("refflow/core/helpers.py", "LIMIT = 2\n", "LIMIT = 2\n\n\n\n")])
+    ("refflow/core/helpers.py", "LIMIT = 2\n", "LIMIT = 2\n\n\n\n"),
+    ("refflow/core/helpers.py", ": int", ": float"), ("refflow/core/helpers.py", "x: float)", "x: int) -> int")])
 def test_a_change_of_anything_else_is_not(tree, path, old, new):
     write({"Toy": OF_TOY})
     tree(path, old, new)

@@ -1,8 +1,8 @@
 """What the rows of a page in the certificate depend on: the code that measuring it reaches, its float32 sweep, and the machine.
 
 Which functions of refflow a page reaches is traced while its rows are made, at its hard cases and every tenth point.  The
-record keeps their names; their text, without docstrings, comments and the place where it stands, is hashed anew whenever the
-record is read.  With each function goes what its module holds outside functions: constants, declarations, lists of hard cases.
+record keeps their names; their text, without docstrings, comments, annotations and the place where it stands, is hashed anew
+whenever the record is read.  With each function goes what its module holds outside functions: constants, declarations, lists of hard cases.
 Whole modules count in `refflow/maps` and `refflow/core/sets`, where a branch that no traced point takes would be a hole, and
 where they draw points or measure.  The digest of the code leaves textbooks out; that of the rows has them, and the module that
 measures what they cost.
@@ -80,7 +80,7 @@ def merged(traces):
 @functools.cache
 def module(path):
     """{function's name: the hash of its text} of a module, of what stands outside functions, and of its textbook."""
-    tree = without_docstrings(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+    tree = bare(ast.parse((ROOT / path).read_text(encoding="utf-8")))
     textbooks = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == TEXTBOOK]
     tree.body = [node for node in tree.body if node not in textbooks]
     found = {name: hashed(ast.dump(node)) for name, node in functions(tree)}
@@ -93,8 +93,11 @@ def hashed(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def without_docstrings(tree):
+def bare(tree):
+    """The code without docstrings and annotations, which compute nothing."""
     for node in ast.walk(tree):
+        for word in {"annotation", "returns"} & set(getattr(node, "_fields", ())):
+            setattr(node, word, None)
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             body[0].value.value = ""
