@@ -83,6 +83,7 @@ HOME = {
     "StrictTriangle": "constrained.strict_triangle",
     "TriangularInverse": "constrained.triangular_inverse",
     "ZeroSum": "constrained.zero_sum",
+    "ZeroSumMatrix": "constrained.zero_sum_matrix",
     "Bordered": "parametrisations.bordered",
     "TABLES": "parametrisations.conventions",
     "users": "parametrisations.conventions",
