@@ -345,6 +345,9 @@ class TriangularInverse(Bijector):
 class ZeroSum(Bijector):
     def __init__(self) -> None: ...
 
+class ZeroSumMatrix(Bijector):
+    def __init__(self) -> None: ...
+
 class AdditiveCoupling(Bijector):
     passes: NDArray[np.bool_]
     net: Conditioner

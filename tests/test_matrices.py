@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
-                     IntrinsicVolume, Inverse, RowNormalisedCorrelation, StandardNormal, TriangularInverse)
+                     Independent, IntrinsicVolume, Inverse, Permutation, RowNormalisedCorrelation, StandardNormal, StickBreaking, TriangularInverse,
+                     ZeroSum, ZeroSumMatrix)
 from refflow.core import RandomSource, sets
 from refflow.maps.constrained.biject_to import biject_to
 from refflow.training.unconstrained import Onto
@@ -123,3 +124,23 @@ def test_rows_divided_by_their_norms():
     assert np.isclose(log_det, (np.arange(2, 5) * np.log(diagonal)).sum())
     assert np.isclose(np.linalg.slogdet(f.square(f.jacobian([2.0, 2.0, 1.0]), np.array([2.0, 2.0, 1.0]), L))[1], log_det)
     held(Chain([f, CorrelationOuterProduct()]), np.array([2.0, 2.0, 1.0]))
+
+
+def test_matrices_whose_rows_and_columns_sum_to_0():
+    """An isometry; the sum over columns after ZeroSum along rows is refused, since what arrives is thin."""
+    z = np.array([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]])
+    x, log_det = held(ZeroSumMatrix(), z)
+    assert x.shape == (3, 4) and np.allclose(x.sum(0), 0) and np.allclose(x.sum(1), 0)
+    assert log_det == 0 and np.isclose((x * x).sum(), (z * z).sum())
+    assert np.allclose(x, ZeroSum().forward(ZeroSum().forward(z).T).T)
+    with pytest.raises(ValueError, match="what arrives is of lower dimension"):
+        Chain([Independent(ZeroSum(), 1), Independent(ZeroSum(), 1)])
+
+
+def test_a_row_stochastic_matrix_is_a_composition():
+    """Each row on the simplex; what arrives is the set simplex with an event axis more."""
+    f, z = Independent(StickBreaking(), 1), np.array([[0.3, -0.2], [0.1, 1.0], [-1.0, 0.5], [2.0, 0.0]])
+    x, log_det = held(f, z)
+    assert x.shape == (4, 3) and np.allclose(x.sum(-1), 1) and f.codomain.same(sets.simplex)
+    assert np.isclose(log_det, StickBreaking().log_det(z).sum())
+    held(Chain([f, Independent(Permutation([2, 0, 1]), 1)]), z)

@@ -16,7 +16,7 @@ from refflow.core.sets import tangents
 
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))
-DIMENSION = {"simplex": 2, "zero_sum": 2, "cholesky_factor": 6, "positive_definite": 6}                # of 3 entries, or 3 rows
+DIMENSION = {"simplex": 2, "zero_sum": 2, "cholesky_factor": 6, "positive_definite": 6, "zero_sum_matrix": 4}                # of 3 entries, or 3 rows
 STICKS, VOLUME = StickBreaking(), IntrinsicVolume()
 
 
@@ -53,6 +53,8 @@ def off(where, x):
         return np.abs(x.sum(-1) - 1).max()
     if where.name == "positive_definite":
         return np.abs(x - x.mT).max()
+    if where.name == "zero_sum_matrix":
+        return max(np.abs(x.sum(axis)).max() for axis in (-2, -1))
     if where.name == "correlation":
         return max(np.abs(x - x.mT).max(), np.abs(np.diagonal(x, axis1=-2, axis2=-1) - 1).max())
     if where.name == "zero_sum":

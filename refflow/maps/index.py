@@ -88,6 +88,7 @@ HOME = {
     "SumTo1": "constrained.sum_to_1",
     "TriangularInverse": "constrained.triangular_inverse",
     "ZeroSum": "constrained.zero_sum",
+    "ZeroSumMatrix": "constrained.zero_sum_matrix",
     "Bordered": "parametrisations.bordered",
     "TABLES": "parametrisations.conventions",
     "users": "parametrisations.conventions",

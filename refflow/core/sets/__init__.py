@@ -14,6 +14,7 @@ from .numbers import below, extended_real, interval, intervals, nonnegative, non
 from .simplexes import simplex, zero_sum
 from .triangular import cholesky_factor, strictly_lower, strictly_upper
 from .vectors import increasing, nonzero_bank, nonzero_matrix, nonzero_vector
+from .zero_sum_matrices import zero_sum_matrix
 
 # by coordinates and by own volume
 TWICE_MEASURED = {where.name: where.charted for where in (simplex, correlation_cholesky, zero_sum, positive_definite)}

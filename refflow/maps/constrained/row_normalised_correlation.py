@@ -149,12 +149,13 @@ class RowNormalisedCorrelation(Bijector):
 
     def jacobian(self, z):
         A, N = with_ones(z), z.shape[-1]
-        n, L, g, D = shrunk_norms(A), self.forward(z), norms_without(A), A.shape[-1]
-        i, k = np.tril_indices(D, -1)
-        rows = -L[..., i, :] * L[..., i, k, None]                                   # (4)
-        rows[..., np.arange(N), k] = g[..., i, k] ** 2                              # (4) (11)
+        D, (i, k) = A.shape[-1], np.tril_indices(A.shape[-1], -1)
+        a = np.abs(A).max(-1, keepdims=True)                                        # (13)
+        r, others, total = A / a, sums_without(np.square(A / a)), np.square(A / a).sum(-1, keepdims=True)
+        rows = -r[..., i, :] * r[..., i, k, None]                                   # (4)
+        rows[..., np.arange(N), k] = others[..., i, k]                              # (4) (11)
         J = np.zeros(z.shape + (D, D), z.dtype)
-        J[..., np.arange(N), i, :] = np.ldexp(rows / n[..., i, :], -SHRUNK)         # (4) (10)
+        J[..., np.arange(N), i, :] = (rows / (total * np.sqrt(total))[..., i, :]) / a[..., i, :]            # (4)
         return np.swapaxes(J.reshape(z.shape + (D * D,)), -1, -2)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
@@ -223,6 +224,14 @@ def norms_without(A):
     before = np.hypot.accumulate(np.concatenate((nothing, small[..., :-1]), -1), -1)        # (11)
     after = np.hypot.accumulate(np.concatenate((nothing, small[..., :0:-1]), -1), -1)[..., ::-1]        # (11)
     return np.hypot(before, after) / np.hypot.reduce(small, -1, keepdims=True)      # (11)
+
+
+def sums_without(terms):
+    """The sums of all entries but one, without differences."""
+    nothing = np.zeros_like(terms[..., :1])
+    before = np.cumsum(np.concatenate((nothing, terms[..., :-1]), -1), -1)
+    after = np.cumsum(np.concatenate((nothing, terms[..., :0:-1]), -1), -1)
+    return before + after[..., ::-1]                                                # (11)
 
 
 def largest_and_others(A):

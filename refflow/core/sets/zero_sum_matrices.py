@@ -1,0 +1,40 @@
+"""Matrices whose rows and columns sum to 0."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .membership import halved, no_room, Set
+
+
+def _nonzero_sums(x):
+    """Is a sum larger than rounding makes it, beside the sizes of all entries?"""
+    with np.errstate(all="ignore"):
+        bound = 2 * max(x.shape[-2:]) * np.finfo(x.dtype).eps * np.abs(x).sum((-2, -1))
+        sums = np.maximum(np.abs(x.sum(-1)).max(-1), np.abs(x.sum(-2)).max(-1))
+        return ~np.isfinite(x).all((-2, -1)) | ~(sums <= bound)
+
+
+def _make_zero_sums(source, shape, dtype, low, high):
+    v = source.signed(shape, *halved(low, high, dtype))
+    for _ in range(2):                                          # what is left after the first time is rounded as v was
+        v = v - v.mean(-1, keepdims=True)
+        v = v - v.mean(-2, keepdims=True)
+    return v.astype(dtype)
+
+
+def of_zero_sums(m, size):
+    """Orthonormal columns whose entries sum to 0, as a list of rows."""
+    h = m.sqrt(size)
+    return [[int(j == k) - 1 / (size + h) for j in range(size - 1)] for k in range(size - 1)] + [[-1 / h for _ in range(size - 1)]]
+
+
+def of_zero_sum_matrices(m, x):
+    """Products of an orthonormal column for the columns and one for the rows."""
+    rows, columns = of_zero_sums(m, len(x)), of_zero_sums(m, len(x[0]))
+    return [[a * b for a in left for b in right] for left in rows for right in columns]
+
+
+zero_sum_matrix = Set(
+    "zero_sum_matrix", "must have rows and columns that sum to 0", _nonzero_sums, _nonzero_sums, _make_zero_sums, rank=2, entrywise=False,
+    spare=no_room, thin=True, tangents=of_zero_sum_matrices, measure="intrinsic", biject_to="ZeroSumMatrix")
