@@ -80,6 +80,7 @@ HOME = {
     "Ordered": "constrained.ordered",
     "SimplexToOrdered": "constrained.simplex_to_ordered",
     "Softmax": "constrained.softmax",
+    "Stereographic": "constrained.stereographic",
     "StickBreaking": "constrained.stick_breaking",
     "StrictTriangle": "constrained.strict_triangle",
     "SumTo1": "constrained.sum_to_1",
