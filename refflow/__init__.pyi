@@ -329,6 +329,9 @@ class SimplexToOrdered(Bijector):
 class Softmax(Bijector):
     def __init__(self) -> None: ...
 
+class Stereographic(Bijector):
+    def __init__(self) -> None: ...
+
 class StickBreaking(Bijector):
     def __init__(self) -> None: ...
 

@@ -25,8 +25,10 @@ def collapsed(where, values):
     """Is a vector or a matrix not a member, or are most of the drawn numbers, vectors or matrices the same?"""
     members = values.reshape(-1, *values.shape[values.ndim - where.rank:])
     different = len(np.unique(members, axis=0))
-    few = {"orthogonal": 2 if members.shape[-1] == 1 else len(members) // 2, "permutation": 1, "simplex": 1, "zero_sum": 1}
-    few |= dict.fromkeys(("correlation_cholesky", "correlation", "zero_sum_matrix", "strictly_lower", "strictly_upper"), 1) if members.shape[-1] == 1 else {}
+    signs, alone = 2 if members.shape[-1] == 1 else len(members) // 2, members.shape[-1] == 1
+    few = {"orthogonal": signs, "sphere": signs, "permutation": 1, "simplex": 1, "zero_sum": 1}
+    names = ("correlation_cholesky", "correlation", "zero_sum_matrix", "strictly_lower", "strictly_upper")
+    few |= dict.fromkeys(names, 1) if alone else {}
     least = min(few.get(where.name, len(members) // 2), len(members))
     return bool(where.outside(values).any()) or different < least
 

@@ -7,16 +7,27 @@ import mpmath
 import numpy as np
 import pytest
 
+<<<<<<< HEAD
 from refflow import (Affine, BreakProportions, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor,
                      CholeskyOuterProduct, Concatenate, CorrelationCholesky, FactorOut, Flow, Independent,
                      IntrinsicVolume, Inverse, L1Ball, NormalCDF, Permutation, Reshape, Sigmoid, SimplexToOrdered,
                      Softmax, Squeeze, StandardNormal, StickBreaking, StrictTriangle, SumTo1, Tanh, Transposed, ZeroSum)
+=======
+from refflow import (Affine, BreakProportions, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct,
+                     Concatenate, CorrelationCholesky, Flow, Independent, IntrinsicVolume, Inverse, L1Ball, NormalCDF,
+                     Permutation, Reshape, Sigmoid, SimplexToOrdered, Softmax, StandardNormal, Stereographic, StickBreaking,
+                     StrictTriangle, SumTo1, Tanh, Transposed, ZeroSum)
+>>>>>>> vecs
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
 
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))
+<<<<<<< HEAD
 DIMENSION = {"simplex": 2, "zero_sum": 2, "cholesky_factor": 6, "positive_definite": 6, "zero_sum_matrix": 4}                # of 3 entries, or 3 rows
+=======
+DIMENSION = {"simplex": 2, "zero_sum": 2, "sphere": 2, "cholesky_factor": 6, "positive_definite": 6}                # of 3 entries, or 3 rows
+>>>>>>> vecs
 STICKS, VOLUME = StickBreaking(), IntrinsicVolume()
 
 
@@ -59,6 +70,8 @@ def off(where, x):
         return max(np.abs(x - x.mT).max(), np.abs(np.diagonal(x, axis1=-2, axis2=-1) - 1).max())
     if where.name == "zero_sum":
         return np.abs(x.sum(-1)).max()
+    if where.name == "sphere":
+        return np.abs((x * x).sum(-1) - 1).max()
     if where.name == "correlation_cholesky":
         return np.abs((x * x).sum(-1) - 1).max()
     if where.name.startswith("orthogonal"):
@@ -272,6 +285,24 @@ def test_sticks_broken_by_any_map_onto_the_proportions():
     x, log_det = normal.forward_and_log_det(z)
     assert np.allclose(x, [*parts, 1] * np.array([1, *np.cumprod(1 - parts)])) and np.allclose(normal.inverse(x), z)
     assert np.isclose(log_det, (-y * y / 2 - np.log(2 * np.pi) / 2).sum() + (np.arange(K - 2, 0, -1) * np.log1p(-parts[:-1])).sum())
+
+
+def test_the_stereographic_projection_keeps_angles_and_covers_the_sphere():
+    """The area of the sphere in R^3 is 4 pi: of the densities of z by area, 2/(1 + q) squared, over the plane."""
+    f, z = Stereographic(), np.array([0.3, -1.7])
+    x, log_det = f.forward_and_log_det(z)
+    q = (z * z).sum()
+    assert np.allclose(x, [*(2 * z / (1 + q)), (q - 1) / (q + 1)]) and np.isclose(log_det, 2 * np.log(2 / (1 + q)))
+    J = f.jacobian(z)
+    assert np.allclose(J.T @ J, (2 / (1 + q))**2 * np.eye(2)) and np.allclose(x @ J, 0) and np.allclose(f.inverse(x), z)
+    radius, weight = np.polynomial.legendre.leggauss(60)
+    s = (radius + 1) / 2
+    p = s / (1 - s)
+    area = (np.exp(f.log_det(np.stack((p, 0 * p), -1))) * 2 * np.pi * p / (1 - s)**2 * weight / 2).sum()
+    assert np.isclose(area, 4 * np.pi)
+    assert f.codomain.same(Chain([f, Permutation([2, 0, 1])]).codomain)
+    far = np.array([2.0**900, -(2.0**899)])
+    assert np.allclose(f.inverse(f.forward(far)), far, rtol=1e-15)
 
 
 def test_the_ball_of_magnitudes_is_the_one_of_numpyro():

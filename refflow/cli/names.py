@@ -89,6 +89,7 @@ ALIASES = {
     ("sum_to_1",): "`SumTo1`; free vectors reach its domain by `StickBreaking` and the inverse of `SumTo1`",
     ("L1BallTransform",): "`L1Ball`",
     ("StickbreakingNormal", "StickbreakingLogistic"): "`BreakProportions`, after an entrywise `NormalCDF` or `Sigmoid`",
+    ("StereographicProjection",): "`Stereographic`, TensorFlow Probability's bijector `UnitVector`",
     ("CutPoints", "SimplexToOrderedTransform"): "`SimplexToOrdered`; with an anchor, a shift after it",
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",

@@ -83,6 +83,7 @@ HOME = {
     "RowNormalisedCorrelation": "constrained.row_normalised_correlation",
     "SimplexToOrdered": "constrained.simplex_to_ordered",
     "Softmax": "constrained.softmax",
+    "Stereographic": "constrained.stereographic",
     "StickBreaking": "constrained.stick_breaking",
     "StrictTriangle": "constrained.strict_triangle",
     "SumTo1": "constrained.sum_to_1",

@@ -12,6 +12,7 @@ from .invertible import invertible, orthogonal, turned
 from .membership import EXPONENTS, Set
 from .numbers import below, extended_real, interval, intervals, nonnegative, nonzero, positive, real
 from .simplexes import simplex, zero_sum
+from .spheres import sphere
 from .triangular import cholesky_factor, strictly_lower, strictly_upper
 from .vectors import increasing, nonzero_bank, nonzero_matrix, nonzero_vector
 from .zero_sum_matrices import zero_sum_matrix
