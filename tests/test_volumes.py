@@ -7,27 +7,18 @@ import mpmath
 import numpy as np
 import pytest
 
-<<<<<<< HEAD
 from refflow import (Affine, BreakProportions, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor,
                      CholeskyOuterProduct, Concatenate, CorrelationCholesky, FactorOut, Flow, Independent,
                      IntrinsicVolume, Inverse, L1Ball, NormalCDF, Permutation, Reshape, Sigmoid, SimplexToOrdered,
-                     Softmax, Squeeze, StandardNormal, StickBreaking, StrictTriangle, SumTo1, Tanh, Transposed, ZeroSum)
-=======
-from refflow import (Affine, BreakProportions, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct,
-                     Concatenate, CorrelationCholesky, Flow, Independent, IntrinsicVolume, Inverse, L1Ball, NormalCDF,
-                     Permutation, Reshape, Sigmoid, SimplexToOrdered, Softmax, StandardNormal, Stereographic, StickBreaking,
-                     StrictTriangle, SumTo1, Tanh, Transposed, ZeroSum)
->>>>>>> vecs
+                     Softmax, Squeeze, StandardNormal, Stereographic, StickBreaking, StrictTriangle, SumTo1, Tanh,
+                     Transposed, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
 
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))
-<<<<<<< HEAD
-DIMENSION = {"simplex": 2, "zero_sum": 2, "cholesky_factor": 6, "positive_definite": 6, "zero_sum_matrix": 4}                # of 3 entries, or 3 rows
-=======
-DIMENSION = {"simplex": 2, "zero_sum": 2, "sphere": 2, "cholesky_factor": 6, "positive_definite": 6}                # of 3 entries, or 3 rows
->>>>>>> vecs
+# of 3 entries, or 3 rows
+DIMENSION = {"simplex": 2, "zero_sum": 2, "sphere": 2, "cholesky_factor": 6, "positive_definite": 6, "zero_sum_matrix": 4}
 STICKS, VOLUME = StickBreaking(), IntrinsicVolume()
 
 
