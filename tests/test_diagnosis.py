@@ -152,10 +152,13 @@ KINDS = {       # kind: (an answer of that kind, an answer that is wrong in anot
         (coupling, "log_det", [0.3, 0.7], lambda f, z: -np.logaddexp(0, -f.net.forward(z[:1])[0] - 1))),
     "another volume convention: log2|det|": ((curved, "log_det", z3, lambda f, z: f.log_det(z) / np.log(2)),
                                              (curved, "log_det", z3, lambda f, z: f.log_det(z) / 0.7)),
-    "another volume convention: half": (
+    "another volume convention: off by +1/2 log K": (
         (simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(4) / 2),
+        (simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(4) / 2 + 1e-6)),
+    "another volume convention: half": (
+        (simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(4) / 2 + 1e-6),         # in some digits only
         (refflow.CorrelationCholesky(), "log_det", [1e-9], lambda f, z: 0.0)),
-    "half log det J'J": ((simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(4) / 2),
+    "half log det J'J": ((simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(4) / 2 + 1e-6),
                          (simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(3) / 2)),
 }
 

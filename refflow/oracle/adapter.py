@@ -400,7 +400,9 @@ def starting_event(point, call_side):
     batch, core = point.event.shape[:point.event.ndim - rank], point.event.shape[point.event.ndim - rank:]
     where = (f.domain, f.codomain)[side]
     shape = tuple((f.input_shape, f.output_shape)[side](core))
-    return np.broadcast_to(where.plainest(shape).astype(point.dtype), batch + shape)
+    start = where.plainest(shape)
+    start = point.format.rounded(start) if point.form and not where.rank else start         # the middle of an interval
+    return np.broadcast_to(start.astype(point.dtype), batch + shape)
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
