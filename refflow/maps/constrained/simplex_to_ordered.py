@@ -72,8 +72,7 @@ class textbook:
 
     def jacobian(z):
         (c, d), K = textbook.sums(z), len(z)
-        J = [1 / c[k] if j <= k else -1 / d[k] for k in range(K - 1) for j in range(K)]     # (4)
-        return np.reshape(J, (K - 1, K))
+        return np.array([[1 / c[k] if j <= k else -1 / d[k] for j in range(K)] for k in range(K - 1)])      # (4)
 
     def log_det(z):
         c, d = textbook.sums(z)
@@ -97,18 +96,20 @@ class textbook:
 class SimplexToOrdered(Bijector):
     """x_k = logit(z_1 + ... + z_k) for k < K, from the simplex to increasing vectors.
 
-    z is (*batch, K) with entries >= 0 that sum to 1, x is (*batch, K-1) and increasing, K >= 1 (K = 1: z = 1 and an empty x).  The
+    z is (*batch, K) with entries >= 0 that sum to 1, x is (*batch, K-1) and increasing, K >= 2.  The
     log-det is by the first K - 1 entries of z.  ValueError for z outside the simplex and for x that does not increase.
     """
 
     event_ndim = (1, 1)
 
     def output_shape(self, shape):
-        if shape[0] < 1:
-            raise ValueError("a point of the simplex needs K >= 1 entries")
+        if shape[0] < 2:
+            raise ValueError("cut points need K >= 2 categories")
         return (shape[0] - 1,)
 
     def input_shape(self, shape):
+        if shape[0] < 1:
+            raise ValueError("there is at least one cut point")
         return (shape[0] + 1,)
 
     @staticmethod
@@ -119,7 +120,7 @@ class SimplexToOrdered(Bijector):
     def inverse_definition(m, x):
         below, above = [1 / (1 + m.exp(-x_k)) for x_k in x], [1 / (1 + m.exp(x_k)) for x_k in x]
         between = [s * rest * (1 - m.exp(a - b)) for s, rest, a, b in zip(below[1:], above, x, x[1:])]
-        return [*below[:1], *between, *above[-1:]] if len(x) else [m.mpf(1)]        # (3)
+        return [below[0], *between, above[-1]]                                      # (3)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class SimplexToOrdered(Bijector):
     def inverse(self, x):
         below, above = both_parts(x)
         one = np.ones(x.shape[:-1] + (1,), x.dtype)
-        steps = np.concatenate((one, -np.expm1(-np.diff(x)), one)[:1 + 2 * min(x.shape[-1], 1)], -1)       # (11)
+        steps = np.concatenate((one, -np.expm1(-np.diff(x)), one), -1)              # (11)
         return np.concatenate((below, one), -1) * np.concatenate((one, above), -1) * steps         # (3) (11)
 
     def log_det(self, z):
@@ -183,7 +184,6 @@ class SimplexToOrdered(Bijector):
         case("Far", "both distribution functions in a difference round to 1, or underflow",
              x=[[40.0, 41.0], [-800.0, 800.0], [800.0, 801.0], [-(2.0**120), 2.0**120]]),
         case("UnderflowTimesCotangent", "s_k (1 - s_k) underflows, a cotangent times it does not", x=[[-105.0, 0.0], [-750.0, 749.0]]),
-        case("One", "a single category is certain", z=[[1.0]]),
     )
 
 
