@@ -86,7 +86,7 @@ ALIASES = {
     ("PiecewiseCubicCDF", "PiecewiseCubic"): "`CubicSpline`",
     ("Simplex", "SoftmaxTransform", "StickBreakingTransform"): "onto the simplex, `StickBreaking`",
     ("ILR", "IsometricLogRatio", "CLR", "CentredLogRatio"): "`Softmax`, from vectors of sum 0; after `ZeroSum` the isometric log-ratio",
-    ("sum_to_1",): "`SumTo1`; free vectors reach its domain by `StickBreaking` and the inverse of `SumTo1`",
+    ("SumToOne",): "`SumTo1`; free vectors reach its domain by `StickBreaking` and the inverse of `SumTo1`",
     ("L1BallTransform",): "`L1Ball`",
     ("StickbreakingNormal", "StickbreakingLogistic"): "`BreakProportions`, after an entrywise `NormalCDF` or `Sigmoid`",
     ("StereographicProjection",): "`Stereographic`, TensorFlow Probability's bijector `UnitVector`",

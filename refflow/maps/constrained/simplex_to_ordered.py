@@ -72,8 +72,7 @@ class textbook:
 
     def jacobian(z):
         (c, d), K = textbook.sums(z), len(z)
-        J = [1 / c[k] if j <= k else -1 / d[k] for k in range(K - 1) for j in range(K)]     # (4)
-        return np.reshape(J, (K - 1, K))
+        return np.array([[1 / c[k] if j <= k else -1 / d[k] for j in range(K)] for k in range(K - 1)])      # (4)
 
     def log_det(z):
         c, d = textbook.sums(z)
@@ -97,20 +96,20 @@ class textbook:
 class SimplexToOrdered(Bijector):
     """x_k = logit(z_1 + ... + z_k) for k < K, from the simplex to increasing vectors.
 
-    z is (*batch, K) with entries >= 0 that sum to 1, x is (*batch, K-1) and increasing, K >= 2.  The log-det is by the first K - 1
-    entries of z.  ValueError for a single category, for z outside the simplex and for x that does not increase.
+    z is (*batch, K) with entries >= 0 that sum to 1, x is (*batch, K-1) and increasing, K >= 2.  The
+    log-det is by the first K - 1 entries of z.  ValueError for z outside the simplex and for x that does not increase.
     """
 
     event_ndim = (1, 1)
 
     def output_shape(self, shape):
         if shape[0] < 2:
-            raise ValueError("a single category has no cut point: K >= 2 entries are needed")
+            raise ValueError("cut points need K >= 2 categories")
         return (shape[0] - 1,)
 
     def input_shape(self, shape):
         if shape[0] < 1:
-            raise ValueError("at least one cut point is needed")
+            raise ValueError("there is at least one cut point")
         return (shape[0] + 1,)
 
     @staticmethod
@@ -121,7 +120,7 @@ class SimplexToOrdered(Bijector):
     def inverse_definition(m, x):
         below, above = [1 / (1 + m.exp(-x_k)) for x_k in x], [1 / (1 + m.exp(x_k)) for x_k in x]
         between = [s * rest * (1 - m.exp(a - b)) for s, rest, a, b in zip(below[1:], above, x, x[1:])]
-        return [*below[:1], *between, *above[-1:]]        # (3)
+        return [below[0], *between, above[-1]]                                      # (3)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
@@ -132,7 +131,7 @@ class SimplexToOrdered(Bijector):
     def inverse(self, x):
         below, above = both_parts(x)
         one = np.ones(x.shape[:-1] + (1,), x.dtype)
-        steps = np.concatenate((one, -np.expm1(-np.diff(x)), one), -1)[..., :x.shape[-1] + 1]       # (11)
+        steps = np.concatenate((one, -np.expm1(-np.diff(x)), one), -1)              # (11)
         return np.concatenate((below, one), -1) * np.concatenate((one, above), -1) * steps         # (3) (11)
 
     def log_det(self, z):
