@@ -143,6 +143,9 @@ class IntrinsicVolume(Bijector):
     hard_cases = (
         case("Vertex", "all of the stick but a little", z=[[1.0, 2.0**-140, 2.0**-149]], x=[[1.0, 2.0**-140, 2.0**-149]],
              where="simplex"),
+        case("Plane", "(4) holds on every plane of a known sum", z=[[1.0, -3.0, 2.0]], x=[[0.25, -0.25]], where="zero_sum"),
+        case("Symmetric", "an entry below the diagonal moves two", z=[[[2.0, 0.5], [0.5, 1.0]]], x=[[[3.0]]], where="positive_definite"),
+        case("Correlations", "the diagonal does not move", z=[[[1.0, 0.5], [0.5, 1.0]]], x=[[[1.0]]], where="correlation"),
         case("Identity", "1 + s rounds to 1", z=[[[1.0, 0.0], [2.0**-40, 1.0]]], x=[[[1.0, 0.0], [2.0**-40, 1.0]]],
              where="correlation_cholesky"),
         case("Edge", "(L_ij / L_ii)^2 overflows", z=[[[1.0, 0.0], [-1.0, 2.0**-90]]], x=[[[1.0, 0.0], [1.0, 2.0**-149]]],
