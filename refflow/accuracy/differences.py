@@ -72,13 +72,15 @@ def moved_alone(values, h, tangents=None):
 def step_along(p, h):
     """The largest steps along the tangents that move no entry of z further than `h` says.
 
-    An entry that is tied to others and that does not show how near the boundary is may move as far as the largest one.
+    An entry that is tied to others and that does not show how near the boundary is may move as far as the largest one; where all
+    are 0, by a sixteenth.
     """
     if p.tangents is None:
         return h
     if not p.f.domain.narrow:
         tied = flat(p.f.domain.room(p.z64), p.batch) == 0
-        h = np.where(tied, h.max(-1, keepdims=True), h)
+        largest = h.max(-1, keepdims=True, initial=0)
+        h = np.where(tied, np.where(largest > 0, largest, 1 / STEPS_INSIDE), h)
     with np.errstate(all="ignore"):
         within = h[..., None] / np.abs(p.tangents)
     return np.where(p.tangents == 0, np.inf, within).min(-2)
