@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from refflow import Affine, Chain, DenseLinear, Independent, LeakyReLU, Sigmoid, Softplus, Tanh
+from refflow import Affine, Chain, DenseLinear, Independent, LeakyReLU, Sigmoid, Softmax, Softplus, Tanh
 from refflow.accuracy.differences import (EventDifferences, LossDifferences, balanced, componentwise, field_at, largest_step,
                                           log_det_extrapolated, moved_alone, ridders, to_breaks)
 from refflow.accuracy.kappa import Sensitivity
@@ -180,6 +180,17 @@ def test_the_unit_of_a_loss_adds_up_over_entries():
     each = np.abs(p.x_bar) * of_x.kappa
     expected = each[:, 0] + each[:, 1] + np.abs(p.log_det_bar) * of_log_det.kappa[:, 0]
     assert np.allclose(LossDifferences(p).kappa, expected, rtol=1e-14)
+
+
+def test_steps_and_a_direction_stay_in_a_plane():
+    """Where no entry may move alone, each moves as far as the largest one may, by a sixteenth of it; from 0, by a sixteenth."""
+    p = points(Softmax(), [[0.0, 0.0, 0.0], [1.0, -4.0, 3.0]])
+    moved = EventDifferences(p).h[:, None, :] * np.abs(p.tangents)
+    assert np.allclose(moved.max(1), [[1 / 16] * 2, [4 / 16] * 2], rtol=1e-15)
+    found = LossDifferences(p)
+    along = found.direction()["event"]
+    h = found.h["event"] * np.cos([1, 3])
+    assert np.allclose(along, [F @ steps for F, steps in zip(p.tangents, h)], rtol=1e-15) and np.abs(along.sum(-1)).max() < 1e-15
 
 
 # -- log-determinants of differences ----------------------------------------------------------------------------------

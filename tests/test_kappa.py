@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refflow import (REGISTRY, Affine, AffineCoupling, BernsteinPolynomial, Chain, Coupling, DenseLinear, Exp, Independent,
-                     Inverse, RationalQuadraticSpline, Softplus, SumOfSquares, Tanh)
+from refflow import (REGISTRY, Affine, AffineCoupling, BernsteinPolynomial, Chain, Concatenate, Coupling, DenseLinear, Exp,
+                     Independent, IntrinsicVolume, Inverse, RationalQuadraticSpline, Softmax, Softplus, StickBreaking, SumOfSquares,
+                     Tanh)
 from refflow.accuracy.kappa import (Sensitivity, constant_of, differenced, event_of, hands_on, image_shape, kappa, kappa_inverse,
                                     normwise, per_event, spreads, value_and_log_det, with_leaf)
-from refflow.accuracy.points import Points, forward_derivatives, nets_of
+from refflow.accuracy.points import Points, forward_derivatives, nets_of, stays_inside
 from refflow.core import bijector, positive
 from refflow.maps.conditioners import Contextual, Dense, Sequential, TanhActivation
 from refflow.maps.coupling import Family, affine_family
@@ -50,6 +51,34 @@ def test_matrices_are_measured_in_norms():
 
 
 # -- kappa of known maps ----------------------------------------------------------------------------------------------
+
+def test_numbers_along_tangents_and_the_room_of_what_they_are_made_of():
+    q, w = np.array([[1.0, 2.0, -3.0]]), np.array([[2.0, -1.0]])
+    on_plane, by_volume = points(Softmax(), [[1.0, -4.0, 3.0]]), points(IntrinsicVolume("simplex"), [[0.5, 0.125, 0.375]])
+    F, C = on_plane.tangents[0], by_volume.dual_tangents[0]
+    assert np.allclose(on_plane.along(q), q @ F) and np.allclose(on_plane.along(q, room=True), q @ np.abs(F))
+    assert np.allclose(by_volume.entries(w), w @ C.T) and np.allclose(by_volume.entries(w, room=True), w @ np.abs(C).T)
+    assert (F < 0).any() and (C < 0).any()
+
+
+def test_a_part_that_leaves_the_floats_on_its_way_is_seen():
+    there_and_back = Chain((Exp(), Inverse(Exp())))
+    f = Concatenate((there_and_back, there_and_back), (1, 1))
+    z = np.array([[1.0, 2.0], [1.0, 90.0]])
+    assert np.array_equal(stays_inside(f, z, 2.0**-20, 1e30), [True, False])
+
+
+@pytest.mark.parametrize("z", [[0.25, -1.0], [3.0, 2.0]])
+def test_log_dets_that_cancel_on_the_way_through_a_set_of_lower_dimension_are_terms(z):
+    """There and back, the log-det is 0, and each of two stages rounds its own; the same from behind."""
+    sticks = StickBreaking()
+    there_and_back, z = Chain((sticks, Inverse(sticks))), np.array([z])
+    own = 2 * np.abs(sticks.log_det(z))
+    for method in ("vjp", "inverse_vjp"):
+        _, of_log_det = value_and_log_det(there_and_back, z, method, False)
+        assert np.allclose(np.abs(of_log_det.inputs["terms"]).sum(-1), own, rtol=1e-12)
+        assert (of_log_det.kappa[:, 0] >= own * (1 - 1e-12)).all()
+
 
 @pytest.mark.parametrize("z", [Z, np.array(0.0)], ids=["numbers", "0"])
 def test_kappa_of_an_affine_map(z):
