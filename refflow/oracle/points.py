@@ -70,31 +70,35 @@ class Truth:
         floor = form.normal if flush_to_zero else form.smallest
         given = np.asarray(given, np.float64)
         with np.errstate(all="ignore"):
-            distance = self.distance(given, form) if self.tangents is None else self.distance_along(given)
+            apart = self.apart(given, form)
+            distance = np.abs(apart) if self.tangents is None else self.distance_along(apart)
             unit = np.maximum(self.unit if self.tangents is None else self.along(self.unit, np.abs), floor)
             if self.normwise:
                 axes = tuple(range(self.batch_ndim, distance.ndim))
                 distance, unit = norm(distance, axes), unit.max(axis=axes, initial=floor)
             return np.where(np.isinf(distance), np.inf, np.where(distance == 0, 0.0, distance / unit))
 
-    def distance(self, given, form):
-        """|given - true| of each entry that is compared, 0 of the others."""
-        distance = np.abs(given - self.high - self.low)
+    def apart(self, given, form):
+        """given - true of each entry that is compared, 0 of the others."""
         overflow = form.largest * (1 + form.unit / 2)
         short = np.maximum(overflow - np.sign(given) * self.high, 0)                # by how much the truth is finite
         near = np.isinf(given) & ((short == 0) | (short <= self.unit))              # kappa of an infinite truth may be NaN
-        distance = np.where(near, short, np.where(np.isfinite(given), distance, np.inf))
-        return np.where(self.asked, distance, 0)
+        finite = np.where(np.isfinite(given), given - self.high - self.low, np.inf)
+        return np.where(self.asked, np.where(near, np.sign(given) * short, finite), 0)
 
-    def distance_along(self, given):
+    def distance_along(self, apart):
         """|F^T (given - true)|; inf in a row of F^T whose numbers are not finite."""
-        difference = np.where(self.asked, given - self.high - self.low, 0)
-        distance = np.abs(self.along(np.where(np.isfinite(difference), difference, 0)))
-        return np.where(self.in_rows(np.isfinite(difference)), distance, np.inf)
+        distance = np.abs(self.along(np.where(np.isfinite(apart), apart, 0)))
+        return np.where(self.in_rows(np.isfinite(apart)), distance, np.inf)
 
     def along(self, entries, size=np.asarray):
-        """F^T q of the rows q of entries (*batch, ..., D), as (*batch, rows, d); |F|^T q with size=np.abs."""
-        return self.by_rows(entries) @ size(self.tangents)
+        """F^T q of the rows q of entries (*batch, ..., D), as (*batch, rows, d); |F|^T q with size=np.abs.
+
+        An infinite entry adds nothing where F is 0.
+        """
+        F = size(self.tangents)[..., None, :, :]
+        with np.errstate(all="ignore"):
+            return np.where(F == 0, 0, self.by_rows(entries)[..., None] * F).sum(-2)
 
     def by_rows(self, entries):
         """(*batch, rows, D): of a Jacobian its rows, of a cotangent itself."""
