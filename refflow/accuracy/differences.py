@@ -11,6 +11,8 @@ The entry with the smallest e is the answer.  No step reaches a break of the map
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from ..core.declarations import Child
@@ -90,7 +92,7 @@ class EventDifferences:
     """Derivatives of the forward map at the points along the tangents of its domain, J F, and log|det C J F|."""
 
     def __init__(self, p):
-        z = flat(p.z64, p.batch)
+        self.p, z = p, flat(p.z64, p.batch)
         distance = to_breaks(p.g, p.z64, p.batch)
         steps = flat(largest_step(p.f.domain, p.z64), p.batch)
         self.h, self.at_break = step_along(p, np.minimum(steps, distance / STEPS_INSIDE)), (distance == 0).any(-1)
@@ -103,10 +105,18 @@ class EventDifferences:
             kappa = componentwise(p.forward_sensitivities[0])
             size = np.maximum(kappa, np.moveaxis(np.maximum(np.abs(x_plus), np.abs(x_minus)), 1, -1).max(-1, initial=0))
             rounding = 2 * U * size[..., None] / width[..., None, :]
+            self.slopes, self.rounding = slopes, rounding
             far = self.h * STEPS_INSIDE
             self.scale = kappa[..., None] / (np.maximum(np.abs(z), far) if p.tangents is None else far)[..., None, :]
         self.jacobian, self.error = ridders(slopes, rounding)
-        self.log_det, self.log_det_error = log_det_extrapolated(p.rows(slopes), p.rows(rounding, room=True))
+
+    @cached_property
+    def log_det_and_error(self):
+        """Of a map; a network, whose Jacobian need not be square, has none."""
+        return log_det_extrapolated(self.p.rows(self.slopes), self.p.rows(self.rounding, room=True))
+
+    log_det = property(lambda self: self.log_det_and_error[0])
+    log_det_error = property(lambda self: self.log_det_and_error[1])
 
 
 def widths(apart, h, tangents):

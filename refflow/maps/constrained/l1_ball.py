@@ -62,7 +62,7 @@ class textbook:
     """(1) to (10) as they are printed, for one event."""
 
     def side(v):
-        return np.array([1 if entry >= 0 else -1 for entry in v])
+        return np.array([1 if entry >= 0 else -1 for entry in v], v.dtype)
 
     def letters(z):
         """t, b, s and P."""
@@ -87,7 +87,7 @@ class textbook:
 
     def log_det(z):
         (_, b, s, _), n = textbook.letters(z), len(z)
-        return np.sum(np.log(s) + np.arange(n - 1, -1, -1) * np.log(b))             # (5)
+        return np.sum(np.log(s) + np.arange(n - 1, -1, -1, z.dtype) * np.log(b))             # (5)
 
     def inverse_log_det(x):
         R = textbook.rests(x)
