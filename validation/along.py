@@ -1,6 +1,6 @@
 """Claims about maps from sets of lower dimension: their Jacobians and event cotangents are compared along tangents of the set.
 
-How a formula extends beyond the set is the page's choice, so the components across it are no claims.
+How a formula extends beyond the set is the page's choice: a page claims nothing about the components across it.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ def fact(page, name):
 
 SIZES = (2, 3, 4)
 FORMULAS = {1: {"D - 1": lambda D: D - 1},
-            2: {"D (D - 1) / 2": lambda D: D * (D - 1) // 2, "D (D + 1) / 2": lambda D: D * (D + 1) // 2}}
+            2: {"D (D - 1) / 2": lambda D: D * (D - 1) // 2, "D (D + 1) / 2": lambda D: D * (D + 1) // 2,
+                "(D - 1)^2": lambda D: (D - 1) ** 2}}
 
 
 def dimension(where):

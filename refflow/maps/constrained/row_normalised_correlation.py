@@ -30,12 +30,14 @@ In (4) and (7), `1 - L_ik^2` cancels where one entry is much larger than all oth
 In (5), `n_i` rounds to 1 where its logarithm is not 0.  Let `a_i` be the largest size of the entries `z_i1, ..., z_i,i-1, 1` of row `i`,
 and `q_i` the sum of the squares of all others after division by `a_i`.  Neither term is negative in
     log n_i = log a_i + 1/2 log(1 + q_i)                                            (13)
+Where all entries of `z` are so small that `log(1 + q_i)` rounds to `q_i`, squares may be subnormal.  With a power `c` of 2,
+    sum_i (i + 1) log n_i = c^-2 sum_i (i + 1)/2 sum_{j<i} (c z_ij)^2               (14)
 and likewise in (6), with the entries of row `i` of `L` in the place of these:
-    log(m_i / L_ii) = log a_i - log L_ii + 1/2 log(1 + q_i)                         (14)
+    log(m_i / L_ii) = log a_i - log L_ii + 1/2 log(1 + q_i)                         (15)
 
 In (7), `L_ik` or `L_ij` may be subnormal where its product with a cotangent is not, and `g_ik^2` may underflow; in (9), `s_i` may
 underflow and `z_ij_bar / L_ii` overflow.  The terms of (12) and (9) have their exponents apart:
-    v = m 2^e,   1/2 <= |m| < 1                                                     (15)
+    v = m 2^e,   1/2 <= |m| < 1                                                     (16)
 
 Source: TensorFlow Probability, `CorrelationCholesky`.
 """
@@ -140,12 +142,15 @@ class RowNormalisedCorrelation(Bijector):
         return x[..., i, j] / x[..., i, i]                                          # (3)
 
     def log_det(self, z):
-        a, q = largest_and_others(with_ones(z))
-        return -(counts(a) * (np.log(a) + np.log1p(q) / 2)).sum(-1)                 # (5) (13)
+        A = with_ones(z)
+        a, q = largest_and_others(A)
+        each = np.log(a) + np.log1p(q) / 2                                          # (13)
+        return -np.where(small_below(A), sum_of_small(A), (counts(a) * each).sum(-1))       # (5) (14)
 
     def inverse_and_log_det(self, x):
         (a, q), diagonal = largest_and_others(x), np.diagonal(x, axis1=-2, axis2=-1)
-        return self.inverse(x), (counts(a) * (np.log(a) - np.log(diagonal) + np.log1p(q) / 2)).sum(-1)      # (6) (14)
+        each = np.log(a) - np.log(diagonal) + np.log1p(q) / 2                       # (15)
+        return self.inverse(x), (counts(a) * each).sum(-1)                          # (6)
 
     def jacobian(self, z):
         A, N = with_ones(z), z.shape[-1]
@@ -163,33 +168,33 @@ class RowNormalisedCorrelation(Bijector):
     def vjp(self, z):
         A = with_ones(z)
         D, (i, k), one = A.shape[-1], np.tril_indices(A.shape[-1], -1), np.eye(A.shape[-1], dtype=bool)
-        n, g = apart(shrunk_norms(A)), apart(norms_without(A)[..., i, k])           # (10) (11) (15)
-        L, n_ik = over(apart(A), n, SHRUNK), at(n, (i, 0))                          # (15)
+        n, g = apart(shrunk_norms(A)), apart(norms_without(A)[..., i, k])           # (10) (11) (16)
+        L, n_ik = over(apart(A), n, SHRUNK), at(n, (i, 0))                          # (16)
         L_ik, L_i = at(L, (i, k)), at(L, i)
 
         def pullback(x_bar, log_det_bar):
-            bars = apart(x_bar)                                                     # (15)
+            bars = apart(x_bar)                                                     # (16)
             own = product_of_pairs(product_of_pairs(at(bars, (i, k)), g), g)        # (12)
             others = negative(product_of_pairs(product_of_pairs(L_i, at(bars, i)), each(L_ik)))
-            slopes = product_of_pairs(L_ik, apart(-(i + 2).astype(z.dtype) * log_det_bar[..., None]))       # (15)
+            slopes = product_of_pairs(L_ik, apart(-(i + 2).astype(z.dtype) * log_det_bar[..., None]))       # (16)
             terms = [np.concatenate((np.where(one[k], b[..., None], a), c[..., None]), -1) for a, b, c in zip(others, own, slopes)]
-            return np.ldexp(*over(sum_of_pairs(terms, -1), n_ik, SHRUNK)), {}       # (7) (12) (15)
+            return np.ldexp(*over(sum_of_pairs(terms, -1), n_ik, SHRUNK)), {}       # (7) (12) (16)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
         below, diagonal = np.tril(x, -1), np.diagonal(x, axis1=-2, axis2=-1)
         s, m = np.hypot.reduce(below, -1), np.hypot.reduce(x, -1)                   # (10)
-        row, d, ratio = np.arange(x.shape[-1]), apart(diagonal), over(apart(s), apart(m))       # (15)
+        row, d, ratio = np.arange(x.shape[-1]), apart(diagonal), over(apart(s), apart(m))       # (16)
         weights = (row + 2).astype(x.dtype)
 
         def pullback(z_bar, log_det_bar):
             bars, l_bar = strict_lower(z_bar), log_det_bar[..., None] * weights
-            sums = product_of_pairs(apart(bars), apart(below))                      # (15)
-            last = product_of_pairs(product_of_pairs(product_of_pairs(apart(l_bar), ratio), ratio), d)      # (15)
+            sums = product_of_pairs(apart(bars), apart(below))                      # (16)
+            last = product_of_pairs(product_of_pairs(product_of_pairs(apart(l_bar), ratio), ratio), d)      # (16)
             terms = [np.concatenate((a, b[..., None]), -1) for a, b in zip(sums, last)]
             L_bar = np.where(bars == 0, 0, bars / diagonal[..., None]) + l_bar[..., None] * below / m[..., None] / m[..., None]    # (8)
-            L_bar[..., row, row] = np.ldexp(*over(over(negative(sum_of_pairs(terms, -1)), d), d))           # (9) (15)
+            L_bar[..., row, row] = np.ldexp(*over(over(negative(sum_of_pairs(terms, -1)), d), d))           # (9) (16)
             return np.tril(L_bar), {}
 
         return self.inverse_and_log_det(x), pullback
@@ -226,6 +231,18 @@ def norms_without(A):
     return np.hypot(before, after) / np.hypot.reduce(small, -1, keepdims=True)      # (11)
 
 
+def small_below(A):
+    """Does log(1 + q_i) round to q_i, for all rows?"""
+    return (np.abs(np.tril(A, -1)) < np.finfo(A.dtype).eps).all((-2, -1))           # (14)
+
+
+def sum_of_small(A):
+    """sum_i (i + 1) log n_i."""
+    k = np.finfo(A.dtype).maxexp // 3
+    squares = np.square(np.ldexp(np.tril(A, -1), k)).sum(-1)                        # (14)
+    return np.ldexp((counts(squares) * squares).sum(-1) / 2, -2 * k)                # (14)
+
+
 def sums_without(terms):
     """The sums of all entries but one, without differences."""
     nothing = np.zeros_like(terms[..., :1])
@@ -241,7 +258,7 @@ def largest_and_others(A):
     a = np.take_along_axis(size, place, -1)
     others = np.array(size / a)
     np.put_along_axis(others, place, 0, -1)
-    return a[..., 0], (others * others).sum(-1)                                     # (13) (14)
+    return a[..., 0], (others * others).sum(-1)                                     # (13) (15)
 
 
 def counts(rows):
@@ -249,7 +266,7 @@ def counts(rows):
     return np.arange(2, rows.shape[-1] + 2, dtype=rows.dtype)
 
 
-# -- numbers with their exponents apart (15) --------------------------------------------------------------------------
+# -- numbers with their exponents apart (16) --------------------------------------------------------------------------
 
 def at(pair, index):
     """The entries at an index along the last two axes, or the rows."""
@@ -267,5 +284,5 @@ def negative(pair):
 
 def over(a, b, shift=0):
     """a / b 2^-shift."""
-    m, carry = np.frexp(a[0] / b[0])                                                # (15)
+    m, carry = np.frexp(a[0] / b[0])                                                # (16)
     return m, a[1] - b[1] + carry - shift
