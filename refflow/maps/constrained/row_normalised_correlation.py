@@ -238,7 +238,7 @@ def small_below(A):
 
 def sum_of_small(A):
     """sum_i (i + 1) log n_i."""
-    k = np.finfo(A.dtype).maxexp // 3
+    k = np.finfo(A.dtype).maxexp // 3                                               # (14)
     squares = np.square(np.ldexp(np.tril(A, -1), k)).sum(-1)                        # (14)
     return np.ldexp((counts(squares) * squares).sum(-1) / 2, -2 * k)                # (14)
 
