@@ -11,7 +11,9 @@ import pytest
 import refflow
 from refflow import CholeskyOuterProduct, IntrinsicVolume
 from refflow.accuracy.drawing import Point
+from refflow.core.sets import TWICE_MEASURED
 from refflow.oracle import adapter, check, golden, vectors
+from refflow.oracle.measures import RATIOS
 from refflow.oracle.schema import violation
 from validation.golden import exact_record, record
 
@@ -201,7 +203,7 @@ def own_volume(name, x):
     L = np.asarray(x, np.float64)
     if name in ("StickBreaking", "CentredSoftmax", "ZeroSum"):
         return np.full(L.shape[:-1], np.log(L.shape[-1]) / 2)
-    if name == "CholeskyOuterProduct":
+    if name in ("CholeskyOuterProduct", "CorrelationOuterProduct"):
         return np.full(L.shape[:-2], L.shape[-1] * (L.shape[-1] - 1) / 4 * np.log(2))
     diagonal = np.diagonal(L, axis1=-2, axis2=-1)
     squares = np.square(np.tril(L, -1) / diagonal[..., None]).sum(-1)
@@ -216,7 +218,7 @@ def counted_otherwise(f, sign=1, factor=1.0):
 
     def mine(params, z):
         x, log_det = f.forward_and_log_det(z)
-        wide = f.forward(z.astype(np.float64))                  # where an L_ii underflows in float32
+        wide = f.unchecked(np.float64).forward(z.astype(np.float64))            # where an L_ii underflows in float32
         return {"forward": x, "log_det": log_det + more(wide, x.dtype), "inverse": f.inverse,
                 "inverse_log_det": lambda x: f.inverse_and_log_det(x)[1] - more(x, x.dtype)}
     return mine
@@ -224,7 +226,11 @@ def counted_otherwise(f, sign=1, factor=1.0):
 
 OTHER = [("StickBreaking", "+1/2 log K = 0.346574", "intrinsic"), ("CentredSoftmax", "+1/2 log K = 0.346574", "intrinsic"),
          ("CorrelationCholesky", "-sum log L_ii = ", "intrinsic"), ("CholeskyOuterProduct", "+D(D-1)/4 log 2 = ", "intrinsic"),
-         ("ZeroSum", "-1/2 log K = -0.346574", "chart")]
+         ("CorrelationOuterProduct", "+D(D-1)/4 log 2 = ", "intrinsic"), ("ZeroSum", "-1/2 log K = -0.346574", "chart")]
+
+
+def test_the_ratio_of_every_set_that_is_measured_twice_has_a_name():
+    assert RATIOS.keys() == TWICE_MEASURED.keys()
 
 
 @pytest.mark.parametrize("name, ratio, measure", OTHER, ids=[name for name, *_ in OTHER])

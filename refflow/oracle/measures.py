@@ -16,7 +16,7 @@ from .pages import CannotRun, page_named
 MEASURES = ("chart", "intrinsic")
 WITHOUT_MEASURE = ("forward", "jacobian", "inverse")                            # quantities that do not depend on it
 RATIOS = {"simplex": ("-1/2 log K", "+1/2 log K"), "zero_sum": ("-1/2 log K", "+1/2 log K"),
-          "positive_definite": ("-D(D-1)/4 log 2", "+D(D-1)/4 log 2"),
+          **dict.fromkeys(("positive_definite", "correlation"), ("-D(D-1)/4 log 2", "+D(D-1)/4 log 2")),
           "correlation_cholesky": ("+sum log L_ii", "-sum log L_ii")}           # to coordinates, and to own volume
 WORDS = ("by coordinates, where the truth is by own volume", "by own volume, where the truth is by coordinates")
 

@@ -164,8 +164,9 @@ class Search:
         state = {"z": z}
 
         def attempt(index, value):
-            changed = with_entry(state["z"], index, value)
-            done = self.try_point(event=self.best.point.f.forward(changed))
+            f, changed = self.best.point.f, with_entry(state["z"], index, value)
+            inside = f.domain.members(changed, f.event_ndim[0]).all()           # a latent event may satisfy equations, too
+            done = inside and self.try_point(event=f.forward(changed))
             state["z"] = changed if done else state["z"]
             return done
 

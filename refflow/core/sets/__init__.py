@@ -18,5 +18,4 @@ from .vectors import increasing, nonzero_bank, nonzero_matrix, nonzero_vector
 from .zero_sum_matrices import zero_sum_matrix
 
 # by coordinates and by own volume
-TWICE_MEASURED = {where.name: where.charted for where in (simplex, correlation_cholesky, zero_sum, positive_definite)}
-TWICE_MEASURED[correlation.name] = correlation.charted
+TWICE_MEASURED = {where.name: where.charted for where in (simplex, correlation_cholesky, zero_sum, positive_definite, correlation)}
