@@ -259,7 +259,7 @@ def passes_thin_sets(g) -> bool:
 
 
 def terms_of_log_det(g, event, method):
-    """The log-dets of the stages of a chain, of which each is rounded by itself."""
+    """The log-dets of a chain's stages; each is rounded by itself."""
     found, side = [], int(method == "inverse_vjp")
     for _, stage, way in g.in_turn(side):
         event, log_det = stepped(stage, way, event)

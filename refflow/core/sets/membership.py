@@ -41,11 +41,11 @@ class Set:
     `anchor`: the simplest member, a number for all entries or a function of a shape.
     `narrow`: an entry near 0 is near the boundary, however small the dtype's numbers are.
     `thin`: its dimension is lower than the number of entries of a member: its members satisfy equations.
-    `chart`: for a shape, flat indices of the entries of a thin set that are its coordinates; if it is None, those that `free`
-    marks, and without both no entries serve.
+    `chart`: for a shape, flat indices of the entries of a thin set that are its coordinates; if it is None, the entries that
+    `free` marks are; without both, none are.
     `tangents(m, member)`: see `tangents`; None if each coordinate moves alone.
     `log_ratio(members)` -> (value, pullback): the logarithm of own volume over volume of coordinates, and the function from its
-    cotangent to that of the members; None if the ratio is 1 or there are no coordinates.
+    cotangent to that of the members; None if the ratio is 1 or the set has no coordinates.
     `measure`: its volumes are counted in its coordinates ("chart") or are its own ("intrinsic"); "blockwise" if its parts differ.
     `exchangeable`: its members and its measure stay what they are when entries change places.
     `parts`: of a set whose members are in blocks, the set of each block.
@@ -276,6 +276,6 @@ def residual_bound(terms, count):
 
 
 def halved(low, high, dtype, parts=2):
-    """Exponents of factors, `parts` of which are multiplied."""
+    """The range of exponents of a number, so that a product of `parts` such numbers stays inside the floats."""
     least, largest = EXPONENTS[dtype]
     return max(low, least // parts), min(high, largest // parts)

@@ -8,7 +8,7 @@ from .membership import halved, no_room, Set
 
 
 def _nonzero_sums(x):
-    """Is a sum larger than rounding makes it, beside the sizes of all entries?"""
+    """Is a sum of entries larger than their rounding can make it?"""
     with np.errstate(all="ignore"):
         bound = 2 * max(x.shape[-2:]) * np.finfo(x.dtype).eps * np.abs(x).sum((-2, -1))
         sums = np.maximum(np.abs(x.sum(-1)).max(-1), np.abs(x.sum(-2)).max(-1))

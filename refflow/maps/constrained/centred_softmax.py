@@ -1,4 +1,4 @@
-r"""Softmax beside a last entry of 0, `R^(K-1)` -> the simplex in `R^K`; its inverse is the additive log-ratio.
+r"""Softmax with a last entry of 0, `R^(K-1)` -> the simplex in `R^K`; its inverse is the additive log-ratio.
 
 The map.  With `z_K = 0`, for `k = 1 .. K`,
     x_k = exp(z_k) / S,   S = sum_j exp(z_j)                                        (1)
