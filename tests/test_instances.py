@@ -193,6 +193,15 @@ def test_where_a_rounding_leaves_the_next_set_right_code_is_not_asked():
         assert np.abs(z).max() < 8
 
 
+def test_a_chain_whose_image_is_smaller_than_its_codomain_is_asked():
+    """The last stage shifts what is positive: its codomain is the whole line, and most of it has no latent."""
+    f = Chain([Softplus(), Affine(shift=2.0)])
+    report = check(adapter(f)(own(f)))
+    assert not report.failed and {"inverse", "inverse_vjp.x_bar"} <= {passed.quantity for passed in report.passed}
+    report = check(adapter(f)(lambda params, z: own(f)(params, z) | {"inverse_log_det": lambda x: -f.log_det(z)}))
+    assert {failed.quantity for failed in report.failed} == {"inverse_log_det"}
+
+
 load_all()
 BIJECTORS = of_kind("bijector", components=True)
 

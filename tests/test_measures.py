@@ -344,3 +344,22 @@ def test_a_chain_by_own_volume_has_its_own_parameters():
 def test_a_measure_where_there_is_one_is_refused(declare, words):
     with pytest.raises(ValueError, match=words):
         declare()
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1e-9])
+def test_a_gradient_of_another_extension_is_compared_along_the_set(wrong):
+    """Of the factor L of S from (S + S^T)/2: its cotangents are symmetric, the page's are of all entries."""
+    f = refflow.CholeskyOuterProduct()
+
+    def mine(params, z):
+        def inverse_vjp(S, L_bar, log_det_bar):
+            S_bar, _ = f.inverse_vjp(S)[1](L_bar, log_det_bar)
+            return (S_bar + S_bar.mT) / 2 * (1 + wrong), {}
+
+        return {"forward": f.forward(z), "inverse_vjp": inverse_vjp}
+
+    def failed(chart_gradient):
+        report = check(adapter("CholeskyOuterProduct", dtype="float64", chart_gradient=chart_gradient)(mine))
+        return {found.quantity for found in report.failed}
+
+    assert failed(True) == ({"inverse_vjp.x_bar"} if wrong else set()) and failed(False) == {"inverse_vjp.x_bar"}

@@ -415,6 +415,11 @@ def test_a_mutant_that_is_recorded_as_killed_and_is_not_is_found(capsys, monkeyp
     assert command.main(["--check", SAMPLE]) == 0 and "0 that were killed are not" in capsys.readouterr().out
     monkeypatch.setattr(command.reached, "in_turn", lambda names: [SAMPLE])
     assert command.main(["--check", "--tenth"]) == 0 and "of 1 pages" in capsys.readouterr().out
+    judged.clear()
+    monkeypatch.setattr(bench, "verdict", verdict)
+    monkeypatch.setattr(command, "OF_A_PAGE", 3)
+    command.main(["--check", "--tenth"])
+    assert len(judged) == len(set(judged)) == 3
     for wrong in (["--tenth"], ["--check", "--outside"], ["--check", "--again", "all"]):
         with pytest.raises(SystemExit, match="2"):
             command.main(wrong)

@@ -174,13 +174,14 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
     `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
-    asked.  `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch
-    axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), `accumulation`, one
-    of float32, bfloat16 and float16, that log-dets and cotangents of fields are summed in that dtype.  With
-    `parametrisation`, a library's name in the page's table of conventions or a map, `params` holds only raw parameters, "h".
-    `measure` says how it counts volumes on a set of lower dimension, if not as the page does: by coordinates, "chart", or by
-    own volume, "intrinsic".  A `dtype` of float16 or bfloat16 is asked at the points of a page that are exact in it; a function of bfloat16 is given
-    float32 arrays that hold bfloat16 numbers.  A function may be declared several times.  Raises CannotRun, a ValueError, for
+    asked. `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch axes,
+    `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), or has other values off
+    the set than the page: its event cotangent is compared along the set; `accumulation`, one of float32, bfloat16 and float16,
+    that log-dets and cotangents of fields are summed in that dtype. With `parametrisation`, a library's name in the page's
+    table of conventions or a map, `params` holds only raw parameters, "h". `measure` says how it counts volumes on a set of
+    lower dimension, if not as the page does: by coordinates, "chart", or by own volume, "intrinsic". A `dtype` of float16 or
+    bfloat16 is asked at the points of a page that are exact in it; a function of bfloat16 is given float32 arrays that hold
+    bfloat16 numbers. A function may be declared several times. Raises CannotRun, a ValueError, for
     an unknown page, dtype, direction, accumulation, parametrisation or measure.
     """
     declared = Adapter(None, page, dtype, direction, theirs or "", dict(params or {}), flush_to_zero, broadcast, chart_gradient,

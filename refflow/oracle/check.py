@@ -35,7 +35,7 @@ from .layers import first_wrong
 from .measures import WITHOUT_MEASURE, Counted, counted
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import parametrised
-from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, drawn_points, fields_of, is_derivative,
+from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
                      names_of_derivatives, points_at, run_time_truth, steady, steady_events, with_accumulation,
                      without_structural_zeros)
 from .shrink import complexity, shrunk
@@ -259,6 +259,12 @@ def allowed(certificate, name, quantity, point):
     return units + own_allowed(certificate, name, quantity, "float64", point)
 
 
+def tangents_at(point):
+    """Along which the inverse's event cotangents of all functions with the same values on the codomain are the same."""
+    f = point.f
+    return f.codomain.basis(np.asarray(point.event, np.float64), f.event_ndim[1])
+
+
 # -- one subject in one dtype -----------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
@@ -310,12 +316,13 @@ class Subject:
     kept: dict = field(default_factory=dict)
 
     def truths(self, point, derivatives=True):
-        """Recorded or at run time; the inverse's event cotangent in the chart if theirs is a function of the chart."""
+        """Recorded or at run time; the inverse's event cotangent along the set if theirs is one in the chart, or another extension."""
         truths = dict(point.truth.items()) if point.truth is not None else run_time_truth(point, derivatives)
         if self.chart_gradient and point.side == "inverse":
             truths.pop("inverse_vjp.x_bar", None)
             if point.truth is None and point.image_bar is not None and derivatives:
-                truths |= chart_truth(point)
+                truths |= {name: along_tangents(truth, tangents_at(point), point.format.unit)
+                           for name, truth in chart_truth(point).items()}
         if self.accumulation:
             truths = with_accumulation(point, truths, ACCUMULATION[self.accumulation])
         return truths if self.own else without_structural_zeros(point, truths)

@@ -81,8 +81,10 @@ class Hard:
     @np.errstate(all="ignore")
     def size_and_lanes(self):
         """The number of an event's entries, and of the roundings within the map that kappa counts one by one."""
-        event = set_of(self.f, self.side).plainest(self.f.parameter_batch + self.shapes[0]).astype(np.float64)
-        view, event = per_event(self.f.astype(np.float64), event, SIDES[self.side])
+        f, of_z = self.f.astype(np.float64), self.shapes[-SIDES[self.side]]
+        event = f.domain.plainest(f.parameter_batch + of_z).astype(np.float64)
+        event = f.forward(event) if self.side == "inverse" else event       # the codomain may be larger than the image
+        view, event = per_event(f, event, SIDES[self.side])
         image, _ = value_and_log_det(view, event, VJP[self.side], normwise(self.f))
         return max(1, event.size), image.inputs["between"].shape[-1] if "between" in image.inputs else 0
 

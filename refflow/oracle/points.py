@@ -253,7 +253,7 @@ def derivative_truths(point, g, event, batch, normal, u):
 
 @np.errstate(all="ignore")
 def chart_truth(point) -> dict:
-    """The inverse's event cotangent as a function of only the coordinates of x.
+    """The inverse's event cotangent as a function of only the coordinates of x; nothing where J rounds to a singular matrix.
 
     As a function of z it is w(z) = (C J F)^-T F^T (z_bar - l_bar grad log_det), with tangents F of the domain, where C takes the
     coordinates of x; its derivative with respect to these is dw/dz F (C J F)^-1, and so is its kappa.
@@ -274,8 +274,10 @@ def chart_truth(point) -> dict:
         u = view.domain.basis(z, ndim).mT @ u if f.domain.thin else u
         return {"event": np.linalg.solve(square(view, z).mT, u)[..., 0]}
 
-    found = differenced(of_latent, g, z, bars, False)["event"]
-    W = np.linalg.inv(square(g, z))
+    try:
+        found, W = differenced(of_latent, g, z, bars, False)["event"], np.linalg.inv(square(g, z))
+    except np.linalg.LinAlgError:
+        return {}
     W = f.domain.basis(z, ndim) @ W if f.domain.thin else W
     slopes = found.slopes | {"event": found.slopes["event"] @ W}
     found = replace(found, slopes=slopes, inputs=found.inputs | {"event": x.ravel()[chart]})

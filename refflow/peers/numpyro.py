@@ -14,6 +14,7 @@ from numpyro.distributions import transforms as t
 import refflow
 
 from .shared import directions, pinned
+from .shared.constraints import declare_constraints, with_ends
 from .shared.jax import declaring
 
 version = pinned("numpyro", "0.22.0")
@@ -46,9 +47,12 @@ declare("Permutation", "PermuteTransform", lambda p: directions(t.PermuteTransfo
 declare("CholeskyFactor", "LowerCholeskyTransform", lower_cholesky, chart_gradient=True)
 declare("StickBreaking", "StickBreakingTransform", lambda p: directions(t.StickBreakingTransform()), chart_gradient=True)
 declare("CorrelationCholesky", "CorrCholeskyTransform", lambda p: directions(t.CorrCholeskyTransform()), chart_gradient=True)
-declare(refflow.Chain([refflow.OpenInterval(ends=[-1.0, 3.0])]), "biject_to(interval(-1, 3))",
-        lambda p: directions(biject_to(constraints.interval(-1.0, 3.0))), gradients=False)
-declare(refflow.Chain([refflow.HalfLine(end=2.0, scale=1.0)]), "biject_to(greater_than(2))",
-        lambda p: directions(biject_to(constraints.greater_than(2.0))), gradients=False)
-declare(refflow.Chain([refflow.HalfLine(end=2.0, scale=-1.0)]), "biject_to(less_than(2))",
-        lambda p: directions(biject_to(constraints.less_than(2.0))), gradients=False)
+
+
+def constraint(name, ends):
+    """The constraint of a name such as "simplex" or "zero_sum(2)", with its ends."""
+    plain, _, count = name.rstrip(")").partition("(")
+    return getattr(constraints, plain)(int(count)) if count else with_ends(getattr(constraints, plain), ends)
+
+
+declare_constraints("numpyro", declare, lambda name, ends: directions(biject_to(constraint(name, ends))))

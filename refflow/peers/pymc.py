@@ -6,6 +6,8 @@ page's forward.  Expressions of pytensor are evaluated one by one.
 
 from __future__ import annotations
 
+from math import isqrt
+
 import numpy as np
 import pymc.distributions.transforms as t
 import pytensor.tensor as pt
@@ -14,6 +16,7 @@ import refflow
 from refflow.oracle import adapter
 
 from .shared import pinned
+from .shared.constraints import declare_constraints
 
 version = pinned("pymc", "5.28.5")
 
@@ -33,4 +36,39 @@ def values(expression):
 declare("Exp", "log", t.log)
 declare("Sigmoid", "logodds", t.logodds)
 declare("Ordered", "ordered", t.ordered)
-declare(refflow.Chain([refflow.OpenInterval(ends=[-1.0, 3.0])]), "Interval(-1, 3)", t.Interval(-1.0, 3.0))
+
+
+# -- the constraints --------------------------------------------------------------------------------------------------
+
+class Unpacked:
+    """CholeskyCovPacked, of matrices in the place of their packed triangles."""
+
+    def backward(self, z):
+        D = isqrt(2 * z.type.shape[-1])
+        empty = pt.zeros((*z.type.shape[:-1], D, D), z.dtype)
+        return pt.set_subtensor(empty[..., *np.tril_indices(D)], t.CholeskyCovPacked(D).backward(z))
+
+    def forward(self, L):
+        D = L.type.shape[-1]
+        return t.CholeskyCovPacked(D).forward(L[..., *np.tril_indices(D)])
+
+    def log_jac_det(self, z):
+        return t.CholeskyCovPacked(isqrt(2 * z.type.shape[-1])).log_jac_det(z)
+
+
+NAMED = {"Ordered(positive)": t.Ordered(positive=True), "ZeroSumTransform([-1])": t.ZeroSumTransform([-1]),
+         "ZeroSumTransform([-2, -1])": t.ZeroSumTransform([-2, -1]), "CholeskyCovPacked": Unpacked()}
+
+
+def transform(name, ends):
+    """The transform of this name, or an interval with these ends."""
+    if ends is not None:
+        return t.Interval(*ends)
+    return NAMED[name] if name in NAMED else getattr(t, name)
+
+
+def declare_built(page, name, build, **of_gradients):
+    declare(page, name, build(None))
+
+
+declare_constraints("pymc", declare_built, transform)

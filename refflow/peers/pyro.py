@@ -13,12 +13,15 @@ cosine transforms, ELU, which have no page; what Pyro takes from torch, see `tor
 from __future__ import annotations
 
 import torch
+from pyro.distributions import constraints
 from pyro.distributions import transforms as t
+from torch.distributions import biject_to
 
 import refflow
 from refflow.maps.parametrisations import LINEAR_RATIONAL_SPLINES, SPLINES
 
 from .shared import directions, pinned, summed
+from .shared.constraints import declare_constraints, with_ends
 from .shared.numbers import raw, splines
 from .shared.torch import declaring, holding, second_entry
 
@@ -49,3 +52,6 @@ declare("LeakyReLU", "LeakyReLUTransform", lambda p: directions(t.LeakyReLUTrans
 declare("Ordered", "OrderedTransform", lambda p: directions(t.OrderedTransform()))
 declare("Permutation", "Permute", lambda p: directions(t.Permute(torch.from_numpy(p["order"]))))
 declare("Softplus", "SoftplusTransform", lambda p: directions(t.SoftplusTransform()))
+
+
+declare_constraints("pyro", declare, lambda name, ends: directions(biject_to(with_ends(getattr(constraints, name), ends))))

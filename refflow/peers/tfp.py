@@ -8,8 +8,8 @@ Conventions that differ without being defects:
 - a Python number given to a bijector is rounded to float32, whatever the event is: an array keeps its digits;
 - FillTriangular takes the entries of a triangle in the order of a spiral, here reordered.
 
-Left out: maps without a page (the Frechet, Gompertz, Gumbel, Kumaraswamy, Moyal and Rayleigh distributions and others), and
-CorrelationCholesky, which normalises rows and is not the page of that name.
+Left out: maps without a page (the Frechet, Gompertz, Gumbel, Kumaraswamy, Moyal and Rayleigh distributions and others), and the
+default bijector of WishartTriL, which is not onto: its diagonal is softplus of softplus and stays above log 2.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from tensorflow_probability.substrates import jax as tfp
 import refflow
 
 from .shared import pinned
+from .shared.constraints import declare_constraints
 from .shared.jax import declaring
 
-tfb = tfp.bijectors
+tfb, tfd = tfp.bijectors, tfp.distributions
 version = pinned("tfp-nightly", "0.26.0.dev20261027")
 declare = declaring("tfp.bijectors.")
 
@@ -127,3 +128,28 @@ declare(refflow.Chain([knots]), "RationalQuadraticSpline", spline,
 declare(refflow.Chain([refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], shift=None,
                                          upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]], scale=[0.75, -1.5, 2.0])]),
         "ScaleMatvecLU", lu)
+
+
+# -- the constraints: the default bijectors of distributions ----------------------------------------------------------
+
+def distribution(name, ends, dtype):
+    """An example of a distribution by its name, whose support has these ends."""
+    zero, one, lower, upper = (jnp.asarray(value, dtype) for value in (0, 1, *(ends or (0, 1))))
+    examples = {"Normal": (zero, one), "Gamma": (one, one), "LogNormal": (zero, one), "InverseGamma": (one, one), "Beta": (one, one),
+                "HalfCauchy": (lower, one), "Pareto": (one, lower), "Uniform": (lower, upper), "VonMises": (zero, one),
+                "Dirichlet": (jnp.ones(3, dtype),), "CholeskyLKJ": (3, one), "LKJ": (3, one)}
+    return getattr(tfd, name)(*examples[name])
+
+
+def default_bijector(name, ends):
+    def direction(side):
+        def call(event):
+            bijector = distribution(name, ends, event.dtype).experimental_default_event_space_bijector()
+            return both(bijector, bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims)[side](event)
+
+        return call
+
+    return direction(0), direction(1)
+
+
+declare_constraints("tfp", declare, default_bijector)

@@ -21,6 +21,7 @@ from torch.distributions import transforms as t
 import refflow
 
 from .shared import directions
+from .shared.constraints import declare_constraints, with_ends
 from .shared.torch import declaring
 
 version = torch.__version__
@@ -99,3 +100,9 @@ declare(refflow.Concatenate([refflow.Exp(), refflow.Independent(vector, 1)], (2,
         lambda p: t.CatTransform([t.ExpTransform(), second(p, event_dim=1)], -1, [2, 3]))
 declare(refflow.stack([refflow.Exp(), scalar]), "StackTransform [dim=-1]",
         lambda p: t.StackTransform([t.ExpTransform(), second(p)], -1))
+
+
+# -- the constraints --------------------------------------------------------------------------------------------------
+
+declare_constraints("torch", declare_map,
+                    lambda name, ends: directions(d.biject_to(with_ends(getattr(d.constraints, name), ends))))

@@ -38,6 +38,7 @@ from .outside import JUDGES
 from .records import OF_FILES, OF_PAGES, RECORDS, Record, document, recorded_table, rows_of, score, summary, tell
 
 EVERY = 20                          # seconds between two saves of a page, and two words about it
+OF_A_PAGE = 100                     # mutants that a tenth asks of one page
 
 
 def judge(name, deadline, directory=RECORDS):
@@ -77,12 +78,16 @@ def judge_all(names, deadline, sweep):
              f"{sweeps.time_left(time.monotonic() - start, done, total)}")
 
 
-def judge_again(name, deadline):
-    """(how many mutants of one page were judged, {mutant: [verdict, by, why]} of those that are recorded as killed and are not)."""
+def judge_again(name, deadline, most=None):
+    """(how many mutants of one page were judged, {mutant: [verdict, by, why]} of those that are recorded as killed and are not).
+
+    With `most`, no more than so many are judged, others every day.
+    """
     record = Record(name)
+    chosen = drawn_today([key for key, found in record.verdicts.items() if is_promised(found)], most)
     with tempfile.TemporaryDirectory() as directory:
         trial = Record(name, directory)
-        trial.verdicts = {key: found for key, found in record.verdicts.items() if not is_promised(found)}
+        trial.verdicts = {key: found for key, found in record.verdicts.items() if key not in chosen}
         trial.verdicts |= {mutant.key: ["not judged", ""] for mutant in record.unjudged()}
         trial.save()
         judged, _, (_, _, found) = judge(name, deadline, directory)
@@ -96,16 +101,17 @@ def is_promised(found):
     return verdict == "killed" and by not in ("time", "memory")
 
 
-def of_today(names):
-    """A tenth of the pages, in an order drawn by the date."""
-    chosen = reached.in_turn(names)
-    return random.Random(datetime.date.today().toordinal()).sample(chosen, len(chosen))
+def drawn_today(keys, most):
+    """The set of these keys, or as many of them as are asked for, drawn by the date."""
+    drawn = random.Random(datetime.date.today().toordinal())
+    return set(keys if most is None or len(keys) <= most else drawn.sample(keys, most))
 
 
-def check(names, deadline, sweep):
+def check(names, deadline, sweep, most=None):
     """Judge anew what is recorded as killed, and print what is not; the exit status."""
     judged = wrong = 0
-    for done, ((name, _), (asked, alive)) in enumerate(sweep.results(judge_again, sweeps.each_of((name, deadline) for name in names)), 1):
+    waiting = sweeps.each_of((name, deadline, most) for name in names)
+    for done, ((name, *_), (asked, alive)) in enumerate(sweep.results(judge_again, waiting), 1):
         judged, wrong = judged + asked, wrong + len(alive)
         tell(f"{name}: {asked} mutants; {done}/{len(names)} pages")
         for key, (verdict, by, *why) in alive.items():
@@ -136,7 +142,8 @@ def main(arguments=None) -> int:
     sweeps.add_options(parser)
     parser.add_argument("--again", choices=("all", "alive"), help="judge anew what is recorded too, or what was not killed")
     parser.add_argument("--check", action="store_true", help="judge anew what is recorded as killed, and record nothing")
-    parser.add_argument("--tenth", action="store_true", help="with --check: of a tenth of the pages, another one every day")
+    parser.add_argument("--tenth", action="store_true", help="with --check: of a tenth of the pages, another one every day, a hundred "
+                        "mutants of each")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
     kind, all_of_them = (OF_FILES, ask_all) if chosen.outside else (OF_PAGES, judge_all)
@@ -148,7 +155,8 @@ def main(arguments=None) -> int:
     names = chosen.name or list(kind.names)
     if chosen.check:
         with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
-            return check(of_today(names) if chosen.tenth else names, time.time() + chosen.budget, sweep)
+            deadline = time.time() + chosen.budget
+            return check(reached.in_turn(names), deadline, sweep, OF_A_PAGE) if chosen.tenth else check(names, deadline, sweep)
     for name in names if chosen.again else ():
         Record(name).forget(chosen.again == "alive")
     with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:

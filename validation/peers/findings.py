@@ -733,6 +733,43 @@ def masses(m):
     return [m.mpf(1)] * 2
 
 
+@finding("tfp", "An LKJ through its own default bijector has the mass pi", "defect",
+         "integral of p(z) dz = 1,   log p(z) = log LKJ(x) + log|det dx/dz|", """
+The bijector ends in CholeskyOuterProduct, which counts all entries of a factor as free. The diagonal of a correlation matrix's factor
+follows from the rest, so that the log-det is D log 2 + sum_i log L_ii too large, which depends on the point. Here D = 2, where the
+density of the correlation is 1/2. The integral is taken in t with z = tan(pi t / 2).""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp, numpy as np
+from tensorflow_probability.substrates import jax as tfp
+lkj = tfp.distributions.LKJ(2, jnp.float64(1.0))
+bijector = lkj.experimental_default_event_space_bijector()
+p = tfp.distributions.TransformedDistribution(lkj, tfp.bijectors.Invert(bijector))
+t, w = np.polynomial.legendre.leggauss(60)
+z = np.tan(np.pi * t / 2)
+print(float(jnp.sum(w * np.pi / 2 * (1 + z**2) * jnp.exp(p.log_prob(z[:, None])))))
+print(float(bijector.forward_log_det_jacobian(jnp.zeros(1), 1)))
+""")
+def mass_of_lkj(m):
+    return [m.mpf(1), m.mpf(0)]
+
+
+@finding("tfp", "The default bijector of WishartTriL reaches no variance below 0.48", "defect",
+         "integral of p(z) dz = 1,   log p(z) = log Wishart(x) + log|det dx/dz|", """
+Its diagonal is the softplus of a softplus, which is above log 2: no variance is below the square of that, 0.48, and the density on R
+lacks the probability of what is below. Here it is chi-square with three degrees of freedom, of which 0.92 are left.""", """
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+wishart = tfp.distributions.WishartTriL(3.0, jnp.eye(1))
+bijector = wishart.experimental_default_event_space_bijector()
+p = tfp.distributions.TransformedDistribution(wishart, tfp.bijectors.Invert(bijector))
+z = jnp.arange(-400.0, 800.0) / 16
+print(float(bijector.forward(jnp.array([-100.0]))[0, 0]))
+print(float(jnp.exp(p.log_prob(z[:, None])).sum() / 16))
+""")
+def reached_variances(m):
+    return [m.mpf(0), m.mpf(1)]
+
+
 # -- NumPyro ----------------------------------------------------------------------------------------------------------
 
 @finding("numpyro", "StickBreakingTransform takes the last part as 1 minus the others", "defect",

@@ -1,4 +1,4 @@
-"""The pages made from the records: table.md and findings.md."""
+"""The pages made from the records: table.md, constraints.md and findings.md."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 
 import mpmath
+
+from refflow.maps.constrained.biject_to import biject_to
+from refflow.maps.constrained.conventions import CONVENTIONS
+from refflow.oracle.adapter import described
 
 from .findings import FINDINGS, KINDS
 
@@ -35,7 +39,7 @@ def write_pages():
 
 def pages():
     held = records()
-    return {"table.md": table(held), "findings.md": findings(held)}
+    return {"table.md": table(held), "constraints.md": constraints(held), "findings.md": findings(held)}
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
@@ -117,6 +121,45 @@ def short(theirs):
     head, _, rest = theirs.partition(" ")
     inner = head.split("(")[0].rfind(".") + 1
     return (head[inner:] + (" " + rest if rest else "")).replace("|", "\\|")
+
+
+# -- the constraints --------------------------------------------------------------------------------------------------
+
+def constraints(held):
+    """A row for each constraint of a library: the set, refflow's bijector, and how far the library's own is from it."""
+    lines = ["# Constraints of other libraries", "", CONSTRAINTS, "",
+             "| set | library | its name | refflow's bijector | forward | log_det |", "|" + " --- |" * 6]
+    rows = [(convention.kind, library, convention) for library, of in CONVENTIONS.items() for convention in of]
+    for kind, library, convention in sorted(rows, key=lambda row: (row[0] != "real", row[0])):
+        f = example_of(convention, library)
+        found = [row for row in held.get(library, {}).get("rows", []) if answers(row, convention, library)]
+        cells = (" / ".join(cell([row for row in found if (row["quantity"], row["dtype"]) == (quantity, dtype)]) for dtype in DTYPES)
+                 for quantity in ("forward", "log_det"))
+        lines.append(f"| {SETS.get(kind, kind)} | {library} | `{convention.name}` | {described(f) if f else 'none: free entries'} | "
+                     + " | ".join("-" if shown == "- / -" else shown for shown in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def example_of(convention, library):
+    ends, like = convention.example()
+    return biject_to(convention.name, like, library, ends)
+
+
+def answers(row, convention, library):
+    """Is a recorded row about the bijector of this constraint?  Of constraints with the same bijector, one is asked."""
+    alike = [f"biject_to({other.name})" for other in CONVENTIONS[library]
+             if (other.kind, other.stages) == (convention.kind, convention.stages)]
+    return short(row["theirs"]) in alike or convention.stages == (row["map"],)
+
+
+SETS = {"real": "all numbers", "above": "numbers above an end", "below": "numbers below an end", "unit": "(0, 1)",
+        "circle": "(-pi, pi)"}
+CONSTRAINTS = """Made by `python -m validation.peers` from [conventions.py](../../refflow/maps/constrained/conventions.py).
+`biject_to(name, like, library)` is the bijector of a row: its free numbers, its image and its log-det are the library's. The first
+row of a set and a library is the library's default, `biject_to(set, like, library)`. A cell holds the library's worst error in units
+of u·κ, float32 / float64, as in [table.md](table.md); a number in bold is more than is allowed, "-" was not asked. Stan's bijectors are
+held to the formulas of its manual by tests/test_conventions.py. The names of TFP are distributions, whose default bijectors these are.
+Left out are constraints without a bijector from free numbers of the same count, as the sphere's."""
 
 
 # -- the findings -----------------------------------------------------------------------------------------------------
