@@ -822,6 +822,9 @@ class FactorOut(Bijector):
     rest: Bijector
     def __init__(self, keep: ArrayLike, rest: Bijector) -> None: ...
 
+class MatrixTranspose(Bijector):
+    def __init__(self) -> None: ...
+
 class Reshape(Bijector):
     input: Any
     output: Any

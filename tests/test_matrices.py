@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
-                     Independent, IntrinsicVolume, Inverse, Permutation, RowNormalisedCorrelation, StandardNormal, StickBreaking, TriangularInverse,
-                     ZeroSum, ZeroSumMatrix)
+                     Independent, IntrinsicVolume, Inverse, MatrixTranspose, Permutation, RowNormalisedCorrelation, Softmax, Squeeze,
+                     StandardNormal, StickBreaking, StrictTriangle, TriangularInverse, ZeroSum, ZeroSumMatrix)
 from refflow.core import RandomSource, sets
 from refflow.maps.constrained.biject_to import biject_to
 from refflow.training.unconstrained import Onto
@@ -144,3 +144,61 @@ def test_a_row_stochastic_matrix_is_a_composition():
     assert x.shape == (4, 3) and np.allclose(x.sum(-1), 1) and f.codomain.same(sets.simplex)
     assert np.isclose(log_det, StickBreaking().log_det(z).sum())
     held(Chain([f, Independent(Permutation([2, 0, 1]), 1)]), z)
+
+
+# (K-1, n) free numbers; and isometric log-ratios of each column
+COLUMNS = {"sticks": Chain([MatrixTranspose(), StickBreaking(), MatrixTranspose()]),
+           "isometric": Chain([MatrixTranspose(), Chain([ZeroSum(), Softmax()]), MatrixTranspose()])}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_stochastic_matrix_is_a_composition(name):
+    """Each column is what the map of rows makes of a column of free numbers; the log-det is a finite-difference determinant."""
+    f, z = COLUMNS[name], np.array([[0.3, 0.1, -1.0, 2.0], [-0.2, 1.0, 0.5, 0.0]])
+    x, log_det = held(f, z)
+    column = f.stages[1].inner
+    assert x.shape == (3, 4) and np.allclose(x.sum(0), 1) and (x > 0).all()
+    assert np.allclose(x.T, [column.forward(v) for v in z.T]) and np.isclose(log_det, sum(column.log_det(v) for v in z.T))
+    assert f.domain is sets.real and repr(f.codomain) == "simplex, transposed"
+    h = 2.0**-17
+    steps = h * np.eye(z.size).reshape(-1, *z.shape)
+    J = np.array([(f.forward(z + step) - f.forward(z - step))[:-1].ravel() for step in steps]).T / (2 * h)
+    assert np.isclose(np.linalg.slogdet(J)[1], log_det, atol=1e-8)
+    rows = Chain([f, MatrixTranspose()])
+    assert rows.codomain is sets.simplex and np.array_equal(rows.forward(z), x.T)
+    assert Chain([Inverse(f), f]).codomain.same(f.codomain)
+    with pytest.raises(ValueError, match="x must have entries >= 0 that sum to 1"):
+        f.inverse(1.5 * x)
+
+
+def test_the_own_volume_of_column_stochastic_matrices():
+    """It is that of the coordinates times the root of K for each column, and another measure of the same members."""
+    rows, z = [MatrixTranspose(), StickBreaking()], np.array([[0.3, 0.1, 0.5], [-0.2, 1.0, -0.7]])
+    charted, own = Chain([*rows, MatrixTranspose()]), Chain([*rows, IntrinsicVolume(), MatrixTranspose()])
+    _, log_det = held(own, z)
+    assert np.isclose(log_det - charted.log_det(z), 3 * np.log(3) / 2)
+    assert own.codomain.measure == "intrinsic" and not own.codomain.same(charted.codomain)
+
+
+@pytest.mark.parametrize("stages, z, image", [
+    ([CholeskyFactor(), CholeskyOuterProduct()], [0.3, -0.2, 0.7], sets.positive_definite),
+    ([CorrelationCholesky(), CorrelationOuterProduct()], [0.3, -0.2, 0.7], sets.correlation),
+    ([CholeskyFactor(), CholeskyOuterProduct(), IntrinsicVolume("positive_definite")], [0.3, -0.2, 0.7],
+     sets.positive_definite.intrinsic),
+    ([ZeroSumMatrix()], [[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]], sets.zero_sum_matrix),
+    ([StrictTriangle()], [0.3, -0.2, 0.7], sets.strictly_upper), ([StrictTriangle(), MatrixTranspose()], [0.3, -0.2, 0.7],
+                                                                  sets.strictly_lower),
+    ([CholeskyFactor()], [0.3, -0.2, 0.7], None), ([CholeskyFactor(), MatrixTranspose()], [0.3, -0.2, 0.7], sets.cholesky_factor)])
+def test_transposes_of_sets_of_matrices(stages, z, image):
+    f = Chain([*stages, MatrixTranspose()])
+    x, log_det = held(f, np.array(z))
+    assert np.array_equal(x, Chain(stages).forward(z).T) and np.isclose(log_det, Chain(stages).log_det(z))
+    assert repr(f.codomain) == "cholesky_factor, transposed" if image is None else f.codomain.same(image)
+    assert f.codomain.first_outside(x) is None
+
+
+def test_what_is_transposed_is_another_set():
+    with pytest.raises(ValueError, match="IntrinsicVolume acts on simplex alone, and what arrives is simplex, transposed"):
+        Chain([Independent(StickBreaking(), 1), MatrixTranspose(), IntrinsicVolume()])
+    with pytest.raises(ValueError, match="what arrives is of lower dimension"):
+        Chain([Independent(StickBreaking(), 2), Squeeze(), MatrixTranspose()])

@@ -139,6 +139,7 @@ HALF = FactorOut([False, True], LATENTS)
 @pytest.mark.parametrize("stages, shape, image", [
     ([ROWS, Squeeze()], (2, 2, 3), None), ([ROWS, Squeeze(order="blocks"), Inverse(Squeeze(order="blocks"))], (2, 2, 3), sets.simplex),
     ([ROWS, IMAGES, Squeeze(order="diagonal")], (2, 2, 3), None), ([ROWS, Squeeze(factor=1)], (1, 2, 2), None),
+    ([ROWS, Squeeze(), Reshape((4, 1, 3), (2, 2, 3))], (1, 2, 5), None), ([ROWS, Squeeze(), Reshape((4, 1, 2), (8,))], (1, 2, 3), None),
     ([ROWS, Inverse(Squeeze())], (4, 1, 2), None), ([ROWS, Inverse(Squeeze()), Squeeze()], (4, 1, 2), sets.simplex),
     ([ROWS, Squeeze(), Squeeze(order="blocks"), Inverse(Squeeze(order="blocks")), Inverse(Squeeze())], (1, 4, 3), sets.simplex),
     ([ROWS, HALF], (2, 2, 3), None), ([ROWS, IMAGES, HALF, Inverse(HALF)], (2, 2, 3), sets.simplex.intrinsic),

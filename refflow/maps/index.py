@@ -62,6 +62,7 @@ HOME = {
     "Concatenate": "shape.concatenate",
     "stack": "shape.concatenate",
     "FactorOut": "shape.factor_out",
+    "MatrixTranspose": "shape.matrix_transpose",
     "Reshape": "shape.reshape",
     "Squeeze": "shape.squeeze",
     "SqueezeTime": "shape.squeeze_time",
