@@ -320,6 +320,10 @@ class OpenInterval(Bijector):
 class Ordered(Bijector):
     def __init__(self) -> None: ...
 
+class RectangularCholeskyFactor(Bijector):
+    columns: int
+    def __init__(self, columns: int) -> None: ...
+
 class RowNormalisedCorrelation(Bijector):
     def __init__(self) -> None: ...
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
-                     Independent, IntrinsicVolume, Inverse, MatrixTranspose, Permutation, RowNormalisedCorrelation, Softmax, Squeeze,
+                     Independent, IntrinsicVolume, Inverse, MatrixTranspose, Permutation, RectangularCholeskyFactor,
+                     RowNormalisedCorrelation, Softmax, Squeeze,
                      StandardNormal, StickBreaking, StrictTriangle, TriangularInverse, ZeroSum, ZeroSumMatrix)
 from refflow.core import RandomSource, sets
 from refflow.maps.constrained.biject_to import biject_to
@@ -202,3 +203,55 @@ def test_what_is_transposed_is_another_set():
         Chain([Independent(StickBreaking(), 1), MatrixTranspose(), IntrinsicVolume()])
     with pytest.raises(ValueError, match="what arrives is of lower dimension"):
         Chain([Independent(StickBreaking(), 2), Squeeze(), MatrixTranspose()])
+
+
+def factor_of_stan(z, M, N):
+    """(L, log-det) of cholesky_factor_cov[M, N], entry by entry as its manual lays them."""
+    L, log_det, position = np.zeros((M, N)), 0.0, 0
+    for row in range(N):
+        for column in range(row):
+            L[row, column] = z[position]
+            position += 1
+        L[row, row] = np.exp(z[position])
+        log_det += z[position]
+        position += 1
+    for row in range(N, M):
+        for column in range(N):
+            L[row, column] = z[position]
+            position += 1
+    assert position == len(z)
+    return L, log_det
+
+
+@pytest.mark.parametrize("M, N", [(1, 1), (4, 1), (4, 2), (5, 3), (3, 3)])
+def test_rectangular_factors_are_the_ones_of_stan(M, N):
+    z = np.linspace(-0.9, 1.1, N * (N + 1) // 2 + (M - N) * N)
+    f = RectangularCholeskyFactor(N)
+    L, log_det = held(f, z)
+    expected, expected_log_det = factor_of_stan(z, M, N)
+    assert np.array_equal(L, expected) and np.isclose(log_det, expected_log_det)
+    assert f.codomain.basis(L, 2).shape == (M * N, len(z)) and np.linalg.matrix_rank(L @ L.T) == N
+    if M == N:
+        assert np.array_equal(L, CholeskyFactor().forward(z)) and log_det == CholeskyFactor().log_det(z)
+    h = 2.0**-17
+    J = np.array([(f.forward(z + step) - f.forward(z - step))[np.tri(M, N, dtype=bool)] for step in h * np.eye(len(z))]).T / (2 * h)
+    assert np.isclose(np.linalg.slogdet(J)[1], log_det, atol=1e-8)
+
+
+def test_the_set_of_rectangular_factors():
+    where = sets.rectangular_cholesky_factor
+    members = where.draw(RandomSource(np.random.default_rng(0)), (6, 5, 3))
+    f = biject_to(where, members)
+    assert f.equals(RectangularCholeskyFactor(3)) and np.allclose(f.forward(f.inverse(members)), members)
+    assert where.first_outside(members) is None and where.outside(members.mT).all() and where.outside(-members).all()
+    wide = np.eye(3)[:2]
+    assert where.outside(wide)
+    for wrong in (wide, np.eye(4)[:, :2]):
+        with pytest.raises(ValueError, match="must have 3 columns, and at least as many rows"):
+            f.inverse(wrong)
+    with pytest.raises(ValueError, match="0 above the diagonal and positive on it"):
+        f.inverse(-members)
+    with pytest.raises(ValueError, match="RectangularCholeskyFactor: columns must be an int >= 1"):
+        RectangularCholeskyFactor(0)
+    with pytest.raises(ValueError, match="acts on cholesky_factor alone, and what arrives is rectangular_cholesky_factor"):
+        Chain([f, CholeskyOuterProduct()])

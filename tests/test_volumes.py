@@ -18,7 +18,8 @@ from refflow.core.sets import tangents
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))
 # of 3 entries, or 3 rows
-DIMENSION = {"simplex": 2, "zero_sum": 2, "sphere": 2, "cholesky_factor": 6, "positive_definite": 6, "zero_sum_matrix": 4}
+DIMENSION = {"simplex": 2, "zero_sum": 2, "sphere": 2, "cholesky_factor": 6, "positive_definite": 6, "zero_sum_matrix": 4,
+             "rectangular_cholesky_factor": 6}
 STICKS, VOLUME = StickBreaking(), IntrinsicVolume()
 
 

@@ -81,6 +81,7 @@ HOME = {
     "L1Ball": "constrained.l1_ball",
     "OpenInterval": "constrained.open_interval",
     "Ordered": "constrained.ordered",
+    "RectangularCholeskyFactor": "constrained.rectangular_cholesky_factor",
     "RowNormalisedCorrelation": "constrained.row_normalised_correlation",
     "SimplexToOrdered": "constrained.simplex_to_ordered",
     "Softmax": "constrained.softmax",
