@@ -441,6 +441,9 @@ class AlphaSigmoid(Bijector):
     high: float
     def __init__(self, low: float = ..., high: float = ...) -> None: ...
 
+class AngularProportion(Bijector):
+    def __init__(self) -> None: ...
+
 class ArctanExpScale(Scale):
     clamp: float
     factor: float

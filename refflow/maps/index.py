@@ -6,6 +6,7 @@ HOME = {
     "Affine": "elementwise.affine",
     "AlphaSigmoid": "elementwise.alpha_sigmoid",
     "alpha_logit": "elementwise.alpha_sigmoid",
+    "AngularProportion": "elementwise.angular_proportion",
     "ArctanExpScale": "elementwise.arctan_exp_scale",
     "CentredSoftplusScale": "elementwise.centred_softplus_scale",
     "ClampedExpScale": "elementwise.clamped_exp_scale",
