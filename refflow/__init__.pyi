@@ -320,6 +320,9 @@ class OpenInterval(Bijector):
 class Ordered(Bijector):
     def __init__(self) -> None: ...
 
+class PositiveOrdered(Bijector):
+    def __init__(self) -> None: ...
+
 class RectangularCholeskyFactor(Bijector):
     columns: int
     def __init__(self, columns: int) -> None: ...

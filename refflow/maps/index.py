@@ -82,6 +82,7 @@ HOME = {
     "L1Ball": "constrained.l1_ball",
     "OpenInterval": "constrained.open_interval",
     "Ordered": "constrained.ordered",
+    "PositiveOrdered": "constrained.positive_ordered",
     "RectangularCholeskyFactor": "constrained.rectangular_cholesky_factor",
     "RowNormalisedCorrelation": "constrained.row_normalised_correlation",
     "SimplexToOrdered": "constrained.simplex_to_ordered",
