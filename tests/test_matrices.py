@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
+from refflow import (CayleyOrthogonal, Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
                      Independent, IntrinsicVolume, Inverse, MatrixTranspose, Permutation, RectangularCholeskyFactor,
                      RowNormalisedCorrelation, Softmax, Squeeze,
                      StandardNormal, StickBreaking, StrictTriangle, TriangularInverse, ZeroSum, ZeroSumMatrix)
@@ -186,6 +186,8 @@ def test_the_own_volume_of_column_stochastic_matrices():
     ([CorrelationCholesky(), CorrelationOuterProduct()], [0.3, -0.2, 0.7], sets.correlation),
     ([CholeskyFactor(), CholeskyOuterProduct(), IntrinsicVolume("positive_definite")], [0.3, -0.2, 0.7],
      sets.positive_definite.intrinsic),
+    ([CayleyOrthogonal(np.eye(3))], [0.3, -0.2, 0.7], sets.turned(np.eye(3))),
+    ([CayleyOrthogonal(-np.eye(3))], [0.3, -0.2, 0.7], sets.turned(-np.eye(3))),
     ([ZeroSumMatrix()], [[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]], sets.zero_sum_matrix),
     ([StrictTriangle()], [0.3, -0.2, 0.7], sets.strictly_upper), ([StrictTriangle(), MatrixTranspose()], [0.3, -0.2, 0.7],
                                                                   sets.strictly_lower),
@@ -196,6 +198,12 @@ def test_transposes_of_sets_of_matrices(stages, z, image):
     assert np.array_equal(x, Chain(stages).forward(z).T) and np.isclose(log_det, Chain(stages).log_det(z))
     assert repr(f.codomain) == "cholesky_factor, transposed" if image is None else f.codomain.same(image)
     assert f.codomain.first_outside(x) is None
+
+
+def test_the_transpose_of_a_rotation_is_the_one_back():
+    f = Chain([CayleyOrthogonal(np.eye(3)), MatrixTranspose(), Inverse(CayleyOrthogonal(np.eye(3)))])
+    z = np.array([0.3, -0.2, 0.7])
+    assert np.allclose(f.forward(z), -z) and np.isclose(f.log_det(z), 0)
 
 
 def test_what_is_transposed_is_another_set():

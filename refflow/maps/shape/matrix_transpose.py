@@ -6,10 +6,9 @@ The map.  A matrix `z` of `M` rows and `K` columns becomes one of `K` rows and `
 The map moves entries and changes none of them:
     dx/dz = a permutation matrix,   log|det| = 0                                    (3)
 A matrix whose rows lie on the simplex becomes one whose columns do.  A row-stochastic matrix becomes a column-stochastic one.
-Symmetric matrices stay what they are:
-    x = z    if z_lk = z_kl                                                         (4)
-Matrices whose rows and columns sum to 0 go to such matrices.  By (3), so do their volumes.  Strictly lower triangles and strictly
-upper ones go to each other.                                                                                    (5)
+Symmetric matrices stay what they are, and orthogonal ones become their inverses.  Rows and columns that sum to 0 still do.  These
+sets go to themselves, and by (3), so do their volumes.                                                         (4)
+Strictly lower triangles and strictly upper ones go to each other.                                              (5)
 
 The reverse rule.  The transpose of a permutation matrix is its inverse, so that cotangents move back as entries do:
     z_bar_lk = x_bar_kl,   of the inverse map read from right to left               (6)
@@ -24,7 +23,7 @@ import numpy as np
 from ...core import Bijector, bijector, case, real, strictly_lower, strictly_upper
 from ...core.sets.rearranged import put_back, rearranged
 
-SYMMETRIC = ("positive_definite", "correlation")
+KEPT = ("positive_definite", "correlation", "zero_sum_matrix", "orthogonal", "orthogonal, det 1", "orthogonal, det -1")
 TRIANGLES = {"strictly_lower": strictly_upper, "strictly_upper": strictly_lower}
 
 
@@ -43,8 +42,8 @@ class MatrixTranspose(Bijector):
         """The same entries in other places."""
         if not where.thin:
             return super().image_of(where, side)
-        if where.name in (*SYMMETRIC, "zero_sum_matrix"):
-            return where                                                            # (4) (5)
+        if where.name in KEPT:
+            return where                                                            # (4)
         if where.name in TRIANGLES:
             return TRIANGLES[where.name]                                            # (5)
         before = put_back(where, "transposed")
