@@ -35,11 +35,11 @@ In (3) and (7), `1 - 2 phi/pi` cancels where `phi` is near a right angle:
     sin(2 phi) = sin(2 a),   g = (pi/2) t / (1 + t)^2                               (15)
 Each factor keeps its digits where the product of both is not 0, and `x_bar` is multiplied by one after the other.  Near `z = 0`,
 fewer roundings matter in
-    dx/dz = -(pi/8) cos(pi T/2) (1 - T^2)               for |z| <= 1                (16)
+    dx/dz = -(pi/8) cos(pi T/2) (1 - T^2)               for |z| <= 5/4              (16)
 
 In (4), `a` may underflow where its logarithm is far from the ends of the floats, and the terms of (17) cancel near `z = 0`:
-    log|dx/dz| = log((pi^2/2) S / (1 + t)^3) - 2|z|,   S = sin(2 a) / (2 a)         for |z| >  1            (17)
-               = the logarithm of (16) without its sign                             for |z| <= 1            (18)
+    log|dx/dz| = log((pi^2/2) S / (1 + t)^3) - 2|z|,   S = sin(2 a) / (2 a)         for |z| >  5/4          (17)
+               = the logarithm of (16) without its sign                             for |z| <= 5/4          (18)
 
 In (5), the product of all factors may underflow.  No term is negative in
     log|dz/dx| = -log((4/pi) sqrt(p) sqrt(1 - p) (pi/2 - a)) - log a                for x < 1/4 and x > 3/4         (19)
@@ -131,7 +131,7 @@ class AngularProportion(Bijector):
         t, T = parts(z)
         a = smaller_angle(t)
         far = np.where(z > 0, np.sin(a), np.cos(a)) ** 2                            # (1) (10)
-        return np.where(np.abs(z) <= 1, 0.5 - np.copysign(np.sin(HALF_PI * T), z) / 2, far)         # (1) (11)
+        return np.where(np.abs(z) <= 1, 0.5 - np.copysign(np.sin(HALF_PI * T), z) / 2, far)            # (1) (11)
 
     def inverse(self, x):
         a = smaller_angle_of(x)
@@ -142,12 +142,12 @@ class AngularProportion(Bijector):
         t, T = parts(z)
         near = np.log(slope_near_0(T))                                              # (4) (18)
         far = np.log(math.pi**2 / 2 * sine_over_angle(smaller_angle(t)) / (1 + t) ** 3) - 2 * np.abs(z)     # (4) (17)
-        return np.where(np.abs(z) <= 1, near, far)
+        return np.where(np.abs(z) <= 1.25, near, far)
 
     def slope(self, z):
         _, T = parts(z)
         sine, g = sine_and_speed(z)
-        return -np.where(np.abs(z) <= 1, slope_near_0(T), sine * g)                 # (3) (15) (16)
+        return -np.where(np.abs(z) <= 1.25, slope_near_0(T), sine * g)              # (3) (15) (16)
 
     def inverse_and_log_det(self, x):
         p, a = np.minimum(x, 1 - x), smaller_angle_of(x)                            # (12)
@@ -186,7 +186,7 @@ class AngularProportion(Bijector):
              z=[0.0, 5e-324, 1e-160, -1e-9, 1e-17]),
         case("Saturated", "phi rounds to a right angle, x and the slope keep their digits in (10) and (15)", z=[37.0, 40.0, 300.0]),
         case("SaturatedBelow", "x rounds to 1, and the slope does not round to 0", z=[-19.0, -37.0, -300.0]),
-        case("Switch", "(10) and (11) meet, (15) and (16), (17) and (18)", z=[end for number in (-1.0, 1.0) for end in
+        case("Switch", "(10) and (11) meet at 1, (15) and (16), (17) and (18) at 5/4", z=[end for number in (-1.25, -1.0, 1.0, 1.25) for end in
              (np.nextafter(number, -2), number, np.nextafter(number, 2))]),
         case("Subnormal", "x and the slope are subnormal, their factors are not", z=[354.0, 371.0, 372.5, -360.0, -372.0]),
         case("Underflow", "t is subnormal or 0, the log-det is -2|z| + log(pi^2/2)", z=[720.0, 745.0, 746.0, -746.0]),
