@@ -320,6 +320,13 @@ class OpenInterval(Bijector):
 class Ordered(Bijector):
     def __init__(self) -> None: ...
 
+class PositiveOrdered(Bijector):
+    def __init__(self) -> None: ...
+
+class RectangularCholeskyFactor(Bijector):
+    columns: int
+    def __init__(self, columns: int) -> None: ...
+
 class RowNormalisedCorrelation(Bijector):
     def __init__(self) -> None: ...
 
@@ -436,6 +443,9 @@ class AlphaSigmoid(Bijector):
     low: float
     high: float
     def __init__(self, low: float = ..., high: float = ...) -> None: ...
+
+class AngularProportion(Bijector):
+    def __init__(self) -> None: ...
 
 class ArctanExpScale(Scale):
     clamp: float
@@ -821,6 +831,9 @@ class FactorOut(Bijector):
     keep: NDArray[np.bool_]
     rest: Bijector
     def __init__(self, keep: ArrayLike, rest: Bijector) -> None: ...
+
+class MatrixTranspose(Bijector):
+    def __init__(self) -> None: ...
 
 class Reshape(Bijector):
     input: Any

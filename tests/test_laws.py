@@ -146,6 +146,8 @@ COMPOSITES = {
     "Chain to the simplex": (affine(2).map(lambda a: Chain((a, refflow.StickBreaking()))), (2,)),
     "Chain to the simplex, permuted": (
         affine(2).map(lambda a: Chain((a, refflow.StickBreaking(), refflow.Permutation([1, 2, 0])))), (2,)),
+    "Chain to columns on the simplex": (st.just(Chain([refflow.MatrixTranspose(), refflow.StickBreaking(), refflow.MatrixTranspose()])), (2, 3)),
+    "Chain from columns on the simplex": (st.just(Inverse(Chain([refflow.StickBreaking(), refflow.MatrixTranspose()]))), (3, 2)),
     "Chain from the simplex": (st.just(Chain((refflow.Permutation([1, 2, 0]), Inverse(refflow.StickBreaking())))), (3,)),
     "Inverse of a scalar": (affine().map(lambda a: Inverse(Chain((a, refflow.Sigmoid())))), ()),
     "Inverse of a matrix": (dense(2).map(Inverse), (2,)),

@@ -4,9 +4,10 @@ import mpmath
 import numpy as np
 import pytest
 
-from refflow import (Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
-                     Independent, IntrinsicVolume, Inverse, Permutation, RowNormalisedCorrelation, StandardNormal, StickBreaking, TriangularInverse,
-                     ZeroSum, ZeroSumMatrix)
+from refflow import (CayleyOrthogonal, Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
+                     Independent, IntrinsicVolume, Inverse, MatrixTranspose, Permutation, RectangularCholeskyFactor,
+                     RowNormalisedCorrelation, Softmax, Squeeze,
+                     StandardNormal, StickBreaking, StrictTriangle, TriangularInverse, ZeroSum, ZeroSumMatrix)
 from refflow.core import RandomSource, sets
 from refflow.maps.constrained.biject_to import biject_to
 from refflow.training.unconstrained import Onto
@@ -144,3 +145,121 @@ def test_a_row_stochastic_matrix_is_a_composition():
     assert x.shape == (4, 3) and np.allclose(x.sum(-1), 1) and f.codomain.same(sets.simplex)
     assert np.isclose(log_det, StickBreaking().log_det(z).sum())
     held(Chain([f, Independent(Permutation([2, 0, 1]), 1)]), z)
+
+
+# (K-1, n) free numbers; and isometric log-ratios of each column
+COLUMNS = {"sticks": Chain([MatrixTranspose(), StickBreaking(), MatrixTranspose()]),
+           "isometric": Chain([MatrixTranspose(), Chain([ZeroSum(), Softmax()]), MatrixTranspose()])}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_stochastic_matrix_is_a_composition(name):
+    """Each column is what the map of rows makes of a column of free numbers; the log-det is a finite-difference determinant."""
+    f, z = COLUMNS[name], np.array([[0.3, 0.1, -1.0, 2.0], [-0.2, 1.0, 0.5, 0.0]])
+    x, log_det = held(f, z)
+    column = f.stages[1].inner
+    assert x.shape == (3, 4) and np.allclose(x.sum(0), 1) and (x > 0).all()
+    assert np.allclose(x.T, [column.forward(v) for v in z.T]) and np.isclose(log_det, sum(column.log_det(v) for v in z.T))
+    assert f.domain is sets.real and repr(f.codomain) == "simplex, transposed"
+    h = 2.0**-17
+    steps = h * np.eye(z.size).reshape(-1, *z.shape)
+    J = np.array([(f.forward(z + step) - f.forward(z - step))[:-1].ravel() for step in steps]).T / (2 * h)
+    assert np.isclose(np.linalg.slogdet(J)[1], log_det, atol=1e-8)
+    rows = Chain([f, MatrixTranspose()])
+    assert rows.codomain is sets.simplex and np.array_equal(rows.forward(z), x.T)
+    assert Chain([Inverse(f), f]).codomain.same(f.codomain)
+    with pytest.raises(ValueError, match="x must have entries >= 0 that sum to 1"):
+        f.inverse(1.5 * x)
+
+
+def test_the_own_volume_of_column_stochastic_matrices():
+    """It is that of the coordinates times the root of K for each column, and another measure of the same members."""
+    rows, z = [MatrixTranspose(), StickBreaking()], np.array([[0.3, 0.1, 0.5], [-0.2, 1.0, -0.7]])
+    charted, own = Chain([*rows, MatrixTranspose()]), Chain([*rows, IntrinsicVolume(), MatrixTranspose()])
+    _, log_det = held(own, z)
+    assert np.isclose(log_det - charted.log_det(z), 3 * np.log(3) / 2)
+    assert own.codomain.measure == "intrinsic" and not own.codomain.same(charted.codomain)
+
+
+@pytest.mark.parametrize("stages, z, image", [
+    ([CholeskyFactor(), CholeskyOuterProduct()], [0.3, -0.2, 0.7], sets.positive_definite),
+    ([CorrelationCholesky(), CorrelationOuterProduct()], [0.3, -0.2, 0.7], sets.correlation),
+    ([CholeskyFactor(), CholeskyOuterProduct(), IntrinsicVolume("positive_definite")], [0.3, -0.2, 0.7],
+     sets.positive_definite.intrinsic),
+    ([CayleyOrthogonal(np.eye(3))], [0.3, -0.2, 0.7], sets.turned(np.eye(3))),
+    ([CayleyOrthogonal(-np.eye(3))], [0.3, -0.2, 0.7], sets.turned(-np.eye(3))),
+    ([ZeroSumMatrix()], [[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]], sets.zero_sum_matrix),
+    ([StrictTriangle()], [0.3, -0.2, 0.7], sets.strictly_upper), ([StrictTriangle(), MatrixTranspose()], [0.3, -0.2, 0.7],
+                                                                  sets.strictly_lower),
+    ([CholeskyFactor()], [0.3, -0.2, 0.7], None), ([CholeskyFactor(), MatrixTranspose()], [0.3, -0.2, 0.7], sets.cholesky_factor)])
+def test_transposes_of_sets_of_matrices(stages, z, image):
+    f = Chain([*stages, MatrixTranspose()])
+    x, log_det = held(f, np.array(z))
+    assert np.array_equal(x, Chain(stages).forward(z).T) and np.isclose(log_det, Chain(stages).log_det(z))
+    assert repr(f.codomain) == "cholesky_factor, transposed" if image is None else f.codomain.same(image)
+    assert f.codomain.first_outside(x) is None
+
+
+def test_the_transpose_of_a_rotation_is_the_one_back():
+    f = Chain([CayleyOrthogonal(np.eye(3)), MatrixTranspose(), Inverse(CayleyOrthogonal(np.eye(3)))])
+    z = np.array([0.3, -0.2, 0.7])
+    assert np.allclose(f.forward(z), -z) and np.isclose(f.log_det(z), 0)
+
+
+def test_what_is_transposed_is_another_set():
+    with pytest.raises(ValueError, match="IntrinsicVolume acts on simplex alone, and what arrives is simplex, transposed"):
+        Chain([Independent(StickBreaking(), 1), MatrixTranspose(), IntrinsicVolume()])
+    with pytest.raises(ValueError, match="what arrives is of lower dimension"):
+        Chain([Independent(StickBreaking(), 2), Squeeze(), MatrixTranspose()])
+
+
+def factor_of_stan(z, M, N):
+    """(L, log-det) of cholesky_factor_cov[M, N], entry by entry as its manual lays them."""
+    L, log_det, position = np.zeros((M, N)), 0.0, 0
+    for row in range(N):
+        for column in range(row):
+            L[row, column] = z[position]
+            position += 1
+        L[row, row] = np.exp(z[position])
+        log_det += z[position]
+        position += 1
+    for row in range(N, M):
+        for column in range(N):
+            L[row, column] = z[position]
+            position += 1
+    assert position == len(z)
+    return L, log_det
+
+
+@pytest.mark.parametrize("M, N", [(1, 1), (4, 1), (4, 2), (5, 3), (3, 3)])
+def test_rectangular_factors_are_the_ones_of_stan(M, N):
+    z = np.linspace(-0.9, 1.1, N * (N + 1) // 2 + (M - N) * N)
+    f = RectangularCholeskyFactor(N)
+    L, log_det = held(f, z)
+    expected, expected_log_det = factor_of_stan(z, M, N)
+    assert np.array_equal(L, expected) and np.isclose(log_det, expected_log_det)
+    assert f.codomain.basis(L, 2).shape == (M * N, len(z)) and np.linalg.matrix_rank(L @ L.T) == N
+    if M == N:
+        assert np.array_equal(L, CholeskyFactor().forward(z)) and log_det == CholeskyFactor().log_det(z)
+    h = 2.0**-17
+    J = np.array([(f.forward(z + step) - f.forward(z - step))[np.tri(M, N, dtype=bool)] for step in h * np.eye(len(z))]).T / (2 * h)
+    assert np.isclose(np.linalg.slogdet(J)[1], log_det, atol=1e-8)
+
+
+def test_the_set_of_rectangular_factors():
+    where = sets.rectangular_cholesky_factor
+    members = where.draw(RandomSource(np.random.default_rng(0)), (6, 5, 3))
+    f = biject_to(where, members)
+    assert f.equals(RectangularCholeskyFactor(3)) and np.allclose(f.forward(f.inverse(members)), members)
+    assert where.first_outside(members) is None and where.outside(members.mT).all() and where.outside(-members).all()
+    wide = np.eye(3)[:2]
+    assert where.outside(wide)
+    for wrong in (wide, np.eye(4)[:, :2]):
+        with pytest.raises(ValueError, match="must have 3 columns, and at least as many rows"):
+            f.inverse(wrong)
+    with pytest.raises(ValueError, match="0 above the diagonal and positive on it"):
+        f.inverse(-members)
+    with pytest.raises(ValueError, match="RectangularCholeskyFactor: columns must be an int >= 1"):
+        RectangularCholeskyFactor(0)
+    with pytest.raises(ValueError, match="acts on cholesky_factor alone, and what arrives is rectangular_cholesky_factor"):
+        Chain([f, CholeskyOuterProduct()])

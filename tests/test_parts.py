@@ -240,7 +240,7 @@ class Exact:
         return mpmath.sqrt(2) * mpmath.erfinv(2 * x - 1)
 
     def __getattr__(self, name):
-        names = {"arctan": "atan", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf"}
+        names = {"arctan": "atan", "arccos": "acos", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf"}
         held = getattr(mpmath, names.get(name, name), None)
         if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "abs", *names):
             return np.frompyfunc(held, 1, 1)

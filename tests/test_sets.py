@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from refflow import Chain, Exp, Flow, Inverse, Ordered, PositiveOrdered, StandardNormal
 from refflow.core import Plainest, RandomSource, increasing, interval, sets
 from refflow.maps.constrained import CayleyOrthogonal
 from refflow.maps.constrained.biject_to import biject_to
@@ -185,3 +186,51 @@ def test_the_volume_of_the_cayley_map(D):
     h = 2.0**-18
     moved = [(f.forward(z + h * e) - f.forward(z - h * e)) / (2 * h) for e in np.eye(z.shape[-1])]
     assert np.allclose(np.stack(moved, -1).reshape(J.shape), J, atol=1e-8)
+
+
+def positive_ordered_of_stan(z):
+    x = [np.exp(z[0])]
+    for v in z[1:]:
+        x.append(x[-1] + np.exp(v))
+    return np.array(x), sum(z)
+
+
+def positive_ordered_of_numpyro(z):
+    """OrderedTransform, then ExpTransform: log-det sum_(k > 1) z_k + sum_k y_k, y the ordered vector."""
+    y = np.array([z[0], *(z[0] + np.cumsum(np.exp(z[1:])))])
+    return np.exp(y), z[1:].sum() + y.sum()
+
+
+@pytest.mark.parametrize("z", [[0.3, -0.2, 0.7], [-4.0, 1.5, -2.0, 0.1], [0.25]], ids=len)
+@pytest.mark.parametrize("f, reference", [
+    (PositiveOrdered(), positive_ordered_of_stan), (Chain([Ordered(), Exp()]), positive_ordered_of_numpyro)], ids=["Stan", "NumPyro"])
+def test_two_maps_onto_positive_ordered_vectors(f, reference, z):
+    z = np.array(z)
+    (x, log_det), (expected, expected_log_det) = f.forward_and_log_det(z), reference(z)
+    assert np.allclose(x, expected, rtol=1e-14) and np.isclose(log_det, expected_log_det)
+    assert sets.positive_ordered.first_outside(x) is None and f.domain is sets.real
+    assert np.allclose(f.inverse(x), z) and np.isclose(f.inverse_and_log_det(x)[1], -log_det)
+    h = 2.0**-17
+    J = np.array([f.forward(z + step) - f.forward(z - step) for step in h * np.eye(len(z))]).T / (2 * h)
+    assert np.allclose(np.triu(J, 1), 0) and np.isclose(np.linalg.slogdet(J)[1], log_det, atol=1e-7)
+    flow = Flow(f, StandardNormal(len(z)))
+    assert np.isclose(flow.log_prob(x), -(z @ z) / 2 - len(z) * np.log(2 * np.pi) / 2 - log_det)
+    assert flow.log_prob(-x) == -np.inf and (len(z) == 1 or flow.log_prob(x[::-1]) == -np.inf)
+    if len(z) > 1:
+        with pytest.raises(ValueError, match="must be finite(, positive)? and strictly increasing"):
+            f.inverse(x[::-1])
+
+
+def test_from_the_one_to_the_other():
+    f = Chain([PositiveOrdered(), Inverse(Exp()), Inverse(Ordered())])
+    z = np.array([0.3, -0.2, 0.7])
+    other = f.forward(z)
+    assert np.allclose(positive_ordered_of_numpyro(other)[0], positive_ordered_of_stan(z)[0])
+    assert np.isclose(f.log_det(z), positive_ordered_of_stan(z)[1] - positive_ordered_of_numpyro(other)[1])
+    assert isinstance(biject_to(sets.positive_ordered, np.ones(3)), PositiveOrdered)
+
+
+@pytest.mark.parametrize("outside", [[0.0, 1.0], [-1.0, 2.0], [2.0, 1.0], [1.0, 1.0], [1.0, np.inf], [1.0, np.nan]])
+def test_vectors_that_are_not_positive_and_ordered(outside):
+    assert sets.positive_ordered.outside(np.array(outside))
+    assert sets.positive_ordered.outside_closed(np.array(outside)) == (outside not in ([0.0, 1.0], [1.0, 1.0]))

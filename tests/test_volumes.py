@@ -7,18 +7,19 @@ import mpmath
 import numpy as np
 import pytest
 
-from refflow import (Affine, BreakProportions, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor,
+from refflow import (Affine, AngularProportion, BreakProportions, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor,
                      CholeskyOuterProduct, Concatenate, CorrelationCholesky, FactorOut, Flow, Independent,
                      IntrinsicVolume, Inverse, L1Ball, NormalCDF, Permutation, Reshape, Sigmoid, SimplexToOrdered,
-                     Softmax, Squeeze, StandardNormal, Stereographic, StickBreaking, StrictTriangle, SumTo1, Tanh,
-                     Transposed, ZeroSum)
+                     Softmax, Softplus, Squeeze, StandardNormal, Stereographic, StickBreaking, StrictTriangle, SumTo1, Tanh,
+                     Transposed, WeibullCDF, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
 
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))
 # of 3 entries, or 3 rows
-DIMENSION = {"simplex": 2, "zero_sum": 2, "sphere": 2, "cholesky_factor": 6, "positive_definite": 6, "zero_sum_matrix": 4}
+DIMENSION = {"simplex": 2, "zero_sum": 2, "sphere": 2, "cholesky_factor": 6, "positive_definite": 6, "zero_sum_matrix": 4,
+             "rectangular_cholesky_factor": 6}
 STICKS, VOLUME = StickBreaking(), IntrinsicVolume()
 
 
@@ -139,6 +140,7 @@ HALF = FactorOut([False, True], LATENTS)
 @pytest.mark.parametrize("stages, shape, image", [
     ([ROWS, Squeeze()], (2, 2, 3), None), ([ROWS, Squeeze(order="blocks"), Inverse(Squeeze(order="blocks"))], (2, 2, 3), sets.simplex),
     ([ROWS, IMAGES, Squeeze(order="diagonal")], (2, 2, 3), None), ([ROWS, Squeeze(factor=1)], (1, 2, 2), None),
+    ([ROWS, Squeeze(), Reshape((4, 1, 3), (2, 2, 3))], (1, 2, 5), None), ([ROWS, Squeeze(), Reshape((4, 1, 2), (8,))], (1, 2, 3), None),
     ([ROWS, Inverse(Squeeze())], (4, 1, 2), None), ([ROWS, Inverse(Squeeze()), Squeeze()], (4, 1, 2), sets.simplex),
     ([ROWS, Squeeze(), Squeeze(order="blocks"), Inverse(Squeeze(order="blocks")), Inverse(Squeeze())], (1, 4, 3), sets.simplex),
     ([ROWS, HALF], (2, 2, 3), None), ([ROWS, IMAGES, HALF, Inverse(HALF)], (2, 2, 3), sets.simplex.intrinsic),
@@ -276,6 +278,59 @@ def test_sticks_broken_by_any_map_onto_the_proportions():
     x, log_det = normal.forward_and_log_det(z)
     assert np.allclose(x, [*parts, 1] * np.array([1, *np.cumprod(1 - parts)])) and np.allclose(normal.inverse(x), z)
     assert np.isclose(log_det, (-y * y / 2 - np.log(2 * np.pi) / 2).sum() + (np.arange(K - 2, 0, -1) * np.log1p(-parts[:-1])).sum())
+
+
+def sticks_of(z):
+    """Stan: x_k = z_k times what is left."""
+    left = np.array([1, *np.cumprod(1 - z)])
+    return np.array([*z, 1]) * left, left
+
+
+FREE = [np.array([0.3, -0.2, 0.7, -1.5]), np.array([-3.0, 6.0, -5.0, 2.0]), np.array([0.25]), np.zeros(0)]
+
+
+@pytest.mark.parametrize("y", FREE, ids=len)
+def test_sticks_broken_by_angles(y):
+    """StickbreakingAngular of Carpenter's study, its log-det term by term; the roots of x are spherical coordinates."""
+    f = Chain([AngularProportion(), BreakProportions()])
+    phi = np.pi / 2 / (1 + np.exp(-y))
+    x, log_det = f.forward_and_log_det(y)
+    s, c, N = np.sin(phi), np.cos(phi), len(y) + 1
+    assert np.allclose(x, sticks_of(c**2)[0], rtol=1e-13, atol=0)
+    counts = np.arange(2 * N - 3, 0, -2)
+    expected = (N - 1) * np.log(2) + (np.log(phi) + np.log1p(-2 * phi / np.pi) + counts * np.log(s) + np.log(c)).sum()
+    assert np.isclose(log_det, expected, rtol=1e-12) and np.allclose(f.inverse(x), y, rtol=1e-9)
+    assert np.isclose(f.inverse_and_log_det(x)[1], -expected, rtol=1e-9) and f.codomain.same(sets.simplex)
+    assert np.allclose(np.sqrt(x), [*c, 1] * np.array([1, *np.cumprod(s)]))
+    assert np.isclose(np.linalg.slogdet(f.square(f.jacobian(y), y, x))[1], log_det, atol=1e-9)
+
+
+def log_logistic(y):
+    """(log F, the logarithm of the density)."""
+    return -np.logaddexp(0, -y), -y - 2 * np.logaddexp(0, -y)
+
+
+def log_normal(y):
+    tail = np.array([math.erfc(abs(v) / 2**0.5) / 2 for v in y])
+    return np.where(y < 0, np.log(tail), np.log1p(-tail)), -y * y / 2 - np.log(2 * np.pi) / 2
+
+
+OF_LOGISTIC, OF_NORMAL = [Softplus()], [NormalCDF(), Inverse(WeibullCDF())]
+
+
+@pytest.mark.parametrize("y", FREE, ids=len)
+@pytest.mark.parametrize("minus_log, reference", [(OF_LOGISTIC, log_logistic), (OF_NORMAL, log_normal)], ids=["logistic", "normal"])
+def test_sticks_broken_by_powers(minus_log, reference, y):
+    """StickbreakingPowerLogistic and -PowerNormal: of -y comes -log F(y), and log-det is the density of F over Gamma(K)."""
+    n = np.arange(len(y), 0, -1.0)
+    f = Chain([Affine(scale=-1.0), *minus_log, Independent(WeibullCDF(scale=n, concentration=1.0), 1), BreakProportions()])
+    log_F, log_density = reference(y)
+    x, log_det = f.forward_and_log_det(y)
+    assert np.allclose(x, sticks_of(-np.expm1(log_F / n))[0], rtol=1e-8, atol=0)
+    expected = log_density.sum() - math.lgamma(len(y) + 1)
+    assert np.isclose(log_det, expected, rtol=1e-8) and np.allclose(f.inverse(x), y, rtol=1e-6)
+    assert np.isclose(f.inverse_and_log_det(x)[1], -expected, rtol=1e-6) and f.codomain.same(sets.simplex)
+    assert np.isclose(np.linalg.slogdet(f.square(f.jacobian(y), y, x))[1], log_det, atol=1e-6)
 
 
 def test_the_stereographic_projection_keeps_angles_and_covers_the_sphere():

@@ -11,6 +11,8 @@ from .definite import positive_definite
 from .invertible import invertible, orthogonal, turned
 from .membership import EXPONENTS, Set
 from .numbers import below, extended_real, interval, intervals, nonnegative, nonzero, positive, real
+from .positive_ordered_vectors import positive_ordered
+from .rectangular_factors import rectangular_cholesky_factor
 from .simplexes import simplex, zero_sum
 from .spheres import sphere
 from .triangular import cholesky_factor, strictly_lower, strictly_upper

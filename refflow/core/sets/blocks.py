@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .numbers import real
+from .rearranged import Moved
 
 
 def contains(outer, inner):
@@ -67,7 +68,8 @@ def product(parts, sizes, axis=-1, axes=1):
 
 def reshaped(where, before, after):
     """The set of events of the shape `after` that are events of `where`, or several members of it, in the shape `before`."""
-    if where.blocks and not where.parts and len(before) == where.axes:          # it was reshaped before
+    moved = isinstance(where.blocks, Moved)                                     # its entries change places, and not only shape
+    if where.blocks and not where.parts and not moved and len(before) == where.axes:                # it was reshaped before
         (where, _, before), = where.blocks(before)
     if tuple(before) == tuple(after):
         return where

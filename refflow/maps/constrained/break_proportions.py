@@ -11,7 +11,9 @@ For the inverse map, as a function of all `K` entries, `r_k = S_k / S_1`:
     log|det dz/dx| = (K - 1) log S_1 - sum_(k < K) log S_k                          (5)
 Any map of the real line onto `(0, 1)` before it makes a map of free vectors: a `Sigmoid`, or the `NormalCDF`.  A vector of locations
 chooses what the free vector 0 becomes; `StickBreaking` is the one with `Sigmoid` and locations `log(K - k)`, without a loss of digits
-where a proportion is near 1.
+where a proportion is near 1.  `AngularProportion` makes the free numbers angles of a point of a sphere.  With powers of a distribution
+function `F`, `z_k = 1 - F^(1/(K - k))`, as by a `WeibullCDF` of `-log F` with the scale `K - k` and the concentration 1, `x` is
+uniform on the simplex where the values of `F` are uniform.
 
 The reverse rule.  From (3), and with the cotangent `l_bar` of (4),
     z_i_bar = r_i x_i_bar - (sum_(k > i) x_k x_k_bar + l_bar (K - 1 - i)) / (1 - z_i)       (6)
