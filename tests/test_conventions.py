@@ -163,3 +163,21 @@ def test_stans_covariances():
     k = np.arange(1, D + 1)
     assert np.abs(f.forward(y) - L @ L.T).max() < 1e-14
     assert abs(f.log_det(y) - (D * np.log(2) + ((D - k + 2) * diagonal).sum())) < 1e-14
+
+
+def test_stans_stochastic_matrices():
+    """Rows, or columns, are simplexes; the log-dets add up."""
+    y, one = RNG.normal(size=(2, 3)), of_stan("simplex", np.full(4, 0.25))
+    rows = of_stan("row_stochastic_matrix", np.full((2, 4), 0.25))
+    assert np.abs(rows.forward(y) - one.forward(y)).max() < 1e-15 and abs(rows.log_det(y) - one.log_det(y).sum()) < 1e-13
+    columns = of_stan("column_stochastic_matrix", np.full((4, 2), 0.25))
+    assert np.abs(columns.forward(y.T) - one.forward(y).T).max() < 1e-15
+    assert abs(columns.log_det(y.T) - one.log_det(y).sum()) < 1e-13
+
+
+def test_stans_matrices_that_sum_to_zero():
+    """The vector's map along rows, then along columns."""
+    y = RNG.normal(size=(2, 3))
+    x = np.apply_along_axis(sum_to_zero, 0, np.apply_along_axis(sum_to_zero, 1, y))
+    f = of_stan("sum_to_zero_matrix", np.zeros((3, 4)))
+    assert np.abs(f.forward(y) - x).max() < 1e-15 and abs(f.log_det(y)) < 1e-14

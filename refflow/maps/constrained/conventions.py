@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...core import Chain, Inverse, sets
+from ...core import Chain, Independent, Inverse, sets
 from .. import found
 
 __all__ = ["CONVENTIONS", "Convention", "convention_of"]
@@ -45,20 +45,22 @@ class Convention:
 
     def where(self, ends=None):
         """The set; of a kind that has them, with the ends (lower, upper), numbers or arrays."""
-        if not self.has_ends:
-            return FIXED.get(self.kind) or getattr(sets, self.kind)
-        lower, upper = (np.asarray(end, dtype=float) for end in ends)
-        return sets.intervals(lower, upper)
+        if self.has_ends:
+            lower, upper = (np.asarray(end, dtype=float) for end in ends)
+            return sets.intervals(lower, upper)
+        return OTHERS[self.kind]() if self.kind in OTHERS else getattr(sets, self.kind)
 
     def example(self, size=3):
         """(ends, the simplest member): a number, a vector of this size, or a matrix of this size in both directions."""
         ends = EXAMPLES.get(self.kind)
         where = self.where(ends)
-        shape = (size,) * where.rank
+        shape = SHAPES.get(self.kind, (size,) * where.rank)
         return ends, np.array(where.anchor(shape) if callable(where.anchor) else np.broadcast_to(where.anchor, shape), float)
 
 
-FIXED = {"unit": sets.interval(0, 1), "circle": sets.interval(-np.pi, np.pi)}
+OTHERS = {"unit": lambda: sets.interval(0, 1), "circle": lambda: sets.interval(-np.pi, np.pi), "row_stochastic": lambda: sets.simplex,
+          "column_stochastic": lambda: found("MatrixTranspose")().image_of(sets.simplex)}
+SHAPES = {"rectangular_cholesky_factor": (4, 3), "row_stochastic": (2, 3), "column_stochastic": (3, 2)}      # of examples
 
 
 # -- stages that are made for a set and its members -------------------------------------------------------------------
@@ -102,6 +104,10 @@ def in_stans_basis(axis):
         return found("OrthogonalLinear")(found("ZeroSum")().inverse(h).T.astype(like.dtype))                        # (4)
 
     return stage
+
+
+def of_rows(stage):
+    return lambda where, like: Independent(stage(where, like), 1)
 
 
 def against_the_sum(where, like):
@@ -189,10 +195,16 @@ OF_STAN = rows(
     ("ordered", "increasing", ("Ordered",)),
     ("positive_ordered", "positive_ordered", ("PositiveOrdered",)),
     ("simplex", "simplex", (in_stans_basis(-1), "ZeroSum", "Softmax")),
+    ("row_stochastic_matrix", "row_stochastic", (of_rows(in_stans_basis(-1)), "ZeroSum", "Softmax")),
+    ("column_stochastic_matrix", "column_stochastic",
+     ("MatrixTranspose", in_stans_basis(-2), "ZeroSum", "Softmax", "MatrixTranspose")),
     ("sum_to_zero_vector", "zero_sum", (in_stans_basis(-1), "ZeroSum")),
+    ("sum_to_zero_matrix", "zero_sum_matrix",
+     (in_stans_basis(-1), "MatrixTranspose", in_stans_basis(-2), "MatrixTranspose", "ZeroSumMatrix")),
     ("cholesky_factor_corr", "correlation_cholesky", ("CorrelationCholesky",)),
     ("corr_matrix", "correlation", (reordered(by_columns), "CorrelationCholesky", "CorrelationOuterProduct")),
     ("cholesky_factor_cov", "cholesky_factor", ("CholeskyFactor",)),
+    ("cholesky_factor_cov[M, N]", "rectangular_cholesky_factor", ("RectangularCholeskyFactor",)),
     ("cov_matrix", "positive_definite", ("CholeskyFactor", "CholeskyOuterProduct")))
 CONVENTIONS = {"torch": OF_TORCH, "pyro": OF_PYRO, "numpyro": OF_NUMPYRO, "tfp": OF_TFP, "pymc": OF_PYMC, "stan": OF_STAN}
 
