@@ -22,6 +22,9 @@ In (5), a sum of logarithms cancels, the logarithm of a product does not:
 In (6), `exp z_j` may overflow, or lose digits below the smallest normal number, where `T_j exp z_j` does neither:
     T_j exp z_j = (T_j h) h,   h = exp(z_j/2)                                       (9)
 
+In (7), both quotients overflow where two neighbouring steps are subnormal, before they are subtracted:
+    g_k - g_(k+1) = c (g_k/c - g_(k+1)/c),   g_k/c = (z_bar_k - l_bar) / (c d_k),   c the square root of the largest power of 2     (10)
+
 Source: Stan reference manual, "Ordered vector".
 """
 
@@ -111,22 +114,32 @@ class Ordered(Bijector):
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        d = np.diff(x)
+        d = np.concatenate((np.ones_like(x[..., :1]), np.diff(x)), -1)
 
         def pullback(z_bar, log_det_bar):
-            g = (z_bar[..., 1:] - log_det_bar[..., None]) / d
-            own = np.concatenate((z_bar[..., :1], g), -1)
-            own[..., :-1] -= g                                                      # (7)
-            return own, {}
+            bars = np.concatenate((z_bar[..., :1], z_bar[..., 1:] - log_det_bar[..., None]), -1)
+            return less_next(bars, d), {}                                           # (7) (10)
 
         return self.inverse_and_log_det(x), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Equal", "log-det is 0 although its terms are not", z=[[1.0, 3.0, -3.0]], x=[[0.0, 4.0, 4.25]]),
         case("Collapsed", "a step below the last digit of the sum: the image is on the boundary", z=[[1.0, -60.0, 0.0]]),
         case("Adjacent", "neighbouring floats", x=[[1.0, np.nextafter(1, 2), 3.0]]),
         case("Steps", "the steps span many orders of magnitude", x=[[-2.0**100, 0.0, 2.0**-100, 1.0]]),
+        case("Smallest", "two steps are subnormal: (10)", x=[[0.0, 5e-324, 1e-323]]),
         case("Subnormal", "exp z is subnormal, its product with a cotangent is not", z=[[0.0, -740.0]]),
         case("Beyond", "exp z overflows, log-det is z_2 still", z=[[0.0, 2.0**1000]]),
         case("One", "one entry is itself", z=[[3.0]], x=[[3.0]]),
     )
+
+
+def less_next(bars, d):
+    """g_k - g_(k+1), g = bars / d, and g_K."""
+    c = np.ldexp(d.dtype.type(1), np.finfo(d.dtype).maxexp // 2)                                   # (10)
+    g = bars / d
+    both = np.isinf(g[..., :-1]) & np.isinf(g[..., 1:])
+    apart = np.where(both, c * -np.diff(bars / (c * d)), -np.diff(g))               # (10)
+    return np.concatenate((apart, g[..., -1:]), -1)

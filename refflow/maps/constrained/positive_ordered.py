@@ -38,6 +38,7 @@ from ...core import Bijector, bijector, case, log_abs_product, real
 from ...core.sets import positive_ordered
 from ...core.sets.positive_ordered_vectors import steps_of
 from .half_line import times_exp
+from .ordered import less_next
 from .stick_breaking import tail_sums
 
 
@@ -115,15 +116,8 @@ class PositiveOrdered(Bijector):
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        d = steps_of(x)
-        c = np.ldexp(x.dtype.type(1), np.finfo(x.dtype).maxexp // 2)                # (10)
-
         def pullback(z_bar, log_det_bar):
-            bars = z_bar - log_det_bar[..., None]
-            g, infinite = bars / d, np.isinf(bars / d)
-            x_bar, both = np.array(g), infinite[..., :-1] & infinite[..., 1:]
-            x_bar[..., :-1] = np.where(both, c * less_next(bars / (c * d)), less_next(g))       # (7) (10)
-            return x_bar, {}
+            return less_next(z_bar - log_det_bar[..., None], steps_of(x)), {}       # (7) (10)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -139,8 +133,3 @@ class PositiveOrdered(Bijector):
         case("Beyond", "exp z overflows, log-det is the sum of z still", z=[[0.0, 2.0**1000]]),
         case("One", "one entry is its exponential", z=[[3.0]], x=[[3.0]]),
     )
-
-
-def less_next(g):
-    """g_k - g_(k+1)."""
-    return g[..., :-1] - g[..., 1:]
