@@ -138,7 +138,7 @@ class Ordered(Bijector):
 
 def less_next(bars, d):
     """g_k - g_(k+1), g = bars / d, and g_K."""
-    c = np.ldexp(d.dtype.type(1), np.finfo(d.dtype).maxexp // 2)                                   # (10)
+    c = np.ldexp(d.dtype.type(1), np.finfo(d.dtype).maxexp // 2)                    # (10)
     g = bars / d
     both = np.isinf(g[..., :-1]) & np.isinf(g[..., 1:])
     apart = np.where(both, c * -np.diff(bars / (c * d)), -np.diff(g))               # (10)
