@@ -396,10 +396,19 @@ class DiagonalNormal(Density):
     shape: Any
     def __init__(self, loc: ArrayLike, scale: ArrayLike, shape: Any = ...) -> None: ...
 
+class Dirichlet(Density):
+    concentration: NDArray[np.floating[Any]]
+    def __init__(self, concentration: ArrayLike) -> None: ...
+
 class FullNormal(Density):
     loc: NDArray[np.floating[Any]]
     cholesky: NDArray[np.floating[Any]]
     def __init__(self, loc: ArrayLike, cholesky: ArrayLike) -> None: ...
+
+class LKJCholesky(Density):
+    concentration: NDArray[np.floating[Any]]
+    dimension: int
+    def __init__(self, concentration: ArrayLike, dimension: int) -> None: ...
 
 class Logistic(Density):
     loc: NDArray[np.floating[Any]]

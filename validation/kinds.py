@@ -81,8 +81,8 @@ class DensityDraw(KindDraw):
         return self.cast(f.low + (f.high - f.low) * self.source.rng.random(shape))
 
     def opposite_event(self, f, shape):
-        """The location: elsewhere the squares outweigh the logarithms of the scales."""
-        return f.loc.reshape(-1, *shape)[0]
+        """The location, if there is one: elsewhere the squares outweigh the logarithms of the scales."""
+        return f.loc.reshape(-1, *shape)[0] if "loc" in f.declared else self.event(f, shape, "moderate")
 
     def end_points(self):
         return [] if "high" in self.page.declared else super().end_points()
