@@ -436,6 +436,11 @@ class Uniform(Density):
     shape: Any
     def __init__(self, low: ArrayLike, high: ArrayLike, shape: Any = ...) -> None: ...
 
+class WishartCholesky(Density):
+    df: NDArray[np.floating[Any]]
+    cholesky: NDArray[np.floating[Any]]
+    def __init__(self, df: ArrayLike, cholesky: ArrayLike) -> None: ...
+
 class Affine(Bijector):
     shift: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]

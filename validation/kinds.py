@@ -67,6 +67,8 @@ class DensityDraw(KindDraw):
         fields = drawn_fields(self.page, self.source, self.dtype, spread, lambda letter: D, given, lead, optional)
         if "high" in self.page.declared and "high" not in given:
             fields["high"] = fields["low"] + np.abs(fields["high"])
+        if "df" in self.page.declared and "df" not in given:
+            fields["df"] = fields["df"] + self.dtype.type(D - 1)            # degrees of freedom of D x D matrices
         f = self.page(**{key: value for key, value in fields.items() if value is not None or key in given})
         return f.astype(self.dtype) if f.dtype else f
 

@@ -199,6 +199,7 @@ HOME = {
     "StandardLogistic": "densities.standard_logistic",
     "StandardNormal": "densities.standard_normal",
     "Uniform": "densities.uniform",
+    "WishartCholesky": "densities.wishart_cholesky",
     "bits_per_dim": "dequantisation",
     "dequantised": "dequantisation",
     "quantised": "dequantisation",

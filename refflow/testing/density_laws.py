@@ -48,6 +48,8 @@ def density_of(source, page, dtype, batch=SAMPLES):
     fields = drawn_fields(page, source, dtype, SPREAD, lambda letter: source.choice(SIZES), plain, lambda: (batch, *shape))
     if "high" in fields:
         fields["high"] = fields["low"] + np.abs(fields["high"])
+    if "df" in fields:
+        fields["df"] = fields["df"] + dtype.type(fields["cholesky"].shape[-1] - 1)
     return page(**fields | ({"shape": shape} if "shape" in page.declared else {}))
 
 
