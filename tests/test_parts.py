@@ -231,7 +231,7 @@ def stale(cases, defined):
 # -- the textbook is right ------------------------------------------------------------------------------------------------
 
 class Exact:
-    """NumPy's functions of arrays of numbers of mpmath, and SciPy's normal distribution."""
+    """NumPy's functions of arrays of numbers of mpmath, and SciPy's normal distribution and gamma function."""
 
     pi = mpmath.pi
     special = property(lambda self: self)
@@ -240,7 +240,8 @@ class Exact:
         return mpmath.sqrt(2) * mpmath.erfinv(2 * x - 1)
 
     def __getattr__(self, name):
-        names = {"arctan": "atan", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf"}
+        names = {"arctan": "atan", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf", "gammaln": "loggamma",
+                 "psi": "digamma"}
         held = getattr(mpmath, names.get(name, name), None)
         if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "abs", *names):
             return np.frompyfunc(held, 1, 1)

@@ -23,7 +23,7 @@ formula for `A >= 8`, and for `a_i >= 8`, their largest parts meet in a logarith
     a_i log(z_i A) - a_i - log Gamma(a_i) - log z_i = a_i log q_i + log(sqrt(a_i) / z_i) - (1/2) log 2 pi - mu(a_i)
                                                     = (a_i - 1) log q_i + log A - a_i - log Gamma(a_i)       (8)
 
-In (2), logarithms of small concentrations cancel with those of small entries of `z`.  For `a < 1/2` they go into one quotient:
+In (2), logarithms of small concentrations cancel with logarithms of small entries of `z`.  For `a < 1/2` they go into one quotient:
     log Gamma(a) = log Gamma(1 + a) - log a                                         (9)
     prod_i (a_i / z_i) / A                          over the small ones             (10)
 

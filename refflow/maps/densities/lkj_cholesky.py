@@ -24,7 +24,7 @@ In (3), and in (6), large numbers cancel where `c` is large.  For `s >= 8`, with
     log Gamma(s + h) - log Gamma(s) = (s - 1/2) log(1 + h/s) + h log(s + h) - h + mu(s + h) - mu(s)     (7)
     psi(s + h) - psi(s) = log(1 + h/s) - delta(s + h) + delta(s)                    (8)
 
-In (2), a small concentration's logarithm cancels with that of a small `L_DD`.  For `c < 1/2`, in the last row,
+In (2), the logarithm of a small concentration cancels with the logarithm of a small `L_DD`.  For `c < 1/2`, in the last row,
     -log Gamma(c) = log c - log Gamma(1 + c)                                        (9)
     (2 c - 2) log L_DD + log c = 2 c log L_DD + log(c / L_DD^2)                     (10)
 

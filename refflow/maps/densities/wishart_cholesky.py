@@ -30,17 +30,18 @@ in `f`, the difference of a logarithm from its tangent:
     f(r) = 2 log r - r^2 + 1                                                        (13)
          = -q d + 2 (q^3/3 + q^5/5 + ...),   d = (r - 1)(r + 1),   q = d / (2 + d)      near r = 1      (14)
 
-In (4), the logarithm of a small `k_i` cancels with that of a small `T_ii`, and both with others.  For `k < 1`,
+In (4), the logarithm of a small `k_i` cancels with the logarithm of a small `T_ii`, and both with others.  For `k < 1`,
     log Gamma(k/2) = log Gamma(1 + k/2) - log(k/2)                                  (15)
 
 In (3), logarithms of large and of small numbers cancel.  They go into one quotient:
     prod_i N_i / (M_i L_ii^i),   N / M = sqrt(k/2) / T  of (12),   (k/2) / T  for k < 1,   1 else       (16)
 
-In (9), large numbers cancel.  For `k_i >= 16`,
+In (9), large numbers cancel, and so do logarithms of large and of small numbers.  For `k_i >= 16`,
     log(T_ii^2 / 2) - psi(k_i / 2) = 2 log r + delta(k_i / 2),   psi(a) = log a - delta(a)      (17)
+    sum_i log T_ii = log prod T_ii,   and so for r                                  (18)
 
 In (1) and (6), columns of `T` or of `W` may overflow where a product with them does not.  They are scaled events:
-    T_j = 2^(E_j) T'_j,   W_j = 2^(F_j) W'_j                                        (18)
+    T_j = 2^(E_j) T'_j,   W_j = 2^(F_j) W'_j                                        (19)
 
 Source: Anderson (2003), "An introduction to multivariate statistical analysis", chapter 7.
 """
@@ -53,7 +54,7 @@ import numpy as np
 import scipy
 
 from ...core import Array, Density, case, cholesky_factor, density, positive, refusal
-from ...core.arithmetic import scaled, solve_lower, solve_upper
+from ...core.arithmetic import log_abs_product, scaled, solve_lower, solve_upper
 from .full_normal import solved
 from .gammas import FROM, HALF_LOG_2_PI, delta, inside, log_gamma_apart, log_gamma_variables, log_of_quotient, mu
 
@@ -141,23 +142,23 @@ class WishartCholesky(Density):
         X = z.mT                                                                    # its rows are the columns of X
         L, L_of_rows = self.cholesky, self.cholesky[..., None, :, :]
         X_ii, L_ii = (np.diagonal(v, axis1=-2, axis2=-1) for v in (z, L))
-        T, E = solved(solve_lower, L_of_rows, X)                                    # (1) (18)
+        T, E = solved(solve_lower, L_of_rows, X)                                    # (1) (19)
         below = np.triu(T, 1)
-        squares = scaled((below * (below / 2)).sum(-1, keepdims=True), 2 * E)[..., 0].sum(-1)       # (18)
+        squares = scaled((below * (below / 2)).sum(-1, keepdims=True), 2 * E)[..., 0].sum(-1)       # (19)
         k = self.degrees()
         log_prob = value(k, X_ii / L_ii, L_ii) - squares                            # (3)
 
         def pullback(b):
             columns = b[..., None, None]
-            W, F = solved(solve_upper, L_of_rows.mT, T, E)                          # (6) (18)
+            W, F = solved(solve_upper, L_of_rows.mT, T, E)                          # (6) (19)
             b_W, i = columns * W, np.arange(z.shape[-1])
-            z_bar = np.tril(-scaled(b_W, F).mT)                                     # (7) (18)
+            z_bar = np.tril(-scaled(b_W, F).mT)                                     # (7) (19)
             z_bar[..., i, i] += b[..., None] * (k - 1) / X_ii                       # (7)
             outer = scaled(b_W, F)[..., :, None] * scaled(T, E)[..., None, :] if type(E) is type(F) is int else \
-                np.ldexp(b_W[..., :, None] * T[..., None, :], np.expand_dims(E + F, -1))            # (18)
+                np.ldexp(b_W[..., :, None] * T[..., None, :], np.expand_dims(E + F, -1))            # (19)
             L_bar = np.tril(outer.sum(-3))                                          # (8)
             L_bar[..., i, i] -= b[..., None] * self.df[..., None] / L_ii            # (8)
-            df_bar = b * slopes(k, X_ii / L_ii).sum(-1)                             # (9)
+            df_bar = b * slope_of_df(k, X_ii / L_ii)                             # (9)
             return z_bar, {"df": df_bar, "cholesky": L_bar}
 
         return log_prob, pullback
@@ -213,7 +214,7 @@ def value(k, t, L_ii):
     own, small = log_gamma_apart(a)                                                 # (15)
     direct = np.where(small, k, k - 1) * np.log(t) - t * (t / 2) - (a - 1) * LOG_2 - own          # (4) (15)
     high = np.maximum(a, 1)
-    far = a * tangent(t / np.sqrt(k)) + (LOG_2 - HALF_LOG_2_PI) - mu(high)         # (12)
+    far = a * tangent(t / np.sqrt(k)) + (LOG_2 - HALF_LOG_2_PI) - mu(high)         # (11) (12)
     each = np.where(a >= 1, far, direct)
     above = np.where(a >= 1, np.sqrt(a), np.where(small, a, 1))
     below = np.where((a >= 1) | small, t, 1)
@@ -223,9 +224,9 @@ def value(k, t, L_ii):
     return each.sum(-1) + log_of_quotient(above.astype(t.dtype), divisors.astype(t.dtype), powers) - normal         # (3) (16)
 
 
-def slopes(k, t):
-    """(log(T_ii^2 / 2) - psi(k_i / 2)) / 2."""
+def slope_of_df(k, t):
+    """sum_i (log(T_ii^2 / 2) - psi(k_i / 2)) / 2."""
     a = k / 2
     high = np.maximum(a, FROM)
-    far = np.log(t / np.sqrt(k)) + delta(high) / 2                                  # (17)
-    return np.where(a >= FROM, far, (2 * np.log(t) - LOG_2 - scipy.special.psi(a)) / 2)            # (9)
+    rest = np.where(a >= FROM, delta(high), -LOG_2 - scipy.special.psi(a))          # (9) (17)
+    return log_abs_product(np.where(a >= FROM, t / np.sqrt(k), t)) + rest.sum(-1) / 2       # (17) (18)
