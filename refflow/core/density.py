@@ -173,7 +173,7 @@ def supported(page_vjp):
             log_prob, pullback = page_vjp(self, z)
             return log_prob, reduced(self, pullback)
         where = over_event(inside, self.rank)
-        log_prob, pullback = page_vjp(self, np.where(where, z, 0))
+        log_prob, pullback = page_vjp(self, self.support.completed(z, where) if self.support.thin else np.where(where, z, 0))
 
         def on_the_support(log_prob_bar):
             z_bar, params_bar = pullback(np.where(inside, log_prob_bar, 0))

@@ -98,7 +98,7 @@ def log_gamma_variables(rng, a, size):
     is small.  (Marsaglia & Tsang 2000, section 6.)
     """
     a = np.asarray(a, np.float64)
-    return np.log(rng.standard_gamma(a + 1, size)) - rng.standard_exponential(size) / a
+    return np.log(rng.standard_gamma(a + 1, size=size)) - rng.standard_exponential(size=size) / a
 
 
 def inside(values, dtype):

@@ -124,7 +124,7 @@ class LKJCholesky(Density):
         return (i - 1) / 2, c + (D - i) / 2, (D - i - 2) + 2 * c                    # (1)
 
     def sample(self, rng, lead):
-        e, (_, s, _) = rng.standard_normal(lead + self.event_shape), self.rows()
+        e, (_, s, _) = rng.standard_normal(size=lead + self.event_shape), self.rows()
         v, i = np.tril(e, -1), np.arange(1, self.dimension)
         v[..., 0, 0] = 1
         v[..., i, i] = np.exp((np.log(2) + log_gamma_variables(rng, s, lead + s.shape[-1:])) / 2)

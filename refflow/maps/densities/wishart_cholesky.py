@@ -154,9 +154,8 @@ class WishartCholesky(Density):
             b_W, i = columns * W, np.arange(z.shape[-1])
             z_bar = np.tril(-scaled(b_W, F).mT)                                     # (7) (19)
             z_bar[..., i, i] += b[..., None] * (k - 1) / X_ii                       # (7)
-            outer = scaled(b_W, F)[..., :, None] * scaled(T, E)[..., None, :] if type(E) is type(F) is int else \
-                np.ldexp(b_W[..., :, None] * T[..., None, :], np.expand_dims(E + F, -1))            # (19)
-            L_bar = np.tril(outer.sum(-3))                                          # (8)
+            outer = np.tril(b_W[..., :, None] * T[..., None, :])
+            L_bar = np.ldexp(outer, np.expand_dims(E + F, -1)).sum(-3)              # (8) (19)
             L_bar[..., i, i] -= b[..., None] * self.df[..., None] / L_ii            # (8)
             df_bar = b * slope_of_df(k, X_ii / L_ii)                             # (9)
             return z_bar, {"df": df_bar, "cholesky": L_bar}
@@ -170,7 +169,7 @@ class WishartCholesky(Density):
 
     def sample_vjp(self, rng, lead):
         dtype, k, i = self.cholesky.dtype, self.degrees(), np.arange(self.dims["D"])
-        T = np.tril(rng.standard_normal(lead + self.event_shape), -1)
+        T = np.tril(rng.standard_normal(size=lead + self.event_shape), -1)
         T[..., i, i] = np.exp((np.log(2) + log_gamma_variables(rng, k / 2, lead + i.shape)) / 2)
         T = T.astype(dtype)
         X = np.tril(self.cholesky @ T)                                              # (5)
