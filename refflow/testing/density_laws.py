@@ -181,10 +181,10 @@ class Draws(Samples):
         self.page, self.p, self.choices = page, page.unchecked(np.float64), ()
         (self.count,), self.event = page.parameter_batch or (SAMPLES,), page.event_shape
         self.names = set(page.params()) - set(page.not_reparameterised)
-        recorder = Recorder(np.random.default_rng(0))
         if not self.names:
-            self.z = self.p.sample(recorder, (1, self.count)).reshape(self.count, -1)
+            self.z = self.p.sample(np.random.default_rng(0), (1, self.count)).reshape(self.count, -1)
             return
+        recorder = Recorder(np.random.default_rng(0))
         z, pullback = self.with_copies((1,)).sample_vjp(recorder, (1, self.count))
         units = np.eye(z[0, 0].size).reshape(-1, *self.event)
         self.drawn, self.z = recorder.drawn, z.reshape(self.count, -1)
