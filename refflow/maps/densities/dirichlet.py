@@ -41,7 +41,7 @@ import numpy as np
 import scipy
 
 from ...core import Array, Density, case, density, positive, refusal, simplex
-from .gammas import FROM, HALF_LOG_2_PI, SMALL, delta, far_mu, inside, log_gamma_apart, log_gamma_variables, log_of_quotient
+from .gammas import FROM, HALF_LOG_2_PI, SMALL, delta, far_mu, gamma_variables, inside, log_gamma_apart, log_of_quotient
 
 
 class textbook:
@@ -99,8 +99,7 @@ class Dirichlet(Density):
         return value(a, A, z, log_q), pullback
 
     def sample(self, rng, lead):
-        log_G = log_gamma_variables(rng, self.concentration, lead + self.event_shape)
-        G = np.exp(log_G - log_G.max(-1, keepdims=True))
+        G = gamma_variables(rng, self.concentration, lead + self.event_shape)
         return inside(G / G.sum(-1, keepdims=True), self.concentration.dtype)       # (3)
 
     # -- in floating point --------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ SMALL = 0.5                     # below this, (6)
 HALF_LOG_2_PI = np.log(2 * np.pi) / 2
 MU = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156, -3617 / 122400, 43867 / 244188, -174611 / 125400)
 DELTA = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12, -3617 / 8160, 43867 / 14364, -174611 / 6600)
+LEAST = 1000                    # shapes from 2^-1000 on need no unit
 TERMS = 17                      # of (5), for r <= 1/3
 
 
@@ -91,14 +92,25 @@ def log_of_quotient(above, below, powers=None):
     return np.where(near, np.log(np.ldexp(quotient, np.where(near, total, 0))), far)
 
 
-def log_gamma_variables(rng, a, size):
-    """Logarithms of draws of gamma variables of the shapes a: with u uniform on (0, 1),
+def log_gamma_variables(rng, a, size, unit=1.0):
+    """`unit` times logarithms of draws of gamma variables of the shapes a: with u uniform on (0, 1),
 
     Gamma(a) is distributed as Gamma(a + 1) u^(1/a), and -log u as an exponential variable.  The variable itself underflows where a
     is small.  (Marsaglia & Tsang 2000, section 6.)
     """
     a = np.asarray(a, np.float64)
-    return np.log(rng.standard_gamma(a + 1, size=size)) - rng.standard_exponential(size=size) / a
+    return unit * np.log(rng.standard_gamma(a + 1, size=size)) - rng.standard_exponential(size=size) / (a / unit)
+
+
+def gamma_variables(rng, a, size):
+    """Draws of gamma variables of the shapes a along the last axis, divided by the largest of them.
+
+    Their logarithms, of the size 1/a, are in a unit in which they are finite.
+    """
+    _, least = np.frexp(np.asarray(a, np.float64).min(-1, keepdims=True))
+    unit = np.ldexp(1.0, np.minimum(least + LEAST, 0))
+    log_G = log_gamma_variables(rng, a, size, unit)
+    return np.exp((log_G - log_G.max(-1, keepdims=True)) / unit)
 
 
 def inside(values, dtype):
