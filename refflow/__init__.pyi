@@ -45,6 +45,7 @@ class Conditioner(Value):
 
 class Density(Value):
     event_shape: tuple[int, ...]
+    not_reparameterised: tuple[str, ...]
     def log_prob(self, x: ArrayLike) -> Floats: ...
     def log_prob_vjp(self, x: ArrayLike) -> tuple[Floats, Callable[[ArrayLike], tuple[Floats, Params]]]: ...
     def sample(self, rng: np.random.Generator, n: int, context: ArrayLike | None = None,
@@ -406,10 +407,19 @@ class DiagonalNormal(Density):
     shape: Any
     def __init__(self, loc: ArrayLike, scale: ArrayLike, shape: Any = ...) -> None: ...
 
+class Dirichlet(Density):
+    concentration: NDArray[np.floating[Any]]
+    def __init__(self, concentration: ArrayLike) -> None: ...
+
 class FullNormal(Density):
     loc: NDArray[np.floating[Any]]
     cholesky: NDArray[np.floating[Any]]
     def __init__(self, loc: ArrayLike, cholesky: ArrayLike) -> None: ...
+
+class LKJCholesky(Density):
+    concentration: NDArray[np.floating[Any]]
+    dimension: int
+    def __init__(self, concentration: ArrayLike, dimension: int) -> None: ...
 
 class Logistic(Density):
     loc: NDArray[np.floating[Any]]
@@ -436,6 +446,11 @@ class Uniform(Density):
     high: NDArray[np.floating[Any]]
     shape: Any
     def __init__(self, low: ArrayLike, high: ArrayLike, shape: Any = ...) -> None: ...
+
+class WishartCholesky(Density):
+    df: NDArray[np.floating[Any]]
+    cholesky: NDArray[np.floating[Any]]
+    def __init__(self, df: ArrayLike, cholesky: ArrayLike) -> None: ...
 
 class Affine(Bijector):
     shift: NDArray[np.floating[Any]]

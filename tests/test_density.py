@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp, mpf
 
-from refflow import (ActNorm, Affine, Chain, Concatenate, DenseLinear, DiagonalNormal, Exp, Flow, FullNormal, Independent,
+from refflow import (ActNorm, Affine, Chain, Concatenate, DenseLinear, DiagonalNormal, Dirichlet, Exp, Flow, FullNormal, Independent,
                      Inverse, Logistic, NormalMixture, Sigmoid, StandardLogistic, StandardNormal, StickBreaking, Tanh,
                      Uniform)
 from refflow.core import Array, Bijector, bijector, context, density, of_kind, real
@@ -337,6 +337,10 @@ def ends_are_drawn(self, rng, lead):
     return self.low + (self.high - self.low) * e, lambda z_bar: {"low": (1 - e) * z_bar, "high": e * z_bar}
 
 
+def of_another_concentration(self, rng, lead):
+    return Dirichlet.sample(self.replace(concentration=self.concentration + 0.25).unchecked(self.concentration.dtype), rng, lead)
+
+
 PAIR, LINE_2 = np.array([0.5, -1.0]), np.ones((8, 2))
 BUGGED = [
     ("log_prob is the density of the samples", DiagonalNormal, "sample_vjp", twice_as_wide, (PAIR * LINE_2, LINE_2)),
@@ -347,6 +351,7 @@ BUGGED = [
      (LINE_2 * 0.5, LINE_2[..., None] * [[1.0], [-1.0]], LINE_2[..., None])),
     ("an entry of a sample moves with the entries before it", DiagonalNormal, "sample_vjp", rotated, (PAIR * LINE_2, LINE_2)),
     ("a sample's pullback is its gradient", Uniform, "sample_vjp", low_of_another_noise, (-LINE_2, LINE_2)),
+    ("samples follow log_prob", Dirichlet, "sample", of_another_concentration, (2 * LINE_2,)),
     ("samples are one function", Logistic, "sample_and_log_prob_vjp", direct_part_forgotten, (LINE_2, LINE_2)),
     ("the density is 0 outside the support", Uniform, "sample_vjp", ends_are_drawn, (LINE_2, 2 * LINE_2)),
 ]

@@ -31,6 +31,7 @@ from refflow.cli.textbook import costs
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
 from refflow.maps.conditioners import weight_normalised_blocks
+from refflow.maps.densities.gammas import log_gamma_variables
 from refflow.maps.normalization import batch_norm
 from refflow.maps.splines.bins import Tails
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
@@ -231,7 +232,7 @@ def stale(cases, defined):
 # -- the textbook is right ------------------------------------------------------------------------------------------------
 
 class Exact:
-    """NumPy's functions of arrays of numbers of mpmath, and SciPy's normal distribution."""
+    """NumPy's functions of arrays of numbers of mpmath, and SciPy's normal distribution and gamma function."""
 
     pi = mpmath.pi
     special = property(lambda self: self)
@@ -240,7 +241,8 @@ class Exact:
         return mpmath.sqrt(2) * mpmath.erfinv(2 * x - 1)
 
     def __getattr__(self, name):
-        names = {"arctan": "atan", "arccos": "acos", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf"}
+        names = {"arctan": "atan", "arccos": "acos", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf",
+                 "gammaln": "loggamma", "psi": "digamma"}
         held = getattr(mpmath, names.get(name, name), None)
         if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "abs", *names):
             return np.frompyfunc(held, 1, 1)
@@ -425,6 +427,25 @@ def test_a_full_normal_draws_what_its_textbook_says():
     assert np.allclose(z[0], p.textbook.sample(e[0], **fields), rtol=1e-14, atol=0)
     wanted, found = p.textbook.sample_vjp(e[0], *fields.values(), z_bar[0]), pullback(z_bar)
     assert {key: bar.tolist() for key, bar in found.items()} == {key: bar.tolist() for key, bar in wanted.items()}
+
+
+def test_densities_on_sets_of_lower_dimension_draw_what_their_textbooks_say():
+    """From the same gamma variables G, recovered from their logarithms."""
+    rng = np.random.default_rng(3)
+    p = PAGES["Dirichlet"](concentration=[0.5, 2.0])
+    G = np.exp(log_gamma_variables(rng, p.concentration, (2,)))
+    assert np.allclose(p.sample(np.random.default_rng(3), 1)[0], p.textbook.sample(G, p.concentration), rtol=1e-14)
+    p, rng = PAGES["LKJCholesky"](concentration=1.5, dimension=3), np.random.default_rng(3)
+    e, (_, s, _) = rng.standard_normal((3, 3)), p.rows()
+    G = np.exp(log_gamma_variables(rng, s, (2,)))
+    assert np.allclose(p.sample(np.random.default_rng(3), 1)[0], p.textbook.sample(e, G, 1.5, 3), rtol=1e-14)
+    p, rng = PAGES["WishartCholesky"](df=2.5, cholesky=[[0.25, 0.0], [-2.0, 3.0]]), np.random.default_rng(3)
+    e = rng.standard_normal((2, 2))
+    G, X_bar = np.exp(log_gamma_variables(rng, p.degrees() / 2, (2,))), np.array([[1.0, 2.0], [-0.5, 3.0]])
+    X, pullback = p.sample_vjp(np.random.default_rng(3), 1)
+    assert np.allclose(X[0], p.textbook.sample(e, G, p.df, p.cholesky), rtol=1e-14)
+    wanted = p.textbook.sample_vjp(e, G, p.df, p.cholesky, X_bar)["cholesky"]
+    assert np.allclose(pullback(X_bar[None])["cholesky"], wanted, rtol=1e-14)
 
 
 def test_samples_of_a_mixture_have_the_cotangents_of_its_textbook():

@@ -21,16 +21,21 @@ from refflow import (
     Affine,
     BatchNorm,
     Chain,
+    CholeskyOuterProduct,
     Concatenate,
+    CorrelationOuterProduct,
     DenseLinear,
     DiagonalNormal,
+    Dirichlet,
     Exp,
     Flow,
     FullNormal,
     GlowTTSActNorm,
     GroupedLinear,
     Independent,
+    IntrinsicVolume,
     Inverse,
+    LKJCholesky,
     Logistic,
     NormalMixture,
     OrthogonalLinear,
@@ -42,11 +47,12 @@ from refflow import (
     Tanh,
     Transposed,
     Uniform,
+    WishartCholesky,
     glow,
     image_realnvp,
+    nice,
     realnvp,
     saving,
-    nice,
 )
 from refflow.maps.autoregressive import Autoregressive, block_autoregressive_network
 from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, GatedActivation, LayerNorm,
@@ -134,6 +140,9 @@ def composites():
     yield naf(rng, 2, (3,), 1, 2, dense=2)
     yield separable_network(rng, 2, 3, 1, layers=1, context=True)
     yield from CONVENTIONS.values()
+    yield Flow(IntrinsicVolume("simplex"), Dirichlet([2.0, 3.0, 0.5]))
+    yield Flow(CorrelationOuterProduct(), LKJCholesky(1.5, 3))
+    yield Flow(CholeskyOuterProduct(), WishartCholesky(3.5, np.eye(2)))
 
 
 def same(value, again):

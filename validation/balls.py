@@ -226,6 +226,11 @@ RULES = {
     "ncdf": (lambda x: (-x / arb(2).sqrt()).erfc() / 2,
              lambda x, y: apply("exp", -x * x / 2) / (arb(2).sqrt() * root_pi())),
     "sign": (lambda x: arb(sign(x)), lambda x, y: 0),
+    "loggamma": (method("lgamma"), lambda x, y: apply("digamma", x)),
+    "digamma": (method("digamma"), lambda x, y: apply("trigamma", x)),
+    "trigamma": (lambda x: arb(2).zeta(x), lambda x, y: -2 * apply("zeta3", x)),
+    "zeta3": (lambda x: arb(3).zeta(x), lambda x, y: -3 * apply("zeta4", x)),
+    "zeta4": (lambda x: arb(4).zeta(x), None),
 }
 
 

@@ -85,6 +85,7 @@ class Conditioner(Value):
 
 class Density(Value):
     event_shape: tuple[int, ...]
+    not_reparameterised: tuple[str, ...]
     def log_prob(self, x: ArrayLike) -> Floats: ...
     def log_prob_vjp(self, x: ArrayLike) -> tuple[Floats, Callable[[ArrayLike], tuple[Floats, Params]]]: ...
     def sample(self, rng: np.random.Generator, n: int, context: ArrayLike | None = None,

@@ -67,6 +67,8 @@ class DensityDraw(KindDraw):
         fields = drawn_fields(self.page, self.source, self.dtype, spread, lambda letter: D, given, lead, optional)
         if "high" in self.page.declared and "high" not in given:
             fields["high"] = fields["low"] + np.abs(fields["high"])
+        if "df" in self.page.declared and "df" not in given:
+            fields["df"] = fields["df"] + self.dtype.type(D - 1)            # degrees of freedom of D x D matrices
         f = self.page(**{key: value for key, value in fields.items() if value is not None or key in given})
         return f.astype(self.dtype) if f.dtype else f
 
@@ -81,8 +83,8 @@ class DensityDraw(KindDraw):
         return self.cast(f.low + (f.high - f.low) * self.source.rng.random(shape))
 
     def opposite_event(self, f, shape):
-        """The location: elsewhere the squares outweigh the logarithms of the scales."""
-        return f.loc.reshape(-1, *shape)[0]
+        """The location, if there is one: elsewhere the squares outweigh the logarithms of the scales."""
+        return f.loc.reshape(-1, *shape)[0] if "loc" in f.declared else self.event(f, shape, "moderate")
 
     def end_points(self):
         return [] if "high" in self.page.declared else super().end_points()

@@ -7,11 +7,15 @@ r"""The contract of a density, base or flow, and how bad input is refused.
 A page is a class with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`, written without checks, for events z of the full batch
 inside the support and `lead` = (n, *batch); the rest follows.  `@density` puts the boundary before them, as
 `@bijector` does.
+
+A sample is not a differentiable function of the parameters that a page names in `not_reparameterised`: of the shape of a gamma
+variable, say.  The pullback of its `sample_vjp` leaves them out; a page that names all of its parameters has `sample(rng, lead)` instead.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from operator import index
 
 import numpy as np
@@ -36,7 +40,9 @@ class Density(Value):
     `sample_vjp(rng, n)` -> (z, pullback); `pullback(z_bar)` -> params_bar, of the reparameterised sample
     `sample_and_log_prob_vjp(rng, n)` -> ((z, log_prob), pullback); `pullback(z_bar, log_prob_bar)` -> params_bar
 
-    params_bar has the keys and shapes of `params()`.  ValueError, naming class and argument, for NaN, a wrong shape, a dtype
+    params_bar has the keys and shapes of `params()`.  Of samples, the cotangents of the parameters in `not_reparameterised` are not known:
+    `sample_vjp` gives NaN for them, or raises ValueError if they are all parameters, and so does `sample_and_log_prob_vjp` if there are
+    any.  `sample` works.  ValueError, naming class and argument, for NaN, a wrong shape, a dtype
     other than float32 and float64, an `rng` that is not a Generator, an `n` that is not a count.
     """
 
@@ -47,6 +53,7 @@ class Density(Value):
     side = 0                                # the side of a flow's map: 0 for z, 1 for x
     domain = codomain = extended_real       # where log_prob is defined; +-inf is outside every support
     support = real
+    not_reparameterised: tuple = ()         # parameters of which a sample is not a differentiable function
 
     # -- shapes ------------------------------------------------------------------------------------------------------
 
@@ -118,7 +125,12 @@ class Density(Value):
     def tempered_sample(self, rng, lead, temperature):
         raise ValueError(f"{type(self).__name__}: temperature multiplies the latents of a flow, and this density has none")
 
+    def sample_vjp(self, rng, lead):
+        raise ValueError(no_gradient(self, self.not_reparameterised))
+
     def sample_and_log_prob_vjp(self, rng, lead):
+        if self.not_reparameterised:
+            raise ValueError(no_gradient(self, self.not_reparameterised))
         z, sample_pullback = self.sample_vjp(rng, lead)
         log_prob, log_prob_pullback = self.log_prob_vjp(z)
 
@@ -127,6 +139,16 @@ class Density(Value):
             return added(sample_pullback(z_bar + through_z), direct)
 
         return (z, log_prob), pullback
+
+
+def no_gradient(p, names):
+    return (f"{type(p).__name__}: a sample is not a differentiable function of {' and '.join(names)}; "
+            "`sample` draws, and `log_prob_vjp` has the gradients of log_prob")
+
+
+def anywhere(where):
+    """A set whose members are the events with a density, while an event elsewhere is not refused: log_prob is -inf there."""
+    return replace(where, rule=extended_real.rule, outside_closed=extended_real.outside_closed)
 
 
 # -- the public boundary ----------------------------------------------------------------------------------------------
@@ -151,7 +173,7 @@ def supported(page_vjp):
             log_prob, pullback = page_vjp(self, z)
             return log_prob, reduced(self, pullback)
         where = over_event(inside, self.rank)
-        log_prob, pullback = page_vjp(self, np.where(where, z, 0))
+        log_prob, pullback = page_vjp(self, self.support.completed(z, where) if self.support.thin else np.where(where, z, 0))
 
         def on_the_support(log_prob_bar):
             z_bar, params_bar = pullback(np.where(inside, log_prob_bar, 0))
@@ -163,12 +185,18 @@ def supported(page_vjp):
 
 
 def reducing_sample(page_vjp):
-    """A page's vjp of its sample with the parameters' cotangents summed."""
+    """A page's vjp of its sample with the parameters' cotangents summed, and NaN for those that are not known."""
 
     @functools.wraps(page_vjp)
     def vjp(self, rng, lead):
         drawn, pullback = page_vjp(self, rng, lead)
-        return drawn, lambda *bars: self.reduce(pullback(*bars))
+        unknown = {name: np.full_like(getattr(self, name), np.nan) for name in self.not_reparameterised}
+
+        def summed(*bars):
+            params_bar = unknown | self.reduce(pullback(*bars))
+            return {name: params_bar[name] for name in self.params()} if unknown else params_bar
+
+        return drawn, summed
 
     return vjp
 
@@ -236,7 +264,7 @@ PUBLISHED = {
     latents of a flow, as in Glow's sampling; 0 gives the image of 0."""),
     "sample_vjp": (vjp_of_sample("{}_bar"), """(events, pullback) of `sample`, with the noise held fixed.
 
-    `pullback(event_bar)` -> params_bar."""),
+    `pullback(event_bar)` -> params_bar, NaN for the parameters in `not_reparameterised`."""),
     "sample_and_log_prob_vjp": (vjp_of_sample("{}_bar", "log_prob_bar"), """((events, log_prob), pullback) of a sample and its
     log p, as functions of the parameters.
 
@@ -251,6 +279,8 @@ def density(*, source="", register=True, **facts):
         page = declare(page)
         for fact, held in {"source": source, **facts}.items():
             setattr(page, fact, held)
+        if getattr(page.support, "thin", False):      # the support of some pages depends on their fields
+            page.domain = page.codomain = anywhere(page.support)
         functions = {name: own_function(page, name) for name in PUBLISHED}
         functions["log_prob_vjp"] = supported(functions["log_prob_vjp"])
         for name in ("sample_vjp", "sample_and_log_prob_vjp"):

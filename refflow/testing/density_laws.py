@@ -9,6 +9,13 @@ on the way, so that with `div v = sum_d dv_d/dz_d`
     dlog p/dparameter + v . grad log p + div v = 0                                  (3)
 Derivatives along `z` are `V Z^-1`, with `V = dv/de`.  If `v_d` also depends on `z_1 .. z_d` alone, (3) determines `v`.
 
+Where a sample is not a differentiable function of all parameters, or lies in a set of lower dimension, means over many samples decide.
+For any parameter, and with `z = g(y)` for a free vector `y`, whose density has the slopes `s_j`, and `h` with `h(y) = tanh y_i` or 1,
+    E dlog p/dparameter = 0                                                         (4)
+    E (s_j h + dh/dy_j) = 0                         (Stein)                         (5)
+Means of n samples leave 0 by more than `ndtri(1 - level/(2 m))` deviations in a share level/m of cases, up to the normal approximation; m
+is the number of means.
+
 The laws are asked of densities with a batch (N,) of parameters, one for each sample.  `run_density_laws(p)` runs all of them
 and reports by name.
 """
@@ -19,13 +26,16 @@ from functools import cached_property
 from math import pi
 
 import numpy as np
+import scipy
 
 from ..accuracy.differences import STEPS_INSIDE, U, field_at, log_det_extrapolated, moved_alone, ridders
 from ..accuracy.drawing import drawn_fields, plain_choices
 from ..accuracy.kappa import with_leaf
+from ..core import Flow, Inverse
 from ..core.sets import simplex
 from ..core.tree import flatten
-from .law import Broken, asked, expect, law, same
+from ..maps.constrained.biject_to import biject_to
+from .law import Broken, asked, expect, law, refusal, same
 from .laws import FD_ERROR, OF_VALUES, whole_cases
 from .laws import LAWS as OF_MAPS
 
@@ -36,6 +46,7 @@ TAILS = 5                           # noise is multiplied by up to 2^5
 GRID = 512                          # values of a number that chooses
 ROOM = 2.0**-20                     # of a sum over the grid
 LOST = 2.0**-1022                   # smaller numbers have lost digits
+DRAWS, LEVEL = 4096, 2.0**-20       # of (4) and (5): a right density breaks them in one of 2^20 seeds, and the seed is fixed
 LOG_NOISE = {"standard_normal": lambda e: -e * e / 2 - np.log(2 * pi) / 2,
              "logistic": lambda e: -np.abs(e) - 2 * np.log1p(np.exp(-np.abs(e))),
              "random": np.zeros_like}
@@ -48,6 +59,8 @@ def density_of(source, page, dtype, batch=SAMPLES):
     fields = drawn_fields(page, source, dtype, SPREAD, lambda letter: source.choice(SIZES), plain, lambda: (batch, *shape))
     if "high" in fields:
         fields["high"] = fields["low"] + np.abs(fields["high"])
+    if "df" in fields:
+        fields["df"] = fields["df"] + dtype.type(fields["cholesky"].shape[-1] - 1)
     return page(**fields | ({"shape": shape} if "shape" in page.declared else {}))
 
 
@@ -58,9 +71,9 @@ class Recorder:
         self.rng, self.kinds, self.drawn = rng, [], []
 
     def __getattr__(self, kind):
-        def draw(size):
+        def draw(*shapes, size):
             self.kinds.append(kind)
-            self.drawn.append(getattr(self.rng, kind)(size=size))
+            self.drawn.append(getattr(self.rng, kind)(*shapes, size=size))
             return self.drawn[-1]
 
         return draw
@@ -73,7 +86,7 @@ class Replayed:
         self.numbers = iter(numbers)
 
     def __getattr__(self, kind):
-        return lambda size: np.broadcast_to(next(self.numbers), size)
+        return lambda *shapes, size: np.broadcast_to(next(self.numbers), size)
 
 
 class Samples:
@@ -161,6 +174,29 @@ class Samples:
         return int(np.sum(~usable)), int(np.size(usable))
 
 
+class Draws(Samples):
+    """N samples of a density that is not, or not in all parameters, a differentiable function of them; all that is drawn is noise."""
+
+    def __init__(self, page):
+        self.page, self.p, self.choices = page, page.unchecked(np.float64), ()
+        (self.count,), self.event = page.parameter_batch or (SAMPLES,), page.event_shape
+        self.names = set(page.params()) - set(page.not_reparameterised)
+        if not self.names:
+            self.z = self.p.sample(np.random.default_rng(0), (1, self.count)).reshape(self.count, -1)
+            return
+        recorder = Recorder(np.random.default_rng(0))
+        z, pullback = self.with_copies((1,)).sample_vjp(recorder, (1, self.count))
+        units = np.eye(z[0, 0].size).reshape(-1, *self.event)
+        self.drawn, self.z = recorder.drawn, z.reshape(self.count, -1)
+        self.v = np.stack([joined(pullback(np.broadcast_to(unit, z.shape)), (1, self.count))[0] for unit in units], -2)
+
+    def z_where(self, path, values):
+        """z (m, N, S) with other values (m, *shape) of one parameter."""
+        lead = len(values), self.count
+        p = with_leaf(self.with_copies(lead[:1]), path, values)
+        return p.sample_vjp(Replayed(*self.drawn), lead)[0].reshape(*lead, -1)
+
+
 def joined(bars, lead):
     """Parameters, or their cotangents, side by side: (*lead, P)."""
     return np.concatenate([np.zeros((*lead, 0)), *(np.reshape(bar, (*lead, -1)) for _, bar in flatten(bars))], -1)
@@ -172,8 +208,8 @@ def run_density_laws(p) -> dict:
     Raises AssertionError with one line for each law that is broken.
     """
     with np.errstate(all="ignore"):
-        samples = Samples(p)
-        return asked([*((name, check, p, samples) for name, check in LAWS.items()),
+        samples, laws = (Draws(p), OF_DRAWS) if p.not_reparameterised else (Samples(p), OF_NOISE)
+        return asked([*((name, LAWS[name], p, samples) for name in laws),
                       *((name, OF_MAPS[name], p, None) for name in OF_VALUES)])
 
 
@@ -245,10 +281,13 @@ def triangular(p, s):
 @law("a sample's pullback is its gradient", LAWS)
 def gradient(p, s):
     """v against differences of z in each parameter, the noise held fixed; not where a number chooses, and z jumps."""
-    if s.choices:
+    if s.choices or not set(s.p.params()) - set(s.p.not_reparameterised):
         return
     first = 0
     for path, values in flatten(s.p.params()):
+        if path[0] in s.p.not_reparameterised:
+            first += values[0].size
+            continue
         entries = values.reshape(s.count, -1)
         plus, minus = moved_alone(entries, np.maximum(np.abs(entries), LOST) / STEPS_INSIDE)
         width = np.diagonal(plus - minus, axis1=1, axis2=3)
@@ -261,6 +300,27 @@ def gradient(p, s):
         s.hold(f"{path[-1]}_bar", np.abs(given - slopes), 10 * e + 4 * U * np.abs(slopes), np.ones(given.shape, bool))
 
 
+@law("samples follow log_prob", LAWS)
+def followed(p, s):
+    """(4) and (5), means in units of their deviations."""
+    z = s.p.sample(np.random.default_rng(0), (DRAWS, s.count))
+    of_each = s.with_copies((DRAWS,))
+    where, like = s.p.support, z[0, 0]
+    found = [joined(of_each.log_prob_vjp(z)[1](np.ones(z.shape[:2]))[1], z.shape[:2])]       # (4)
+    g = Inverse(biject_to(where, like)) if where.thin else None
+    y = z.reshape(*z.shape[:2], -1) if g is None else g.forward(z)
+    if y.shape[-1]:
+        free = of_each if g is None else Flow(g, of_each).unchecked(np.float64)
+        slopes = free.log_prob_vjp(y)[1](np.ones(z.shape[:2]))[0]
+        bend = np.tanh(y)
+        found += [slopes, (slopes[..., None, :] * bend[..., None] + np.eye(y.shape[-1]) * (1 - bend**2)[..., None]).reshape(
+            *y.shape[:2], -1)]                                                      # (5)
+    terms = np.concatenate(found, -1)
+    mean, deviation = terms.mean(0), terms.std(0) / np.sqrt(DRAWS)
+    most = -scipy.special.ndtri(LEVEL / (2 * mean.size))
+    s.hold("a mean that is 0", np.abs(mean), most * deviation + DRAWS * U * np.abs(terms).mean(0), np.ones(mean.shape, bool))
+
+
 @law("samples are one function", LAWS)
 def fused(p, s):
     """sample, sample_vjp and sample_and_log_prob_vjp give the same events, in the dtype of p, and their pullbacks agree."""
@@ -270,6 +330,8 @@ def fused(p, s):
 
 def one_function(p, rngs, n=2):
     dtype = p.dtype or np.dtype(np.float64)
+    if p.not_reparameterised:
+        return one_draw(p, rngs, n, dtype)
     z, (again, pullback) = p.sample(rngs[0], n), p.sample_vjp(rngs[1], n)
     (third, log_prob), both = p.sample_and_log_prob_vjp(rngs[2], n)
     same("events of the three", (again, third), (z, z))
@@ -285,18 +347,34 @@ def one_function(p, rngs, n=2):
         same(f"{path[-1]}_bar", (bar,), (parts[path] + own[path],))
 
 
+def one_draw(p, rngs, n, dtype):
+    """Of a density that names parameters in `not_reparameterised`: their cotangents are NaN, or refused with their names."""
+    z, names = p.sample(rngs[0], n), p.not_reparameterised
+    expect(z.dtype == dtype and z.shape == (n, *p.parameter_batch, *p.event_shape), f"{n} samples have shape {z.shape}; {p!r}")
+    expect(p.sample(rngs[0], 0).shape == (0, *z.shape[1:]), f"no samples have another shape than {(0, *z.shape[1:])}; {p!r}")
+    for ask in (p.sample_and_log_prob_vjp, *((p.sample_vjp,) if set(p.params()) == set(names) else ())):
+        said = refusal(lambda: ask(rngs[1], n), f"the gradient of {names}")
+        expect(all(name in said for name in names), f"{said!r} does not name {names}; {p!r}")
+    if set(p.params()) != set(names):
+        again, pullback = p.sample_vjp(rngs[2], n)
+        same("events of the two", (again,), (z,))
+        for name, bar in pullback(np.ones_like(z)).items():
+            expect(bar.shape == getattr(p, name).shape and np.isnan(bar).all() == (name in names), f"{name}_bar is {bar}; {p!r}")
+
+
 @law("the density is 0 outside the support", LAWS)
 def outside(p, s):
     """Samples lie inside, also where a uniform number is 0 or the last one below 1, and on the hard cases.
 
-    At an end of the support log_prob is -inf, and all gradients are 0.
+    At an end of the support, or at the negative of a sample in a set of lower dimension, log_prob is -inf, and all gradients are 0.
     """
     page = type(p)
     for q in (p, *(page(**case.params) for case in whole_cases(page))):
         for z in samples_at_ends(q):
             expect(np.isfinite(q.log_prob(z)).all() and q.support.members(z, 0).all(), f"{z.tolist()} is not inside; {q!r}")
-        for end in (q.support.lower, q.support.upper):
-            log_prob, pullback = q.log_prob_vjp(np.full((*q.parameter_batch, *q.event_shape), end, q.dtype or np.float64))
+        shape, dtype = (*q.parameter_batch, *q.event_shape), q.dtype or np.float64
+        for end in [-z[0]] if q.support.thin else [np.full(shape, end, dtype) for end in (q.support.lower, q.support.upper)]:
+            log_prob, pullback = q.log_prob_vjp(end)
             z_bar, bars = pullback(np.ones_like(log_prob))
             expect((log_prob == -np.inf).all(), f"log_prob at {end} is {log_prob.tolist()}; {q!r}")
             expect(not any(np.any(bar) for bar in (z_bar, *dict(flatten(bars)).values())), f"a gradient at {end}; {q!r}")
@@ -304,6 +382,9 @@ def outside(p, s):
 
 def samples_at_ends(p):
     """One sample of each element of the batch, for either end of the uniform numbers."""
+    if p.not_reparameterised:
+        yield p.sample(np.random.default_rng(0), 1)
+        return
     recorder, lead = Recorder(np.random.default_rng(0)), (1, *p.parameter_batch)
     view = p.unchecked(p.dtype or np.dtype(np.float64))
     view.sample_vjp(recorder, lead)
@@ -311,3 +392,8 @@ def samples_at_ends(p):
         numbers = [np.full_like(drawn, end) if kind == "random" else drawn
                    for kind, drawn in zip(recorder.kinds, recorder.drawn)]
         yield view.sample_vjp(Replayed(*numbers), lead)[0]
+
+
+OF_NOISE = [name for name in LAWS if name != "samples follow log_prob"]
+OF_DRAWS = ("a sample's pullback is its gradient", "samples follow log_prob", "samples are one function",
+            "the density is 0 outside the support")

@@ -41,7 +41,7 @@ KINDS = {
                                 (("inverse", "inverse_and_log_det"), "inverse"), VJP)),
     "conditioner": Kind(Conditioner, (DEFINITION, (("forward", "vjp"), "forward"), VJP)),
     "density": Kind(Density, (DEFINITION, (("log_prob_vjp",), "log_prob_vjp, the value and its hand-written reverse rule"),
-                              (("sample_vjp",), "sample_vjp"))),
+                              (("sample_vjp", "sample"), "sample_vjp"))),       # sample, if it has no gradients
     "scale": Kind(Scale, (DEFINITION, (("evaluate",), "evaluate"), (("log_slope",), "log_slope"))),
     "parametrisation": Kind(Map, (DEFINITION, VJP)),
 }
