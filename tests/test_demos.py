@@ -1,4 +1,4 @@
-"""The synthetic corpus of espeak-ng, whose phonemes have known times, and the voice that is trained on it."""
+"""The demonstrations: a voice that learns from a corpus of espeak-ng, whose phonemes have known times; a posterior on sets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 
+import refflow
 from refflow.audio import MelSettings
 from refflow.models.alignment import durations
 from refflow.models.glow_tts import Speech
 from refflow.speech import read_speech
-from validation.demos import espeak, speech
+from validation.demos import espeak, posterior, speech
 
 
 def installed():
@@ -132,3 +133,32 @@ def test_corpora_of_other_numbers_have_no_sentence_in_common(tmp_path):
     assert len(words["a"]) == 5 and len(words["b"]) == 4 and not words["a"] & words["b"]
     assert [row.split(",")[:2] for row in rows["b"][:2]] == [["0005", espeak.VOICES[0]], ["0006", espeak.VOICES[1]]]
     assert sorted(path.name for path in (tmp_path / "b" / "wavs").iterdir()) == [f"000{n}.wav" for n in range(5, 9)]
+
+
+# -- a posterior on sets ------------------------------------------------------------------------------------------------
+
+def test_the_posterior_has_numpyros_density_and_gradient():
+    """At the free vectors that NumPyro was asked at, to 4 roundings times the condition number of the covariance that is inverted."""
+    given = posterior.recorded()
+    y, (values, gradients) = np.array(given["points"]), map(np.array, zip(*given["answers"]))
+    found, slopes = posterior.log_posterior_vjp(y)
+    room = 4 * 2.0**-53 * np.linalg.cond(posterior.members(y)[0])
+    assert len(found) == 8 and (np.abs(found - values) <= room * np.abs(values)).all()
+    assert (np.abs(slopes - gradients).max(-1) <= room * np.abs(gradients).max(-1)).all()
+
+
+
+def test_a_wrong_volume_of_the_posterior_is_seen(monkeypatch):
+    """TFP's bijector onto the simplex counts its own volume, and has other free numbers."""
+    monkeypatch.setattr(posterior, "TO_SIMPLEX", refflow.biject_to("Dirichlet", np.full(3, 1 / 3), "tfp"))
+    given = posterior.recorded()
+    values, _ = zip(*given["answers"])
+    assert np.abs(posterior.log_posterior_vjp(np.array(given["points"]))[0] - values).min() > 1e-3
+
+
+def test_samples_of_the_posterior_have_its_means():
+    """Chains are independent: their means are within 5 deviations of what theory says."""
+    y, accepted = posterior.sampled(np.random.default_rng(0), 100, 40)
+    assert accepted > 0.8
+    for found, mean in zip(posterior.members(y), posterior.means()):
+        assert (np.abs(found.mean(0) - mean) < 5 * found.std(0) / 10).all()
