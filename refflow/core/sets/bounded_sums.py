@@ -56,7 +56,8 @@ def _to_sum(x):
 
 subsimplex = Set("subsimplex", "must have entries > 0 whose sum is < 1", lambda x: _not_in_corner(x, False),
                  lambda x: _not_in_corner(x, True), _make_positive, rank=1, entrywise=False,
-                 spare=lambda x: np.minimum(x, _to_sum(x)), anchor=lambda shape: np.full(shape, 1 / (shape[-1] + 1)), narrow=True)
+                 spare=lambda x: np.minimum(x, _to_sum(x)), anchor=lambda shape: np.full(shape, 1 / (shape[-1] + 1)), narrow=True,
+                 biject_to=("StickBreaking", "inverse of SumTo1"))
 
 l1_ball = Set("l1_ball", "must have entries whose sum of magnitudes is < 1", lambda x: _not_in_ball(x, False),
               lambda x: _not_in_ball(x, True), _make_signed, rank=1, entrywise=False, spare=_to_sum, biject_to="L1Ball")

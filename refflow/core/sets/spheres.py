@@ -32,4 +32,4 @@ def _make_sphere(source, shape, dtype, low, high):
 
 sphere = Set("sphere", "must have length 1", _not_of_length_1, _not_of_length_1, _make_sphere, rank=1, entrywise=False, spare=no_room,
              anchor=lambda shape: np.broadcast_to(-np.eye(shape[-1])[-1], shape), thin=True, tangents=of_sphere, measure="intrinsic",
-             exchangeable=True)
+             exchangeable=True, biject_to="Stereographic")

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Chain
+from ...core import Chain, Inverse
 from ...core.boundary import at_index
 from .. import found
 from .conventions import convention_of
 
 __all__ = ["biject_to"]
+
+INVERSE = "inverse of "
 
 
 def biject_to(constraint, like, library=None, ends=None):
@@ -37,7 +39,7 @@ def biject_to(constraint, like, library=None, ends=None):
         return None
     if library is not None:
         refuse_strangers(where, like)
-    built = [reached(found(stage), where, like) if isinstance(stage, str) else stage(where, like) for stage in stages]
+    built = [named(stage, where, like) if isinstance(stage, str) else stage(where, like) for stage in stages]
     return built[0] if len(built) == 1 else Chain(built)
 
 
@@ -63,6 +65,9 @@ def refuse_strangers(where, like):
         raise ValueError(f"biject_to: {at_index('like', index)} {where.rule}; it is {value}")
 
 
-def reached(page, where, like):
-    reaching = getattr(page, "reaching", None)
-    return page() if reaching is None else reaching(where, like)
+def named(stage, where, like):
+    """The bijector of a page, or "inverse of" one."""
+    if stage.startswith(INVERSE):
+        return Inverse(found(stage.removeprefix(INVERSE))())
+    page = found(stage)
+    return page.reaching(where, like) if hasattr(page, "reaching") else page()
