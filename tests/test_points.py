@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 import sys
 
 import numpy as np
@@ -203,3 +205,38 @@ def test_pages_of_all_kinds_have_points_at_their_switches():
                  "RelativeAttention", "SoftmaxKnots", "DeepSigmoid"):
         assert beside_switches(name, "forward"), name
     assert all(certify.points(PAGES[name], "float32", sides(PAGES[name])[-1]) for name in ("Tanh", "DiagonalNormal"))
+
+
+# -- the values of plain fields -------------------------------------------------------------------------------------------
+
+ELSEWHERE = {"ClampedExpScale": {"straight_through"},           # is a surrogate of the gradient
+             "BatchNorm": {"statistics", "unbiased"}}           # change what training keeps, not the map
+
+
+def choices(rule):
+    """The values that a rule allows, if they are a few."""
+    if rule.text == "be True or False":
+        return {False, True}
+    words, numbers = re.fullmatch(r"be one of (\(.*\))", rule.text), re.fullmatch(r"be ([\d, ]+) or (\d+)", rule.text)
+    return set(ast.literal_eval(words[1])) if words else set(map(int, re.findall(r"\d+", rule.text))) if numbers else set()
+
+
+def never_asked(page):
+    """{field: values} that stand in no hard case of a page, and that its examples do not draw."""
+    plain = {name: choices(field.rule) for name, field in page.declared.items() if getattr(field, "rule", None)}
+    drawn = [page.examples(RandomSource(np.random.default_rng(seed)))[0] for seed in range(20)] if page.examples else []
+    asked = {name: {page.declared[name].default, *(of.params.get(name) for of in page.hard_cases),
+                    *(getattr(f, name) for f in drawn)} for name in plain}
+    return {name: values - asked[name] for name, values in plain.items() if values - asked[name]}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_value_of_a_plain_field_is_asked(name):
+    """A field that chooses among a few words, numbers or answers has each of them at a point of the certificate."""
+    assert set(never_asked(PAGES[name])) == ELSEWHERE.get(name, set())
+
+
+def test_a_value_that_is_not_asked_is_found(monkeypatch):
+    page = PAGES["IntrinsicVolume"]
+    monkeypatch.setattr(page, "hard_cases", tuple(of for of in page.hard_cases if of.params.get("where") != "zero_sum"))
+    assert never_asked(page) == {"where": {"zero_sum"}}
