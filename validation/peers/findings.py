@@ -759,11 +759,11 @@ Its diagonal is the softplus of a softplus, which is above log 2: no variance is
 lacks the probability of what is below. Here it is chi-square with three degrees of freedom, of which 0.92 are left.""", """
 import jax.numpy as jnp
 from tensorflow_probability.substrates import jax as tfp
-wishart = tfp.distributions.WishartTriL(3.0, jnp.eye(1))
+wishart = tfp.distributions.WishartTriL(jnp.float32(3), jnp.eye(1, dtype="float32"))
 bijector = wishart.experimental_default_event_space_bijector()
 p = tfp.distributions.TransformedDistribution(wishart, tfp.bijectors.Invert(bijector))
-z = jnp.arange(-400.0, 800.0) / 16
-print(float(bijector.forward(jnp.array([-100.0]))[0, 0]))
+z = jnp.arange(-400, 800, dtype="float32") / 16
+print(float(bijector.forward(jnp.array([-100], "float32"))[0, 0]))
 print(float(jnp.exp(p.log_prob(z[:, None])).sum() / 16))
 """)
 def reached_variances(m):

@@ -191,7 +191,7 @@ class ActNorm(Bijector):
              scale=[-2.0, 0.5], bias=[0.5, 0.25]),
         case("UnitDeterminant", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel", z=[[1.0, 1.0]],
              x=[[1.0, 1.0]], scale=[2.0**20, 2.0**-20], bias=[0.0, 0.0]),
-        case("Signal", "log-det counts every time", z=[[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]], x=[[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]],
+        case("Signal", "log-det counts every time", z=[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]], x=[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]],
              scale=[3.0, 0.1], bias=[0.0, 1.0], rank=2),
         case("Image", "log-det counts every position", z=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]],
              x=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]], scale=[3.0, 0.1], bias=[0.0, 1.0], rank=3),
