@@ -973,6 +973,7 @@ def xavier_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def zero(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 BATCH_NORMS: Any
 BERNSTEIN_POLYNOMIALS: Any
+CONSTRAINTS: Any
 CONVENTIONS: Any
 CUBIC_SPLINES: Any
 LINEAR_RATIONAL_SPLINES: Any

@@ -5,9 +5,9 @@ import pytest
 
 from refflow.core import sets
 from refflow.maps.constrained.biject_to import biject_to
-from refflow.maps.constrained.conventions import CONVENTIONS
+from refflow.maps.constrained.conventions import CONSTRAINTS
 
-EVERY = [(library, convention) for library, of in CONVENTIONS.items() for convention in of]
+EVERY = [(library, convention) for library, of in CONSTRAINTS.items() for convention in of]
 NAMES = [f"{library} {convention.name}" for library, convention in EVERY]
 RNG = np.random.default_rng(0)
 
@@ -50,7 +50,7 @@ def test_the_set_of_a_library_is_its_first_constraint_of_this_kind():
     assert biject_to(sets.real, np.ones(2), "stan") is None
 
 
-@pytest.mark.parametrize("library", [name for name in CONVENTIONS if name != "tfp"])
+@pytest.mark.parametrize("library", [name for name in CONSTRAINTS if name != "tfp"])
 def test_ends_may_be_arrays(library):
     like = np.array([0.5, 3.0, -1.0])
     lower, upper = np.array([0.0, 2.0, -4.0]), np.array([1.0, 4.0, 0.0])
@@ -62,7 +62,7 @@ def test_ends_may_be_arrays(library):
     assert np.allclose(above.forward(z), lower + np.exp(z), rtol=1e-15)
     below = biject_to(sets.intervals(np.full(3, -np.inf), upper), like, library)
     assert np.allclose(below.forward(z), upper - np.exp(z), rtol=1e-14)
-    name = next(convention.name for convention in CONVENTIONS[library] if convention.kind == "interval")
+    name = next(convention.name for convention in CONSTRAINTS[library] if convention.kind == "interval")
     assert np.array_equal(biject_to(name, like, library, ends=(lower, upper)).forward(z), between.forward(z))
     assert np.array_equal(biject_to(name, like, library, ends=(-5, upper)).inverse(like) > 0, like > (upper - 5) / 2)
 

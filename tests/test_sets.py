@@ -134,7 +134,7 @@ def test_a_wrong_room_is_noticed(name, wrong):
 @pytest.mark.parametrize("name", [name for name, held in SETS.items() if held.biject_to and name != "nonnegative"])
 def test_the_page_that_a_set_names_maps_onto_it(name, dtype):
     where = SETS[name]
-    for shape in SHAPES[where.rank][name == "sphere":]:     # a sphere of two points is no image of numbers
+    for shape in SHAPES[where.rank][name == "sphere":]:     # no free number moves on a sphere of two points
         members = drawn(where, shape, dtype, 2)
         f = biject_to(where, members)
         assert not where.outside(f.forward(f.inverse(members))).any()

@@ -8,7 +8,7 @@ from pathlib import Path
 import mpmath
 
 from refflow.maps.constrained.biject_to import biject_to
-from refflow.maps.constrained.conventions import CONVENTIONS
+from refflow.maps.constrained.conventions import CONSTRAINTS
 from refflow.oracle.adapter import described
 
 from .findings import FINDINGS, KINDS
@@ -127,9 +127,9 @@ def short(theirs):
 
 def constraints(held):
     """A row for each constraint of a library: the set, refflow's bijector, and how far the library's own is from it."""
-    lines = ["# Constraints of other libraries", "", CONSTRAINTS, "",
+    lines = ["# Constraints of other libraries", "", OF_CONSTRAINTS, "",
              "| set | library | its name | refflow's bijector | forward | log_det |", "|" + " --- |" * 6]
-    rows = [(convention.kind, library, convention) for library, of in CONVENTIONS.items() for convention in of]
+    rows = [(convention.kind, library, convention) for library, of in CONSTRAINTS.items() for convention in of]
     for kind, library, convention in sorted(rows, key=lambda row: (row[0] != "real", row[0])):
         f = example_of(convention, library)
         found = [row for row in held.get(library, {}).get("rows", []) if answers(row, convention, library)]
@@ -147,14 +147,14 @@ def example_of(convention, library):
 
 def answers(row, convention, library):
     """Is a recorded row about the bijector of this constraint?  Of constraints with the same bijector, one is asked."""
-    alike = [f"biject_to({other.name})" for other in CONVENTIONS[library]
+    alike = [f"biject_to({other.name})" for other in CONSTRAINTS[library]
              if (other.kind, other.stages) == (convention.kind, convention.stages)]
     return short(row["theirs"]) in alike or convention.stages == (row["map"],)
 
 
 SETS = {"real": "all numbers", "above": "numbers above an end", "below": "numbers below an end", "unit": "(0, 1)",
         "circle": "(-pi, pi)"}
-CONSTRAINTS = """Made by `python -m validation.peers` from [conventions.py](../../refflow/maps/constrained/conventions.py).
+OF_CONSTRAINTS = """Made by `python -m validation.peers` from [conventions.py](../../refflow/maps/constrained/conventions.py).
 `biject_to(name, like, library)` is the bijector of a row: its free numbers, its image and its log-det are the library's. The first
 row of a set and a library is the library's default, `biject_to(set, like, library)`. A cell holds the library's worst error in units
 of u·κ, float32 / float64, as in [table.md](table.md); a number in bold is more than is allowed, "-" was not asked. Stan's bijectors are

@@ -26,7 +26,7 @@ import numpy as np
 from ...core import Chain, Independent, Inverse, sets
 from .. import found
 
-__all__ = ["CONVENTIONS", "Convention", "convention_of"]
+__all__ = ["CONSTRAINTS", "Convention", "convention_of"]
 
 EXAMPLES = {"above": (2.0, np.inf), "below": (-np.inf, 2.0), "interval": (-1.0, 3.0)}       # of ends
 
@@ -206,7 +206,7 @@ OF_STAN = rows(
     ("cholesky_factor_cov", "cholesky_factor", ("CholeskyFactor",)),
     ("cholesky_factor_cov[M, N]", "rectangular_cholesky_factor", ("RectangularCholeskyFactor",)),
     ("cov_matrix", "positive_definite", ("CholeskyFactor", "CholeskyOuterProduct")))
-CONVENTIONS = {"torch": OF_TORCH, "pyro": OF_PYRO, "numpyro": OF_NUMPYRO, "tfp": OF_TFP, "pymc": OF_PYMC, "stan": OF_STAN}
+CONSTRAINTS = {"torch": OF_TORCH, "pyro": OF_PYRO, "numpyro": OF_NUMPYRO, "tfp": OF_TFP, "pymc": OF_PYMC, "stan": OF_STAN}
 
 
 def kind_of(where):
@@ -220,11 +220,11 @@ def kind_of(where):
 
 def convention_of(constraint, library):
     """The convention of a library for a Set or for its own name of a constraint; ValueError if it has none."""
-    if library not in CONVENTIONS:
-        raise ValueError(f"biject_to: library must be one of {', '.join(CONVENTIONS)}, not {library!r}")
+    if library not in CONSTRAINTS:
+        raise ValueError(f"biject_to: library must be one of {', '.join(CONSTRAINTS)}, not {library!r}")
     of, wanted = ("name", constraint) if isinstance(constraint, str) else ("kind", kind_of(constraint))
-    for convention in CONVENTIONS[library]:
+    for convention in CONSTRAINTS[library]:
         if getattr(convention, of) == wanted:
             return convention
-    known = dict.fromkeys(getattr(convention, of) for convention in CONVENTIONS[library])
+    known = dict.fromkeys(getattr(convention, of) for convention in CONSTRAINTS[library])
     raise ValueError(f"biject_to: {library} has no bijector for {wanted}; it has {', '.join(known)}")

@@ -8,7 +8,7 @@ import math
 from ...core import Chain
 from ...core.tree import flatten
 from ...maps.constrained.biject_to import biject_to
-from ...maps.constrained.conventions import CONVENTIONS
+from ...maps.constrained.conventions import CONSTRAINTS
 from ...oracle.adapter import DECLARED
 from . import is_real
 
@@ -20,7 +20,7 @@ def declare_constraints(library, declare, directions_of):
     library.
     """
     asked = {of.page for of in DECLARED}
-    for convention in CONVENTIONS[library]:
+    for convention in CONSTRAINTS[library]:
         ends, like = convention.example()
         f = biject_to(convention.name, like, library, ends)
         if f is None:
