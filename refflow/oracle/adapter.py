@@ -402,7 +402,7 @@ def starting_event(point, call_side):
     where = (f.domain, f.codomain)[side]
     shape = tuple((f.input_shape, f.output_shape)[side](core))
     start = where.plainest(shape)
-    start = point.format.rounded(start) if point.form and not where.rank else start         # the middle of an interval
+    start = point.format.rounded(start) if point.form else start            # the middle of an interval, or of a simplex
     return np.broadcast_to(start.astype(point.dtype), batch + shape)
 
 
