@@ -225,7 +225,7 @@ WRONG = {
     "the other direction's log-det": ("Power", "log_det", lambda f, z: f.inverse_and_log_det(z)[1]),
     "at the image": ("Tanh", "log_det", lambda f, z: f.log_det(f.forward(z))),
     "not summed over the event: the mean": ("StickBreaking", "log_det", lambda f, z: f.log_det(z) / z.shape[-1]),
-    "number of positions is missing: H W": ("ActNorm", "log_det", without_positions),
+    "number of positions is missing: T": ("ActNorm", "log_det", without_positions),
     "transposed matrix: right for the transpose of W": (
         "DenseLinear", "forward", lambda f, z: np.matvec(np.swapaxes(f.W, -1, -2), z) + f.shift),
     "transposed matrix": ("DenseLinear", "jacobian", lambda f, z: np.swapaxes(f.jacobian(z), -1, -2)),
