@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from refflow import Chain, Exp, Flow, Inverse, Ordered, PositiveOrdered, StandardNormal
-from refflow.core import Plainest, RandomSource, increasing, interval, sets
+from refflow.core import Bijector, Plainest, RandomSource, bijector, increasing, interval, real, sets
+from refflow.core.boundary import checked_domain
 from refflow.maps.constrained import CayleyOrthogonal
 from refflow.maps.constrained.biject_to import biject_to
 
@@ -234,3 +235,49 @@ def test_from_the_one_to_the_other():
 def test_vectors_that_are_not_positive_and_ordered(outside):
     assert sets.positive_ordered.outside(np.array(outside))
     assert sets.positive_ordered.outside_closed(np.array(outside)) == (outside not in ([0.0, 1.0], [1.0, 1.0]))
+
+
+# ---------------------------------------------------------------- how far a point is off
+
+OFF = [(sets.simplex, [0.5, 0.5, 0.25], "must have entries >= 0 that sum to 1; z = [0.5  0.5  0.25], which misses it by 0.25; rounding explains 1.7e-15"),
+       (sets.zero_sum, [1.0, -0.5], "must have entries that sum to 0; z = [ 1.  -0.5], which misses it by 0.5; rounding explains 1.3e-15"),
+       (sets.sphere, [0.5, 0.0], "must have length 1; z = [0.5 0. ], which misses it by 0.75; rounding explains 1.1e-15"),
+       (sets.positive_definite, [[1.0, 0.5], [0.25, 1.0]], "misses one of these by 0.25; rounding explains 6.7e-16"),
+       (sets.correlation, [[1.0, 0.5], [0.5, 2.0]], "misses one of these by 1; rounding explains 8.9e-16"),
+       (sets.correlation_cholesky, [[1.0, 0.0], [0.5, 0.5]], "misses one of these by 0.5; rounding explains 4.4e-16"),
+       (sets.zero_sum_matrix, [[1.0, -1.0], [-1.0, 0.5]], "misses one of these by 0.5; rounding explains 3.1e-15"),
+       (sets.orthogonal, [[1.0, 0.0], [0.0, 1.125]], "misses one of these by 0.266; rounding explains 2e-15")]
+
+
+def refused(where, value):
+    """What a map of this set says of an event outside it."""
+    @bijector(source="", domain=where, codomain=real, register=False)
+    class Kept(Bijector):
+        event_ndim = (where.rank, where.rank)
+
+    with pytest.raises(ValueError) as error:
+        checked_domain(Kept(), np.array(value), 0)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("where, value, said", OFF, ids=[where.name for where, *_ in OFF])
+def test_a_point_off_its_set_is_refused_by_residual_and_bound(where, value, said):
+    assert refused(where, value).endswith(said)
+
+
+@pytest.mark.parametrize("where, value", [(sets.simplex, [1.5, -0.5]), (sets.positive_definite, [[1.0, 2.0], [2.0, 1.0]]),
+                                          (sets.increasing, [1.0, 0.0])])
+def test_what_satisfies_its_equations_is_refused_by_its_rule_alone(where, value):
+    assert refused(where, value).endswith("]") and "misses" not in refused(where, value)
+
+
+@pytest.mark.parametrize("name", [name for name, held in SETS.items() if held.equations])
+def test_members_satisfy_the_equations_and_what_is_moved_does_not(name):
+    for shape in SHAPES[SETS[name].rank][1:]:
+        members = drawn(SETS[name], shape, np.float64, 2)
+        left, bound = SETS[name].equations(members)
+        assert left.shape[:-1] == bound.shape[:-1] == shape[:1] and (left <= bound).all()
+        moved = members.copy()
+        moved[..., 0, *(-1,) * (SETS[name].rank == 2)] += 2.0**-20
+        left, bound = SETS[name].equations(moved)
+        assert (left > bound).any(-1).all()

@@ -14,6 +14,7 @@ from refflow import (Affine, AngularProportion, BreakProportions, CayleyOrthogon
                      Transposed, WeibullCDF, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
+from validation.measure import measure
 
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))
@@ -373,3 +374,26 @@ def test_the_centred_log_ratio_is_in_its_plane(dtype):
     for x in [*images, *drawn, *(np.nextafter(x, dtype(1)) for x in images[1:])]:
         assert sets.zero_sum.first_outside(Softmax().inverse(x)) is None
         assert np.allclose(Softmax().forward(Softmax().inverse(x)), x, rtol=8 * np.finfo(dtype).eps)
+
+
+PRODUCTS = [Concatenate((STICKS, ZeroSum()), (2, 2)), Concatenate((Stereographic(), STICKS), (2, 2))]
+
+
+@pytest.mark.parametrize("f", PRODUCTS, ids=repr)
+@pytest.mark.parametrize("off", [0, 2.0**-40])
+def test_the_truth_knows_products_of_both_measures(f, off, monkeypatch):
+    z = np.array([0.3, -0.2, 0.5, 0.1])
+    assert "blockwise" in (f.domain.measure, f.codomain.measure)
+    right = type(f).log_det
+    monkeypatch.setattr(type(f), "log_det", lambda self, z: right(self, z) + off)
+    found = measure(f, z=z, x_bar=np.arange(6.0), log_det_bar=0.5)
+    assert (found["log_det"][0] > 16) == bool(off) and max(found[name][0] for name in ("forward", "jacobian", "vjp.z_bar")) < 4
+
+
+def test_the_truth_knows_domains_of_both_measures():
+    """An event of two parts is moved onto free vectors; l counts the area of one and the coordinates of the other."""
+    f = Concatenate((Inverse(Stereographic()), Inverse(STICKS)), (3, 3))
+    z = Concatenate((Stereographic(), STICKS), (2, 2)).forward(np.array([0.3, -0.2, 0.5, 0.1]))
+    assert f.domain.measure == "blockwise"
+    found = measure(f, z=z, x_bar=np.arange(4.0), log_det_bar=0.5)
+    assert max(C for C, _ in found.values()) < 4

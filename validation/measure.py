@@ -115,14 +115,22 @@ def inside(domain):
 def on_sets(f, p, shape):
     """The problem with what the sets of z and of x say of their dimensions and measures, for an event z of this shape."""
     domain, codomain = f.domain, f.codomain
-    if "blockwise" in (domain.measure, codomain.measure):
-        raise ValueError("the truth of log_det is by coordinates or by own volume, not by both in one product")
-    given = {"own_volume": True} if codomain.measure == "intrinsic" else {}
-    if codomain.thin and not given:
-        given["chart"] = tuple(int(i) for i in codomain.coordinates(tuple(f.output_shape(shape))))
+    given, out = {"own_volume": True} if codomain.measure == "intrinsic" else {}, tuple(f.output_shape(shape))
+    if codomain.measure == "blockwise":
+        given["parts"] = lambda x: parts_of(codomain, x, out)
+    elif codomain.thin and not given:
+        given["chart"] = tuple(int(i) for i in codomain.coordinates(out))
+    if domain.measure == "blockwise":
+        given["own_parts_of_z"] = lambda z: [T for _, T in parts_of(domain, z, shape) if T is not None]
     if domain.thin:
         given |= {"tangents": lambda z: frame(domain, m, z, shape), "own_volume_of_z": domain.measure == "intrinsic"}
     return replace(p, **given)
+
+
+def parts_of(where, flat, shape):
+    """[(entries, tangents)] of the parts of an event; the coordinates, and None, of a part that is counted by these."""
+    return [(entries[leaf.coordinates_of(core)], None) if leaf.measure == "chart" else
+            (entries, leaf.tangents_of(m, [flat[i] for i in entries], core)) for leaf, entries, core in where.pieces(shape)]
 
 
 def truth_at_z(f, z, x_bar=None, log_det_bar=None):

@@ -24,7 +24,13 @@ I if every entry of z moves alone, l is by the coordinates of x, or by its own v
 
     l = log|det (J F)[chart]|,   l = 1/2 log det (J F)^T (J F)                               (6)
 
-minus 1/2 log det F^T F if that of z is its own volume.  J and z_bar are then compared along F: beyond its set, a definition may be
+minus 1/2 log det F^T F if that of z is its own volume.  Of a product that counts both volumes, with the tangents T_b of each part b of x
+that is counted by its own volume, and the tangents F_b of such parts of z,
+
+    l = log|det M| - sum_b 1/2 log det T_b^T T_b - sum_b 1/2 log det F_b^T F_b,
+    M = the rows (J F)[chart] and T_b^T (J F)_b, part by part                                (7)
+
+since T_b = B R with orthonormal columns of B, whose rows B^T J F are coordinates of unit volume.  J and z_bar are then compared along F: beyond its set, a definition may be
 extended in any way.
 """
 
@@ -78,6 +84,8 @@ class Problem:
     own_volume: bool = False                        # of x, not that of its coordinates
     tangents: Callable | None = None                # (flat z) -> rows of F
     own_volume_of_z: bool = False
+    parts: Callable | None = None                   # (flat x) -> [(entries, T_b, or None by coordinates)] of a product of both
+    own_parts_of_z: Callable | None = None          # (flat z) -> [F_b]
     entrywise_log_det: bool = False                 # the unit of log_det is entrywise, that of all else normwise
 
 
@@ -238,11 +246,17 @@ def values_jacobian_log_det(inputs, z, shape):
         return list(values), out_shape, J, None
     F = problem.tangents(z) if problem.tangents else None
     columns, count = (J, len(z)) if F is None else (product(J, F), len(F[0]))
-    l = log_volume(columns) if problem.own_volume else log_of_rows(coordinate_rows(problem, columns, count))
-    return list(values), out_shape, J, l - log_volume(F) if problem.own_volume_of_z else l          # (6)
+    l = log_volume(columns) if problem.own_volume else log_of_rows(square_rows(problem, columns, count, values))
+    before = [F] if problem.own_volume_of_z else problem.own_parts_of_z(z) if problem.own_parts_of_z else []
+    after = [T for _, T in problem.parts(values) if T is not None] if problem.parts else []
+    return list(values), out_shape, J, l - sum(map(log_volume, before + after), constant(0))        # (6) (7)
 
 
-def coordinate_rows(problem, columns, size):
+def square_rows(problem, columns, size, x):
+    """The rows of M of (7), or of the coordinates of (6)."""
+    if problem.parts:
+        return [row for entries, T in problem.parts(x) for own in [[columns[i] for i in entries]]
+                for row in (own if T is None else product(list(zip(*T)), own))]
     rows = range(len(columns)) if problem.chart is None else problem.chart
     count = len(columns[0]) if columns else size
     if len(rows) != count:

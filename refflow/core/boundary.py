@@ -94,7 +94,7 @@ def checked_domain(self, event, side):
     if wrong is not None:
         index, value = wrong
         letter = self.letters[side]
-        raise ValueError(f"{type(self).__name__}: {letter} {where.rule}; {at_index(letter, index)} = {value}")
+        raise ValueError(f"{type(self).__name__}: {letter} {where.rule}; {at_index(letter, index)} = {value}{where.missed(value)}")
 
 
 def over_positions(mask, ndim):

@@ -132,7 +132,7 @@ class Value:
                 wrong = field.set.first_outside(value)
                 if wrong is not None:
                     index, entry = wrong
-                    raise ValueError(f"{type(self).__name__}: {key} {field.set.rule}; {at_index(key, index)} = {entry}")
+                    raise ValueError(f"{type(self).__name__}: {key} {field.set.rule}; {at_index(key, index)} = {entry}{field.set.missed(entry)}")
         try:
             self.parameter_batch
         except ValueError:

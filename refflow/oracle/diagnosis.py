@@ -13,7 +13,7 @@ from ..core.declarations import Field
 from ..accuracy.drawing import SIDES, set_of
 from ..accuracy.formats import FORMATS
 from ..accuracy.quantities import truth_name
-from .measures import RATIOS, WORDS, counted, ratio
+from .measures import WORDS, counted, ratio, ratio_in_words
 from .points import LOG_DET, VALUE, run_time_truth
 
 LOG_DETS = tuple(LOG_DET.values())
@@ -211,7 +211,7 @@ def another_measure(clue):
     if not np.all(right.error(clue.given, clue.form) <= clue.failure.allowed):
         return ""
     to_own = other == "intrinsic"
-    name = RATIOS[f.codomain.name][to_own if sign > 0 else not to_own]
+    name = ratio_in_words(f.codomain, to_own == (sign > 0))
     return f"another volume convention: off by {name} = {np.ravel(log_ratio)[0]:.6g}, {WORDS[to_own]}; declare measure={other!r}"
 
 

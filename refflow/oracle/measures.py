@@ -15,9 +15,6 @@ from .pages import CannotRun, page_named
 
 MEASURES = ("chart", "intrinsic")
 WITHOUT_MEASURE = ("forward", "jacobian", "inverse")                            # quantities that do not depend on it
-RATIOS = {"simplex": ("-1/2 log K", "+1/2 log K"), "zero_sum": ("-1/2 log K", "+1/2 log K"),
-          **dict.fromkeys(("positive_definite", "correlation"), ("-D(D-1)/4 log 2", "+D(D-1)/4 log 2")),
-          "correlation_cholesky": ("+sum log L_ii", "-sum log L_ii")}           # to coordinates, and to own volume
 WORDS = ("by coordinates, where the truth is by own volume", "by own volume, where the truth is by coordinates")
 
 
@@ -25,6 +22,12 @@ class Counted(Chain):
     """One page, followed by a change of measure; it has the parameters of the page."""
 
     page = property(lambda self: self.stages[0])
+
+
+def ratio_in_words(where, to_own):
+    """The logarithm of the ratio of volumes as a reader would write it: to own volume, or to coordinates."""
+    sign, words = where.ratio_in_words[0], where.ratio_in_words[1:]
+    return (sign if to_own else {"+": "-", "-": "+"}[sign]) + words
 
 
 def ratio(f, measure):

@@ -61,7 +61,7 @@ def product(parts, sizes, axis=-1, axes=1):
     return replace(parts[0], name=f"blocks ({', '.join(map(repr, parts))})", rule=" / ".join(dict.fromkeys(p.rule for p in parts)),
                    rank=0, outside=marks("outside"), outside_closed=marks("outside_closed"), make=make, entrywise=True,
                    lower=-np.inf, upper=np.inf, alike=False, spare=room, anchor=anchor, biject_to=None, free=None, chart=None, tangents=None,
-                   log_ratio=None, exchangeable=False, narrow=any(p.narrow for p in parts), thin=any(p.thin for p in parts),
+                   equations=None, log_ratio=None, exchangeable=False, narrow=any(p.narrow for p in parts), thin=any(p.thin for p in parts),
                    measure="chart" if not measures else "blockwise" if len(measures) > 1 else measures.pop(),
                    parts=tuple(parts), blocks=blocks, axes=axes)
 
@@ -91,7 +91,11 @@ def reshaped(where, before, after):
     def anchor(shape):
         return where.plainest((*shape[:len(shape) - len(after)], *before)).reshape(shape)
 
+    def equations(values):
+        lead = values.shape[:values.ndim - len(after)]
+        return tuple(part.reshape(*lead, -1) for part in where.equations(values.reshape(*lead, *before)))
+
     return replace(where, name=f"{where!r} of shape {tuple(before)} as {tuple(after)}", rank=len(after), entrywise=False,
                    outside=marks("outside"), outside_closed=marks("outside_closed"), make=make, spare=room, anchor=anchor,
                    biject_to=None, free=None, chart=None, tangents=None, log_ratio=None, exchangeable=False, parts=(),
-                   blocks=lambda shape: [(where, np.arange(math.prod(before)), before)], axes=len(after))
+                   equations=equations if where.equations else None, blocks=lambda shape: [(where, np.arange(math.prod(before)), before)], axes=len(after))

@@ -5,18 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from ..arithmetic import quotient
-from .membership import halved, no_room, residual_bound, Set
+from .membership import broken, halved, no_room, residual_bound, Set
 from .triangular import identities, lower_triangle
+
+
+def unit_rows(factor):
+    """|sum_j L_ij^2 - 1|, and 4 D u sum_j L_ij^2."""
+    squares = factor * factor
+    return np.abs(squares.sum(-1) - 1), residual_bound(squares, factor.shape[-1])
 
 
 def _correlation_outside(factor, closed):
     diagonal = np.diagonal(factor, axis1=-2, axis2=-1)
-    squares = factor * factor
     finite = np.isfinite(factor).all((-2, -1))
     triangular = (np.triu(factor, 1) == 0).all((-2, -1))
     on_diagonal = ((diagonal >= 0) if closed else (diagonal > 0)).all(-1)
-    unit_rows = (np.abs(squares.sum(-1) - 1) <= residual_bound(squares, factor.shape[-1])).all(-1)
-    return ~(finite & triangular & on_diagonal & unit_rows)
+    return ~(finite & triangular & on_diagonal) | broken(unit_rows, factor)
 
 
 def _make_correlation(source, shape, dtype, low, high):
@@ -55,6 +59,7 @@ def _volume_of_unit_rows(L):
 correlation_cholesky = Set(
     "correlation_cholesky", "must be lower triangular with a positive diagonal and rows of norm 1",
     lambda v: _correlation_outside(v, False), lambda v: _correlation_outside(v, True), _make_correlation, rank=2,
-    entrywise=False, spare=no_room, anchor=identities, narrow=True, thin=True, biject_to="CorrelationCholesky",
+    entrywise=False, spare=no_room, anchor=identities, narrow=True, thin=True, equations=unit_rows,
+    ratio_in_words="-sum log L_ii", biject_to="CorrelationCholesky",
     free=lower_triangle, chart=lambda shape: np.flatnonzero(np.tril(np.ones(shape), -1)), tangents=of_unit_rows,
     log_ratio=_volume_of_unit_rows)

@@ -7,15 +7,23 @@ from dataclasses import replace
 import numpy as np
 
 from .correlation import correlation_cholesky
-from .definite import _not_positive_definite
-from .membership import halved, no_room, Set
+from .definite import _not_positive_definite, symmetry
+from .membership import broken, halved, no_room, Set
 from .triangular import identities
 
 
+def ones_on_the_diagonal(R):
+    """|R_ii - 1|, and 4 D u."""
+    left = np.abs(np.diagonal(R, axis1=-2, axis2=-1) - 1)
+    return left, np.full_like(left, 4 * R.shape[-1] * np.finfo(R.dtype).eps / 2)
+
+
+def symmetry_and_ones(R):
+    return tuple(np.concatenate(parts, -1) for parts in zip(symmetry(R), ones_on_the_diagonal(R)))
+
+
 def _not_a_correlation(R, closed):
-    with np.errstate(all="ignore"):
-        ones = np.abs(np.diagonal(R, axis1=-2, axis2=-1) - 1) <= 4 * R.shape[-1] * np.finfo(R.dtype).eps / 2
-    return ~ones.all(-1) | _not_positive_definite(R, closed)
+    return broken(ones_on_the_diagonal, R) | _not_positive_definite(R, closed)
 
 
 def _make_correlation_matrix(source, shape, dtype, low, high):
@@ -39,7 +47,8 @@ def _volume_of_correlations(R):
 correlation = Set(
     "correlation", "must be symmetric and positive definite with ones on the diagonal", lambda v: _not_a_correlation(v, False),
     lambda v: _not_a_correlation(v, True), _make_correlation_matrix, rank=2, entrywise=False, spare=no_room, anchor=identities,
-    narrow=True, thin=True, chart=lambda shape: np.flatnonzero(np.tril(np.ones(shape), -1)), tangents=of_ones_on_the_diagonal,
+    narrow=True, thin=True, equations=symmetry_and_ones, ratio_in_words="+D(D-1)/4 log 2",
+    chart=lambda shape: np.flatnonzero(np.tril(np.ones(shape), -1)), tangents=of_ones_on_the_diagonal,
     log_ratio=_volume_of_correlations, biject_to=("CorrelationCholesky", "CorrelationOuterProduct"))
 
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from .invertible import to_singular
-from .membership import halved, Set
+from .membership import broken, halved, Set
 from .triangular import identities, lower_triangle
+
+
+def symmetry(S):
+    """|S_ij - S_ji|, and 4 D u (|S_ij| + |S_ji|)."""
+    D, size = S.shape[-1], np.abs(S)
+    left, bound = np.abs(S - S.mT), 4 * D * (np.finfo(S.dtype).eps / 2) * (size + size.mT)
+    return left.reshape(*S.shape[:-2], D * D), bound.reshape(*S.shape[:-2], D * D)
 
 
 def _not_positive_definite(S, closed):
@@ -14,10 +21,9 @@ def _not_positive_definite(S, closed):
     u, D = np.finfo(S.dtype).eps / 2, S.shape[-1]
     with np.errstate(all="ignore"):
         diagonal = np.diagonal(S, axis1=-2, axis2=-1)
-        symmetric = (np.abs(S - S.mT) <= 4 * D * u * (np.abs(S) + np.abs(S.mT))).all((-2, -1))
         roots = np.sqrt(np.where(diagonal > 0, diagonal, 1))
         scaled = S / roots[..., :, None] / roots[..., None, :]
-    members = symmetric & np.isfinite(scaled).all((-2, -1)) & ((diagonal >= 0) if closed else (diagonal > 0)).all(-1)
+    members = ~broken(symmetry, S) & np.isfinite(scaled).all((-2, -1)) & ((diagonal >= 0) if closed else (diagonal > 0)).all(-1)
     least = np.linalg.eigvalsh(np.where(members[..., None, None], scaled, np.eye(D)).astype(np.float64)).min(-1)
     return ~(members & ((least >= -4 * D * D * u) if closed else (least > 0)))
 
@@ -49,5 +55,6 @@ def _volume_of_symmetric(S):
 positive_definite = Set(
     "positive_definite", "must be symmetric and positive definite", lambda v: _not_positive_definite(v, False),
     lambda v: _not_positive_definite(v, True), _make_positive_definite, rank=2, entrywise=False, spare=_room_of_positive_definite,
-    anchor=identities, thin=True, chart=lambda shape: np.flatnonzero(lower_triangle(shape)), tangents=of_symmetric,
+    anchor=identities, thin=True, equations=symmetry, ratio_in_words="+D(D-1)/4 log 2",
+    chart=lambda shape: np.flatnonzero(lower_triangle(shape)), tangents=of_symmetric,
     log_ratio=_volume_of_symmetric, biject_to=("CholeskyFactor", "CholeskyOuterProduct"))

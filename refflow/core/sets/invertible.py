@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .membership import halved, no_room, Set
+from .membership import broken, halved, no_room, Set
 from .triangular import identities
 
 
@@ -41,15 +41,18 @@ invertible = Set("invertible", "must be finite and invertible", _singular, _sing
                  entrywise=False, spare=to_singular, anchor=identities, scalable=True)
 
 
+def orthogonality(Q):
+    """|q_i^T q_j - [i = j]| of two columns, and 4 D u (|q_i| |q_j| + [i = j]), the most that sum|terms| can be."""
+    u, one, products = np.finfo(Q.dtype).eps / 2, np.eye(Q.shape[-1], dtype=Q.dtype), Q.mT @ Q
+    squares = np.diagonal(products, axis1=-2, axis2=-1)
+    bound = 4 * Q.shape[-1] * u * (np.sqrt(squares[..., :, None] * squares[..., None, :]) + one)
+    flat = (*Q.shape[:-2], Q.shape[-1] ** 2)
+    return np.abs(products - one).reshape(flat), bound.reshape(flat)
+
+
 def _not_orthogonal(Q):
-    """Columns with |q_i^T q_j - [i = j]| > 4 D u (|q_i| |q_j| + [i = j]), the most that sum|terms| can be."""
-    u, one = np.finfo(Q.dtype).eps / 2, np.eye(Q.shape[-1], dtype=Q.dtype)
     with np.errstate(all="ignore"):
-        products = Q.mT @ Q
-        squares = np.diagonal(products, axis1=-2, axis2=-1)
-        bound = 4 * Q.shape[-1] * u * (np.sqrt(squares[..., :, None] * squares[..., None, :]) + one)
-        within = np.abs(products - one) <= bound
-    return ~(np.isfinite(products) & within).all((-2, -1))
+        return ~np.isfinite(Q.mT @ Q).all((-2, -1)) | broken(orthogonality, Q)
 
 
 def of_orthogonal(m, x):
@@ -60,7 +63,7 @@ def of_orthogonal(m, x):
 
 orthogonal = Set("orthogonal", "must be orthogonal, Q^T Q = I to within rounding", _not_orthogonal, _not_orthogonal,
                  lambda source, shape, dtype, low, high: random_turns(source, shape).astype(dtype), rank=2, entrywise=False,
-                 spare=no_room, anchor=identities, thin=True, tangents=of_orthogonal, measure="intrinsic",
+                 spare=no_room, anchor=identities, thin=True, equations=orthogonality, tangents=of_orthogonal, measure="intrinsic",
                  biject_to="CayleyOrthogonal")
 
 
@@ -79,4 +82,4 @@ def turned(start):
     sign = np.sign(np.linalg.det(start)).astype(int).tolist()
     return Set(f"orthogonal, det {sign}", orthogonal.rule + ", with the determinant of start", outside, outside, make, rank=2,
                entrywise=False, spare=no_room, anchor=lambda shape: np.broadcast_to(start, shape), thin=True,
-               tangents=of_orthogonal, measure="intrinsic")
+               equations=orthogonality, tangents=of_orthogonal, measure="intrinsic")

@@ -41,6 +41,9 @@ class Set:
     `anchor`: the simplest member, a number for all entries or a function of a shape.
     `narrow`: an entry near 0 is near the boundary, however small the dtype's numbers are.
     `thin`: its dimension is lower than the number of entries of a member: its members satisfy equations.
+    `equations(members)` -> (residuals, bounds) of the equations that members satisfy, one in each entry of the last axis: what is left
+    of each, and how much of it rounding explains; None if its members satisfy none, or entries that are 0.
+    `ratio_in_words`: the logarithm of own volume over volume of coordinates, as a reader would write it, with its sign.
     `chart`: for a shape, flat indices of the entries of a thin set that are its coordinates; if it is None, the entries that
     `free` marks are; without both, none are.
     `tangents(m, member)`: see `tangents`; None if each coordinate moves alone.
@@ -73,9 +76,11 @@ class Set:
     anchor: Any = 0.0
     narrow: bool = False
     thin: bool = False
+    equations: Callable | None = None
     chart: Callable | None = None
     tangents: Callable | None = None
     log_ratio: Callable | None = None
+    ratio_in_words: str = ""
     measure: str = "chart"
     exchangeable: bool = False
     parts: tuple = ()
@@ -99,6 +104,16 @@ class Set:
             return None
         index = tuple(int(i) for i in np.argwhere(marks)[0])
         return index, values[index]
+
+    def missed(self, value):
+        """In words, what is left of the equation that a vector or a matrix misses by most; "" if that is not why it is no member."""
+        if self.equations is None or not np.isfinite(value).all():
+            return ""
+        left, bound = (np.ravel(part) for part in np.broadcast_arrays(*self.equations(value)))
+        worst = int(np.argmax(left - bound)) if left.size else 0
+        if not left.size or left[worst] <= bound[worst]:
+            return ""
+        return f", which misses {'it' if left.size == 1 else 'one of these'} by {left[worst]:.3g}; rounding explains {bound[worst]:.2g}"
 
     def members(self, values, rank):
         """One mark for each event of `rank` axes: is it in the open set?"""
@@ -273,6 +288,13 @@ def residual_bound(terms, count):
     """4 D u sum|terms|: how far a rounded point may lie from an equation that its exact point satisfies."""
     u = np.finfo(terms.dtype).eps / 2
     return 4 * count * u * np.abs(terms).sum(-1)
+
+
+def broken(equations, values):
+    """One mark for each member: is one of its equations missed by more than rounding explains?"""
+    with np.errstate(all="ignore"):
+        left, bound = equations(values)
+        return ~(left <= bound).all(-1)
 
 
 def halved(low, high, dtype, parts=2):

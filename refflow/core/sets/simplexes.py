@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .tangents import selecting
-from .membership import halved, no_room, residual_bound, Set
+from .membership import broken, halved, no_room, residual_bound, Set
 
 
 def of_simplex(m, x):
@@ -19,10 +19,14 @@ def _volume_of_simplex(x):
     return np.full(x.shape[:-1], np.log(x.shape[-1]) / 2, x.dtype), lambda bar: np.zeros_like(x)
 
 
+def sum_to(total):
+    """|x_1 + ... + x_K - total|, and 4 K u sum|x_k|."""
+    return lambda x: (np.abs(x.sum(-1, keepdims=True) - total), residual_bound(x, x.shape[-1])[..., None])
+
+
 def _simplex_outside(x, closed):
     entries = (x >= 0) if closed else (x > 0)
-    off = np.abs(x.sum(-1) - 1) > residual_bound(x, x.shape[-1])
-    return ~(entries & np.isfinite(x)).all(-1) | off
+    return ~(entries & np.isfinite(x)).all(-1) | broken(sum_to(1), x)
 
 
 def _make_simplex(source, shape, dtype, low, high):
@@ -33,13 +37,12 @@ def _make_simplex(source, shape, dtype, low, high):
 simplex = Set("simplex", "must have entries >= 0 that sum to 1", lambda x: _simplex_outside(x, False),
               lambda x: _simplex_outside(x, True), _make_simplex, rank=1, entrywise=False,
               spare=no_room, anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), narrow=True, thin=True,
-              chart=lambda shape: np.arange(shape[-1] - 1), tangents=of_simplex, log_ratio=_volume_of_simplex,
+              equations=sum_to(1), ratio_in_words="+1/2 log K", chart=lambda shape: np.arange(shape[-1] - 1), tangents=of_simplex, log_ratio=_volume_of_simplex,
               exchangeable=True, biject_to="StickBreaking")
 
 
 def _nonzero_sum(x):
-    with np.errstate(all="ignore"):
-        return ~np.isfinite(x).all(-1) | ~(np.abs(x.sum(-1)) <= residual_bound(x, x.shape[-1]))
+    return ~np.isfinite(x).all(-1) | broken(sum_to(0), x)
 
 
 def _make_zero_sum(source, shape, dtype, low, high):
@@ -50,5 +53,6 @@ def _make_zero_sum(source, shape, dtype, low, high):
 
 
 zero_sum = Set("zero_sum", "must have entries that sum to 0", _nonzero_sum, _nonzero_sum, _make_zero_sum, rank=1, entrywise=False,
-               spare=no_room, thin=True, chart=lambda shape: np.arange(shape[-1] - 1), tangents=of_simplex,
+               spare=no_room, thin=True, equations=sum_to(0), ratio_in_words="+1/2 log K",
+               chart=lambda shape: np.arange(shape[-1] - 1), tangents=of_simplex,
                log_ratio=_volume_of_simplex, measure="intrinsic", exchangeable=True, biject_to="ZeroSum")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .membership import halved, no_room, Set
+from .membership import broken, halved, no_room, Set
 
 
 def of_sphere(m, x):
@@ -17,11 +17,15 @@ def of_sphere(m, x):
     return [[int(i == j) - w[i] * w[j] / (1 + s * x[-1]) for j in range(N - 1)] for i in range(N)]
 
 
+def squares_sum_to_1(x):
+    """| |x|^2 - 1 |, and 4 N u (|x|^2 + 1)."""
+    squares = (x * x).sum(-1, keepdims=True)
+    return np.abs(squares - 1), 2 * x.shape[-1] * np.finfo(x.dtype).eps * (squares + 1)
+
+
 def _not_of_length_1(x):
-    """| |x|^2 - 1 | > 4 N u (|x|^2 + 1)."""
     with np.errstate(all="ignore"):
-        squares = (x * x).sum(-1)
-        return ~(np.isfinite(squares) & (np.abs(squares - 1) <= 2 * x.shape[-1] * np.finfo(x.dtype).eps * (squares + 1)))
+        return ~np.isfinite((x * x).sum(-1)) | broken(squares_sum_to_1, x)
 
 
 def _make_sphere(source, shape, dtype, low, high):
@@ -31,5 +35,6 @@ def _make_sphere(source, shape, dtype, low, high):
 
 
 sphere = Set("sphere", "must have length 1", _not_of_length_1, _not_of_length_1, _make_sphere, rank=1, entrywise=False, spare=no_room,
-             anchor=lambda shape: np.broadcast_to(-np.eye(shape[-1])[-1], shape), thin=True, tangents=of_sphere, measure="intrinsic",
+             anchor=lambda shape: np.broadcast_to(-np.eye(shape[-1])[-1], shape), thin=True, equations=squares_sum_to_1,
+             tangents=of_sphere, measure="intrinsic",
              exchangeable=True, biject_to="Stereographic")

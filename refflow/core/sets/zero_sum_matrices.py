@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .membership import halved, no_room, Set
+from .membership import broken, halved, no_room, Set
+
+
+def sums_to_0(x):
+    """The sizes of the sums of rows and of columns, and 4 max(M, K) u sum|x_kl|."""
+    sums = np.concatenate((np.abs(x.sum(-1)), np.abs(x.sum(-2))), -1)
+    return sums, 2 * max(x.shape[-2:]) * np.finfo(x.dtype).eps * np.abs(x).sum((-2, -1))[..., None]
 
 
 def _nonzero_sums(x):
-    """Is a sum of entries larger than their rounding can make it?"""
-    with np.errstate(all="ignore"):
-        bound = 2 * max(x.shape[-2:]) * np.finfo(x.dtype).eps * np.abs(x).sum((-2, -1))
-        sums = np.maximum(np.abs(x.sum(-1)).max(-1), np.abs(x.sum(-2)).max(-1))
-        return ~np.isfinite(x).all((-2, -1)) | ~(sums <= bound)
+    return ~np.isfinite(x).all((-2, -1)) | broken(sums_to_0, x)
 
 
 def _make_zero_sums(source, shape, dtype, low, high):
@@ -37,4 +39,4 @@ def of_zero_sum_matrices(m, x):
 
 zero_sum_matrix = Set(
     "zero_sum_matrix", "must have rows and columns that sum to 0", _nonzero_sums, _nonzero_sums, _make_zero_sums, rank=2, entrywise=False,
-    spare=no_room, thin=True, tangents=of_zero_sum_matrices, measure="intrinsic", biject_to="ZeroSumMatrix")
+    spare=no_room, thin=True, equations=sums_to_0, tangents=of_zero_sum_matrices, measure="intrinsic", biject_to="ZeroSumMatrix")

@@ -62,7 +62,7 @@ def refuse_strangers(where, like):
     found_outside = where.first_outside(like)
     if found_outside is not None:
         index, value = found_outside
-        raise ValueError(f"biject_to: {at_index('like', index)} {where.rule}; it is {value}")
+        raise ValueError(f"biject_to: {at_index('like', index)} {where.rule}; it is {value}{where.missed(value)}")
 
 
 def named(stage, where, like):
