@@ -8,6 +8,7 @@ import pytest
 from refflow import Chain, Exp, Flow, Inverse, Ordered, PositiveOrdered, StandardNormal
 from refflow.core import Bijector, Plainest, RandomSource, bijector, increasing, interval, real, sets
 from refflow.core.boundary import checked_domain
+from refflow.core.sets.blocks import product
 from refflow.maps.constrained import CayleyOrthogonal
 from refflow.maps.constrained.biject_to import biject_to
 
@@ -263,6 +264,14 @@ def refused(where, value):
 @pytest.mark.parametrize("where, value, said", OFF, ids=[where.name for where, *_ in OFF])
 def test_a_point_off_its_set_is_refused_by_residual_and_bound(where, value, said):
     assert refused(where, value).endswith(said)
+
+
+def test_a_product_names_the_block_that_is_off():
+    where = product((real, sets.simplex, sets.positive), lambda shape: (1, 2, 1))
+    assert where.refusal("z", np.array([[3.0, 0.5, 0.5, 1.0]])) is None
+    assert where.refusal("z", np.array([[3.0, 0.5, 0.5, 1.0], [3.0, 0.5, 0.75, 1.0]])) == (
+        "block 1 of z must have entries >= 0 that sum to 1; block 1 of z[1] = [0.5  0.75], which misses it by 0.25; rounding explains 1.1e-15")
+    assert where.refusal("z", np.array([3.0, 0.5, 0.5, -1.0])) == "block 2 of z must be finite and > 0; block 2 of z[0] = -1.0"
 
 
 @pytest.mark.parametrize("where, value", [(sets.simplex, [1.5, -0.5]), (sets.positive_definite, [[1.0, 2.0], [2.0, 1.0]]),

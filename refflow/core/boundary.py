@@ -13,7 +13,7 @@ import inspect
 import numpy as np
 
 from . import tree
-from .arrays import as_floating, at_index, sum_to_shape
+from .arrays import as_floating, sum_to_shape
 
 BLOCK = 16384
 LETTERS = {0: (), 1: ("D",), 2: ("C", "T"), 3: ("C", "H", "W")}
@@ -90,11 +90,9 @@ def held_to_letters(self, shape):
 def checked_domain(self, event, side):
     """Refuse the first event outside the set; a finite boundary belongs to the set."""
     where = self.codomain if side else self.domain
-    wrong = where.first_outside(event, closed=True)
-    if wrong is not None:
-        index, value = wrong
-        letter = self.letters[side]
-        raise ValueError(f"{type(self).__name__}: {letter} {where.rule}; {at_index(letter, index)} = {value}{where.missed(value)}")
+    refusal = where.refusal(self.letters[side], event, closed=True)
+    if refusal is not None:
+        raise ValueError(f"{type(self).__name__}: {refusal}")
 
 
 def over_positions(mask, ndim):

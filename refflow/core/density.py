@@ -53,7 +53,7 @@ class Density(Value):
     side = 0                                # the side of a flow's map: 0 for z, 1 for x
     domain = codomain = extended_real       # where log_prob is defined; +-inf is outside every support
     support = real
-    not_reparameterised: tuple = ()         # parameters of which a sample is not a differentiable function
+    not_reparameterised: tuple = ()         # a sample is not a differentiable function of these parameters
 
     # -- shapes ------------------------------------------------------------------------------------------------------
 

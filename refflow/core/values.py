@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from . import tree
-from .arrays import FLOATS, as_floating, at_index, locked, sum_to_shape
+from .arrays import FLOATS, as_floating, locked, sum_to_shape
 from .declarations import Child, Field, Plain, bind, size_of
 from .rules import refuse_beyond
 from .tree import flatten, nest
@@ -129,10 +129,9 @@ class Value:
         for key, field in self.declared.items():
             value = getattr(self, key)
             if isinstance(field, Field) and value is not None:
-                wrong = field.set.first_outside(value)
-                if wrong is not None:
-                    index, entry = wrong
-                    raise ValueError(f"{type(self).__name__}: {key} {field.set.rule}; {at_index(key, index)} = {entry}{field.set.missed(entry)}")
+                refusal = field.set.refusal(key, value)
+                if refusal is not None:
+                    raise ValueError(f"{type(self).__name__}: {refusal}")
         try:
             self.parameter_batch
         except ValueError:

@@ -98,4 +98,5 @@ def reshaped(where, before, after):
     return replace(where, name=f"{where!r} of shape {tuple(before)} as {tuple(after)}", rank=len(after), entrywise=False,
                    outside=marks("outside"), outside_closed=marks("outside_closed"), make=make, spare=room, anchor=anchor,
                    biject_to=None, free=None, chart=None, tangents=None, log_ratio=None, exchangeable=False, parts=(),
-                   equations=equations if where.equations else None, blocks=lambda shape: [(where, np.arange(math.prod(before)), before)], axes=len(after))
+                   equations=equations if where.equations else None, axes=len(after),
+                   blocks=lambda shape: [(where, np.arange(math.prod(before)), before)])

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import at_index
 from ..declarations import Field
 from ..source import RandomSource
 from . import tangents
@@ -104,6 +105,20 @@ class Set:
             return None
         index = tuple(int(i) for i in np.argwhere(marks)[0])
         return index, values[index]
+
+    def refusal(self, name, values, closed=False):
+        """In words, which entry, vector or matrix of the values called `name` is not a member, and by how much; None if all are members."""
+        found = self.first_outside(values, closed)
+        if found is None:
+            return None
+        if self.parts:
+            lead, core = values.shape[:values.ndim - self.axes], values.shape[values.ndim - self.axes:]
+            flat = values.reshape(*lead, -1)
+            refused = (part.refusal(f"block {i} of {name}", flat[..., entries].reshape(*lead, *shape), closed)
+                       for i, (part, entries, shape) in enumerate(self.blocks(core)))
+            return next(filter(None, refused))
+        index, value = found
+        return f"{name} {self.rule}; {at_index(name, index)} = {value}{self.missed(value)}"
 
     def missed(self, value):
         """In words, what is left of the equation that a vector or a matrix misses by most; "" if that is not why it is no member."""

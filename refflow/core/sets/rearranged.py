@@ -49,8 +49,8 @@ def rearranged(where, how, axes, before, back, forth):
         lead, _ = cut(values.shape)
         return tuple(part.reshape(*lead, -1) for part in where.equations(back(values)))
 
-    return replace(where, name=f"{where!r}, {how}", rank=axes, equations=equations if where.equations else None, entrywise=False, outside=marks("outside"),
-                   outside_closed=marks("outside_closed"), make=make, spare=lambda values: forth(where.room(back(values))),
+    return replace(where, name=f"{where!r}, {how}", rank=axes, entrywise=False, equations=equations if where.equations else None,
+                   outside=marks("outside"), outside_closed=marks("outside_closed"), make=make, spare=lambda values: forth(where.room(back(values))),
                    anchor=anchor, biject_to=None, free=None, chart=None, tangents=None, log_ratio=None, exchangeable=False, parts=(),
                    blocks=Moved(where, before, back), axes=axes)
 

@@ -37,8 +37,8 @@ def _make_simplex(source, shape, dtype, low, high):
 simplex = Set("simplex", "must have entries >= 0 that sum to 1", lambda x: _simplex_outside(x, False),
               lambda x: _simplex_outside(x, True), _make_simplex, rank=1, entrywise=False,
               spare=no_room, anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), narrow=True, thin=True,
-              equations=sum_to(1), ratio_in_words="+1/2 log K", chart=lambda shape: np.arange(shape[-1] - 1), tangents=of_simplex, log_ratio=_volume_of_simplex,
-              exchangeable=True, biject_to="StickBreaking")
+              equations=sum_to(1), ratio_in_words="+1/2 log K", chart=lambda shape: np.arange(shape[-1] - 1), tangents=of_simplex,
+              log_ratio=_volume_of_simplex, exchangeable=True, biject_to="StickBreaking")
 
 
 def _nonzero_sum(x):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Chain, Inverse
-from ...core.boundary import at_index
 from .. import found
 from .conventions import convention_of
 
@@ -59,10 +58,9 @@ def chosen(constraint, library, ends):
 
 
 def refuse_strangers(where, like):
-    found_outside = where.first_outside(like)
-    if found_outside is not None:
-        index, value = found_outside
-        raise ValueError(f"biject_to: {at_index('like', index)} {where.rule}; it is {value}{where.missed(value)}")
+    refusal = where.refusal("like", like)
+    if refusal is not None:
+        raise ValueError(f"biject_to: {refusal}")
 
 
 def named(stage, where, like):

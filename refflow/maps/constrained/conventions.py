@@ -89,7 +89,7 @@ def by_columns(D):
 
 
 def softplus_diagonal(where, like):
-    """Numbers (r_ij, j < i; r_11 .. r_DD), of which the last take the logarithm of softplus."""
+    """Numbers (r_ij, j < i; r_11 .. r_DD); the last D of them go through log(softplus(r))."""
     D = like.shape[-1]
     log_softplus = Chain([found("Softplus")(), Inverse(found("Exp")())])
     return found("Concatenate")([found("Affine")(), log_softplus], (D * (D - 1) // 2, D)) if D > 1 else log_softplus
@@ -150,6 +150,7 @@ OF_PYRO = OF_TORCH + rows(
     ("ordered_vector", "increasing", ("Ordered",)),
     ("positive_ordered_vector", "positive_ordered", ("Ordered", "Exp")),
     ("corr_matrix", "correlation", ("CorrelationCholesky", "CorrelationOuterProduct")))
+FREE_COVARIANCE = (the_diagonal_last, "CholeskyFactor", "CholeskyOuterProduct")
 OF_NUMPYRO = OF_PYRO + rows(
     ("less_than_eq", "below", ("HalfLine",)),
     ("open_interval", "interval", ("OpenInterval",)),
@@ -159,8 +160,8 @@ OF_NUMPYRO = OF_PYRO + rows(
     ("zero_sum(2)", "zero_sum_matrix", ("ZeroSumMatrix",)),
     ("lower_cholesky", "cholesky_factor", (the_diagonal_last, "CholeskyFactor")),
     ("softplus_lower_cholesky", "cholesky_factor", (softplus_diagonal, the_diagonal_last, "CholeskyFactor")),
-    ("positive_definite", "positive_definite", (the_diagonal_last, "CholeskyFactor", "CholeskyOuterProduct")),
-    ("positive_semidefinite", "positive_definite", (the_diagonal_last, "CholeskyFactor", "CholeskyOuterProduct")))
+    ("positive_definite", "positive_definite", FREE_COVARIANCE),
+    ("positive_semidefinite", "positive_definite", FREE_COVARIANCE))
 OF_TFP = rows(
     ("Normal", "real", None),
     ("Gamma", "positive", ("Softplus",)),
