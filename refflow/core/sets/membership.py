@@ -121,7 +121,7 @@ class Set:
         return f"{name} {self.rule}; {at_index(name, index)} = {value}{self.missed(value)}"
 
     def missed(self, value):
-        """In words, what is left of the equation that a vector or a matrix misses by most; "" if that is not why it is no member."""
+        """In words, what is left of the equation that a vector or a matrix misses by most; "" if it misses none."""
         if self.equations is None or not np.isfinite(value).all():
             return ""
         left, bound = (np.ravel(part) for part in np.broadcast_arrays(*self.equations(value)))
