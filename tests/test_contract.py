@@ -256,7 +256,7 @@ def test_a_flow_on_a_base_of_lower_dimension():
 
 def test_a_chain_asks_every_block_whether_what_arrives_is_a_member():
     f = Chain([Affine(), Concatenate((Inverse(Exp()), Tanh()), (1, 1))])
-    with pytest.raises(ValueError, match=r"^Concatenate: z must be finite and > 0 / must be finite; z\[0\] = -1.0"):
+    with pytest.raises(ValueError, match=r"^Concatenate: block 0 of z must be finite and > 0; block 0 of z\[0\] = -1.0"):
         f.forward([-1.0, 0.0])
     assert np.isfinite(f.forward([1.0, 0.0])).all()
     with pytest.raises(ValueError, match=r"^Flow: the base's support, real, is not inside .*, blocks \(positive, real\)"):

@@ -12,9 +12,12 @@ from .options import put, rate, to_be_written
 from .output import stdout_apart
 from ..book import report_page
 from ..accuracy.formats import FORMATS
+from ..core.registry import REGISTRY
 from ..oracle import check
+from ..oracle.adapter import peers
 from ..oracle.command import TIME_LIMIT, check_command
 from ..oracle.onnx_model import check_onnx
+from ..oracle.pages import spelled
 from ..report import progress_cleared, progress_line
 from ..saving import write_atomically
 
@@ -22,10 +25,10 @@ from ..saving import write_atomically
 def add_command(commands):
     one = commands.add_parser("check", help="check refflow's own pages, or somebody else's code", description=(
         "Without TARGET: refflow's own pages against golden truth, which the bijectors without components have.  With it: the "
-        "adapters in a file (a path ending in .py), or those that ship for a library (torch); or with --command, code in any "
+        "adapters in a file (a path ending in .py), or those that ship for a library (torch), or one page (Tanh); or with --command, code in any "
         "language; or with --onnx, an exported model.  Exit status 0: all pass; 1: findings; 2: could not run."))
     target = one.add_mutually_exclusive_group()
-    target.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library")
+    target.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library or of a page")
     target.add_argument("--command", metavar="COMMAND", help="a program that answers a line of JSON to each line of JSON "
                         "(refflow/oracle/README.md)")
     target.add_argument("--onnx", metavar="FILE", help="an exported model, run by ONNX Runtime (pip install refflow[onnx])")
@@ -71,4 +74,11 @@ def report_on(options, restricted):
         return check_command(options.command, time_limit=options.time_limit, **restricted)
     if options.onnx is not None:
         return check_onnx(options.onnx, **restricted)
+    if options.page is None and is_page(options.target):
+        return check(**restricted | {"page": options.target})
     return check(options.target, **restricted)
+
+
+def is_page(target):
+    """Is it the name of a page, and not of a file or a library?"""
+    return target is not None and target not in peers() and spelled(target) in REGISTRY

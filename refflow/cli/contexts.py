@@ -71,6 +71,10 @@ def column_named(table, name):
     if table.names:
         if name not in table.names:
             raise CannotRun(f"--context: {table.source} has no column {name!r}; {likeliest(name, table.names)}")
+        found = [j + 1 for j, other in enumerate(table.names) if other == name]
+        if len(found) > 1:
+            raise CannotRun(f"--context: {table.source} has {len(found)} columns named {name!r}, the columns "
+                            f"{', '.join(map(str, found))}; give each its own name")
         return table.names.index(name)
     count = table.values.shape[1]
     if not name.isdecimal() or not 1 <= int(name) <= count:

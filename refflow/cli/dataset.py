@@ -21,6 +21,8 @@ from ..report import likelihood, likelihood_table, loss_in
 from ..training import Result, fit
 from ..training.gaussians import log_probs
 
+FLAT = 1e-3                             # nats for each number of an event: by less than that, a loss held out has not fallen
+
 
 @dataclass(frozen=True)
 class Given:
@@ -159,7 +161,7 @@ def by_likelihood(data, start, parts, rng, settings) -> Result:
         held_out = data.divided(data.refreshed(parts["validation"], rng))
         held_out = held_out[0] if context is None else held_out
     return fit(start.flow, x, context=context, transform=data.refreshed, validation=held_out, fixed=start.fixed, rng=rng,
-               progress=loss_in(data.measures[0], data.shape), **settings)
+               flat=FLAT * math.prod(data.shape), progress=loss_in(data.measures[0], data.shape), **settings)
 
 
 def density(data, flow):

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import checkpoint, kinds
 from .checkpoint import Checkpoints
+from .dataset import FLAT
 from .interruptions import Interruptions
 from .options import add_data, add_seed, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
 from ..models import BUILDERS
@@ -62,7 +63,8 @@ def add_command(commands):
                      help="part of the rows that is held out to choose the best step (0.1)")
     one.add_argument("--test", type=fraction, default=0.0, metavar="PART", help="part of the rows that chooses nothing (0)")
     one.add_argument("--patience", type=count, default=30, metavar="N",
-                     help="stop after N evaluations without an improvement; 0: never (30)")
+                     help=(
+        f"stop after N evaluations in which the loss held out has not fallen by {FLAT} nats for each number; 0: never (30)"))
     one.add_argument("--dequantise", action="store_true", help="add uniform noise on [0, 1) to the columns of integers")
     one.add_argument("--checkpoint-every", type=duration, default=10.0, metavar="SECONDS", help=(
         "how often the state of training is written beside FLOW, of flow.npz in flow.checkpoint.npz (10); 0: never"))

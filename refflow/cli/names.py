@@ -6,7 +6,6 @@ A name is found whatever its case, and without its hyphens and underscores.
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 
 from .. import models
@@ -16,6 +15,7 @@ from ..maps import found
 from ..maps.index import HOME
 from ..maps.parametrisations import conventions
 from ..maps.parametrisations.conventions import TABLES
+from ..oracle.pages import plainly
 from ..saving import load, save
 from ..testing import check
 from ..training import fit
@@ -96,10 +96,6 @@ ALIASES = {
     ("StandardGaussian", "DiagGaussian", "Normal"): "`StandardNormal`; with location and scale `DiagonalNormal`",
     ("Swish",): "`SiLU`",
 }
-
-
-def plainly(name):
-    return re.sub(r"[-_ ]", "", name).lower()
 
 
 CALLED = {plainly(name): text for names, text in ALIASES.items() for name in names}

@@ -16,7 +16,7 @@ from ..book.parts import COSTS, HEADINGS, cost_rows, parts, textbook
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
-from ..oracle.pages import page_named
+from ..oracle.pages import page_named, spelled
 from ..report import PARAMETER, aligned, certificate_table, json_text, parameters
 
 
@@ -30,10 +30,11 @@ def add_command(commands):
 
 def run(options):
     load_all()
-    if options.name not in REGISTRY and (other := of_another_kind(options.name)):
+    name = spelled(options.name)
+    if name not in REGISTRY and (other := of_another_kind(name)):
         print(json_text(other) if options.json else shown(**other))
         return 0
-    page = page_named(options.name, REGISTRY)
+    page = page_named(name, REGISTRY)
     quantities = certified().get(page.__name__, {})
     text, fields = sys.modules[page.__module__].__doc__.strip(), parameters(page)
     cases = [(case.name, case.reason) for case in getattr(page, "hard_cases", ())]

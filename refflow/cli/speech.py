@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Start, likeliest, refuse_foreign
+from .dataset import FLAT, Start, likeliest, refuse_foreign
 from .files import read_saved
 from .rows import OF_IMAGES
 from ..audio import MelSettings
@@ -122,7 +122,7 @@ class Speech:
 
     def trained(self, start, parts, rng, settings):
         held_out = parts.get("validation", 0)
-        return fit_speech(start.flow, parts["train"], validation=held_out, fixed=start.fixed, rng=rng,
+        return fit_speech(start.flow, parts["train"], validation=held_out, fixed=start.fixed, rng=rng, flat=FLAT,
                           progress="{:.4f}".format, **settings)
 
     def compared(self, before, after, parts, rng):

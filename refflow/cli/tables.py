@@ -42,7 +42,8 @@ def place(source, line, column, names):
 def read_table(path, header=None, names=None) -> Table:
     """The table in a file; CannotRun names the row, counted from 1 with the names, and the column of what is not a number.
 
-    `header`: is the first row the names of the columns?  None: if no cell of it is a number, or if it is `names`.
+    `header`: is the first row the names of the columns?  None: if no cell of it is a number, if it is `names`, or if counts in
+    growing order, such as years, stand above columns of fractions.
     """
     if not Path(path).exists():
         raise CannotRun(f"there is no file {path}")
@@ -55,11 +56,14 @@ def read_table(path, header=None, names=None) -> Table:
         more = f"; {len(bad)} cells in all" if len(bad) > 1 else ""
         raise CannotRun(f"{table.where(i, j)}: {table.values[i, j]} is not a finite number{more}")
     if header is None and not is_npy(path) and table.names is None and looks_like_names(*table.cells):
-        first = table.cells[0]
-        shown = ",".join(first[:SHOWN]) + ",..." * (len(first) > SHOWN)
-        print(f"refflow: {path}: the first row, {shown}, is read as numbers; --header reads it as names, --no-header as "
-              "numbers without this note", file=sys.stderr)
+        note(path, table.cells[0], "as numbers; --header reads it as names, --no-header as numbers without this note")
     return table
+
+
+def note(path, first, how):
+    """Say how a first row is read that may be meant otherwise."""
+    shown = ",".join(first[:SHOWN]) + ",..." * (len(first) > SHOWN)
+    print(f"refflow: {path}: the first row, {shown}, is read {how}", file=sys.stderr)
 
 
 def read_npy_table(path):
@@ -83,8 +87,12 @@ def read_csv_table(path, header, names):
             rows = [(line, row) for line, row in numbered(csv.reader(file)) if any(row)]
     except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CannotRun(f"{path}: it is not text of comma-separated values: {error}") from None
-    first = rows[0][1] if rows else []
+    first, *below = [row for _, row in rows] or [[]]
     named = first == names or not any(map(is_number, first)) if header is None else header
+    if header is None and not named and above_fractions(first, below):
+        named = True
+        note(path, first, "as names, since the numbers below have fractions; --no-header reads it as numbers, --header as names "
+             "without this note")
     names = rows.pop(0)[1] if rows and named else None
     if not rows:
         raise CannotRun(f"{path}: it holds no row of numbers")
@@ -107,6 +115,13 @@ def looks_like_names(first, *rest):
     numbers = [int(cell) for cell in first]
     return all(a < b for a, b in zip(numbers, numbers[1:])) and (
         len(first) > 1 or not all(cell.isdecimal() for row in rest for cell in row))
+
+
+def above_fractions(first, below):
+    """Do names that are counts stand above columns each of which holds a number that is not a count?"""
+    columns = list(zip(*below))
+    return looks_like_names(first, *below) and len(columns) == len(first) and all(
+        any(is_number(cell) and not cell.isdecimal() for cell in column) for column in columns)
 
 
 def hint_on_separators(names, rows):

@@ -12,7 +12,7 @@ from ..book.parts import HEADINGS, costs, parts, percent, textbook
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
-from ..oracle.pages import CannotRun, page_named
+from ..oracle.pages import CannotRun, page_named, spelled
 from ..report import DTYPES, aligned, json_text, number
 
 HEAD = ("", "dtype", "moderate", "beyond 4", "certified", "beyond 4", "the page")
@@ -30,7 +30,7 @@ def run(options):
     load_all()
     measured = costs()
     if options.name:
-        page = page_named(options.name, REGISTRY)
+        page = page_named(spelled(options.name), REGISTRY)
         if page.__name__ not in measured:
             raise CannotRun(f"{page.__name__} has no textbook: its code computes what its equations say")
         measured = {page.__name__: measured[page.__name__]}

@@ -16,6 +16,7 @@ import numpy as np
 
 from .boundary import (held_to_letters, of_event, over_positions, own_function, published, reducing, valid_positions,
                        vjp_of_event)
+from .method_help import OF_BIJECTORS
 from .registry import registered
 from .values import Value, declare
 
@@ -94,28 +95,45 @@ class Bijector(Value):
     # -- what follows from the page's own functions -------------------------------------------------------------------
 
     def forward(self, z):
-        """x = f(z)."""
+        """x = f(z).
+
+        `z`: (*batch, *event), with `event_ndim[0]` axes of an event; x: (*batch, *event of x), with `event_ndim[1]`.  The batch of
+        z broadcasts with that of the fields.  x is of the dtype of z, float32 or float64, or of that of the fields if it is wider.
+        ValueError, with class, argument, rule, and the first index and value: a shape that the fields do not allow, NaN or another
+        entry outside `domain` (whose finite ends may be given), or another dtype.
+        """
         return self.forward_and_log_det(z)[0]
 
     def log_det(self, z):
-        """log|det dx/dz| at z, one number for each event."""
+        """log|det dx/dz| at z, one number for each event: (*batch).  `z` and the errors are as in `forward`."""
         return self.forward_and_log_det(z)[1]
 
     def forward_and_log_det(self, z):
-        """(x, log|det dx/dz|) in one pass."""
+        """(x, log|det dx/dz|) in one pass, (*batch, *event of x) and (*batch).  `z` and the errors are as in `forward`."""
         return self.forward(z), self.log_det(z)
 
     def inverse(self, x):
-        """z = f^-1(x)."""
+        """z = f^-1(x).
+
+        `x`: (*batch, *event of x), with `event_ndim[1]` axes of an event; z: (*batch, *event), with `event_ndim[0]`; the batch
+        and the dtype as in `forward`.  ValueError, with class, argument, rule, and the first index and value: a shape that no z
+        has, NaN or another entry outside `codomain` (whose finite ends may be given), or a dtype other than float32 and float64.
+        """
         return self.inverse_and_log_det(x)[0]
 
     def inverse_and_log_det(self, x):
-        """(z, log|det dz/dx|) in one pass: the log-det of the map being applied."""
+        """(z, log|det dz/dx|) in one pass, (*batch, *event) and (*batch): the log-det is that of the map being applied.
+
+        `x` and the errors are as in `inverse`.
+        """
         z = self.inverse(x)
         return z, -self.log_det(z)
 
     def jacobian(self, z):
-        """The full dx/dz, (*batch, D_out, D_in); of a scalar page its slope as a 1 by 1 matrix."""
+        """The full dx/dz, (*batch, D_out, D_in), events row-major; of a scalar page its slope as a 1 by 1 matrix.
+
+        `z` and the errors are as in `forward`.
+        """
         return self.slope(z)[..., None, None]
 
     def square(self, J, z, x):
@@ -192,17 +210,8 @@ def lettered(page):
     page.output_shape, page.input_shape = output_shape, input_shape
 
 
-VJP_DOC = """((x, log_det), pullback), as `jax.vjp`.
-
-    `pullback(x_bar, log_det_bar)` -> (z_bar, params_bar) of L = <x_bar, x> + <log_det_bar, log_det>; params_bar has the
-    keys and shapes of `params()`.
-    """
-INVERSE_VJP_DOC = """((z, log|det dz/dx|), pullback) of the inverse map and its log-det.
-
-    `pullback(z_bar, log_det_bar)` -> (x_bar, params_bar) of L = <z_bar, z> + <log_det_bar, log|det dz/dx|>.
-    """
 METHODS = {"forward": 0, "log_det": 0, "forward_and_log_det": 0, "jacobian": 0, "inverse": 1, "inverse_and_log_det": 1}
-VJPS = {"vjp": (0, "x_bar", VJP_DOC), "inverse_vjp": (1, "z_bar", INVERSE_VJP_DOC)}
+VJPS = {"vjp": (0, "x_bar"), "inverse_vjp": (1, "z_bar")}
 
 
 def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
@@ -226,12 +235,12 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
         for name, side in METHODS.items():
             outside = of_event(side, entrywise=name != "jacobian")
             setattr(page, name, published(own_function(page, name), outside, vars(Bijector)[name].__doc__))
-        for name, (side, bar, doc) in VJPS.items():
+        for name, (side, bar) in VJPS.items():
             if not hasattr(page, name):
                 continue
             function = own_function(page, name)
             summed = function if function is vars(Bijector).get(name) else reducing(function)
-            setattr(page, name, published(summed, vjp_of_event(side, bar, "log_det_bar"), doc))
+            setattr(page, name, published(summed, vjp_of_event(side, bar, "log_det_bar"), OF_BIJECTORS[name]))
         return registered(page) if register else page
 
     return publish

@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from .boundary import of_event, own_function, published, reducing, vjp_of_event
+from .method_help import OF_CONDITIONERS
 from .registry import registered
 from .sets import real
 from .values import Value, declare
@@ -53,7 +54,12 @@ class Conditioner(Value):
         return np.ones((math.prod(self.output_shape(tuple(shape))), math.prod(shape)), bool)
 
     def forward(self, a):
-        """h = net(a)."""
+        """h = net(a): (*batch, *event_out).
+
+        `a`: (*batch, *event); its batch broadcasts with that of the fields.  h is of the dtype of a, float32 or float64, or of that
+        of the fields if it is wider.  ValueError, with class, argument, rule, and the first index and value: a shape that the
+        fields do not allow, an entry that is not finite, or another dtype.
+        """
         return self.vjp(a)[0]
 
     def jacobian(self, a):
@@ -65,9 +71,6 @@ class Conditioner(Value):
         return self
 
 
-VJP_DOC = """(h, pullback); `pullback(h_bar)` -> (a_bar, params_bar) of L = <h_bar, h>."""
-
-
 def conditioner(*, source="", register=True, **facts):
     """Declare a page: a conditioner, its source, and facts about it."""
 
@@ -75,9 +78,9 @@ def conditioner(*, source="", register=True, **facts):
         page = declare(page)
         for fact, value in {"source": source, **facts}.items():
             setattr(page, fact, value)
-        for name, doc in (("forward", Conditioner.forward.__doc__), ("jacobian", "dh/da, row-major events.")):
-            setattr(page, name, published(own_function(page, name), of_event(0), doc))
-        page.vjp = published(reducing(own_function(page, "vjp")), vjp_of_event(0, "h_bar"), VJP_DOC)
+        for name in ("forward", "jacobian"):
+            setattr(page, name, published(own_function(page, name), of_event(0), vars(Conditioner)[name].__doc__))
+        page.vjp = published(reducing(own_function(page, "vjp")), vjp_of_event(0, "h_bar"), OF_CONDITIONERS["vjp"])
         return registered(page) if register else page
 
     return publish

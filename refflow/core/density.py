@@ -23,6 +23,7 @@ import numpy as np
 from . import tree
 from .bijector import over_event
 from .boundary import checked_cotangent, of_event, own_function, published, vjp_of_event
+from .method_help import OF_DENSITIES
 from .registry import registered
 from .sets import extended_real, real
 from .tree import added
@@ -253,23 +254,8 @@ def log_prob_vjp(function, self, event):
     return vjp_of_event(self.side, "log_prob_bar")(function, self, event)
 
 
-PUBLISHED = {
-    "log_prob": (log_prob, """log p of each event, (*batch); -inf outside the support."""),
-    "log_prob_vjp": (log_prob_vjp, """(log_prob, pullback); `pullback(log_prob_bar)` -> (event_bar, params_bar).
-
-    All 0 outside the support."""),
-    "sample": (sample, """(n, *batch, *event) events drawn with the Generator `rng`.
-
-    `sample(rng, n, context=None, temperature=1.0)`: `context` is filled in first, as by `at`; `temperature` multiplies the
-    latents of a flow, as in Glow's sampling; 0 gives the image of 0."""),
-    "sample_vjp": (vjp_of_sample("{}_bar"), """(events, pullback) of `sample`, with the noise held fixed.
-
-    `pullback(event_bar)` -> params_bar, NaN for the parameters in `not_reparameterised`."""),
-    "sample_and_log_prob_vjp": (vjp_of_sample("{}_bar", "log_prob_bar"), """((events, log_prob), pullback) of a sample and its
-    log p, as functions of the parameters.
-
-    `pullback(event_bar, log_prob_bar)` -> params_bar of L = <event_bar, events> + <log_prob_bar, log_prob>, with the noise held
-    fixed; reverse-KL training needs it.""")}
+PUBLISHED = {"log_prob": log_prob, "log_prob_vjp": log_prob_vjp, "sample": sample, "sample_vjp": vjp_of_sample("{}_bar"),
+             "sample_and_log_prob_vjp": vjp_of_sample("{}_bar", "log_prob_bar")}
 
 
 def density(*, source="", register=True, **facts):
@@ -285,8 +271,8 @@ def density(*, source="", register=True, **facts):
         functions["log_prob_vjp"] = supported(functions["log_prob_vjp"])
         for name in ("sample_vjp", "sample_and_log_prob_vjp"):
             functions[name] = reducing_sample(functions[name])
-        for name, (outside, doc) in PUBLISHED.items():
-            setattr(page, name, published(functions[name], outside, doc))
+        for name, outside in PUBLISHED.items():
+            setattr(page, name, published(functions[name], outside, OF_DENSITIES[name]))
         return registered(page) if register else page
 
     return publish

@@ -495,7 +495,7 @@ def from_peer(name):
     if name not in peers():
         close = difflib.get_close_matches(name, [*peers(), *bijectors()], 1, 0.6)
         hint = f"; did you mean {close[0]}?" if close and close[0] in peers() else ""
-        hint = hint or (f"; to check one of refflow's own pages: refflow check --page {close[0]}" if close else "")
+        hint = hint or (f"; to check one of refflow's own pages: refflow check {close[0]}" if close else "")
         raise CannotRun(f"unknown target {name!r}: give a file of adapters (a path ending in .py), or one of the peers "
                         f"{', '.join(peers())}{hint}")
     try:

@@ -33,7 +33,7 @@ from .exits import no_exit
 from .instances import instance_points
 from .layers import first_wrong
 from .measures import WITHOUT_MEASURE, Counted, counted
-from .pages import CannotRun, bijectors, page_named
+from .pages import CannotRun, bijectors, page_named, spelled
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
                      names_of_derivatives, points_at, run_time_truth, steady, steady_events, with_accumulation,
@@ -58,7 +58,7 @@ def check(target=None, *, page=None, dtypes=None, progress=None, executor=None, 
     every part of the domain, for pictures.  Raises CannotRun if there is nothing to check.
     """
     if page is not None:
-        page_named(page)
+        page = page_named(spelled(page)).__name__
     dtypes = tuple(map(name_of, dtypes if dtypes is not None else DTYPES if target is None else FORMATS))
     if target is None:
         return check_own(page, dtypes, progress, executor, keep_errors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from ..core.registry import REGISTRY, of_kind
 from ..maps import load_all
@@ -16,6 +17,17 @@ def bijectors() -> dict:
     """The bijectors without components: the pages that have golden points."""
     load_all()
     return of_kind("bijector", components=False)
+
+
+def plainly(name):
+    """A name without its case, hyphens, underscores and blanks."""
+    return re.sub(r"[-_ ]", "", name).lower()
+
+
+def spelled(name):
+    """The name of a page as refflow spells it; a name that is not a page's, as it is."""
+    load_all()
+    return {plainly(page): page for page in REGISTRY}.get(plainly(name), name)
 
 
 def page_named(name, pages=None):

@@ -91,6 +91,7 @@ class Progress:
 
     WIDTH = 20
     TERMINAL, ELSEWHERE = 0.1, 20.0     # seconds from one line to the next
+    SAMPLE, LONG = 20, 5.0              # after so many steps a first line says how long it will take, if it is so many seconds
 
     def __init__(self, wanted, steps):
         terminal = sys.stderr.isatty()
@@ -103,7 +104,8 @@ class Progress:
         """`validation`: the loss of the validation data after `measured` steps, or None."""
         now = time.monotonic()
         self.first = self.first or (step, now)
-        if not self.shown or now - self.last < (self.TERMINAL if self.bar else self.ELSEWHERE):
+        early = step == self.first[0] + self.SAMPLE and self.seconds_left(step, now) >= self.LONG
+        if not self.shown or not early and now - self.last < (self.TERMINAL if self.bar else self.ELSEWHERE):
             return
         at = "" if measured == step else f" (step {measured})"
         tail = f"  validation {self.text(validation)}{at}" if validation is not None else ""
@@ -115,10 +117,11 @@ class Progress:
 
     def left(self, step, now):
         """How long it will still take at the pace since the first step shown."""
+        return "" if step in (self.first[0], self.steps) else f"  {time_text(self.seconds_left(step, now))} left"
+
+    def seconds_left(self, step, now):
         first, start = self.first
-        if step in (first, self.steps):
-            return ""
-        return f"  {time_text((now - start) / (step - first) * (self.steps - step))} left"
+        return (now - start) / (step - first) * (self.steps - step)
 
     def close(self):
         if self.shown and self.bar:
@@ -300,11 +303,11 @@ class Position:
 class Record:
     """History, and the best flow so far: the one with the lowest validation loss, or without validation the last usable one."""
 
-    def __init__(self, problem, space, every, patience, callback, progress):
-        self.problem, self.space, self.every, self.patience = problem, space, every, patience
+    def __init__(self, problem, space, every, patience, flat, callback, progress):
+        self.problem, self.space, self.every, self.patience, self.flat = problem, space, every, patience, flat
         self.callback, self.progress = callback, progress
         self.columns = {name: [] for name in COLUMNS}
-        self.best, self.best_step, self.lowest, self.since = problem.flow, 0, np.inf, 0
+        self.best, self.best_step, self.lowest, self.since, self.mark = problem.flow, 0, np.inf, 0, np.inf
         self.validation, self.state = None, None
 
     def measured(self, vector, step):
@@ -319,10 +322,10 @@ class Record:
         self.columns["validation_step"].append(step)
         self.columns["validation_loss"].append(loss)
         self.validation = loss
-        better = loss < self.lowest
-        if better:
+        if loss < self.lowest:
             self.best, self.best_step, self.lowest = flow, step, loss
-        self.since = 0 if better else self.since + 1
+        lower = loss < self.mark - self.flat
+        self.mark, self.since = (loss, 0) if lower else (self.mark, self.since + 1)
         return self.patience is not None and self.since >= self.patience
 
     def keep(self, vector, step):
@@ -356,7 +359,7 @@ class Record:
         lengths = {key: len(column) for key, column in self.columns.items()}
         order, statistics, best = problem.order, dict(space.statistics), self.best
         numbers = {"best_step": self.best_step, "lowest": self.lowest if np.isfinite(self.lowest) else None,
-                   "since": self.since, "validation": self.validation, "lowest_step": at.lowest[1],
+                   "since": self.since, "mark": self.mark if np.isfinite(self.mark) else None, "validation": self.validation, "lowest_step": at.lowest[1],
                    "generator": None if problem.rng is None else problem.rng.bit_generator.state,
                    "optimiser": {key: v for key, v in at.optimiser.items() if not isinstance(v, np.ndarray)}}
 
@@ -379,7 +382,8 @@ class Record:
         if not alike or arrays["vector"].dtype != start.vector.dtype or state.keys() != start.optimiser.keys():
             raise ValueError("fit: resume must be the state of a fit with the same arguments")
         self.best, self.best_step = given.best, numbers["best_step"]
-        self.lowest = np.inf if numbers["lowest"] is None else numbers["lowest"]
+        marks = numbers["lowest"], numbers.get("mark", numbers["lowest"])
+        self.lowest, self.mark = (np.inf if loss is None else loss for loss in marks)
         self.since, self.validation = numbers["since"], numbers["validation"]
         self.columns = {key: arrays[f"history.{key}"].tolist() for key in COLUMNS}
         space.statistics = {path: arrays[".".join(("statistics", *path))] for path in space.statistics}
@@ -513,7 +517,7 @@ def trained(record, optimiser, schedule, steps, clip, averaging, resume=None):
 # -- what users call --------------------------------------------------------------------------------------------------
 
 def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=None,
-        clip=None, averaging=None, penalty=None, validation=0.1, patience=None, every=None, fixed=(), rng=None,
+        clip=None, averaging=None, penalty=None, validation=0.1, patience=None, flat=0.0, every=None, fixed=(), rng=None,
         callback=None, progress=None, gradient=None, transform=None, resume=None) -> Result:
     """The flow with the largest likelihood of data x, found by gradient steps from `flow`.
 
@@ -530,7 +534,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
 
     `validation`: a fraction of x to set aside, chosen by `rng`, or data: an array x or a tuple (x, context); 0 for none.  Every
     `every` steps (an epoch, at least 10 steps) its loss is computed, and the flow with the lowest loss is the result; after
-    `patience` evaluations without a lower loss, training stops.  Without validation the last flow is the result; if
+    `patience` evaluations in which it has fallen by no more than `flat`, training stops.  Without validation the last flow is the result; if
     training fails, the flow with the lowest loss.
 
     `transform(events, rng)`: applied to a batch before each step, for instance `dequantised` with fresh noise for integers;
@@ -552,7 +556,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     for arguments that do not fit; TrainingError, with the best flow so far, if a loss, gradient or parameter is not
     finite or leaves its constraint: it names the step, the stage and the event.
     """
-    optimiser, schedule = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience)
+    optimiser, schedule = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience, flat)
     x, weights, context = checked_data(flow, x, weights, context)
     checked_count("batch_size", batch_size, 1)
     if np.isscalar(validation) and (isinstance(validation, (bool, str)) or not 0 <= validation < 1):
@@ -585,7 +589,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     checked_count("epochs", epochs, 0)
     steps = steps if steps is not None else 1000 if epochs is None else epochs * problem.per_epoch
     every = every or max(10, problem.per_epoch)
-    record = Record(problem, problem.space, every, patience, callback, Progress(progress, steps))
+    record = Record(problem, problem.space, every, patience, flat, callback, Progress(progress, steps))
     return trained(record, optimiser, schedule, steps, clip, averaging, resume)
 
 
@@ -605,11 +609,11 @@ def fit_reverse_kl(flow, log_density, gradient, *, samples=256, optimiser=None, 
     checked_count("samples", samples, 1)
     checked_count("steps", steps, 0)
     problem = ReverseKL(flow, Unconstrained(flow, fixed), log_density, gradient, samples, rng)
-    record = Record(problem, problem.space, steps + 1, None, callback, Progress(progress, steps))
+    record = Record(problem, problem.space, steps + 1, None, 0.0, callback, Progress(progress, steps))
     return trained(record, optimiser, schedule, steps, clip, averaging)
 
 
-def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, patience, kind=Flow):
+def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, patience, flat=0.0, kind=Flow):
     """(optimiser, schedule)."""
     if not isinstance(flow, kind):
         what = "flow" if kind is Flow else "model"
@@ -625,6 +629,8 @@ def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, pa
         raise ValueError(f"{name}: averaging must be EMA() or Polyak(), not {averaging!r}")
     checked_count("every", every, 1)
     checked_count("patience", patience, 1)
+    if not isinstance(flat, (int, float)) or isinstance(flat, bool) or not 0 <= flat < np.inf:
+        raise ValueError(f"{name}: flat must be a number >= 0, not {flat!r}")
     return optimiser, Constant() if schedule is None else schedule
 
 

@@ -81,8 +81,8 @@ class Mean:
 
 
 def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=32, clip=None,
-               averaging=None, dropout=True, validation=0.1, patience=None, every=None, fixed=(), rng, callback=None,
-               progress=None, gradient=None, resume=None) -> Result:
+               averaging=None, dropout=True, validation=0.1, patience=None, flat=0.0, every=None, fixed=(), rng,
+               callback=None, progress=None, gradient=None, resume=None) -> Result:
     """The `GlowTTS` model with the smallest losses on a corpus, found by gradient steps from `model`.
 
     `corpus`: a `Corpus`, or anything that has `utterances` and `batch(rows)`; `validation`: the fraction of utterances that
@@ -98,7 +98,7 @@ def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epoc
     finite or leaves its constraint.
     """
     name = "fit_speech"
-    optimiser, schedule = checked_settings(name, model, optimiser, schedule, clip, averaging, every, patience, GlowTTS)
+    optimiser, schedule = checked_settings(name, model, optimiser, schedule, clip, averaging, every, patience, flat, GlowTTS)
     if isinstance(optimiser, LBFGS):
         raise ValueError(f"{name}: LBFGS needs a loss without dropout and batches")
     for key, value, least in (("batch_size", batch_size, 1), ("steps", steps, 0), ("epochs", epochs, 0)):
@@ -120,7 +120,8 @@ def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epoc
     problem = Utterances(model, Unconstrained(model, fixed), corpus, rows, held_out, batch_size, rng, dropout,
                          gradient or SpeechGradient())
     steps = steps if steps is not None else 1000 if epochs is None else epochs * problem.per_epoch
-    record = Record(problem, problem.space, every or max(10, problem.per_epoch), patience, callback, Progress(progress, steps))
+    record = Record(problem, problem.space, every or max(10, problem.per_epoch), patience, flat, callback,
+                    Progress(progress, steps))
     return trained(record, optimiser, schedule, steps, clip, averaging, resume)
 
 
