@@ -5,6 +5,7 @@ r"""Pictures of flows, with matplotlib: pip install "refflow[plot]".
     history(result)             the training curve
     images([real, samples])     images in rows
     interpolation(flow, a, b)   events between others, along straight lines between their latents
+    alignment(path, mel)        which frames of speech belong to which symbol of its text
 
 With z_i = f_i(z_(i-1)) and x = z_K, the density of an intermediate variable is the density of the flow that ends there,
     log p_i(z_i) = log p_0(z_0) - sum_{j <= i} log|det df_j/dz_(j-1)|               (1)
@@ -545,3 +546,49 @@ def curves(flow, a, b, steps):
         figure.axes[0].plot(*line.T, color=ORANGE, linewidth=1.2)
         figure.axes[0].plot(*dots.T, "o", color=ORANGE, markersize=4, markeredgecolor="white", markeredgewidth=0.6)
     return figure
+
+
+# -- alignments -------------------------------------------------------------------------------------------------------
+
+def alignment(path, mel, *, symbols=None, rate=None, title=None):
+    """Which frames belong to which symbol: the mel spectrogram with the bounds of the symbols, and the path below it.
+
+    `path` (I, J): 1 where frame j belongs to symbol i, as `best_path` finds it or `GlowTTS.infer` uses it; `mel` (C, J);
+    `symbols`: I strings; `rate`: frames a second, for an axis in seconds.  ValueError for arrays that do not fit.
+    """
+    path, mel = np.asarray(path), np.asarray(mel)
+    if path.ndim != 2 or mel.ndim != 2 or path.shape[1] != mel.shape[1] or not path.size:
+        raise ValueError(f"alignment: path (I, J) and mel (C, J) must have the same frames, not shapes {path.shape} and {mel.shape}")
+    if not ((path == 0) | (path == 1)).all() or (path.sum(0) != 1).any():
+        raise ValueError("alignment: path must have a single 1 in each frame, and 0 elsewhere")
+    if symbols is not None and len(symbols) != len(path):
+        raise ValueError(f"alignment: symbols must hold a string for each of the {len(path)} symbols, not {len(symbols)}")
+    (I, J), scale = path.shape, 1.0 if rate is None else 1 / rate
+    bounds = scale * np.concatenate([[0], np.cumsum(path.sum(1))])
+    figure = picture(min(max(4.0, 0.3 * I), 18.0), 5.0)
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.imshow(mel, origin="lower", aspect="auto", cmap=SHADES, extent=(0, scale * J, 0, len(mel)), interpolation="none")
+    above.vlines(bounds[1:-1], 0, len(mel), color=ORANGE, linewidth=0.8)
+    below.imshow(path, origin="lower", aspect="auto", cmap=SHADES, vmax=1.3, extent=(0, scale * J, -0.5, I - 0.5), interpolation="none")
+    above.set(ylabel="mel channel")
+    below.set(ylabel="symbol", xlabel="frame" if rate is None else "time (s)")
+    for axes in (above, below):
+        quiet(axes)
+    if symbols is not None:
+        named(above, below, bounds, [short(str(symbol)) for symbol in symbols])
+    elif title:
+        above.set_title(title, size=9, color=INK, loc="left")
+    if symbols is not None and title:
+        figure.suptitle(title, size=9, color=INK, x=0.02, ha="left")
+    return figure
+
+
+def named(above, below, bounds, symbols):
+    """The symbols over the middle of their frames, and beside the rows of the path; a symbol without frames only there."""
+    middle = (bounds[1:] + bounds[:-1]) / 2
+    heard = np.diff(bounds) > 0
+    top = above.secondary_xaxis("top")
+    top.set_ticks(middle[heard], [symbol for symbol, one in zip(symbols, heard) if one], size=7, color=INK)
+    top.tick_params(length=0)
+    top.spines["top"].set_visible(False)
+    below.set_yticks(range(len(symbols)), symbols, size=6 if len(symbols) < 40 else 3)

@@ -30,9 +30,12 @@ import socket
 import stat
 import zipfile
 from dataclasses import MISSING
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .core import REGISTRY
 from .core.declarations import Child, Field, Plain
@@ -57,7 +60,8 @@ WRITER = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()[:40])
 LEFT = re.compile(rf"\..*{re.escape(MARK + WRITER)}-(\d+)-[0-9a-f]{{8}}\.tmp")
 
 
-def save(value, path, about=None, arrays=None, replace=True):
+def save(value: Any, path: str | PathLike[str], about: Any = None, arrays: dict[str, NDArray[Any]] | None = None,
+         replace: bool = True) -> None:
     """Write a flow, bijector, density or conditioner to a .npz or .json file, replacing an existing file.
 
     `about`: anything that JSON can hold (names of columns, how the flow was trained), and `arrays`: {name: array}, only for a
@@ -81,7 +85,7 @@ def save(value, path, about=None, arrays=None, replace=True):
     write_atomically(path, content, replace)
 
 
-def load(path):
+def load(path: str | PathLike[str]) -> Any:
     """The value in a file written by `save`.
 
     ValueError, naming the file and the rule, for anything else: another schema, an unknown class, entries that are missing,
@@ -90,17 +94,17 @@ def load(path):
     return read(path)[0]
 
 
-def about(path):
+def about(path: str | PathLike[str]) -> Any:
     """The note that `save` was given with the value in a file; ValueError as for `load`."""
     return read(path)[1]
 
 
-def read(path):
+def read(path: str | PathLike[str]) -> tuple[Any, Any]:
     """(value, note) of a file."""
     return read_all(path)[:2]
 
 
-def read_all(path):
+def read_all(path: str | PathLike[str]) -> tuple[Any, Any, dict[str, NDArray[Any]]]:
     """(value, note, arrays stored with the value) of a file."""
     path = Path(path)
     form = suffix(path)
@@ -118,7 +122,7 @@ def read_all(path):
         raise ValueError(f"load: {path}: {error}") from None
 
 
-def checksum(document, arrays):
+def checksum(document: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> str:
     """SHA-256, in hexadecimal, of a document without its checksum and of its arrays, in the order of their names."""
     content = {key: part for key, part in document.items() if key != "checksum"}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
@@ -134,7 +138,7 @@ def suffix(path):
     return path.suffix
 
 
-def write_atomically(path, content, replace=True):
+def write_atomically(path: str | PathLike[str], content: bytes, replace: bool = True) -> None:
     """Write a file completely or not at all, with the mode of the file that it replaces.
 
     FileExistsError if `path` exists and is not a regular file and, without `replace`, if it exists at all.

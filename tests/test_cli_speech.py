@@ -429,3 +429,20 @@ def test_a_voice_is_not_a_density(run, corpus):
 def test_a_failed_training_keeps_the_best(run, corpus):
     status, out, err = fitted(run, "--learning-rate", 1e30)
     assert status == 1 and "voice.npz holds the best flow so far" in err and isinstance(load("voice.npz"), GlowTTS)
+
+
+def test_an_alignment_is_drawn(run, corpus):
+    """Of an utterance and of a text that is spoken; what it cannot be drawn of is refused."""
+    fitted(run, steps=4)
+    status, out, err = run("plot", "voice.npz", "wavs", "--table", "table.csv", "--what", "alignment", "--row", 4, "--out", "a.png")
+    assert (status, out, err) == (0, "a.png: alignment of voice.npz\n", "")
+    assert run("plot", "voice.npz", "--text", "abc", "--what", "alignment", "--out", "b.svg")[0] == 0
+    assert Path("a.png").stat().st_size > 10_000
+    for more, words in ((("wavs",), "wavs: --table FILE must name the table of its transcripts"),
+                        (("wavs", "--table", "table.csv", "--row", 11), "--row 11: table.csv has 10 utterances"),
+                        ((), "an alignment needs DATA, a folder of speech with --table, or --text, and not both"),
+                        (("--text", "axe"), "the text: unknown symbol 'x' at position 1")):
+        status, _, err = run("plot", "voice.npz", *more, "--what", "alignment", "--out", "c.png")
+        assert status == 2 and words in err and not Path("c.png").exists()
+    save(Flow(Affine(np.zeros(2), 1.0), StandardNormal(2)), "flow.npz")
+    assert "it holds no voice" in run("plot", "flow.npz", "--text", "a", "--what", "alignment", "--out", "c.png")[2]

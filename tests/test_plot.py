@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from refflow import Chain, Coupling, Flow, Inverse, Sigmoid, StandardNormal, Tanh, Uniform, dense_network, plot
 from refflow.maps.coupling import affine_family, masks
 from refflow.maps.elementwise import Affine, RescaledTanhExpScale
+from refflow.models.alignment import path_of
 from refflow.saving import save
 from refflow.training import fit
 
@@ -437,3 +438,30 @@ def test_digits_flow():
     z, log_det = flow.bijector.inverse_and_log_det(x[:5])
     np.testing.assert_allclose(np.sort(z, -1), np.sort((y[:5] - mean) / scale, -1), rtol=2e-3, atol=2e-4)
     np.testing.assert_allclose(log_det, spread[:5] - np.log(scale).sum(), rtol=1e-4)
+
+
+# -- alignments -------------------------------------------------------------------------------------------------------
+
+def test_alignment():
+    """The bounds of the symbols are where the path moves on; a symbol stands over the middle of its frames."""
+    path = path_of(np.array([[2, 0, 3, 1]]))[0]
+    mel = np.arange(18.0).reshape(3, 6)
+    figure = plot.alignment(path, mel, symbols=list("abcd"), rate=2.0, title="t")
+    above, below = panels(figure)[:2]
+    bounds = [segment[0, 0] for segment in above.collections[0].get_segments()]
+    np.testing.assert_array_equal(bounds, [1.0, 1.0, 2.5])
+    np.testing.assert_array_equal(above.images[0].get_array(), mel)
+    np.testing.assert_array_equal(below.images[0].get_array(), path)
+    top = above.child_axes[0]
+    assert dict(zip([text.get_text() for text in top.get_xticklabels()], top.get_xticks())) == {"a": 0.5, "c": 1.75, "d": 2.75}
+    assert [text.get_text() for text in below.get_yticklabels()] == list("abcd") and below.get_xlabel() == "time (s)"
+    assert panels(plot.alignment(path, mel))[1].get_xlabel() == "frame"
+
+
+@pytest.mark.parametrize("arguments, match", [
+    ({"path": np.eye(3), "mel": np.zeros((2, 4))}, r"the same frames, not shapes \(3, 3\) and \(2, 4\)"),
+    ({"path": np.ones((2, 2)), "mel": np.zeros((2, 2))}, "a single 1 in each frame"),
+    ({"path": np.eye(2), "mel": np.zeros((2, 2)), "symbols": ["a"]}, "each of the 2 symbols, not 1")])
+def test_alignment_refuses(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        plot.alignment(**arguments)

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[1]
 USE = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]
 
 
-RIGHT = USE + "reveal_type(z)\nreveal_type(x_bar)\nreveal_type(log_p)\n"
+SAVED = "from refflow import save\nfrom refflow.saving import about, load, read_all\n"
+RIGHT = USE + SAVED + "save(flow, 'f.npz', about={'x': 1})\nload('f.npz').sample(np.random.default_rng(0), 4)\nread_all('f.npz')[2]['x'].shape\n"
+RIGHT += "reveal_type(z)\nreveal_type(x_bar)\nreveal_type(log_p)\n"
 MISTAKES = {"f.forward(0.0).shpae": "has no attribute", "Affine(0.0, 1.0, 2.0)": "Too many arguments",
             "Flow(f)": "Missing positional argument", "f.vjp(0.0)[1](1.0)": "Too few arguments"}
 

@@ -26,6 +26,7 @@ from ..maps.elementwise import Affine
 from ..models import BUILDERS, image_realnvp
 from ..models.glow import glow
 from ..models.realnvp_images import penalised
+from ..models.defaults import defaults_of
 from ..oracle import CannotRun
 from ..report import counted
 from ..training import EMA, Cosine, SquaredNorm, WarmUp, recipes
@@ -37,7 +38,6 @@ LAYOUTS = ("NHW", "NCHW", "NHWC")
 MODELS = ("glow", "realnvp")
 NAMES = {"image_realnvp": "realnvp"}    # of refflow.models
 SHORTEST = 20                           # steps of an epoch, for Glow's AdaMax: of one step, its beta2 would be 0
-SIZES = {"glow": {"levels": 3, "depth": 4, "hidden": 32}, "realnvp": {"levels": 2, "depth": 1, "hidden": 16}}
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def refuse_options(options):
 
 def sizes_of(options, shape):
     """{"levels", "depth", "hidden"} of the model."""
-    sizes, (_, H, W) = dict(SIZES[options.model]), shape
+    sizes, (_, H, W) = defaults_of("glow" if options.model == "glow" else "image_realnvp"), shape
     if H * W == 1:
         raise CannotRun(f"{options.data}: {options.model} needs more than one pixel; reshape the images to a table of their "
                         f"channels")

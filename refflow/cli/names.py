@@ -8,6 +8,8 @@ from __future__ import annotations
 import inspect
 import sys
 
+import numpy as np
+
 from .. import models
 from ..core import Flow
 from ..core.registry import REGISTRY
@@ -15,7 +17,9 @@ from ..maps import found
 from ..maps.index import HOME
 from ..maps.parametrisations import conventions
 from ..maps.parametrisations.conventions import TABLES
+from ..models.defaults import compared
 from ..oracle.pages import plainly
+from ..report import aligned
 from ..saving import load, save
 from ..testing import check
 from ..training import fit
@@ -120,9 +124,20 @@ def described(name, held) -> dict:
     own = inspect.getdoc(held) if callable(held) else None
     if kind == "table" and name in TABLES:
         own = "\n".join(f"{library}: {convention}" for library, convention in conventions.described(held))
-    texts = (own, sys.modules[home].__doc__ if name in MODELS or own is None or kind == "table" else None)
+    sizes = sizes_text(name) if name in MODELS else None
+    texts = (own, sizes, sys.modules[home].__doc__ if name in MODELS or own is None or kind == "table" else None)
     return {"name": name, "kind": kind, "module": home, "signature": name + (signature(held) if callable(held) else ""),
             "text": "\n\n".join(text.strip() for text in texts if text)}
+
+
+def sizes_text(name):
+    """The sizes of a model where none are given, in `refflow fit` and in Python; None for a model without sizes."""
+    rows = [(f"--{option}", words(small), argument, words(large)) for option, small, argument, large in compared(name)]
+    return aligned([("refflow fit", "default", "in Python", "default"), *rows]) if rows else None
+
+
+def words(default):
+    return "-" if default is inspect.Parameter.empty else ",".join(map(str, np.atleast_1d(default)))
 
 
 def signature(held):

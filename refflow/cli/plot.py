@@ -18,15 +18,18 @@ from .dataset import Dataset
 from .kinds import opened
 from .options import add_data, add_flow, add_given, add_seed, count, counts, positive_count, put, rate, writes_a_file
 from .sample import drawn
+from .speech import opened_voice
 from ..core import Flow
 from ..oracle import CannotRun
-from ..report import json_text
+from ..report import counted, json_text
 
 WHAT = {"transport": "a density of 2 columns step by step, from z_0 to x",
         "density": "the density, over DATA if given; of more than 2 columns, samples beside DATA",
         "history": "the training curve",
         "images": "samples as images, DATA's rows above them if given",
-        "interpolation": "from row 1 of DATA to row 2, from 3 to 4, ..., along straight lines between their latents"}
+        "interpolation": "from row 1 of DATA to row 2, from 3 to 4, ..., along straight lines between their latents",
+        "alignment": "of a voice: which frames of an utterance of DATA, a folder with --table, or of --text as it is spoken, "
+                     "belong to which symbol"}
 FORMS = (".png", ".pdf", ".svg")
 
 
@@ -44,6 +47,10 @@ def add_command(commands):
     one.add_argument("--n", type=positive_count, default=40, help="how many images, or rows of an interpolation (40)")
     one.add_argument("--temperature", type=rate, default=1.0, metavar="T", help="of images: their latents times T (1)")
     add_given(one)
+    speech = one.add_argument_group("alignments", "FLOW is a voice")
+    speech.add_argument("--table", metavar="FILE", help="the transcripts of DATA, as for refflow fit")
+    speech.add_argument("--text", metavar="TEXT", help="what the voice says, in place of DATA")
+    speech.add_argument("--row", type=positive_count, default=1, metavar="N", help="which utterance of the table (1)")
     one.add_argument("--panels", type=panel_count, metavar="N", help="how many steps of a transport, by default all")
     add_seed(one)
     writes_a_file(one, run)
@@ -69,9 +76,8 @@ def run(options):
         from .. import plot
     except ImportError as error:
         raise CannotRun(str(error)) from None
-    subject = subject_of(options)
     try:
-        figure = DRAW[options.what](plot, options, subject)
+        figure = alignment(plot, options) if options.what == "alignment" else DRAW[options.what](plot, options, subject_of(options))
     except ValueError as error:
         raise CannotRun(str(error)) from None
     put(options, lambda path, replace: plot.save(figure, path, replace))
@@ -167,6 +173,33 @@ def interpolation(plot, options, subject):
     ends = subject.y[:2 * min(options.n, len(subject.y) // 2)]
     shape = None if options.shape is None and subject.flow.event_shape == (2,) else shape_of(options, subject.flow)
     return plot.interpolation(subject.flow, ends[::2], ends[1::2], shape=shape, limits=subject.data.limits)
+
+
+def alignment(plot, options):
+    model, data, _ = opened_voice(options.flow)
+    if (options.text is None) == (options.data is None):
+        raise CannotRun("an alignment needs DATA, a folder of speech with --table, or --text, and not both")
+    tokens, path, mel, title = of_text(model, data, options) if options.data is None else of_utterance(model, data, options)
+    settings = data.settings
+    return plot.alignment(path, mel, symbols=[data.symbols[i] for i in tokens], rate=settings.rate / settings.hop, title=title)
+
+
+def of_text(model, data, options):
+    """(tokens, path, mel, title) of a text as the voice says it."""
+    tokens = data.tokens(options.text)
+    spoken = model.infer(tokens, np.array([tokens.shape[1]]), np.random.default_rng(options.seed), speakers=data.speaker(None))
+    frames = int(spoken.frame_lengths[0])
+    return tokens[0], spoken.path[0, :, :frames], spoken.mel[0, :, :frames], f"spoken: {options.text}"
+
+
+def of_utterance(model, data, options):
+    """(tokens, path, mel, title) of an utterance, along the path of the largest likelihood."""
+    corpus = data.corpus_at(options.data, options.table)
+    if options.row > len(corpus):
+        raise CannotRun(f"--row {options.row}: {options.table} has {counted(len(corpus), 'utterance')}")
+    batch, name = corpus.batch([options.row - 1]), corpus.utterances[options.row - 1].name
+    terms, _ = model.terms_vjp(*batch)
+    return batch.tokens[0], terms.path[0], batch.mels[0], f"{name}: the path of the largest likelihood"
 
 
 DRAW = {"transport": transport, "density": density, "history": history, "images": images, "interpolation": interpolation}

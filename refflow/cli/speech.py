@@ -20,6 +20,7 @@ from .rows import OF_IMAGES
 from ..audio import MelSettings
 from ..fast.speech import SpeechGradient
 from ..models import GlowTTS, glow_tts
+from ..models.defaults import defaults_of
 from ..oracle import CannotRun
 from ..report import aligned, counted
 from ..speech import UNITS, indices, read_speech, symbols_of
@@ -28,7 +29,6 @@ from ..training.speech import mean_losses
 
 MODELS = ("glow_tts",)
 FOR_START = 32                          # utterances on which a model is initialised
-SIZES = {"hidden": 64, "depth": 4, "layers": 2}
 FILTERS, WAVE_LAYERS, PER_SPEAKER = 2, 2, 4     # a filter is so many times as wide as `hidden`; a speaker's part of it
 LONGEST_WARM_UP = 4000
 LOSSES = ("mle", "duration")
@@ -143,6 +143,16 @@ class Speech:
         rows.insert(3, ["mle, a Gaussian", *(f"{one['mle']:.3f}" for one in report["gaussian"].values())])
         return aligned(rows)
 
+    def corpus_at(self, folder, table):
+        """The utterances of a folder in the symbols and speakers of the voice."""
+        if table is None:
+            raise CannotRun(f"{folder}: --table FILE must name the table of its transcripts")
+        try:
+            return read_speech(folder, table, self.symbols, self.speakers, self.unit, self.settings, multiple=2,
+                               noise=np.random.default_rng(0))
+        except ValueError as error:
+            raise CannotRun(of_file(error)) from None
+
     # -- texts to be spoken -------------------------------------------------------------------------------------------
 
     def tokens(self, text):
@@ -202,7 +212,7 @@ def sizes_of(options):
     if options.hidden is not None and len(options.hidden) != 1:
         raise CannotRun(f"--hidden: the networks of glow_tts have one width, not {len(options.hidden)}")
     given = {"hidden": options.hidden and options.hidden[0], "depth": options.depth, "layers": options.layers}
-    return SIZES | {key: size for key, size in given.items() if size is not None}
+    return defaults_of("glow_tts") | {key: size for key, size in given.items() if size is not None}
 
 
 # -- saved voices -----------------------------------------------------------------------------------------------------
