@@ -221,7 +221,7 @@ def test_files_that_cannot_be_used(run, file, text, words):
 @pytest.mark.parametrize("target, words", [
     ("nowhere.py", "there is no file nowhere.py"),
     ("torhc", "did you mean torch?"),
-    ("Tanh", "refflow check --page Tanh"),
+    ("Tanhh", "to check one of refflow's own pages: refflow check Tanh"),
 ])
 def test_unknown_targets(run, target, words):
     status, _, err = run("check", target)

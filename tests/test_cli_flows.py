@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import inspect
 import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +25,9 @@ from refflow.cli.images import read_images
 from refflow.maps.conditioners import dense_network
 from refflow.maps.coupling import AffineCoupling, masks
 from refflow.oracle import CannotRun
+from refflow.cli.names import words
+from refflow.models import BUILDERS
+from refflow.models.defaults import defaults_of
 from refflow.saving import about, load, save
 from refflow.training import fit
 
@@ -658,3 +663,16 @@ def test_help_and_a_pipe_that_closes(tmp_path):
     command = f"{sys.executable} -W error -m refflow sample {tmp_path / 'f.npz'} --n 20000 | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.count("\n") == 1 and not done.stderr
+
+
+def test_the_sizes_of_models_stand_in_one_table(run):
+    """What `refflow fit` takes, what its guide says, and what `show` compares with Python's defaults."""
+    guide = (Path(__file__).parents[1] / "refflow" / "cli" / "README.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in guide.splitlines() if line.startswith("| `") and line.count(" | ") == 2 and "`--" in line]
+    said = {name: dict(re.findall(r"`--(\w+) ([\d,]+)`", row[2])) for row in rows for name in re.findall(r"`([\w+-]+)`", row[0])}
+    said["iaf"]["layers"] = re.search(r"of `iaf` (\d)", guide)[1]
+    for model, found in said.items():
+        taken = {key: p.default for key, p in inspect.signature(BUILDERS[model]).parameters.items() if key in found}
+        assert taken == defaults_of(model) and found == {key: words(value) for key, value in taken.items()}, model
+    assert len(said) == len(BUILDERS) - 2                               # gaussian has no sizes, circular-nsf is told of elsewhere
+    assert "--depth      4        steps      32" in run("show", "glow")[1]

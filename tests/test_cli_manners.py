@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import itertools
 import os
@@ -332,3 +333,47 @@ def test_progress_of_the_library_is_the_loss(files, shown):
     stderr = shown(60.0, False)
     training.fit(flow, x, steps=3, validation=0)
     assert not stderr.text
+
+
+def test_ctrl_c_during_imports_prints_no_traceback(monkeypatch, capsys):
+    """Also where it comes before the command line is imported."""
+    from refflow.__main__ import run
+
+    def interrupted(name, *more):
+        if "cli" in name or "cli" in str(more):
+            raise KeyboardInterrupt
+        return imported(name, *more)
+
+    imported = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    status = run()
+    monkeypatch.undo()
+    assert status == 130 and capsys.readouterr() == ("", "refflow: interrupted\n")
+
+
+def test_a_name_of_two_columns_is_refused_as_a_context(run):
+    Path("data.csv").write_text("a,b,a\n" + "".join(f"{i % 7}.5,{i * i % 11}.25,{i % 5}.125\n" for i in range(30)))
+    status, _, err = run("fit", "data.csv", "--context", "a", "--out", "f.npz")
+    assert status == 2 and err == "refflow: --context: data.csv has 2 columns named 'a', the columns 1, 3; give each its own name\n"
+
+
+@pytest.mark.parametrize("target", ["Tanh", "tanh", "AffineCoupling"])
+def test_a_page_is_checked_by_its_name_alone(run, target):
+    status, out, err = run("check", target)
+    assert (status, out.splitlines()[1].split()[0]) == (0, "Tanh") if target != "AffineCoupling" else status == 2 and "golden points" in err
+
+
+def test_a_page_is_found_whatever_its_case(run):
+    assert run("show", "relative-attention")[1] == run("show", "RelativeAttention")[1]
+    assert run("textbook", "tanh") == run("textbook", "Tanh")
+
+
+def test_a_long_fit_says_early_how_long_it_takes(run, files, shown):
+    """After 20 steps, where no terminal shows a bar; a short one says nothing."""
+    stderr = shown(0.5, False)
+    run("fit", "data.npy", "--out", "f.npz", "--steps", 400, "--patience", 0, "--checkpoint-every", 0)
+    first = LINE.fullmatch(stderr.text.splitlines()[0])
+    assert first[1] == "21" and first[6] == training.time_text(0.5 * 379)
+    stderr = shown(0.001, False)
+    run("fit", "data.npy", "--out", "g.npz", "--steps", 400, "--patience", 0, "--checkpoint-every", 0)
+    assert stderr.text == ""

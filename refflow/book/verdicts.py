@@ -38,7 +38,7 @@ def report_page(report) -> str:
     sections = (overview(report), findings(report), remarks(report), domains(report), skipped(report))
     extra = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     name = Path(report.target).name
-    return page_of(f"{name} {report.version}: refflow check", f"""\
+    return page_of(f"{f'{name} {report.version}'.rstrip()}: refflow check", f"""\
 <header><nav><span>refflow check</span><span>refflow {VERSION}</span></nav>
 <h1>{escape(name)}</h1><p class="facts">{facts(report)}</p></header>
 <div class="report">

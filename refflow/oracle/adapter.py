@@ -37,7 +37,6 @@ import numpy as np
 from ..core import Bijector, Chain
 from ..core.declarations import Field
 from ..core.tree import flatten
-from ..core.version import VERSION
 from ..accuracy.formats import FORMATS, name_of
 from ..maps.parametrisations import Map
 from .exits import at_line, no_exit
@@ -457,7 +456,7 @@ def arrived(target, check):
 def adapter_set(name, module, adapters):
     if not adapters:
         raise CannotRun(f"{name} declares no adapter: decorate a function with @refflow.oracle.adapter(\"NAME\")")
-    return AdapterSet(name, str(getattr(module, "version", None) or VERSION), tuple(adapters))
+    return AdapterSet(name, str(getattr(module, "version", None) or ""), tuple(adapters))
 
 
 def from_file(path):

@@ -92,7 +92,7 @@ class Suggestion:
 class Report:
     """Everything a check found, worst first.
 
-    `errors` holds the errors over the domain where the check was asked to keep them; it is not part of the JSON.
+    `version` is that of the target, "" if its file names none.  `errors` holds the errors over the domain where the check was asked to keep them; it is not part of the JSON.
     """
 
     target: str
@@ -121,7 +121,8 @@ class Report:
     def to_json(self) -> str:
         kinds = ("passed", "failed", "skipped", "suggestions")
         entries = {kind: [vars(entry) for entry in getattr(self, kind)] for kind in kinds}
-        return json_text({"schema": SCHEMA, "target": self.target, "version": self.version, **entries, "notes": self.notes})
+        return json_text({"schema": SCHEMA, "target": self.target, "version": self.version, "refflow": VERSION, **entries,
+                          "notes": self.notes})
 
     def table(self) -> str:
         """For people: findings with their input, then one row for each subject and dtype, then a summary of a few lines."""
@@ -151,7 +152,7 @@ class Report:
             verdict = counted(sum(isinstance(e, Finding) for e in entries), "finding") if has_failed(entries) else \
                 "passes" if any(isinstance(e, Passed) for e in entries) else "not measured"
             cells = (bold_cell([e for e in entries if kind_of(e.quantity) == kind]) for kind in kinds)
-            rows.append((Path(self.target).name, self.version, f"`{name}`", dtype, *cells, verdict))
+            rows.append((Path(self.target).name, self.version or "-", f"`{name}`", dtype, *cells, verdict))
         lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
         lines.insert(1, f"| {' | '.join(['---'] * len(rows[0]))} |")
         head = f"Largest errors in units of rounding, measured by refflow {VERSION}; **bold** where more than allowed."
@@ -174,7 +175,8 @@ class Report:
             yield (name, dtype, *(cell([entry for entry in entries if kind_of(entry.quantity) == kind]) for kind in KINDS))
 
     def summary(self):
-        head = f"{self.target} {self.version}: {len(self.passed)} checks pass, {len(self.failed)} fail"
+        name = f"{self.target} {self.version}" if self.version else f"{self.target}, by refflow {VERSION}"
+        head = f"{name}: {len(self.passed)} checks pass, {len(self.failed)} fail"
         yield head + (f", {len(self.skipped)} quantities skipped" if self.skipped else "")
         worst = max(self.passed, key=lambda p: p.error / p.allowed, default=None)
         if worst is not None:
