@@ -14,12 +14,33 @@ from pathlib import Path
 from validation.raw_parameters.environments import CACHE, NotInstalled, python_of
 
 ROOT = Path(__file__).parents[2]
-JAX = ("jaxtyping", "wadler-lindig", "equinox", "optax", "absl-py", "paramax", "tqdm", "chex", "toolz", "typing_extensions")
+EQUINOX = ("jaxtyping", "wadler-lindig", "paramax", "tqdm", "optax", "absl-py", "typing_extensions", "toolz")
+FLAX = ("flax", "msgpack", "optax", "treescope", "rich", "pyyaml", "absl-py", "typing_extensions", "pygments", "markdown-it-py",
+        "mdurl", "jax-autovmap", "chex", "toolz", "einops")
 # library: (the environment of its backend, the distribution, what else it needs)
 LIBRARIES = {
     "torch": ("torch", None, ()),
-    "nflows": ("torch", "nflows", ("umnn", "matplotlib", "tensorboard")),
-}
+    "scipy": ("torch", None, ()),
+    "pyro": ("pyro", "pyro-ppl", ("graphviz", "six")),
+    "nflows": ("torch", "nflows", ()),
+    "normflows": ("torch", "normflows", ()),
+    "zuko": ("torch", "zuko", ()),
+    "freia": ("freia", None, ()),
+    "torchflows": ("torch", "torchflows", ()),
+    "flowtorch": ("torch", "flowtorch", ()),
+    "power_spherical": ("torch", "power_spherical", ()),
+    "zunis": ("torch", "zunis", ("pandas", "python-dateutil", "six", "tqdm", "better-abc", "ignite")),
+    "flowjax": ("numpyro", "flowjax", (*EQUINOX, "lineax", "equinox==0.13.0", "jax==0.7.0", "jaxlib==0.7.0")),
+    "bijx": ("numpyro", "bijx", FLAX),
+    "distrax": ("tfp", "distrax", ("chex", "toolz", "typing_extensions")),
+    "distreqx": ("tfp", "distreqx", (*EQUINOX, "equinox", "ihoop")),
+    "nux": ("tfp", "nux", ()),
+    "numpyro": ("numpyro", "numpyro", ()),
+    "tfp": ("tfp", None, ()),
+    "pymc": ("pymc", None, ()),
+    "pzflow": ("pzflow", None, ()),
+} | {port: ("torch", None, ()) for port in ("pytorch-normalizing-flows", "pytorch-flows", "normalizing-flows", "NuX", "GPflow",
+                                            "bayesflow")}
 
 
 def folder_of(library, version, cache=CACHE):
