@@ -1,6 +1,6 @@
 """Real defects of released libraries: reproduces each one, and asks `refflow check` to find it.
 
-    python -m validation.defects                    every defect: installs the library, reproduces, checks, records, writes the table
+    python -m validation.defects                    every defect: installs, reproduces, checks, records, writes the table
     python -m validation.defects --only NAME        those with NAME in their names
     --library L                                     those of a library
     --again                                         also what is recorded

@@ -1,4 +1,4 @@
-"""Run by `validation.defects` in a library's environment: a reproduction and a check, as JSON from and to the standard streams."""
+"""Run by `validation.defects` in a library's environment: a reproduction and a check, JSON in and out."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def defect(library, version, name, source, says, code, check, port="", missed=""
     return add
 
 
-def finding(library, version, name, says, check, missed=""):
+def finding(library, version, name, says, check, source=OWN, missed=""):
     """A defect whose reproduction is one of `validation.peers`' findings."""
     found = next(one for one in FINDINGS if (one.library, one.name) == (library, name))
-    defect(library, version, name, OWN, says, found.code, check, missed=missed)(found.true)
+    defect(library, version, name, source, says, found.code, check, missed=missed)(found.true)

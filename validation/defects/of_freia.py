@@ -10,8 +10,9 @@ from refflow.testing import BlackBox
 
 t = InvertibleSigmoid([(1, 2, 2)])
 box = BlackBox(lambda z: (lambda x, log_det: (x[0], log_det))(*t([z])), event=(1, 2, 2), codomain=(0, 1), backend="torch")
-""")
-finding("freia", "0.2", "InvertibleSigmoid's log-det is -inf from 89 on in float32", "log_det", SHIPPED + "FrEIA.modules.InvertibleSigmoid")
+""", source="vislearn/FrEIA#176")
+finding("freia", "0.2", "InvertibleSigmoid's log-det is -inf from 89 on in float32", "log_det",
+        SHIPPED + "FrEIA.modules.InvertibleSigmoid")
 finding("freia", "0.2", "Fixed1x1Conv multiplies by the transpose of its matrix", "forward", """
 import numpy as np
 import refflow

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from .entry import OWN, SHIPPED, defect, finding
 
-finding("normflows", "1.7.3", "transforms.Shift writes to its input", ("inputs are not written to", "the input is not changed"), """
+finding("normflows", "1.7.3", "transforms.Shift writes to its input", "inputs are not written to", """
 from normflows.transforms import Shift
 from refflow.testing import BlackBox
 
 t = Shift(-0.5)
 box = BlackBox(t.forward, t.inverse, event=(2,), backend="torch")
 """)
-finding("normflows", "1.7.3", "transforms.Logit is not the map of its docstring", ("forward", "inverse"), SHIPPED + "normflows.transforms.Logit",
+finding("normflows", "1.7.3", "transforms.Logit is not the map of its docstring", ("forward", "inverse"),
+        SHIPPED + "normflows.transforms.Logit",
         missed="The shipped adapter declares the convention of the code.")
 
 
@@ -36,8 +37,8 @@ def planar(m):
     return [m.mpf("0.5")]
 
 
-@defect("normflows", "1.6", "forward_and_log_det of a flow has the sign of the inverse's log-det", "VincentStimper/normalizing-flows#27",
-        "log-det is the determinant of differences", """
+@defect("normflows", "1.6", "forward_and_log_det of a flow has the sign of the inverse's log-det",
+        "VincentStimper/normalizing-flows#27", "log-det is the determinant of differences", """
 import torch, normflows
 q = normflows.distributions.DiagGaussian(2, trainable=False)
 f = normflows.flows.AffineConstFlow((2,))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .entry import defect
+from .entry import OWN, defect
 
 
-@defect("pytorch-normalizing-flows", "port", "a coupling splits even from odd entries, and joins halves", "karpathy/pytorch-normalizing-flows#10",
-        ("inverse of forward", "forward of inverse"), """
+@defect("pytorch-normalizing-flows", "port", "a coupling splits even from odd entries, and joins halves",
+        "karpathy/pytorch-normalizing-flows#10", ("inverse of forward", "forward of inverse"), """
 import torch
 def call(x, sign):
     even, odd = x[:, ::2], x[:, 1::2]
@@ -66,8 +66,8 @@ def of_made(m):
     return [1]
 
 
-@defect("normalizing-flows", "port", "the log-det of a planar flow has an eps and a slope of the wrong sign", "tonyduan/normalizing-flows#2",
-        ("log-det is the determinant of differences", "images differ by the integral of the slope"), """
+@defect("normalizing-flows", "port", "the log-det of a planar flow has an eps and a slope of the wrong sign",
+        OWN, ("log-det is the determinant of differences", "images differ by the integral of the slope"), """
 import torch
 x, w, u = (torch.tensor(v, dtype=torch.float64) for v in (-1.0, 1.0, 0.5))
 slope = -0.01 if (x * w).item() < 0 else 1.0
@@ -85,13 +85,13 @@ def forward(x):
     return x + u * leaky_relu(inner)[:, None], torch.log(torch.abs(1 + slope * (u @ w)) + 1e-4)
 
 box = BlackBox(forward, event=(2,), parameters=[w, u, b])
-""", port="nf/flows.py of 03e2770")
+""", port="tonyduan/normalizing-flows, nf/flows.py of 03e2770")
 def of_leak(m):
     return [m.log(1 + m.mpf("0.005"))]
 
 
-@defect("normalizing-flows", "port", "a radial flow takes the norm of the whole batch", "tonyduan/normalizing-flows#2",
-        ("batch is the stack of singles",), """
+@defect("normalizing-flows", "port", "a radial flow takes the norm of the whole batch",
+        OWN, ("batch is the stack of singles",), """
 import torch
 def forward(x, alpha=1.0, beta=0.5):
     r = torch.norm(x)
@@ -107,7 +107,7 @@ def forward(x, alpha=1.0, beta=0.5):
     return x + h * x, (torch.log(1 + h) + torch.log(1 + h - beta * r / (alpha + r) ** 2)).expand(len(x))
 
 box = BlackBox(forward, event=(2,), backend="torch")
-""", port="nf/flows.py of 03e2770")
+""", port="tonyduan/normalizing-flows, nf/flows.py of 03e2770")
 def of_radius(m):
     return [3 + m.mpf("0.5") / 6 * 3]
 
@@ -151,8 +151,8 @@ def of_800(m):
     return [m.log(1 + m.exp(800))]
 
 
-@defect("bayesflow", "port", "bayesflow's inverse of softplus takes beta out of the wrong function", "bayesflow-org/bayesflow#270",
-        ("inverse of forward", "forward of inverse"), """
+@defect("bayesflow", "port", "bayesflow's inverse of softplus takes beta out of the wrong function",
+        OWN, ("inverse of forward", "forward of inverse"), """
 import numpy as np
 def inverse(x, beta):
     return np.log(beta * np.expm1(x)) / beta
@@ -170,6 +170,6 @@ def inverse(x):
     return np.where(beta * x > 20, x, np.log(beta * np.expm1(x)) / beta)
 
 box = BlackBox(forward, inverse, codomain=(0, float("inf")))
-""", port="bayesflow/utils/numpy_utils.py of 2.0")
+""", port="the code quoted in bayesflow-org/bayesflow#270")
 def of_beta(m):
     return [m.mpf("0.5")]

@@ -46,8 +46,8 @@ def beyond(m):
     return [50]
 
 
-@defect("pyro", "1.3.0", "AffineAutoregressive(stable=True) takes a scale for its logarithm after an inverse", "pyro-ppl/pyro#2503",
-        ("inverse log-det is minus log-det", "log-det is the determinant of differences"), """
+@defect("pyro", "1.3.0", "AffineAutoregressive(stable=True) takes a scale for its logarithm after an inverse",
+        "pyro-ppl/pyro#2503", ("inverse log-det is minus log-det", "log-det is the determinant of differences"), """
 import torch
 torch.__version__ = "1.13.0"
 from pyro.distributions.transforms import AffineAutoregressive

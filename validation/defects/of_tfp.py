@@ -23,7 +23,8 @@ import numpy as np
 from refflow.oracle import adapter
 from tensorflow_probability.substrates import jax as tfp
 
-both = jax.jit(lambda z: (tfp.bijectors.SoftmaxCentered().forward(z), tfp.bijectors.SoftmaxCentered().forward_log_det_jacobian(z, 1)))
+bijector = tfp.bijectors.SoftmaxCentered()
+both = jax.jit(lambda z: (bijector.forward(z), bijector.forward_log_det_jacobian(z, 1)))
 
 @adapter("CentredSoftmax", dtype="float64")
 def softmax_centred(params, z):

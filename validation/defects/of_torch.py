@@ -17,7 +17,7 @@ box = BlackBox(t, t.inv, event=(2,), log_det=lambda z: t.log_abs_det_jacobian(z,
 finding("torch", "2.13.0", "the normal quantile in float32 is -inf from 1.5e-8 down", ("inverse", "inverse_log_det"),
         SHIPPED + "torch.distributions.transforms.CumulativeDistributionTransform(Normal)")
 finding("torch", "2.13.0", "StickBreakingTransform clips its log-det", "log_det",
-        SHIPPED + "torch.distributions.transforms.StickBreakingTransform")
+        SHIPPED + "torch.distributions.transforms.StickBreakingTransform", source="pytorch/pytorch#20288")
 finding("torch", "2.13.0", "StickBreakingTransform takes the last part as 1 minus the others", "forward",
         SHIPPED + "torch.distributions.transforms.StickBreakingTransform")
 finding("torch", "2.13.0", "a scale after StickBreakingTransform counts one dimension too many", (DETERMINANT,), """
@@ -67,7 +67,8 @@ from refflow.testing import BlackBox
 
 one, two = torch.tensor(1.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
 t = ComposeTransform(Kumaraswamy(one, two).transforms)
-box = BlackBox(t.inv, t, log_det=lambda x: t.inv.log_abs_det_jacobian(x, t.inv(x)), domain=(0, 1), codomain=(0, 1), backend="torch")
+box = BlackBox(t.inv, t, log_det=lambda x: t.inv.log_abs_det_jacobian(x, t.inv(x)), domain=(0, 1), codomain=(0, 1),
+               backend="torch")
 """, missed="A box on (0, 1) is asked at moderate points: no sample is below 1e-3.")
 def kumaraswamy(m):
     u = (1 - m.mpf(1e-20)) ** 2                                 # 1 - x = u^(1/2)

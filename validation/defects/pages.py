@@ -84,7 +84,8 @@ def table():
              "| library | defect | source | given | true | check | what it says | seconds |", "|" + " --- |" * 8]
     lines += [row(*one) for one in of]
     lines += ["", "## Not found for what they are", ""]
-    lines += [f"- **{one.library} {one.version}, {one.name}**: {kind}. {why(one, record)}" for one, record, kind in of if kind != "found"]
+    lines += [f"- **{one.library} {one.version}, {one.name}**: {kind}. {why(one, record)}"
+              for one, record, kind in of if kind != "found"]
     return "\n".join(lines) + "\n"
 
 
@@ -101,7 +102,8 @@ def row(defect, record, kind):
     given, true = worst(defect, record) if record else ("-", "-")
     how = "shipped" if defect.check.startswith(SHIPPED) else "adapter" if "@adapter" in defect.check else "box"
     seconds = f"{record['seconds']:.0f}" if record else "-"
-    return f"| {version} | {defect.name} | {defect.source} | {given} | {true} | {how} | {cell(said(defect, record, kind))} | {seconds} |"
+    cells = version, defect.name, defect.source, given, true, how, cell(said(defect, record, kind)), seconds
+    return "| " + " | ".join(cells) + " |"
 
 
 def worst(defect, record):
