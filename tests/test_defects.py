@@ -1,6 +1,7 @@
 """Defects of other libraries: the table is made from the records, every defect shows, and the command resumes."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -86,8 +87,9 @@ def test_only_what_is_not_recorded_is_run(monkeypatch, tmp_path, capsys):
     ran = []
     monkeypatch.setattr(pages, "RECORDED", tmp_path)
     monkeypatch.setattr(pages, "write", lambda: None)
-    monkeypatch.setattr(command, "run", lambda one, limit: ran.append(one.name) or {
-        "printed": ["inf"], "findings": [{"what": one.says[0], "text": "", "diagnosis": "infinite"}], "seconds": 1.0})
+    monkeypatch.setattr(command, "run", lambda group, limit: [(ran.append(one.name) or one, {
+        "printed": ["inf"], "findings": [{"what": one.says[0], "text": "", "diagnosis": "infinite"}],
+        "seconds": 1.0}) for one in group])
     assert command.main(["--library", "GPflow"]) == command.main(["--library", "GPflow", "--json"]) == 0
     assert len(ran) == 1 and ": found: forward - infinite" in capsys.readouterr().out
     command.main(["--library", "GPflow", "--again"])
@@ -100,9 +102,19 @@ def test_what_cannot_be_run_is_told(monkeypatch):
         raise NotInstalled("ERROR: No matching distribution found")
 
     monkeypatch.setattr(command, "made", refused)
-    record = command.run(DEFECTS[0], 1)
+    (one, record), = command.run(DEFECTS[:1], 1)
     assert record["error"] == "cannot be installed: ERROR: No matching distribution found"
-    assert pages.verdict(DEFECTS[0], record) == "not run"
+    assert pages.verdict(one, record) == "not run"
+
+
+def test_a_process_that_ends_or_hangs_costs_one_defect(monkeypatch):
+    """Another one goes on with the next."""
+    monkeypatch.setattr(command, "made", lambda library, version: (sys.executable, None))
+    codes = {"ends": "import os; os._exit(3)", "hangs": "import time; time.sleep(600)", "is asked": "print(1)"}
+    group = [replace(DEFECTS[0], name=name, code=code, check="box = 1 / 0") for name, code in codes.items()]
+    records = {one.name: record for one, record in command.run(group, 8)}
+    assert list(records) == list(codes) and records["ends"]["error"] == "no answer" and records["is asked"]["printed"] == ["1"]
+    assert records["hangs"]["error"] == "no answer within 8 seconds"
 
 
 def test_a_library_has_a_folder_of_its_own_for_each_version():

@@ -8,16 +8,19 @@
     --time-limit S                                  seconds for one defect, by default 120
     --json                                          an object for each defect, and one of counts
 
-A defect whose record is of the same text is not run again, so that a run that stops is resumed.  `--again` runs it, as is due
+A defect that has an answer to the same text is not run again, so that a run that stops is resumed.  `--again` runs it, as is due
 when refflow's laws have changed.  Exit status: 0; 1 if a defect does not show or is not found; 2 if one could not be run.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 
 from refflow.report import json_text
 from validation.raw_parameters.environments import NotInstalled
@@ -33,14 +36,25 @@ def main(arguments=None) -> int:
     if not chosen:
         print("no defect has that name", file=sys.stderr)
         return 2
-    for number, one in enumerate(chosen, 1):
-        record = pages.record_of(one)
-        if not options.recorded and (record is None or options.again):
-            print(f"{number}/{len(chosen)} {one.library} {one.version}: {one.name}", file=sys.stderr, flush=True)
-            keep(one, run(one, options.time_limit) | {"digest": pages.digest(one)})
+    due = [] if options.recorded else chosen if options.again else [one for one in chosen if not answered(one)]
+    for (library, version), group in itertools.groupby(sorted(due, key=environment), environment):
+        print(f"{library} {version}", file=sys.stderr, flush=True)
+        for one, record in run(list(group), options.time_limit):
+            keep(one, record | {"digest": pages.digest(one)})
+            print(f"  {one.name}: {pages.verdict(one, record)}", file=sys.stderr, flush=True)
+    for one in chosen:
         show(one, options.json)
     pages.write()
     return told(chosen, options.json)
+
+
+def answered(defect):
+    record = pages.record_of(defect)
+    return record is not None and "error" not in record
+
+
+def environment(defect):
+    return defect.library, defect.version
 
 
 def parser():
@@ -54,21 +68,65 @@ def parser():
     return one
 
 
-def run(defect, limit):
-    """The answer of `asked` in the library's environment; {"error"} if it cannot be run."""
-    nothing = {"printed": [], "findings": [], "seconds": 0}
-    try:
-        python, folder = made(defect.library, defect.version)
-        done = subprocess.run([str(python), "-W", "ignore", "-m", "validation.defects.asked"], text=True, capture_output=True,
-                              input=json.dumps({"library": defect.library, "code": defect.code, "check": defect.check}),
-                              env=settings(folder), timeout=limit)
-    except NotInstalled as refused:
-        return nothing | {"error": f"cannot be installed: {refused}"}
-    except subprocess.TimeoutExpired:
-        return nothing | {"error": f"no answer within {limit:g} seconds"}
-    if done.returncode:
-        return nothing | {"error": (done.stderr.strip().splitlines() or ["no answer"])[-1]}
-    return json.loads(done.stdout)
+def run(group, limit):
+    """Yields (defect, record) for defects of one library and version, asked by one process; another one goes on where it ends."""
+    while group:
+        done, reason = 0, "no answer"
+        try:
+            python, folder = made(group[0].library, group[0].version)
+            with Process(python, folder, group) as process:
+                for one in group:
+                    record = process.answer(limit)
+                    if record is None:
+                        reason = process.reason(limit)
+                        break
+                    yield one, record
+                    done += 1
+        except NotInstalled as refused:
+            reason = f"cannot be installed: {refused}"
+        if done < len(group):
+            yield group[done], {"printed": [], "findings": [], "seconds": 0, "error": reason}
+        group = group[done + 1:]
+
+
+class Process:
+    """`asked` in a library's environment, given some defects: an answer is a line."""
+
+    def __init__(self, python, folder, group):
+        self.errors, self.late = tempfile.TemporaryFile("w+"), False
+        self.process = subprocess.Popen([str(python), "-W", "ignore", "-m", "validation.defects.asked"], env=settings(folder),
+                                        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
+        asked = [{"library": one.library, "code": one.code, "check": one.check} for one in group]
+        self.process.stdin.write(json.dumps(asked))
+        self.process.stdin.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *of_exception):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def answer(self, limit):
+        """The next record, None if the process ends or is ended after so many seconds."""
+        timer = threading.Timer(limit, self.end)
+        timer.start()
+        line = self.process.stdout.readline()
+        timer.cancel()
+        return json.loads(line) if line else None
+
+    def end(self):
+        self.late = True
+        self.process.kill()
+
+    def reason(self, limit):
+        if self.late:
+            return f"no answer within {limit:g} seconds"
+        self.process.wait()
+        self.errors.seek(0)
+        return (self.errors.read().strip().splitlines() or ["no answer"])[-1]
 
 
 def keep(defect, record):

@@ -1,4 +1,4 @@
-"""Run by `validation.defects` in a library's environment: a reproduction and a check, JSON in and out."""
+"""Run by `validation.defects` in a library's environment: reproductions and checks, JSON in, a line for each out."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def asked(library, code, check):
 
 
 if __name__ == "__main__":
-    given = json.load(sys.stdin)
     out, sys.stdout = sys.stdout, sys.stderr
-    print(json.dumps(asked(**given)), file=out)
+    for given in json.load(sys.stdin):
+        print(json.dumps(asked(**given)), file=out, flush=True)

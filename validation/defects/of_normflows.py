@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entry import OWN, SHIPPED, defect, finding
+from .entry import OWN, defect, finding
 
 finding("normflows", "1.7.3", "transforms.Shift writes to its input", "inputs are not written to", """
 from normflows.transforms import Shift
@@ -11,9 +11,17 @@ from refflow.testing import BlackBox
 t = Shift(-0.5)
 box = BlackBox(t.forward, t.inverse, event=(2,), backend="torch")
 """)
-finding("normflows", "1.7.3", "transforms.Logit is not the map of its docstring", ("forward", "inverse"),
-        SHIPPED + "normflows.transforms.Logit",
-        missed="The shipped adapter declares the convention of the code.")
+finding("normflows", "1.7.3", "transforms.Logit is not the map of its docstring", ("forward", "inverse"), """
+import refflow
+import torch
+from normflows.transforms import Logit
+from refflow.oracle import adapter
+
+@adapter(refflow.AlphaSigmoid(low=0.05, high=1.0), dtype="float64", direction="inverse")
+def as_documented(params, x):
+    z, log_det = Logit(alpha=0.05).inverse(torch.as_tensor(x).reshape(-1, 1))
+    return {"forward": z.numpy().reshape(x.shape), "log_det": log_det.numpy().reshape(x.shape)}
+""")
 
 
 @defect("normflows", "1.4", "Planar's inverse with leaky_relu is another map than its forward's inverse", OWN,
