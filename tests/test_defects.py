@@ -1,7 +1,6 @@
 """Defects of other libraries: the table is made from the records, every defect shows, and the command resumes."""
 
 import json
-import sys
 from dataclasses import replace
 
 import pytest
@@ -107,14 +106,26 @@ def test_what_cannot_be_run_is_told(monkeypatch):
     assert pages.verdict(one, record) == "not run"
 
 
-def test_a_process_that_ends_or_hangs_costs_one_defect(monkeypatch):
+LIBRARY = """#!/bin/sh
+given=$(cat)
+case "$given" in
+    *ends*) echo 'Killed by itself' >&2; exit 3;;
+    *hangs*) exec sleep 600;;
+esac
+echo '{"printed": ["1"]}'
+"""
+
+
+def test_a_process_that_ends_or_hangs_costs_one_defect(monkeypatch, tmp_path):
     """Another one goes on with the next."""
-    monkeypatch.setattr(command, "made", lambda library, version: (sys.executable, None))
-    codes = {"ends": "import os; os._exit(3)", "hangs": "import time; time.sleep(600)", "is asked": "print(1)"}
-    group = [replace(DEFECTS[0], name=name, code=code, check="box = 1 / 0") for name, code in codes.items()]
-    records = {one.name: record for one, record in command.run(group, 8)}
-    assert list(records) == list(codes) and records["ends"]["error"] == "no answer" and records["is asked"]["printed"] == ["1"]
-    assert records["hangs"]["error"] == "no answer within 8 seconds"
+    python = tmp_path / "python"
+    python.write_text(LIBRARY, encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(command, "made", lambda library, version: (python, None))
+    group = [replace(DEFECTS[0], name=name, code=name) for name in ("ends", "hangs", "is asked")]
+    records = {one.name: record for one, record in command.run(group, 1.5)}
+    assert records["ends"]["error"] == "Killed by itself" and records["hangs"]["error"] == "no answer within 1.5 seconds"
+    assert records["is asked"] == {"printed": ["1"]}
 
 
 def test_a_library_has_a_folder_of_its_own_for_each_version():
