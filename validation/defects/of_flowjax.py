@@ -1,0 +1,47 @@
+"""Defects of flowjax."""
+
+from __future__ import annotations
+
+from .entry import defect
+
+
+@defect("flowjax", "17.0.2", "NumericalInverse gives the log-det of forward as the inverse's", "danielward27/flowjax#208",
+        "inverse log-det is minus log-det", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from flowjax.bijections import Exp, NumericalInverse
+t = NumericalInverse(Exp(), lambda bijection, y, condition: jnp.log(y))
+print(float(t.inverse_and_log_det(jnp.float64(2.0))[1]))
+""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from flowjax.bijections import Exp, NumericalInverse
+from refflow.testing import BlackBox
+
+t = NumericalInverse(Exp(), lambda bijection, y, condition: jnp.log(y))
+forward, inverse = jax.jit(jax.vmap(t.transform_and_log_det)), jax.jit(jax.vmap(t.inverse_and_log_det))
+box = BlackBox(forward, inverse, codomain=(0, float("inf")))
+""")
+def of_inverse(m):
+    return [-m.log(2)]
+
+
+@defect("flowjax", "18.0.0", "the gradient of the spline's inverse is NaN beyond its interval", "danielward27/flowjax#239",
+        ("pullback is the gradient", "log-det is the determinant of the gradient"), """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from flowjax.bijections import RationalQuadraticSpline
+t = RationalQuadraticSpline(knots=4, interval=2.0)
+print(float(jax.grad(t.inverse)(jnp.float64(50.0))))
+""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from flowjax.bijections import RationalQuadraticSpline
+from refflow.testing import BlackBox, jax_pullback
+
+t = RationalQuadraticSpline(knots=4, interval=2.0)
+forward = jax.jit(jax.vmap(t.inverse_and_log_det))
+box = BlackBox(forward, jax.jit(jax.vmap(t.transform_and_log_det)), pullback=jax_pullback(forward))
+""")
+def identity_beyond(m):
+    return [1]
