@@ -7,8 +7,8 @@
     --workers N, --scheduler ADDRESS            so many pages at a time, in processes or on a Dask cluster
     --again {all,alive}                         judge anew what is recorded too, or what neither is killed nor proved equivalent
     --check                                     record nothing: judge anew what is recorded as killed, and compare
-    --tenth                                     with --check: of a tenth of the pages, another one every day, in an order
-                                                drawn by the date: what a budget leaves out today is met another day
+    --tenth                                     with --check: of a tenth of the pages, another one every day, 25 of each,
+                                                drawn by the date: mutants that are not drawn today are met another day
     --json                                      print JSON instead of a table
 
 Verdicts are recorded in validation/mutants/records, a file for each page, which is stale when the code of the page changes.
@@ -38,7 +38,7 @@ from .outside import JUDGES
 from .records import OF_FILES, OF_PAGES, RECORDS, Record, document, recorded_table, rows_of, score, summary, tell
 
 EVERY = 20                          # seconds between two saves of a page, and two words about it
-OF_A_PAGE = 100                     # mutants that a tenth asks of one page
+OF_A_PAGE = 25                      # mutants that a tenth asks of a page, so that a day's tenth is judged to its end in minutes
 
 
 def judge(name, deadline, directory=RECORDS):
@@ -142,8 +142,8 @@ def main(arguments=None) -> int:
     sweeps.add_options(parser)
     parser.add_argument("--again", choices=("all", "alive"), help="judge anew what is recorded too, or what was not killed")
     parser.add_argument("--check", action="store_true", help="judge anew what is recorded as killed, and record nothing")
-    parser.add_argument("--tenth", action="store_true", help="with --check: of a tenth of the pages, another one every day, a hundred "
-                        "mutants of each")
+    parser.add_argument("--tenth", action="store_true", help=f"with --check: of a tenth of the pages, another one every day, "
+                        f"{OF_A_PAGE} mutants of each")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
     kind, all_of_them = (OF_FILES, ask_all) if chosen.outside else (OF_PAGES, judge_all)
