@@ -19,7 +19,8 @@ def of_sphere(m, x):
 
 def squares_sum_to_1(x):
     """| |x|^2 - 1 |, and 4 N u (|x|^2 + 1)."""
-    squares = (x * x).sum(-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        squares = (x * x).sum(-1, keepdims=True)
     return np.abs(squares - 1), 2 * x.shape[-1] * np.finfo(x.dtype).eps * (squares + 1)
 
 
