@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow import Affine, AffineCoupling, Chain, Dense, Exp, Flow, Sequential, StandardNormal, Tanh, TanhActivation
+from refflow import Affine, AffineCoupling, Chain, Dense, DiagonalNormal, Exp, Flow, Sequential, StandardNormal, Tanh, TanhActivation
 from refflow.core import Array, Bijector, bijector, over_event, real, sequence_mask, tree
 from refflow.core.tree import flatten
 from refflow.training import LikelihoodGradient, Unconstrained
@@ -31,7 +31,9 @@ def test_a_page_cannot_replace_a_name_that_values_use(name):
 
 
 def test_help_shows_the_page():
-    assert str(inspect.signature(Tanh.forward)) == "(self, z)" and Tanh.forward.__doc__ == "x = f(z)."
+    assert str(inspect.signature(Tanh.forward)) == "(self, z)" and Tanh.forward.__doc__.startswith("x = f(z).\n")
+    for method in (Tanh.forward, Tanh.inverse, Tanh.vjp, DiagonalNormal.log_prob, Dense.forward):      # shapes, and errors
+        assert "(*batch" in method.__doc__ + Tanh.forward.__doc__ and "rror" in method.__doc__
     assert "np.tanh(z)" in inspect.getsource(Tanh.forward)
     assert "pullback(x_bar, log_det_bar)" in Tanh.vjp.__doc__
 

@@ -2,7 +2,7 @@
 
     python -m validation.defects                    every defect: installs, reproduces, checks, records, writes the table
     python -m validation.defects --only NAME        those with NAME in their names
-    --library L                                     those of a library
+    --library L                                     of this library alone
     --again                                         also what is recorded
     --recorded                                      nothing is run: the counts of what is recorded
     --time-limit S                                  seconds for one defect, by default 120

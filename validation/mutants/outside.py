@@ -40,6 +40,7 @@ JUDGES = {
     **dict.fromkeys(("fast.wave_net", "fast.speech", "training.speech", "models.glow_tts", "models.glow_tts_batch",
                      "models.glow_tts_text"), SPEECH),
     "models.alignment": ("alignment",),
+    "models.defaults": ("cli_flows",),
     "models.stochastic_durations": ("stochastic_durations",),
     "training.gaussians": ("gaussians", "cli_images", "cli_contexts"),
     **dict.fromkeys(("models.realnvp", "models.maf", "models.iaf", "models.nsf", "models.naf", "models.bnaf", "models.bpf",

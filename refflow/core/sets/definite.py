@@ -11,9 +11,10 @@ from .triangular import identities, lower_triangle
 
 def symmetry(S):
     """|S_ij - S_ji|, and 4 D u (|S_ij| + |S_ji|)."""
-    D, size = S.shape[-1], np.abs(S)
-    with np.errstate(all="ignore"):
-        left, bound = np.abs(S - S.mT), 4 * D * (np.finfo(S.dtype).eps / 2) * (size + size.mT)
+    D = S.shape[-1]
+    rounding = 4 * D * (np.finfo(S.dtype).eps / 2) * np.abs(S)
+    with np.errstate(over="ignore"):
+        left, bound = np.abs(S - S.mT), rounding + rounding.mT
     return left.reshape(*S.shape[:-2], D * D), bound.reshape(*S.shape[:-2], D * D)
 
 

@@ -48,7 +48,8 @@ def orthogonality(Q):
         products = Q.mT @ Q
         squares = np.diagonal(products, axis1=-2, axis2=-1)
         bound = 4 * Q.shape[-1] * u * (np.sqrt(squares[..., :, None] * squares[..., None, :]) + one)
-        return np.abs(products - one).reshape(flat), bound.reshape(flat)
+        left = np.where(np.isfinite(products), np.abs(products - one), np.inf)
+    return left.reshape(flat), np.where(np.isfinite(bound), bound, 0).reshape(flat)
 
 
 def _not_orthogonal(Q):
