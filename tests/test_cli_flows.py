@@ -675,4 +675,9 @@ def test_the_sizes_of_models_stand_in_one_table(run):
         taken = {key: p.default for key, p in inspect.signature(BUILDERS[model]).parameters.items() if key in found}
         assert taken == defaults_of(model) and found == {key: words(value) for key, value in taken.items()}, model
     assert len(said) == len(BUILDERS) - 2                               # gaussian has no sizes, circular-nsf is told of elsewhere
-    assert "--depth      4        steps      32" in run("show", "glow")[1]
+    assert defaults_of("circular-nsf") == {"hidden": (64, 64), "couplings": 4, "bins": 8}
+    assert defaults_of("glow") == {"levels": 3, "depth": 4, "hidden": 32}
+    assert defaults_of("image_realnvp") == {"levels": 2, "depth": 1, "hidden": 16}
+    assert defaults_of("glow_tts") == {"hidden": 64, "depth": 4, "layers": 2}
+    for model, row in (("glow", "--depth      4        steps      32"), ("glow_tts", "--hidden     64       channels   192")):
+        assert row in run("show", model)[1]
