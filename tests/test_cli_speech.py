@@ -433,6 +433,7 @@ def test_a_failed_training_keeps_the_best(run, corpus):
 
 def test_an_alignment_is_drawn(run, corpus):
     """Of an utterance and of a text that is spoken; what it cannot be drawn of is refused."""
+    pytest.importorskip("matplotlib")
     fitted(run, steps=4)
     status, out, err = run("plot", "voice.npz", "wavs", "--table", "table.csv", "--what", "alignment", "--row", 4, "--out", "a.png")
     assert (status, out, err) == (0, "a.png: alignment of voice.npz\n", "")
