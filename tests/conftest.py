@@ -36,7 +36,8 @@ def run(capsys, tmp_path, monkeypatch):
     """run(*arguments) -> (exit status, stdout, stderr) of the command line, in a new directory."""
     monkeypatch.chdir(tmp_path)
     progress = importlib.import_module("refflow.training.fit").Progress
-    monkeypatch.setattr(progress, "ELSEWHERE", math.inf)            # progress lines, which a slow machine would print
+    for seconds in ("ELSEWHERE", "LONG"):                           # progress lines, which a slow machine would print
+        monkeypatch.setattr(progress, seconds, math.inf)
 
     def call(*arguments):
         status = main([str(a) for a in arguments])

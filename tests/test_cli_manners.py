@@ -25,7 +25,7 @@ from refflow.report import counted, parts_text
 from refflow.saving import about, load, save
 
 training = importlib.import_module("refflow.training.fit")      # in the package this name is the function's
-ELSEWHERE = training.Progress.ELSEWHERE
+ELSEWHERE, LONG = training.Progress.ELSEWHERE, training.Progress.LONG
 posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs, signals, /dev/full, forks")
 
 
@@ -368,8 +368,9 @@ def test_a_page_is_found_whatever_its_case(run):
     assert run("textbook", "tanh") == run("textbook", "Tanh")
 
 
-def test_a_long_fit_says_early_how_long_it_takes(run, files, shown):
+def test_a_long_fit_says_early_how_long_it_takes(run, files, shown, monkeypatch):
     """After 20 steps, where no terminal shows a bar; a short one says nothing."""
+    monkeypatch.setattr(training.Progress, "LONG", LONG)                    # which the fixture `run` disables
     stderr = shown(0.5, False)
     run("fit", "data.npy", "--out", "f.npz", "--steps", 400, "--patience", 0, "--checkpoint-every", 0)
     first = LINE.fullmatch(stderr.text.splitlines()[0])
