@@ -290,3 +290,26 @@ def test_members_satisfy_the_equations_and_what_is_moved_does_not(name):
         moved[..., 0, *(-1,) * (SETS[name].rank == 2)] += 2.0**-20
         left, bound = SETS[name].equations(moved)
         assert (left > bound).any(-1).all()
+
+
+HALF = np.finfo(np.float64).max / 2
+
+
+@pytest.mark.parametrize("where, value", [
+    (sets.simplex, [HALF, HALF, HALF]), (sets.zero_sum, [HALF, HALF, HALF]), (sets.zero_sum, [HALF, -HALF, 1e303]),
+    (sets.correlation_cholesky, [[1.0, 0.0], [1e200, 1.0]]), (sets.sphere, [1e200, 0.0]), (sets.orthogonal, [[1e200, 0.0], [0.0, 1.0]]),
+    (sets.zero_sum_matrix, [[HALF, HALF, HALF], [-HALF, -HALF, -HALF]]), (sets.positive_definite, [[1.0, 1e308], [-1e308, 1.0]])])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_what_overflows_on_the_way_to_a_residual_is_refused(where, value, dtype):
+    scale = np.finfo(dtype).max / np.finfo(np.float64).max if np.max(np.abs(value)) > 1e300 else 1
+    values = np.array([np.array(value) * scale], np.float64).clip(-np.finfo(dtype).max, np.finfo(dtype).max).astype(dtype)
+    assert where.outside(values).all() and where.outside_closed(values).all()
+    assert "misses" in where.refusal("z", values)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_large_vectors_that_sum_to_0_are_members_though_partial_sums_overflow(dtype):
+    half = np.finfo(dtype).max / 2
+    vector = np.array([half, half, half, -half, -half, -half], dtype)
+    matrix = np.outer(np.array([1, 1, 1, -1, -1, -1], dtype), vector)
+    assert not sets.zero_sum.outside(vector) and not sets.zero_sum_matrix.outside(matrix)

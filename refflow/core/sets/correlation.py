@@ -17,10 +17,9 @@ def unit_rows(factor):
 
 def _correlation_outside(factor, closed):
     diagonal = np.diagonal(factor, axis1=-2, axis2=-1)
-    finite = np.isfinite(factor).all((-2, -1))
     triangular = (np.triu(factor, 1) == 0).all((-2, -1))
     on_diagonal = ((diagonal >= 0) if closed else (diagonal > 0)).all(-1)
-    return ~(finite & triangular & on_diagonal) | broken(unit_rows, factor)
+    return ~(triangular & on_diagonal) | broken(unit_rows, factor)
 
 
 def _make_correlation(source, shape, dtype, low, high):

@@ -13,9 +13,7 @@ def symmetry(S):
     """|S_ij - S_ji|, and 4 D u (|S_ij| + |S_ji|)."""
     D = S.shape[-1]
     rounding = 4 * D * (np.finfo(S.dtype).eps / 2) * np.abs(S)
-    with np.errstate(over="ignore"):
-        left, bound = np.abs(S - S.mT), rounding + rounding.mT
-    return left.reshape(*S.shape[:-2], D * D), bound.reshape(*S.shape[:-2], D * D)
+    return np.abs(S - S.mT).reshape(*S.shape[:-2], D * D), (rounding + rounding.mT).reshape(*S.shape[:-2], D * D)
 
 
 def _not_positive_definite(S, closed):

@@ -124,7 +124,7 @@ class Set:
         """In words, what is left of the equation that a vector or a matrix misses by most; "" if it misses none."""
         if self.equations is None or not np.isfinite(value).all():
             return ""
-        left, bound = (np.ravel(part) for part in np.broadcast_arrays(*self.equations(value)))
+        left, bound = (np.ravel(part) for part in residuals(self.equations, value))
         worst = int(np.argmax(left - bound)) if left.size else 0
         if not left.size or left[worst] <= bound[worst]:
             return ""
@@ -302,14 +302,27 @@ def no_room(values):
 def residual_bound(terms, count):
     """4 D u sum|terms|: how far a rounded point may lie from an equation that its exact point satisfies."""
     u = np.finfo(terms.dtype).eps / 2
-    return 4 * count * u * np.abs(terms).sum(-1)
+    return (4 * count * u * np.abs(terms)).sum(-1)
+
+
+def sums(x, axis):
+    """The sums of x along an axis, of n entries; where partial sums overflow, n times those of x / n."""
+    plain, n = x.sum(axis), x.shape[axis]
+    return plain if np.isfinite(plain).all() else np.where(np.isfinite(plain), plain, n * (x / n).sum(axis))
+
+
+def residuals(equations, values):
+    """(residuals, bounds) of the equations; a residual that overflows is inf, and rounding explains nothing of it."""
+    with np.errstate(all="ignore"):
+        left, bound = np.broadcast_arrays(*equations(values))
+    lost = ~np.isfinite(left)
+    return np.where(lost, np.inf, left), np.where(lost, 0, bound)
 
 
 def broken(equations, values):
     """One mark for each member: is one of its equations missed by more than rounding explains?"""
-    with np.errstate(all="ignore"):
-        left, bound = equations(values)
-        return ~(left <= bound).all(-1)
+    left, bound = residuals(equations, values)
+    return ~(left <= bound).all(-1)
 
 
 def halved(low, high, dtype, parts=2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .tangents import selecting
-from .membership import broken, halved, no_room, residual_bound, Set
+from .membership import broken, halved, no_room, residual_bound, Set, sums
 
 
 def of_simplex(m, x):
@@ -21,12 +21,12 @@ def _volume_of_simplex(x):
 
 def sum_to(total):
     """|x_1 + ... + x_K - total|, and 4 K u sum|x_k|."""
-    return lambda x: (np.abs(x.sum(-1, keepdims=True) - total), residual_bound(x, x.shape[-1])[..., None])
+    return lambda x: (np.abs(sums(x, -1) - total)[..., None], residual_bound(x, x.shape[-1])[..., None])
 
 
 def _simplex_outside(x, closed):
     entries = (x >= 0) if closed else (x > 0)
-    return ~(entries & np.isfinite(x)).all(-1) | broken(sum_to(1), x)
+    return ~entries.all(-1) | broken(sum_to(1), x)
 
 
 def _make_simplex(source, shape, dtype, low, high):
@@ -42,7 +42,7 @@ simplex = Set("simplex", "must have entries >= 0 that sum to 1", lambda x: _simp
 
 
 def _nonzero_sum(x):
-    return ~np.isfinite(x).all(-1) | broken(sum_to(0), x)
+    return broken(sum_to(0), x)
 
 
 def _make_zero_sum(source, shape, dtype, low, high):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .membership import broken, halved, no_room, Set
+from .membership import broken, halved, no_room, residual_bound, Set, sums
 
 
 def sums_to_0(x):
     """The sizes of the sums of rows and of columns, and 4 max(M, K) u sum|x_kl|."""
-    sums = np.concatenate((np.abs(x.sum(-1)), np.abs(x.sum(-2))), -1)
-    return sums, 2 * max(x.shape[-2:]) * np.finfo(x.dtype).eps * np.abs(x).sum((-2, -1))[..., None]
+    left = np.abs(np.concatenate((sums(x, -1), sums(x, -2)), -1))
+    return left, residual_bound(x.reshape(*x.shape[:-2], -1), max(x.shape[-2:]))[..., None]
 
 
 def _nonzero_sums(x):
-    return ~np.isfinite(x).all((-2, -1)) | broken(sums_to_0, x)
+    return broken(sums_to_0, x)
 
 
 def _make_zero_sums(source, shape, dtype, low, high):
