@@ -118,7 +118,7 @@ def looks_like_names(first, *rest):
 
 
 def above_fractions(first, below):
-    """Do names that are counts stand above columns each of which holds a number that is not a count?"""
+    """Are these names counts, above columns that all hold a number which is not a count?"""
     columns = list(zip(*below))
     return looks_like_names(first, *below) and len(columns) == len(first) and all(
         any(is_number(cell) and not cell.isdecimal() for cell in column) for column in columns)

@@ -1,7 +1,7 @@
 """Real defects of released libraries: reproduces each one, and asks `refflow check` to find it.
 
     python -m validation.defects                    every defect: installs, reproduces, checks, records, writes the table
-    python -m validation.defects --only NAME        those with NAME in their names
+    python -m validation.defects --only NAME        defects whose name contains NAME
     --library L                                     of this library alone
     --again                                         also what is recorded
     --recorded                                      nothing is run: the counts of what is recorded
@@ -130,7 +130,7 @@ class Process:
 
 
 def keep(defect, record):
-    """The record, written to the library's file, from which defects that are no longer listed are dropped."""
+    """The record, written to the library's file; what is not in the list of defects is dropped from it."""
     names = {one.name for one in DEFECTS if one.library == defect.library}
     every = {name: of for name, of in pages.held(defect.library).items() if name in names} | {defect.name: record}
     target = pages.RECORDED / f"{defect.library}.json"

@@ -18,7 +18,7 @@ OWN = "refflow's own finding"
 
 @dataclass(frozen=True)
 class Defect:
-    """One defect.  `says`: the laws or quantities, one of which must fail for it to be found for what it is."""
+    """One defect.  `says`: laws or quantities; it is found for what it is if one of these fails."""
 
     library: str
     version: str
