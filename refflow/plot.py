@@ -584,7 +584,7 @@ def alignment(path, mel, *, symbols=None, rate=None, title=None):
 
 
 def named(above, below, bounds, symbols):
-    """The symbols over the middle of their frames, and beside the rows of the path; without frames, a symbol stands beside its row alone."""
+    """The symbols over the middle of their frames and beside their rows; without frames, a symbol stands beside its row alone."""
     middle = (bounds[1:] + bounds[:-1]) / 2
     heard = np.diff(bounds) > 0
     top = above.secondary_xaxis("top")
