@@ -22,7 +22,8 @@ from validation.certify import PAGES, allowed, errors, sides
 from validation.kinds import GENERATORS
 from validation.points import OPPOSITE, SWITCH, SWITCH_IMAGE, Draw, beside
 from validation.solvers import solver_of
-from validation.switches import between, modules_of, switches
+from refflow.accuracy.switches import between
+from validation.switches import modules_of, switches
 
 
 def draw(name, dtype="float64", side="forward"):

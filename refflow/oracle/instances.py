@@ -4,12 +4,16 @@
     every binade    of the dtype, from every end of the set of events: on one entry among moderate ones
     hard cases      the numbers in the hard cases of every page that it is made of, in the same way
     breaks          where two of its pieces meet, and the floats beside
+    switches        neighbouring floats between which a comparison in its own code changes its result
     scale           where a network gives a coupling's scale the numbers of the scale's hard cases
 
 A composition is asked so at each of its steps, whose events are moved back to the start through the steps before.  There they
-are rounded, which makes of an event another one nearby.
+are rounded, which makes of an event another one nearby.  Where the set of a step's events, or of its images, has an end, binades
+are asked down to the distance at which roundings would leave the set; and a step has switches of both its sides, whose images
+are moved back through the step itself.
 
-Cotangents are asked at ordinary events alone: where an event is subnormal, so are factors of theirs, and have lost their digits.
+Cotangents are asked at ordinary events alone, at which every step has an ordinary slope: where an event or a slope is subnormal,
+so are factors of theirs, and have lost their digits.
 Between its parts an event is a rounded number too.  Where that is not an ordinary number, or where a rounding takes it out of
 the next part's set, right code may fail, and the event is not asked.  Inside a coupling, or another map that holds networks, the
 same is asked of its events, its images and exp(log-det), which tells the size of its scales.
@@ -22,6 +26,7 @@ import numpy as np
 from ..accuracy.drawing import SIDES, Point, binade, drawn_event, set_of, with_cotangents
 from ..accuracy.formats import format_of
 from ..accuracy.kappa import normwise, per_event, value_and_log_det
+from ..accuracy.switches import comparisons, switches
 from ..core import RandomSource, has_components, tree
 from ..core.bijector import over_event
 from ..core.compose import outside_marked, single_steps, unlifted
@@ -36,6 +41,8 @@ ENTRIES = 4                 # of an event, on which each number stands in turn
 ROOM = 2.0**10              # by which an ordinary number keeps away from the ends of the range
 MARGIN = 64                 # roundings that an event between two parts may be off
 NEWTON = 4                  # steps
+LADDER = range(-20, 11)     # binades between whose numbers switches are sought
+OF_PLACE, PAIRS = 2, 24     # pairs of floats beside switches: of one comparison, of one entry
 BATCH, WORK = 2**20, 2**23  # numbers in a batch, and all that are computed for the binades of one side
 GRADIENTS = 4, 16           # events of a kind that are asked with cotangents too: of the dearest map, of the cheapest
 
@@ -74,7 +81,7 @@ class Hard:
             step = max(1, BATCH // (size * (1 + lanes)))
             for first in range(0, len(events), step):
                 yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
-            events = events[self.ordinary(events)]
+            events = events[self.ordinary(events) & self.ordinary_slopes(events)]
             for event in events[np.linspace(0, len(events) - 1, min(count, len(events))).astype(int)]:
                 yield with_cotangents(Point(self.f, self.side, event, case=case), self.source, COTANGENTS)
 
@@ -95,20 +102,26 @@ class Hard:
         count = (high - low) * max(1, len(where.ends())) * min(entries, ENTRIES)
         solved = any(has_components(type(unlifted(step))) and step.solver for step, _ in self.steps)
         every = MODERATE if solved else range(low, high, max(1, work * count // WORK))      # far away it may find no root
-        yield "a binade", self.moved_back(0, self.at_binades(0, every, 1))
+        yield "a binade", self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1))
         for k, (step, way) in enumerate(self.exact):
-            inner, of = unlifted(step), f" of stage {k}" if len(self.exact) > 1 else ""
-            yield "a moderate binade" + of, self.moved_back(k, self.at_binades(k, MODERATE, PARTS))
-            yield "a number of a hard case" + of, self.moved_back(k, self.on_entries(k, hard_numbers(inner)))
+            inner, of, where = unlifted(step), f" of stage {k}" if len(self.exact) > 1 else "", set_of_way(step, way)
+            yield "a moderate binade" + of, self.moved_back(k, self.at_binades(k, where, MODERATE, PARTS))
+            yield "a number of a hard case" + of, self.moved_back(k, self.on_entries(k, where, hard_numbers(inner)))
             yield "a break" + of, self.moved_back(k, self.at_breaks(k))
             if isinstance(inner, MaskedBijector):
                 yield "a hard case of its scale" + of, self.moved_back(k, self.at_scale(k))
+            for junction, here, image in ((k, way, ""), (k + 1, 1 - way, "the image of ")):
+                yield f"{image}an end of its set{of}", self.moved_back(junction, self.at_ends(junction, set_of_way(step, here)))
+                yield f"{image}a switch{of}", self.moved_back(junction, self.at_switches(junction, k, here))
 
     # -- numbers on entries --------------------------------------------------------------------------------------------
 
-    def on_entries(self, k, numbers):
-        """Moderate events of stage k with each number on one entry, in turn on some of them; none of a set of whole vectors."""
-        where, shape = set_of_way(*self.exact[k]), self.f.parameter_batch + self.shapes[k]
+    def on_entries(self, k, where, numbers):
+        """Moderate members of a set with the shape of stage k's events, and each number on one entry, in turn on some of them.
+
+        None of a set of whole vectors.
+        """
+        shape = self.f.parameter_batch + self.shapes[k]
         size = int(np.prod(shape))
         turns = min(size, ENTRIES) if not where.rank else 0
         count = len(numbers) * turns
@@ -117,17 +130,45 @@ class Hard:
         events.reshape(count, size)[np.arange(count), entry] = np.tile(numbers, turns)
         return events
 
-    def at_binades(self, k, exponents, parts):
-        """Events of stage k with a number in each of these binades, from every end of its set.
+    def at_binades(self, k, where, exponents, parts):
+        """Members of a set with the shape of stage k's events, a number of each in one of these binades, from every end of the set.
 
         Of a set whose entries have ends of their own, all entries are in the binade; of a set of whole vectors there are none.
         """
-        where = set_of_way(*self.exact[k])
         if where.alike or where.rank:
             numbers = [n for e in exponents if not where.rank for n in binade(where, self.source, np.float64, e, parts)]
-            return self.on_entries(k, numbers)
+            return self.on_entries(k, where, numbers)
         shape = (parts, *self.f.parameter_batch, *self.shapes[k])
         return np.concatenate([where.draw(self.source, shape, np.float64, (e, e + 1)) for e in exponents])
+
+    def at_ends(self, k, where):
+        """The same in the binades below the moderate ones, if the set has an end that is a number."""
+        near = range(-format_of(self.dtype).bits, MODERATE[0]) if np.isfinite([where.lower, where.upper]).any() else ()
+        return self.at_binades(k, where, near, 1) if near else self.none(k)
+
+    def none(self, k):
+        """No events, with the shape of stage k's."""
+        return np.zeros((0, *self.f.parameter_batch, *self.shapes[k]))
+
+    @np.errstate(all="ignore")
+    def at_switches(self, junction, k, way):
+        """Events beside switches of one side of step k, whose events have the shape of those of stage `junction`.
+
+        A solver is left out: what it compares on its way is no switch.
+        """
+        step, where = self.steps[k][0], set_of_way(self.exact[k][0], way)
+        shape = (1, *self.f.parameter_batch, *self.shapes[junction])
+        size = int(np.prod(shape))
+        if where.rank or not where.alike or not size or way and step.solver:
+            return self.none(junction)
+        numbers = [n for e in LADDER for n in binade(where, self.source, np.float64, e)]
+        found = [self.none(junction)]
+        for entry in self.source.orders((size,))[:ENTRIES]:
+            line = Line(drawn(where, self.source, shape), entry)
+            pairs = switches(lambda ladder, line=line: comparisons(
+                lambda events: ask_all(step, way, events), self.rounded(junction, line.at(ladder))), [np.unique(numbers)], self.source)
+            found.append(line.at(np.ravel([pair for held in pairs.values() for pair in held[:OF_PLACE]][:PAIRS])))
+        return np.concatenate(found)
 
     @np.errstate(all="ignore")
     def at_breaks(self, k):
@@ -179,13 +220,27 @@ class Hard:
     @np.errstate(all="ignore")
     def moved_back(self, k, events):
         """Events of stage k as events of the start, rounded; those that no event of the start reaches are left out."""
+        events, reached = self.starts(k, events)
+        return events[reached]
+
+    def starts(self, k, events):
+        """(events of stage k as events of the start, rounded; marks of those that an event of the start reaches)."""
         marks = np.full(len(events), True)
         with outside_marked() as nested:
             for step, way in reversed(self.exact[:k]):
                 events, inside = completed(step, 1 - way, events)
                 marks &= inside
                 events = (step.forward if way else step.inverse)(events)
-        return events.astype(self.dtype)[marks & every(nested, len(events))]
+        return events.astype(self.dtype), marks & every(nested, len(events))
+
+    def rounded(self, k, events):
+        """Events of stage k as the steps before it give them, from the start."""
+        events, _ = self.starts(k, events)
+        with outside_marked():
+            for step, way in self.steps[:k]:
+                events, _ = completed(step, way, events)
+                events = (step.inverse if way else step.forward)(events)
+        return events
 
     @np.errstate(all="ignore")
     def asked(self, events):
@@ -207,6 +262,17 @@ class Hard:
         moved = [events] if set_of_way(step, way).rank else [events * (1 - by), events * (1 + by)]
         return self.ordinary(events) & every([~set_of_way(step, way).outside(one) for one in moved], len(events))
 
+    @np.errstate(all="ignore")
+    def ordinary_slopes(self, events):
+        """Marks of the events at which every step's log-det is of an ordinary size."""
+        marks = np.full(len(events), True)
+        with outside_marked():
+            for step, way in self.steps:
+                events, _ = completed(step, way, events)
+                events, log_det = (step.inverse_and_log_det if way else step.forward_and_log_det)(events)
+                marks &= self.of_ordinary_size(log_det)
+        return marks
+
     @np.errstate(over="ignore")
     def ordinary(self, events):
         """Marks of events whose numbers are 0 or far from the ends of the dtype's range."""
@@ -216,6 +282,27 @@ class Hard:
     def of_ordinary_size(self, log_det):
         """Marks of log-dets of an ordinary size of the map's slope, which is not 0 either."""
         return every([np.abs(log_det) <= np.log(format_of(self.dtype).largest / ROOM)], len(log_det))
+
+
+class Line:
+    """Events that differ in one entry."""
+
+    def __init__(self, event, entry):
+        self.event, self.entry = event, entry
+
+    def at(self, numbers):
+        events = np.repeat(self.event, len(numbers), 0)
+        events.reshape(len(numbers), self.event.size)[:, self.entry] = numbers
+        return events
+
+
+def ask_all(step, way, events):
+    """Ask one side of a map for its values, its log-dets and its cotangents."""
+    (step.inverse if way else step.forward)(events)
+    (image, log_det), pullback = (step.inverse_vjp if way else step.vjp)(events)
+    pullback(np.ones_like(image), np.ones_like(log_det))
+    if not way and step.event_ndim == (0, 0):
+        step.jacobian(events)
 
 
 def steps_of(f, side):
