@@ -25,7 +25,7 @@ from ..core.tree import flatten
 from ..maps.coupling import Family
 
 DELTA = 2.0**-20        # relative step of differences: a unit of error needs few digits
-NEAR = 2.0**-48         # where that step leaves the next stage's set: it leaves five binary digits
+ROUNDINGS = 32          # a step of so many roundings leaves five binary digits
 
 
 def normwise(f) -> bool:
@@ -232,8 +232,12 @@ def flat(array, batch):
     return np.reshape(array, (*batch, int(np.prod(np.shape(array)[len(batch):]))))
 
 
-def value_and_log_det(g, event, method, normal):
-    """Sensitivities of the image and of its log-det, from g's own pullback at unit cotangents."""
+def value_and_log_det(g, event, method, normal, u=DELTA):
+    """Sensitivities of the image and of its log-det, from g's own pullback at unit cotangents.
+
+    With the unit roundoff u of the answers, kappa is also known where a step of DELTA leaves the set of a chain's next stage and
+    a step of `ROUNDINGS` does not; where that leaves it too, rounding may.
+    """
     with np.errstate(all="ignore"):
         (image, log_det), pullback = getattr(g, method)(event)
         batch = log_det.shape
@@ -244,7 +248,7 @@ def value_and_log_det(g, event, method, normal):
         values = flat(image, batch), log_det[..., None]
         slopes = [slopes_of(found, batch, inputs) for found in (bars, of_log_det)]
         if hands_on(g):
-            between = slopes_between(g, event, method, batch)
+            between = slopes_between(g, event, method, batch, u)
             slopes = [own | {"between": more} for own, more in zip(slopes, between)]
             inputs["between"] = np.ones((*batch, between[0].shape[-1]))
         if passes_thin_sets(g):
@@ -268,12 +272,12 @@ def terms_of_log_det(g, event, method):
     return found
 
 
-def slopes_between(g, event, method, batch):
+def slopes_between(g, event, method, batch, u):
     """Derivatives of (image, log_det) with respect to relative changes of what chains hand on."""
     slopes = moved_between(g, event, method, batch, DELTA)
-    if all(np.isfinite(slope).all() for slope in slopes):
+    if ROUNDINGS * u >= DELTA or all(np.isfinite(slope).all() for slope in slopes):
         return slopes
-    nearer = moved_between(g, event, method, batch, NEAR)
+    nearer = moved_between(g, event, method, batch, ROUNDINGS * u)
     return [np.where(np.isfinite(slope), slope, near) for slope, near in zip(slopes, nearer)]
 
 
@@ -295,17 +299,17 @@ def slopes_of(bars, batch, inputs):
             for b, v in inputs.items()}
 
 
-def kappa(f, z) -> dict:
+def kappa(f, z, u=DELTA) -> dict:
     """{"forward": kappa of each entry of x, "log_det": kappa of log|det dx/dz|} at z, in float64."""
     g, z = per_event(f, z)
-    x, log_det = value_and_log_det(g, z, "vjp", normwise(f))
+    x, log_det = value_and_log_det(g, z, "vjp", normwise(f), u)
     return {"forward": x.kappa.reshape(image_shape(f, z, 0)), "log_det": log_det.kappa[..., 0]}
 
 
-def kappa_inverse(f, x) -> dict:
+def kappa_inverse(f, x, u=DELTA) -> dict:
     """{"inverse": kappa of each entry of z, "inverse_log_det": kappa of log|det dz/dx|} at x, in float64."""
     g, x = per_event(f, x, 1)
-    z, log_det = value_and_log_det(g, x, "inverse_vjp", normwise(f))
+    z, log_det = value_and_log_det(g, x, "inverse_vjp", normwise(f), u)
     return {"inverse": z.kappa.reshape(image_shape(f, x, 1)), "inverse_log_det": log_det.kappa[..., 0]}
 
 

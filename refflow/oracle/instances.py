@@ -13,7 +13,8 @@ are asked down to the distance at which roundings would leave the set; and a ste
 are moved back through the step itself.
 
 Cotangents are asked at ordinary events alone, at which every step has an ordinary slope: where an event or a slope is subnormal,
-so are factors of theirs, and have lost their digits.
+so are factors of theirs, and have lost their digits.  They are not asked near an end of a set either, where the differences that
+give their kappa leave the set.
 Between its parts an event is a rounded number too.  Where that is not an ordinary number, or where a rounding takes it out of
 the next part's set, right code may fail, and the event is not asked.  Inside a coupling, or another map that holds networks, the
 same is asked of its events, its images and exp(log-det), which tells the size of its scales.
@@ -41,6 +42,7 @@ ENTRIES = 4                 # of an event, on which each number stands in turn
 ROOM = 2.0**10              # by which an ordinary number keeps away from the ends of the range
 MARGIN = 64                 # roundings that an event between two parts may be off
 NEWTON = 4                  # steps
+DIFFERENCES = 2.0**-16      # by which an event with cotangents keeps away from an end: kappa takes differences
 LADDER = range(-20, 11)     # binades between whose numbers switches are sought
 OF_PLACE, PAIRS = 2, 24     # pairs of floats beside switches: of one comparison, of one entry
 BATCH, WORK = 2**20, 2**23  # numbers in a batch, and all that are computed for the binades of one side
@@ -76,12 +78,13 @@ class Hard:
         size, lanes = self.size_and_lanes()
         few, many = GRADIENTS
         count = int(np.clip(BATCH // (64 * size * (size + lanes)), few, many))
-        for case, events in self.kinds(size * (size + lanes)):
-            events = events[self.asked(events)]
+        roundings = MARGIN * format_of(self.dtype).unit
+        for case, events, found in self.kinds(size * (size + lanes)):
+            events = events[self.asked(events) & (not found or self.has_room(events, roundings))]
             step = max(1, BATCH // (size * (1 + lanes)))
             for first in range(0, len(events), step):
                 yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
-            events = events[self.ordinary(events) & self.ordinary_slopes(events)]
+            events = events[self.ordinary(events) & self.ordinary_slopes(events) & (not found or self.has_room(events, DIFFERENCES))]
             for event in events[np.linspace(0, len(events) - 1, min(count, len(events))).astype(int)]:
                 yield with_cotangents(Point(self.f, self.side, event, case=case), self.source, COTANGENTS)
 
@@ -96,23 +99,28 @@ class Hard:
         return max(1, event.size), image.inputs["between"].shape[-1] if "between" in image.inputs else 0
 
     def kinds(self, work):
-        """(case, events) of each kind, at the start."""
+        """(case, events, were they found from the map, and may be near an end?) of each kind, at the start."""
         low, high = EXPONENTS[self.dtype]
         where, entries = set_of(self.f, self.side), int(np.prod(self.f.parameter_batch + self.shapes[0]))
         count = (high - low) * max(1, len(where.ends())) * min(entries, ENTRIES)
         solved = any(has_components(type(unlifted(step))) and step.solver for step, _ in self.steps)
         every = MODERATE if solved else range(low, high, max(1, work * count // WORK))      # far away it may find no root
-        yield "a binade", self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1))
+        yield "a binade", self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1)), False
         for k, (step, way) in enumerate(self.exact):
-            inner, of, where = unlifted(step), f" of stage {k}" if len(self.exact) > 1 else "", set_of_way(step, way)
-            yield "a moderate binade" + of, self.moved_back(k, self.at_binades(k, where, MODERATE, PARTS))
-            yield "a number of a hard case" + of, self.moved_back(k, self.on_entries(k, where, hard_numbers(inner)))
-            yield "a break" + of, self.moved_back(k, self.at_breaks(k))
-            if isinstance(inner, MaskedBijector):
-                yield "a hard case of its scale" + of, self.moved_back(k, self.at_scale(k))
+            of = f" of stage {k}" if len(self.exact) > 1 else ""
+            for case, events in self.kinds_of_stage(k, unlifted(step), set_of_way(step, way)):
+                yield case + of, self.moved_back(k, events), False
             for junction, here, image in ((k, way, ""), (k + 1, 1 - way, "the image of ")):
-                yield f"{image}an end of its set{of}", self.moved_back(junction, self.at_ends(junction, set_of_way(step, here)))
-                yield f"{image}a switch{of}", self.moved_back(junction, self.at_switches(junction, k, here))
+                yield f"{image}a switch{of}", self.moved_back(junction, self.at_switches(junction, k, here)), True
+                yield f"{image}an end of its set{of}", self.moved_back(junction, self.at_ends(junction, k, here)), True
+
+    def kinds_of_stage(self, k, inner, where):
+        """(case, events) of each kind that stage k has, with its own events."""
+        yield "a moderate binade", self.at_binades(k, where, MODERATE, PARTS)
+        yield "a number of a hard case", self.on_entries(k, where, hard_numbers(inner))
+        yield "a break", self.at_breaks(k)
+        if isinstance(inner, MaskedBijector):
+            yield "a hard case of its scale", self.at_scale(k)
 
     # -- numbers on entries --------------------------------------------------------------------------------------------
 
@@ -141,10 +149,15 @@ class Hard:
         shape = (parts, *self.f.parameter_batch, *self.shapes[k])
         return np.concatenate([where.draw(self.source, shape, np.float64, (e, e + 1)) for e in exponents])
 
-    def at_ends(self, k, where):
-        """The same in the binades below the moderate ones, if the set has an end that is a number."""
-        near = range(-format_of(self.dtype).bits, MODERATE[0]) if np.isfinite([where.lower, where.upper]).any() else ()
-        return self.at_binades(k, where, near, 1) if near else self.none(k)
+    def at_ends(self, junction, k, way):
+        """Numbers in the binades below the moderate ones, if the set of one side of step k has an end that is a number.
+
+        A solver is left out: it need not find a root there.
+        """
+        step, where = self.exact[k][0], set_of_way(self.exact[k][0], way)
+        if step.solver or not np.isfinite([where.lower, where.upper]).any():
+            return self.none(junction)
+        return self.at_binades(junction, where, range(-format_of(self.dtype).bits, MODERATE[0]), 1)
 
     def none(self, k):
         """No events, with the shape of stage k's."""
@@ -255,6 +268,10 @@ class Hard:
                     marks &= self.ordinary(events) & self.ordinary(image) & self.of_ordinary_size(log_det)
                 events = image
         return marks & every(nested, len(events))
+
+    def has_room(self, events, by):
+        """Marks of events that are asked even if they are moved, relatively, at the start."""
+        return self.asked(events * (1 - by)) & self.asked(events * (1 + by))
 
     def stays(self, step, way, events):
         """Marks of ordinary events that roundings do not take out of the set of a step."""
