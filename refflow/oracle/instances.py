@@ -176,7 +176,7 @@ class Hard:
             return self.none(junction)
         numbers = [n for e in LADDER for n in binade(where, self.source, np.float64, e)]
         found = [self.none(junction)]
-        for entry in self.source.orders((size,))[:ENTRIES]:
+        for entry in self.source.orders((size,))[:ENTRIES if junction == k else 1]:
             line = Line(drawn(where, self.source, shape), entry)
             pairs = switches(lambda ladder, line=line: comparisons(
                 lambda events: ask_all(step, way, events), self.rounded(junction, line.at(ladder))), [np.unique(numbers)], self.source)
@@ -314,8 +314,9 @@ class Line:
 
 
 def ask_all(step, way, events):
-    """Ask one side of a map for its values, its log-dets and its cotangents."""
-    (step.inverse if way else step.forward)(events)
+    """Ask one side of a map for its values, its log-dets and its cotangents; of a map with networks all at once."""
+    if not has_components(type(unlifted(step))):
+        (step.inverse if way else step.forward)(events)
     (image, log_det), pullback = (step.inverse_vjp if way else step.vjp)(events)
     pullback(np.ones_like(image), np.ones_like(log_det))
     if not way and step.event_ndim == (0, 0):
