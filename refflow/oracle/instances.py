@@ -13,8 +13,8 @@ are asked down to the distance at which roundings would leave the set; and a ste
 are moved back through the step itself.
 
 Cotangents are asked at ordinary events alone, at which every step has an ordinary slope: where an event or a slope is subnormal,
-so are factors of theirs, and have lost their digits.  They are not asked near an end of a set either, where the differences that
-give their kappa leave the set.
+so are factors of theirs, and have lost their digits.  Of a composition they are not asked near an end of a set between its steps
+either, where the differences that give their kappa leave the set.
 Between its parts an event is a rounded number too.  Where that is not an ordinary number, or where a rounding takes it out of
 the next part's set, right code may fail, and the event is not asked.  Inside a coupling, or another map that holds networks, the
 same is asked of its events, its images and exp(log-det), which tells the size of its scales.
@@ -84,7 +84,8 @@ class Hard:
             step = max(1, BATCH // (size * (1 + lanes)))
             for first in range(0, len(events), step):
                 yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
-            events = events[self.ordinary(events) & self.ordinary_slopes(events) & (not found or self.has_room(events, DIFFERENCES))]
+            events = events[self.ordinary(events) & self.ordinary_slopes(events)]
+            events = events[self.has_room(events, DIFFERENCES)] if len(self.steps) > 1 else events
             for event in events[np.linspace(0, len(events) - 1, min(count, len(events))).astype(int)]:
                 yield with_cotangents(Point(self.f, self.side, event, case=case), self.source, COTANGENTS)
 
