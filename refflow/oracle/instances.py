@@ -166,9 +166,9 @@ class Hard:
 
     @np.errstate(all="ignore")
     def at_switches(self, junction, k, way):
-        """Events beside switches of one side of step k, whose events have the shape of those of stage `junction`.
+        """Events beside switches of one side of step k, whose events have the shape of the events of stage `junction`.
 
-        A solver is left out: what it compares on its way is no switch.
+        A solver is left out: its comparisons are steps of a search.
         """
         step, where = self.steps[k][0], set_of_way(self.exact[k][0], way)
         shape = (1, *self.f.parameter_batch, *self.shapes[junction])
