@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import special
 
 import refflow
-from refflow import Affine, AffineCoupling, Chain, Coupling, Dense, Independent, Inverse, Sigmoid, Softplus, Tanh
+from refflow import Affine, AffineCoupling, Chain, Coupling, Dense, Exp, Independent, Inverse, Sigmoid, Softplus, Tanh
 from refflow.core import RandomSource
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
-from refflow.accuracy.drawing import example
-from refflow.maps.coupling import affine_family
+from refflow.accuracy.drawing import Point, example
+from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import ClampedExpScale, SigmoidScale
+from refflow.maps.parametrisations import SPLINES
 from refflow.oracle import adapter, check
-from refflow.oracle.instances import instance_points
+from refflow.oracle.instances import Hard, instance_points
+from refflow.oracle.points import run_time_truth
 
 NET = Dense(W=[[1.5], [0.5]], b=[0.25, -1.0])
 THROUGH_0 = Dense(W=[[1.5], [0.5]], b=[0.0, -1.0])
@@ -200,6 +204,178 @@ def test_a_chain_whose_image_is_smaller_than_its_codomain_is_asked():
     assert not report.failed and {"inverse", "inverse_vjp.x_bar"} <= {passed.quantity for passed in report.passed}
     report = check(adapter(f)(lambda params, z: own(f)(params, z) | {"inverse_log_det": lambda x: -f.log_det(z)}))
     assert {failed.quantity for failed in report.failed} == {"inverse_log_det"}
+
+
+# -- switches of the parts --------------------------------------------------------------------------------------------
+
+AFFINE = Affine(0.3, 1.7)
+BETWEEN = Chain([AFFINE, Tanh(), Affine(0.5, 2.0)])
+FIRST = Chain([Tanh(), Affine(0.5, 2.0)])           # its latents have no stage whose moderate binades reach the ends of tanh
+CURVE = refflow.RationalQuadraticSpline([-1.7, -0.6, 0.9, 2.1], [-2.0, 0.0, 0.5, 2.0], [1.0, 0.5, 3.0, 1.0])
+WEIGHTS = np.random.default_rng(3).normal(size=(2, 11))
+IN_COUPLING = Coupling([True, False], Dense(W=WEIGHTS[0, :5, None], b=WEIGHTS[1, :5]),
+                       Family(refflow.RationalQuadraticSpline, SPLINES["nflows"](2, 3.0)))
+
+
+def clamped_tanh(params, x):
+    """The inverse of FIRST by artanh of a number that is kept 1e-6 away from the ends."""
+    y = np.clip((x - 0.5) / 2, -1 + 1e-6, 1 - 1e-6)
+    return np.arctanh(y)
+
+
+def softplus_of_threshold(params, z):
+    """As torch has it: from 20 on, the identity."""
+    y = 1.7 * z + 0.3
+    return np.where(y > 20, y, np.logaddexp(0, y))
+
+
+def halves_of_bins(params, z):
+    """CURVE by one formula left of the middle of a bin and another right of it: the middle itself is in neither."""
+    f = Chain([AFFINE, CURVE])
+    y, knots = f.stages[0].forward(z), CURVE.input_knots
+    middle = np.abs(y[..., None] - (knots[1:] + knots[:-1]) / 2) <= 1e-15
+    return np.where(middle.any(-1), 0, f.forward(z))
+
+
+def bins_from_the_left(params, z):
+    """A bin is sought as the number of knots below an event: at the first knot it is -1, the last bin."""
+    f = IN_COUPLING.unchecked(np.float64)
+    spline = f.map_at(f.net.forward(z[..., :1]))[0]
+    last = {key: getattr(spline, key)[..., -2:] for key in ("input_knots", "output_knots", "slopes")}
+    return np.where(z == -3.0, np.concatenate([z[..., :1], beyond(last, z[..., 1:])], -1), f.forward(z))
+
+
+def beyond(bin, y):
+    (z_0, z_1), (x_0, x_1), (g_0, g_1) = (np.moveaxis(bin[key], -1, 0) for key in ("input_knots", "output_knots", "slopes"))
+    s, t = (x_1 - x_0) / (z_1 - z_0), (y - z_0) / (z_1 - z_0)
+    return x_0 + (x_1 - x_0) * (s * t * t + g_0 * t * (1 - t)) / (s + (g_0 + g_1 - 2 * s) * t * (1 - t))
+
+
+PLANTED = {
+    "tanh: a clamp at 1 - 1e-6": (FIRST, "inverse", clamped_tanh),
+    "softplus: the identity from 20 on": (Chain([AFFINE, Softplus()]), "forward", softplus_of_threshold),
+    "spline: nothing in the middle of a bin": (Chain([AFFINE, CURVE]), "forward", halves_of_bins),
+    "spline in a coupling: the first knot in the last bin": (IN_COUPLING, "forward", bins_from_the_left),
+}
+ONLY_AT_SWITCHES = "tanh: a clamp at 1 - 1e-6", "spline: nothing in the middle of a bin"
+
+
+def found_in(f, key, wrong):
+    """The quantities that a check finds wrong in code that has only one of them."""
+    def mine(params, event):
+        return {key: (lambda x: wrong(params, x)) if key == "inverse" else wrong(params, event)}
+
+    return {found.quantity for found in check(adapter(f, dtype="float64")(mine)).failed}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_wrong_part_is_found_in_a_composition(kind):
+    f, key, wrong = PLANTED[kind]
+    assert found_in(f, key, wrong) == {key}
+
+
+@pytest.mark.parametrize("kind", ONLY_AT_SWITCHES)
+def test_what_only_switches_and_ends_of_parts_show(kind, monkeypatch):
+    """Without them it passes; the other kinds of events see the rest of what is planted."""
+    for name in ("at_switches", "at_ends"):
+        monkeypatch.setattr(Hard, name, lambda self, junction, k, way: self.none(junction))
+    assert not found_in(*PLANTED[kind])
+
+
+def test_kappa_is_known_near_the_end_of_a_stage(monkeypatch):
+    """There only a smaller step than that of all other differences stays in the stage's set."""
+    monkeypatch.setattr("refflow.accuracy.kappa.ROUNDINGS", np.inf)
+    assert not found_in(*PLANTED["tanh: a clamp at 1 - 1e-6"])
+
+
+def in_another_order(f):
+    """f with (z + shift/scale) scale as its first stage."""
+    first, rest = f.stages[0], Chain(f.stages[1:])
+    lifted = isinstance(first, Independent)
+    shift, scale = (getattr(first.inner if lifted else first, key) for key in ("shift", "scale"))
+
+    def mine(params, z):
+        g, s, t = rest.astype(z.dtype), z.dtype.type(scale), z.dtype.type(shift / scale)
+        of_first = (z.shape[-1] if lifted else 1) * np.log(s)
+        (x, log_det), pullback = g.vjp((z + t) * s)
+        return {"forward": x, "log_det": log_det + of_first, "vjp": lambda *bars: (pullback(*bars)[0] * s, {}),
+                "inverse": lambda x: g.inverse(x) / s - t, "inverse_log_det": lambda x: g.inverse_and_log_det(x)[1] - of_first,
+                "inverse_vjp": lambda x, z_bar, log_det_bar: (g.inverse_vjp(x)[1](z_bar / s, log_det_bar)[0], {})}
+
+    return mine
+
+
+JUMPS = Chain([AFFINE, refflow.LinearSpline([-1.7, -0.6, 0.9, 2.1], [-2.0, 0.0, 0.5, 2.0])])
+
+
+@pytest.mark.parametrize("f", [BETWEEN, Chain([AFFINE, Softplus(), Affine(2.0, 0.7)]), Chain([AFFINE, CURVE]), JUMPS,
+                               Chain([AFFINE, refflow.LeakyReLU(0.1)])], ids=lambda f: type(f.stages[1]).__name__)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_another_order_of_the_same_operations_passes(f, dtype):
+    report = check(adapter(f, dtype=dtype)(in_another_order(f)))
+    assert len(report.passed) >= 6 and not report.failed, report.table()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_same_chain_in_torch_passes(dtype):
+    torch = pytest.importorskip("torch")
+    shift, scale = (torch.tensor(number, dtype=getattr(torch, dtype)) for number in (0.3, 1.7))
+
+    def mine(params, z):
+        y = torch.addcmul(shift, scale, torch.from_numpy(z))
+        return {"forward": torch.logaddexp(torch.zeros_like(y), y), "log_det": torch.log(scale) + torch.nn.functional.logsigmoid(y)}
+
+    assert not check(adapter(Chain([AFFINE, Softplus()]), dtype=dtype)(mine)).failed
+
+
+@pytest.mark.parametrize("f", [BETWEEN, Chain([AFFINE, Softplus()]), Chain([AFFINE, refflow.NormalCDF(0.0, 1.0)]),
+                               IN_COUPLING], ids=["tanh", "softplus", "normal", "spline in a coupling"])
+def test_the_truth_at_switches_is_near_balls(f):
+    """In units of its own kappa: a wrong truth would blame right code."""
+    pytest.importorskip("flint")
+    measure = pytest.importorskip("validation.measure")
+    worst = 0.0
+    for point in instance_points(f, np.dtype("float64")):
+        if point.lead and ("a switch" in point.case or "an end" in point.case):
+            for i in range(0, len(point.event), 16):
+                one = point.single(i)
+                of = measure.truth_at_z if one.side == "forward" else measure.truth_at_x
+                worst = max(worst, *(away(truth, of(f, one.event)[name]) for name, truth in run_time_truth(one).items()))
+    assert 0 < worst <= 2
+
+
+def away(truth, quantity):
+    """How far a truth is from balls, in its units."""
+    value = np.array([float(ball.mid()) for ball in quantity.value]).reshape(quantity.shape)
+    return float(np.max(np.abs(truth.high - value) / np.maximum(truth.unit, np.finfo(np.float64).tiny)))
+
+
+def test_a_wrong_truth_is_away_from_balls():
+    pytest.importorskip("flint")
+    measure = pytest.importorskip("validation.measure")
+    point = Point(BETWEEN, "forward", np.array(0.25))
+    truth, ball = run_time_truth(point)["log_det"], measure.truth_at_z(BETWEEN, point.event)["log_det"]
+    assert away(truth, ball) <= 2 < away(replace(truth, high=truth.high * (1 + 2.0**-40)), ball)
+
+
+def extreme_slopes(dtype):
+    """How many events with cotangents have a stage whose slope is beyond the range, in exp of exp."""
+    f, count = Chain([AFFINE, Exp(), Affine(0.0, -1.0), Exp()]).astype(dtype), 0
+    for point in instance_points(f, np.dtype(dtype)):
+        if point.image_bar is not None and point.case != "drawn" and point.side == "forward":
+            event, log_dets = point.event, []
+            for stage in f.stages:
+                event, log_det = stage.forward_and_log_det(event)
+                log_dets.append(log_det)
+            count += np.abs(log_dets).max() >= np.log(np.finfo(dtype).max)
+    return count
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cotangents_are_asked_where_every_slope_is_ordinary(dtype, monkeypatch):
+    assert extreme_slopes(dtype) == 0
+    monkeypatch.setattr(Hard, "ordinary_slopes", lambda self, events: np.full(len(events), True))
+    assert extreme_slopes(dtype) > 0
 
 
 load_all()

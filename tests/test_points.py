@@ -12,6 +12,7 @@ import pytest
 
 from refflow import Chain, Exp, Independent, Inverse, LinearRationalSpline
 from refflow.accuracy.drawing import Point, with_opposite_scales
+from refflow.accuracy.switches import between
 from refflow.core import RandomSource, positive, real
 from refflow.maps.autoregressive import block_autoregressive
 from refflow.maps.conditioners import BlockDense
@@ -22,7 +23,7 @@ from validation.certify import PAGES, allowed, errors, sides
 from validation.kinds import GENERATORS
 from validation.points import OPPOSITE, SWITCH, SWITCH_IMAGE, Draw, beside
 from validation.solvers import solver_of
-from validation.switches import between, modules_of, switches
+from validation.switches import modules_of, switches
 
 
 def draw(name, dtype="float64", side="forward"):

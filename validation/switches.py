@@ -2,11 +2,10 @@
 
 A page names its thresholds by comparing with them: nothing else is written down, and nothing can be forgotten.  While a
 value's methods run at many events at once, every result of <, <=, > and >=, and every choice of np.minimum, np.maximum and
-np.clip, is recorded, in its page and in the arithmetic on which it stands.  Where a result differs between two neighbours
-of a ladder of events, the events between them are asked too, and so on down to two neighbouring floats.
+np.clip, is recorded with its place, in its page and in the arithmetic on which it stands, on arrays that are made of the event and
+on all others.  `refflow.accuracy.switches` finds the floats between which a result changes.
 
-What a solver asks on its way is left out.  A comparison that changes its result twice between two neighbours of the ladder
-is only found if another one changes between them.
+What a solver asks on its way is left out.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refflow.accuracy import switches as search
 from refflow.core import tree
 
 from .mutants.mutations import BELIEVED, code_of, plain_function
@@ -29,9 +29,6 @@ FOUNDATIONS = ("refflow.core.arithmetic", "refflow.core.pairs", "refflow.core.pr
 ORDERED = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 CHOICES, SOLVER = {"minimum", "maximum", "clip"}, "find_root"
 SEEN, CHOSEN, UNSEEN = "__seen__", "__chosen__", "__unseen__"
-BITS = {np.dtype(np.float64): np.int64, np.dtype(np.float32): np.int32}
-PARTS = 33                          # events of an interval that are asked at once; no axis of a parameter is as long
-AT_ONCE = 10                        # intervals
 
 
 # -- recording --------------------------------------------------------------------------------------------------------
@@ -138,56 +135,12 @@ def switches(answer, ladders, source, modules=FOUNDATIONS):
     `answer(numbers)` asks a value's methods at events that differ in one entry; a ladder holds increasing numbers.
     `modules` hold the code that is asked.
     """
-    intervals, found = [ladder for ladder in ladders if len(ladder)], {}
     with recording(modules) as made, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        while intervals:
-            wide = {}
-            for place, below, above in changes(answer, intervals, made):
-                if above == np.nextafter(below, above):
-                    found.setdefault(place, set()).add((below, above))
-                else:
-                    wide[below, above] = place
-            intervals = [between(*ends) for ends in some(wide, source)]
-    return {place: sorted(pairs) for place, pairs in found.items()}
 
+        def results_at(numbers):
+            made.results, made.count = {}, len(numbers)
+            answer(numbers)
+            return {place: np.concatenate(marks, -1) for place, marks in made.results.items()}
 
-def changes(answer, intervals, made):
-    """(place, below, above): neighbours in an interval of numbers at which a comparison has different results."""
-    numbers, ends = np.concatenate(intervals), np.cumsum([len(interval) for interval in intervals])
-    made.results, made.count = {}, len(numbers)
-    answer(numbers)
-    for place, marks in made.results.items():
-        marks = np.concatenate(marks, -1)
-        differ = (marks[1:] != marks[:-1]).any(-1)
-        differ[ends[:-1] - 1] = False
-        yield from ((place, numbers[i], numbers[i + 1]) for i in np.flatnonzero(differ))
-
-
-def some(wide, source):
-    """At most AT_ONCE intervals, of every place in turn."""
-    by_place = {}
-    for interval, place in wide.items():
-        by_place.setdefault(place, []).append(interval)
-    queues = [[held[i] for i in source.orders((len(held),))] for held in by_place.values()]
-    in_turn = [queue[i] for i in range(max(map(len, queues), default=0)) for queue in queues if i < len(queue)]
-    return in_turn[:AT_ONCE]
-
-
-def between(below, above):
-    """At most PARTS floats from one number to another, evenly by their order."""
-    kind = BITS[below.dtype]
-    first, last = (order_of(end, kind) for end in (below, above))
-    steps = sorted({first + (last - first) * i // (PARTS - 1) for i in range(PARTS)})
-    return np.array([float_of(step, below.dtype, kind) for step in steps])
-
-
-def order_of(number, kind):
-    """The number of a float, counted from 0."""
-    bits = int(np.abs(number).view(kind))
-    return -bits if number < 0 else bits
-
-
-def float_of(order, dtype, kind):
-    size = np.asarray(abs(order), kind).view(dtype)[()]
-    return -size if order < 0 else size
+        return search.switches(results_at, ladders, source)

@@ -24,7 +24,8 @@ from ..core.declarations import Field
 from ..core.tree import flatten
 from ..maps.coupling import Family
 
-DELTA = 2.0**-20        # relative step of the derivatives of derivatives: a unit of error needs few digits
+DELTA = 2.0**-20        # relative step of differences: a unit of error needs few digits
+ROUNDINGS = 32          # a step of so many roundings leaves five binary digits
 
 
 def normwise(f) -> bool:
@@ -113,17 +114,17 @@ def per_event(f, event, side=0, dtype=np.float64):
 
 
 class Lanes:
-    """The entries that chains and families hand on, each moved by a relative DELTA in a lane (axis 0) of its own."""
+    """The entries that chains and families hand on, each moved by a relative step in a lane (axis 0) of its own."""
 
-    def __init__(self, batch_ndim):
-        self.batch_ndim, self.found, self.first = batch_ndim, {}, None
+    def __init__(self, batch_ndim, step=DELTA):
+        self.batch_ndim, self.step, self.found, self.first = batch_ndim, step, {}, None
 
     @property
     def count(self):
         return sum(self.found.values())
 
     def pass_on(self, key, event, in_norm=False):
-        """The event, its own entry moved in each of its lanes: by DELTA of the entry, or of the largest one if `in_norm`."""
+        """The event, its own entry moved in each of its lanes: by a step of the entry, or of the largest one if `in_norm`."""
         entries = event.reshape(event.shape[:1 + self.batch_ndim] + (-1,))
         size = entries.shape[-1]
         if self.first is None:
@@ -133,7 +134,7 @@ class Lanes:
         before = list(self.found).index(key)
         lanes = self.first + sum(list(self.found.values())[:before]) + own
         sizes = np.abs(entries).max(-1, keepdims=True) if in_norm else entries
-        moved[lanes, ..., own] += DELTA * np.broadcast_to(sizes, entries.shape)[lanes, ..., own]
+        moved[lanes, ..., own] += self.step * np.broadcast_to(sizes, entries.shape)[lanes, ..., own]
         return moved.reshape(event.shape)
 
 
@@ -231,8 +232,12 @@ def flat(array, batch):
     return np.reshape(array, (*batch, int(np.prod(np.shape(array)[len(batch):]))))
 
 
-def value_and_log_det(g, event, method, normal):
-    """Sensitivities of the image and of its log-det, from g's own pullback at unit cotangents."""
+def value_and_log_det(g, event, method, normal, u=DELTA):
+    """Sensitivities of the image and of its log-det, from g's own pullback at unit cotangents.
+
+    With the unit roundoff u of the answers, kappa is also known where a step of DELTA leaves the set of a chain's next stage and
+    a step of `ROUNDINGS` does not; where that leaves it too, rounding may.
+    """
     with np.errstate(all="ignore"):
         (image, log_det), pullback = getattr(g, method)(event)
         batch = log_det.shape
@@ -243,7 +248,7 @@ def value_and_log_det(g, event, method, normal):
         values = flat(image, batch), log_det[..., None]
         slopes = [slopes_of(found, batch, inputs) for found in (bars, of_log_det)]
         if hands_on(g):
-            between = slopes_between(g, event, method, batch)
+            between = slopes_between(g, event, method, batch, u)
             slopes = [own | {"between": more} for own, more in zip(slopes, between)]
             inputs["between"] = np.ones((*batch, between[0].shape[-1]))
         if passes_thin_sets(g):
@@ -267,15 +272,24 @@ def terms_of_log_det(g, event, method):
     return found
 
 
-def slopes_between(g, event, method, batch):
+def slopes_between(g, event, method, batch, u):
     """Derivatives of (image, log_det) with respect to relative changes of what chains hand on."""
-    lanes = Lanes(len(batch))
+    slopes = moved_between(g, event, method, batch, DELTA)
+    if ROUNDINGS * u >= DELTA or all(np.isfinite(slope).all() for slope in slopes):
+        return slopes
+    nearer = moved_between(g, event, method, batch, ROUNDINGS * u)
+    return [np.where(np.isfinite(slope), slope, near) for slope, near in zip(slopes, nearer)]
+
+
+def moved_between(g, event, method, batch, step):
+    """The same by differences of one relative step."""
+    lanes = Lanes(len(batch), step)
     for count in (0, None):
         copies = 1 + (lanes.count if count is None else 0)
         lanes.first = 1 if count is None else None
         view = opened(spread_fields(g, (copies, *batch)), lanes)
         image, log_det = getattr(view, method)(np.repeat(event[None], copies, 0))[0]
-    return [np.moveaxis((q[1:] - q[0]) / DELTA, 0, -1) for q in (flat(image, (copies, *batch)), log_det[..., None])]
+    return [np.moveaxis((q[1:] - q[0]) / step, 0, -1) for q in (flat(image, (copies, *batch)), log_det[..., None])]
 
 
 def slopes_of(bars, batch, inputs):
@@ -285,17 +299,17 @@ def slopes_of(bars, batch, inputs):
             for b, v in inputs.items()}
 
 
-def kappa(f, z) -> dict:
+def kappa(f, z, u=DELTA) -> dict:
     """{"forward": kappa of each entry of x, "log_det": kappa of log|det dx/dz|} at z, in float64."""
     g, z = per_event(f, z)
-    x, log_det = value_and_log_det(g, z, "vjp", normwise(f))
+    x, log_det = value_and_log_det(g, z, "vjp", normwise(f), u)
     return {"forward": x.kappa.reshape(image_shape(f, z, 0)), "log_det": log_det.kappa[..., 0]}
 
 
-def kappa_inverse(f, x) -> dict:
+def kappa_inverse(f, x, u=DELTA) -> dict:
     """{"inverse": kappa of each entry of z, "inverse_log_det": kappa of log|det dz/dx|} at x, in float64."""
     g, x = per_event(f, x, 1)
-    z, log_det = value_and_log_det(g, x, "inverse_vjp", normwise(f))
+    z, log_det = value_and_log_det(g, x, "inverse_vjp", normwise(f), u)
     return {"inverse": z.kappa.reshape(image_shape(f, x, 1)), "inverse_log_det": log_det.kappa[..., 0]}
 
 

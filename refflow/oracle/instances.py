@@ -4,12 +4,17 @@
     every binade    of the dtype, from every end of the set of events: on one entry among moderate ones
     hard cases      the numbers in the hard cases of every page that it is made of, in the same way
     breaks          where two of its pieces meet, and the floats beside
+    switches        neighbouring floats between which a comparison in its own code changes its result
     scale           where a network gives a coupling's scale the numbers of the scale's hard cases
 
 A composition is asked so at each of its steps, whose events are moved back to the start through the steps before.  There they
-are rounded, which makes of an event another one nearby.
+are rounded, which makes of an event another one nearby.  Where the set of a step's events, or of its images, has an end, binades
+are asked down to the distance at which roundings would leave the set; and a step has switches of both its sides, whose images
+are moved back through the step itself.
 
-Cotangents are asked at ordinary events alone: where an event is subnormal, so are factors of theirs, and have lost their digits.
+Cotangents are asked at ordinary events alone, at which every step has an ordinary slope: where an event or a slope is subnormal,
+so are factors of theirs, and have lost their digits.  Of a composition they are not asked near an end of a set between its steps
+either, where the differences that give their kappa leave the set.
 Between its parts an event is a rounded number too.  Where that is not an ordinary number, or where a rounding takes it out of
 the next part's set, right code may fail, and the event is not asked.  Inside a coupling, or another map that holds networks, the
 same is asked of its events, its images and exp(log-det), which tells the size of its scales.
@@ -22,6 +27,7 @@ import numpy as np
 from ..accuracy.drawing import SIDES, Point, binade, drawn_event, set_of, with_cotangents
 from ..accuracy.formats import format_of
 from ..accuracy.kappa import normwise, per_event, value_and_log_det
+from ..accuracy.switches import comparisons, switches
 from ..core import RandomSource, has_components, tree
 from ..core.bijector import over_event
 from ..core.compose import outside_marked, single_steps, unlifted
@@ -36,6 +42,9 @@ ENTRIES = 4                 # of an event, on which each number stands in turn
 ROOM = 2.0**10              # by which an ordinary number keeps away from the ends of the range
 MARGIN = 64                 # roundings that an event between two parts may be off
 NEWTON = 4                  # steps
+DIFFERENCES = 2.0**-16      # by which an event with cotangents keeps away from an end: kappa takes differences
+LADDER = range(-20, 11)     # binades between whose numbers switches are sought
+OF_PLACE, PAIRS = 2, 24     # pairs of floats beside switches: of one comparison, of one entry
 BATCH, WORK = 2**20, 2**23  # numbers in a batch, and all that are computed for the binades of one side
 GRADIENTS = 4, 16           # events of a kind that are asked with cotangents too: of the dearest map, of the cheapest
 
@@ -69,12 +78,14 @@ class Hard:
         size, lanes = self.size_and_lanes()
         few, many = GRADIENTS
         count = int(np.clip(BATCH // (64 * size * (size + lanes)), few, many))
-        for case, events in self.kinds(size * (size + lanes)):
-            events = events[self.asked(events)]
+        roundings = MARGIN * format_of(self.dtype).unit
+        for case, events, found in self.kinds(size * (size + lanes)):
+            events = events[self.asked(events) & (not found or self.has_room(events, roundings))]
             step = max(1, BATCH // (size * (1 + lanes)))
             for first in range(0, len(events), step):
                 yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
-            events = events[self.ordinary(events)]
+            events = events[self.ordinary(events) & self.ordinary_slopes(events)]
+            events = events[self.has_room(events, DIFFERENCES)] if len(self.steps) > 1 else events
             for event in events[np.linspace(0, len(events) - 1, min(count, len(events))).astype(int)]:
                 yield with_cotangents(Point(self.f, self.side, event, case=case), self.source, COTANGENTS)
 
@@ -89,26 +100,37 @@ class Hard:
         return max(1, event.size), image.inputs["between"].shape[-1] if "between" in image.inputs else 0
 
     def kinds(self, work):
-        """(case, events) of each kind, at the start."""
+        """(case, events, were they found from the map, and may be near an end?) of each kind, at the start."""
         low, high = EXPONENTS[self.dtype]
         where, entries = set_of(self.f, self.side), int(np.prod(self.f.parameter_batch + self.shapes[0]))
         count = (high - low) * max(1, len(where.ends())) * min(entries, ENTRIES)
         solved = any(has_components(type(unlifted(step))) and step.solver for step, _ in self.steps)
         every = MODERATE if solved else range(low, high, max(1, work * count // WORK))      # far away it may find no root
-        yield "a binade", self.moved_back(0, self.at_binades(0, every, 1))
+        yield "a binade", self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1)), False
         for k, (step, way) in enumerate(self.exact):
-            inner, of = unlifted(step), f" of stage {k}" if len(self.exact) > 1 else ""
-            yield "a moderate binade" + of, self.moved_back(k, self.at_binades(k, MODERATE, PARTS))
-            yield "a number of a hard case" + of, self.moved_back(k, self.on_entries(k, hard_numbers(inner)))
-            yield "a break" + of, self.moved_back(k, self.at_breaks(k))
-            if isinstance(inner, MaskedBijector):
-                yield "a hard case of its scale" + of, self.moved_back(k, self.at_scale(k))
+            of = f" of stage {k}" if len(self.exact) > 1 else ""
+            for case, events in self.kinds_of_stage(k, unlifted(step), set_of_way(step, way)):
+                yield case + of, self.moved_back(k, events), False
+            for junction, here, image in ((k, way, ""), (k + 1, 1 - way, "the image of ")):
+                yield f"{image}a switch{of}", self.moved_back(junction, self.at_switches(junction, k, here)), True
+                yield f"{image}an end of its set{of}", self.moved_back(junction, self.at_ends(junction, k, here)), True
+
+    def kinds_of_stage(self, k, inner, where):
+        """(case, events) of each kind that stage k has, with its own events."""
+        yield "a moderate binade", self.at_binades(k, where, MODERATE, PARTS)
+        yield "a number of a hard case", self.on_entries(k, where, hard_numbers(inner))
+        yield "a break", self.at_breaks(k)
+        if isinstance(inner, MaskedBijector):
+            yield "a hard case of its scale", self.at_scale(k)
 
     # -- numbers on entries --------------------------------------------------------------------------------------------
 
-    def on_entries(self, k, numbers):
-        """Moderate events of stage k with each number on one entry, in turn on some of them; none of a set of whole vectors."""
-        where, shape = set_of_way(*self.exact[k]), self.f.parameter_batch + self.shapes[k]
+    def on_entries(self, k, where, numbers):
+        """Moderate members of a set with the shape of stage k's events, and each number on one entry, in turn on some of them.
+
+        None of a set of whole vectors.
+        """
+        shape = self.f.parameter_batch + self.shapes[k]
         size = int(np.prod(shape))
         turns = min(size, ENTRIES) if not where.rank else 0
         count = len(numbers) * turns
@@ -117,17 +139,50 @@ class Hard:
         events.reshape(count, size)[np.arange(count), entry] = np.tile(numbers, turns)
         return events
 
-    def at_binades(self, k, exponents, parts):
-        """Events of stage k with a number in each of these binades, from every end of its set.
+    def at_binades(self, k, where, exponents, parts):
+        """Members of a set with the shape of stage k's events, a number of each in one of these binades, from every end of the set.
 
         Of a set whose entries have ends of their own, all entries are in the binade; of a set of whole vectors there are none.
         """
-        where = set_of_way(*self.exact[k])
         if where.alike or where.rank:
             numbers = [n for e in exponents if not where.rank for n in binade(where, self.source, np.float64, e, parts)]
-            return self.on_entries(k, numbers)
+            return self.on_entries(k, where, numbers)
         shape = (parts, *self.f.parameter_batch, *self.shapes[k])
         return np.concatenate([where.draw(self.source, shape, np.float64, (e, e + 1)) for e in exponents])
+
+    def at_ends(self, junction, k, way):
+        """Numbers in the binades below the moderate ones, if the set of one side of step k has an end that is a number.
+
+        A solver is left out: it need not find a root there.
+        """
+        step, where = self.exact[k][0], set_of_way(self.exact[k][0], way)
+        if step.solver or not np.isfinite([where.lower, where.upper]).any():
+            return self.none(junction)
+        return self.at_binades(junction, where, range(-format_of(self.dtype).bits, MODERATE[0]), 1)
+
+    def none(self, k):
+        """No events, with the shape of stage k's."""
+        return np.zeros((0, *self.f.parameter_batch, *self.shapes[k]))
+
+    @np.errstate(all="ignore")
+    def at_switches(self, junction, k, way):
+        """Events beside switches of one side of step k, whose events have the shape of the events of stage `junction`.
+
+        A solver is left out: its comparisons are steps of a search.
+        """
+        step, where = self.steps[k][0], set_of_way(self.exact[k][0], way)
+        shape = (1, *self.f.parameter_batch, *self.shapes[junction])
+        size = int(np.prod(shape))
+        if where.rank or not where.alike or not size or way and step.solver:
+            return self.none(junction)
+        numbers = [n for e in LADDER for n in binade(where, self.source, np.float64, e)]
+        found = [self.none(junction)]
+        for entry in self.source.orders((size,))[:ENTRIES if junction == k else 1]:
+            line = Line(drawn(where, self.source, shape), entry)
+            pairs = switches(lambda ladder, line=line: comparisons(
+                lambda events: ask_all(step, way, events), self.rounded(junction, line.at(ladder))), [np.unique(numbers)], self.source)
+            found.append(line.at(np.ravel([pair for held in pairs.values() for pair in held[:OF_PLACE]][:PAIRS])))
+        return np.concatenate(found)
 
     @np.errstate(all="ignore")
     def at_breaks(self, k):
@@ -179,13 +234,27 @@ class Hard:
     @np.errstate(all="ignore")
     def moved_back(self, k, events):
         """Events of stage k as events of the start, rounded; those that no event of the start reaches are left out."""
+        events, reached = self.starts(k, events)
+        return events[reached]
+
+    def starts(self, k, events):
+        """(events of stage k as events of the start, rounded; marks of those that an event of the start reaches)."""
         marks = np.full(len(events), True)
         with outside_marked() as nested:
             for step, way in reversed(self.exact[:k]):
                 events, inside = completed(step, 1 - way, events)
                 marks &= inside
                 events = (step.forward if way else step.inverse)(events)
-        return events.astype(self.dtype)[marks & every(nested, len(events))]
+        return events.astype(self.dtype), marks & every(nested, len(events))
+
+    def rounded(self, k, events):
+        """Events of stage k as the steps before it give them, from the start."""
+        events, _ = self.starts(k, events)
+        with outside_marked():
+            for step, way in self.steps[:k]:
+                events, _ = completed(step, way, events)
+                events = (step.inverse if way else step.forward)(events)
+        return events
 
     @np.errstate(all="ignore")
     def asked(self, events):
@@ -201,11 +270,26 @@ class Hard:
                 events = image
         return marks & every(nested, len(events))
 
+    def has_room(self, events, by):
+        """Marks of events that are asked even if they are moved, relatively, at the start."""
+        return self.asked(events * (1 - by)) & self.asked(events * (1 + by))
+
     def stays(self, step, way, events):
         """Marks of ordinary events that roundings do not take out of the set of a step."""
         by = MARGIN * format_of(self.dtype).unit
         moved = [events] if set_of_way(step, way).rank else [events * (1 - by), events * (1 + by)]
         return self.ordinary(events) & every([~set_of_way(step, way).outside(one) for one in moved], len(events))
+
+    @np.errstate(all="ignore")
+    def ordinary_slopes(self, events):
+        """Marks of the events at which every step's log-det is of an ordinary size."""
+        marks = np.full(len(events), True)
+        with outside_marked():
+            for step, way in self.steps:
+                events, _ = completed(step, way, events)
+                events, log_det = (step.inverse_and_log_det if way else step.forward_and_log_det)(events)
+                marks &= self.of_ordinary_size(log_det)
+        return marks
 
     @np.errstate(over="ignore")
     def ordinary(self, events):
@@ -216,6 +300,28 @@ class Hard:
     def of_ordinary_size(self, log_det):
         """Marks of log-dets of an ordinary size of the map's slope, which is not 0 either."""
         return every([np.abs(log_det) <= np.log(format_of(self.dtype).largest / ROOM)], len(log_det))
+
+
+class Line:
+    """Events that differ in one entry."""
+
+    def __init__(self, event, entry):
+        self.event, self.entry = event, entry
+
+    def at(self, numbers):
+        events = np.repeat(self.event, len(numbers), 0)
+        events.reshape(len(numbers), self.event.size)[:, self.entry] = numbers
+        return events
+
+
+def ask_all(step, way, events):
+    """Ask one side of a map for its values, its log-dets and its cotangents; of a map with networks all at once."""
+    if not has_components(type(unlifted(step))):
+        (step.inverse if way else step.forward)(events)
+    (image, log_det), pullback = (step.inverse_vjp if way else step.vjp)(events)
+    pullback(np.ones_like(image), np.ones_like(log_det))
+    if not way and step.event_ndim == (0, 0):
+        step.jacobian(events)
 
 
 def steps_of(f, side):

@@ -177,10 +177,10 @@ def run_time_truth(point, derivatives=False) -> dict:
     side, f = point.side, point.f.astype(np.float64)
     g, event = per_event(f, point.event, SIDES[side])
     u, normal = point.format.unit, normwise(f)
-    image, log_det = value_and_log_det(g, event, VJP[side], normal)
+    image, log_det = value_and_log_det(g, event, VJP[side], normal, u)
     batch = image.value.shape[:-1]
     shape = tuple((f.output_shape if side == "forward" else f.input_shape)(event.shape[len(batch):]))
-    extra = staged(f, np.asarray(point.event, np.float64), side)
+    extra = staged(f, np.asarray(point.event, np.float64), side, u)
     found = {VALUE[side]: (image.value, image.kappa, batch + shape), LOG_DET[side]: (log_det.value, log_det.kappa, batch)}
     truths = {}
     for name, (value, unit, full) in found.items():
@@ -209,7 +209,7 @@ def truth_of(value, unit, u, batch_ndim, normal):
     return Truth(value, np.zeros_like(value), u * unit, conditioning_of(value, unit), batch_ndim, normal)
 
 
-def staged(f, event, side) -> dict:
+def staged(f, event, side, u) -> dict:
     """The part of kappa due to a chain's intermediate events: each is rounded before it enters the rest of the chain."""
     if not isinstance(f, Chain):
         return {}
@@ -219,7 +219,7 @@ def staged(f, event, side) -> dict:
             event, rest, unit = views[i - 1].forward(event), Chain(stages[i:]), kappa
         else:
             event, rest, unit = views[-i].inverse(event), Chain(stages[:-i]), kappa_inverse
-        for name, part in unit(rest, event).items():
+        for name, part in unit(rest, event, u).items():
             total[name] = total.get(name, 0) + part
     return total
 
