@@ -306,7 +306,7 @@ def residual_bound(terms, count):
 
 
 def sums(x, axis):
-    """The sums of x along an axis, of n entries; where partial sums overflow, n times those of x / n."""
+    """The sums of x along an axis of n entries; where partial sums overflow, n times the sums of x / n."""
     plain, n = x.sum(axis), x.shape[axis]
     return plain if np.isfinite(plain).all() else np.where(np.isfinite(plain), plain, n * (x / n).sum(axis))
 
