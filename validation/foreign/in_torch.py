@@ -54,7 +54,8 @@ def swapped(pair):
 def of_distribution(name, make, support, *draws, **more):
     """Two maps: a distribution function, and its quantile."""
     yield one(f"{name}.cdf", lambda *p: distribution(make(*p, validate_args=False)), *draws, domain=support, codomain=(0, 1), **more)
-    yield one(f"{name}.icdf", lambda *p: swapped(distribution(make(*p, validate_args=False))), *draws, domain=(0, 1), codomain=support, **more)
+    yield one(f"{name}.icdf", lambda *p: swapped(distribution(make(*p, validate_args=False))), *draws, domain=(0, 1),
+              codomain=support, **more)
 
 
 # -- modules ----------------------------------------------------------------------------------------------------------

@@ -6,11 +6,8 @@ draw them to an orthogonal matrix.
 
 from __future__ import annotations
 
-import functools
-
 import FrEIA.framework
 import FrEIA.modules as m
-import numpy as np
 import torch
 from torch import nn
 
@@ -42,8 +39,8 @@ def layer(name, make, event, **more):
     return module(name, make, event, side(False), more.pop("inverse", side(True)), **more)
 
 
-def block(size=4, **more):
-    return m.AllInOneBlock([(size,)], subnet_constructor=net, **more)
+def block(**more):
+    return m.AllInOneBlock([(4,)], subnet_constructor=net, **more)
 
 
 def matrix(size):
@@ -56,31 +53,27 @@ def initialised_act_norm():
     return made
 
 
-def sequence(size, count, make, **more):
-    """`count` blocks of the framework's sequence, which takes and returns tensors."""
-    net_of = FrEIA.framework.SequenceINN(size)
-    for _ in range(count):
-        np.random.seed(0)
-        net_of.append(make, subnet_constructor=net, **more)
-    return net_of
+def sequence(name, count, block, **more):
+    """`count` blocks in the framework's sequence, which takes and returns tensors."""
+    def make():
+        made = FrEIA.framework.SequenceINN(4)
+        for _ in range(count):
+            made.append(block, subnet_constructor=net, **more)
+        return made
 
-
-def sequence_side(rev):
-    return lambda of, event: of(event, rev=rev)
+    return module(f"SequenceINN of {name}", make, (4,), *(lambda of, event, rev=rev: of(event, rev=rev) for rev in (False, True)))
 
 
 def maps():
     for name in COUPLINGS:
-        for clamp in ({}, {"clamp_activation": "TANH"}) if name not in ("NICECouplingBlock",) else ({},):
-            yield layer(f"{name}{' [TANH]' if clamp else ''}", lambda name=name, clamp=clamp: getattr(m, name)(
-                [(4,)], subnet_constructor=net, **clamp), (4,))
+        yield layer(name, lambda name=name: getattr(m, name)([(4,)], subnet_constructor=net), (4,))
+    yield layer("GLOWCouplingBlock [TANH]", lambda: m.GLOWCouplingBlock([(4,)], subnet_constructor=net, clamp_activation="TANH"), (4,))
     yield layer("GLOWCouplingBlock of images", lambda: m.GLOWCouplingBlock([IMAGE], subnet_constructor=convolution), IMAGE)
     yield layer("AllInOneBlock", block, (4,))
     yield layer("AllInOneBlock [GIN]", lambda: block(gin_block=True), (4,))
     yield layer("AllInOneBlock [permute_soft]", lambda: block(permute_soft=True), (4,))
     yield layer("AllInOneBlock [Householder]", lambda: block(learned_householder_permutation=2), (4,))
     yield layer("AllInOneBlock [reverse_permutation]", lambda: block(reverse_permutation=True), (4,))
-    yield layer("AllInOneBlock [SIGMOID]", lambda: block(global_affine_type="SIGMOID"), (4,))
     yield layer("ActNorm", initialised_act_norm, (3,))
     yield layer("PermuteRandom", lambda: m.PermuteRandom([(4,)], seed=1), (4,))
     yield layer("FixedLinearTransform", lambda: m.FixedLinearTransform([(3,)], M=matrix(3), b=torch.randn(3)), (3,))
@@ -92,7 +85,6 @@ def maps():
     yield layer("IRevNetDownsampling", lambda: m.IRevNetDownsampling([(1, 4, 4)]), (1, 4, 4))
     yield layer("HaarDownsampling", lambda: m.HaarDownsampling([(1, 4, 4)]), (1, 4, 4))
     yield layer("Flatten", lambda: m.Flatten([(2, 3)]), (2, 3))
-    for name, make in {"AllInOneBlock": functools.partial(sequence, 4, 4, m.AllInOneBlock),
-                       "AllInOneBlock of 8 [permute_soft]": functools.partial(sequence, 8, 3, m.AllInOneBlock, permute_soft=True),
-                       "RNVPCouplingBlock": functools.partial(sequence, 4, 3, m.RNVPCouplingBlock)}.items():
-        yield module(f"SequenceINN of {name}", make, (int(8 if "8" in name else 4),), sequence_side(False), sequence_side(True))
+    yield sequence("AllInOneBlock", 4, m.AllInOneBlock)
+    yield sequence("AllInOneBlock [permute_soft]", 2, m.AllInOneBlock, permute_soft=True)
+    yield sequence("RNVPCouplingBlock", 3, m.RNVPCouplingBlock)

@@ -56,7 +56,6 @@ def maps():
     for scale_map in ("exp", "sigmoid", "sigmoid_inv"):
         yield module(f"AffineCouplingBlock [{scale_map}]", lambda scale_map=scale_map: f.AffineCouplingBlock(
             mlp(2, 16, 4), scale_map=scale_map), (4,))
-    yield module("AffineCouplingBlock [no scale]", lambda: f.AffineCouplingBlock(mlp(2, 16, 2), scale=False), (4,))
     yield module("AffineCouplingBlock [checkerboard]", lambda: f.AffineCouplingBlock(
         mlp(4, 16, 8), split_mode="checkerboard"), (8,))
     yield module("MaskedAffineAutoregressive", lambda: f.MaskedAffineAutoregressive(4, 16, num_blocks=1), (4,))
@@ -66,6 +65,6 @@ def maps():
         **SPLINE, init_identity=False), (4,))
     yield whole("NormalizingFlow of MaskedAffineFlow", 4, *[lambda k=k: masked(k) for k in range(4)])
     yield whole("NormalizingFlow of splines", 4, *[layer for _ in range(2) for layer in (
-        lambda: f.AutoregressiveRationalQuadraticSpline(**SPLINE, init_identity=False), lambda: f.LULinearPermute(4))])
+        lambda: f.CoupledRationalQuadraticSpline(**SPLINE), lambda: f.LULinearPermute(4))])
     yield whole("NormalizingFlow of couplings", 4, *[layer for _ in range(3) for layer in (
         lambda: f.AffineCouplingBlock(mlp(2, 16, 4)), lambda: f.Permute(4, mode="swap"))])
