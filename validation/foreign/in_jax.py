@@ -93,7 +93,7 @@ one = functools.partial(entry, "jax", wrapped)
 def distribution(d):
     """(distribution function, quantile) with the log-dets that the log-density gives."""
     def quantile(q):
-        x = d.icdf(q) if hasattr(d, "icdf") else d.quantile(q)
+        x = d.quantile(q) if hasattr(d, "quantile") else d.icdf(q)
         return x, -d.log_prob(x)
 
     return lambda x: (d.cdf(x), d.log_prob(x)), quantile

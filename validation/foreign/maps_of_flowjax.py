@@ -77,7 +77,7 @@ def maps():
     yield one("SoftPlus", lambda: both(b.SoftPlus()), codomain=HALF_LINE)
     yield one("Tanh", lambda: both(b.Tanh()), codomain=(-1, 1))
     yield one("Sigmoid", lambda: both(b.Sigmoid()), codomain=UNIT)
-    yield one("LeakyTanh", lambda: both(b.LeakyTanh(3.0)))
+    yield whole("LeakyTanh", lambda key: b.LeakyTanh(3.0), ())
     yield one("Power", lambda a: both(b.Power(a)), uniform(0.5, 2), domain=HALF_LINE, codomain=HALF_LINE, free=False, dtypes=DOUBLE)
     yield one("Invert(Exp)", lambda: both(b.Invert(b.Exp())), domain=HALF_LINE, dtypes=DOUBLE)
     yield one("Flip", lambda: both(b.Flip((3,))), event=(3,), dtypes=DOUBLE)
