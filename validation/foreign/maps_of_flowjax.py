@@ -1,6 +1,7 @@
 """Maps of FlowJAX: its bijections, and whole flows, with all weights moved.
 
-A planar map has no inverse without a leaky activation, and a block autoregressive network has none in closed form.
+A planar map has no inverse without a leaky activation, and a block autoregressive network has none in closed form.  Flows are asked
+in float64: their constants are of that dtype where JAX has 64 bits.
 """
 
 from __future__ import annotations
@@ -96,11 +97,12 @@ def maps():
     yield whole("Planar [leaky]", lambda key: b.Planar(key, dim=3, negative_slope=0.1), (3,), dtypes=DOUBLE)
     yield whole("Planar", lambda key: b.Planar(key, dim=3), (3,), inverse=False, dtypes=DOUBLE)
     yield whole("masked_autoregressive_flow", flow(flowjax.flows.masked_autoregressive_flow, 3, flow_layers=2, nn_width=8, nn_depth=1),
-                (3,))
+                (3,), dtypes=DOUBLE)
     yield whole("masked_autoregressive_flow of splines", flow(
         flowjax.flows.masked_autoregressive_flow, 3, flow_layers=2, nn_width=8, nn_depth=1,
         transformer=b.RationalQuadraticSpline(knots=4, interval=3.0)), (3,), dtypes=DOUBLE)
-    yield whole("coupling_flow", flow(flowjax.flows.coupling_flow, 4, flow_layers=3, nn_width=8, nn_depth=1), (4,))
+    yield whole("coupling_flow", flow(flowjax.flows.coupling_flow, 4, flow_layers=3, nn_width=8, nn_depth=1), (4,),
+                dtypes=DOUBLE)
     yield whole("coupling_flow of splines", flow(
         flowjax.flows.coupling_flow, 4, flow_layers=2, nn_width=8, nn_depth=1,
         transformer=b.RationalQuadraticSpline(knots=4, interval=3.0)), (4,), dtypes=DOUBLE)
