@@ -15,14 +15,12 @@ import numpy as np
 from .entry import entry
 
 jax.config.update("jax_enable_x64", True)
-LEAST, FACTOR = 64, 8                   # sizes of a batch
+SIZES = (2**6, 2**12, 2**15, 2**18)     # of a batch
 
 
 def filled(events, value):
     """The batch filled up with copies of its first event, or of `value` if it is empty."""
-    size = LEAST
-    while size < len(events):
-        size *= FACTOR
+    size = next(size for size in SIZES if size >= len(events))
     more = events[:1] if len(events) else np.full((1, *events.shape[1:]), value, events.dtype)
     return np.concatenate((events, np.repeat(more, size - len(events), 0)))
 

@@ -49,7 +49,7 @@ def maps():
     yield one("GumbelCDF", lambda: both(distrax.GumbelCDF()), codomain=UNIT)
     yield one("Lambda(sinh)", lambda: both(distrax.Lambda(jnp.sinh)), dtypes=DOUBLE)
     yield one("Block(Sigmoid)", lambda: vectors(distrax.Sigmoid()), event=(3,), codomain=UNIT)
-    yield one("RationalQuadraticSpline", lambda h: both(distrax.RationalQuadraticSpline(h, -3.0, 3.0)), normal(3 * BINS + 1))
+    yield one("RationalQuadraticSpline", lambda h: both(distrax.RationalQuadraticSpline(h, -3.0, 3.0)), normal(3 * BINS + 1), dtypes=DOUBLE)
     yield one("RationalQuadraticSpline of vectors [identity]", lambda h: vectors(distrax.RationalQuadraticSpline(
         h, -3.0, 3.0, "identity")), normal(3, 3 * BINS + 1), event=(3,), dtypes=DOUBLE)
     yield one("DiagLinear", lambda a: both(distrax.DiagLinear(a)), positive(3), event=(3,))

@@ -87,4 +87,4 @@ def maps():
     yield layer("Flatten", lambda: m.Flatten([(2, 3)]), (2, 3))
     yield sequence("AllInOneBlock", 4, m.AllInOneBlock)
     yield sequence("AllInOneBlock [permute_soft]", 2, m.AllInOneBlock, permute_soft=True)
-    yield sequence("RNVPCouplingBlock", 3, m.RNVPCouplingBlock)
+    yield sequence("RNVPCouplingBlock", 2, m.RNVPCouplingBlock)

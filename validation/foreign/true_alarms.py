@@ -69,7 +69,7 @@ TRUE_ALARMS = (
            "flows.RealNVP", "flows.SOSPF", "flows.NAF"], BOTH, [EMPTY]))
     | of("nflows", "1 - tanh^2 is 0 from 19.1 on (float32: 9.1) and has few digits before: the log-det is -inf, where -2 |z| + log 4 is "
                    "true; the inverse refuses the image 1",
-         (["Tanh"], DOUBLE, [BACK, TAILS, FINITE, PULLBACK]), (["Tanh"], SINGLE, [BACK, TAILS, FINITE]))
+         (["Tanh"], DOUBLE, [BACK, TAILS, FINITE, PULLBACK]), (["Tanh"], SINGLE, [BACK, TAILS, FINITE, WIDER]))
     | of("nflows", "log(negative slope) is a float32 constant: -4.60517024994, where -4.60517018599 is true",
          (["LeakyReLU"], DOUBLE, [DIFFERENCES, GRADIENT]))
     | of("nflows", "the minimum of an empty batch is asked, or its entries are reshaped by -1: it raises",
@@ -80,6 +80,8 @@ TRUE_ALARMS = (
     | of("nflows", "the linear spline's inverse uses other knots than its forward, of a float32 linspace: f(f^-1) is off by 1e-8",
          (["PiecewiseLinearCDF", "PiecewiseLinearCDF on (0, 1)", "PiecewiseLinearCouplingTransform"], DOUBLE, [BACK, FORTH, MINUS]),
          (["PiecewiseLinearCDF on (0, 1)"], SINGLE, [MINUS]))
+    | of("nflows", "the inverse of the quadratic spline is (-b + sqrt(b^2 - 4 a c))/(2 a), which cancels where a is small",
+         (["PiecewiseQuadraticCouplingTransform"], SINGLE, [WIDER]))
     | of("normflows", "an empty batch is reshaped to (0, -1), which raises", (["AffineCouplingBlock [checkerboard]"], BOTH, [EMPTY]))
     | of("normflows", "the sum of log-dets is a float32 tensor whatever the flow is",
          (["NormalizingFlow of MaskedAffineFlow", "NormalizingFlow of splines", "NormalizingFlow of couplings"], DOUBLE,
