@@ -121,13 +121,13 @@ def test_a_listed_alarm_that_is_silent_at_its_seed_is_told(listed, seed, silent)
 
 def test_a_listed_map_that_a_whole_library_lacks_is_told(listed, monkeypatch):
     listed["scipy", "no such map", "float64", "finite"] = Reason("the library is wrong")
-    monkeypatch.setattr(command, "foreign_answers", lambda library, seed, again: iter([ANSWER]))
+    monkeypatch.setattr(command, "foreign_answers", lambda library, seed, only, again: iter([ANSWER]))
     assert command.trials(["foreign"], 1, 900, libraries=["scipy"])["silent"]
     assert not command.trials(["foreign"], 1, 900, only="norm.cdf", libraries=["scipy"])["silent"]
 
 
 def test_the_command_exits_with_1_for_an_alarm_alone(listed, monkeypatch, capsys):
-    monkeypatch.setattr(command, "foreign_answers", lambda library, seed, again: iter([ANSWER]))
+    monkeypatch.setattr(command, "foreign_answers", lambda library, seed, only, again: iter([ANSWER]))
     assert command.main(["--library", "scipy", "--json"]) == 1
     listed[KEY] = Reason("the library is wrong")
     assert command.main(["--library", "scipy"]) == 0
@@ -137,8 +137,8 @@ def test_the_command_exits_with_1_for_an_alarm_alone(listed, monkeypatch, capsys
 # -- processes --------------------------------------------------------------------------------------------------------
 
 def test_a_process_answers_what_is_left():
-    left = [[name, dtype] for name, dtypes, _ in MAPS.values() for dtype in dtypes if name != "expon.cdf"]
-    answer, = asking.fresh("scipy", 0, (sys.executable, None), left, 60)
+    answer, = asking.fresh("scipy", 0, (sys.executable, None), [], 60, "expon.cdf")
+    assert list(asking.fresh("scipy", 0, (sys.executable, None), [["expon.cdf", "float64"]], 60, "expon.cdf")) == []
     assert answer["box"] == "expon.cdf" and len(answer["verdicts"]) == len(LAWS)
 
 
@@ -152,7 +152,7 @@ def test_a_map_that_takes_too_long_is_left_and_the_others_are_asked(monkeypatch)
         lines = [{"begun": ["slow", "float64"]}, None, {"begun": ["quick", "float64"]}, {"box": "quick"}, None]
         reason = ""
 
-        def __init__(self, library, seed, where, done):
+        def __init__(self, library, seed, where, done, only):
             self.reason = "" if done else "no answer within 1 seconds"
 
         def __enter__(self):
@@ -172,7 +172,7 @@ def test_a_map_that_takes_too_long_is_left_and_the_others_are_asked(monkeypatch)
 def test_kept_answers_are_not_asked_again(tmp_path, monkeypatch):
     asked = []
 
-    def fresh(library, seed, where, done, limit):
+    def fresh(library, seed, where, done, limit, only):
         asked.append(done)
         yield from [] if done else [ANSWER]
 

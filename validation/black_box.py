@@ -71,7 +71,7 @@ def trials(kinds, draws, budget, first=0, only=None, libraries=(), shown=None, a
     for seed in range(first, first + draws):
         for kind in kinds:
             for library in libraries if kind == "foreign" else (None,):
-                for answer in foreign_answers(library, seed, again) if library else answers(kind, seed, only):
+                for answer in foreign_answers(library, seed, only, again) if library else answers(kind, seed, only):
                     if only in (None, answer["box"]):
                         total.add(answer, kind, library)
                     if total.seconds > budget:

@@ -1,6 +1,6 @@
 """Run by `asking` in a library's environment: asks its maps the laws of a black box, and prints a line of JSON for each.
 
-    python -m validation.foreign.asked LIBRARY SEED         on stdin, a list of the [name, dtype] to leave out
+    python -m validation.foreign.asked LIBRARY SEED [NAME]      on stdin, a list of the [name, dtype] to leave out
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def answers(boxes, seed, done):
 
 
 if __name__ == "__main__":
-    library, seed = sys.argv[1:]
+    library, seed, *only = sys.argv[1:]
+    maps = import_module(f"validation.foreign.maps_of_{library}").maps()
     out, sys.stdout = sys.stdout, sys.stderr
-    for answer in answers(import_module(f"validation.foreign.maps_of_{library}").maps(), int(seed), json.load(sys.stdin)):
+    for answer in answers((one for one in maps if not only or one[0] in only), int(seed), json.load(sys.stdin)):
         print(json.dumps(answer), file=out, flush=True)

@@ -18,20 +18,20 @@ LIMIT = 120                             # seconds for one map in one dtype
 JUDGES = ("refflow/testing", "refflow/accuracy", "refflow/core", "validation/foreign")
 
 
-def answers(library, seed, again=False, limit=LIMIT, cache=CACHE):
-    """The answers of one library at one seed: those that are kept, then new ones."""
+def answers(library, seed, only=None, again=False, limit=LIMIT, cache=CACHE):
+    """The answers of one library at one seed, or of its map `only`: those that are kept, then new ones."""
     kept = Path(cache) / "foreign" / f"{library}-{seed}-{digest(library)}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
     if again:
         kept.unlink(missing_ok=True)
     found = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.exists() else []
-    yield from found
+    yield from (one for one in found if only in (None, one["box"]))
     try:
         where = made(library, VERSIONS[library], cache)
     except NotInstalled as refused:
         yield {"box": "every map", "dtype": "", "seed": seed, "unmade": f"{library} cannot be installed: {refused}", "seconds": 0}
         return
-    for answer in fresh(library, seed, where, [[one["box"], one["dtype"]] for one in found], limit):
+    for answer in fresh(library, seed, where, [[one["box"], one["dtype"]] for one in found], limit, only):
         with kept.open("a", encoding="utf-8") as file:
             print(json.dumps(answer), file=file)
         yield answer
@@ -48,11 +48,11 @@ def digest(library):
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 
-def fresh(library, seed, where, done, limit):
+def fresh(library, seed, where, done, limit, only=None):
     """Answers of new processes: where one ends before its last map, another one goes on after it."""
     while True:
         begun = None
-        with Process(library, seed, where, done) as process:
+        with Process(library, seed, where, done, only) as process:
             while (line := process.line(limit)) is not None:
                 if "begun" in line:
                     begun = line["begun"]
@@ -71,10 +71,11 @@ def fresh(library, seed, where, done, limit):
 class Process:
     """`asked` in a library's environment; `reason` says why it ended, if it did not end by itself."""
 
-    def __init__(self, library, seed, where, done):
+    def __init__(self, library, seed, where, done, only):
         python, folder = where
         self.errors, self.reason = tempfile.TemporaryFile("w+"), ""
-        self.process = subprocess.Popen([str(python), "-W", "ignore", "-m", "validation.foreign.asked", library, str(seed)],
+        asked = [library, str(seed), *([only] if only else [])]
+        self.process = subprocess.Popen([str(python), "-W", "ignore", "-m", "validation.foreign.asked", *asked],
                                         env=settings(folder), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.errors)
         self.process.stdin.write(json.dumps(done))

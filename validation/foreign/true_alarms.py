@@ -82,7 +82,8 @@ TRUE_ALARMS = (
          (["PiecewiseLinearCDF on (0, 1)"], SINGLE, [MINUS]))
     | of("nflows", "the inverse of the quadratic spline is (-b + sqrt(b^2 - 4 a c))/(2 a), which cancels where a is small",
          (["PiecewiseQuadraticCouplingTransform"], SINGLE, [WIDER]))
-    | of("normflows", "an empty batch is reshaped to (0, -1), which raises", (["AffineCouplingBlock [checkerboard]"], BOTH, [EMPTY]))
+    | of("normflows", "an empty batch is reshaped by -1, which raises",
+         (["AffineCouplingBlock [checkerboard]", "CoupledRationalQuadraticSpline", "NormalizingFlow of splines"], BOTH, [EMPTY]))
     | of("normflows", "the sum of log-dets is a float32 tensor whatever the flow is",
          (["NormalizingFlow of MaskedAffineFlow", "NormalizingFlow of splines", "NormalizingFlow of couplings"], DOUBLE,
           [SCORE, SAMPLES, DIFFERENCES, GRADIENT, MINUS, PULLBACK]))
