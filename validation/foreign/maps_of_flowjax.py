@@ -99,8 +99,8 @@ def maps():
     yield whole("masked_autoregressive_flow", flow(flowjax.flows.masked_autoregressive_flow, 3, flow_layers=2, nn_width=8, nn_depth=1),
                 (3,), dtypes=DOUBLE)
     yield whole("masked_autoregressive_flow of splines", flow(
-        flowjax.flows.masked_autoregressive_flow, 3, flow_layers=2, nn_width=8, nn_depth=1,
-        transformer=b.RationalQuadraticSpline(knots=4, interval=3.0)), (3,), dtypes=DOUBLE)
+        flowjax.flows.masked_autoregressive_flow, 2, flow_layers=1, nn_width=8, nn_depth=1,
+        transformer=b.RationalQuadraticSpline(knots=4, interval=3.0)), (2,), dtypes=DOUBLE)
     yield whole("coupling_flow", flow(flowjax.flows.coupling_flow, 4, flow_layers=3, nn_width=8, nn_depth=1), (4,),
                 dtypes=DOUBLE)
     yield whole("coupling_flow of splines", flow(
