@@ -14,7 +14,7 @@ from validation.raw_parameters.environments import NotInstalled
 
 VERSIONS = {"torch": "2.13.0", "scipy": "1.17.1", "zuko": "1.6.0", "nflows": "0.14", "normflows": "1.7.3", "freia": "0.2",
             "distrax": "0.1.9", "flowjax": "17.2.1", "numpyro": "0.22.0", "tfp": "0.26.0.dev20261027"}
-LIMIT = 120                             # seconds for one map in one dtype
+LIMIT = 600                             # seconds for one map in one dtype, of a machine that may be busy
 JUDGES = ("refflow/testing", "refflow/accuracy", "refflow/core", "validation/foreign")
 
 
@@ -32,8 +32,9 @@ def answers(library, seed, only=None, again=False, limit=LIMIT, cache=CACHE):
         yield {"box": "every map", "dtype": "", "seed": seed, "unmade": f"{library} cannot be installed: {refused}", "seconds": 0}
         return
     for answer in fresh(library, seed, where, [[one["box"], one["dtype"]] for one in found], limit, only):
-        with kept.open("a", encoding="utf-8") as file:
-            print(json.dumps(answer), file=file)
+        if "unmade" not in answer:
+            with kept.open("a", encoding="utf-8") as file:
+                print(json.dumps(answer), file=file)
         yield answer
 
 
