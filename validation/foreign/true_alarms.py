@@ -1,6 +1,6 @@
 """Alarms that are right: defects of a library, or limits that it does not declare, each with its reason and a seed that shows it.
 
-The numbers of the reasons were compared with 50 digits of mpmath.  The command tells an entry that does not alarm at its seed.
+Where digits are lost, the reason gives the library's number and the true one.  The command tells an entry that does not alarm at its seed.
 """
 
 from __future__ import annotations
