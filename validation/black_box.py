@@ -4,7 +4,12 @@ Right maps are wrapped as black boxes and every law is asked: refflow's own bije
 transforms and flows written by hand in torch, at random weights, in float64, float32 and bfloat16 (extra `peers`), and maps
 that go through ill-conditioned numbers and back.  Every alarm is printed with its seed, and counts by law follow.
 
-Exit status: 0 if there is no alarm, 1 if there is one.
+    python -m validation.black_box --kind foreign [--library NAME]      the maps of other libraries, see `validation.foreign`
+
+Each library is asked in an environment of its own.  Where the library is wrong and not the law, the alarm is listed in
+`foreign.true_alarms` with its reason, and is printed apart.
+
+Exit status: 0; 1 if there is another alarm, or if a listed one is silent.
 """
 
 from __future__ import annotations
@@ -26,20 +31,24 @@ from refflow.maps import load_all
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import verdicts
 from refflow.testing.black_box_points import BoxPoints
+from validation.foreign.asking import VERSIONS
+from validation.foreign.asking import answers as foreign_answers
+from validation.foreign.true_alarms import TRUE_ALARMS
 
 DTYPES = ("float64", "float32")
 SPREAD = 2                              # parameters from 2^-2 to 2^2
 SIZES = (1, 2, 3)
 LEFT_OUT = {"Squeezed": "of an odd number of positions, it drops one", "CircularShift": "it is a map of circles, not of lines"}
-KINDS = ("own", "torch", "flows", "ill-conditioned")
+HERE = ("own", "torch", "flows", "ill-conditioned")
 
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
-    found = trials(options.kind or KINDS, options.draws, options.budget, options.seed, options.only,
-                   shown=None if options.json else print)
+    kinds = options.kind or (["foreign"] if options.library else HERE)
+    found = trials(kinds, options.draws, options.budget, options.seed, options.only, options.library or VERSIONS,
+                   shown=None if options.json else print, again=options.again)
     print(json.dumps(found, indent=1) if options.json else table(found))
-    return 1 if found["alarms"] else 0
+    return 1 if found["alarms"] or found["silent"] else 0
 
 
 def parser():
@@ -47,44 +56,94 @@ def parser():
     one.add_argument("--draws", type=int, default=1, metavar="N", help="seeds, each of which makes every box once")
     one.add_argument("--budget", type=float, default=900, metavar="S", help="stop after this many seconds of CPU")
     one.add_argument("--seed", type=int, default=0, help="the first seed")
-    one.add_argument("--kind", choices=KINDS, action="append", help="only boxes of this kind")
+    one.add_argument("--kind", choices=(*HERE, "foreign"), action="append", help="only boxes of this kind; by default, all but foreign")
+    one.add_argument("--library", choices=VERSIONS, action="append", help="only foreign boxes of this library")
     one.add_argument("--only", metavar="NAME", help="only the box of this name")
+    one.add_argument("--again", action="store_true", help="ask foreign boxes whose answers are kept again")
     one.add_argument("--json", action="store_true", help="counts and alarms as JSON")
     return one
 
 
-def trials(kinds, draws, budget, first=0, only=None, shown=None):
-    """{"verdicts": {law: {status: count}}, "draws": {dtype: events}, "boxes", "seeds", "alarms", "not made"}."""
-    counts, alarms = collections.defaultdict(collections.Counter), []
-    draws_of, unmade = collections.Counter(), collections.Counter()
-    boxes, seeds, start = 0, 0, time.process_time()
+def trials(kinds, draws, budget, first=0, only=None, libraries=(), shown=None, again=False):
+    """{"verdicts": {law: {status: count}}, "draws": {dtype: events}, "boxes", "seeds", "alarms", "true alarms", "silent",
+    "not made"}; "silent" are the entries of TRUE_ALARMS that no alarm shows."""
+    total = Total(shown)
     for seed in range(first, first + draws):
         for kind in kinds:
-            for name, dtype, make in BOXES[kind]():
-                if only not in (None, name):
-                    continue
-                if time.process_time() - start > budget:
-                    return summary(counts, draws_of, boxes, seeds, alarms, unmade)
-                box = make(seed, dtype)
-                if not isinstance(box, BlackBox):
-                    unmade[f"{name}: {box}"] += 1
-                    continue
-                boxes += 1
-                draws_of[box.precision] += len(BoxPoints(box, seed).z)
-                for verdict in verdicts(box, seed):
-                    counts[verdict.law][verdict.status] += 1
-                    if verdict.status == "FAIL":
-                        alarms.append({"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": verdict.law,
-                                       "text": verdict.text})
-                        if shown:
-                            shown(f"{name} {dtype} seed {seed}: {verdict.law}: {verdict.text}")
-        seeds += 1
-    return summary(counts, draws_of, boxes, seeds, alarms, unmade)
+            for library in libraries if kind == "foreign" else (None,):
+                for answer in foreign_answers(library, seed, only, again) if library else answers(kind, seed, only):
+                    if only in (None, answer["box"]):
+                        total.add(answer, kind, library)
+                    if total.seconds > budget:
+                        return total.summary()
+                total.finished += [(library, seed)] if only is None else []
+        total.seeds += 1
+    return total.summary()
 
 
-def summary(counts, draws_of, boxes, seeds, alarms, unmade):
-    return {"verdicts": {law: dict(found) for law, found in counts.items()}, "draws": dict(draws_of), "boxes": boxes,
-            "seeds": seeds, "alarms": alarms, "not made": dict(unmade)}
+def answers(kind, seed, only):
+    """The answers of the boxes of a kind that are made in this process."""
+    for name, dtype, make in BOXES[kind]():
+        if only in (None, name):
+            yield answer_of(name, dtype, seed, make)
+
+
+def answer_of(name, dtype, seed, make):
+    """{"box", "dtype", "seed", "precision", "draws", "verdicts": [[law, status, text]], "seconds"} of one box; or "unmade": why."""
+    start, box = time.process_time(), make(seed, dtype)
+    answer = {"box": name, "dtype": dtype, "seed": seed}
+    if not isinstance(box, BlackBox):
+        return answer | {"unmade": str(box), "seconds": 0}
+    found = [(one.law, one.status, one.text) for one in verdicts(box, seed)]
+    return answer | {"precision": box.precision, "draws": len(BoxPoints(box, seed).z), "verdicts": found,
+                     "seconds": round(time.process_time() - start, 2)}
+
+
+class Total:
+    """The counts of all answers, and their alarms: of the laws, or of a library."""
+
+    def __init__(self, shown=None):
+        self.shown, self.seconds, self.boxes, self.seeds = shown or (lambda text: None), 0, 0, 0
+        self.counts, self.draws, self.unmade = collections.defaultdict(collections.Counter), collections.Counter(), collections.Counter()
+        self.alarms, self.true_alarms, self.finished, self.asked = [], [], [], []
+
+    def add(self, answer, kind, library=None):
+        name, dtype, seed = answer["box"], answer["dtype"], answer["seed"]
+        self.seconds += answer["seconds"]
+        if "unmade" in answer:
+            self.unmade[f"{name}: {answer['unmade']}"] += 1
+            return
+        self.boxes += 1
+        self.draws[answer["precision"]] += answer["draws"]
+        self.asked.append((library, name, dtype, seed))
+        for law, status, text in answer["verdicts"]:
+            self.counts[law][status] += 1
+            if status == "FAIL":
+                alarm = {"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": law, "text": text}
+                self.tell(alarm | {"library": library} if library else alarm)
+
+    def tell(self, alarm):
+        reason = TRUE_ALARMS.get(key_of(alarm))
+        self.alarms += [] if reason else [alarm]
+        self.true_alarms += [alarm | {"reason": reason.text}] if reason else []
+        if not reason:
+            self.shown(f"{alarm.get('library', '')} {alarm['box']} {alarm['dtype']} seed {alarm['seed']}: {alarm['law']}: "
+                       f"{alarm['text']}".strip())
+
+    def silent(self):
+        """Entries of TRUE_ALARMS whose map was asked at their seed, or is missing from its library, and did not alarm."""
+        shown = {key_of(alarm) for alarm in self.true_alarms}
+        return [key for key, reason in TRUE_ALARMS.items() if key not in shown
+                and ((*key[:3], reason.seed) in self.asked or (key[0], reason.seed) in self.finished)]
+
+    def summary(self):
+        return {"verdicts": {law: dict(found) for law, found in self.counts.items()}, "draws": dict(self.draws), "boxes": self.boxes,
+                "seeds": self.seeds, "seconds": round(self.seconds), "alarms": self.alarms, "true alarms": self.true_alarms,
+                "silent": self.silent(), "not made": dict(self.unmade)}
+
+
+def key_of(alarm):
+    return alarm.get("library"), alarm["box"], alarm["dtype"], alarm["law"]
 
 
 def table(found):
@@ -93,8 +152,16 @@ def table(found):
     for law, of in found["verdicts"].items():
         lines.append(f"{law:<50}{of.get('pass', 0):>7}{of.get('FAIL', 0):>7}{of.get('skip', 0):>7}")
     asked = sum(of.get("pass", 0) + of.get("FAIL", 0) for of in found["verdicts"].values())
-    lines.append(f"\n{found['boxes']} boxes, {asked} verdicts, {len(found['alarms'])} alarms; {found['seeds']} whole seeds")
+    reasons = collections.defaultdict(list)
+    for alarm in found["true alarms"]:
+        reasons[f"{alarm['library']}: {alarm['reason']}"].append(f"{alarm['box']} {alarm['dtype']}")
+    for reason, boxes in reasons.items():
+        lines.append(f"\n{reason}\n    {len(boxes)} true alarms: {', '.join(dict.fromkeys(boxes))}")
+    lines.append(f"\n{found['boxes']} boxes, {asked} verdicts, {len(found['alarms'])} alarms"
+                 f"{f' and {len(reasons)} reasons for ' + str(len(found['true alarms'])) + ' true ones' if reasons else ''}; "
+                 f"{found['seeds']} whole seeds, {found['seconds']} seconds")
     lines += [f"{count} drawn events in {dtype}" for dtype, count in found["draws"].items()]
+    lines += [f"listed as a true alarm, and silent: {', '.join(key)}" for key in found["silent"]]
     lines += [f"not made: {reason} ({count})" for reason, count in found["not made"].items()]
     return "\n".join(lines)
 

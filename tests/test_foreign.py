@@ -1,0 +1,186 @@
+"""Maps of other libraries as black boxes: the tables are well formed, answers merge and resume, and a planted mistake alarms."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refflow.testing.arrays import UNITS
+from refflow.testing.black_box_laws import LAWS
+from validation import black_box as command
+from validation.defects.environments import LIBRARIES
+from validation.foreign import asking, maps_of_scipy
+from validation.foreign.asked import answers
+from validation.foreign.entry import BOTH, normal, positive
+from validation.foreign.true_alarms import TRUE_ALARMS, Reason
+
+FOLDER = Path(asking.__file__).parent
+MAPS = {name: (name, dtypes, make) for name, dtypes, make in maps_of_scipy.maps()}
+KEY = ("scipy", "norm.cdf", "float64", "finite")
+ANSWER = {"box": "norm.cdf", "dtype": "float64", "seed": 0, "precision": "float64", "draws": 42, "seconds": 1.5,
+          "verdicts": [["finite", "FAIL", "the image at 0.0 is nan"], ["monotone", "pass", ""], ["mass is one", "skip", "no"]]}
+
+
+@pytest.fixture(autouse=True)
+def listed(monkeypatch):
+    """Changes of the table of true alarms end with a test."""
+    monkeypatch.setattr(command, "TRUE_ALARMS", {})
+    return command.TRUE_ALARMS
+
+
+def test_every_library_has_an_environment_and_a_file():
+    assert set(asking.VERSIONS) <= set(LIBRARIES)
+    assert {path.stem.removeprefix("maps_of_") for path in FOLDER.glob("maps_of_*.py")} == set(asking.VERSIONS)
+
+
+def test_the_true_alarms_are_of_these_libraries_and_of_laws():
+    for (library, name, dtype, law), reason in TRUE_ALARMS.items():
+        assert library in asking.VERSIONS and dtype in UNITS and law in LAWS and name, (library, name, dtype, law)
+        assert len(reason.text) > 20 and reason.seed >= 0, name
+
+
+def test_true_alarms_of_scipy_are_of_its_maps():
+    assert {(name, dtype) for library, name, dtype, _ in TRUE_ALARMS if library == "scipy"} \
+        <= {(name, dtype) for name, dtypes, _ in MAPS.values() for dtype in dtypes}
+
+
+def test_names_are_not_repeated():
+    names = [name for name, _, _ in maps_of_scipy.maps()]
+    assert len(names) == len(set(names)) >= 60
+
+
+def test_a_right_map_is_asked_and_is_silent():
+    begun, answer = answers([MAPS["logistic.cdf"]], 0, [])
+    assert begun == {"begun": ["logistic.cdf", "float64"]}
+    asked = {law: status for law, status, _ in answer["verdicts"]}
+    assert "FAIL" not in asked.values() and set(asked) == set(LAWS)
+    assert asked["log-det is the determinant of differences"] == asked["all laws at moved parameters"] == "pass"
+
+
+@pytest.mark.parametrize("off, alarms", ((0.0, False), (1e-6, True)))
+def test_a_log_det_off_by_a_millionth_alarms(off, alarms):
+    def affine(shift, scale):
+        return (lambda z: (z * scale + shift, np.full(len(z), np.log(scale) + off)),
+                lambda x: ((x - shift) / scale, np.full(len(x), -np.log(scale) - off)))
+
+    planted = maps_of_scipy.one("planted", affine, normal(), positive())
+    total = command.Total()
+    total.add(list(answers([planted], 0, []))[-1], "foreign", "scipy")
+    found = {alarm["law"] for alarm in total.summary()["alarms"]}
+    assert ("log-det is the determinant of differences" in found) is alarms and bool(found) is alarms
+
+
+def test_in_float32_the_copy_in_float64_is_asked_with_the_same_parameters():
+    make = maps_of_scipy.one("affine", lambda a: (lambda z: z + a, lambda x: x - a), normal(3), dtypes=BOTH, event=(3,))[2]
+    box = make(1, "float32")
+    (narrow,), (wide,) = box.parameters, box.wider.parameters
+    assert narrow.dtype == "float32" and wide.dtype == "float64" and (narrow == wide).all()
+
+
+def test_a_map_that_cannot_be_made_is_told():
+    def make(seed, dtype):
+        raise RuntimeError("no such map")
+
+    answer = list(answers([("broken", ("float64",), make)], 0, []))[-1]
+    total = command.Total()
+    total.add(answer, "foreign", "scipy")
+    assert total.summary()["not made"] == {"broken: raised RuntimeError: no such map": 1} and total.boxes == 0
+
+
+# -- the summary ------------------------------------------------------------------------------------------------------
+
+def test_answers_of_all_kinds_merge():
+    lines = []
+    total = command.Total(lines.append)
+    total.add(ANSWER, "own")
+    total.add(ANSWER, "foreign", "scipy")
+    found = total.summary()
+    assert found["boxes"] == 2 and found["seconds"] == 3 and found["draws"] == {"float64": 84}
+    assert found["verdicts"] == {"finite": {"FAIL": 2}, "monotone": {"pass": 2}, "mass is one": {"skip": 2}}
+    assert [alarm.get("library") for alarm in found["alarms"]] == [None, "scipy"] and len(lines) == 2
+    assert "2 boxes, 4 verdicts, 2 alarms" in command.table(found)
+
+
+def test_a_true_alarm_stands_apart_with_its_reason(listed):
+    listed[KEY] = Reason("the library is wrong")
+    total = command.Total()
+    total.add(ANSWER, "foreign", "scipy")
+    found = total.summary()
+    assert found["alarms"] == found["silent"] == [] and found["true alarms"][0]["reason"] == "the library is wrong"
+    assert "scipy: the library is wrong\n    1 true alarms: norm.cdf float64" in command.table(found)
+
+
+@pytest.mark.parametrize("seed, silent", ((0, True), (1, False)))
+def test_a_listed_alarm_that_is_silent_at_its_seed_is_told(listed, seed, silent):
+    listed[KEY] = Reason("the library is wrong", seed)
+    total = command.Total()
+    total.add(ANSWER | {"verdicts": [["finite", "pass", ""]]}, "foreign", "scipy")
+    assert total.silent() == ([KEY] if silent else [])
+
+
+def test_a_listed_map_that_a_whole_library_lacks_is_told(listed, monkeypatch):
+    listed["scipy", "no such map", "float64", "finite"] = Reason("the library is wrong")
+    monkeypatch.setattr(command, "foreign_answers", lambda library, seed, only, again: iter([ANSWER]))
+    assert command.trials(["foreign"], 1, 900, libraries=["scipy"])["silent"]
+    assert not command.trials(["foreign"], 1, 900, only="norm.cdf", libraries=["scipy"])["silent"]
+
+
+def test_the_command_exits_with_1_for_an_alarm_alone(listed, monkeypatch, capsys):
+    monkeypatch.setattr(command, "foreign_answers", lambda library, seed, only, again: iter([ANSWER]))
+    assert command.main(["--library", "scipy", "--json"]) == 1
+    listed[KEY] = Reason("the library is wrong")
+    assert command.main(["--library", "scipy"]) == 0
+    assert "1 reasons for 1 true ones" in capsys.readouterr().out
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+def test_a_process_answers_what_is_left():
+    answer, = asking.fresh("scipy", 0, (sys.executable, None), [], 60, "expon.cdf")
+    assert list(asking.fresh("scipy", 0, (sys.executable, None), [["expon.cdf", "float64"]], 60, "expon.cdf")) == []
+    assert answer["box"] == "expon.cdf" and len(answer["verdicts"]) == len(LAWS)
+
+
+def test_a_process_that_fails_says_why():
+    answer, = asking.fresh("nothing", 0, (sys.executable, None), [], 60)
+    assert "maps_of_nothing" in answer["unmade"]
+
+
+def test_a_map_that_takes_too_long_is_left_and_the_others_are_asked(monkeypatch):
+    class Process:
+        lines = [{"begun": ["slow", "float64"]}, None, {"begun": ["quick", "float64"]}, {"box": "quick"}, None]
+        reason = ""
+
+        def __init__(self, library, seed, where, done, only):
+            self.reason = "" if done else "no answer within 1 seconds"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *of_exception):
+            pass
+
+        def line(self, limit):
+            return self.lines.pop(0)
+
+    monkeypatch.setattr(asking, "Process", Process)
+    slow, quick = asking.fresh("scipy", 0, None, [], 1)
+    assert slow["unmade"] == "no answer within 1 seconds" and quick == {"box": "quick"}
+
+
+def test_kept_answers_are_not_asked_again(tmp_path, monkeypatch):
+    asked = []
+
+    def fresh(library, seed, where, done, limit, only):
+        asked.append(done)
+        yield from [{"box": "slow", "unmade": "no answer"}] if done else [ANSWER]
+
+    monkeypatch.setattr(asking, "made", lambda library, version, cache: (sys.executable, None))
+    monkeypatch.setattr(asking, "fresh", fresh)
+    for _ in range(3):
+        assert next(asking.answers("scipy", 0, cache=tmp_path)) == ANSWER
+        list(asking.answers("scipy", 0, cache=tmp_path))
+    assert asked[0] == [] and all(done == [["norm.cdf", "float64"]] for done in asked[1:])
+    list(asking.answers("scipy", 0, again=True, cache=tmp_path))
+    assert asked[-1] == []

@@ -1,0 +1,111 @@
+"""Asks the maps of each library in an environment and a process of its own, and keeps the answers, so that a run that stops resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+from validation.defects.environments import CACHE, ROOT, made, settings
+from validation.raw_parameters.environments import NotInstalled
+
+VERSIONS = {"torch": "2.13.0", "scipy": "1.17.1", "zuko": "1.6.0", "nflows": "0.14", "normflows": "1.7.3", "freia": "0.2",
+            "distrax": "0.1.9", "flowjax": "17.2.1", "numpyro": "0.22.0", "tfp": "0.26.0.dev20261027"}
+LIMIT = 600                             # seconds for one map in one dtype, of a machine that may be busy
+JUDGES = ("refflow/testing", "refflow/accuracy", "refflow/core", "validation/foreign")
+
+
+def answers(library, seed, only=None, again=False, limit=LIMIT, cache=CACHE):
+    """The answers of one library at one seed, or of its map `only`: those that are kept, then new ones."""
+    kept = Path(cache) / "foreign" / f"{library}-{seed}-{digest(library)}.jsonl"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if again:
+        kept.unlink(missing_ok=True)
+    found = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.exists() else []
+    yield from (one for one in found if only in (None, one["box"]))
+    try:
+        where = made(library, VERSIONS[library], cache)
+    except NotInstalled as refused:
+        yield {"box": "every map", "dtype": "", "seed": seed, "unmade": f"{library} cannot be installed: {refused}", "seconds": 0}
+        return
+    for answer in fresh(library, seed, where, [[one["box"], one["dtype"]] for one in found], limit, only):
+        if "unmade" not in answer:
+            with kept.open("a", encoding="utf-8") as file:
+                print(json.dumps(answer), file=file)
+        yield answer
+
+
+def digest(library):
+    """What the answers depend on: the laws, and the maps."""
+    maps = ROOT / "validation" / "foreign" / f"maps_of_{library}.py"
+    used = maps.read_text(encoding="utf-8")
+    parts = [VERSIONS[library].encode(), maps.read_bytes()]
+    for folder in JUDGES:
+        parts += [path.read_bytes() for path in sorted((ROOT / folder).rglob("*.py"))
+                  if path.parent.name != "foreign" or f"from .{path.stem} import" in used]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
+
+
+def fresh(library, seed, where, done, limit, only=None):
+    """Answers of new processes: where one ends before its last map, another one goes on after it."""
+    while True:
+        begun = None
+        with Process(library, seed, where, done, only) as process:
+            while (line := process.line(limit)) is not None:
+                if "begun" in line:
+                    begun = line["begun"]
+                else:
+                    done.append(begun)
+                    begun = None
+                    yield line
+        if begun is None:
+            if process.reason:
+                yield {"box": "every map", "dtype": "", "seed": seed, "unmade": f"{library}: {process.reason}", "seconds": 0}
+            return
+        done.append(begun)
+        yield {"box": begun[0], "dtype": begun[1], "seed": seed, "unmade": process.reason or "the process ended", "seconds": 0}
+
+
+class Process:
+    """`asked` in a library's environment; `reason` says why it ended, if it did not end by itself."""
+
+    def __init__(self, library, seed, where, done, only):
+        python, folder = where
+        self.errors, self.reason = tempfile.TemporaryFile("w+"), ""
+        asked = [library, str(seed), *([only] if only else [])]
+        self.process = subprocess.Popen([str(python), "-W", "ignore", "-m", "validation.foreign.asked", *asked],
+                                        env=settings(folder), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=self.errors)
+        self.process.stdin.write(json.dumps(done))
+        self.process.stdin.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *of_exception):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def line(self, limit):
+        """The next line, or None at the end."""
+        timer = threading.Timer(limit, self.end, [limit])
+        timer.start()
+        line = self.process.stdout.readline()
+        timer.cancel()
+        if line:
+            return json.loads(line)
+        if self.process.wait() and not self.reason:
+            self.errors.seek(0)
+            self.reason = (self.errors.read().strip().splitlines() or [f"status {self.process.returncode}"])[-1]
+        return None
+
+    def end(self, limit):
+        self.reason = f"no answer within {limit:g} seconds"
+        self.process.kill()
+
+
