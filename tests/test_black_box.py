@@ -131,6 +131,32 @@ def two_images(mistake=False):
                     parameters=[unused])
 
 
+def channels(mistake=None):
+    """x = exp(s) z + b, with a scale and a bias for each of three channels, and at most one mistake in one entry."""
+    s, b = np.array([0.25, -0.5, 0.75]), np.array([0.5, 1.5, -1.0])
+
+    def forward(z):
+        used = s * [1, 0, 1] if mistake == "an entry that only the log-det reads" else s
+        return z * np.exp(used) + b, np.full(len(z), s.sum())
+
+    def pullback(z, x_bar, log_det_bar):
+        b_bar = x_bar.sum(0)
+        swapped = b_bar[[1, 0, 2]] if mistake == "entries of a gradient swapped" else b_bar
+        return x_bar * np.exp(s), [(x_bar * z * np.exp(s)).sum(0) + log_det_bar.sum(), swapped]
+
+    return BlackBox(forward, event=(3,), parameters=[s, b], pullback=pullback)
+
+
+def counts_its_batch(mistake):
+    """Its images are moved in a batch of several events; the gradient by its parameter may be right at 0 alone."""
+    s = np.array(0.0)
+
+    def pullback(z, x_bar, log_det_bar):
+        return x_bar * np.exp(s), [(x_bar * z * (1 if mistake else np.exp(s)) + log_det_bar).sum()]
+
+    return BlackBox(lambda z: (z * np.exp(s) + 1e-9 * (len(z) > 1), np.full(len(z), float(s))), parameters=[s], pullback=pullback)
+
+
 def shifted_log_det(off):
     """x = tanh z + z in float16."""
     return BlackBox(lambda z: (np.tanh(z) + z, np.log1p(1 - np.tanh(z)**2) + np.float16(off)), dtype="float16")
@@ -206,6 +232,13 @@ MISTAKES = {                    # a box, and the laws that it breaks
     "right only where it is initialised": (lambda: coupling("initialised to 0"), {"all laws at moved parameters"}),
     "an empty batch": (lambda: BlackBox(raises_when_empty, event=(2,)), {"an empty batch is empty"}),
     "a batch of tails": (lambda: BlackBox(all_far), {TAILS}),
+    "an entry that only the log-det reads": (lambda: channels("an entry that only the log-det reads"),
+                                             {"every parameter reaches the image", BY_DIFFERENCES,
+                                              "pullback is the gradient", "pullback is the gradient by the parameters"}),
+    "entries of a gradient swapped": (lambda: channels("entries of a gradient swapped"),
+                                      {"pullback is the gradient by the parameters"}),
+    "a gradient right only where it is initialised, behind another mistake": (
+        lambda: counts_its_batch(True), {"batch is the stack of singles", TAILS, "all laws at moved parameters"}),
     "a term missing from the gradient": (lambda: coupling("gradient"), {"pullback is the gradient"}),
     "a gradient doubled": (lambda: coupling("gradient of a parameter", trained=True),
                            {"pullback is the gradient by the parameters"}),
@@ -253,7 +286,7 @@ def test_every_law_finds_a_mistake_alone():
     assert alone | set(NOT_ALONE) == set(LAWS) and not alone & set(NOT_ALONE)
 
 
-HEALTHY = {"coupling": lambda: coupling(trained=True), "root": root, "sequences": lambda: sequences(False),
+HEALTHY = {"coupling": lambda: coupling(trained=True), "channels": channels, "root": root, "sequences": lambda: sequences(False),
            "float16": lambda: shifted_log_det(0), "float32 beside float64": lambda: softplus_in_float32(False), "model": model,
            "saved": lambda: model("saved"),
            "model from data": lambda: model(direction="inverse"),
@@ -265,6 +298,22 @@ HEALTHY = {"coupling": lambda: coupling(trained=True), "root": root, "sequences"
 @pytest.mark.parametrize("name", HEALTHY)
 def test_the_healthy_form_passes(name):
     assert [v for v in verdicts(HEALTHY[name]()) if v.status == "FAIL"] == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_entry_of_a_parameter_is_enough(seed):
+    """Each entry is moved alone; two entries whose gradients are swapped are told apart."""
+    for mistake, law in (("an entry that only the log-det reads", "every parameter reaches the image"),
+                         ("entries of a gradient swapped", "pullback is the gradient by the parameters")):
+        found = verdict(law, channels(mistake), seed)
+        assert found.status == "FAIL" and "of shape (3,)" in found.text
+
+
+def test_a_broken_law_hides_no_other_at_moved_parameters():
+    """What breaks at the given parameters is told by its own law; the others are told with the parameters moved."""
+    found = broken("a gradient right only where it is initialised, behind another mistake")
+    assert found["all laws at moved parameters"].text.startswith("pullback is the gradient by the parameters: ")
+    assert "all laws at moved parameters" not in {v.law for v in verdicts(counts_its_batch(False)) if v.status == "FAIL"}
 
 
 def test_a_failure_is_told_at_a_simple_event():
