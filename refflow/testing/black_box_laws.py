@@ -6,15 +6,18 @@ The first sentence of a law's docstring is its theorem; `black_box_points` deriv
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
 
 from ..accuracy.differences import balanced, ridders
+from ..core.sets import real
 from . import model_laws
 from .arrays import NORMAL, as_numpy, mask_made
 from .black_box import BlackBox, first_of
+from .black_box_ends import PRECISIONS, EndPoints, reversed_box
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
 from .naming import named
@@ -29,6 +32,8 @@ DIFFERENCE = 1e-2                       # differences with a larger error of the
 OUTGROWN = 2.0**-16                     # an image beyond this share of the largest number may be infinite
 HALVINGS = 60
 ENTRIES = 2**24                         # of the difference quotients of all points
+RANGE = 0.9                             # of the logarithms of numbers: nearer to its ends, slopes overflow or lose digits
+FARTHEST = 2.0**40                      # latents beyond it need not come back
 DOUBLINGS = 3                           # of the smallest step, at which second differences are compared
 BENDS = 3 / 8                           # between 1/4, the ratio of second differences of a smooth map, and 1/2, at a jump
 NEARBY = 2.0**-4                        # of the reach of an event: images there are other images, unless they have saturated
@@ -42,7 +47,7 @@ AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image",
 def run_law(name, box, seed=0, events=None):
     """Run one law on a box, at drawn latents or at `events`.  Raises Found if it is broken, Skipped if it cannot be asked."""
     with np.errstate(all="ignore"):
-        ask(name, box, BoxPoints(box, seed, events))
+        ask(name, box, points_of(box, seed, events))
 
 
 def ask(name, box, points):
@@ -55,16 +60,42 @@ def ask(name, box, points):
 def verdicts(box, seed=0):
     """One `Verdict` for each law."""
     with np.errstate(all="ignore"):
-        points = BoxPoints(box, seed)
+        points = points_of(box, seed)
         return [verdict(name, box, seed, points) for name in LAWS]
+
+
+def points_of(box, seed, events=None):
+    """Moderate latents and, beside them, those at the ends; or `events`, with the units of both."""
+    points = BoxPoints(box, seed, events)
+    if box.precision in PRECISIONS and points.size and (box.domain or real).rank == (box.codomain or real).rank == 0:
+        points.ends = EndPoints(box, seed, events)
+    return points
+
+
+def at_the_ends(ask):
+    """A law that is asked at the ends, too; there, it is not skipped."""
+    @functools.wraps(ask)
+    def everywhere(box, p):
+        skipped = None
+        try:
+            ask(box, p)
+        except Skipped as reason:
+            skipped = reason
+        if p.ends is not None:
+            with contextlib.suppress(Skipped):
+                ask(box, p.ends)
+        if skipped:
+            raise skipped
+
+    return everywhere
 
 
 def verdict(name, box, seed=0, points=None):
     """The verdict of one law; a failure is told at the simplest event that shows it."""
-    points = BoxPoints(box, seed) if points is None else points
-    points.asked = 0
     try:
         with np.errstate(all="ignore"):
+            points = points_of(box, seed) if points is None else points
+            points.asked = 0
             ask(name, box, points)
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
@@ -78,7 +109,7 @@ def verdict(name, box, seed=0, points=None):
 def failure(name, box, seed, events):
     """The exception by which a law fails at some events, or None."""
     with np.errstate(all="ignore"):
-        return broken_by(name, box, BoxPoints(box, seed, events))
+        return broken_by(name, box, points_of(box, seed, events))
 
 
 def told(found):
@@ -102,17 +133,23 @@ def has(box, what):
 # -- round trips ------------------------------------------------------------------------------------------------------
 
 @law("inverse of forward", "inverse")
+@at_the_ends
 def inverse_of_forward(box, p):
     """The inverse of f(z) is z: a bijector has one latent for each image."""
     answer_of("inverse", box.origin, p.x[p.finite], p.z[p.finite])
     has_latents(box, p)
+    round_trip(box, p, "inverse(forward(z))")
+
+
+def round_trip(box, p, what):
     U, usable = p.of_z
-    p.held_to("inverse(forward(z))", p.back[0], p.z, ALLOWED * U, usable)
+    p.held_to(what, p.back[0], p.z, ALLOWED * U, usable)
 
 
 def has_latents(box, p):
     """The inverse of an image is a number, unless the image is an end to which others round: then images nearby are equal."""
-    for i in np.flatnonzero(p.finite & ~np.isfinite(p.back[0].reshape(len(p.z), -1)).all(-1)):
+    moderate = (np.abs(p.z).reshape(len(p.z), -1) <= FARTHEST).all(-1)
+    for i in np.flatnonzero(p.finite & moderate & ~np.isfinite(p.back[0].reshape(len(p.z), -1)).all(-1)):
         move = np.eye(p.size).reshape(p.size, *box.event) * np.minimum(NEARBY * p.reach[i], p.room[i] / 2)
         images = box.image(box.held(np.concatenate((p.z[i] + move, p.z[i] - move))))
         if (images != p.x[i]).reshape(2 * p.size, -1).any(-1).all():
@@ -125,14 +162,24 @@ def forward_of_inverse(box, p):
 
     x is an image or, if a codomain is declared, also any member of it.
     """
+    at_the_ends(images_return)(box, p)
+    if box.codomain is not None and not p.given:
+        onto(box, p)
+        if p.ends is not None:
+            back = reversed_box(box, p.x.shape[1:])
+            q = EndPoints(back, p.seed)
+            numbers_or_outgrown(back, q, "latent")
+            with contextlib.suppress(Skipped):
+                round_trip(back, q, "forward(inverse(x))")
+
+
+def images_return(box, p):
     U_x, _ = p.of_x
     U_z, usable = p.of_z
     marks = usable.reshape(-1, *(1,) * len(box.event))
     moved = p.spread(box.image, p.z, np.where(marks, ALLOWED * U_z.reshape(p.z.shape), 0))
     z = np.where(marks, p.back[0], p.z)
     p.held_to("forward(inverse(x))", box.image(box.held(z)), p.x, ALLOWED * U_x + moved, usable, at=p.x)
-    if box.codomain is not None and not p.given:
-        onto(box, p)
 
 
 def onto(box, p):
@@ -163,12 +210,30 @@ def determinant(box, p):
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     square(p)
+    if p.ends is not None and p.ends.alone and p.scored and not p.given:
+        between_neighbours(box, p.ends)
     p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
     U, usable = p.of_log_det
     found, e = agreed(*(determinant_of_differences(box, p, h) for h in FIRST_STEPS))
     bound = 10 * e[:, None] + ALLOWED * U
     usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
     p.held_to("log-det", p.log_det, found, bound, usable)
+
+
+def between_neighbours(box, p):
+    """At 0 and +-1, where formulas have special cases, the log-det lies between its neighbours', also at a kink."""
+    special = np.array([0.0, 1.0, -1.0])
+    step = 4 * p.E * p.u
+    at = box.held((special[:, None] + step * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])).reshape(-1, *box.event))
+    inside = ~p.where_outside(at.reshape(-1)).reshape(3, 5)[:, [0, 4]].any(-1)
+    l = answers(box.log_slope, at).reshape(3, 5)
+    room = ALLOWED * p.u * (1 + np.abs(l[:, 2])) + np.abs(l[:, 0] - l[:, 1]) + np.abs(l[:, 4] - l[:, 3])
+    low, high = np.minimum(l[:, 1], l[:, 3]) - room, np.maximum(l[:, 1], l[:, 3]) + room
+    wrong = inside & ((l[:, 2] < low) | (l[:, 2] > high))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise Found(f"the log-det at {special[i]} is {float(l[i, 2])!r}, and at its neighbours {float(l[i, 1])!r} and "
+                    f"{float(l[i, 3])!r}", np.full(box.event, special[i]))
 
 
 def fewer(p, count):
@@ -272,29 +337,30 @@ def log_abs_det(J):
 
 
 @law("images differ by the integral of the slope", "log_det")
+@at_the_ends
 def integral(box, p):
     """f(b) - f(a) is the integral of exp(log-det) from a to b, up to its sign: the fundamental theorem of calculus."""
     model_laws.one_number(p)
-    edges = np.unique(p.z)
-    left, width = edges[:-1], np.diff(edges)
-    nodes, integrated = model_laws.gauss(left, width)
-    q, ends = (BoxPoints(box, p.seed, box.held(at.reshape(-1, *box.event))) for at in (nodes, edges))
+    left, right = p.intervals()
+    nodes, integrated = model_laws.gauss(left, right - left)
+    q, ends = (type(p)(box, p.seed, box.held(at.reshape(-1, *box.event))) for at in (nodes, np.stack((left, right))))
     U, usable = q.of_log_det
     slope = np.exp(q.log_det).reshape(nodes.shape)
     found, e = integrated(slope)
     # a node is rounded, and the slope there is not the slope at the node
     moved = integrated(slope * (ALLOWED * U.reshape(nodes.shape)))[0]
-    U_x, at_ends = ends.of_x
-    x, U_x = ends.x.ravel(), U_x.ravel()
-    bound = ALLOWED * (U_x[1:] + U_x[:-1]) + moved + 10 * e + ALLOWED * p.u * found
-    usable = usable.reshape(nodes.shape).all(-1) & at_ends[1:] & at_ends[:-1] & (e <= DIFFERENCE * found)
-    held = BoxPoints(box, p.seed, left[:0])
-    held.held_to("the difference of images of ends of an interval", np.abs(np.diff(x)), found, bound[:, None], usable,
-                 at=np.stack((left, edges[1:]), -1))
+    U_x, at_ends = (part.reshape(2, -1) for part in ends.of_x)
+    bound = ALLOWED * U_x.sum(0) + moved + 10 * e + ALLOWED * p.u * found
+    in_range = (np.abs(q.log_det) < RANGE * np.log(box.largest)).reshape(nodes.shape).all(-1)
+    usable = usable.reshape(nodes.shape).all(-1) & at_ends.all(0) & (e <= p.rough * found) & in_range
+    held = type(p)(box, p.seed, np.zeros((0, *box.event)))
+    held.held_to("the difference of images of ends of an interval", np.abs(np.subtract(*ends.x.reshape(2, -1))), found,
+                 bound[:, None], usable, at=np.stack((left, right), -1))
     p.asked = held.asked
 
 
 @law("inverse log-det is minus log-det", "inverse", "log_det", "inverse_log_det")
+@at_the_ends
 def inverse_log_det(box, p):
     """The log-det of the inverse at x = f(z) is minus the log-det of f at z, the same point."""
     U, usable = p.of_log_det
@@ -308,6 +374,7 @@ def inverse_log_det(box, p):
 
 
 @law("fused is separate", "log_det")
+@at_the_ends
 def fused(box, p):
     """The log-det that comes with the image is the log-det by itself."""
     if box.log_det is None or p.answer[1] is None:
@@ -349,6 +416,7 @@ def with_sum(box, given):
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 @law("batch is the stack of singles")
+@at_the_ends
 def batch(box, p):
     """An event has the same image alone as in a batch: events are independent."""
     same_alone(box, p)
@@ -404,7 +472,7 @@ def tails(box, p):
     far = rng.choice([-1.0, 1.0], p.z.shape) * rng.uniform(6, TAIL[box.precision], p.z.shape)
     q = BoxPoints(box, p.seed, p.z if p.given else far)
     answer_of("image", box.image, q.z)
-    if np.isnan(q.x).any() and not outgrown(box, q):
+    if np.isnan(q.x).any() and not outgrown(box.image, q, ~q.finite):
         i = int(np.argwhere(np.isnan(q.x))[0][0])
         raise Found(f"the image at {q.z[i].tolist()} is {q.x[i].tolist()}", q.z[i])
     log_dets_are_numbers(q)
@@ -489,40 +557,54 @@ def deterministic(box, p):
 
 
 @law("finite")
+@at_the_ends
 def finite(box, p):
-    """Images and log-dets of moderate latents are numbers, and infinite only where images have outgrown their dtype."""
-    if not p.finite.all() and not outgrown(box, p):
-        i = int(np.argmin(p.finite))
-        raise Found(f"the image at {p.z[i].tolist()} is {p.x[i].tolist()}", p.z[i])
+    """Images and log-dets are numbers, and infinite only where they have outgrown their dtype on the way from a moderate latent.
+
+    The log-det of an image that has underflowed is not asked.
+    """
+    numbers_or_outgrown(box, p, "image")
     log_dets_are_numbers(p)
 
 
+def numbers_or_outgrown(box, p, what):
+    """Every image is finite, or all that are not are preceded by images near the largest number."""
+    if not p.finite.all() and not outgrown(box.image, p, ~p.finite):
+        i = int(np.argmin(p.finite))
+        raise Found(f"the {what} at {p.z[i].tolist()} is {p.x[i].tolist()}", p.z[i])
+
+
 def log_dets_are_numbers(p):
-    """Where images are finite."""
+    """Where images are finite and, at the ends, have not underflowed."""
     wrong = p.finite & ~np.isfinite(p.log_det) if p.scored else np.zeros(len(p.z), bool)
+    if p.least == 0:
+        wrong &= (np.abs(p.x) >= NORMAL[p.box.precision]).reshape(len(p.z), -1).all(-1)
+        if wrong.any() and not np.isnan(p.log_det[wrong]).any() and outgrown(p.box.log_slope, p, wrong):
+            return
     if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
 
 
-def outgrown(box, p):
-    """Are all images that are not finite preceded, on the way to them, by images near the largest number?"""
-    z, start = p.z[~p.finite], box.plain(1)
+def outgrown(function, p, marks):
+    """Are all values of a function at marked points, which are not finite, preceded on the way to them by some near the largest number?"""
+    box, z = p.box, p.z[marks]
     low, high = np.zeros(len(z)), np.ones(len(z))
 
-    def images(share):
-        x = box.image(box.held(start + share.reshape(-1, *(1,) * len(box.event)) * (z - start)))
-        return np.abs(x).reshape(len(x), -1)
+    def values(share):
+        found = answers(function, box.held(p.path(z, share.reshape(-1, *(1,) * len(box.event)))))
+        return np.abs(found).reshape(len(found), -1)
 
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        fine = np.isfinite(images(middle)).all(-1)
+        fine = np.isfinite(values(middle)).all(-1)
         low, high = np.where(fine, middle, low), np.where(fine, high, middle)
-    last = images(low).max(-1)
+    last = values(low).max(-1)
     return bool((np.isfinite(last) & (last >= OUTGROWN * box.largest)).all())
 
 
 @law("monotone")
+@at_the_ends
 def monotone(box, p):
     """A bijector of one number rises everywhere or falls everywhere."""
     model_laws.one_number(p)
@@ -537,6 +619,7 @@ def monotone(box, p):
 
 
 @law("the image is in the codomain", "codomain")
+@at_the_ends
 def in_codomain(box, p):
     """Every image is a member of the codomain, or an end that it rounds to."""
     x, room = p.x.reshape(len(p.z), -1), ALLOWED * p.of_x[0]

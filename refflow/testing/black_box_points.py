@@ -48,6 +48,9 @@ class BoxPoints:
     """Latents: the given events, or normal numbers at six magnitudes, and 0, or members of the domain; with their units."""
 
     quiet = False                       # is noise left out, because a box in a wider dtype answers?
+    least = 1 - REJECTED                # the share of points that must be asked
+    ends = None                         # the points at the ends, if they are asked, too
+    rough = 1e-2                        # integrals with a larger relative error of their own are rejected
 
     def __init__(self, box: BlackBox, seed=0, events=None):
         self.box, self.seed, self.given, self.asked = box, seed, events is not None, 0
@@ -65,6 +68,11 @@ class BoxPoints:
         return np.where(self.box.domain.outside(z), self.box.domain.anchor, z)
 
     # -- the answers ---------------------------------------------------------------------------------------------------
+
+    def path(self, z, share):
+        """From the simplest event to z."""
+        start = self.box.plain(1)
+        return start + share * (z - start)
 
     @cached_property
     def answer(self):
@@ -178,20 +186,33 @@ class BoxPoints:
         room = 2 * own + 8 * np.where(np.isfinite(noise), noise, 0) / self.E
         return (near <= 2 * far + room) & (far <= 2 * near + room)
 
+    def own_of_forward(self, here, of_x):
+        """The rounding of x, where `of_x` marks a column, and of the log-det."""
+        return np.maximum(self.u * (np.abs(here) + np.where(of_x, 0, self.size)), self.box.smallest)
+
+    def excused(self, here, of_x, noisy):
+        """How many units noise may excuse."""
+        return np.where(of_x, np.inf, LOST * np.maximum(noisy, 1))
+
+    @property
+    def resolution(self):
+        """(how many roundings the steps of z are, marks of the events where they are enough)."""
+        free = (self.room >= 2 * self.E * self.u * np.abs(self.z)).reshape(len(self.z), -1).all(-1)
+        return self.E, free[:, None]
+
     @cached_property
     def of_forward(self):
-        """(U, marks) of x and, in the last column, of the log-det."""
+        """(U, marks, noise in units) of x and, in the last column, of the log-det."""
         here = self.forward_values(self.z)
-        images = self.x[0].size
-        near, far = (self.spread(self.forward_values, self.z, E * self.u * self.delta) / E for E in (self.E / 4, self.E))
-        own = np.maximum(self.u * (np.abs(here) + np.where(np.arange(here.shape[1]) < images, 0, self.size)), self.box.smallest)
+        of_x, (n, free) = np.arange(here.shape[1]) < self.x[0].size, self.resolution
+        near, far = (self.spread(self.forward_values, self.z, share * self.E * self.u * self.delta) / (share * n)
+                     for share in (0.25, 1))
+        own = self.own_of_forward(here, of_x)
         U = own + far + self.parameter_spread(self.forward_values, self.z)                              # (2), (3)
         noise = self.noise(self.forward_values)
-        noisy = (noise[:, :images] / U[:, :images]).max(-1, keepdims=True, initial=0)
-        U = raised(U, noise, np.where(np.arange(here.shape[1]) < images, np.inf, LOST * np.maximum(noisy, 1)))
-        smooth = self.agree(near, far, own, noise) & np.isfinite(U) & np.isfinite(here)
-        free = (self.room >= 2 * self.E * self.u * np.abs(self.z)).reshape(len(self.z), -1).all(-1)
-        return U, smooth & free[:, None], noisy
+        noisy = (noise[:, of_x] / U[:, of_x]).max(-1, keepdims=True, initial=0)
+        U = raised(U, noise, self.excused(here, of_x, noisy))
+        return U, self.agree(near, far, own, noise) & np.isfinite(U) & np.isfinite(here) & free, noisy
 
     @cached_property
     def relative_noise(self):
@@ -216,24 +237,37 @@ class BoxPoints:
         self.log_det                    # raises Skipped if there is none
         return U[:, -1:], smooth.all(-1)
 
+    def own_of_inverse(self, here, entries):
+        """The rounding of z, where `entries` marks a column, and of the log-det of the inverse."""
+        size = np.maximum(self.delta, np.abs(self.z)).reshape(len(here), -1)
+        return self.u * np.where(entries, np.pad(size, ((0, 0), (0, here.shape[1] - self.size))), np.abs(here) + self.size)
+
+    def steps_of_images(self, x, unit):
+        """(steps of x, how many units they are, marks of the events where they are enough)."""
+        return self.E * unit, self.E, True
+
+    @property
+    def narrowest(self):
+        """The size of z beside which its unit must be small."""
+        return np.minimum(np.maximum(self.delta, np.abs(self.z)), self.reach)
+
     @cached_property
     def of_inverse(self):
         """(U, marks) of z and, in the last column, of the log-det of the inverse: (4) and (5) at the images."""
         U_x, usable = self.of_x
         usable = usable & self.finite
-        x = np.where(usable.reshape(-1, *(1,) * (self.x.ndim - 1)), self.x, self.x[int(np.argmax(usable))])
-        step = np.where(usable[:, None], U_x, 0).reshape(x.shape)
         here = self.asked_where(self.inverse_values, self.x, usable)
+        x = np.where(usable.reshape(-1, *(1,) * (self.x.ndim - 1)), self.x, self.x[int(np.argmax(usable))])
+        step, m, enough = self.steps_of_images(x, np.where(usable[:, None], U_x, 0).reshape(x.shape))
         entries = np.arange(here.shape[1]) < self.size
-        delta = np.maximum(self.delta, np.abs(self.z)).reshape(len(x), -1)
-        own = self.u * np.where(entries, np.pad(delta, ((0, 0), (0, here.shape[1] - self.size))), np.abs(here) + self.size)
-        near, far = (self.spread(self.inverse_values, x, E * step) / E for E in (self.E / 4, self.E))
+        own = self.own_of_inverse(here, entries)
+        near, far = (self.spread(self.inverse_values, x, share * step) / (share * m) for share in (0.25, 1))
         U = own + far + self.parameter_spread(self.inverse_values, x)                                   # (4), (5)
         noise = self.noise(lambda z: answers(self.inverse_values, answers(self.box.image, z)))
         U = raised(U, noise, LOST * np.maximum(self.of_forward[2], 1))
         smooth = self.agree(near, far, own, noise) & np.isfinite(U)
-        narrow = ALLOWED * U[:, :self.size] < np.minimum(delta, self.reach.reshape(delta.shape)) / 4
-        return U, usable & smooth.all(-1) & narrow.all(-1)
+        narrow = ALLOWED * U[:, :self.size] < self.narrowest.reshape(len(x), -1) / 4
+        return U, usable & enough & smooth.all(-1) & narrow.all(-1)
 
     @cached_property
     def of_z(self):
@@ -241,13 +275,18 @@ class BoxPoints:
         U, usable = self.of_inverse
         return U[:, :self.size], usable
 
+    def intervals(self):
+        """(left, right) ends of intervals over which slopes are integrated."""
+        edges = np.unique(self.z)
+        return edges[:-1], edges[1:]
+
     # -- the comparison -------------------------------------------------------------------------------------------------
 
     def held_to(self, what, given, expected, bound, usable, at=None):
         """Found at the simplest point where |given - expected| exceeds its bound; Skipped if too few points can be asked."""
         shape = np.shape(expected)
         given, expected = (np.broadcast_to(a, shape).reshape(len(usable), -1) for a in (given, expected))
-        if usable.mean() < 1 - REJECTED:
+        if usable.mean() < self.least:
             raise Skipped(f"{(~usable).sum()} of {len(usable)} points are too ill-conditioned to be asked")
         self.asked = max(self.asked, int(usable.sum()))
         wrong = ~((np.abs(given - expected) <= bound) | (given == expected)) & usable[:, None]
