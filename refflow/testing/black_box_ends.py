@@ -38,8 +38,12 @@ FAR = {"float64": (2.0, 9.0, 38.0, 1e2, 1e3, 1e5, 1e8, 1e12, 1e16, 1e30, 1e60, 1
 MODERATE = {"float64": 38.0, "float32": 13.0}       # the largest entries of events of several
 TO_THE_LAST = (1.0, 0.99, 0.9, 0.7, 0.5)            # shares of the last latent whose image is finite
 FLOATS = 3                                          # floats next to an end that is not 0
-HALVINGS, EARLY = 60, 20
-GRID, PLACES = 96, 10
+HALVINGS = 60
+EARLY = (8, 20)                                     # halvings after which a kink shows in float32, in float64
+GRID, PLACES = 1024, 10
+SIDE = 8                                            # neighbours on one side of a place
+SUSPECTS, ASIDE, LEAST = 24, 2, 16                  # intervals that are halved; those beside which they are seen; edges at least
+DISTANCES = 2.0 ** np.arange(-7, 6, 0.25)           # from which slopes are integrated
 SPACINGS = 2.0 ** np.array((0, 1, 2, 4, 7, 10, 13, 16, 20, 26))
 RESOLVED = 4                                        # n and m at least
 RATIO = 1.5                                         # of the distances of the ends of an interval
@@ -70,7 +74,9 @@ class EndPoints(BoxPoints):
         return int(np.prod(self.box.event)) == 1
 
     def where_outside(self, numbers):
-        return ~np.isfinite(numbers) if self.box.domain is None else self.box.domain.outside(numbers)
+        """Not members of the domain, or equal to an end after its rounding."""
+        where = self.box.domain
+        return ~np.isfinite(numbers) if where is None else where.outside(numbers) | np.isin(numbers, self.box.held([where.lower, where.upper]))
 
     def ends_of_domain(self):
         """[(a number from which distances are measured, a direction, the width)]."""
@@ -109,11 +115,19 @@ class EndPoints(BoxPoints):
 
     # -- places --------------------------------------------------------------------------------------------------------
 
-    def bends(self, numbers):
-        """The function whose second differences show a place: the log-det or, where none is given, the image."""
-        held = self.box.held(np.ravel(numbers).reshape(-1, *self.box.event))
-        function = self.box.log_slope if self.scored_by_box else self.box.image
-        return answers(function, held).reshape(np.shape(numbers))
+    def bending(self):
+        """The functions whose second differences show a place: the log-det, and the logarithm of images beside a declared end 0.
+
+        Without a log-det, the image.
+        """
+        def at(function):
+            return lambda numbers: answers(function, self.box.held(np.ravel(numbers).reshape(-1, *self.box.event))).reshape(
+                np.shape(numbers))
+
+        def log_image(z):
+            return np.log(np.abs(self.box.image(z)))
+
+        return [at(self.box.log_slope if self.scored_by_box else self.box.image)] + [at(log_image)] * self.zero_ends[1]
 
     @property
     def scored_by_box(self):
@@ -137,16 +151,36 @@ class EndPoints(BoxPoints):
         back = answers(self.box.origin, self.box.held(even.reshape(-1, *self.box.event))).ravel()
         return np.concatenate((found, back[np.isfinite(back)])) if np.shape(back) == np.shape(even) else found
 
-    def places(self):
-        """Numbers around the places where the log-det bends most."""
+    @cached_property
+    def brackets(self):
+        """For each of `bending`, (a, b): the neighbours between which it bends most, ten of them."""
         edges = np.unique(self.box.held(self.grid()))
         edges = edges[~self.where_outside(edges)]
-        if len(edges) < 2:
-            return np.zeros(0)
-        found, _, score = bent_most(lambda numbers: self.bends(self.box.held(numbers)), edges[:-1], edges[1:], self.box.unit)
-        found = found[np.argsort(-score, kind="stable")[:PLACES]]
+        if len(edges) < LEAST:
+            return []
+        return [self.bracketed(function, edges) for function in self.bending()]
+
+    def bracketed(self, function, edges):
+        a, b = suspects(edges, function(edges), self.box.unit)
+        a, b, score = bent_most(function, a, b, self.box.unit, self.box.held)
+        first = np.sort(np.unique(np.stack((-score, a)), axis=1, return_index=True)[1][:PLACES])
+        return a[first], b[first]
+
+    def places(self):
+        """Numbers around the places where the log-det bends most."""
         steps = np.concatenate((-SPACINGS[::-1], [0], SPACINGS))
-        return (found[:, None] + steps * self.spacing(found)[:, None]).ravel()
+        found = [(a[:, None] + steps * self.spacing(a)[:, None]).ravel() for a, _ in self.brackets]
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def jumps(self, function):
+        """(a, b, f(b) - f(a), the largest difference of neighbours of a, and of b, that lie on one side): at all places."""
+        if not self.alone or not self.brackets:
+            return np.zeros((4, 0))
+        a, b = np.concatenate(self.brackets, 1)
+        k = np.arange(SIDE)
+        below, above = (self.box.held(at[:, None] + way * k * self.spacing(at)[:, None]) for at, way in ((a, -1), (b, 1)))
+        sides = [np.abs(np.diff(function(part.reshape(-1, *self.box.event)).reshape(part.shape))).max(-1) for part in (below, above)]
+        return a, b, np.subtract(*(function(at.reshape(-1, *self.box.event)).ravel() for at in (b, a))), np.maximum(*sides)
 
     def spacing(self, numbers):
         return np.spacing(np.abs(numbers).astype(self.box.precision)).astype(np.float64)
@@ -219,6 +253,8 @@ class EndPoints(BoxPoints):
     def intervals(self):
         """From a distance to one and a half of it."""
         z = np.unique(self.z)
+        if not self.given:
+            z = np.unique(np.concatenate([z, *(end + way * DISTANCES[DISTANCES < width / 2] for end, way, width in self.ends_of_domain())]))
         end = self.nearest_end(z)
         other = end + RATIO * (z - end)
         left, right = np.minimum(z, other), np.maximum(z, other)
@@ -244,18 +280,30 @@ def reversed_box(box, event):
                     domain=box.codomain, codomain=box.domain, flush_to_zero=box.flush_to_zero, accumulation=box.accumulation)
 
 
-def bent_most(function, left, right, unit):
+def suspects(edges, values, unit):
+    """(left, right) of the intervals over which values bend most, by themselves and beside those a few intervals away."""
+    second = np.abs(values[:-2] - 2 * values[1:-1] + values[2:])
+    second = np.where(np.isfinite(second), second, np.inf)
+    around = np.pad(np.where(np.isfinite(second), second, 0), ASIDE + 1, mode="edge")
+    count = len(second)
+    beside = np.max([around[ASIDE + 1 + k:][:count] for k in (-ASIDE - 1, -ASIDE, ASIDE, ASIDE + 1)], 0)
+    sharp = second / (beside + unit * (1 + np.abs(np.where(np.isfinite(values), values, 0))[1:-1]))
+    chosen = np.unique([np.argsort(-one, kind="stable")[:SUSPECTS] for one in (second, sharp)])
+    return edges[chosen], edges[chosen + 2]
+
+
+def bent_most(function, left, right, unit, held):
     """(a, b, score): in each interval, the neighbours between which a function bends most, by 60 halvings, and how much.
 
-    The score is in units of rounding of the function, the larger one of an early interval and of the last.
+    `held` rounds numbers to the dtype.  The score is in units of rounding of the function, the largest of two early intervals and of the last.
     """
     a, b, score = np.array(left), np.array(right), np.zeros(len(left))
     for k in range(HALVINGS):
-        points = np.stack((a, a + (b - a) / 4, a + (b - a) / 2, a + 3 * (b - a) / 4, b))
+        points = held(np.stack((a, a + (b - a) / 4, a + (b - a) / 2, a + 3 * (b - a) / 4, b)))
         values = function(points)
         second = np.abs(values[:-2] - 2 * values[1:-1] + values[2:])
         second = np.where(np.isfinite(second), second, np.inf)
-        if k in (EARLY, HALVINGS - 1):
+        if k in (*EARLY, HALVINGS - 1):
             score = np.maximum(score, second.max(0) / (unit * (1 + np.abs(np.where(np.isfinite(values), values, 0)).max(0))))
         best = second.argmax(0)
         a, b = (np.take_along_axis(points, best[None] + step, 0)[0] for step in (0, 2))

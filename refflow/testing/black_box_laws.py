@@ -616,6 +616,19 @@ def monotone(box, p):
         i = int(np.argmax(steps < -room)) if np.median(steps) > 0 else int(np.argmax(steps > room))
         raise Found("it rises and falls: "
                     + " and ".join(f"f({float(z[k])!r}) = {float(x[k])!r}" for k in (i, i + 1)))
+    if p.least == 0 and len(steps):
+        turns_back(box, p, np.median(steps) > 0)
+
+
+def turns_back(box, p, rises):
+    """At a place, no image jumps against the others by more than its rounding and what its neighbours on one side show."""
+    a, b, jump, beside = p.jumps(box.image)
+    room = ALLOWED * (p.u * np.abs(box.image(a.reshape(-1, *box.event)).ravel()) + beside + NORMAL[box.precision])
+    wrong = (jump if not rises else -jump) > room
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise Found(f"it {'rises' if rises else 'falls'}, and jumps back by {abs(jump[i]):.3g} from {float(a[i])!r} to {float(b[i])!r}",
+                    np.full(box.event, a[i]))
 
 
 @law("the image is in the codomain", "codomain")

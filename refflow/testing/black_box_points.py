@@ -149,9 +149,10 @@ class BoxPoints:
 
     def spread(self, function, at, step):
         """S of (1); many moved copies of the batch in one call."""
-        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (SIGNS, *at.shape))
+        count = SIGNS if at[:1].size > 1 else 1                 # of one number, all draws are the same
+        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (count, *at.shape))
         moved = np.concatenate((at + signs * step, at - signs * step)).reshape(-1, *at.shape[1:])
-        values = answers(function, self.box.held(moved)).reshape(2, SIGNS, len(at), -1)
+        values = answers(function, self.box.held(moved)).reshape(2, count, len(at), -1)
         found = np.abs(values[0] - values[1]).max(0) / 2
         return np.where(np.isfinite(found), found, np.inf)
 
@@ -322,18 +323,19 @@ def raised(U, noise, limit):
 
 def answers(function, events):
     """The values of a function of a batch; NaN for the events that it refuses."""
+    found = list(accepted(function, events))
+    shape = next((value.shape[1:] for _, value in found if value is not None), ())
+    return np.concatenate([np.full((count, *shape), np.nan) if value is None else value for count, value in found])
+
+
+def accepted(function, events):
+    """(how many events, their values or None) of parts of a batch: it is halved until no part has an event that is refused."""
     try:
-        return function(events)
+        yield len(events), function(events)
     except Exception:
-        return one_by_one(function, events)
-
-
-def one_by_one(function, events):
-    found = []
-    for event in events:
-        try:
-            found.append(function(event[None])[0])
-        except Exception:
-            found.append(np.nan)
-    shape = next((np.shape(value) for value in found if np.ndim(value)), ())
-    return np.stack([np.broadcast_to(value, shape) for value in found])
+        if len(events) < 2:
+            yield len(events), None
+            return
+        half = len(events) // 2
+        yield from accepted(function, events[:half])
+        yield from accepted(function, events[half:])
