@@ -322,10 +322,13 @@ def raised(U, noise, limit):
 
 
 def answers(function, events):
-    """The values of a function of a batch; NaN for the events that it refuses."""
-    found = list(accepted(function, events))
+    """The values of a function of a batch; NaN for the events that are not finite or that it refuses."""
+    finite = np.isfinite(events).reshape(len(events), -1).all(-1)
+    found = list(accepted(function, events if finite.all() else events[finite]))
     shape = next((value.shape[1:] for _, value in found if value is not None), ())
-    return np.concatenate([np.full((count, *shape), np.nan) if value is None else value for count, value in found])
+    values = np.full((len(events), *shape), np.nan)
+    values[finite] = np.concatenate([np.full((count, *shape), np.nan) if value is None else value for count, value in found])
+    return values
 
 
 def accepted(function, events):
