@@ -245,6 +245,8 @@ MISTAKES = {                    # a box, and the laws that it breaks
     "a gradient doubled": (lambda: coupling("gradient of a parameter", trained=True),
                            {"pullback is the gradient by the parameters"}),
     "a mass that is not 1": (lambda: BlackBox(lambda z: 1 * z, lambda x: (1 * x, 0 * x + 1e-4)), {"mass is one"}),
+    "a slope that jumps": (lambda: BlackBox(lambda z: (np.where(z < 0.3, z, 2 * z - 0.3), np.where(z < 0.3, 0, np.log(2))),
+                                            smooth=True), {"the slope does not jump"}),
     "it turns": (lambda: BlackBox(lambda z: np.where(z > 2, 4 - z, z)), {"monotone"}),
     "NaN at 0": (lambda: BlackBox(sinc), {"finite"}),
     "noise": (lambda: BlackBox(jitters), {"deterministic"}),

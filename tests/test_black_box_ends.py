@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -120,6 +122,22 @@ MISTAKES = {                    # a function of the mistake, with the mistake, a
 }
 
 
+def log_tanh(jumps, entries=1):
+    """tanh up to 1, and then a logarithm, whose slope there is another one by mistake."""
+    steepness = 1.3 if jumps else (1 - np.tanh(1.0) ** 2)
+
+    def log_slope(z):
+        inner = np.minimum(np.abs(z), 1)
+        l = np.where(np.abs(z) <= 1, np.log1p(-np.tanh(inner) ** 2), np.log(steepness) - np.log(np.maximum(np.abs(z), 1)))
+        return l if entries == 1 else l.sum(-1)
+
+    def forward(z):
+        inner = np.minimum(np.abs(z), 1)
+        return np.sign(z) * (np.tanh(inner) + steepness * np.log(np.maximum(np.abs(z), 1))), log_slope(z)
+
+    return BlackBox(forward, event=() if entries == 1 else (entries,), smooth=True)
+
+
 def broken(box, seed):
     with np.errstate(all="ignore"):
         return {v.law: v.text for v in verdicts(box, seed) if v.status == "FAIL"}
@@ -137,3 +155,28 @@ def test_a_mistake_at_the_ends_is_found(name, seed):
 def test_the_right_twin_is_silent(name, seed):
     make, _, right = MISTAKES[name]
     assert broken(make(right), seed) == {}
+
+
+@pytest.mark.parametrize("entries", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_slope_that_jumps(seed, entries):
+    """It breaks a law if the map is declared smooth, and no other."""
+    box = log_tanh(True, entries)
+    assert set(broken(box, seed)) == {"the slope does not jump"}
+    assert broken(replace(box, smooth=False), seed) == {}
+    assert broken(log_tanh(False, entries), seed) == {}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("f", [refflow.Tanh(), refflow.Softplus(), refflow.NormalCDF(0.5, 3.0), refflow.SinhArcsinh(0.2, 1.5)],
+                         ids=lambda f: type(f).__name__)
+def test_a_smooth_map_is_silent(f, dtype):
+    f = f.astype(np.dtype(dtype))
+    for seed in range(3):
+        run_law("the slope does not jump", BlackBox(f.forward_and_log_det, dtype=dtype, smooth=True), seed)
+
+
+def test_the_units_know_the_ends():
+    """A number near a declared end 0 has all of its digits; on the line, it has those of 1."""
+    points = (EndPoints(BlackBox(np.exp, domain=domain), events=np.array([1e-100])) for domain in (HALF_LINE, None))
+    assert [float(p.sizes[0]) for p in points] == [1e-100, 1.0]

@@ -22,7 +22,7 @@ from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, back
                      leaves, made, numpy_dtype, rebuilt, trained_marks, written)
 
 QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "sample", "pullback", "parameters", "domain",
-              "codomain", "wider", "compiled", "masked", "reload")
+              "codomain", "smooth", "wider", "compiled", "masked", "reload")
 FUNCTIONS = ("forward", "inverse", "log_det", "log_prob", "sample", "pullback", "compiled", "masked", "reload")
 DIRECTIONS = ("forward", "inverse")
 MOVED = "moved parameters"              # of a box whose parameters cannot be written to
@@ -39,6 +39,7 @@ class BlackBox:
     forward accepts.
 
     Declared facts.  `direction`: "inverse" if forward maps data to latents.  `domain`, `codomain`: (low, high) of every entry.
+    `smooth`: the slope of forward jumps nowhere.
     `flush_to_zero`: there are no subnormal numbers.  `accumulation`: the dtype of sums and products, if it is coarser.
 
     More of the same map.  `wider`: the box of the same code in float64, with the same parameters.  `compiled(z)`: forward,
@@ -62,6 +63,7 @@ class BlackBox:
     direction: str = "forward"
     domain: Any = None
     codomain: Any = None
+    smooth: bool = False
     flush_to_zero: bool = False
     accumulation: str | None = None
     wider: BlackBox | None = None

@@ -41,6 +41,7 @@ FLOATS = 3                                          # floats next to an end that
 HALVINGS = 60
 EARLY = (8, 20)                                     # halvings after which a kink shows in float32, in float64
 GRID, PLACES = 1024, 10
+PARTS = 17                                          # edges on a line between two latents
 SIDE = 8                                            # neighbours on one side of a place
 SUSPECTS, ASIDE, LEAST = 24, 2, 16                  # intervals that are halved; those beside which they are seen; edges at least
 DISTANCES = 2.0 ** np.arange(-7, 6, 0.25)           # from which slopes are integrated
@@ -181,6 +182,34 @@ class EndPoints(BoxPoints):
         below, above = (self.box.held(at[:, None] + way * k * self.spacing(at)[:, None]) for at, way in ((a, -1), (b, 1)))
         sides = [np.abs(np.diff(function(part.reshape(-1, *self.box.event)).reshape(part.shape))).max(-1) for part in (below, above)]
         return a, b, np.subtract(*(function(at.reshape(-1, *self.box.event)).ravel() for at in (b, a))), np.maximum(*sides)
+
+    def jumps_along_lines(self):
+        """(events, jumps of the log-det there, what it moves by beside them, the log-det): by halving lines between latents.
+
+        The lines of a map of one number are intervals; other lines join moderate latents.
+        """
+        log_slope = self.box.log_slope
+        if self.alone and self.brackets:
+            a, _, jump, beside = self.jumps(lambda z: answers(log_slope, z))
+            at = a.reshape(-1, *self.box.event)
+            return at, jump, beside, answers(log_slope, at)
+        z = BoxPoints(self.box, self.seed).z
+        start, way = z[:-1], np.diff(z, axis=0)
+
+        def along(t):
+            shape = np.shape(t)
+            held = np.reshape(t, (-1, len(start), *(1,) * len(self.box.event)))
+            return answers(log_slope, self.box.held(start + held * way).reshape(-1, *self.box.event)).reshape(shape)
+
+        parts = np.linspace(0, 1, PARTS)[:-1, None] * np.ones(len(start))
+        values = along(np.concatenate((parts, np.ones((1, len(start))))))
+        first = np.abs(np.diff(values, 2, axis=0)).argmax(0)
+        a, b = np.take_along_axis(parts, first[None], 0)[0], first / (PARTS - 1) + 2 / (PARTS - 1)
+        a, b, _ = bent_most(along, a, b, self.box.unit, lambda t: t)
+        step = np.maximum(b - a, 4 * self.box.unit)
+        sides = [np.abs(np.diff(along(at + way * step * np.arange(SIDE)[:, None]), axis=0)).max(0) for at, way in ((a, -1), (b, 1))]
+        at = self.box.held(start + a.reshape(-1, *(1,) * len(self.box.event)) * way)
+        return at, along(b[None])[0] - along(a[None])[0], np.maximum(*sides), along(a[None])[0]
 
     def spacing(self, numbers):
         return np.spacing(np.abs(numbers).astype(self.box.precision)).astype(np.float64)

@@ -125,6 +125,8 @@ def has(box, what):
     if what == "inverse_log_det":
         x = box.image(box.plain(1))
         return box.inverse is not None and isinstance(of_inverse(lambda x: box.called(box.inverse, box.given(x)), x), tuple)
+    if what == "smooth":
+        return box.smooth
     if what == "latents":                   # z and log|det dz/dx| of data
         return has(box, "inverse_log_det" if box.direction == "forward" else "log_det")
     return getattr(box, what) is not None
@@ -622,13 +624,30 @@ def monotone(box, p):
 
 def turns_back(box, p, rises):
     """At a place, no image jumps against the others by more than its rounding and what its neighbours on one side show."""
-    a, b, jump, beside = p.jumps(box.image)
-    room = ALLOWED * (p.u * np.abs(box.image(a.reshape(-1, *box.event)).ravel()) + beside + NORMAL[box.precision])
+    a, b, jump, beside = p.jumps(lambda z: answers(box.image, z))
+    room = ALLOWED * (p.u * np.abs(answers(box.image, a.reshape(-1, *box.event))).ravel() + beside + NORMAL[box.precision])
     wrong = (jump if not rises else -jump) > room
     if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"it {'rises' if rises else 'falls'}, and jumps back by {abs(jump[i]):.3g} from {float(a[i])!r} to {float(b[i])!r}",
                     np.full(box.event, a[i]))
+
+
+@law("the slope does not jump", "smooth", "log_det")
+def smooth(box, p):
+    """The log-det of a map that is declared smooth is the same on both sides of every latent.
+
+    It is halved along lines, where it bends most; a jump stays as large as it was, and a slope does not.
+    """
+    if p.ends is None:
+        raise Skipped("the ends are not asked")
+    at, jump, beside, l = p.ends.jumps_along_lines()
+    room = ALLOWED * (p.u * (p.size + np.abs(l)) + beside)
+    wrong = np.abs(jump) > room
+    p.asked = len(at)
+    if wrong.any():
+        i = int(np.argmax(np.where(wrong, np.abs(jump), 0)))
+        raise Found(f"the log-det jumps by {float(jump[i])!r}, at {at[i].tolist()}")
 
 
 @law("the image is in the codomain", "codomain")
