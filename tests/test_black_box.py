@@ -414,7 +414,7 @@ def test_what_is_deduced():
     ({"forward": 3}, "forward must be a function, not 3"), ({"inverse": "f"}, "inverse must be a function"),
     ({"dtype": "int8"}, "dtype must be one of"), ({"backend": "mxnet"}, "backend must be one of"),
     ({"direction": "back"}, "direction must be one of"), ({"domain": (1, 0)}, "domain must be .low, high. with low < high"),
-    ({"codomain": "simplex"}, "codomain must be"), ({"wider": np.exp}, "wider must be a BlackBox"),
+    ({"codomain": "simplexes"}, "codomain must be .low, high. or the name of a set"), ({"wider": np.exp}, "wider must be a BlackBox"),
     ({"accumulation": "int8"}, "accumulation must be one of")])
 def test_errors_of_use(given, message):
     with pytest.raises(ValueError, match=f"BlackBox: {message}"):

@@ -27,7 +27,7 @@ import numpy as np
 
 from .arrays import NORMAL
 from .black_box import BlackBox
-from .black_box_points import LOST, BoxPoints, answers
+from .black_box_points import LOST, RESOLVED, BoxPoints, answers
 
 PRECISIONS = ("float64", "float32")
 TINY = {"float64": (1e-4, 1e-8, 1e-16, 1e-30, 1e-100, 1e-200, 1e-290), "float32": (1e-4, 1e-8, 1e-16, 1e-30)}
@@ -46,7 +46,6 @@ SIDE = 8                                            # neighbours on one side of 
 SUSPECTS, ASIDE, LEAST = 24, 2, 16                  # intervals that are halved; those beside which they are seen; edges at least
 DISTANCES = 2.0 ** np.arange(-7, 6, 0.25)           # from which slopes are integrated
 SPACINGS = 2.0 ** np.array((0, 1, 2, 4, 7, 10, 13, 16, 20, 26))
-RESOLVED = 4                                        # n and m at least
 RATIO = 1.5                                         # of the distances of the ends of an interval
 NEAR_0 = 2.0**-6                                    # images that are near a declared end 0
 

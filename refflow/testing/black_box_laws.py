@@ -17,6 +17,7 @@ from ..core.sets import real
 from . import model_laws
 from .arrays import NORMAL, as_numpy, mask_made
 from .black_box import BlackBox, first_of
+from .black_box_charts import Frame
 from .black_box_ends import PRECISIONS, EndPoints, reversed_box
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
@@ -186,7 +187,7 @@ def images_return(box, p):
 
 def onto(box, p):
     """Drawn members of the codomain have latents."""
-    drawn = BoxPoints(box_of_members(box), p.seed)
+    drawn = BoxPoints(box_of_members(box, p.x.shape[1:] if box.codomain.rank else box.event), p.seed)
     x = drawn.z.reshape(len(drawn.z), *p.x.shape[1:]) if drawn.z[0].size == p.x[0].size else p.x
     z = answers(box.origin, x)
     if not np.isfinite(z).all():
@@ -199,9 +200,9 @@ def onto(box, p):
     q.held_to("forward(inverse(x))", q.x, x, ALLOWED * U_x + moved, usable & narrow, at=x)
 
 
-def box_of_members(box):
+def box_of_members(box, event):
     """A box whose points are members of the codomain of another one."""
-    return BlackBox(lambda x: x, event=box.event, domain=box.codomain, dtype=box.dtype, backend=box.backend)
+    return BlackBox(lambda x: x, event=event, domain=box.codomain, dtype=box.dtype, backend=box.backend)
 
 
 # -- log-dets ---------------------------------------------------------------------------------------------------------
@@ -216,7 +217,8 @@ def determinant(box, p):
         between_neighbours(box, p.ends)
     p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
     U, usable = p.of_log_det
-    found, e = agreed(*(determinant_of_differences(box, p, h) for h in FIRST_STEPS))
+    by_differences = determinant_in_coordinates if p.structured else determinant_of_differences
+    found, e = agreed(*(by_differences(box, p, h) for h in FIRST_STEPS))
     bound = 10 * e[:, None] + ALLOWED * U
     usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
     p.held_to("log-det", p.log_det, found, bound, usable)
@@ -246,7 +248,9 @@ def fewer(p, count):
 
 
 def square(p):
-    if p.x[0].size != p.size:
+    if p.structured and p.frame.dimensions != p.frame_of_images.dimensions:
+        raise Skipped(f"events have {p.frame.dimensions} coordinates, images {p.frame_of_images.dimensions}")
+    if not p.structured and p.x[0].size != p.size:
         raise Skipped("events and images have different numbers of entries")
 
 
@@ -256,6 +260,8 @@ def kinked(box, p):
     Where a map is smooth, each is a quarter of the next.  A jump at a distance up to h adds a multiple of the step minus the
     distance, so that the last is about twice the one before.  All central differences may agree there on a mean of two slopes.
     """
+    if p.structured:
+        return np.zeros(len(p.z), bool)
     h = FIRST_STEPS[0] * 2.0 ** (1 - RUNGS[box.precision])
     move = np.eye(p.size)[None, :, :] * h * p.reach.reshape(len(p.z), -1)[:, None, :]
     z, x = p.z.reshape(len(p.z), 1, -1), p.x.reshape(len(p.z), 1, -1)
@@ -293,6 +299,23 @@ def determinant_of_differences(box, p, h):
     return ridders(np.where(sign != 0, log_det, np.nan), rounding)
 
 
+def determinant_in_coordinates(box, p, h):
+    """(log|det|, e) at every point of the derivative of coordinates of x by coordinates of z, where a set is structured."""
+    frame, n = p.frame, p.frame.dimensions
+    steps = h * 2.0 ** -np.arange(RUNGS[box.precision])
+    move = np.eye(n)[:, None, :] * steps[:, None, None, None] * frame.steps(p.reach)
+    plus, minus = (box.held(frame.moved(side * move)) for side in (1, -1))
+    values = [answers(box.image, v.reshape(-1, *box.event)).reshape(*move.shape[:3], -1) for v in (plus, minus)]
+    widths = frame.coordinates((plus - minus).reshape(*move.shape[:3], -1)).swapaxes(1, 2)
+    changes = p.frame_of_images.coordinates(values[0] - values[1]).swapaxes(1, 2)
+    known = np.maximum(p.u * np.maximum(*map(np.abs, values)), np.where(np.isfinite(p.of_x[0]), p.of_x[0], 0))
+    moved = (np.abs(p.frame_of_images.C).mT @ known[..., None])[..., 0].swapaxes(1, 2)
+    sign, log_det = np.linalg.slogdet(np.where(np.isfinite(changes), changes, 0))
+    inverse = np.linalg.inv(np.where((sign != 0)[..., None, None], changes, np.eye(n)))
+    rounding = 2 * (np.abs(inverse.mT) * moved).sum((-2, -1))
+    return ridders(np.where(sign != 0, log_det - np.linalg.slogdet(widths)[1], np.nan), rounding)
+
+
 @law("log-det is the determinant of the gradient", "log_det", "pullback")
 def determinant_of_gradient(box, p):
     """log|det| of the Jacobian, row by row from the pullback, is the log-det."""
@@ -303,9 +326,10 @@ def determinant_of_gradient(box, p):
 
     def rows(z):
         shape = (len(z), *p.x.shape[1:])
-        unit = np.eye(p.size).reshape(p.size, *p.x.shape[1:])
+        unit = np.eye(p.x[0].size).reshape(-1, *p.x.shape[1:])
         bars = [box.gradients(z, np.broadcast_to(one, shape), np.zeros(len(z)))[0] for one in unit]
-        return np.stack([bar.reshape(len(z), -1) for bar in bars], 1)
+        J = np.stack([bar.reshape(len(z), -1) for bar in bars], 1)
+        return Frame(box.codomain, box.image(z)).C.mT @ J @ Frame(box.domain, z).F if p.structured else J
 
     def log_det(z):
         return log_abs_det(rows(z))[0]
@@ -323,6 +347,8 @@ def resolved(p, J):
 
     Where a map has saturated, N does not see the noise of its slope.
     """
+    if p.structured:
+        return (np.abs(J).max(-1) > NORMAL[p.box.precision]).all(-1)
     moved = (np.abs(J) * p.delta.reshape(len(J), 1, -1)).sum(-1) * np.sqrt(p.u) / 128
     seen = moved >= 4 * p.u * np.abs(p.x).reshape(len(J), -1)
     return (seen & (np.abs(J).max(-1) > NORMAL[p.box.precision])).all(-1)
@@ -655,10 +681,24 @@ def smooth(box, p):
 def in_codomain(box, p):
     """Every image is a member of the codomain, or an end that it rounds to."""
     x, room = p.x.reshape(len(p.z), -1), ALLOWED * p.of_x[0]
-    outside = (p.finite[:, None] & ((box.codomain.lower - x > room) | (x - box.codomain.upper > room))).any(-1)
+    if box.codomain.rank:
+        outside = p.finite & not_members(box, p)
+    else:
+        outside = (p.finite[:, None] & ((box.codomain.lower - x > room) | (x - box.codomain.upper > room))).any(-1)
     if outside.any():
         i = int(np.argmax(outside))
         raise Found(f"the image at {p.z[i].tolist()} is {p.x[i].tolist()}: it {box.codomain.rule}", p.z[i])
+
+
+def not_members(box, p):
+    """Marks of the images that miss an equation of the codomain by more than 16 D u of its terms, or one of its inequalities."""
+    where, x = box.codomain, p.x if p.box.precision == "float64" else p.x.astype(np.float32)
+    outside, missed = where.outside_closed(x), np.zeros(len(x), bool)
+    if where.equations is not None:
+        left, bound = (part.reshape(len(x), -1) for part in np.broadcast_arrays(*where.equations(x)))
+        missed = (left > 4 * bound).any(-1)
+        outside = outside & (left <= bound).all(-1)
+    return (outside if outside.ndim == 1 else outside.reshape(len(x), -1).any(-1)) | missed
 
 
 # -- parameters and gradients -----------------------------------------------------------------------------------------
@@ -733,10 +773,19 @@ def gradient(box, p):
     z_bar, _ = box.gradients(p.z, x_bar, l_bar)
     # no step reaches 0, where maps have kinks, and none is large beside 1, the size at which they bend
     rng = np.random.default_rng(p.seed)
-    direction = rng.uniform(0.5, 1, p.z.shape) * rng.choice([-1, 1], p.z.shape) * np.minimum(np.minimum(np.abs(p.z), 1), p.room)
+    signs = rng.uniform(0.5, 1, p.z.shape) * rng.choice([-1, 1], p.z.shape)
+    tied = box.domain is not None and box.domain.rank
+    if tied:
+        t = signs.reshape(len(p.z), -1)[:, :p.frame.dimensions] * p.frame.steps(np.minimum(p.room, 1))
+        direction = (p.frame.F @ t[..., None]).reshape(p.z.shape)
+    else:
+        direction = signs * np.minimum(np.minimum(np.abs(p.z), 1), p.room)
 
     def loss(h):
-        return losses(box, box.held(p.z + h * direction), x_bar, l_bar)
+        if not tied:
+            return losses(box, box.held(p.z + h * direction), x_bar, l_bar)
+        value, size = losses(box, box.held(p.frame.moved(h * t)), x_bar, l_bar)
+        return value, size + np.abs(z_bar * p.z).reshape(len(p.z), -1).sum(-1)      # the rounding of z: steps may be small beside it
 
     best, e = differences(loss, p.u, RUNGS[box.precision])
     terms = (z_bar * direction).reshape(len(p.z), -1)

@@ -30,6 +30,7 @@ import numpy as np
 from ..core.source import RandomSource
 from .black_box import BlackBox
 from .arrays import as_numpy
+from .black_box_charts import Frame, room_of
 from .lawbook import Compared, Found, Skipped
 
 STRETCH = {"float64": 2.0**12, "float32": 2.0**6, "float16": 2.0**2, "bfloat16": 2.0**2}        # E
@@ -41,6 +42,7 @@ MAGNITUDES = {"float64": 10, "float32": 8, "float16": 3, "bfloat16": 3}     # of
 NEARBY = 8                              # second differences at one size of step
 NOISY = 4                               # the noise in units at which it takes their place
 LOST = 2.0**16                          # what noise may excuse where images keep their digits
+RESOLVED = 4                            # roundings of a step, at least, where the room is narrow
 REJECTED = 0.5                          # the share of points beyond which a law is skipped
 
 
@@ -64,6 +66,9 @@ class BoxPoints:
             sizes = np.repeat(SIZES, EACH).reshape(-1, *(1,) * len(event))
             return np.concatenate((self.rng.standard_normal((count, *event)) * sizes, np.zeros((1, *event))))
         spread = MAGNITUDES[self.box.precision]
+        if self.box.domain.rank:
+            dtype = np.float64 if self.box.dtype == "float64" else np.float32
+            return self.box.domain.draw(RandomSource(self.rng), (count, *event), dtype, spread).astype(np.float64)
         z = self.box.held(self.box.domain.draw(RandomSource(self.rng), (count, *event), np.float64, spread))
         return np.where(self.box.domain.outside(z), self.box.domain.anchor, z)
 
@@ -130,13 +135,69 @@ class BoxPoints:
         found[marks] = values
         return found
 
+    # -- events that stay in their sets --------------------------------------------------------------------------------
+
+    @property
+    def structured(self):
+        """Is the domain or the codomain a set of vectors or matrices?"""
+        return any(where is not None and where.rank > 0 for where in (self.box.domain, self.box.codomain))
+
+    @cached_property
+    def frame(self):
+        """Coordinates near the latents."""
+        return Frame(self.box.domain, self.z)
+
+    @cached_property
+    def frame_of_images(self):
+        return Frame(self.box.codomain, self.x)
+
+    def beside(self, at, signs, step):
+        """(events at + signs step, at - signs step), (2, draws, *at.shape); latents of a structured set stay in it."""
+        if at is self.z and self.box.domain is not None and self.box.domain.rank:
+            count = self.frame.dimensions
+            t = signs.reshape(*signs.shape[:2], -1)[..., :count] * self.frame.steps(np.broadcast_to(step, signs.shape)[0])
+            return np.stack((self.frame.moved(t), self.frame.moved(-t)))
+        return np.stack((at + signs * step, at - signs * step))
+
+    def rounded_aside(self, function, at, where):
+        """The spread by a rounding of each entry by itself, which leaves a thin set; 0 where all of these are refused."""
+        if where is None or not where.thin:
+            return 0.0
+        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (SIGNS, *at.shape))
+        moved = at + self.u * np.abs(at) * np.concatenate((signs, -signs))
+        values = answers(function, self.box.held(moved.reshape(-1, *at.shape[1:]))).reshape(2, SIGNS, len(at), -1)
+        found = np.abs(values[0] - values[1]) / 2
+        return np.where(np.isfinite(found), found, 0).max(0)
+
+    def by_coordinates(self, function, x, unit):
+        """(spreads at a quarter of the steps, at the steps, marks), where units of entries of x are given: the sum over coordinates.
+
+        A coordinate of a structured set has the unit of the entries that it moves, and as much room as they have.
+        """
+        frame = Frame(self.box.codomain, x)
+        units = (np.abs(frame.C).mT @ unit.reshape(len(x), -1, 1))[..., 0]
+        t = np.minimum(self.E * units, frame.steps(room_of(self.box.codomain, x) / 4))
+        m = np.where(units > 0, t / np.where(units > 0, units, 1), self.E)
+        each = np.eye(frame.dimensions)[:, None, :] * t
+
+        def spread(share):
+            moved = np.stack((frame.moved(share * each), frame.moved(-share * each)))
+            values = answers(function, self.box.held(moved.reshape(-1, *x.shape[1:]))).reshape(2, frame.dimensions, len(x), -1)
+            found = (np.abs(values[0] - values[1]) / (2 * share * m.T[..., None])).sum(0)
+            return np.where(np.isfinite(found), found, np.inf)
+
+        aside = self.rounded_aside(function, x, self.box.codomain)
+        return spread(0.25) + aside, spread(1) + aside, (m >= RESOLVED).all(-1)
+
     # -- how far the answers spread -------------------------------------------------------------------------------------
 
     @cached_property
     def room(self):
         """How far each entry may move inside the declared domain."""
         where = self.box.domain
-        return np.full(self.z.shape, np.inf) if where is None else np.maximum(where.room(self.z), 0)
+        if where is None:
+            return np.full(self.z.shape, np.inf)
+        return room_of(where, self.z) / max(self.frame.dimensions if where.rank else 1, 1)
 
     @cached_property
     def reach(self):
@@ -151,7 +212,7 @@ class BoxPoints:
         """S of (1); many moved copies of the batch in one call."""
         count = SIGNS if at[:1].size > 1 else 1                 # of one number, all draws are the same
         signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (count, *at.shape))
-        moved = np.concatenate((at + signs * step, at - signs * step)).reshape(-1, *at.shape[1:])
+        moved = self.beside(at, signs, step).reshape(-1, *at.shape[1:])
         values = answers(function, self.box.held(moved)).reshape(2, count, len(at), -1)
         found = np.abs(values[0] - values[1]).max(0) / 2
         return np.where(np.isfinite(found), found, np.inf)
@@ -176,8 +237,8 @@ class BoxPoints:
             return np.zeros(here.shape)
         signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (1, NEARBY, *self.z.shape))
         steps = np.sqrt(self.u) / np.array((16, 128))[:, None] * np.linspace(1, 1.875, NEARBY)
-        move = steps.reshape(2, NEARBY, *(1,) * self.z.ndim) * signs * self.delta
-        both = np.stack((self.z + move, self.z - move)).reshape(-1, *self.box.event)
+        signs = (steps.reshape(2, NEARBY, *(1,) * self.z.ndim) * signs).reshape(-1, *self.z.shape)
+        both = self.beside(self.z, signs, self.delta).reshape(-1, *self.box.event)
         plus, minus = answers(function, self.box.held(both)).reshape(2, 2, NEARBY, *here.shape)
         found = np.abs(plus - 2 * here + minus).max(1).min(0)
         return np.where(np.isfinite(found), found, np.inf)
@@ -209,6 +270,7 @@ class BoxPoints:
         near, far = (self.spread(self.forward_values, self.z, share * self.E * self.u * self.delta) / (share * n)
                      for share in (0.25, 1))
         own = self.own_of_forward(here, of_x)
+        far = far + self.rounded_aside(self.forward_values, self.z, self.box.domain)
         U = own + far + self.parameter_spread(self.forward_values, self.z)                              # (2), (3)
         noise = self.noise(self.forward_values)
         noisy = (noise[:, of_x] / U[:, of_x]).max(-1, keepdims=True, initial=0)
@@ -259,10 +321,14 @@ class BoxPoints:
         usable = usable & self.finite
         here = self.asked_where(self.inverse_values, self.x, usable)
         x = np.where(usable.reshape(-1, *(1,) * (self.x.ndim - 1)), self.x, self.x[int(np.argmax(usable))])
-        step, m, enough = self.steps_of_images(x, np.where(usable[:, None], U_x, 0).reshape(x.shape))
+        unit = np.where(usable[:, None], U_x, 0).reshape(x.shape)
         entries = np.arange(here.shape[1]) < self.size
         own = self.own_of_inverse(here, entries)
-        near, far = (self.spread(self.inverse_values, x, share * step) / (share * m) for share in (0.25, 1))
+        if self.box.codomain is not None and self.box.codomain.rank:
+            near, far, enough = self.by_coordinates(self.inverse_values, x, unit)
+        else:
+            step, m, enough = self.steps_of_images(x, unit)
+            near, far = (self.spread(self.inverse_values, x, share * step) / (share * m) for share in (0.25, 1))
         U = own + far + self.parameter_spread(self.inverse_values, x)                                   # (4), (5)
         noise = self.noise(lambda z: answers(self.inverse_values, answers(self.box.image, z)))
         U = raised(U, noise, LOST * np.maximum(self.of_forward[2], 1))
