@@ -40,7 +40,7 @@ def room_of(where, x):
     if where.name in ("simplex", "subsimplex"):
         return np.maximum(x, 0) if where.thin else np.minimum(np.maximum(x, 0), np.maximum(1 - x.sum(-1, keepdims=True), 0)) / x.shape[-1]
     if where.name == "correlation_cholesky":
-        return np.where(on_diagonal, np.abs(x), np.inf)
+        return np.broadcast_to(np.diagonal(x, axis1=-2, axis2=-1)[..., None], x.shape)
     if where.name in ("positive_definite", "correlation", "invertible"):
         room = where.room(x) if where.name != "correlation" else np.linalg.eigvalsh(x).min(-1)[..., None, None] * np.ones(x.shape)
         room = np.where(on_diagonal, room, np.inf) if where.thin else room
@@ -60,6 +60,11 @@ class Frame:
     @property
     def dimensions(self):
         return self.F.shape[-1]
+
+    @property
+    def curved(self):
+        """Are entries tied by their squares?"""
+        return self.where.name in ("sphere", "correlation_cholesky") or self.where.name.startswith("orthogonal")
 
     def steps(self, entries):
         """The largest steps of the coordinates that move no entry further than given, one coordinate at a time."""

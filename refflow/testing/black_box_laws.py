@@ -68,7 +68,8 @@ def verdicts(box, seed=0):
 def points_of(box, seed, events=None):
     """Moderate latents and, beside them, those at the ends; or `events`, with the units of both."""
     points = BoxPoints(box, seed, events)
-    if box.precision in PRECISIONS and points.size and (box.domain or real).rank == (box.codomain or real).rank == 0:
+    of_numbers = all(where.rank == 0 and where.alike and not where.thin for where in (box.domain or real, box.codomain or real))
+    if box.precision in PRECISIONS and points.size and of_numbers:
         points.ends = EndPoints(box, seed, events)
     return points
 
@@ -324,22 +325,24 @@ def determinant_of_gradient(box, p):
         raise Skipped(f"events have more than {COLUMNS} entries")
     U, usable = p.of_log_det
 
-    def rows(z):
-        shape = (len(z), *p.x.shape[1:])
-        unit = np.eye(p.x[0].size).reshape(-1, *p.x.shape[1:])
-        bars = [box.gradients(z, np.broadcast_to(one, shape), np.zeros(len(z)))[0] for one in unit]
-        J = np.stack([bar.reshape(len(z), -1) for bar in bars], 1)
-        return Frame(box.codomain, box.image(z)).C.mT @ J @ Frame(box.domain, z).F if p.structured else J
-
     def log_det(z):
-        return log_abs_det(rows(z))[0]
+        return log_abs_det(jacobian(box, p, z))[0]
 
-    J = rows(p.z)
+    J = jacobian(box, p, p.z)
     found, rounding = log_abs_det(J)
     own = p.u * (np.abs(found) + p.size)[:, None]
     U_j = raised(own + p.spread(log_det, p.z, p.E * p.u * p.delta) / p.E, p.noise(log_det), np.inf)
     bound = ALLOWED * (U + U_j + p.u * rounding[:, None])
     p.held_to("log-det", p.log_det, found, bound, usable & resolved(p, J) & np.isfinite(bound[:, 0]) & np.isfinite(found))
+
+
+def jacobian(box, p, z):
+    """The Jacobian, row by row from the pullback; in coordinates, where a set is structured."""
+    shape = (len(z), *p.x.shape[1:])
+    unit = np.eye(p.x[0].size).reshape(-1, *p.x.shape[1:])
+    bars = [box.gradients(z, np.broadcast_to(one, shape), np.zeros(len(z)))[0] for one in unit]
+    J = np.stack([bar.reshape(len(z), -1) for bar in bars], 1)
+    return Frame(box.codomain, box.image(z)).C.mT @ J @ Frame(box.domain, z).F if p.structured else J
 
 
 def resolved(p, J):
@@ -348,7 +351,13 @@ def resolved(p, J):
     Where a map has saturated, N does not see the noise of its slope.
     """
     if p.structured:
-        return (np.abs(J).max(-1) > NORMAL[p.box.precision]).all(-1)
+        steps = p.frame.steps(p.delta) * np.sqrt(p.u) / 128
+        # an entry that is a root of 1 less squares has the rounding of 1
+        x = np.maximum(np.abs(p.x).reshape(len(J), -1, 1), float(p.frame_of_images.curved))
+        sign = np.linalg.slogdet(np.where(np.isfinite(J), J, 0))[0]
+        inverse = np.linalg.inv(np.where((sign != 0)[:, None, None], J, np.eye(J.shape[-1])))
+        rounded = (np.abs(inverse) @ (np.abs(p.frame_of_images.C).mT @ x))[..., 0]
+        return (sign != 0) & (steps >= 4 * p.u * rounded).all(-1)
     moved = (np.abs(J) * p.delta.reshape(len(J), 1, -1)).sum(-1) * np.sqrt(p.u) / 128
     seen = moved >= 4 * p.u * np.abs(p.x).reshape(len(J), -1)
     return (seen & (np.abs(J).max(-1) > NORMAL[p.box.precision])).all(-1)
@@ -768,7 +777,7 @@ def gradient(box, p):
     """The pullback at (x_bar, l_bar) is the gradient of <x_bar, x> + <l_bar, log-det>, along a random direction."""
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
-    _, usable = p.of_log_det
+    (U, _, _), (_, usable) = p.of_forward, p.of_log_det
     x_bar, l_bar = cotangents(p)
     z_bar, _ = box.gradients(p.z, x_bar, l_bar)
     # no step reaches 0, where maps have kinks, and none is large beside 1, the size at which they bend
@@ -780,17 +789,24 @@ def gradient(box, p):
         direction = (p.frame.F @ t[..., None]).reshape(p.z.shape)
     else:
         direction = signs * np.minimum(np.minimum(np.abs(p.z), 1), p.room)
+        t = direction.reshape(len(p.z), -1)
+
+    # steps may be small beside the rounding of z, and images noisier than their sizes say
+    rounded = np.abs(z_bar * p.z).reshape(len(p.z), -1).sum(-1)
+    rounded += (np.abs(x_bar).reshape(len(p.z), -1) * U[:, :-1]).sum(-1) / p.u + np.abs(l_bar) * U[:, -1] / p.u
 
     def loss(h):
-        if not tied:
+        if not p.structured:
             return losses(box, box.held(p.z + h * direction), x_bar, l_bar)
         value, size = losses(box, box.held(p.frame.moved(h * t)), x_bar, l_bar)
-        return value, size + np.abs(z_bar * p.z).reshape(len(p.z), -1).sum(-1)      # the rounding of z: steps may be small beside it
+        return value, size + rounded
 
     best, e = differences(loss, p.u, RUNGS[box.precision])
     terms = (z_bar * direction).reshape(len(p.z), -1)
     bound = 10 * e + ALLOWED * p.u * np.abs(terms).sum(-1)
     usable = usable & (e <= DIFFERENCE * (1 + np.abs(best)))
+    if p.structured and p.frame.dimensions == p.frame_of_images.dimensions and p.size <= COLUMNS:
+        usable = usable & resolved(p, jacobian(box, p, p.z))
     p.held_to("the gradient along a direction", terms.sum(-1), best, bound[:, None], usable)
 
 
