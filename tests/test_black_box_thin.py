@@ -12,6 +12,7 @@ from refflow.testing.black_box_laws import verdicts
 from refflow.testing.gradients import torch_pullback
 
 BY_DIFFERENCES, BY_INVERSE = "log-det is the determinant of differences", "inverse log-det is minus log-det"
+CAYLEY = refflow.CayleyOrthogonal(np.eye(3))
 MAPS = {                        # a page, the shape of its events, and the names of its domain and codomain
     "StickBreaking": (refflow.StickBreaking(), (4,), None, "simplex"),
     "Ordered": (refflow.Ordered(), (3,), None, "ordered"),
@@ -22,7 +23,7 @@ MAPS = {                        # a page, the shape of its events, and the names
     "CentredSoftmax": (refflow.CentredSoftmax(), (3,), None, "simplex"),
     "Softmax": (refflow.Softmax(), (4,), "zero_sum by coordinates", "simplex"),
     "Stereographic": (refflow.Stereographic(), (2,), None, "sphere"),
-    "CayleyOrthogonal": (refflow.CayleyOrthogonal(np.eye(3)), (3,), None, "orthogonal"),
+    "CayleyOrthogonal": (CAYLEY, (3,), None, CAYLEY.codomain),            # not all orthogonal matrices, only rotations
     "ZeroSum": (refflow.ZeroSum(), (3,), None, "zero sum"),
     "CholeskyOuterProduct": (refflow.CholeskyOuterProduct(), (2, 2), "cholesky_factor", "positive definite"),
     "the inverse of StickBreaking": (refflow.Inverse(refflow.StickBreaking()), (5,), "simplex", None),

@@ -153,10 +153,13 @@ def round_trip(box, p, what):
 def has_latents(box, p):
     """The inverse of an image is a number, unless the image is an end to which others round: then images nearby are equal."""
     moderate = (np.abs(p.z).reshape(len(p.z), -1) <= FARTHEST).all(-1)
+    if box.codomain is not None and box.codomain.rank:
+        moderate &= ~box.codomain.outside(p.x).reshape(len(p.x), -1).any(-1) | box.codomain.outside_closed(p.x).reshape(len(p.x), -1).any(-1)
     for i in np.flatnonzero(p.finite & moderate & ~np.isfinite(p.back[0].reshape(len(p.z), -1)).all(-1)):
-        move = np.eye(p.size).reshape(p.size, *box.event) * np.minimum(NEARBY * p.reach[i], p.room[i] / 2)
-        images = box.image(box.held(np.concatenate((p.z[i] + move, p.z[i] - move))))
-        if (images != p.x[i]).reshape(2 * p.size, -1).any(-1).all():
+        frame = Frame(box.domain, p.z[i:i + 1])
+        move = np.eye(frame.dimensions)[:, None, :] * frame.steps(np.minimum(NEARBY * p.reach[i], p.room[i] / 2))
+        images = answers(box.image, box.held(np.concatenate((frame.moved(move), frame.moved(-move)))[:, 0]))
+        if (images != p.x[i]).reshape(len(images), -1).any(-1).all():
             raise Found(f"the inverse at {p.x[i].tolist()}, the image of {p.z[i].tolist()}, is {p.back[0][i].tolist()}", p.z[i])
 
 
