@@ -154,7 +154,9 @@ def has_latents(box, p):
     """The inverse of an image is a number, unless the image is an end to which others round: then images nearby are equal."""
     moderate = (np.abs(p.z).reshape(len(p.z), -1) <= FARTHEST).all(-1)
     if box.codomain is not None and box.codomain.rank:
-        moderate &= ~box.codomain.outside(p.x).reshape(len(p.x), -1).any(-1) | box.codomain.outside_closed(p.x).reshape(len(p.x), -1).any(-1)
+        x = images_as_given(p)
+        inside, closed = (~marks(x).reshape(len(x), -1).any(-1) for marks in (box.codomain.outside, box.codomain.outside_closed))
+        moderate &= inside | ~closed
     for i in np.flatnonzero(p.finite & moderate & ~np.isfinite(p.back[0].reshape(len(p.z), -1)).all(-1)):
         frame = Frame(box.domain, p.z[i:i + 1])
         move = np.eye(frame.dimensions)[:, None, :] * frame.steps(np.minimum(NEARBY * p.reach[i], p.room[i] / 2))
@@ -702,9 +704,14 @@ def in_codomain(box, p):
         raise Found(f"the image at {p.z[i].tolist()} is {p.x[i].tolist()}: it {box.codomain.rule}", p.z[i])
 
 
+def images_as_given(p):
+    """In a dtype whose rounding explains what is left of equations."""
+    return p.x if p.box.precision == "float64" else p.x.astype(np.float32)
+
+
 def not_members(box, p):
     """Marks of the images that miss an equation of the codomain by more than 16 D u of its terms, or one of its inequalities."""
-    where, x = box.codomain, p.x if p.box.precision == "float64" else p.x.astype(np.float32)
+    where, x = box.codomain, images_as_given(p)
     outside, missed = where.outside_closed(x), np.zeros(len(x), bool)
     if where.equations is not None:
         left, bound = (part.reshape(len(x), -1) for part in np.broadcast_arrays(*where.equations(x)))
