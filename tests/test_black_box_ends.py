@@ -177,6 +177,6 @@ def test_a_smooth_map_is_silent(f, dtype):
 
 
 def test_the_units_know_the_ends():
-    """A number near a declared end 0 has all of its digits; on the line, it has those of 1."""
+    """A number near a declared end 0 has all of its digits; on the line, it has as many as 1 has there."""
     points = (EndPoints(BlackBox(np.exp, domain=domain), events=np.array([1e-100])) for domain in (HALF_LINE, None))
     assert [float(p.sizes[0]) for p in points] == [1e-100, 1.0]

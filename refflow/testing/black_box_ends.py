@@ -76,7 +76,9 @@ class EndPoints(BoxPoints):
     def where_outside(self, numbers):
         """Not members of the domain, or equal to an end after its rounding."""
         where = self.box.domain
-        return ~np.isfinite(numbers) if where is None else where.outside(numbers) | np.isin(numbers, self.box.held([where.lower, where.upper]))
+        if where is None:
+            return ~np.isfinite(numbers)
+        return where.outside(numbers) | np.isin(numbers, self.box.held([where.lower, where.upper]))
 
     def ends_of_domain(self):
         """[(a number from which distances are measured, a direction, the width)]."""
@@ -282,7 +284,8 @@ class EndPoints(BoxPoints):
         """From a distance to one and a half of it."""
         z = np.unique(self.z)
         if not self.given:
-            z = np.unique(np.concatenate([z, *(end + way * DISTANCES[DISTANCES < width / 2] for end, way, width in self.ends_of_domain())]))
+            further = (end + way * DISTANCES[DISTANCES < width / 2] for end, way, width in self.ends_of_domain())
+            z = np.unique(np.concatenate([z, *further]))
         end = self.nearest_end(z)
         other = end + RATIO * (z - end)
         left, right = np.minimum(z, other), np.maximum(z, other)
