@@ -9,6 +9,7 @@ import pytest
 from scipy.special import expit, logit
 
 import refflow
+from refflow.testing import black_box_laws
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_ends import EndPoints
 from refflow.testing.black_box_laws import run_law, verdicts
@@ -180,3 +181,10 @@ def test_the_units_know_the_ends():
     """A number near a declared end 0 has all of its digits; on the line, it has as many as 1 has there."""
     points = (EndPoints(BlackBox(np.exp, domain=domain), events=np.array([1e-100])) for domain in (HALF_LINE, None))
     assert [float(p.sizes[0]) for p in points] == [1e-100, 1.0]
+
+
+@pytest.mark.parametrize("name", sorted(set(MISTAKES) - {"an epsilon in Kumaraswamy's log-det"}))     # nodes of an integral meet it
+def test_moderate_latents_do_not_show_it(name, monkeypatch):
+    monkeypatch.setattr(black_box_laws, "PRECISIONS", ())
+    make, mistake, _ = MISTAKES[name]
+    assert broken(make(mistake), 0) == {}
