@@ -58,13 +58,13 @@ def coupling(mistake=None, scale=np.exp, log_scale=lambda s: s, trained=False, *
 def root(mistake=None):
     """x = z + root(1 + z^2), whose inverse has two branches; with an epsilon under the root, a changed function."""
     def forward(z):
-        r = np.sqrt(z * z + 1)
+        r = np.hypot(z, 1)
         x = np.where(z < 0, 1 / (r - z), z + r)
-        return x, np.log(x / np.sqrt(z * z + 1 + (1e-9 if mistake == "epsilon" else 0)))
+        return x, np.log(x) - np.log(np.hypot(z, np.sqrt(1 + (1e-9 if mistake == "epsilon" else 0))))
 
     def inverse(x):
         z = np.abs(x - 1 / x) / 2 if mistake == "single branch" else (x - 1 / x) / 2
-        return z, np.log1p(1 / x**2) - np.log(2)
+        return z, np.logaddexp(0, -2 * np.log(x)) - np.log(2)
 
     return BlackBox(forward, inverse)
 
@@ -131,6 +131,32 @@ def two_images(mistake=False):
                     parameters=[unused])
 
 
+def channels(mistake=None):
+    """x = exp(s) z + b, with a scale and a bias for each of three channels, and at most one mistake in one entry."""
+    s, b = np.array([0.25, -0.5, 0.75]), np.array([0.5, 1.5, -1.0])
+
+    def forward(z):
+        used = s * [1, 0, 1] if mistake == "an entry that only the log-det reads" else s
+        return z * np.exp(used) + b, np.full(len(z), s.sum())
+
+    def pullback(z, x_bar, log_det_bar):
+        b_bar = x_bar.sum(0)
+        swapped = b_bar[[1, 0, 2]] if mistake == "entries of a gradient swapped" else b_bar
+        return x_bar * np.exp(s), [(x_bar * z * np.exp(s)).sum(0) + log_det_bar.sum(), swapped]
+
+    return BlackBox(forward, event=(3,), parameters=[s, b], pullback=pullback)
+
+
+def counts_its_batch(mistake):
+    """Its images are moved in a batch of several events; the gradient by its parameter may be right at 0 alone."""
+    s = np.array(0.0)
+
+    def pullback(z, x_bar, log_det_bar):
+        return x_bar * np.exp(s), [(x_bar * z * (1 if mistake else np.exp(s)) + log_det_bar).sum()]
+
+    return BlackBox(lambda z: (z * np.exp(s) + 1e-9 * (len(z) > 1), np.full(len(z), float(s))), parameters=[s], pullback=pullback)
+
+
 def shifted_log_det(off):
     """x = tanh z + z in float16."""
     return BlackBox(lambda z: (np.tanh(z) + z, np.log1p(1 - np.tanh(z)**2) + np.float16(off)), dtype="float16")
@@ -139,7 +165,9 @@ def shifted_log_det(off):
 def softplus_in_float32(cancels):
     """Beside its float64: log(1 + exp z) loses exp z beside 1."""
     def forward(z):
-        return np.log(1 + np.exp(z)) if cancels and z.dtype == np.float32 else np.logaddexp(z.dtype.type(0), z)
+        if cancels and z.dtype == np.float32:
+            return np.log(1 + np.exp(-np.abs(z))) + np.maximum(z, 0)
+        return np.logaddexp(z.dtype.type(0), z)
 
     return BlackBox(forward, dtype="float32", wider=BlackBox(forward, dtype="float64"))
 
@@ -206,15 +234,24 @@ MISTAKES = {                    # a box, and the laws that it breaks
     "right only where it is initialised": (lambda: coupling("initialised to 0"), {"all laws at moved parameters"}),
     "an empty batch": (lambda: BlackBox(raises_when_empty, event=(2,)), {"an empty batch is empty"}),
     "a batch of tails": (lambda: BlackBox(all_far), {TAILS}),
+    "an entry that only the log-det reads": (lambda: channels("an entry that only the log-det reads"),
+                                             {"every parameter reaches the image", BY_DIFFERENCES,
+                                              "pullback is the gradient", "pullback is the gradient by the parameters"}),
+    "entries of a gradient swapped": (lambda: channels("entries of a gradient swapped"),
+                                      {"pullback is the gradient by the parameters"}),
+    "a gradient right only where it is initialised, behind another mistake": (
+        lambda: counts_its_batch(True), {"batch is the stack of singles", TAILS, "all laws at moved parameters"}),
     "a term missing from the gradient": (lambda: coupling("gradient"), {"pullback is the gradient"}),
     "a gradient doubled": (lambda: coupling("gradient of a parameter", trained=True),
                            {"pullback is the gradient by the parameters"}),
     "a mass that is not 1": (lambda: BlackBox(lambda z: 1 * z, lambda x: (1 * x, 0 * x + 1e-4)), {"mass is one"}),
+    "a slope that jumps": (lambda: BlackBox(lambda z: (np.where(z < 0.3, z, 2 * z - 0.3), np.where(z < 0.3, 0, np.log(2))),
+                                            smooth=True), {"the slope does not jump"}),
     "it turns": (lambda: BlackBox(lambda z: np.where(z > 2, 4 - z, z)), {"monotone"}),
     "NaN at 0": (lambda: BlackBox(sinc), {"finite"}),
     "noise": (lambda: BlackBox(jitters), {"deterministic"}),
     "a forward that remembers inverses": (remembers, {"deterministic"}),
-    "a log-det that is -inf far out": (lambda: BlackBox(steep_tails), {TAILS}),
+    "a log-det that is -inf far out": (lambda: BlackBox(steep_tails), {TAILS, "finite"}),
     "two log-dets": (lambda: BlackBox(lambda z: (2 * z, np.full(len(z), 0.7)), log_det=lambda z: np.full(len(z), np.log(2))),
                      {"fused is separate"}),
     "two latents of one image": (lambda: BlackBox(fold, lambda x: x, event=(2,)), {"inverse of forward"}),
@@ -253,7 +290,7 @@ def test_every_law_finds_a_mistake_alone():
     assert alone | set(NOT_ALONE) == set(LAWS) and not alone & set(NOT_ALONE)
 
 
-HEALTHY = {"coupling": lambda: coupling(trained=True), "root": root, "sequences": lambda: sequences(False),
+HEALTHY = {"coupling": lambda: coupling(trained=True), "channels": channels, "root": root, "sequences": lambda: sequences(False),
            "float16": lambda: shifted_log_det(0), "float32 beside float64": lambda: softplus_in_float32(False), "model": model,
            "saved": lambda: model("saved"),
            "model from data": lambda: model(direction="inverse"),
@@ -265,6 +302,22 @@ HEALTHY = {"coupling": lambda: coupling(trained=True), "root": root, "sequences"
 @pytest.mark.parametrize("name", HEALTHY)
 def test_the_healthy_form_passes(name):
     assert [v for v in verdicts(HEALTHY[name]()) if v.status == "FAIL"] == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_entry_of_a_parameter_is_enough(seed):
+    """Each entry is moved alone; two entries whose gradients are swapped are told apart."""
+    for mistake, law in (("an entry that only the log-det reads", "every parameter reaches the image"),
+                         ("entries of a gradient swapped", "pullback is the gradient by the parameters")):
+        found = verdict(law, channels(mistake), seed)
+        assert found.status == "FAIL" and "of shape (3,)" in found.text
+
+
+def test_a_broken_law_hides_no_other_at_moved_parameters():
+    """What breaks at the given parameters is told by its own law; the others are told with the parameters moved."""
+    found = broken("a gradient right only where it is initialised, behind another mistake")
+    assert found["all laws at moved parameters"].text.startswith("pullback is the gradient by the parameters: ")
+    assert "all laws at moved parameters" not in {v.law for v in verdicts(counts_its_batch(False)) if v.status == "FAIL"}
 
 
 def test_a_failure_is_told_at_a_simple_event():
@@ -361,7 +414,7 @@ def test_what_is_deduced():
     ({"forward": 3}, "forward must be a function, not 3"), ({"inverse": "f"}, "inverse must be a function"),
     ({"dtype": "int8"}, "dtype must be one of"), ({"backend": "mxnet"}, "backend must be one of"),
     ({"direction": "back"}, "direction must be one of"), ({"domain": (1, 0)}, "domain must be .low, high. with low < high"),
-    ({"codomain": "simplex"}, "codomain must be"), ({"wider": np.exp}, "wider must be a BlackBox"),
+    ({"codomain": "simplexes"}, "codomain must be .low, high. or the name of a set"), ({"wider": np.exp}, "wider must be a BlackBox"),
     ({"accumulation": "int8"}, "accumulation must be one of")])
 def test_errors_of_use(given, message):
     with pytest.raises(ValueError, match=f"BlackBox: {message}"):

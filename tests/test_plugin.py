@@ -98,13 +98,13 @@ def root(mistake):
     epsilon = 1e-9 if mistake == "an epsilon under a root" else 0.0
 
     def forward(z):
-        r = np.sqrt(z * z + 1)
+        r = np.hypot(z, 1)
         x = np.where(z < 0, 1 / (r - z), z + r)
-        return x, np.log(x / np.sqrt(z * z + 1 + epsilon))
+        return x, np.log(x) - np.log(np.hypot(z, np.sqrt(1 + epsilon)))
 
     def inverse(x):
         z = (x - 1 / x) / 2
-        return abs(z) if mistake == "a single-branch root" else z, np.log1p(1 / x**2) - np.log(2)
+        return abs(z) if mistake == "a single-branch root" else z, np.logaddexp(0, -2 * np.log(x)) - np.log(2)
 
     return BlackBox(forward, inverse)
 '''

@@ -16,15 +16,21 @@ from typing import Any
 
 import numpy as np
 
+from ..core import sets
 from ..core.sets import Set, interval, real
 from ..oracle.pages import CannotRun
 from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, backend_of, can_be_written, coarsest, dtype_of,
                      leaves, made, numpy_dtype, rebuilt, trained_marks, written)
 
 QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "sample", "pullback", "parameters", "domain",
-              "codomain", "wider", "compiled", "masked", "reload")
+              "codomain", "smooth", "wider", "compiled", "masked", "reload")
 FUNCTIONS = ("forward", "inverse", "log_det", "log_prob", "sample", "pullback", "compiled", "masked", "reload")
 DIRECTIONS = ("forward", "inverse")
+UNNAMED = ("real", "extended_real", "anything", "permutation", "sequence_mask", "context", "nonzero", "nonzero_vector",
+           "nonzero_matrix", "nonzero_bank")
+NAMED = {name: where for name, where in vars(sets).items() if isinstance(where, Set) and name not in UNNAMED}
+OTHER_NAMES = {"ordered": "increasing", "positively_ordered": "positive_ordered"}
+MEASURES = {"its own volume": "intrinsic", "own volume": "intrinsic", "coordinates": "chart", "its coordinates": "chart"}
 MOVED = "moved parameters"              # of a box whose parameters cannot be written to
 
 
@@ -38,15 +44,16 @@ class BlackBox:
     `dtype` and `backend`: by default the dtype and library of the parameters; else float64, and the library whose arrays
     forward accepts.
 
-    Declared facts.  `direction`: "inverse" if forward maps data to latents.  `domain`, `codomain`: (low, high) of every entry.
+    Declared facts.  `direction`: "inverse" if forward maps data to latents.  `domain`, `codomain`: (low, high) of every entry, or
+    the name of a set of refflow, "simplex", "correlation cholesky", perhaps with "by its own volume", or a set.
+    `smooth`: the slope of forward jumps nowhere.
     `flush_to_zero`: there are no subnormal numbers.  `accumulation`: the dtype of sums and products, if it is coarser.
 
     More of the same map.  `wider`: the box of the same code in float64, with the same parameters.  `compiled(z)`: forward,
     compiled.  `masked(z, mask)`: forward of sequences, whose last axis is time, at the positions that a Boolean mask
     (*batch, T) marks.  `reload()`: the box of the model saved and loaded again.
 
-    CannotRun, a ValueError, for an unknown backend, dtype or direction, a set that is not an interval, and for what cannot be
-    called.
+    CannotRun, a ValueError, for an unknown backend, dtype or direction, an unknown set, and for what cannot be called.
     """
 
     forward: Callable
@@ -62,6 +69,7 @@ class BlackBox:
     direction: str = "forward"
     domain: Any = None
     codomain: Any = None
+    smooth: bool = False
     flush_to_zero: bool = False
     accumulation: str | None = None
     wider: BlackBox | None = None
@@ -113,7 +121,7 @@ class BlackBox:
 
     def plain(self, count):
         """The simplest events of the domain."""
-        return np.full((count, *self.event), (self.domain or real).anchor)
+        return np.repeat((self.domain or real).plainest(self.event)[None], count, 0)
 
     # -- arrays --------------------------------------------------------------------------------------------------------
 
@@ -240,21 +248,31 @@ class BlackBox:
 
 def set_of(name, given):
     """A declared domain or codomain as a set; None for the whole line."""
-    if given is None:
-        return None
-    if isinstance(given, Set):
-        where = given
-    else:
-        try:
-            low, high = map(float, given)
-        except (TypeError, ValueError):
-            raise CannotRun(f"BlackBox: {name} must be (low, high), not {given!r}") from None
-        if not low < high:
-            raise CannotRun(f"BlackBox: {name} must be (low, high) with low < high, not {given!r}")
-        where = interval(low, high)
-    if where.rank:
-        raise CannotRun(f"BlackBox: {name} must be an interval of every entry, not {where}")
-    return where
+    if given is None or isinstance(given, Set):
+        return given
+    if isinstance(given, str):
+        return set_named(name, given)
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError):
+        raise CannotRun(f"BlackBox: {name} must be (low, high) or the name of a set, not {given!r}") from None
+    if not low < high:
+        raise CannotRun(f"BlackBox: {name} must be (low, high) with low < high, not {given!r}")
+    return interval(low, high)
+
+
+def set_named(name, given):
+    """The set of a name in which spaces stand for underscores; behind it, perhaps, how its volumes are measured."""
+    short, by, measure = given.replace("_", " ").partition(" by ")
+    short = short.strip().replace(" ", "_")
+    where = NAMED.get(OTHER_NAMES.get(short, short))
+    if where is None:
+        raise CannotRun(f"BlackBox: {name} must be (low, high) or the name of a set, one of {', '.join(NAMED)}, not {given!r}")
+    measure = MEASURES.get(measure.strip(), measure)
+    if by and (measure not in MEASURES.values() or not where.log_ratio and measure != where.measure):
+        raise CannotRun(f"BlackBox: {name} is measured by its own volume or, where its entries are coordinates, by coordinates, "
+                        f"not {given!r}")
+    return where if not by else where.intrinsic if measure == "intrinsic" else where.charted
 
 
 def first_of(answer):

@@ -6,14 +6,19 @@ The first sentence of a law's docstring is its theorem; `black_box_points` deriv
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 
 from ..accuracy.differences import balanced, ridders
+from ..core.sets import real
 from . import model_laws
 from .arrays import NORMAL, as_numpy, mask_made
 from .black_box import BlackBox, first_of
+from .black_box_charts import Frame
+from .black_box_ends import PRECISIONS, EndPoints, reversed_box
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
 from .naming import named
@@ -28,11 +33,14 @@ DIFFERENCE = 1e-2                       # differences with a larger error of the
 OUTGROWN = 2.0**-16                     # an image beyond this share of the largest number may be infinite
 HALVINGS = 60
 ENTRIES = 2**24                         # of the difference quotients of all points
+RANGE = 0.9                             # of the logarithms of numbers: nearer to its ends, slopes overflow or lose digits
+FARTHEST = 2.0**40                      # latents beyond it need not come back
 DOUBLINGS = 3                           # of the smallest step, at which second differences are compared
 BENDS = 3 / 8                           # between 1/4, the ratio of second differences of a smooth map, and 1/2, at a jump
 NEARBY = 2.0**-4                        # of the reach of an event: images there are other images, unless they have saturated
 COLUMNS = 16                            # the most entries of an event of which gradients are asked one by one
 MOVE = 0.125                            # of parameters
+ALONE = 16                              # the most entries of parameters that are moved alone
 AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image", "float64 agrees", "compiled is eager",
             "a loaded model is the saved one")      # laws that are asked at the given parameters alone
 
@@ -40,7 +48,7 @@ AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image",
 def run_law(name, box, seed=0, events=None):
     """Run one law on a box, at drawn latents or at `events`.  Raises Found if it is broken, Skipped if it cannot be asked."""
     with np.errstate(all="ignore"):
-        ask(name, box, BoxPoints(box, seed, events))
+        ask(name, box, points_of(box, seed, events))
 
 
 def ask(name, box, points):
@@ -53,16 +61,43 @@ def ask(name, box, points):
 def verdicts(box, seed=0):
     """One `Verdict` for each law."""
     with np.errstate(all="ignore"):
-        points = BoxPoints(box, seed)
+        points = points_of(box, seed)
         return [verdict(name, box, seed, points) for name in LAWS]
+
+
+def points_of(box, seed, events=None):
+    """Moderate latents and, beside them, those at the ends; or `events`, with the units of both."""
+    points = BoxPoints(box, seed, events)
+    of_numbers = all(where.rank == 0 and where.alike and not where.thin for where in (box.domain or real, box.codomain or real))
+    if box.precision in PRECISIONS and points.size and of_numbers:
+        points.ends = EndPoints(box, seed, events)
+    return points
+
+
+def at_the_ends(ask):
+    """A law that is asked at the ends, too; there, it is not skipped."""
+    @functools.wraps(ask)
+    def everywhere(box, p):
+        skipped = None
+        try:
+            ask(box, p)
+        except Skipped as reason:
+            skipped = reason
+        if p.ends is not None:
+            with contextlib.suppress(Skipped):
+                ask(box, p.ends)
+        if skipped:
+            raise skipped
+
+    return everywhere
 
 
 def verdict(name, box, seed=0, points=None):
     """The verdict of one law; a failure is told at the simplest event that shows it."""
-    points = BoxPoints(box, seed) if points is None else points
-    points.asked = 0
     try:
         with np.errstate(all="ignore"):
+            points = points_of(box, seed) if points is None else points
+            points.asked = 0
             ask(name, box, points)
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
@@ -75,12 +110,8 @@ def verdict(name, box, seed=0, points=None):
 
 def failure(name, box, seed, events):
     """The exception by which a law fails at some events, or None."""
-    try:
-        run_law(name, box, seed, events)
-    except Skipped:
-        return None
-    except Exception as found:
-        return found
+    with np.errstate(all="ignore"):
+        return broken_by(name, box, points_of(box, seed, events))
 
 
 def told(found):
@@ -96,6 +127,8 @@ def has(box, what):
     if what == "inverse_log_det":
         x = box.image(box.plain(1))
         return box.inverse is not None and isinstance(of_inverse(lambda x: box.called(box.inverse, box.given(x)), x), tuple)
+    if what == "smooth":
+        return box.smooth
     if what == "latents":                   # z and log|det dz/dx| of data
         return has(box, "inverse_log_det" if box.direction == "forward" else "log_det")
     return getattr(box, what) is not None
@@ -104,20 +137,31 @@ def has(box, what):
 # -- round trips ------------------------------------------------------------------------------------------------------
 
 @law("inverse of forward", "inverse")
+@at_the_ends
 def inverse_of_forward(box, p):
     """The inverse of f(z) is z: a bijector has one latent for each image."""
     answer_of("inverse", box.origin, p.x[p.finite], p.z[p.finite])
     has_latents(box, p)
+    round_trip(box, p, "inverse(forward(z))")
+
+
+def round_trip(box, p, what):
     U, usable = p.of_z
-    p.held_to("inverse(forward(z))", p.back[0], p.z, ALLOWED * U, usable)
+    p.held_to(what, p.back[0], p.z, ALLOWED * U, usable)
 
 
 def has_latents(box, p):
     """The inverse of an image is a number, unless the image is an end to which others round: then images nearby are equal."""
-    for i in np.flatnonzero(p.finite & ~np.isfinite(p.back[0].reshape(len(p.z), -1)).all(-1)):
-        move = np.eye(p.size).reshape(p.size, *box.event) * np.minimum(NEARBY * p.reach[i], p.room[i] / 2)
-        images = box.image(box.held(np.concatenate((p.z[i] + move, p.z[i] - move))))
-        if (images != p.x[i]).reshape(2 * p.size, -1).any(-1).all():
+    moderate = (np.abs(p.z).reshape(len(p.z), -1) <= FARTHEST).all(-1)
+    if box.codomain is not None and box.codomain.rank:
+        x = images_as_given(p)
+        inside, closed = (~marks(x).reshape(len(x), -1).any(-1) for marks in (box.codomain.outside, box.codomain.outside_closed))
+        moderate &= inside | ~closed
+    for i in np.flatnonzero(p.finite & moderate & ~np.isfinite(p.back[0].reshape(len(p.z), -1)).all(-1)):
+        frame = Frame(box.domain, p.z[i:i + 1])
+        move = np.eye(frame.dimensions)[:, None, :] * frame.steps(np.minimum(NEARBY * p.reach[i], p.room[i] / 2))
+        images = answers(box.image, box.held(np.concatenate((frame.moved(move), frame.moved(-move)))[:, 0]))
+        if (images != p.x[i]).reshape(len(images), -1).any(-1).all():
             raise Found(f"the inverse at {p.x[i].tolist()}, the image of {p.z[i].tolist()}, is {p.back[0][i].tolist()}", p.z[i])
 
 
@@ -127,19 +171,29 @@ def forward_of_inverse(box, p):
 
     x is an image or, if a codomain is declared, also any member of it.
     """
+    at_the_ends(images_return)(box, p)
+    if box.codomain is not None and not p.given:
+        onto(box, p)
+        if p.ends is not None:
+            back = reversed_box(box, p.x.shape[1:])
+            q = EndPoints(back, p.seed)
+            numbers_or_outgrown(back, q, "latent")
+            with contextlib.suppress(Skipped):
+                round_trip(back, q, "forward(inverse(x))")
+
+
+def images_return(box, p):
     U_x, _ = p.of_x
     U_z, usable = p.of_z
     marks = usable.reshape(-1, *(1,) * len(box.event))
     moved = p.spread(box.image, p.z, np.where(marks, ALLOWED * U_z.reshape(p.z.shape), 0))
     z = np.where(marks, p.back[0], p.z)
     p.held_to("forward(inverse(x))", box.image(box.held(z)), p.x, ALLOWED * U_x + moved, usable, at=p.x)
-    if box.codomain is not None and not p.given:
-        onto(box, p)
 
 
 def onto(box, p):
     """Drawn members of the codomain have latents."""
-    drawn = BoxPoints(box_of_members(box), p.seed)
+    drawn = BoxPoints(box_of_members(box, p.x.shape[1:] if box.codomain.rank else box.event), p.seed)
     x = drawn.z.reshape(len(drawn.z), *p.x.shape[1:]) if drawn.z[0].size == p.x[0].size else p.x
     z = answers(box.origin, x)
     if not np.isfinite(z).all():
@@ -152,9 +206,9 @@ def onto(box, p):
     q.held_to("forward(inverse(x))", q.x, x, ALLOWED * U_x + moved, usable & narrow, at=x)
 
 
-def box_of_members(box):
+def box_of_members(box, event):
     """A box whose points are members of the codomain of another one."""
-    return BlackBox(lambda x: x, event=box.event, domain=box.codomain, dtype=box.dtype, backend=box.backend)
+    return BlackBox(lambda x: x, event=event, domain=box.codomain, dtype=box.dtype, backend=box.backend)
 
 
 # -- log-dets ---------------------------------------------------------------------------------------------------------
@@ -165,12 +219,31 @@ def determinant(box, p):
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     square(p)
+    if p.ends is not None and p.ends.alone and p.scored and not p.given:
+        between_neighbours(box, p.ends)
     p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
     U, usable = p.of_log_det
-    found, e = agreed(*(determinant_of_differences(box, p, h) for h in FIRST_STEPS))
+    by_differences = determinant_in_coordinates if p.structured else determinant_of_differences
+    found, e = agreed(*(by_differences(box, p, h) for h in FIRST_STEPS))
     bound = 10 * e[:, None] + ALLOWED * U
     usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
     p.held_to("log-det", p.log_det, found, bound, usable)
+
+
+def between_neighbours(box, p):
+    """At 0 and +-1, where formulas have special cases, the log-det lies between its neighbours', also at a kink."""
+    special = np.array([0.0, 1.0, -1.0])
+    step = 4 * p.E * p.u
+    at = box.held((special[:, None] + step * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])).reshape(-1, *box.event))
+    inside = ~p.where_outside(at.reshape(-1)).reshape(3, 5)[:, [0, 4]].any(-1)
+    l = answers(box.log_slope, at).reshape(3, 5)
+    room = ALLOWED * p.u * (1 + np.abs(l[:, 2])) + np.abs(l[:, 0] - l[:, 1]) + np.abs(l[:, 4] - l[:, 3])
+    low, high = np.minimum(l[:, 1], l[:, 3]) - room, np.maximum(l[:, 1], l[:, 3]) + room
+    wrong = inside & ((l[:, 2] < low) | (l[:, 2] > high))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise Found(f"the log-det at {special[i]} is {float(l[i, 2])!r}, and at its neighbours {float(l[i, 1])!r} and "
+                    f"{float(l[i, 3])!r}", np.full(box.event, special[i]))
 
 
 def fewer(p, count):
@@ -181,7 +254,9 @@ def fewer(p, count):
 
 
 def square(p):
-    if p.x[0].size != p.size:
+    if p.structured and p.frame.dimensions != p.frame_of_images.dimensions:
+        raise Skipped(f"events have {p.frame.dimensions} coordinates, images {p.frame_of_images.dimensions}")
+    if not p.structured and p.x[0].size != p.size:
         raise Skipped("events and images have different numbers of entries")
 
 
@@ -191,6 +266,8 @@ def kinked(box, p):
     Where a map is smooth, each is a quarter of the next.  A jump at a distance up to h adds a multiple of the step minus the
     distance, so that the last is about twice the one before.  All central differences may agree there on a mean of two slopes.
     """
+    if p.structured:
+        return np.zeros(len(p.z), bool)
     h = FIRST_STEPS[0] * 2.0 ** (1 - RUNGS[box.precision])
     move = np.eye(p.size)[None, :, :] * h * p.reach.reshape(len(p.z), -1)[:, None, :]
     z, x = p.z.reshape(len(p.z), 1, -1), p.x.reshape(len(p.z), 1, -1)
@@ -228,6 +305,23 @@ def determinant_of_differences(box, p, h):
     return ridders(np.where(sign != 0, log_det, np.nan), rounding)
 
 
+def determinant_in_coordinates(box, p, h):
+    """(log|det|, e) at every point of the derivative of coordinates of x by coordinates of z, where a set is structured."""
+    frame, n = p.frame, p.frame.dimensions
+    steps = h * 2.0 ** -np.arange(RUNGS[box.precision])
+    move = np.eye(n)[:, None, :] * steps[:, None, None, None] * frame.steps(p.reach)
+    plus, minus = (box.held(frame.moved(side * move)) for side in (1, -1))
+    values = [answers(box.image, v.reshape(-1, *box.event)).reshape(*move.shape[:3], -1) for v in (plus, minus)]
+    widths = frame.coordinates((plus - minus).reshape(*move.shape[:3], -1)).swapaxes(1, 2)
+    changes = p.frame_of_images.coordinates(values[0] - values[1]).swapaxes(1, 2)
+    known = np.maximum(p.u * np.maximum(*map(np.abs, values)), np.where(np.isfinite(p.of_x[0]), p.of_x[0], 0))
+    moved = (np.abs(p.frame_of_images.C).mT @ known[..., None])[..., 0].swapaxes(1, 2)
+    sign, log_det = np.linalg.slogdet(np.where(np.isfinite(changes), changes, 0))
+    inverse = np.linalg.inv(np.where((sign != 0)[..., None, None], changes, np.eye(n)))
+    rounding = 2 * (np.abs(inverse.mT) * moved).sum((-2, -1))
+    return ridders(np.where(sign != 0, log_det - np.linalg.slogdet(widths)[1], np.nan), rounding)
+
+
 @law("log-det is the determinant of the gradient", "log_det", "pullback")
 def determinant_of_gradient(box, p):
     """log|det| of the Jacobian, row by row from the pullback, is the log-det."""
@@ -236,16 +330,10 @@ def determinant_of_gradient(box, p):
         raise Skipped(f"events have more than {COLUMNS} entries")
     U, usable = p.of_log_det
 
-    def rows(z):
-        shape = (len(z), *p.x.shape[1:])
-        unit = np.eye(p.size).reshape(p.size, *p.x.shape[1:])
-        bars = [box.gradients(z, np.broadcast_to(one, shape), np.zeros(len(z)))[0] for one in unit]
-        return np.stack([bar.reshape(len(z), -1) for bar in bars], 1)
-
     def log_det(z):
-        return log_abs_det(rows(z))[0]
+        return log_abs_det(jacobian(box, p, z))[0]
 
-    J = rows(p.z)
+    J = jacobian(box, p, p.z)
     found, rounding = log_abs_det(J)
     own = p.u * (np.abs(found) + p.size)[:, None]
     U_j = raised(own + p.spread(log_det, p.z, p.E * p.u * p.delta) / p.E, p.noise(log_det), np.inf)
@@ -253,11 +341,28 @@ def determinant_of_gradient(box, p):
     p.held_to("log-det", p.log_det, found, bound, usable & resolved(p, J) & np.isfinite(bound[:, 0]) & np.isfinite(found))
 
 
+def jacobian(box, p, z):
+    """The Jacobian, row by row from the pullback; in coordinates, where a set is structured."""
+    shape = (len(z), *p.x.shape[1:])
+    unit = np.eye(p.x[0].size).reshape(-1, *p.x.shape[1:])
+    bars = [box.gradients(z, np.broadcast_to(one, shape), np.zeros(len(z)))[0] for one in unit]
+    J = np.stack([bar.reshape(len(z), -1) for bar in bars], 1)
+    return Frame(box.codomain, box.image(z)).C.mT @ J @ Frame(box.domain, z).F if p.structured else J
+
+
 def resolved(p, J):
     """Marks of the points whose slopes are normal numbers and move the images by roundings in the steps of N.
 
     Where a map has saturated, N does not see the noise of its slope.
     """
+    if p.structured:
+        steps = p.frame.steps(p.delta) * np.sqrt(p.u) / 128
+        # an entry that is a root of 1 less squares has the rounding of 1
+        x = np.maximum(np.abs(p.x).reshape(len(J), -1, 1), float(p.frame_of_images.curved))
+        sign = np.linalg.slogdet(np.where(np.isfinite(J), J, 0))[0]
+        inverse = np.linalg.inv(np.where((sign != 0)[:, None, None], J, np.eye(J.shape[-1])))
+        rounded = (np.abs(inverse) @ (np.abs(p.frame_of_images.C).mT @ x))[..., 0]
+        return (sign != 0) & (steps >= 4 * p.u * rounded).all(-1)
     moved = (np.abs(J) * p.delta.reshape(len(J), 1, -1)).sum(-1) * np.sqrt(p.u) / 128
     seen = moved >= 4 * p.u * np.abs(p.x).reshape(len(J), -1)
     return (seen & (np.abs(J).max(-1) > NORMAL[p.box.precision])).all(-1)
@@ -274,29 +379,30 @@ def log_abs_det(J):
 
 
 @law("images differ by the integral of the slope", "log_det")
+@at_the_ends
 def integral(box, p):
     """f(b) - f(a) is the integral of exp(log-det) from a to b, up to its sign: the fundamental theorem of calculus."""
     model_laws.one_number(p)
-    edges = np.unique(p.z)
-    left, width = edges[:-1], np.diff(edges)
-    nodes, integrated = model_laws.gauss(left, width)
-    q, ends = (BoxPoints(box, p.seed, box.held(at.reshape(-1, *box.event))) for at in (nodes, edges))
+    left, right = p.intervals()
+    nodes, integrated = model_laws.gauss(left, right - left)
+    q, ends = (type(p)(box, p.seed, box.held(at.reshape(-1, *box.event))) for at in (nodes, np.stack((left, right))))
     U, usable = q.of_log_det
     slope = np.exp(q.log_det).reshape(nodes.shape)
     found, e = integrated(slope)
     # a node is rounded, and the slope there is not the slope at the node
     moved = integrated(slope * (ALLOWED * U.reshape(nodes.shape)))[0]
-    U_x, at_ends = ends.of_x
-    x, U_x = ends.x.ravel(), U_x.ravel()
-    bound = ALLOWED * (U_x[1:] + U_x[:-1]) + moved + 10 * e + ALLOWED * p.u * found
-    usable = usable.reshape(nodes.shape).all(-1) & at_ends[1:] & at_ends[:-1] & (e <= DIFFERENCE * found)
-    held = BoxPoints(box, p.seed, left[:0])
-    held.held_to("the difference of images of ends of an interval", np.abs(np.diff(x)), found, bound[:, None], usable,
-                 at=np.stack((left, edges[1:]), -1))
+    U_x, at_ends = (part.reshape(2, -1) for part in ends.of_x)
+    bound = ALLOWED * U_x.sum(0) + moved + 10 * e + ALLOWED * p.u * found
+    in_range = (np.abs(q.log_det) < RANGE * np.log(box.largest)).reshape(nodes.shape).all(-1)
+    usable = usable.reshape(nodes.shape).all(-1) & at_ends.all(0) & (e <= p.rough * found) & in_range
+    held = type(p)(box, p.seed, np.zeros((0, *box.event)))
+    held.held_to("the difference of images of ends of an interval", np.abs(np.subtract(*ends.x.reshape(2, -1))), found,
+                 bound[:, None], usable, at=np.stack((left, right), -1))
     p.asked = held.asked
 
 
 @law("inverse log-det is minus log-det", "inverse", "log_det", "inverse_log_det")
+@at_the_ends
 def inverse_log_det(box, p):
     """The log-det of the inverse at x = f(z) is minus the log-det of f at z, the same point."""
     U, usable = p.of_log_det
@@ -310,6 +416,7 @@ def inverse_log_det(box, p):
 
 
 @law("fused is separate", "log_det")
+@at_the_ends
 def fused(box, p):
     """The log-det that comes with the image is the log-det by itself."""
     if box.log_det is None or p.answer[1] is None:
@@ -351,6 +458,7 @@ def with_sum(box, given):
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 @law("batch is the stack of singles")
+@at_the_ends
 def batch(box, p):
     """An event has the same image alone as in a batch: events are independent."""
     same_alone(box, p)
@@ -406,7 +514,7 @@ def tails(box, p):
     far = rng.choice([-1.0, 1.0], p.z.shape) * rng.uniform(6, TAIL[box.precision], p.z.shape)
     q = BoxPoints(box, p.seed, p.z if p.given else far)
     answer_of("image", box.image, q.z)
-    if np.isnan(q.x).any() and not outgrown(box, q):
+    if np.isnan(q.x).any() and not outgrown(box.image, q, ~q.finite):
         i = int(np.argwhere(np.isnan(q.x))[0][0])
         raise Found(f"the image at {q.z[i].tolist()} is {q.x[i].tolist()}", q.z[i])
     log_dets_are_numbers(q)
@@ -491,40 +599,54 @@ def deterministic(box, p):
 
 
 @law("finite")
+@at_the_ends
 def finite(box, p):
-    """Images and log-dets of moderate latents are numbers, and infinite only where images have outgrown their dtype."""
-    if not p.finite.all() and not outgrown(box, p):
-        i = int(np.argmin(p.finite))
-        raise Found(f"the image at {p.z[i].tolist()} is {p.x[i].tolist()}", p.z[i])
+    """Images and log-dets are numbers, and infinite only where they have outgrown their dtype on the way from a moderate latent.
+
+    The log-det of an image that has underflowed is not asked.
+    """
+    numbers_or_outgrown(box, p, "image")
     log_dets_are_numbers(p)
 
 
+def numbers_or_outgrown(box, p, what):
+    """Every image is finite, or all that are not are preceded by images near the largest number."""
+    if not p.finite.all() and not outgrown(box.image, p, ~p.finite):
+        i = int(np.argmin(p.finite))
+        raise Found(f"the {what} at {p.z[i].tolist()} is {p.x[i].tolist()}", p.z[i])
+
+
 def log_dets_are_numbers(p):
-    """Where images are finite."""
+    """Where images are finite and, at the ends, have not underflowed."""
     wrong = p.finite & ~np.isfinite(p.log_det) if p.scored else np.zeros(len(p.z), bool)
+    if p.least == 0:
+        wrong &= (np.abs(p.x) >= NORMAL[p.box.precision]).reshape(len(p.z), -1).all(-1)
+        if wrong.any() and not np.isnan(p.log_det[wrong]).any() and outgrown(p.box.log_slope, p, wrong):
+            return
     if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
 
 
-def outgrown(box, p):
-    """Are all images that are not finite preceded, on the way to them, by images near the largest number?"""
-    z, start = p.z[~p.finite], box.plain(1)
+def outgrown(function, p, marks):
+    """Are all values of a function at marked points, which are not finite, preceded on the way to them by some near the largest number?"""
+    box, z = p.box, p.z[marks]
     low, high = np.zeros(len(z)), np.ones(len(z))
 
-    def images(share):
-        x = box.image(box.held(start + share.reshape(-1, *(1,) * len(box.event)) * (z - start)))
-        return np.abs(x).reshape(len(x), -1)
+    def values(share):
+        found = answers(function, box.held(p.path(z, share.reshape(-1, *(1,) * len(box.event)))))
+        return np.abs(found).reshape(len(found), -1)
 
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        fine = np.isfinite(images(middle)).all(-1)
+        fine = np.isfinite(values(middle)).all(-1)
         low, high = np.where(fine, middle, low), np.where(fine, high, middle)
-    last = images(low).max(-1)
+    last = values(low).max(-1)
     return bool((np.isfinite(last) & (last >= OUTGROWN * box.largest)).all())
 
 
 @law("monotone")
+@at_the_ends
 def monotone(box, p):
     """A bijector of one number rises everywhere or falls everywhere."""
     model_laws.one_number(p)
@@ -536,34 +658,105 @@ def monotone(box, p):
         i = int(np.argmax(steps < -room)) if np.median(steps) > 0 else int(np.argmax(steps > room))
         raise Found("it rises and falls: "
                     + " and ".join(f"f({float(z[k])!r}) = {float(x[k])!r}" for k in (i, i + 1)))
+    if p.least == 0 and len(steps):
+        turns_back(box, p, np.median(steps) > 0)
+
+
+def turns_back(box, p, rises):
+    """At a place, no image jumps against the others by more than its rounding and what its neighbours on one side show."""
+    a, b, jump, beside = p.jumps(lambda z: answers(box.image, z))
+    room = ALLOWED * (p.u * np.abs(answers(box.image, a.reshape(-1, *box.event))).ravel() + beside + NORMAL[box.precision])
+    wrong = (jump if not rises else -jump) > room
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise Found(f"it {'rises' if rises else 'falls'}, and jumps back by {abs(jump[i]):.3g} from {float(a[i])!r} to {float(b[i])!r}",
+                    np.full(box.event, a[i]))
+
+
+@law("the slope does not jump", "smooth", "log_det")
+def smooth(box, p):
+    """The log-det of a map that is declared smooth is the same on both sides of every latent.
+
+    It is halved along lines, where it bends most; a jump stays as large as it was, and a slope does not.
+    """
+    if p.ends is None:
+        raise Skipped("the ends are not asked")
+    at, jump, beside, l = p.ends.jumps_along_lines()
+    room = ALLOWED * (p.u * (p.size + np.abs(l)) + beside)
+    wrong = np.abs(jump) > room
+    p.asked = len(at)
+    if wrong.any():
+        i = int(np.argmax(np.where(wrong, np.abs(jump), 0)))
+        raise Found(f"the log-det jumps by {float(jump[i])!r}, at {at[i].tolist()}")
 
 
 @law("the image is in the codomain", "codomain")
+@at_the_ends
 def in_codomain(box, p):
     """Every image is a member of the codomain, or an end that it rounds to."""
     x, room = p.x.reshape(len(p.z), -1), ALLOWED * p.of_x[0]
-    outside = (p.finite[:, None] & ((box.codomain.lower - x > room) | (x - box.codomain.upper > room))).any(-1)
+    if box.codomain.rank:
+        outside = p.finite & not_members(box, p)
+    else:
+        outside = (p.finite[:, None] & ((box.codomain.lower - x > room) | (x - box.codomain.upper > room))).any(-1)
     if outside.any():
         i = int(np.argmax(outside))
         raise Found(f"the image at {p.z[i].tolist()} is {p.x[i].tolist()}: it {box.codomain.rule}", p.z[i])
+
+
+def images_as_given(p):
+    """In a dtype whose rounding explains what is left of equations."""
+    return p.x if p.box.precision == "float64" else p.x.astype(np.float32)
+
+
+def not_members(box, p):
+    """Marks of the images that miss an equation of the codomain by more than 16 D u of its terms, or one of its inequalities."""
+    where, x = box.codomain, images_as_given(p)
+    outside, missed = where.outside_closed(x), np.zeros(len(x), bool)
+    if where.equations is not None:
+        left, bound = (part.reshape(len(x), -1) for part in np.broadcast_arrays(*where.equations(x)))
+        missed = (left > 4 * bound).any(-1)
+        outside = outside & (left <= bound).all(-1)
+    return (outside if outside.ndim == 1 else outside.reshape(len(x), -1).any(-1)) | missed
 
 
 # -- parameters and gradients -----------------------------------------------------------------------------------------
 
 @law("every parameter reaches the image", "log_det", "parameters")
 def parameters_move(box, p):
-    """A parameter that moves the log-det moves the image: the log-det is a function of the map."""
+    """A parameter that moves the log-det moves the image: the log-det is a function of the map.
+
+    Arrays are moved as a whole, and some of their entries alone.
+    """
     values = [as_numpy(array).copy() for array in box.trained()]
-    for k, value in enumerate(values):
-        with box.moved([*values[:k], value + MOVE * np.maximum(np.abs(value), 1), *values[k + 1:]]):
+    for k, index in [*((k, ...) for k in range(len(values))), *entries_alone(values, p.seed)]:
+        moved = values[k].copy()
+        moved[index] += MOVE * np.maximum(np.abs(moved[index]), 1)
+        with box.moved([*values[:k], moved, *values[k + 1:]]):
             moved_x, moved_l = answers(box.image, p.z), answers(box.log_slope, p.z)
         if np.array_equal(moved_x, p.x, equal_nan=True) and not np.array_equal(moved_l, p.log_det, equal_nan=True):
-            raise Found(f"parameter {k}, of shape {value.shape}, moves the log-det and not the image")
+            raise Found(f"{entry_named(k, values[k], index)} moves the log-det and not the image")
+
+
+def entries_alone(values, seed):
+    """[(number of an array, index)]: entries of arrays that have several, drawn in turn from each; at most `ALONE` in all."""
+    rng = np.random.default_rng(seed)
+    orders = [[(k, np.unravel_index(i, value.shape)) for i in rng.permutation(value.size)[:ALONE]]
+              for k, value in enumerate(values) if value.size > 1]
+    return [entry for turn in zip_longest(*orders) for entry in turn if entry is not None][:ALONE]
+
+
+def entry_named(k, value, index):
+    entry = "" if index is ... else f"entry {tuple(map(int, index))} of "
+    return f"{entry}parameter {k}, of shape {value.shape},"
 
 
 @law("all laws at moved parameters", "parameters")
 def laws_at_moved_parameters(box, p):
-    """Every law that holds at the given parameters holds at all others: what is initialised to 0 hides nothing."""
+    """Every law that holds at the given parameters holds at all others: what is initialised to 0 hides nothing.
+
+    A law that is broken at the given parameters hides none of the others.
+    """
     rng = np.random.default_rng(p.seed)
     values = [as_numpy(array).copy() for array in box.trained()]
     sizes = [np.abs(v) if v.any() else np.ones_like(v) for v in values]
@@ -572,33 +765,21 @@ def laws_at_moved_parameters(box, p):
         if not np.isfinite(answers(box.image, box.plain(2))).all():
             raise Skipped("the parameters are not free: at moved ones, images are not numbers")
         q = BoxPoints(box, p.seed, p.z if p.given else None)
-        broken = first_broken(box, q)
-    if broken and holds(broken[0], box, p):
-        raise Found(f"{broken[0]}: {told(broken[1])}, where every parameter is moved by an eighth at most",
-                    getattr(broken[1], "event", None))
+        broken = {name: found for name in LAWS if name not in AS_GIVEN and (found := broken_by(name, box, q))}
+    new = {name: found for name, found in broken.items() if not broken_by(name, box, p)}
+    if new:
+        raise Found("; ".join(f"{name}: {told(found)}" for name, found in new.items())
+                    + ", where every parameter is moved by an eighth at most", getattr(next(iter(new.values())), "event", None))
 
 
-def first_broken(box, p):
-    """(name, exception) of the first law that is broken, or None."""
-    for name in (name for name in LAWS if name not in AS_GIVEN):
-        with contextlib.suppress(Skipped):
-            try:
-                ask(name, box, p)
-            except Skipped:
-                raise
-            except Exception as found:
-                return name, found
-    return None
-
-
-def holds(name, box, p):
+def broken_by(name, box, p):
+    """The exception by which a law fails, or None."""
     try:
         ask(name, box, p)
     except Skipped:
-        return True
-    except Exception:
-        return False
-    return True
+        return None
+    except Exception as found:
+        return found
 
 
 @law("pullback is the gradient", "pullback", "log_det")
@@ -606,26 +787,45 @@ def gradient(box, p):
     """The pullback at (x_bar, l_bar) is the gradient of <x_bar, x> + <l_bar, log-det>, along a random direction."""
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
-    _, usable = p.of_log_det
+    (U, _, _), (_, usable) = p.of_forward, p.of_log_det
     x_bar, l_bar = cotangents(p)
     z_bar, _ = box.gradients(p.z, x_bar, l_bar)
     # no step reaches 0, where maps have kinks, and none is large beside 1, the size at which they bend
     rng = np.random.default_rng(p.seed)
-    direction = rng.uniform(0.5, 1, p.z.shape) * rng.choice([-1, 1], p.z.shape) * np.minimum(np.minimum(np.abs(p.z), 1), p.room)
+    signs = rng.uniform(0.5, 1, p.z.shape) * rng.choice([-1, 1], p.z.shape)
+    tied = box.domain is not None and box.domain.rank
+    if tied:
+        t = signs.reshape(len(p.z), -1)[:, :p.frame.dimensions] * p.frame.steps(np.minimum(p.room, 1))
+        direction = (p.frame.F @ t[..., None]).reshape(p.z.shape)
+    else:
+        direction = signs * np.minimum(np.minimum(np.abs(p.z), 1), p.room)
+        t = direction.reshape(len(p.z), -1)
+
+    # steps may be small beside the rounding of z, and images noisier than their sizes say
+    rounded = np.abs(z_bar * p.z).reshape(len(p.z), -1).sum(-1)
+    rounded += (np.abs(x_bar).reshape(len(p.z), -1) * U[:, :-1]).sum(-1) / p.u + np.abs(l_bar) * U[:, -1] / p.u
 
     def loss(h):
-        return losses(box, box.held(p.z + h * direction), x_bar, l_bar)
+        if not p.structured:
+            return losses(box, box.held(p.z + h * direction), x_bar, l_bar)
+        value, size = losses(box, box.held(p.frame.moved(h * t)), x_bar, l_bar)
+        return value, size + rounded
 
     best, e = differences(loss, p.u, RUNGS[box.precision])
     terms = (z_bar * direction).reshape(len(p.z), -1)
     bound = 10 * e + ALLOWED * p.u * np.abs(terms).sum(-1)
     usable = usable & (e <= DIFFERENCE * (1 + np.abs(best)))
+    if p.structured and p.frame.dimensions == p.frame_of_images.dimensions and p.size <= COLUMNS:
+        usable = usable & resolved(p, jacobian(box, p, p.z))
     p.held_to("the gradient along a direction", terms.sum(-1), best, bound[:, None], usable)
 
 
 @law("pullback is the gradient by the parameters", "pullback", "log_det", "parameters")
 def parameter_gradient(box, p):
-    """What the pullback says of the parameters is the gradient by them, along random directions of one array at a time."""
+    """What the pullback says of the parameters is the gradient by them, along random directions of one array at a time.
+
+    A direction moves no two entries alike.  Some entries are moved alone, each at one event: nothing is summed that may cancel.
+    """
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     x_bar, l_bar = cotangents(p)
@@ -633,27 +833,38 @@ def parameter_gradient(box, p):
     if not marks.any():
         raise Skipped("no point can be asked")
     z, x_bar, l_bar = p.z[marks], x_bar[marks], l_bar[marks]
-    _, bars = box.gradients(z, x_bar, l_bar)
     values = [as_numpy(array).copy() for array in box.trained()]
+    rng = np.random.default_rng(p.seed)
+    for k, value in enumerate(values):
+        direction = rng.uniform(0.5, 1, value.shape) * rng.choice([-1, 1], value.shape) * np.where(value == 0, 1, np.abs(value))
+        along_parameter(box, values, k, direction, (z, x_bar, l_bar))
+    for k, index in entries_alone(values, p.seed):
+        direction = np.zeros(values[k].shape)
+        direction[index] = abs(values[k][index]) or 1
+        i = rng.integers(len(z), size=1)
+        along_parameter(box, values, k, direction, (z[i], x_bar[i], l_bar[i]), index)
+
+
+def along_parameter(box, values, k, direction, at, index=...):
+    """The gradient by one array along a direction, at the events and cotangents `at`; Found if it is not the pullback's."""
+    _, bars = box.gradients(*at)
     if not bars:
         raise Skipped("the pullback does not return the gradients of parameters")
     if [np.size(bar) for bar in bars] != [value.size for value in values]:
         raise Found(f"the gradients of the parameters have shapes {[np.shape(bar) for bar in bars]}, the parameters "
                     f"{[value.shape for value in values]}")
-    rng = np.random.default_rng(p.seed)
-    for k, (value, bar) in enumerate(zip(values, bars)):
-        direction = rng.choice([-1.0, 1.0], value.shape) * np.where(value == 0, 1, np.abs(value))
 
-        def loss(h, k=k, value=value, direction=direction):
-            with box.moved([*values[:k], value + h * direction, *values[k + 1:]]):
-                return tuple(np.sum(part, keepdims=True) for part in losses(box, z, x_bar, l_bar))
+    def loss(h):
+        with box.moved([*values[:k], values[k] + h * direction, *values[k + 1:]]):
+            return tuple(np.sum(part, keepdims=True) for part in losses(box, *at))
 
-        best, e = differences(loss, p.u, RUNGS[box.precision])
-        found, size = np.sum(bar.reshape(value.shape) * direction), np.sum(np.abs(bar.reshape(value.shape) * direction))
-        bound = 10 * e[0] + ALLOWED * p.u * size * len(z)
-        if e[0] <= DIFFERENCE * (1 + abs(best[0])) and not abs(found - best[0]) <= bound:
-            raise Found(f"the gradient of parameter {k}, of shape {value.shape}, along a direction is {float(found)!r}, not "
-                        f"{float(best[0])!r} +- {bound:.3g}")
+    best, e = differences(loss, box.unit, RUNGS[box.precision])
+    terms = bars[k].reshape(values[k].shape) * direction
+    found, size = np.sum(terms), np.sum(np.abs(terms))
+    bound = 10 * e[0] + ALLOWED * box.unit * size * len(at[0])
+    if e[0] <= DIFFERENCE * (1 + abs(best[0])) and not abs(found - best[0]) <= bound:
+        raise Found(f"the gradient of {entry_named(k, values[k], index)} along a direction is {float(found)!r}, not "
+                    f"{float(best[0])!r} +- {bound:.3g}")
 
 
 def cotangents(p):

@@ -30,6 +30,7 @@ import numpy as np
 from ..core.source import RandomSource
 from .black_box import BlackBox
 from .arrays import as_numpy
+from .black_box_charts import Frame, room_of
 from .lawbook import Compared, Found, Skipped
 
 STRETCH = {"float64": 2.0**12, "float32": 2.0**6, "float16": 2.0**2, "bfloat16": 2.0**2}        # E
@@ -41,6 +42,7 @@ MAGNITUDES = {"float64": 10, "float32": 8, "float16": 3, "bfloat16": 3}     # of
 NEARBY = 8                              # second differences at one size of step
 NOISY = 4                               # the noise in units at which it takes their place
 LOST = 2.0**16                          # what noise may excuse where images keep their digits
+RESOLVED = 4                            # roundings of a step, at least, where the room is narrow
 REJECTED = 0.5                          # the share of points beyond which a law is skipped
 
 
@@ -48,6 +50,9 @@ class BoxPoints:
     """Latents: the given events, or normal numbers at six magnitudes, and 0, or members of the domain; with their units."""
 
     quiet = False                       # is noise left out, because a box in a wider dtype answers?
+    least = 1 - REJECTED                # the share of points that must be asked
+    ends = None                         # the points at the ends, if they are asked, too
+    rough = 1e-2                        # integrals with a larger relative error of their own are rejected
 
     def __init__(self, box: BlackBox, seed=0, events=None):
         self.box, self.seed, self.given, self.asked = box, seed, events is not None, 0
@@ -61,10 +66,18 @@ class BoxPoints:
             sizes = np.repeat(SIZES, EACH).reshape(-1, *(1,) * len(event))
             return np.concatenate((self.rng.standard_normal((count, *event)) * sizes, np.zeros((1, *event))))
         spread = MAGNITUDES[self.box.precision]
+        if self.box.domain.rank:
+            dtype = np.float64 if self.box.dtype == "float64" else np.float32
+            return self.box.domain.draw(RandomSource(self.rng), (count, *event), dtype, spread).astype(np.float64)
         z = self.box.held(self.box.domain.draw(RandomSource(self.rng), (count, *event), np.float64, spread))
         return np.where(self.box.domain.outside(z), self.box.domain.anchor, z)
 
     # -- the answers ---------------------------------------------------------------------------------------------------
+
+    def path(self, z, share):
+        """From the simplest event to z."""
+        start = self.box.plain(1)
+        return start + share * (z - start)
 
     @cached_property
     def answer(self):
@@ -122,13 +135,69 @@ class BoxPoints:
         found[marks] = values
         return found
 
+    # -- events that stay in their sets --------------------------------------------------------------------------------
+
+    @property
+    def structured(self):
+        """Is the domain or the codomain a set of vectors or matrices?"""
+        return any(where is not None and where.rank > 0 for where in (self.box.domain, self.box.codomain))
+
+    @cached_property
+    def frame(self):
+        """Coordinates near the latents."""
+        return Frame(self.box.domain, self.z)
+
+    @cached_property
+    def frame_of_images(self):
+        return Frame(self.box.codomain, self.x)
+
+    def beside(self, at, signs, step):
+        """(events at + signs step, at - signs step), (2, draws, *at.shape); latents of a structured set stay in it."""
+        if at is self.z and self.box.domain is not None and self.box.domain.rank:
+            count = self.frame.dimensions
+            t = signs.reshape(*signs.shape[:2], -1)[..., :count] * self.frame.steps(np.broadcast_to(step, signs.shape)[0])
+            return np.stack((self.frame.moved(t), self.frame.moved(-t)))
+        return np.stack((at + signs * step, at - signs * step))
+
+    def rounded_aside(self, function, at, where):
+        """The spread by a rounding of each entry by itself, which leaves a thin set; 0 where all of these are refused."""
+        if where is None or not where.thin:
+            return 0.0
+        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (SIGNS, *at.shape))
+        moved = at + self.u * np.abs(at) * np.concatenate((signs, -signs))
+        values = answers(function, self.box.held(moved.reshape(-1, *at.shape[1:]))).reshape(2, SIGNS, len(at), -1)
+        found = np.abs(values[0] - values[1]) / 2
+        return np.where(np.isfinite(found), found, 0).max(0)
+
+    def by_coordinates(self, function, x, unit):
+        """(spreads at a quarter of the steps, at the steps, marks), where units of entries of x are given: the sum over coordinates.
+
+        A coordinate of a structured set has the unit of the entries that it moves, and as much room as they have.
+        """
+        frame = Frame(self.box.codomain, x)
+        units = (np.abs(frame.C).mT @ unit.reshape(len(x), -1, 1))[..., 0]
+        t = np.minimum(self.E * units, frame.steps(room_of(self.box.codomain, x) / 4))
+        m = np.where(units > 0, t / np.where(units > 0, units, 1), self.E)
+        each = np.eye(frame.dimensions)[:, None, :] * t
+
+        def spread(share):
+            moved = np.stack((frame.moved(share * each), frame.moved(-share * each)))
+            values = answers(function, self.box.held(moved.reshape(-1, *x.shape[1:]))).reshape(2, frame.dimensions, len(x), -1)
+            found = (np.abs(values[0] - values[1]) / (2 * share * m.T[..., None])).sum(0)
+            return np.where(np.isfinite(found), found, np.inf)
+
+        aside = self.rounded_aside(function, x, self.box.codomain)
+        return spread(0.25) + aside, spread(1) + aside, (m >= RESOLVED).all(-1)
+
     # -- how far the answers spread -------------------------------------------------------------------------------------
 
     @cached_property
     def room(self):
         """How far each entry may move inside the declared domain."""
         where = self.box.domain
-        return np.full(self.z.shape, np.inf) if where is None else np.maximum(where.room(self.z), 0)
+        if where is None:
+            return np.full(self.z.shape, np.inf)
+        return room_of(where, self.z) / max(self.frame.dimensions if where.rank else 1, 1)
 
     @cached_property
     def reach(self):
@@ -141,9 +210,10 @@ class BoxPoints:
 
     def spread(self, function, at, step):
         """S of (1); many moved copies of the batch in one call."""
-        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (SIGNS, *at.shape))
-        moved = np.concatenate((at + signs * step, at - signs * step)).reshape(-1, *at.shape[1:])
-        values = answers(function, self.box.held(moved)).reshape(2, SIGNS, len(at), -1)
+        count = SIGNS if at[:1].size > 1 else 1                 # of one number, all draws are the same
+        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (count, *at.shape))
+        moved = self.beside(at, signs, step).reshape(-1, *at.shape[1:])
+        values = answers(function, self.box.held(moved)).reshape(2, count, len(at), -1)
         found = np.abs(values[0] - values[1]).max(0) / 2
         return np.where(np.isfinite(found), found, np.inf)
 
@@ -167,8 +237,8 @@ class BoxPoints:
             return np.zeros(here.shape)
         signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (1, NEARBY, *self.z.shape))
         steps = np.sqrt(self.u) / np.array((16, 128))[:, None] * np.linspace(1, 1.875, NEARBY)
-        move = steps.reshape(2, NEARBY, *(1,) * self.z.ndim) * signs * self.delta
-        both = np.stack((self.z + move, self.z - move)).reshape(-1, *self.box.event)
+        signs = (steps.reshape(2, NEARBY, *(1,) * self.z.ndim) * signs).reshape(-1, *self.z.shape)
+        both = self.beside(self.z, signs, self.delta).reshape(-1, *self.box.event)
         plus, minus = answers(function, self.box.held(both)).reshape(2, 2, NEARBY, *here.shape)
         found = np.abs(plus - 2 * here + minus).max(1).min(0)
         return np.where(np.isfinite(found), found, np.inf)
@@ -178,20 +248,34 @@ class BoxPoints:
         room = 2 * own + 8 * np.where(np.isfinite(noise), noise, 0) / self.E
         return (near <= 2 * far + room) & (far <= 2 * near + room)
 
+    def own_of_forward(self, here, of_x):
+        """The rounding of x, where `of_x` marks a column, and of the log-det."""
+        return np.maximum(self.u * (np.abs(here) + np.where(of_x, 0, self.size)), self.box.smallest)
+
+    def excused(self, here, of_x, noisy):
+        """How many units noise may excuse."""
+        return np.where(of_x, np.inf, LOST * np.maximum(noisy, 1))
+
+    @property
+    def resolution(self):
+        """(how many roundings the steps of z are, marks of the events where they are enough)."""
+        free = (self.room >= 2 * self.E * self.u * np.abs(self.z)).reshape(len(self.z), -1).all(-1)
+        return self.E, free[:, None]
+
     @cached_property
     def of_forward(self):
-        """(U, marks) of x and, in the last column, of the log-det."""
+        """(U, marks, noise in units) of x and, in the last column, of the log-det."""
         here = self.forward_values(self.z)
-        images = self.x[0].size
-        near, far = (self.spread(self.forward_values, self.z, E * self.u * self.delta) / E for E in (self.E / 4, self.E))
-        own = np.maximum(self.u * (np.abs(here) + np.where(np.arange(here.shape[1]) < images, 0, self.size)), self.box.smallest)
+        of_x, (n, free) = np.arange(here.shape[1]) < self.x[0].size, self.resolution
+        near, far = (self.spread(self.forward_values, self.z, share * self.E * self.u * self.delta) / (share * n)
+                     for share in (0.25, 1))
+        own = self.own_of_forward(here, of_x)
+        far = far + self.rounded_aside(self.forward_values, self.z, self.box.domain)
         U = own + far + self.parameter_spread(self.forward_values, self.z)                              # (2), (3)
         noise = self.noise(self.forward_values)
-        noisy = (noise[:, :images] / U[:, :images]).max(-1, keepdims=True, initial=0)
-        U = raised(U, noise, np.where(np.arange(here.shape[1]) < images, np.inf, LOST * np.maximum(noisy, 1)))
-        smooth = self.agree(near, far, own, noise) & np.isfinite(U) & np.isfinite(here)
-        free = (self.room >= 2 * self.E * self.u * np.abs(self.z)).reshape(len(self.z), -1).all(-1)
-        return U, smooth & free[:, None], noisy
+        noisy = (noise[:, of_x] / U[:, of_x]).max(-1, keepdims=True, initial=0)
+        U = raised(U, noise, self.excused(here, of_x, noisy))
+        return U, self.agree(near, far, own, noise) & np.isfinite(U) & np.isfinite(here) & free, noisy
 
     @cached_property
     def relative_noise(self):
@@ -216,24 +300,41 @@ class BoxPoints:
         self.log_det                    # raises Skipped if there is none
         return U[:, -1:], smooth.all(-1)
 
+    def own_of_inverse(self, here, entries):
+        """The rounding of z, where `entries` marks a column, and of the log-det of the inverse."""
+        size = np.maximum(self.delta, np.abs(self.z)).reshape(len(here), -1)
+        return self.u * np.where(entries, np.pad(size, ((0, 0), (0, here.shape[1] - self.size))), np.abs(here) + self.size)
+
+    def steps_of_images(self, x, unit):
+        """(steps of x, how many units they are, marks of the events where they are enough)."""
+        return self.E * unit, self.E, True
+
+    @property
+    def narrowest(self):
+        """The size of z beside which its unit must be small."""
+        return np.minimum(np.maximum(self.delta, np.abs(self.z)), self.reach)
+
     @cached_property
     def of_inverse(self):
         """(U, marks) of z and, in the last column, of the log-det of the inverse: (4) and (5) at the images."""
         U_x, usable = self.of_x
         usable = usable & self.finite
-        x = np.where(usable.reshape(-1, *(1,) * (self.x.ndim - 1)), self.x, self.x[int(np.argmax(usable))])
-        step = np.where(usable[:, None], U_x, 0).reshape(x.shape)
         here = self.asked_where(self.inverse_values, self.x, usable)
+        x = np.where(usable.reshape(-1, *(1,) * (self.x.ndim - 1)), self.x, self.x[int(np.argmax(usable))])
+        unit = np.where(usable[:, None], U_x, 0).reshape(x.shape)
         entries = np.arange(here.shape[1]) < self.size
-        delta = np.maximum(self.delta, np.abs(self.z)).reshape(len(x), -1)
-        own = self.u * np.where(entries, np.pad(delta, ((0, 0), (0, here.shape[1] - self.size))), np.abs(here) + self.size)
-        near, far = (self.spread(self.inverse_values, x, E * step) / E for E in (self.E / 4, self.E))
+        own = self.own_of_inverse(here, entries)
+        if self.box.codomain is not None and self.box.codomain.rank:
+            near, far, enough = self.by_coordinates(self.inverse_values, x, unit)
+        else:
+            step, m, enough = self.steps_of_images(x, unit)
+            near, far = (self.spread(self.inverse_values, x, share * step) / (share * m) for share in (0.25, 1))
         U = own + far + self.parameter_spread(self.inverse_values, x)                                   # (4), (5)
         noise = self.noise(lambda z: answers(self.inverse_values, answers(self.box.image, z)))
         U = raised(U, noise, LOST * np.maximum(self.of_forward[2], 1))
         smooth = self.agree(near, far, own, noise) & np.isfinite(U)
-        narrow = ALLOWED * U[:, :self.size] < np.minimum(delta, self.reach.reshape(delta.shape)) / 4
-        return U, usable & smooth.all(-1) & narrow.all(-1)
+        narrow = ALLOWED * U[:, :self.size] < self.narrowest.reshape(len(x), -1) / 4
+        return U, usable & enough & smooth.all(-1) & narrow.all(-1)
 
     @cached_property
     def of_z(self):
@@ -241,13 +342,18 @@ class BoxPoints:
         U, usable = self.of_inverse
         return U[:, :self.size], usable
 
+    def intervals(self):
+        """(left, right) ends of intervals over which slopes are integrated."""
+        edges = np.unique(self.z)
+        return edges[:-1], edges[1:]
+
     # -- the comparison -------------------------------------------------------------------------------------------------
 
     def held_to(self, what, given, expected, bound, usable, at=None):
         """Found at the simplest point where |given - expected| exceeds its bound; Skipped if too few points can be asked."""
         shape = np.shape(expected)
         given, expected = (np.broadcast_to(a, shape).reshape(len(usable), -1) for a in (given, expected))
-        if usable.mean() < 1 - REJECTED:
+        if usable.mean() < self.least:
             raise Skipped(f"{(~usable).sum()} of {len(usable)} points are too ill-conditioned to be asked")
         self.asked = max(self.asked, int(usable.sum()))
         wrong = ~((np.abs(given - expected) <= bound) | (given == expected)) & usable[:, None]
@@ -282,19 +388,23 @@ def raised(U, noise, limit):
 
 
 def answers(function, events):
-    """The values of a function of a batch; NaN for the events that it refuses."""
+    """The values of a function of a batch; NaN for the events that are not finite or that it refuses."""
+    finite = np.isfinite(events).reshape(len(events), -1).all(-1)
+    found = list(accepted(function, events if finite.all() else events[finite]))
+    shape = next((value.shape[1:] for _, value in found if value is not None), ())
+    values = np.full((len(events), *shape), np.nan)
+    values[finite] = np.concatenate([np.full((count, *shape), np.nan) if value is None else value for count, value in found])
+    return values
+
+
+def accepted(function, events):
+    """(how many events, their values or None) of parts of a batch: it is halved until no part has an event that is refused."""
     try:
-        return function(events)
+        yield len(events), function(events)
     except Exception:
-        return one_by_one(function, events)
-
-
-def one_by_one(function, events):
-    found = []
-    for event in events:
-        try:
-            found.append(function(event[None])[0])
-        except Exception:
-            found.append(np.nan)
-    shape = next((np.shape(value) for value in found if np.ndim(value)), ())
-    return np.stack([np.broadcast_to(value, shape) for value in found])
+        if len(events) < 2:
+            yield len(events), None
+            return
+        half = len(events) // 2
+        yield from accepted(function, events[:half])
+        yield from accepted(function, events[half:])
