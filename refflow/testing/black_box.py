@@ -19,7 +19,7 @@ import numpy as np
 from ..core.sets import Set, interval, real
 from ..oracle.pages import CannotRun
 from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, backend_of, can_be_written, coarsest, dtype_of,
-                     leaves, made, numpy_dtype, rebuilt, trained_marks, written)
+                     is_parameter, leaves, leaves_like, made, numpy_dtype, parts_of, rebuilt, trained_marks, written)
 
 QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "sample", "pullback", "parameters", "domain",
               "codomain", "wider", "compiled", "masked", "reload")
@@ -34,7 +34,8 @@ class BlackBox:
 
     `log_det(z)`; `log_prob(x)` under the base N(0, I); `sample(n)`; `pullback(z, x_bar, log_det_bar)` -> (z_bar, params_bar).
     `parameters`: arrays in a list or a nested dict, or a function that returns them.  Where they cannot be written to (JAX's
-    arrays, Python numbers), every function gets them as one more argument: forward(z, parameters).
+    arrays, Python numbers), every function gets them as one more argument: forward(z, parameters).  `trainable`: which of them
+    are trained, where their library does not say so: a function of an array, or True and False in the same structure.
     `dtype` and `backend`: by default the dtype and library of the parameters; else float64, and the library whose arrays
     forward accepts.
 
@@ -68,6 +69,7 @@ class BlackBox:
     compiled: Callable | None = None
     masked: Callable | None = None
     reload: Callable | None = None
+    trainable: Any = True
 
     def __post_init__(self):
         for name in FUNCTIONS:
@@ -180,8 +182,7 @@ class BlackBox:
         """(z_bar, [params_bar]) of its pullback."""
         answer = self.called(self.pullback, *map(self.given, (z, x_bar, log_det_bar)))
         z_bar, *rest = answer if isinstance(answer, tuple) else (answer,)
-        like = self.passed if self.passed else None
-        bars = list(leaves(rest, like))
+        bars = list(leaves_like(rest, self.passed) if self.passed else leaves(rest))
         bars = self.without_frozen(bars) if len(bars) == len(self.all_parameters()) else bars
         return as_numpy(z_bar), [as_numpy(bar) for bar in bars if bar is not None]
 
@@ -192,12 +193,11 @@ class BlackBox:
         moved = self.__dict__.get(MOVED)
         if moved is not None:
             return moved
-        return self.parameters() if callable(self.parameters) else self.parameters
+        return self.parameters() if callable(self.parameters) and parts_of(self.parameters) is None else self.parameters
 
     def all_parameters(self):
         """Its parameters, a flat list of arrays."""
-        held = self.tree
-        return [] if held is None else list(leaves(held))
+        return [leaf for leaf in leaves(self.tree) if is_parameter(leaf)]
 
     def trained(self):
         """Those of its parameters that are not frozen."""
@@ -205,7 +205,11 @@ class BlackBox:
 
     def without_frozen(self, of_all):
         """What belongs to the trained parameters, of a list with an entry for each parameter."""
-        return [one for one, trained in zip(of_all, trained_marks(self.all_parameters())) if trained]
+        return [one for one, trained in zip(of_all, self.trained_marks()) if trained]
+
+    def trained_marks(self):
+        held = self.tree
+        return trained_marks(list(held) if hasattr(held, "__next__") else held, self.trainable)
 
     @cached_property
     def functional(self):
@@ -225,9 +229,8 @@ class BlackBox:
         try:
             if passed:
                 fresh = (made(v, dtype_of(a) or self.dtype, backend_of(a)) for a, v in zip(arrays, values))
-                held = self.all_parameters()
                 self.__dict__[MOVED] = rebuilt(passed[0], (next(fresh) if trained else array for array, trained
-                                                           in zip(held, trained_marks(held))))
+                                                           in zip(self.all_parameters(), self.trained_marks())))
             else:
                 for array, value in zip(arrays, values):
                     written(array, value)
