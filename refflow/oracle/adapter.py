@@ -74,10 +74,12 @@ class Adapter:
     measure: str | None = None
 
     def __post_init__(self):
-        given = (self.dtypes,) if isinstance(self.dtypes, (str, type, np.dtype)) else tuple(self.dtypes)
+        given = tuple(self.dtypes) if isinstance(self.dtypes, (tuple, list, set, frozenset)) else (self.dtypes,)
         dtypes = tuple(map(format_named, given))
         if not dtypes or not set(dtypes) <= set(FORMATS):
-            raise CannotRun(f"adapter: dtype must be one or several of {', '.join(FORMATS)}, not {self.dtypes!r}")
+            known = (name.rsplit(".", 1)[-1] for name in dtypes if name not in FORMATS)     # "torch.float64"
+            hint = next((f"; did you mean {name!r}?" for name in known if name in FORMATS), "")
+            raise CannotRun(f"adapter: dtype must be one or several of {', '.join(FORMATS)}, not {self.dtypes!r}{hint}")
         if self.direction not in SIDES:
             raise CannotRun(f"adapter: direction must be 'forward' or 'inverse', not {self.direction!r}")
         if self.accumulation is not None and self.accumulation not in ACCUMULATION:
@@ -251,6 +253,8 @@ def ask(adapter, point) -> Answers:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise CannotRun(f"{adapter.theirs}: the adapter returned an unknown key {key!r}{hint} (the keys are "
                             f"{', '.join(KEYS)})")
+        if result[key] is None:
+            raise CannotRun(f"{adapter.theirs}: the adapter returned None for {key!r}: what you do not have is left out")
     return own_answers(adapter, point, result) if own else other_answers(adapter, point, result)
 
 
@@ -280,9 +284,19 @@ def attempt(call, adapter):
         raise
     except Exception as error:
         if isinstance(error, MISTAKES) and raised_in(error, adapter.function):
+            names = f"; params has {', '.join(names_of_fields(adapter))}" if isinstance(error, KeyError) else ""
             raise CannotRun(f"{adapter.theirs}: the adapter itself raised {first_line(error)}"
-                            f"{at_line(error, file_of(adapter.function))}") from error
+                            f"{at_line(error, file_of(adapter.function))}{names}") from error
         return Raised(first_line(error))
+
+
+def names_of_fields(adapter):
+    """The names in `params`, with dots between the levels."""
+    if adapter.family is not None:
+        return ["h"]
+    if isinstance(adapter.page, str):
+        return list(page_named(adapter.page).declared)
+    return [".".join(path) for path, _ in flatten(adapter.page.params())] or list(adapter.page.declared)
 
 
 def first_line(error):
@@ -382,6 +396,11 @@ def cotangents(adapter, point, found):
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
         return {name: Raised(f"{prefix} must return ({letter}_bar, {{field: bar}})")}
     event_bar, params_bar = found
+    known = [path for path, _ in flatten(fields_of(point.f))]
+    unknown = [path for path, _ in flatten(params_bar) if path not in known]
+    if unknown:
+        raise CannotRun(f"{adapter.theirs}: {prefix} returned a cotangent of {'.'.join(unknown[0])!r}; the fields are "
+                        f"{', '.join(map('.'.join, known)) or 'none'}")
     named = {f"{prefix}.{'.'.join(path)}_bar": leaf for path, leaf in flatten(params_bar)}
     return {key: as_array(lambda leaf=leaf: leaf, adapter) for key, leaf in ({name: event_bar} | named).items()}
 

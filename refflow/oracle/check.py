@@ -164,6 +164,9 @@ def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
     if dtype in golden.NARROW:
         report.notes.append(f"{adapter.theirs} {dtype}: only the {count} points that are exact in {dtype} were asked, one "
                             "event each; drawn points, batches and broadcasting are asked in float32 and float64")
+    if subject.wide:
+        report.notes.append(f"{adapter.theirs} {dtype}: {', '.join(subject.wide)} of {' and '.join(sorted(set(subject.wide.values())))} "
+                            f"came where {dtype} was given; held to the unit of {dtype}")
     subject.conclude(report, {})
     report.suggestions += suggestions(adapter, dtype, report.failed[before:],
                                       lambda changed: measured(changed, dtype, certificate)[0].passing())
@@ -197,10 +200,17 @@ def subject_of(adapter, dtype, keep_errors=False):
 def measure_point(subject, adapter, certificate, point):
     """Their answers at one point, compared with the truth."""
     answers = subject.answer(point)
+    subject.wide |= {name: given.dtype.name for name, given in answers.found.items() if is_wider(given, point)}
     truths = subject.truths(point, any(map(is_derivative, answers.found)))
     subject.asked |= names_of_derivatives(point) if point.truth is None else set()
     subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
     return answers
+
+
+def is_wider(given, point):
+    """Has an answer more digits than what was asked with?"""
+    asked = np.dtype(np.float16) if point.form == "float16" else point.dtype
+    return isinstance(given, np.ndarray) and given.dtype.kind == "f" and given.dtype.itemsize > asked.itemsize
 
 
 def compare_values(subject, adapter, certificate, point):
@@ -314,6 +324,7 @@ class Subject:
     unjudged: set = field(default_factory=set)
     reasons: dict = field(default_factory=dict)
     kept: dict = field(default_factory=dict)
+    wide: dict = field(default_factory=dict)
 
     def truths(self, point, derivatives=True):
         """Recorded or at run time; the inverse's event cotangent along the set if theirs is one in the chart, or another extension."""

@@ -8,10 +8,12 @@ Arrays are (*batch, *event).  `forward` and `inverse` return the image, or (imag
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,13 @@ class BlackBox:
     reload: Callable | None = None
     trainable: Any = True
 
+    def __new__(cls, *given, **named):
+        known = list(cls.__dataclass_fields__)
+        for name in named:
+            if name not in known:
+                raise CannotRun(f"BlackBox: there is no argument {name!r}{close_to(name, known)}; it has {', '.join(known)}")
+        return super().__new__(cls)
+
     def __post_init__(self):
         for name in FUNCTIONS:
             given = getattr(self, name)
@@ -79,11 +88,12 @@ class BlackBox:
         for name, known in (("dtype", UNITS), ("accumulation", UNITS), ("backend", BACKENDS), ("direction", DIRECTIONS)):
             given = getattr(self, name)
             if given not in known and (given is not None or name == "direction"):
-                raise CannotRun(f"BlackBox: {name} must be one of {tuple(known)}, not {given!r}")
+                hint = f"; did you mean {spelled(given)!r}?" if spelled(given) in known else ""
+                raise CannotRun(f"BlackBox: {name} must be one of {tuple(known)}, not {given!r}{hint}")
         if self.wider is not None and not isinstance(self.wider, BlackBox):
             raise CannotRun(f"BlackBox: wider must be a BlackBox, not {self.wider!r}")
         of_parameters = [dtype_of(array) for array in self.all_parameters()]
-        self.settle("event", tuple(self.event))
+        self.settle("event", shape_of(self.event))
         self.settle("dtype", self.dtype or (coarsest(*of_parameters) if any(of_parameters) else "float64"))
         for name in ("domain", "codomain"):
             self.settle(name, set_of(name, getattr(self, name)))
@@ -239,6 +249,30 @@ class BlackBox:
             self.__dict__[MOVED] = outer
             for array, value in zip(() if passed else arrays, before):
                 written(array, value)
+
+
+def shape_of(given):
+    """The shape of an event."""
+    if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+        raise CannotRun(f"BlackBox: event must be the shape of an event, event=({given},), not {given!r}")
+    try:
+        return tuple(index(size) for size in given)
+    except TypeError:
+        raise CannotRun(f"BlackBox: event must be the shape of an event, such as (3,), not {given!r}") from None
+
+
+def spelled(dtype):
+    """The name under which a dtype that is spelled otherwise is known: "double", or a library's own object."""
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype).rsplit(".", 1)[-1]
+
+
+def close_to(name, known):
+    """"; did you mean 'inverse'?", or "": a beginning of a name, or a name with another letter."""
+    close = [one for one in known if one.startswith(name)] or difflib.get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def set_of(name, given):

@@ -11,11 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from ..accuracy.differences import balanced, ridders
+from ..oracle.pages import CannotRun
 from . import model_laws
-from .arrays import NORMAL, as_numpy, mask_made
+from .arrays import NORMAL, UNITS, as_numpy, dtype_of, mask_made
 from .black_box import BlackBox, first_of
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
-from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
+from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, Verdicts, law
+from .making import made
 from .naming import named
 from .simplest import simplest
 
@@ -50,11 +52,29 @@ def ask(name, box, points):
     LAWS[name](box, points)
 
 
-def verdicts(box, seed=0):
-    """One `Verdict` for each law."""
+def verdicts(box, seed=0) -> Verdicts:
+    """One `Verdict` for each law, of a box or of a function of a seed that makes one.
+
+    CannotRun, a ValueError, for a box that cannot be asked.
+    """
+    box = made(box, seed)
     with np.errstate(all="ignore"):
         points = BoxPoints(box, seed)
-        return [verdict(name, box, seed, points) for name in LAWS]
+        return Verdicts([verdict(name, box, seed, points) for name in LAWS], notes_of(box))
+
+
+def notes_of(box):
+    """What is right, and is better known."""
+    given = {name: dtype_of(value) for name, value in zip(("an image", "a log-det"), raw_answer(box))}
+    wide = [(name, dtype) for name, dtype in given.items() if dtype is not None and UNITS[dtype] < UNITS[box.dtype]]
+    return [f"{name} of {dtype} is returned where {box.dtype} is given; it is held to the unit of {box.precision}"
+            for name, dtype in wide]
+
+
+def raw_answer(box):
+    """(the image, the log-det if it comes with it) as forward returns them."""
+    answer = box.called(box.forward, box.given(box.plain(2)))
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def verdict(name, box, seed=0, points=None):
@@ -66,6 +86,8 @@ def verdict(name, box, seed=0, points=None):
             ask(name, box, points)
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
+    except CannotRun:
+        raise
     except Exception as found:
         diagnosis = named(name, box, found)
         found = simplest(found, lambda events: failure(name, box, seed, events))
@@ -318,9 +340,17 @@ def fused(box, p):
     p.held_to("the log-det with the image", p.answer[1], p.log_det, 2 * ALLOWED * U, usable)
 
 
-@law("log-det shape", "log_det")
+@law("log-det shape")
 def log_det_shape(box, p):
-    """The log-det is one number for each event."""
+    """The log-det is one number for each event, in both directions."""
+    if not has(box, "log_det") and not has(box, "inverse_log_det"):
+        raise Skipped("no `log_det` is given")
+    if has(box, "inverse_log_det"):
+        given, x = np.shape(box.answer_back(p.x[p.finite])[1]), p.x[p.finite]
+        if given != (len(x),):
+            raise Found(f"the log-det of the inverse, of a batch of {len(x)} images, has shape {given}")
+    if not has(box, "log_det"):
+        return
     given = box.log_slope(p.z)
     if np.shape(given) != (len(p.z),):
         raise Found(f"the log-det of a batch of {len(p.z)} events of shape {box.event} has shape {np.shape(given)}"
@@ -417,7 +447,7 @@ def tails(box, p):
 def empty(box, p):
     """No events have no images; their log-dets have shape (0,)."""
     x, log_det = box.answer(np.zeros((0, *box.event)))
-    if x.shape[0] != 0 or log_det is not None and log_det.shape[:1] != (0,):
+    if x.shape[0] != 0 or p.scored and log_det is not None and log_det.shape[:1] != (0,):
         shape = "" if log_det is None else f", a log-det of {log_det.shape}"
         raise Found(f"an empty batch has an image of shape {x.shape}{shape}")
 
@@ -584,7 +614,7 @@ def first_broken(box, p):
         with contextlib.suppress(Skipped):
             try:
                 ask(name, box, p)
-            except Skipped:
+            except (Skipped, CannotRun):
                 raise
             except Exception as found:
                 return name, found

@@ -6,32 +6,8 @@ from ..oracle import check as oracle_check
 from ..oracle.adapter import DECLARED, Adapter, file_of
 from ..oracle.exits import no_exit
 from ..oracle.pages import CannotRun
-from ..report import aligned
 from .black_box import BlackBox
 from .black_box_laws import verdicts
-from .counts import counts_text
-from .law_items import made
-
-
-class Verdicts(list):
-    """One `Verdict` for each law of a black box; printed, it is a table with the counts below."""
-
-    @property
-    def failed(self) -> list:
-        return [one for one in self if one.status == "FAIL"]
-
-    @property
-    def status(self) -> int:
-        """The exit status: 0 if every law that was asked holds, 1 if one is broken, 2 if none could be asked."""
-        return 1 if self.failed else 0 if any(one.status == "pass" for one in self) else 2
-
-    def counts(self) -> str:
-        """"15 laws ran, 2 skipped: monotone, mass is one (the event is not one number)"."""
-        return counts_text("law", [(one.law, one.status, one.text) for one in self])
-
-    def __str__(self):
-        rows = [(one.status, one.law, "; ".join(filter(None, (one.text, one.diagnosis)))) for one in self]
-        return f"{aligned(rows)}\n\n{self.counts()}"
 
 
 def check(target=None, *, page=None, dtypes=None, seed=0, **options):
@@ -44,7 +20,7 @@ def check(target=None, *, page=None, dtypes=None, seed=0, **options):
     """
     if isinstance(target, BlackBox) or callable(target) and page is None and not is_declared(target) and not options:
         with no_exit("the black box", file_of(getattr(target, "forward", target))):
-            return Verdicts(verdicts(made(target, seed), seed))
+            return verdicts(target, seed)
     if callable(target) and not is_declared(target) and page is not None:
         return oracle_check([Adapter(None, page, **options).of(target)], dtypes=dtypes)
     if options:

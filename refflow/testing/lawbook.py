@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..report import aligned
+from .counts import counts_text
 from .suites import SUITES
 
 LAWS: dict = {}
@@ -50,6 +52,31 @@ class Verdict(NamedTuple):
     def theorem(self):
         """What the law says, in a sentence."""
         return " ".join(LAWS[self.law].__doc__.split("\n\n")[0].split())
+
+
+class Verdicts(list):
+    """One `Verdict` for each law of a black box, and notes; printed, it is a table with the counts and the notes below."""
+
+    def __init__(self, found=(), notes=()):
+        super().__init__(found)
+        self.notes = list(notes)
+
+    @property
+    def failed(self) -> list:
+        return [one for one in self if one.status == "FAIL"]
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 if every law that was asked holds, 1 if one is broken, 2 if none could be asked."""
+        return 1 if self.failed else 0 if any(one.status == "pass" for one in self) else 2
+
+    def counts(self) -> str:
+        """"15 laws ran, 2 skipped: monotone, mass is one (the event is not one number)"."""
+        return counts_text("law", [(one.law, one.status, one.text) for one in self])
+
+    def __str__(self):
+        rows = [(one.status, one.law, "; ".join(filter(None, (one.text, one.diagnosis)))) for one in self]
+        return "\n".join([f"{aligned(rows)}\n\n{self.counts()}", *(f"note: {note}" for note in self.notes)])
 
 
 def law(name, *needs, since=SUITES[0]):
