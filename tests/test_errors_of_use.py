@@ -58,12 +58,12 @@ def test_what_it_is_told_works(name):
     assert found.status == 0 and not found.failed, str(found)
 
 
-def test_torch_and_jax_are_told_their_own():
-    for name, words in (("torch", r"torch.vmap\(forward\)"), ("jax", r"jax.vmap\(forward\)")):
-        library = pytest.importorskip(name)
-        arrays = library.numpy if name == "jax" else library
-        with pytest.raises(CannotRun, match=words):
-            made(BlackBox(lambda z, of=arrays: of.stack([z[0], z[1] * of.exp(z[0])]), event=(2,), backend=name, dtype="float32"))
+@pytest.mark.parametrize("name, words", [("torch", r"torch.vmap\(forward\)"), ("jax", r"jax.vmap\(forward\)")])
+def test_libraries_are_told_their_own(name, words):
+    library = pytest.importorskip(name)
+    arrays = library.numpy if name == "jax" else library
+    with pytest.raises(CannotRun, match=words):
+        made(BlackBox(lambda z: arrays.stack([z[0], z[1] * arrays.exp(z[0])]), event=(2,), backend=name, dtype="float32"))
 
 
 @pytest.mark.parametrize("forward", [
@@ -140,6 +140,15 @@ def test_verdicts_explains_what_check_does():
 def test_none_is_not_an_answer(key):
     with pytest.raises(CannotRun, match=f"returned None for '{key}': what you do not have is left out"):
         refflow.check(lambda params, z: {"log_det": z, key: None}, page="Exp")
+
+
+def test_options_of_an_adapter():
+    def mine(params, z):
+        return {"forward": np.exp(z)}
+
+    assert {one.dtype for one in refflow.check(mine, page="Exp", dtype="float32").passed} == {"float32"}
+    with pytest.raises(CannotRun, match="no option 'dir'; did you mean 'direction'.; the options are dtype, direction"):
+        refflow.check(mine, page="Exp", dir="inverse")
 
 
 # -- digits that were not asked for -----------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ def add_command(commands):
     target.add_argument("--command", metavar="COMMAND", help="a program that answers a line of JSON to each line of JSON "
                         "(refflow/oracle/README.md)")
     target.add_argument("--onnx", metavar="FILE", help="an exported model, run by ONNX Runtime (pip install refflow[onnx])")
-    one.add_argument("--time-limit", metavar="SECONDS", type=rate, default=TIME_LIMIT,
-                     help="of --command, for each answer (default: %(default)g)")
+    one.add_argument("--time-limit", metavar="SECONDS", type=rate,
+                     help=f"for each answer of somebody else's code (of --command {TIME_LIMIT:g}, else none)")
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the report as JSON")
     form.add_argument("--markdown", action="store_true", help="the report as a table for a README")
@@ -71,7 +71,8 @@ def write_html(report, options):
 
 def report_on(options, restricted):
     if options.command is not None:
-        return check_command(options.command, time_limit=options.time_limit, **restricted)
+        return check_command(options.command, time_limit=options.time_limit or TIME_LIMIT, **restricted)
+    restricted["time_limit"] = options.time_limit
     if options.onnx is not None:
         return check_onnx(options.onnx, **restricted)
     if options.page is None and is_page(options.target):

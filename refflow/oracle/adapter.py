@@ -39,6 +39,7 @@ from ..core.declarations import Field
 from ..core.tree import flatten
 from ..accuracy.formats import FORMATS, name_of
 from ..maps.parametrisations import Map
+from ..report import shortened
 from .exits import at_line, no_exit
 from .golden import NARROW, exact_points
 from .measures import refuse_measure
@@ -46,6 +47,8 @@ from .pages import CannotRun, bijectors, page_named
 from .parametrised import family_named
 from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
+from .time_limits import asking, in_time
+from .verdict import pasteable
 
 DTYPES = ("float32", "float64")
 ACCUMULATION = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}      # and its unit roundoff
@@ -236,13 +239,24 @@ class Answers:
 
 def ask(adapter, point) -> Answers:
     """All of their answers to one question."""
+    with asking(lambda: question_in_words(adapter, point)):
+        return asked(adapter, point)
+
+
+def question_in_words(adapter, point):
+    fields = ", ".join(f"{key}={shortened(repr(pasteable(value)))}" for key, value in fields_of(point.f).items())
+    return f"{adapter.theirs}, for {adapter.name}{f' with {fields}' if fields else ''}, {point.dtype}, at " \
+           f"{shortened(repr(pasteable(point.event)))}"
+
+
+def asked(adapter, point):
     side, params = point.side, fields_of(point.f)
     if point.form == "float16":
         point, params = in_float16(point), narrowed(params)
     own = side == adapter.direction
     call_side = side if own else {"forward": "inverse", "inverse": "forward"}[side]
     event = point.event if own else starting_event(point, call_side)
-    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))), adapter)
+    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))), adapter, "its function")
     if isinstance(result, Raised):
         return Answers({VALUE[call_side]: result})
     if not isinstance(result, dict):
@@ -272,14 +286,14 @@ def narrowed(held):
     return held.astype(np.float16) if is_real else held
 
 
-def attempt(call, adapter):
-    """The result of a call, or Raised: any exception from their code is a finding.
+def attempt(call, adapter, key):
+    """The result of a call, which answers `key`, or Raised: any exception from their code is a finding.
 
     A mistake of the adapter itself, such as a misspelt name, is an error of use.
     """
     try:
         with np.errstate(all="ignore"):
-            return call()
+            return in_time(call, lambda: key)
     except CannotRun:
         raise
     except Exception as error:
@@ -317,8 +331,8 @@ def raised_in(error, function):
     return Path(step.tb_frame.f_code.co_filename) == file_of(function)
 
 
-def as_array(call, adapter):
-    found = attempt(lambda: known_to_numpy(call()), adapter)
+def as_array(call, adapter, key):
+    found = attempt(lambda: known_to_numpy(call()), adapter, key)
     wrong = not isinstance(found, Raised) and found.dtype.kind not in "fiu"
     return Raised(f"returned an array of dtype {found.dtype}") if wrong else found
 
@@ -336,16 +350,16 @@ def own_answers(adapter, point, result):
     side, found, values = point.side, {}, {}
     other = {"forward": "inverse", "inverse": "forward"}[side]
     if "forward" in result:
-        found[VALUE[side]] = as_array(lambda: result["forward"], adapter)
+        found[VALUE[side]] = as_array(lambda: result["forward"], adapter, "forward")
     if "log_det" in result:
-        found[LOG_DET[side]] = as_array(lambda: result["log_det"], adapter)
+        found[LOG_DET[side]] = as_array(lambda: result["log_det"], adapter, "log_det")
     if "jacobian" in result and side == "forward":
-        found["jacobian"] = slope_as_matrix(point, as_array(lambda: result["jacobian"], adapter))
+        found["jacobian"] = slope_as_matrix(point, as_array(lambda: result["jacobian"], adapter, "jacobian"))
     if "vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: result["vjp"](*bars(point)), adapter))
+        found |= cotangents(adapter, point, attempt(lambda: result["vjp"](*bars(point)), adapter, "vjp"))
     for key, name in (("inverse", VALUE[other]), ("inverse_log_det", LOG_DET[other])):
         if key in result and not callable(result[key]):
-            values[name] = as_array(lambda key=key: result[key], adapter)
+            values[name] = as_array(lambda key=key: result[key], adapter, key)
     image = found.get(VALUE[side])
     keep = values and isinstance(image, np.ndarray)
     return Answers(found, (image, values) if keep else None, stages_of(adapter, result))
@@ -364,7 +378,7 @@ def stages_of(adapter, result):
     stages = []
     for answers in result["stages"]:
         answers = answers if isinstance(answers, tuple) else (answers,)
-        arrays = [as_array(lambda value=value: value, adapter) for value in answers]
+        arrays = [as_array(lambda value=value: value, adapter, "stages") for value in answers]
         if len(arrays) > 2 or any(isinstance(array, Raised) for array in arrays):
             raise CannotRun(f"{adapter.theirs}: stages must be a list: the image after each stage, or (image, log-det)")
         stages.append(tuple(arrays))
@@ -375,11 +389,12 @@ def other_answers(adapter, point, result):
     side, found = point.side, {}
     event = point.event
     if callable(result.get("inverse")):
-        found[VALUE[side]] = as_array(lambda: result["inverse"](np.array(event)), adapter)
+        found[VALUE[side]] = as_array(lambda: result["inverse"](np.array(event)), adapter, "inverse")
     if callable(result.get("inverse_log_det")):
-        found[LOG_DET[side]] = as_array(lambda: result["inverse_log_det"](np.array(event)), adapter)
+        found[LOG_DET[side]] = as_array(lambda: result["inverse_log_det"](np.array(event)), adapter, "inverse_log_det")
     if "inverse_vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: result["inverse_vjp"](np.array(event), *bars(point)), adapter))
+        found |= cotangents(adapter, point, attempt(lambda: result["inverse_vjp"](np.array(event), *bars(point)), adapter,
+                                                    "inverse_vjp"))
     return Answers(found)
 
 
@@ -402,7 +417,7 @@ def cotangents(adapter, point, found):
         raise CannotRun(f"{adapter.theirs}: {prefix} returned a cotangent of {'.'.join(unknown[0])!r}; the fields are "
                         f"{', '.join(map('.'.join, known)) or 'none'}")
     named = {f"{prefix}.{'.'.join(path)}_bar": leaf for path, leaf in flatten(params_bar)}
-    return {key: as_array(lambda leaf=leaf: leaf, adapter) for key, leaf in ({name: event_bar} | named).items()}
+    return {key: as_array(lambda leaf=leaf: leaf, adapter, key) for key, leaf in ({name: event_bar} | named).items()}
 
 
 def slope_as_matrix(point, given):
@@ -456,20 +471,20 @@ def load(target) -> AdapterSet:
 class Sent:
     """A target and its adapters.  Functions of a user's file cannot be sent to another process, which loads the target anew."""
 
-    def __init__(self, target, loaded):
-        self.target, self.loaded, self.check = target, loaded, uuid4().hex
+    def __init__(self, target, loaded, time_limit=None):
+        self.target, self.loaded, self.time_limit, self.check = target, loaded, time_limit, uuid4().hex
 
     def __reduce__(self):
         if not isinstance(self.target, (str, Path)):
             raise CannotRun("another process can load a file of adapters, or a library by its name, and nothing else")
         path = Path(self.target)
-        return arrived, (str(path.resolve() if path.is_file() else path), self.check)
+        return arrived, (str(path.resolve() if path.is_file() else path), self.time_limit, self.check)
 
 
 @functools.lru_cache(1)
-def arrived(target, check):
+def arrived(target, time_limit, check):
     """The same in another process, once for each check: the file may have changed since the last one."""
-    return Sent(target, load(target))
+    return Sent(target, load(target), time_limit)
 
 
 def adapter_set(name, module, adapters):

@@ -40,6 +40,7 @@ from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_t
                      without_structural_zeros)
 from .shrink import complexity, shrunk
 from .suggestions import suggestions
+from .time_limits import limited
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 
 ALLOWED = 16.0
@@ -49,10 +50,11 @@ AS_VALUES = "an inverse given as values is not asked in {}, an inverse given as 
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
 
 
-def check(target=None, *, page=None, dtypes=None, progress=None, executor=None, keep_errors=False) -> Report:
+def check(target=None, *, page=None, dtypes=None, time_limit=None, progress=None, executor=None, keep_errors=False) -> Report:
     """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.
 
-    `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `progress(done, total, name)` is called
+    `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `time_limit`: the seconds that their code may
+    take for each answer, else CannotRun says what was asked; it needs the main thread of a process.  `progress(done, total, name)` is called
     before each part.  The parts run on an `executor` of `concurrent.futures`, if one is given, and the report is the same;
     another process can load only a target that is a file or a name.  With `keep_errors` the report keeps the worst points in
     every part of the domain, for pictures.  Raises CannotRun if there is nothing to check.
@@ -62,7 +64,7 @@ def check(target=None, *, page=None, dtypes=None, progress=None, executor=None, 
     dtypes = tuple(map(name_of, dtypes if dtypes is not None else DTYPES if target is None else FORMATS))
     if target is None:
         return check_own(page, dtypes, progress, executor, keep_errors)
-    return check_theirs(target, page, dtypes, progress, executor, keep_errors)
+    return check_theirs(target, page, dtypes, time_limit, progress, executor, keep_errors)
 
 
 def add_parts(report, part, arguments, names, progress, executor):
@@ -137,12 +139,13 @@ def largest_size(point):
 
 # -- somebody else's code ---------------------------------------------------------------------------------------------
 
-def check_theirs(target, page, dtypes, progress, executor, keep_errors):
+def check_theirs(target, page, dtypes, time_limit, progress, executor, keep_errors):
     loaded = load(target)
     chosen = [(i, d) for i, a in enumerate(loaded.adapters) for d in a.dtypes if d in dtypes and page in (None, a.page)]
     if not chosen:
         raise CannotRun(f"{loaded.name} has no adapter for {page or 'any page'} in {' or '.join(dtypes)}")
-    arguments = [(Sent(target, loaded), *one, keep_errors) for one in chosen]
+    sent = Sent(target, loaded, time_limit)
+    arguments = [(sent, *one, keep_errors) for one in chosen]
     names = [f"{loaded.adapters[i].theirs} {d}" for i, d in chosen]
     return add_parts(Report(loaded.name, loaded.version), check_part, arguments, names, progress, executor).sort()
 
@@ -150,7 +153,7 @@ def check_theirs(target, page, dtypes, progress, executor, keep_errors):
 def check_part(sent, index, dtype, keep_errors):
     """The part of the report on one adapter in one dtype."""
     report, adapter = Report(sent.loaded.name, sent.loaded.version), sent.loaded.adapters[index]
-    with no_exit(adapter.theirs, file_of(adapter.function)):
+    with no_exit(adapter.theirs, file_of(adapter.function)), limited(sent.time_limit):
         check_adapter(adapter, dtype, certified(), report, keep_errors)
     return report
 

@@ -20,6 +20,8 @@ import numpy as np
 
 from ..core.sets import Set, interval, real
 from ..oracle.pages import CannotRun
+from ..oracle.time_limits import in_time
+from ..report import counted, shortened
 from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, backend_of, can_be_written, coarsest, dtype_of,
                      is_parameter, leaves, leaves_like, made, numpy_dtype, parts_of, rebuilt, trained_marks, written)
 
@@ -158,7 +160,14 @@ class BlackBox:
 
     def called(self, function, *arrays):
         """A function of the box, with the parameters if these cannot be written to."""
-        return function(*arrays, *self.passed)
+        return in_time(lambda: function(*arrays, *self.passed), lambda: self.question_in_words(function, arrays))
+
+    def question_in_words(self, function, arrays):
+        """"forward of 43 events, the first of which is [0.0, 1.0]"."""
+        name = next((name for name in FUNCTIONS if getattr(self, name) == function), "a function")
+        events = [as_numpy(array) for array in arrays[:1] if np.ndim(array)]
+        return name + "".join(f" of {counted(len(of), 'event')}" + f", the first of which is {shortened(str(of[0].tolist()))}"
+                              * bool(len(of)) for of in events)
 
     def image(self, z):
         return as_numpy(first_of(self.called(self.forward, self.given(z))))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..accuracy.differences import balanced, ridders
 from ..oracle.pages import CannotRun
+from ..oracle.time_limits import asking, limited
 from . import model_laws
 from .arrays import NORMAL, UNITS, as_numpy, dtype_of, mask_made
 from .black_box import BlackBox, first_of
@@ -49,16 +50,17 @@ def ask(name, box, points):
     lacking = [what for what in NEEDS[name] if not has(box, what)]
     if lacking:
         raise Skipped(f"no `{lacking[0]}` is given")
-    LAWS[name](box, points)
+    with asking(lambda: f"law `{name}`"):
+        LAWS[name](box, points)
 
 
-def verdicts(box, seed=0) -> Verdicts:
+def verdicts(box, seed=0, time_limit=None) -> Verdicts:
     """One `Verdict` for each law, of a box or of a function of a seed that makes one.
 
-    CannotRun, a ValueError, for a box that cannot be asked.
+    `time_limit`: the seconds that each answer may take.  CannotRun, a ValueError, for a box that cannot be asked, or is late.
     """
-    box = made(box, seed)
-    with np.errstate(all="ignore"):
+    with limited(time_limit), np.errstate(all="ignore"):
+        box = made(box, seed)
         points = BoxPoints(box, seed)
         return Verdicts([verdict(name, box, seed, points) for name in LAWS], notes_of(box))
 

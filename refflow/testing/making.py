@@ -12,6 +12,7 @@ from ..core.source import RandomSource
 from ..oracle.adapter import file_of, first_line
 from ..oracle.exits import at_line
 from ..oracle.pages import CannotRun
+from ..oracle.time_limits import in_time
 from .arrays import UNITS, as_numpy, coarsest
 from .black_box import BlackBox, both_of
 
@@ -31,7 +32,7 @@ def made(make, seed=0):
     if not callable(make):
         raise CannotRun(f"a BlackBox is needed, or a function of a seed that returns one, not {make!r}")
     with use_of(f"the function that makes the box raised, for seed {seed},", file_of(make)):
-        box = make(seed)
+        box = in_time(lambda: make(seed), lambda: f"the function that makes the box, for seed {seed}")
     if not isinstance(box, BlackBox):
         raise CannotRun(f"a BlackBox is needed, or a function of a seed that returns one, not {box!r}")
     return tried(box, file_of(make))
