@@ -267,8 +267,6 @@ def asked(adapter, point):
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise CannotRun(f"{adapter.theirs}: the adapter returned an unknown key {key!r}{hint} (the keys are "
                             f"{', '.join(KEYS)})")
-        if result[key] is None:
-            raise CannotRun(f"{adapter.theirs}: the adapter returned None for {key!r}: what you do not have is left out")
     return own_answers(adapter, point, result) if own else other_answers(adapter, point, result)
 
 
@@ -346,20 +344,28 @@ def known_to_numpy(given):
     return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
 
 
+def read(adapter, result, key):
+    """What was returned for a key."""
+    found = result[key]
+    if found is None:
+        raise CannotRun(f"{adapter.theirs}: the adapter returned None for {key!r}: what you do not have is left out")
+    return found
+
+
 def own_answers(adapter, point, result):
     side, found, values = point.side, {}, {}
     other = {"forward": "inverse", "inverse": "forward"}[side]
     if "forward" in result:
-        found[VALUE[side]] = as_array(lambda: result["forward"], adapter, "forward")
+        found[VALUE[side]] = as_array(lambda: read(adapter, result, "forward"), adapter, "forward")
     if "log_det" in result:
-        found[LOG_DET[side]] = as_array(lambda: result["log_det"], adapter, "log_det")
+        found[LOG_DET[side]] = as_array(lambda: read(adapter, result, "log_det"), adapter, "log_det")
     if "jacobian" in result and side == "forward":
-        found["jacobian"] = slope_as_matrix(point, as_array(lambda: result["jacobian"], adapter, "jacobian"))
+        found["jacobian"] = slope_as_matrix(point, as_array(lambda: read(adapter, result, "jacobian"), adapter, "jacobian"))
     if "vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: result["vjp"](*bars(point)), adapter, "vjp"))
+        found |= cotangents(adapter, point, attempt(lambda: read(adapter, result, "vjp")(*bars(point)), adapter, "vjp"))
     for key, name in (("inverse", VALUE[other]), ("inverse_log_det", LOG_DET[other])):
         if key in result and not callable(result[key]):
-            values[name] = as_array(lambda key=key: result[key], adapter, key)
+            values[name] = as_array(lambda key=key: read(adapter, result, key), adapter, key)
     image = found.get(VALUE[side])
     keep = values and isinstance(image, np.ndarray)
     return Answers(found, (image, values) if keep else None, stages_of(adapter, result))
@@ -389,11 +395,11 @@ def other_answers(adapter, point, result):
     side, found = point.side, {}
     event = point.event
     if callable(result.get("inverse")):
-        found[VALUE[side]] = as_array(lambda: result["inverse"](np.array(event)), adapter, "inverse")
+        found[VALUE[side]] = as_array(lambda: read(adapter, result, "inverse")(np.array(event)), adapter, "inverse")
     if callable(result.get("inverse_log_det")):
-        found[LOG_DET[side]] = as_array(lambda: result["inverse_log_det"](np.array(event)), adapter, "inverse_log_det")
+        found[LOG_DET[side]] = as_array(lambda: read(adapter, result, "inverse_log_det")(np.array(event)), adapter, "inverse_log_det")
     if "inverse_vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: result["inverse_vjp"](np.array(event), *bars(point)), adapter,
+        found |= cotangents(adapter, point, attempt(lambda: read(adapter, result, "inverse_vjp")(np.array(event), *bars(point)), adapter,
                                                     "inverse_vjp"))
     return Answers(found)
 

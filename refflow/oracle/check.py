@@ -470,7 +470,7 @@ class Subject:
     def finding(self, name, failures):
         chosen, worst = self.chosen(failures), max(failures, key=lambda f: f.error)
         more = None if self.own or chosen.point.form else self.answer
-        diagnosis = chosen.message or diagnose(chosen, (worst, failures[0]), more)
+        diagnosis = chosen.message or diagnose(chosen, failures, more)
         point, (layer, page) = chosen.point, self.layer(chosen, failures)
         true = None if chosen.truth is None else rounded(chosen.truth.high, self.dtype)
         given = None if chosen.given is None else np.asarray(chosen.given)

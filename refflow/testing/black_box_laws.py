@@ -194,7 +194,7 @@ def determinant(box, p):
     found, e = agreed(*(determinant_of_differences(box, p, h) for h in FIRST_STEPS))
     bound = 10 * e[:, None] + ALLOWED * U
     usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
-    p.held_to("log-det", p.log_det, found, bound, usable)
+    p.held_to("log-det", p.log_det, found, bound, usable, but="and of differences of forward")
 
 
 def fewer(p, count):
