@@ -240,6 +240,14 @@ def test_a_number_that_is_fitted_must_explain_other_points():
     assert diagnose(failures[0], failures, None) == ""
 
 
+def test_one_infinity_is_like_another():
+    """The log-det of the other direction is infinite there too, and so is much else."""
+    f = refflow.Power(exponent=3.0)
+    assert named(f, "log_det", 0.7, lambda f, z: np.where(z < 1, -np.inf, f.log_det(z))) == "infinite where the truth is finite"
+    failures, answer = failures_of(tanh, "log_det", [400.0], lambda f, z: np.log(1 - np.tanh(z)**2))
+    assert diagnose(failures[0], failures, answer) == "infinite where the truth is finite"
+
+
 def test_a_comparison_that_is_too_wide_is_seen(monkeypatch):
     """A planted bug: mistakes that agree in half of the digits are taken for the answer."""
     near = softplus, "log_det", 0.7, lambda f, z: -f.log_det(z) * (1 + 1e-9)

@@ -156,7 +156,7 @@ def diagnose(shown, others, answer) -> str:
     clue = Clue(shown, answer)
     hand = [Clue(one, answer) for one in others if one is not shown and one.truth is not None and not one.message]
     hand, around = [clue, *hand], None
-    for rule in RULES:
+    for rule in RULES if np.isfinite(clue.given).all() else (flushed,):      # one infinity is like another
         for mistake in proposed(rule, clue):
             if not all(gives(mistake, one) for one in hand):
                 continue
