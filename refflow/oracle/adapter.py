@@ -24,6 +24,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -44,6 +45,7 @@ from .exits import at_line, no_exit
 from .golden import NARROW, exact_points
 from .measures import refuse_measure
 from .pages import CannotRun, bijectors, page_named
+from .parameters import page_at
 from .parametrised import family_named
 from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
@@ -477,29 +479,42 @@ def load(target) -> AdapterSet:
 class Sent:
     """A target and its adapters.  Functions of a user's file cannot be sent to another process, which loads the target anew."""
 
-    def __init__(self, target, loaded, time_limit=None):
-        self.target, self.loaded, self.time_limit, self.check = target, loaded, time_limit, uuid4().hex
+    def __init__(self, target, loaded, time_limit=None, parameters=None):
+        self.target, self.loaded, self.check = target, loaded, uuid4().hex
+        self.time_limit, self.parameters = time_limit, parameters
+
+    def adapter(self, index):
+        """One of them, with the page at the given parameters, if there are any."""
+        found = self.loaded.adapters[index]
+        if self.parameters is None:
+            return found
+        return replace(found, page=page_at(found.page, json.loads(self.parameters)), broadcast=False)
 
     def __reduce__(self):
         if not isinstance(self.target, (str, Path)):
             raise CannotRun("another process can load a file of adapters, or a library by its name, and nothing else")
         path = Path(self.target)
-        return arrived, (str(path.resolve() if path.is_file() else path), self.time_limit, self.check)
+        return arrived, (str(path.resolve() if path.is_file() else path), self.time_limit, self.parameters, self.check)
 
 
 @functools.lru_cache(1)
-def arrived(target, time_limit, check):
+def arrived(target, time_limit, parameters, check):
     """The same in another process, once for each check: the file may have changed since the last one."""
-    return Sent(target, load(target), time_limit)
+    return Sent(target, load(target), time_limit, parameters)
 
 
 def adapter_set(name, module, adapters):
     if not adapters:
-        raise CannotRun(f"{name} declares no adapter: decorate a function with @refflow.oracle.adapter(\"NAME\")")
+        raise CannotRun(f"{name} declares no adapter: decorate a function with @refflow.oracle.adapter(\"NAME\"), or name a BlackBox")
     return AdapterSet(name, str(getattr(module, "version", None) or ""), tuple(adapters))
 
 
 def from_file(path):
+    return adapter_set(str(path), *imported(path))
+
+
+def imported(path):
+    """(the module, its adapters) of a file.  CannotRun if it cannot be imported."""
     if not path.is_file():
         raise CannotRun(f"there is no file {path}")
     if path.suffix != ".py":
@@ -516,7 +531,7 @@ def from_file(path):
             raise CannotRun(f"{path} cannot be imported: {first_line(error)}{at_line(error, path)}") from error
         finally:
             sys.path.remove(str(path.parent.resolve()))
-    return adapter_set(str(path), module, DECLARED[before:])
+    return module, DECLARED[before:]
 
 
 def peers() -> list[str]:

@@ -411,7 +411,8 @@ def epsilon(clue):
     for what in with_epsilon(clue):
         near = epsilons_near(clue, what)
         for eps in near if len(near) == 1 else ():
-            yield Mistake(f"an epsilon: right for {what.format(f'{eps:.3g}')}", lambda of, what=what, eps=eps: added(of, what, eps))
+            yield Mistake(f"an epsilon: right for {what.format(f'{eps:.3g}')}", lambda of, what=what, eps=eps: added(of, what, eps),
+                          fitted=True)
 
 
 def epsilons_near(clue, what):

@@ -11,8 +11,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..accuracy.differences import balanced, ridders
+from ..oracle.asked import whole_of
 from ..oracle.pages import CannotRun
 from ..oracle.time_limits import asking, limited
+from ..report import shortened
 from . import model_laws
 from .arrays import NORMAL, UNITS, as_numpy, dtype_of, mask_made
 from .black_box import BlackBox, first_of
@@ -25,6 +27,7 @@ from .simplest import simplest
 __all__ = ["LAWS", "NEEDS", "SINCE", "BoxPoints", "Found", "Skipped", "Verdict", "has", "run_law", "verdict", "verdicts"]
 
 RUNGS = {"float64": 14, "float32": 6, "float16": 0, "bfloat16": 0}
+LONG = 400                              # characters of an event in a text
 TAIL = {"float64": 38.0, "float32": 13.0, "float16": 9.0, "bfloat16": 9.0}
 FIRST_STEPS = (2.0**-4, 2.0**-4 / 3)    # of two tables of differences: a kink betrays itself by their disagreement
 DIFFERENCE = 1e-2                       # differences with a larger error of their own are rejected
@@ -62,7 +65,14 @@ def verdicts(box, seed=0, time_limit=None) -> Verdicts:
     with limited(time_limit), np.errstate(all="ignore"):
         box = made(box, seed)
         points = BoxPoints(box, seed)
-        return Verdicts([verdict(name, box, seed, points) for name in LAWS], notes_of(box))
+        return Verdicts([verdict(name, box, seed, points) for name in LAWS], notes_of(box), range_of(points))
+
+
+def range_of(p):
+    """What was asked: the latents, and the set that they are drawn from."""
+    lower, upper, whole = whole_of(p.box.domain)
+    return {"latents": len(p.z), "low": float(p.z.min()), "high": float(p.z.max()), "lower": lower, "upper": upper, "whole": whole,
+            "tail": TAIL[p.box.precision] if p.box.domain is None else 0.0}
 
 
 def notes_of(box):
@@ -108,7 +118,7 @@ def failure(name, box, seed, events):
 
 
 def told(found):
-    return str(found) if isinstance(found, Found) else f"raised {type(found).__name__}: {found}"
+    return shortened(str(found) if isinstance(found, Found) else f"raised {type(found).__name__}: {found}", LONG)
 
 
 def has(box, what):
