@@ -89,7 +89,7 @@ def test_a_function_is_asked_at_the_given_parameters_alone():
     ({"page": "Affine", "parameters": {"shft": 1.0}}, "Affine has no parameter 'shft'; it has shift, scale"),
     ({"page": "Affine", "parameters": {"shift": 1.0, "scale": 0.0}}, "Affine at these parameters: .*scale"),
     ({"page": "Afine"}, "did you mean Affine"),
-    ({"parameters": {"shift": 1.0}}, "parameters are those of a page")])
+    ({"parameters": {"shift": 1.0}}, "parameters belong to a page")])
 def test_errors_of_use(given, words):
     with pytest.raises(CannotRun, match=words):
         refflow.check(line(), **given)
@@ -97,7 +97,7 @@ def test_errors_of_use(given, words):
 
 def test_parameters_are_of_one_page():
     two = [adapter(page, dtype="float64")(lambda params, z: {"forward": z}) for page in ("Affine", "Tanh")]
-    with pytest.raises(CannotRun, match="parameters are those of one page; adapters has Affine, Tanh: name one"):
+    with pytest.raises(CannotRun, match="parameters belong to one page; adapters has Affine, Tanh: name one"):
         oracle_check(two, parameters={"shift": 1.0})
     with pytest.raises(CannotRun, match="somebody else's map"):
         refflow.check(page="Affine", parameters={"shift": 1.0})
@@ -168,4 +168,4 @@ def test_an_adapter_of_a_file_with_its_page(run, files, workers):
 
 def test_own_pages_have_no_parameters(run, files):
     status, _, err = run("check", "--page", "Affine", "--parameters", files / "p.json")
-    assert status == 2 and "parameters are those of somebody else's map" in err
+    assert status == 2 and "parameters belong to somebody else's map" in err

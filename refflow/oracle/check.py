@@ -54,8 +54,8 @@ def check(target=None, *, page=None, dtypes=None, parameters=None, time_limit=No
           keep_errors=False) -> Report:
     """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.
 
-    `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `parameters`, {field: value}, are those
-    of somebody's own map: its page is asked at these alone, in place of many.  `time_limit`: the seconds that their code may
+    `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `parameters`, {field: value}, belong
+    to somebody's own map: its page is asked at these alone, in place of many.  `time_limit`: the seconds that their code may
     take for each answer, else CannotRun says what was asked; it needs the main thread of a process.  `progress(done, total, name)` is called
     before each part.  The parts run on an `executor` of `concurrent.futures`, if one is given, and the report is the same;
     another process can load only a target that is a file or a name.  With `keep_errors` the report keeps the worst points in
@@ -65,7 +65,7 @@ def check(target=None, *, page=None, dtypes=None, parameters=None, time_limit=No
         page = page_named(spelled(page)).__name__
     dtypes = tuple(map(name_of, dtypes if dtypes is not None else DTYPES if target is None else FORMATS))
     if target is None and parameters is not None:
-        raise CannotRun("parameters are those of somebody else's map: give the code that is to be checked")
+        raise CannotRun("parameters belong to somebody else's map: give the code that is to be checked")
     if target is None:
         return check_own(page, dtypes, progress, executor, keep_errors)
     return check_theirs(target, page, dtypes, (time_limit, parameters), progress, executor, keep_errors)
@@ -160,7 +160,7 @@ def in_json(loaded, chosen, parameters):
     """Parameters as they are sent, for the one page that is checked."""
     pages = {str(loaded.adapters[i].page) for i in chosen}
     if len(pages) > 1:
-        raise CannotRun(f"parameters are those of one page; {loaded.name} has {', '.join(sorted(pages))}: name one")
+        raise CannotRun(f"parameters belong to one page; {loaded.name} has {', '.join(sorted(pages))}: name one")
     if not isinstance(loaded.adapters[min(chosen)].page, str):
         raise CannotRun(f"{pages.pop()} has parameters of its own: none are given beside it")
     return json.dumps(pasteable({key: np.asarray(value) if isinstance(value, list) and value else value

@@ -31,7 +31,7 @@ def check(target=None, *, page=None, dtypes=None, parameters=None, seed=0, time_
         return oracle_check([of_box(target, page, parameters)], dtypes=dtypes, time_limit=time_limit)
     if isinstance(target, BlackBox) or callable(target) and page is None and not is_declared(target) and not options:
         if parameters is not None:
-            raise CannotRun("parameters are those of a page: name it, page=")
+            raise CannotRun("parameters belong to a page: name it, page=")
         with no_exit("the black box", file_of(getattr(target, "forward", target))):
             return verdicts(target, seed, time_limit)
     if callable(target) and not is_declared(target) and page is not None:
