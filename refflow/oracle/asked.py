@@ -83,7 +83,7 @@ def add(records, subject, point):
 
 
 def floats_between(low, high, dtype):
-    """How many steps from one number of the dtype to the next lie between two; of bfloat16 and float16, between those of float32."""
+    """How many steps lie between two numbers of a dtype, from each to the next; for bfloat16 and float16, of float32."""
     real = np.dtype(dtype if dtype in FLOATS else "float32")
     largest = np.finfo(real).max
     ends = np.clip(np.array([low, high], np.float64), -float(largest), float(largest)).astype(real)
@@ -97,7 +97,7 @@ def share_text(share):
 
 
 def lines(records, most):
-    """Text for people: the ranges, those of few subjects by name, then what was left out."""
+    """Text for people: the ranges, of few subjects by name, then what was left out."""
     groups = {}
     for one in records:
         groups.setdefault((one.theirs, one.dtype), []).append(one)

@@ -56,8 +56,8 @@ def check(target=None, *, page=None, dtypes=None, parameters=None, time_limit=No
 
     `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `parameters`, {field: value}, belong
     to somebody's own map: its page is asked at these alone, in place of many.  `time_limit`: the seconds that their code may
-    take for each answer, else CannotRun says what was asked; it needs the main thread of a process.  `progress(done, total, name)` is called
-    before each part.  The parts run on an `executor` of `concurrent.futures`, if one is given, and the report is the same;
+    take for each answer, else CannotRun says what was asked; it needs the main thread of a process.
+    `progress(done, total, name)` is called before each part.  The parts run on an `executor` of `concurrent.futures`, if one is given, and the report is the same;
     another process can load only a target that is a file or a name.  With `keep_errors` the report keeps the worst points in
     every part of the domain, for pictures.  Raises CannotRun if there is nothing to check.
     """

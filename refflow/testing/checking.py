@@ -20,11 +20,12 @@ from .making import made
 def check(target=None, *, page=None, dtypes=None, parameters=None, seed=0, time_limit=None, **options):
     """Check a black box, or code that computes the quantities of a page; with no target, refflow's own pages.
 
-    A `BlackBox`, or a function of a seed that makes one: `Verdicts`, one for each law.  The same with `page`, a bijector or a name:
-    the oracle's `Report`, of the box held against that map.  A function (params, z) -> {key: value} with `page`, a decorated function; a file of adapters; the name of a peer: the `Report` too, of
-    `dtypes` only if given.  `parameters`, {field: value}: at which a page by name is asked; `time_limit`: the seconds that their
-    code may take for each answer; `options` are the options of `adapter`, for a function with `page`.  Both have `failed`,
-    `status`, and a text for people.  Raises CannotRun, a ValueError, for what cannot be checked.
+    A `BlackBox`, or a function of a seed that makes one: `Verdicts`, one for each law.  A box with `page`, a bijector or a name: the
+    oracle's `Report`, of the box held against that map.  A function (params, z) -> {key: value} with `page`; a decorated function; a
+    file of adapters; the name of a peer: the `Report` too, of `dtypes` only if given.  `parameters`, {field: value}: at which a page
+    by name is asked; `time_limit`: the seconds that their code may take for each answer; `options` are the options of `adapter`, for
+    a function with `page`.  Both have `failed`, `status`, and a text for people.  Raises CannotRun, a ValueError, for what cannot be
+    checked.
     """
     of_page = {"dtypes": dtypes, "parameters": parameters, "time_limit": time_limit}
     if isinstance(target, BlackBox) and page is not None and not options:
