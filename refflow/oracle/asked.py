@@ -11,7 +11,7 @@ from ..report import counted
 
 LETTERS = {"forward": "z", "inverse": "x"}
 FLOATS = {"float64": np.int64, "float32": np.int32}
-UNSTEADY, OVERFLOWS = "a rounding of the input moves the truth too far", "the truth overflows, or there is none"
+UNSTEADY, OVERFLOWS = "rounding the input moves the truth too far", "the truth overflows, or there is none"
 
 
 @dataclass
