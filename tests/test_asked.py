@@ -57,7 +57,9 @@ def test_what_a_rounding_moves_too_far_is_counted():
 def test_refflows_own_pages_say_it_too():
     report = check(page="Exp")
     assert {(one.dtype, one.side) for one in report.asked} == {(d, s) for d in ("float32", "float64") for s in ("forward", "inverse")}
-    assert "asked, refflow float64: z on [" in report.table()
+    assert "asked, Exp float64: z on [" in report.table()
+    report.asked = [Asked(f"Page {k}", "refflow", "float64", "forward", -1.0, 1.0, "[-1, 1]") for k in range(9)]
+    assert "asked: the ranges of 9 subjects are in --json" in report.table()
 
 
 def test_many_subjects_are_counted():

@@ -100,12 +100,12 @@ def lines(records, most):
     """Text for people: the ranges, of few subjects by name, then what was left out."""
     groups = {}
     for one in records:
-        groups.setdefault((one.theirs, one.dtype), []).append(one)
+        groups.setdefault((one.bijector if one.theirs == "refflow" else one.theirs, one.dtype), []).append(one)
     if len(groups) > most:
         yield f"asked: the ranges of {len(groups)} subjects are in --json"
     else:
-        for (theirs, dtype), found in groups.items():
-            yield f"asked, {theirs} {dtype}: {'; '.join(one.range_text() for one in found)}"
+        for (name, dtype), found in groups.items():
+            yield f"asked, {name} {dtype}: {'; '.join(one.range_text() for one in found)}"
     left = {}
     for one in records:
         for reason, count in one.left_out.items():
