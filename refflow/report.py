@@ -51,6 +51,38 @@ def column_text(names, j):
     return f"column {j + 1}" + (f" ({names[j]!r})" if names else "")
 
 
+LONG = 120                  # characters of an array in a text; a longer one is shown by its first numbers
+
+
+def shortened(text, longest=LONG):
+    """A text whose long arrays, in brackets, are shown by their first numbers and their count."""
+    found, at = [], 0
+    while (start := text.find("[", at)) >= 0:
+        end = closing(text, start)
+        whole = text[start:end]
+        found += [text[at:start], whole if len(whole) <= longest else beginning_of(whole, longest)]
+        at = end
+    return "".join(found) + text[at:]
+
+
+def closing(text, start):
+    """Where the bracket at `start` is closed."""
+    depth = 0
+    for i in range(start, len(text)):
+        depth += {"[": 1, "]": -1}.get(text[i], 0)
+        if not depth:
+            return i + 1
+    return len(text)
+
+
+def beginning_of(array, longest):
+    """The first numbers of an array as a text, and how many there are."""
+    cut = array[:longest].rfind(", ")
+    kept = array[:cut if cut > 0 else longest]
+    opened = kept.count("[") - kept.count("]")
+    return f"{kept}, ...{']' * opened} ({array.count(',') + 1} numbers)"
+
+
 # -- parameters -------------------------------------------------------------------------------------------------------
 
 def parameters(page):

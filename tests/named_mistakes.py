@@ -145,7 +145,7 @@ class Sinh(nn.Module):
         if self.mistake == "a single branch":
             z = torch.log(x + torch.sqrt(x * x + 1))
         elif self.mistake == "a sign is lost":
-            z = torch.acosh(torch.sqrt(x * x + 1))
+            z = torch.asinh(x.abs())
         else:
             z = torch.asinh(x + (1e-10 if self.mistake == "an epsilon" else 0))
         slope = x * x + 1 + (1e-9 if self.mistake == "an epsilon under the root" else 0)

@@ -185,7 +185,7 @@ def test_bare_check_says_what_it_covers(run, monkeypatch):
 
 def test_a_users_file(run, file):
     status, out, _ = run("check", file(WRONG))
-    assert status == 1 and "FAIL  mine  log_det  float64" in out and "diagnosis     digits lost" in out
+    assert status == 1 and "FAIL  mine  log_det  float64" in out and "diagnosis     0, where the truth is about" in out
     status, out, _ = run("check", file(WRONG), "--json")
     report = json.loads(out)
     assert status == 1 and {f["quantity"] for f in report["failed"]} == {"log_det"}

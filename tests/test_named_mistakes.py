@@ -16,8 +16,7 @@ SHAPE, WRITTEN, REACHES = "log-det shape", "inputs are not written to", "every p
 SINGLES, EMPTY = "batch is the stack of singles", "an empty batch is empty"
 TAILS = "a batch of tails is the stack of its events"
 SCALE = "the log-det of a scale exp(s), where the map has sigmoid(s + 2)"
-ROUNDED, BRANCH = "rounded to float32", "a logarithm of a single branch"
-DIGITS, POINT, IMAGE = "such as an epsilon", "taken at the wrong point: it moves with entry", "taken at the image instead of"
+ROUNDED, POINT, IMAGE = "rounded to float32", "taken at the wrong point: it moves with entry", "taken at the image instead of"
 
 # the flow, the mistake, the dtypes; the law, the event in the text, the name; where there is no name, the text says it
 MISTAKES = [
@@ -31,14 +30,14 @@ MISTAKES = [
     (Quadratic, "a missing sum", "float32", SHAPE, "(43, 4): it is not summed over the event, and its sum is right", ""),
     (Coupling, "an axis is left", "float32", SHAPE, "(43, 1): an axis is left behind the batch", ""),
     (Quadratic, "a single branch", "float64 float32", ROUND_TRIP, "is [", ""),
-    (Sinh, "a single branch", "float64", ROUND_TRIP, "at -10.0 is -10.0000000", BRANCH),
+    (Sinh, "a single branch", "float64", ROUND_TRIP, "at -10.0 is -10.0000000", ""),
     (Sinh, "a single branch", "float32", ROUND_TRIP, "the image of -10.0, is -inf", ""),
     (Sinh, "a sign is lost", "float64 float32", ROUND_TRIP, "at -1.0", "the sign is lost"),
     (Images, "a float32 constant", "float64", ROUND_TRIP, "at [[[0.0", "a factor " + ROUNDED),
     (Quadratic, "a float32 constant", "float64", BY_DIFFERENCES, "at [", "a number " + ROUNDED),
-    (Quadratic, "an epsilon under the root", "float64", ROUND_TRIP, "at [0.0, 0.0, 0.0, ", DIGITS),
-    (Sinh, "an epsilon under the root", "float64", BACK, "at 0.0 is 5.000000", DIGITS),
-    (Coupling, "an epsilon", "float64 float32", ROUND_TRIP, "at [0.0, 1.0]", DIGITS),
+    (Quadratic, "an epsilon under the root", "float64", ROUND_TRIP, "at [0.0, 0.0, 0.0, ", ""),
+    (Sinh, "an epsilon under the root", "float64", BACK, "at 0.0 is 5.000000", ""),
+    (Coupling, "an epsilon", "float64 float32", ROUND_TRIP, "at [0.0, 1.0]", ""),
     (Coupling, "an input written to", "float64 float32", WRITTEN, "changed its argument [0.0, 0.0] to", ""),
     (Images, "an input written to", "float32", WRITTEN, "forward changed its argument [[[0.0", ""),
     (Coupling, "a parameter of the log-det alone", "float32", REACHES, "parameter 0, of shape (1,), moves the log-det", ""),

@@ -132,7 +132,7 @@ def torch():
             rows.append([f"`{found['theirs'].removeprefix('torch.distributions.transforms.')}`", found["quantity"],
                          found["dtype"], written(found["params"] | found["cotangents"], found["input"]),
                          *told_apart(found["given"], found["true"]),
-                         in_units(found["error"]), in_units(found["worst"]), shortened(found["diagnosis"])])
+                         in_units(found["error"]), in_units(found["worst"]), shortened(found["diagnosis"]) or "-"])
     passed, failed = len(report["passed"]), len(report["failed"])
     return (f"With torch {report['version']}, {passed} checks pass and {failed} fail. The table has one row for each transform "
             "and quantity that fails, the worst first. A row shows the simplest input where the quantity is wrong, what torch "

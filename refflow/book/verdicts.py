@@ -99,7 +99,7 @@ def finding(report, found, i):
     drawn = f'<figure>{picture(errors, letter_of(found.quantity), found)}</figure>' if errors and errors.points else ""
     return f"""<article class="finding" id="f{i}">
 <h3><code>{escape(last_name(found.theirs))}</code> <b>{escape(found.quantity)}</b> <span class="of">{found.dtype}</span></h3>
-<p class="diagnosis">{escape(found.diagnosis)}</p>
+{f'<p class="diagnosis">{escape(found.diagnosis)}</p>' if found.diagnosis else ""}
 <p class="verdict">{verdict(found)}</p>
 <div class="columns"><div>{equation(found)}<dl>{listed}</dl></div>
 <div>{drawn}<div class="code"><button class="copy" type="button">copy</button>

@@ -24,6 +24,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -39,13 +40,17 @@ from ..core.declarations import Field
 from ..core.tree import flatten
 from ..accuracy.formats import FORMATS, name_of
 from ..maps.parametrisations import Map
+from ..report import shortened
 from .exits import at_line, no_exit
 from .golden import NARROW, exact_points
 from .measures import refuse_measure
 from .pages import CannotRun, bijectors, page_named
+from .parameters import page_at
 from .parametrised import family_named
 from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
+from .time_limits import asking, in_time
+from .verdict import pasteable
 
 DTYPES = ("float32", "float64")
 ACCUMULATION = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}      # and its unit roundoff
@@ -74,10 +79,12 @@ class Adapter:
     measure: str | None = None
 
     def __post_init__(self):
-        given = (self.dtypes,) if isinstance(self.dtypes, (str, type, np.dtype)) else tuple(self.dtypes)
+        given = tuple(self.dtypes) if isinstance(self.dtypes, (tuple, list, set, frozenset)) else (self.dtypes,)
         dtypes = tuple(map(format_named, given))
         if not dtypes or not set(dtypes) <= set(FORMATS):
-            raise CannotRun(f"adapter: dtype must be one or several of {', '.join(FORMATS)}, not {self.dtypes!r}")
+            known = (name.rsplit(".", 1)[-1] for name in dtypes if name not in FORMATS)     # "torch.float64"
+            hint = next((f"; did you mean {name!r}?" for name in known if name in FORMATS), "")
+            raise CannotRun(f"adapter: dtype must be one or several of {', '.join(FORMATS)}, not {self.dtypes!r}{hint}")
         if self.direction not in SIDES:
             raise CannotRun(f"adapter: direction must be 'forward' or 'inverse', not {self.direction!r}")
         if self.accumulation is not None and self.accumulation not in ACCUMULATION:
@@ -234,13 +241,24 @@ class Answers:
 
 def ask(adapter, point) -> Answers:
     """All of their answers to one question."""
+    with asking(lambda: question_in_words(adapter, point)):
+        return asked(adapter, point)
+
+
+def question_in_words(adapter, point):
+    fields = ", ".join(f"{key}={shortened(repr(pasteable(value)))}" for key, value in fields_of(point.f).items())
+    return f"{adapter.theirs}, for {adapter.name}{f' with {fields}' if fields else ''}, {point.dtype}, at " \
+           f"{shortened(repr(pasteable(point.event)))}"
+
+
+def asked(adapter, point):
     side, params = point.side, fields_of(point.f)
     if point.form == "float16":
         point, params = in_float16(point), narrowed(params)
     own = side == adapter.direction
     call_side = side if own else {"forward": "inverse", "inverse": "forward"}[side]
     event = point.event if own else starting_event(point, call_side)
-    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))), adapter)
+    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))), adapter, "its function")
     if isinstance(result, Raised):
         return Answers({VALUE[call_side]: result})
     if not isinstance(result, dict):
@@ -268,21 +286,31 @@ def narrowed(held):
     return held.astype(np.float16) if is_real else held
 
 
-def attempt(call, adapter):
-    """The result of a call, or Raised: any exception from their code is a finding.
+def attempt(call, adapter, key):
+    """The result of a call, which answers `key`, or Raised: any exception from their code is a finding.
 
     A mistake of the adapter itself, such as a misspelt name, is an error of use.
     """
     try:
         with np.errstate(all="ignore"):
-            return call()
+            return in_time(call, lambda: key)
     except CannotRun:
         raise
     except Exception as error:
         if isinstance(error, MISTAKES) and raised_in(error, adapter.function):
+            names = f"; params has {', '.join(names_of_fields(adapter))}" if isinstance(error, KeyError) else ""
             raise CannotRun(f"{adapter.theirs}: the adapter itself raised {first_line(error)}"
-                            f"{at_line(error, file_of(adapter.function))}") from error
+                            f"{at_line(error, file_of(adapter.function))}{names}") from error
         return Raised(first_line(error))
+
+
+def names_of_fields(adapter):
+    """The names in `params`, with dots between the levels."""
+    if adapter.family is not None:
+        return ["h"]
+    if isinstance(adapter.page, str):
+        return list(page_named(adapter.page).declared)
+    return [".".join(path) for path, _ in flatten(adapter.page.params())] or list(adapter.page.declared)
 
 
 def first_line(error):
@@ -303,8 +331,8 @@ def raised_in(error, function):
     return Path(step.tb_frame.f_code.co_filename) == file_of(function)
 
 
-def as_array(call, adapter):
-    found = attempt(lambda: known_to_numpy(call()), adapter)
+def as_array(call, adapter, key):
+    found = attempt(lambda: known_to_numpy(call()), adapter, key)
     wrong = not isinstance(found, Raised) and found.dtype.kind not in "fiu"
     return Raised(f"returned an array of dtype {found.dtype}") if wrong else found
 
@@ -318,20 +346,28 @@ def known_to_numpy(given):
     return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
 
 
+def read(adapter, result, key):
+    """What was returned for a key."""
+    found = result[key]
+    if found is None:
+        raise CannotRun(f"{adapter.theirs}: the adapter returned None for {key!r}: what you do not have is left out")
+    return found
+
+
 def own_answers(adapter, point, result):
     side, found, values = point.side, {}, {}
     other = {"forward": "inverse", "inverse": "forward"}[side]
     if "forward" in result:
-        found[VALUE[side]] = as_array(lambda: result["forward"], adapter)
+        found[VALUE[side]] = as_array(lambda: read(adapter, result, "forward"), adapter, "forward")
     if "log_det" in result:
-        found[LOG_DET[side]] = as_array(lambda: result["log_det"], adapter)
+        found[LOG_DET[side]] = as_array(lambda: read(adapter, result, "log_det"), adapter, "log_det")
     if "jacobian" in result and side == "forward":
-        found["jacobian"] = slope_as_matrix(point, as_array(lambda: result["jacobian"], adapter))
+        found["jacobian"] = slope_as_matrix(point, as_array(lambda: read(adapter, result, "jacobian"), adapter, "jacobian"))
     if "vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: result["vjp"](*bars(point)), adapter))
+        found |= cotangents(adapter, point, attempt(lambda: read(adapter, result, "vjp")(*bars(point)), adapter, "vjp"))
     for key, name in (("inverse", VALUE[other]), ("inverse_log_det", LOG_DET[other])):
         if key in result and not callable(result[key]):
-            values[name] = as_array(lambda key=key: result[key], adapter)
+            values[name] = as_array(lambda key=key: read(adapter, result, key), adapter, key)
     image = found.get(VALUE[side])
     keep = values and isinstance(image, np.ndarray)
     return Answers(found, (image, values) if keep else None, stages_of(adapter, result))
@@ -350,7 +386,7 @@ def stages_of(adapter, result):
     stages = []
     for answers in result["stages"]:
         answers = answers if isinstance(answers, tuple) else (answers,)
-        arrays = [as_array(lambda value=value: value, adapter) for value in answers]
+        arrays = [as_array(lambda value=value: value, adapter, "stages") for value in answers]
         if len(arrays) > 2 or any(isinstance(array, Raised) for array in arrays):
             raise CannotRun(f"{adapter.theirs}: stages must be a list: the image after each stage, or (image, log-det)")
         stages.append(tuple(arrays))
@@ -361,11 +397,12 @@ def other_answers(adapter, point, result):
     side, found = point.side, {}
     event = point.event
     if callable(result.get("inverse")):
-        found[VALUE[side]] = as_array(lambda: result["inverse"](np.array(event)), adapter)
+        found[VALUE[side]] = as_array(lambda: read(adapter, result, "inverse")(np.array(event)), adapter, "inverse")
     if callable(result.get("inverse_log_det")):
-        found[LOG_DET[side]] = as_array(lambda: result["inverse_log_det"](np.array(event)), adapter)
+        found[LOG_DET[side]] = as_array(lambda: read(adapter, result, "inverse_log_det")(np.array(event)), adapter, "inverse_log_det")
     if "inverse_vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: result["inverse_vjp"](np.array(event), *bars(point)), adapter))
+        found |= cotangents(adapter, point, attempt(lambda: read(adapter, result, "inverse_vjp")(np.array(event), *bars(point)), adapter,
+                                                    "inverse_vjp"))
     return Answers(found)
 
 
@@ -382,8 +419,13 @@ def cotangents(adapter, point, found):
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
         return {name: Raised(f"{prefix} must return ({letter}_bar, {{field: bar}})")}
     event_bar, params_bar = found
+    known = [path for path, _ in flatten(fields_of(point.f))]
+    unknown = [path for path, _ in flatten(params_bar) if path not in known]
+    if unknown:
+        raise CannotRun(f"{adapter.theirs}: {prefix} returned a cotangent of {'.'.join(unknown[0])!r}; the fields are "
+                        f"{', '.join(map('.'.join, known)) or 'none'}")
     named = {f"{prefix}.{'.'.join(path)}_bar": leaf for path, leaf in flatten(params_bar)}
-    return {key: as_array(lambda leaf=leaf: leaf, adapter) for key, leaf in ({name: event_bar} | named).items()}
+    return {key: as_array(lambda leaf=leaf: leaf, adapter, key) for key, leaf in ({name: event_bar} | named).items()}
 
 
 def slope_as_matrix(point, given):
@@ -437,29 +479,42 @@ def load(target) -> AdapterSet:
 class Sent:
     """A target and its adapters.  Functions of a user's file cannot be sent to another process, which loads the target anew."""
 
-    def __init__(self, target, loaded):
+    def __init__(self, target, loaded, time_limit=None, parameters=None):
         self.target, self.loaded, self.check = target, loaded, uuid4().hex
+        self.time_limit, self.parameters = time_limit, parameters
+
+    def adapter(self, index):
+        """One of them, with the page at the given parameters, if there are any."""
+        found = self.loaded.adapters[index]
+        if self.parameters is None:
+            return found
+        return replace(found, page=page_at(found.page, json.loads(self.parameters)), broadcast=False)
 
     def __reduce__(self):
         if not isinstance(self.target, (str, Path)):
             raise CannotRun("another process can load a file of adapters, or a library by its name, and nothing else")
         path = Path(self.target)
-        return arrived, (str(path.resolve() if path.is_file() else path), self.check)
+        return arrived, (str(path.resolve() if path.is_file() else path), self.time_limit, self.parameters, self.check)
 
 
 @functools.lru_cache(1)
-def arrived(target, check):
+def arrived(target, time_limit, parameters, check):
     """The same in another process, once for each check: the file may have changed since the last one."""
-    return Sent(target, load(target))
+    return Sent(target, load(target), time_limit, parameters)
 
 
 def adapter_set(name, module, adapters):
     if not adapters:
-        raise CannotRun(f"{name} declares no adapter: decorate a function with @refflow.oracle.adapter(\"NAME\")")
+        raise CannotRun(f"{name} declares no adapter: decorate a function with @refflow.oracle.adapter(\"NAME\"), or name a BlackBox")
     return AdapterSet(name, str(getattr(module, "version", None) or ""), tuple(adapters))
 
 
 def from_file(path):
+    return adapter_set(str(path), *imported(path))
+
+
+def imported(path):
+    """(the module, its adapters) of a file.  CannotRun if it cannot be imported."""
     if not path.is_file():
         raise CannotRun(f"there is no file {path}")
     if path.suffix != ".py":
@@ -476,7 +531,7 @@ def from_file(path):
             raise CannotRun(f"{path} cannot be imported: {first_line(error)}{at_line(error, path)}") from error
         finally:
             sys.path.remove(str(path.parent.resolve()))
-    return adapter_set(str(path), module, DECLARED[before:])
+    return module, DECLARED[before:]
 
 
 def peers() -> list[str]:

@@ -24,7 +24,7 @@ from ..core.declarations import Field
 from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..core.version import VERSION
-from . import golden
+from . import asked, golden
 from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, file_of, load
 from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
@@ -40,29 +40,35 @@ from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_t
                      without_structural_zeros)
 from .shrink import complexity, shrunk
 from .suggestions import suggestions
+from .time_limits import limited
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"
-UNSTEADY = "rounding the input moves the truth too far at every point"
+UNSTEADY = f"{asked.UNSTEADY} at every point"
 AS_VALUES = "an inverse given as values is not asked in {}, an inverse given as a function is"
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
 
 
-def check(target=None, *, page=None, dtypes=None, progress=None, executor=None, keep_errors=False) -> Report:
+def check(target=None, *, page=None, dtypes=None, parameters=None, time_limit=None, progress=None, executor=None,
+          keep_errors=False) -> Report:
     """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.
 
-    `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `progress(done, total, name)` is called
-    before each part.  The parts run on an `executor` of `concurrent.futures`, if one is given, and the report is the same;
+    `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `parameters`, {field: value}, belong
+    to somebody's own map: its page is asked at these alone, in place of many.  `time_limit`: the seconds that their code may
+    take for each answer, else CannotRun says what was asked; it needs the main thread of a process.
+    `progress(done, total, name)` is called before each part.  The parts run on an `executor` of `concurrent.futures`, if one is given, and the report is the same;
     another process can load only a target that is a file or a name.  With `keep_errors` the report keeps the worst points in
     every part of the domain, for pictures.  Raises CannotRun if there is nothing to check.
     """
     if page is not None:
         page = page_named(spelled(page)).__name__
     dtypes = tuple(map(name_of, dtypes if dtypes is not None else DTYPES if target is None else FORMATS))
+    if target is None and parameters is not None:
+        raise CannotRun("parameters belong to somebody else's map: give the code that is to be checked")
     if target is None:
         return check_own(page, dtypes, progress, executor, keep_errors)
-    return check_theirs(target, page, dtypes, progress, executor, keep_errors)
+    return check_theirs(target, page, dtypes, (time_limit, parameters), progress, executor, keep_errors)
 
 
 def add_parts(report, part, arguments, names, progress, executor):
@@ -107,9 +113,11 @@ def check_page(name, dtypes, keep_errors):
     for dtype in dtypes:
         subject = Subject(name, "refflow", dtype, own_answers, own=True, keep_errors=keep_errors)
         for point in (p for p in points if p.dtype == dtype):
+            asked.add(subject.records, subject, point)
             subject.compare(point, own_answers(point), point.truth, own_allowance(certificate, name, dtype))
         skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
         subject.conclude(report, skip)
+        report.asked += subject.records.values()
     if name not in certificate:
         report.notes.append(f"{name} has no certificate: 4 units are allowed, and 1/2 for each entry of a sum")
     return report
@@ -137,20 +145,32 @@ def largest_size(point):
 
 # -- somebody else's code ---------------------------------------------------------------------------------------------
 
-def check_theirs(target, page, dtypes, progress, executor, keep_errors):
+def check_theirs(target, page, dtypes, given, progress, executor, keep_errors):
     loaded = load(target)
     chosen = [(i, d) for i, a in enumerate(loaded.adapters) for d in a.dtypes if d in dtypes and page in (None, a.page)]
     if not chosen:
         raise CannotRun(f"{loaded.name} has no adapter for {page or 'any page'} in {' or '.join(dtypes)}")
-    arguments = [(Sent(target, loaded), *one, keep_errors) for one in chosen]
+    sent = Sent(target, loaded, given[0], None if given[1] is None else in_json(loaded, {i for i, _ in chosen}, given[1]))
+    arguments = [(sent, *one, keep_errors) for one in chosen]
     names = [f"{loaded.adapters[i].theirs} {d}" for i, d in chosen]
     return add_parts(Report(loaded.name, loaded.version), check_part, arguments, names, progress, executor).sort()
 
 
+def in_json(loaded, chosen, parameters):
+    """Parameters as they are sent, for the one page that is checked."""
+    pages = {str(loaded.adapters[i].page) for i in chosen}
+    if len(pages) > 1:
+        raise CannotRun(f"parameters belong to one page; {loaded.name} has {', '.join(sorted(pages))}: name one")
+    if not isinstance(loaded.adapters[min(chosen)].page, str):
+        raise CannotRun(f"{pages.pop()} has parameters of its own: none are given beside it")
+    return json.dumps(pasteable({key: np.asarray(value) if isinstance(value, list) and value else value
+                                 for key, value in parameters.items()}))
+
+
 def check_part(sent, index, dtype, keep_errors):
     """The part of the report on one adapter in one dtype."""
-    report, adapter = Report(sent.loaded.name, sent.loaded.version), sent.loaded.adapters[index]
-    with no_exit(adapter.theirs, file_of(adapter.function)):
+    report, adapter = Report(sent.loaded.name, sent.loaded.version), sent.adapter(index)
+    with no_exit(adapter.theirs, file_of(adapter.function)), limited(sent.time_limit):
         check_adapter(adapter, dtype, certified(), report, keep_errors)
     return report
 
@@ -164,7 +184,11 @@ def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
     if dtype in golden.NARROW:
         report.notes.append(f"{adapter.theirs} {dtype}: only the {count} points that are exact in {dtype} were asked, one "
                             "event each; drawn points, batches and broadcasting are asked in float32 and float64")
+    if subject.wide:
+        report.notes.append(f"{adapter.theirs} {dtype}: {', '.join(subject.wide)} of {' and '.join(sorted(set(subject.wide.values())))} "
+                            f"came where {dtype} was given; held to the unit of {dtype}")
     subject.conclude(report, {})
+    report.asked += subject.records.values()
     report.suggestions += suggestions(adapter, dtype, report.failed[before:],
                                       lambda changed: measured(changed, dtype, certificate)[0].passing())
 
@@ -178,6 +202,7 @@ def measured(adapter, dtype, certificate, keep_errors=False):
         if point is None:
             outside += 1
             continue
+        asked.add(subject.records, subject, point)
         recorded, point = point, by_measure(adapter, point)
         if recorded.truth is not None and point is not recorded:
             compare_values(subject, adapter, certificate, recorded)
@@ -197,10 +222,17 @@ def subject_of(adapter, dtype, keep_errors=False):
 def measure_point(subject, adapter, certificate, point):
     """Their answers at one point, compared with the truth."""
     answers = subject.answer(point)
+    subject.wide |= {name: given.dtype.name for name, given in answers.found.items() if is_wider(given, point)}
     truths = subject.truths(point, any(map(is_derivative, answers.found)))
     subject.asked |= names_of_derivatives(point) if point.truth is None else set()
     subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
     return answers
+
+
+def is_wider(given, point):
+    """Has an answer more digits than what was asked with?"""
+    asked = np.dtype(np.float16) if point.form == "float16" else point.dtype
+    return isinstance(given, np.ndarray) and given.dtype.kind == "f" and given.dtype.itemsize > asked.itemsize
 
 
 def compare_values(subject, adapter, certificate, point):
@@ -314,6 +346,8 @@ class Subject:
     unjudged: set = field(default_factory=set)
     reasons: dict = field(default_factory=dict)
     kept: dict = field(default_factory=dict)
+    wide: dict = field(default_factory=dict)
+    records: dict = field(default_factory=dict)
 
     def truths(self, point, derivatives=True):
         """Recorded or at run time; the inverse's event cotangent along the set if theirs is one in the chart, or another extension."""
@@ -355,6 +389,9 @@ class Subject:
         C, known = self.errors(point, given, truth)
         wrong = known & (C > allowance)
         judged = known & (~wrong | self.judged(point, name, given, wrong))
+        if point.side in self.records:
+            self.records[point.side].leave_out(asked.UNSTEADY, (known & ~judged).sum())
+            self.records[point.side].leave_out(asked.OVERFLOWS, (~known).sum())
         if self.keep_errors:
             self.keep(point, name, C, allowance, known, judged)
         if not judged.any():
@@ -456,7 +493,7 @@ class Subject:
     def finding(self, name, failures):
         chosen, worst = self.chosen(failures), max(failures, key=lambda f: f.error)
         more = None if self.own or chosen.point.form else self.answer
-        diagnosis = chosen.message or diagnose(chosen, (worst, failures[0]), more)
+        diagnosis = chosen.message or diagnose(chosen, failures, more)
         point, (layer, page) = chosen.point, self.layer(chosen, failures)
         true = None if chosen.truth is None else rounded(chosen.truth.high, self.dtype)
         given = None if chosen.given is None else np.asarray(chosen.given)

@@ -35,12 +35,14 @@ from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields,
                                 plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 from .measures import Counted
+from .pages import CannotRun
 from .parametrised import Parametrised
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
 LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}
 VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 LETTER = {"forward": "z", "inverse": "x"}
+LONGEST = 256                           # entries of an event that is a vector
 ALONG_TANGENTS = "jacobian", "vjp.z_bar"        # if events lie in a set of lower dimension
 
 
@@ -504,9 +506,9 @@ def with_gradients(points, source, count):
 def composite_shape(f):
     """An event shape of z for a composite: its axes have 2, 3, ... entries, or the number that its parts require."""
     rank = f.event_ndim[0]
-    for n in (*range(2, 13), 1):
+    for n in (*range(2, 13), 1, *(range(13, LONGEST + 1) if rank == 1 else ())):
         for shape in np.ndindex(*(n,) * rank):
             shape = tuple(s + 1 for s in shape)
             if (not rank or max(shape) == n) and fits(f, shape):
                 return shape
-    raise ValueError(f"{type(f).__name__}: no event shape up to 12 entries along each axis")
+    raise CannotRun(f"{type(f).__name__}: no event shape up to {LONGEST if rank == 1 else 12} entries along each axis")

@@ -6,11 +6,11 @@ import numpy as np
 
 from ..accuracy.drawing import SIDES, Point
 from ..core import Bijector
-from ..core.declarations import Field
 from ..report import number
 from .check import certified, measure_point, subject_of
 from .golden import NARROW
 from .pages import CannotRun, page_named
+from .parameters import field_at
 from .parametrised import Parametrised
 from .points import LETTER
 from .verdict import kind_of, leaves
@@ -68,10 +68,3 @@ def map_of(adapter, params, real):
         return Parametrised(np.array(params["h"], real), adapter.family)
     page = page_named(adapter.page)
     return page(**{key: field_at(page.declared[key], value, real) for key, value in params.items()})
-
-
-def field_at(declared, value, real):
-    """A field's array, or a plain value, whose lists stand for tuples."""
-    if isinstance(declared, Field):
-        return np.array(value, getattr(declared, "dtype", None) or real)
-    return tuple(value) if isinstance(value, list) else value

@@ -9,9 +9,12 @@ import numpy as np
 
 from ..accuracy.quantities import truth_name
 from ..core.version import VERSION
-from ..report import aligned, counted, json_text, number
+from .asked import lines as asked_lines
+from ..report import aligned, counted, json_text, number, shortened
 
-SCHEMA = "refflow/report/2"
+SCHEMA = "refflow/report/3"
+LONG = 400                  # characters of an array in a table; the JSON has all of them
+MOST = 6                    # subjects whose ranges of events a table shows
 KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp")
 
 
@@ -92,7 +95,8 @@ class Suggestion:
 class Report:
     """Everything a check found, worst first.
 
-    `version` is that of the target, "" if its file names none.  `errors` holds the errors over the domain where the check was asked to keep them; it is not part of the JSON.
+    `version` is that of the target, "" if its file names none.  `asked` holds the ranges of events, and how many answers were left
+    out.  `errors` holds the errors over the domain where the check was asked to keep them; it is not part of the JSON.
     """
 
     target: str
@@ -103,6 +107,7 @@ class Report:
     notes: list = field(default_factory=list)
     suggestions: list = field(default_factory=list)
     errors: list = field(default_factory=list)
+    asked: list = field(default_factory=list)
 
     @property
     def status(self) -> int:
@@ -111,7 +116,7 @@ class Report:
 
     def add(self, part):
         """Add what a part of the same check found."""
-        for kind in ("passed", "failed", "skipped", "notes", "suggestions", "errors"):
+        for kind in ("passed", "failed", "skipped", "notes", "suggestions", "errors", "asked"):
             getattr(self, kind).extend(getattr(part, kind))
 
     def sort(self):
@@ -122,7 +127,7 @@ class Report:
         kinds = ("passed", "failed", "skipped", "suggestions")
         entries = {kind: [vars(entry) for entry in getattr(self, kind)] for kind in kinds}
         return json_text({"schema": SCHEMA, "target": self.target, "version": self.version, "refflow": VERSION, **entries,
-                          "notes": self.notes})
+                          "notes": self.notes, "asked": [one.as_dict() for one in self.asked]})
 
     def table(self) -> str:
         """For people: findings with their input, then one row for each subject and dtype, then a summary of a few lines."""
@@ -186,6 +191,7 @@ class Report:
         groups = self.explained()
         alone = [one for one in self.suggestions if not any(one.is_of(found) for group in groups.values() for found in group)]
         yield from (f"suggestion: {suggestion}" for suggestion in (*groups, *alone))
+        yield from asked_lines(self.asked, MOST)
         yield from (f"note: {note}" for note in self.notes)
 
 
@@ -252,11 +258,10 @@ def finding_text(found):
              + f", wrong at {found.failing} of {counted(found.points, 'point')}"]
     where = "; ".join(part for part in (found.case, equations_text(found)) if part)
     lines += [f"      {word:<14}{text}" for word, text in (("diagnosis", found.diagnosis), ("layer", found.layer)) if text]
-    lines += [f"      input         {found.input}", f"      params        {found.params}"]
-    if found.cotangents:
-        lines.append(f"      cotangents    {found.cotangents}")
-    lines += [f"      given         {found.given}", f"      true          {found.true}",
-              f"      kappa/|q|     {number(found.conditioning)}", f"      case          {where}"]
+    shown = {"input": found.input, "params": found.params} | ({"cotangents": found.cotangents} if found.cotangents else {})
+    lines += [f"      {word:<14}{shortened(str(value), LONG)}"
+              for word, value in (shown | {"given": found.given, "true": found.true}).items()]
+    lines += [f"      kappa/|q|     {number(found.conditioning)}", f"      case          {where}"]
     return "\n".join(lines)
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-HOME = {"black_box": ("BlackBox",), "black_box_laws": ("Verdict", "verdicts"), "item": ("Known",), "law_items": ("law_tests",),
-        "page_items": ("page_tests",), "checking": ("Verdicts", "check"), "suites": ("SUITES", "SuiteWarning"),
+HOME = {"black_box": ("BlackBox",), "black_box_laws": ("Verdict", "Verdicts", "verdicts"), "item": ("Known",), "law_items": ("law_tests",),
+        "page_items": ("page_tests",), "checking": ("check",), "suites": ("SUITES", "SuiteWarning"),
         "gradients": ("jax_pullback", "tensorflow_pullback", "torch_pullback")}
 HOME = {name: module for module, names in HOME.items() for name in names}
 __all__ = sorted(HOME)

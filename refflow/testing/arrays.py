@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+from collections.abc import Mapping
 from importlib import import_module
 
 import numpy as np
+
+from ..oracle.pages import CannotRun
 
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 SUBNORMAL = {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
@@ -78,43 +82,135 @@ def as_numpy(array):
 
 # -- parameters ---------------------------------------------------------------------------------------------------------
 
-def leaves(held, like=None):
-    """The arrays of a nested dict, list or tuple, in order; dicts in the order of `like`, of the same structure."""
+def parts_of(held):
+    """(the parts of a nested structure, a function that makes the same of other parts); None for what has no parts.
+
+    Dicts, lists, tuples and iterators; and where JAX is imported, its pytrees, such as Equinox's modules and Flax's states.
+    """
     if isinstance(held, dict):
-        parts = [(held[key], None if like is None else like[key]) for key in (held if like is None else like)]
-    elif isinstance(held, (list, tuple)) or is_iterator(held):
-        held = list(held)
-        parts = zip(held, [None] * len(held) if like is None else like)
-    else:
+        return list(held.values()), lambda parts: type(held)(zip(held, parts))
+    if isinstance(held, (list, tuple)):
+        return list(held), lambda parts: type(held)(*parts) if hasattr(held, "_fields") else type(held)(parts)
+    if hasattr(held, "__next__"):
+        return list(held), list
+    jax = sys.modules.get("jax")
+    if jax is None or held is None:
+        return None
+    parts, structure = jax.tree_util.tree_flatten(held, is_leaf=lambda one: one is not held)
+    return None if len(parts) == 1 and parts[0] is held else (parts, structure.unflatten)
+
+
+def is_parameter(leaf):
+    """Is it an array or a number?  A structure may hold functions and None too."""
+    return hasattr(leaf, "dtype") or isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
+
+
+def leaves(held):
+    """The leaves of a nested structure, in order."""
+    inner = parts_of(held)
+    if inner is None:
         yield held
-        return
-    for part, alike in parts:
-        yield from leaves(part, alike)
+    for part in inner[0] if inner else ():
+        yield from leaves(part)
 
 
-def is_iterator(held):
-    return hasattr(held, "__next__")
+def leaves_like(held, like):
+    """The leaves of `held` that belong to the parameters of `like`, of the same structure, in the order of `like`."""
+    inner = parts_of(like)
+    if inner is None:
+        yield from [held] if is_parameter(like) else ()
+    elif isinstance(like, dict):
+        lacking = [key for key in like if key not in held]
+        if lacking:
+            raise CannotRun(f"BlackBox: {lacking[0]!r} of the parameters is missing among {list(held)}, which were returned")
+        for key in like:
+            yield from leaves_like(held[key], like[key])
+    else:
+        for part, alike in zip(parts_of(held)[0], inner[0]):
+            yield from leaves_like(part, alike)
 
 
 def rebuilt(held, values):
-    """The same nested structure with other leaves, taken from an iterator."""
-    if isinstance(held, dict):
-        return type(held)({key: rebuilt(part, values) for key, part in held.items()})
-    if isinstance(held, (list, tuple)):
-        parts = [rebuilt(part, values) for part in held]
-        return type(held)(*parts) if hasattr(held, "_fields") else type(held)(parts)
-    return next(values)
+    """The same nested structure with other parameters, taken from an iterator."""
+    inner = parts_of(held)
+    if inner is None:
+        return next(values) if is_parameter(held) else held
+    parts, made_of = inner
+    return made_of([rebuilt(part, values) for part in parts])
 
 
-def trained_marks(arrays):
+# -- frozen parameters --------------------------------------------------------------------------------------------------
+
+def trained_marks(held, declared=True):
     """For each of somebody's parameters: is it trained?  A frozen one, such as a permutation's matrix, stays where it is.
 
-    torch says so by requires_grad; plain tensors, none of which requires a gradient, say nothing.
+    `declared`: True, a function of an array, or a structure of these, like `held` or like the upper part of it.  What the
+    libraries themselves say is in `frozen`; plain tensors, none of which requires a gradient, say nothing.
     """
-    frozen = [getattr(array, "requires_grad", True) is False for array in arrays]
-    if arrays and all(frozen) and not any(isinstance(array, import_module("torch").nn.Parameter) for array in arrays):
-        return [True] * len(arrays)
-    return [not one for one in frozen]
+    arrays = [leaf for leaf in leaves(held) if is_parameter(leaf)]
+    silent = not any(getattr(array, "requires_grad", True) or is_torch_parameter(array) for array in arrays)
+    return list(marks(collections_of(held), declared, silent))
+
+
+def marks(held, declared, silent):
+    if isinstance(held, Frozen) or frozen(held, silent):
+        held, declared = getattr(held, "held", held), False
+    inner, of = parts_of(held), parts_of(declared)
+    if inner is None:
+        if is_parameter(held):
+            yield bool(declared(held) if callable(declared) else declared)
+        return
+    each = [declared] * len(inner[0]) if of is None else declared_in_order(held, declared)
+    for part, one in zip(inner[0], each):
+        yield from marks(part, one, silent)
+
+
+def declared_in_order(held, declared):
+    if isinstance(held, dict) and isinstance(declared, dict):
+        if set(held) != set(declared):
+            raise CannotRun(f"BlackBox: trainable has the names {list(declared)}, the parameters {list(held)}")
+        return [declared[key] for key in held]
+    found, parts = parts_of(declared)[0], parts_of(held)[0]
+    if len(found) != len(parts):
+        raise CannotRun(f"BlackBox: trainable has {len(found)} parts where the parameters have {len(parts)}")
+    return found
+
+
+class Frozen:
+    """A part of a structure that is not trained, whatever its leaves say."""
+
+    def __init__(self, held):
+        self.held = held
+
+
+def collections_of(held):
+    """Flax's variables {"params": ..., "batch_stats": ...}: what is not in "params" is frozen."""
+    if not isinstance(held, Mapping) or "flax" not in sys.modules or "params" not in held:
+        return held
+    if not all(isinstance(part, Mapping) for part in held.values()):
+        return held
+    return {key: part if key == "params" else Frozen(part) for key, part in held.items()}
+
+
+def frozen(held, silent):
+    """Does a library say that this is not trained?
+
+    torch: `requires_grad=False`.  TensorFlow and Keras: `trainable=False`.  Flax: an `nnx.Variable` that is not an `nnx.Param`.
+    paramax, which FlowJAX uses: `NonTrainable`.  And integers, such as a permutation or the key of random numbers.
+    """
+    if getattr(held, "trainable", True) is False or type(held).__name__ == "NonTrainable":
+        return True
+    if not silent and getattr(held, "requires_grad", True) is False:
+        return True
+    nnx, kind = sys.modules.get("flax.nnx"), getattr(held, "type", type(held))
+    if nnx is not None and isinstance(kind, type) and issubclass(kind, nnx.Variable):
+        return not issubclass(kind, nnx.Param)
+    return str(getattr(held, "dtype", "")).rsplit(".", 1)[-1].startswith(("int", "uint", "bool", "key"))
+
+
+def is_torch_parameter(array):
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.nn.Parameter)
 
 
 def can_be_written(array):

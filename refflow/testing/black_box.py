@@ -8,10 +8,12 @@ Arrays are (*batch, *event).  `forward` and `inverse` return the image, or (imag
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,10 @@ import numpy as np
 from ..core import sets
 from ..core.sets import Set, interval, real
 from ..oracle.pages import CannotRun
+from ..oracle.time_limits import in_time
+from ..report import counted, shortened
 from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, backend_of, can_be_written, coarsest, dtype_of,
-                     leaves, made, numpy_dtype, rebuilt, trained_marks, written)
+                     is_parameter, leaves, leaves_like, made, numpy_dtype, parts_of, rebuilt, trained_marks, written)
 
 QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "sample", "pullback", "parameters", "domain",
               "codomain", "smooth", "wider", "compiled", "masked", "reload")
@@ -40,7 +44,8 @@ class BlackBox:
 
     `log_det(z)`; `log_prob(x)` under the base N(0, I); `sample(n)`; `pullback(z, x_bar, log_det_bar)` -> (z_bar, params_bar).
     `parameters`: arrays in a list or a nested dict, or a function that returns them.  Where they cannot be written to (JAX's
-    arrays, Python numbers), every function gets them as one more argument: forward(z, parameters).
+    arrays, Python numbers), every function gets them as one more argument: forward(z, parameters).  `trainable`: which of them
+    are trained, where their library does not say so: a function of an array, or True and False in the same structure.
     `dtype` and `backend`: by default the dtype and library of the parameters; else float64, and the library whose arrays
     forward accepts.
 
@@ -76,6 +81,14 @@ class BlackBox:
     compiled: Callable | None = None
     masked: Callable | None = None
     reload: Callable | None = None
+    trainable: Any = True
+
+    def __new__(cls, *given, **named):
+        known = list(cls.__dataclass_fields__)
+        for name in named:
+            if name not in known:
+                raise CannotRun(f"BlackBox: there is no argument {name!r}{close_to(name, known)}; it has {', '.join(known)}")
+        return super().__new__(cls)
 
     def __post_init__(self):
         for name in FUNCTIONS:
@@ -85,11 +98,12 @@ class BlackBox:
         for name, known in (("dtype", UNITS), ("accumulation", UNITS), ("backend", BACKENDS), ("direction", DIRECTIONS)):
             given = getattr(self, name)
             if given not in known and (given is not None or name == "direction"):
-                raise CannotRun(f"BlackBox: {name} must be one of {tuple(known)}, not {given!r}")
+                hint = f"; did you mean {spelled(given)!r}?" if spelled(given) in known else ""
+                raise CannotRun(f"BlackBox: {name} must be one of {tuple(known)}, not {given!r}{hint}")
         if self.wider is not None and not isinstance(self.wider, BlackBox):
             raise CannotRun(f"BlackBox: wider must be a BlackBox, not {self.wider!r}")
         of_parameters = [dtype_of(array) for array in self.all_parameters()]
-        self.settle("event", tuple(self.event))
+        self.settle("event", shape_of(self.event))
         self.settle("dtype", self.dtype or (coarsest(*of_parameters) if any(of_parameters) else "float64"))
         for name in ("domain", "codomain"):
             self.settle(name, set_of(name, getattr(self, name)))
@@ -154,7 +168,14 @@ class BlackBox:
 
     def called(self, function, *arrays):
         """A function of the box, with the parameters if these cannot be written to."""
-        return function(*arrays, *self.passed)
+        return in_time(lambda: function(*arrays, *self.passed), lambda: self.question_in_words(function, arrays))
+
+    def question_in_words(self, function, arrays):
+        """"forward of 43 events, the first of which is [0.0, 1.0]"."""
+        name = next((name for name in FUNCTIONS if getattr(self, name) == function), "a function")
+        events = [as_numpy(array) for array in arrays[:1] if np.ndim(array)]
+        return name + "".join(f" of {counted(len(of), 'event')}" + f", the first of which is {shortened(str(of[0].tolist()))}"
+                              * bool(len(of)) for of in events)
 
     def image(self, z):
         return as_numpy(first_of(self.called(self.forward, self.given(z))))
@@ -188,8 +209,7 @@ class BlackBox:
         """(z_bar, [params_bar]) of its pullback."""
         answer = self.called(self.pullback, *map(self.given, (z, x_bar, log_det_bar)))
         z_bar, *rest = answer if isinstance(answer, tuple) else (answer,)
-        like = self.passed if self.passed else None
-        bars = list(leaves(rest, like))
+        bars = list(leaves_like(rest, self.passed) if self.passed else leaves(rest))
         bars = self.without_frozen(bars) if len(bars) == len(self.all_parameters()) else bars
         return as_numpy(z_bar), [as_numpy(bar) for bar in bars if bar is not None]
 
@@ -200,12 +220,11 @@ class BlackBox:
         moved = self.__dict__.get(MOVED)
         if moved is not None:
             return moved
-        return self.parameters() if callable(self.parameters) else self.parameters
+        return self.parameters() if callable(self.parameters) and parts_of(self.parameters) is None else self.parameters
 
     def all_parameters(self):
         """Its parameters, a flat list of arrays."""
-        held = self.tree
-        return [] if held is None else list(leaves(held))
+        return [leaf for leaf in leaves(self.tree) if is_parameter(leaf)]
 
     def trained(self):
         """Those of its parameters that are not frozen."""
@@ -213,7 +232,11 @@ class BlackBox:
 
     def without_frozen(self, of_all):
         """What belongs to the trained parameters, of a list with an entry for each parameter."""
-        return [one for one, trained in zip(of_all, trained_marks(self.all_parameters())) if trained]
+        return [one for one, trained in zip(of_all, self.trained_marks()) if trained]
+
+    def trained_marks(self):
+        held = self.tree
+        return trained_marks(list(held) if hasattr(held, "__next__") else held, self.trainable)
 
     @cached_property
     def functional(self):
@@ -233,9 +256,8 @@ class BlackBox:
         try:
             if passed:
                 fresh = (made(v, dtype_of(a) or self.dtype, backend_of(a)) for a, v in zip(arrays, values))
-                held = self.all_parameters()
                 self.__dict__[MOVED] = rebuilt(passed[0], (next(fresh) if trained else array for array, trained
-                                                           in zip(held, trained_marks(held))))
+                                                           in zip(self.all_parameters(), self.trained_marks())))
             else:
                 for array, value in zip(arrays, values):
                     written(array, value)
@@ -244,6 +266,30 @@ class BlackBox:
             self.__dict__[MOVED] = outer
             for array, value in zip(() if passed else arrays, before):
                 written(array, value)
+
+
+def shape_of(given):
+    """The shape of an event."""
+    if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+        raise CannotRun(f"BlackBox: event must be the shape of an event, event=({given},), not {given!r}")
+    try:
+        return tuple(index(size) for size in given)
+    except TypeError:
+        raise CannotRun(f"BlackBox: event must be the shape of an event, such as (3,), not {given!r}") from None
+
+
+def spelled(dtype):
+    """The name under which a dtype that is spelled otherwise is known: "double", or a library's own object."""
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype).rsplit(".", 1)[-1]
+
+
+def close_to(name, known):
+    """"; did you mean 'inverse'?", or "": a beginning of a name, or a name with another letter."""
+    close = [one for one in known if one.startswith(name)] or difflib.get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def set_of(name, given):

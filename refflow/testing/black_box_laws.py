@@ -14,19 +14,25 @@ import numpy as np
 
 from ..accuracy.differences import balanced, ridders
 from ..core.sets import real
+from ..oracle.asked import whole_of
+from ..oracle.pages import CannotRun
+from ..oracle.time_limits import asking, limited
+from ..report import shortened
 from . import model_laws
-from .arrays import NORMAL, as_numpy, mask_made
+from .arrays import NORMAL, UNITS, as_numpy, dtype_of, mask_made
 from .black_box import BlackBox, first_of
 from .black_box_charts import Frame
 from .black_box_ends import PRECISIONS, EndPoints, reversed_box
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
-from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
+from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, Verdicts, law
+from .making import made
 from .naming import named
 from .simplest import simplest
 
 __all__ = ["LAWS", "NEEDS", "SINCE", "BoxPoints", "Found", "Skipped", "Verdict", "has", "run_law", "verdict", "verdicts"]
 
 RUNGS = {"float64": 14, "float32": 6, "float16": 0, "bfloat16": 0}
+LONG = 400                              # characters of an event in a text
 TAIL = {"float64": 38.0, "float32": 13.0, "float16": 9.0, "bfloat16": 9.0}
 FIRST_STEPS = (2.0**-4, 2.0**-4 / 3)    # of two tables of differences: a kink betrays itself by their disagreement
 DIFFERENCE = 1e-2                       # differences with a larger error of their own are rejected
@@ -55,14 +61,41 @@ def ask(name, box, points):
     lacking = [what for what in NEEDS[name] if not has(box, what)]
     if lacking:
         raise Skipped(f"no `{lacking[0]}` is given")
-    LAWS[name](box, points)
+    with asking(lambda: f"law `{name}`"):
+        LAWS[name](box, points)
 
 
-def verdicts(box, seed=0):
-    """One `Verdict` for each law."""
-    with np.errstate(all="ignore"):
+def verdicts(box, seed=0, time_limit=None) -> Verdicts:
+    """One `Verdict` for each law, of a box or of a function of a seed that makes one.
+
+    `time_limit`: the seconds that each answer may take.  CannotRun, a ValueError, for a box that cannot be asked, or is late.
+    """
+    with limited(time_limit), np.errstate(all="ignore"):
+        box = made(box, seed)
         points = points_of(box, seed)
-        return [verdict(name, box, seed, points) for name in LAWS]
+        return Verdicts([verdict(name, box, seed, points) for name in LAWS], notes_of(box), range_of(points))
+
+
+def range_of(p):
+    """What was asked: the latents, and the set that they are drawn from."""
+    lower, upper, whole = whole_of(p.box.domain)
+    every = [p.z, *([] if p.ends is None else [p.ends.z])]
+    return {"latents": sum(map(len, every)), "low": min(float(z.min()) for z in every), "high": max(float(z.max()) for z in every),
+            "lower": lower, "upper": upper, "whole": whole}
+
+
+def notes_of(box):
+    """What is right, and is better known."""
+    given = {name: dtype_of(value) for name, value in zip(("an image", "a log-det"), raw_answer(box))}
+    wide = [(name, dtype) for name, dtype in given.items() if dtype is not None and UNITS[dtype] < UNITS[box.dtype]]
+    return [f"{name} of {dtype} is returned where {box.dtype} is given; it is held to the unit of {box.precision}"
+            for name, dtype in wide]
+
+
+def raw_answer(box):
+    """(the image, the log-det if it comes with it) as forward returns them."""
+    answer = box.called(box.forward, box.given(box.plain(2)))
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def points_of(box, seed, events=None):
@@ -101,6 +134,8 @@ def verdict(name, box, seed=0, points=None):
             ask(name, box, points)
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
+    except CannotRun:
+        raise
     except Exception as found:
         diagnosis = named(name, box, found)
         found = simplest(found, lambda events: failure(name, box, seed, events))
@@ -115,7 +150,7 @@ def failure(name, box, seed, events):
 
 
 def told(found):
-    return str(found) if isinstance(found, Found) else f"raised {type(found).__name__}: {found}"
+    return shortened(str(found) if isinstance(found, Found) else f"raised {type(found).__name__}: {found}", LONG)
 
 
 def has(box, what):
@@ -227,7 +262,7 @@ def determinant(box, p):
     found, e = agreed(*(by_differences(box, p, h) for h in FIRST_STEPS))
     bound = 10 * e[:, None] + ALLOWED * U
     usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
-    p.held_to("log-det", p.log_det, found, bound, usable)
+    p.held_to("log-det", p.log_det, found, bound, usable, but="and of differences of forward")
 
 
 def between_neighbours(box, p):
@@ -425,9 +460,17 @@ def fused(box, p):
     p.held_to("the log-det with the image", p.answer[1], p.log_det, 2 * ALLOWED * U, usable)
 
 
-@law("log-det shape", "log_det")
+@law("log-det shape")
 def log_det_shape(box, p):
-    """The log-det is one number for each event."""
+    """The log-det is one number for each event, in both directions."""
+    if not has(box, "log_det") and not has(box, "inverse_log_det"):
+        raise Skipped("no `log_det` is given")
+    if has(box, "inverse_log_det"):
+        given, x = np.shape(box.answer_back(p.x[p.finite])[1]), p.x[p.finite]
+        if given != (len(x),):
+            raise Found(f"the log-det of the inverse, of a batch of {len(x)} images, has shape {given}")
+    if not has(box, "log_det"):
+        return
     given = box.log_slope(p.z)
     if np.shape(given) != (len(p.z),):
         raise Found(f"the log-det of a batch of {len(p.z)} events of shape {box.event} has shape {np.shape(given)}"
@@ -525,7 +568,7 @@ def tails(box, p):
 def empty(box, p):
     """No events have no images; their log-dets have shape (0,)."""
     x, log_det = box.answer(np.zeros((0, *box.event)))
-    if x.shape[0] != 0 or log_det is not None and log_det.shape[:1] != (0,):
+    if x.shape[0] != 0 or p.scored and log_det is not None and log_det.shape[:1] != (0,):
         shape = "" if log_det is None else f", a log-det of {log_det.shape}"
         raise Found(f"an empty batch has an image of shape {x.shape}{shape}")
 
@@ -778,6 +821,8 @@ def broken_by(name, box, p):
         ask(name, box, p)
     except Skipped:
         return None
+    except CannotRun:
+        raise
     except Exception as found:
         return found
 

@@ -349,7 +349,7 @@ class BoxPoints:
 
     # -- the comparison -------------------------------------------------------------------------------------------------
 
-    def held_to(self, what, given, expected, bound, usable, at=None):
+    def held_to(self, what, given, expected, bound, usable, at=None, but="not"):
         """Found at the simplest point where |given - expected| exceeds its bound; Skipped if too few points can be asked."""
         shape = np.shape(expected)
         given, expected = (np.broadcast_to(a, shape).reshape(len(usable), -1) for a in (given, expected))
@@ -364,7 +364,7 @@ class BoxPoints:
             entry = ", ".join(str(k) for k in np.unravel_index(j, shape[1:])) if np.prod(shape[1:], dtype=int) > 1 else ""
             entry = f"entry ({entry}) of " if entry else ""
             at_latents = len(self.z) == len(usable)
-            raise Found(f"{entry}{what} at {where[i].tolist()} is {float(given[i, j])!r}, not {float(expected[i, j])!r} +- "
+            raise Found(f"{entry}{what} at {where[i].tolist()} is {float(given[i, j])!r}, {but} {float(expected[i, j])!r} +- "
                         f"{limit:.3g}", self.z[i] if at_latents else None,
                         Compared(self.z, given, expected, bound, usable, wrong) if at_latents else None)
 

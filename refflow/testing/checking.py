@@ -2,54 +2,81 @@
 
 from __future__ import annotations
 
+import inspect
+
+import numpy as np
+
+from ..core import Bijector
 from ..oracle import check as oracle_check
-from ..oracle.adapter import DECLARED, Adapter, file_of
+from ..oracle.adapter import ACCUMULATION, DECLARED, Adapter, adapter, file_of
 from ..oracle.exits import no_exit
-from ..oracle.pages import CannotRun
-from ..report import aligned
-from .black_box import BlackBox
-from .black_box_laws import verdicts
-from .counts import counts_text
-from .law_items import made
+from ..oracle.pages import CannotRun, page_named
+from ..oracle.parameters import page_at
+from .black_box import BlackBox, close_to
+from .black_box_laws import has, verdicts
+from .making import made
 
 
-class Verdicts(list):
-    """One `Verdict` for each law of a black box; printed, it is a table with the counts below."""
-
-    @property
-    def failed(self) -> list:
-        return [one for one in self if one.status == "FAIL"]
-
-    @property
-    def status(self) -> int:
-        """The exit status: 0 if every law that was asked holds, 1 if one is broken, 2 if none could be asked."""
-        return 1 if self.failed else 0 if any(one.status == "pass" for one in self) else 2
-
-    def counts(self) -> str:
-        """"15 laws ran, 2 skipped: monotone, mass is one (the event is not one number)"."""
-        return counts_text("law", [(one.law, one.status, one.text) for one in self])
-
-    def __str__(self):
-        rows = [(one.status, one.law, "; ".join(filter(None, (one.text, one.diagnosis)))) for one in self]
-        return f"{aligned(rows)}\n\n{self.counts()}"
-
-
-def check(target=None, *, page=None, dtypes=None, seed=0, **options):
+def check(target=None, *, page=None, dtypes=None, parameters=None, seed=0, time_limit=None, **options):
     """Check a black box, or code that computes the quantities of a page; with no target, refflow's own pages.
 
-    A `BlackBox`, or a function of a seed that makes one: `Verdicts`, one for each law.  A function (params, z) -> {key: value}
-    with `page`, a name or a bijector; a decorated function; a file of adapters; the name of a peer: the oracle's `Report`, of
-    `dtypes` only if given; `options` are the options of `adapter`, for a function with `page`.  Both have `failed`, `status`,
-    and a text for people.  Raises CannotRun, a ValueError, for what cannot be checked.
+    A `BlackBox`, or a function of a seed that makes one: `Verdicts`, one for each law.  A box with `page`, a bijector or a name: the
+    oracle's `Report`, of the box held against that map.  A function (params, z) -> {key: value} with `page`; a decorated function; a
+    file of adapters; the name of a peer: the `Report` too, of `dtypes` only if given.  `parameters`, {field: value}: at which a page
+    by name is asked; `time_limit`: the seconds that their code may take for each answer; `options` are the options of `adapter`, for
+    a function with `page`.  Both have `failed`, `status`, and a text for people.  Raises CannotRun, a ValueError, for what cannot be
+    checked.
     """
+    of_page = {"dtypes": dtypes, "parameters": parameters, "time_limit": time_limit}
+    if isinstance(target, BlackBox) and page is not None and not options:
+        return oracle_check([of_box(target, page, parameters)], dtypes=dtypes, time_limit=time_limit)
     if isinstance(target, BlackBox) or callable(target) and page is None and not is_declared(target) and not options:
+        if parameters is not None:
+            raise CannotRun("parameters belong to a page: name it, page=")
         with no_exit("the black box", file_of(getattr(target, "forward", target))):
-            return Verdicts(verdicts(made(target, seed), seed))
+            return verdicts(target, seed, time_limit)
     if callable(target) and not is_declared(target) and page is not None:
-        return oracle_check([Adapter(None, page, **options).of(target)], dtypes=dtypes)
+        return oracle_check([declared(page, options).of(target)], **of_page)
     if options:
         raise CannotRun(f"the option {next(iter(options))!r} is for a function (params, z) with page=")
-    return oracle_check(target, page=page, dtypes=dtypes)
+    return oracle_check(target, page=page, **of_page)
+
+
+def of_box(box, page, parameters=None, theirs="box") -> Adapter:
+    """A black box as an adapter of a page, which has the box's parameters: a bijector, or a name with `parameters`."""
+    fields = [] if isinstance(page, Bijector) else list(page_named(page).declared)
+    if fields and parameters is None:
+        raise CannotRun(f"a box has parameters of its own, and {page} has {', '.join(fields)}: give page={page}(...), or parameters=")
+    page = page_at(page, parameters) if parameters is not None or isinstance(page, str) else page
+    made(box)
+    return Adapter(lambda params, z: answers_of(box, page, z), page, (box.dtype,), box.direction, theirs,
+                   flush_to_zero=box.flush_to_zero, accumulation=box.accumulation if box.accumulation in ACCUMULATION else None)
+
+
+def answers_of(box, page, z):
+    """What a box has of a page's quantities, at events behind any batch axes."""
+    def batched(function, event):
+        rank = len(box.event)
+        batch = event.shape[:event.ndim - rank] if rank else event.shape
+        found = function(np.reshape(event, (-1, *event.shape[len(batch):])))
+        return [None if part is None else part.reshape(batch + part.shape[1:]).astype(event.dtype) for part in found]
+
+    image, log_det = batched(box.values, z)
+    found = {"forward": image} | ({} if log_det is None else {"log_det": log_det})
+    if box.inverse is not None:
+        found["inverse"] = lambda x: batched(box.answer_back, x)[0]
+        if has(box, "inverse_log_det"):
+            found["inverse_log_det"] = lambda x: batched(box.answer_back, x)[1]
+    return found
+
+
+def declared(page, options) -> Adapter:
+    """The declaration that `adapter(page, **options)` makes; CannotRun for an option that it does not have."""
+    known = list(inspect.signature(adapter).parameters)[1:]
+    unknown = next((name for name in options if name not in known), None)
+    if unknown:
+        raise CannotRun(f"there is no option {unknown!r}{close_to(unknown, known)}; the options are {', '.join(known)}")
+    return Adapter(None, page, **{"dtypes" if name == "dtype" else name: value for name, value in options.items()})
 
 
 def is_declared(target):

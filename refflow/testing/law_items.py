@@ -11,14 +11,14 @@ import contextlib
 
 import numpy as np
 
-from ..oracle.adapter import file_of, first_line
-from ..oracle.exits import at_line
+from ..oracle.adapter import file_of
 from ..oracle.pages import CannotRun
 from .arrays import as_numpy
 from .black_box import QUANTITIES, BlackBox
 from .black_box_laws import LAWS, NEEDS, SINCE, Skipped, has, run_law, told
 from .black_box_laws import failure as failed_at
 from .item import OF_A_LAW, Item, decorated, expectations, only_named
+from .making import made
 from .naming import named
 from .simplest import simplest
 from .suites import suite_named
@@ -42,35 +42,6 @@ def law_tests(box, *, suite=None, require=(), expected=None):
 
 
 # -- boxes ------------------------------------------------------------------------------------------------------------
-
-def made(make, seed):
-    """The box of a seed.  CannotRun if it cannot be made, or cannot be asked at two plain events."""
-    if isinstance(make, BlackBox):
-        box, file = make, file_of(make.forward)
-    else:
-        file = file_of(make)
-        with use_of(f"the function that makes the box raised, for seed {seed},", file):
-            box = make(seed)
-        if not isinstance(box, BlackBox):
-            raise CannotRun(f"a BlackBox is needed, or a function of a seed that returns one, not {box!r}")
-    z = box.plain(2)
-    with use_of(f"forward of a batch of two plain events, of shape {z.shape}, raised", file), np.errstate(all="ignore"):
-        x = box.image(z)
-    if x.shape[:1] != (2,):
-        raise CannotRun(f"forward of a batch of two events, of shape {z.shape}, has shape {x.shape}: batch axes come first")
-    return box
-
-
-@contextlib.contextmanager
-def use_of(what, file):
-    """An exception is an error of use, with its line in the user's file."""
-    try:
-        yield
-    except CannotRun:
-        raise
-    except Exception as error:
-        raise CannotRun(f"{what} {first_line(error)}{at_line(error, file)}") from error
-
 
 @contextlib.contextmanager
 def holding(box, parameters):

@@ -60,6 +60,8 @@ def mass(box, p):
     nodes, integrated = gauss(x[:-1], np.diff(x))
     held = box.held(nodes.reshape(-1, *p.x.shape[1:]))
     latent, log_det = of_inverse(box.latents, held)
+    if np.shape(log_det) != (len(held),):
+        raise Skipped(f"the log-det of a batch of {len(held)} events has shape {np.shape(log_det)}")
     U_z, U_k, usable = units_at(box, p, held, latent)
     latent, edge = latent.reshape(nodes.shape), of_inverse(box.latents, box.held(x.reshape(-1, *p.x.shape[1:])))
     density = np.exp(-latent**2 / 2 + log_det.reshape(nodes.shape)) / np.sqrt(2 * np.pi)

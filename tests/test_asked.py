@@ -1,0 +1,127 @@
+"""A report ends with what was asked and what was not, and shows long events in short."""
+
+from __future__ import annotations
+
+import json
+from ast import literal_eval
+
+import numpy as np
+import pytest
+
+import refflow
+from refflow.oracle import adapter, check
+from refflow.oracle.asked import OVERFLOWS, UNSTEADY, Asked, floats_between, share_text
+from refflow.report import shortened
+from refflow.testing import BlackBox, verdicts
+from refflow.testing.black_box_laws import verdict
+
+
+def logarithm(params, x):
+    return {"forward": np.log(x), "inverse": np.exp}
+
+
+def test_a_report_ends_with_the_ranges():
+    report = check(adapter("Exp", dtype="float64", direction="inverse")(logarithm))
+    by_side = {one.side: one for one in report.asked}
+    assert set(by_side) == {"forward", "inverse"}
+    x, z = by_side["inverse"], by_side["forward"]
+    assert (x.lower, x.upper, x.whole, z.whole) == (0, np.inf, "(0, inf)", "(-inf, inf)")
+    assert 0 < x.low < 1e-300 and x.high > 1e300 and 0.9 < x.share <= 1 and x.events > 1000
+    last = report.table().splitlines()[-2:]
+    assert last[0].startswith("asked, logarithm float64: z on [") and "; x on [4.94e-324, " in last[0] and " of (0, inf), " in last[0]
+    assert last[1].startswith(f"not asked, {OVERFLOWS}: ")
+    stored = json.loads(report.to_json())
+    assert stored["schema"] == "refflow/report/3" and len(stored["asked"]) == 2
+    assert {"side", "low", "high", "lower", "upper", "share", "events", "left_out"} <= set(stored["asked"][0])
+
+
+def test_the_range_is_of_what_was_asked():
+    """A box with hardware that has no subnormal numbers is not asked at them, and the range says so."""
+    def mine(params, x):
+        return {"forward": np.log(x)}
+
+    every, normal = ({one.side: one for one in check(adapter("Exp", dtype="float64", direction="inverse", flush_to_zero=flushed)(
+        mine)).asked}["inverse"] for flushed in (False, True))
+    assert every.low < np.finfo(float).tiny <= normal.low and normal.share < every.share
+
+
+def test_what_a_rounding_moves_too_far_is_counted():
+    def mine(params, z):
+        return {"inverse": lambda x: 0 * x}
+
+    report = check(adapter("WeibullCDF", dtype="float64")(mine))
+    assert any(UNSTEADY in one.left_out for one in report.asked)
+    assert f"not asked, {UNSTEADY}: " in report.table()
+
+
+def test_refflows_own_pages_say_it_too():
+    report = check(page="Exp")
+    assert {(one.dtype, one.side) for one in report.asked} == {(d, s) for d in ("float32", "float64") for s in ("forward", "inverse")}
+    assert "asked, Exp float64: z on [" in report.table()
+    report.asked = [Asked(f"Page {k}", "refflow", "float64", "forward", -1.0, 1.0, "[-1, 1]") for k in range(9)]
+    assert "asked: the ranges of 9 subjects are in --json" in report.table()
+
+
+def test_many_subjects_are_counted():
+    mine = [adapter("Exp", dtype="float64", theirs=f"mine {k}")(lambda params, z: {"forward": np.exp(z)}) for k in range(2)]
+    assert check(mine[:1]).table().count("asked, mine") == 1
+    functions = [adapter("Exp", dtype="float64", theirs=f"mine {k}")(lambda params, z: {"forward": np.exp(z)}) for k in range(7)]
+    assert "asked: the ranges of 7 subjects are in --json" in check(functions).table()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_shares_are_of_floating_point_numbers(dtype):
+    """From 1 to 2 there are as many as from 2 to 4; and half of all are negative."""
+    between = [floats_between(low, high, dtype) for low, high in ((1, 2), (2, 4), (-2, -1), (-1, 1), (0, 1))]
+    bits = 2 ** (np.finfo(dtype).nmant)
+    assert between[:3] == [bits] * 3 and between[3] == 2 * between[4]
+    assert floats_between(-np.inf, np.inf, dtype) == 2 * floats_between(0, np.inf, dtype)
+    one = Asked("Exp", "mine", dtype, "inverse", 0.0, np.inf, "(0, inf)")
+    assert one.range_text() == "x nowhere"
+    one.add(np.array([1.0, 4.0, np.inf]), 3)
+    assert (one.low, one.high, one.events) == (1, 4, 3) and one.share == 2 * bits / floats_between(0, np.inf, dtype)
+
+
+def test_shares_in_words():
+    assert [share_text(share) for share in (1, 0.996, 0.54, 0.001)] == ["all", "all", "54%", "less than 1%"]
+
+
+# -- boxes ------------------------------------------------------------------------------------------------------------
+
+def test_a_box_ends_with_its_range():
+    found = verdicts(BlackBox(lambda z: (np.log(z), -np.log(z)), np.exp, domain=(0, np.inf)))
+    assert (found.asked["lower"], found.asked["upper"]) == (0, np.inf) and found.asked["latents"] > 42
+    assert "latents with entries on [" in str(found) and " of (0, inf)" in str(found) and "skipped: " in str(found)
+    line = next(one for one in str(verdicts(BlackBox(lambda z: 2 * z))).splitlines() if one.startswith("asked: "))
+    assert line.endswith("of (-inf, inf)")
+    stored = json.loads(found.to_json())
+    assert stored["schema"] == "refflow/verdicts/1" and stored["boxes"][0]["asked"]["upper"] == "inf"
+    assert {one["status"] for one in stored["boxes"][0]["laws"]} == {"pass", "skip"}
+
+
+# -- long events ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("text, told", [
+    ("at [1.0, 2.] is 3", "at [1.0, 2.] is 3"),
+    (f"at {list(range(100))} is {[0] * 100}!", "at [0, 1, 2, ...] (100 numbers) is [0, 0, 0, ...] (100 numbers)!"),
+    (f"{[[0.5] * 30] * 2}", "[[0.5, 0.5, ...]] (60 numbers)"), ("an open [1, 2", "an open [1, 2"), ("no array", "no array")])
+def test_long_arrays_are_shown_by_their_first_numbers(text, told):
+    assert shortened(text, 12) == told
+
+
+def test_a_long_event_of_a_box():
+    """A message of a line, whatever the event."""
+    found = verdict("batch is the stack of singles", BlackBox(lambda z: z if len(z) > 1 else z + 1, event=(9, 10)))
+    assert found.status == "FAIL" and "(90 numbers)" in found.text and len(found.text) < 1000
+
+
+def test_a_long_event_of_an_adapter():
+    """The table shows the beginning; the JSON has all, to be pasted."""
+    f = refflow.Independent(refflow.Affine(shift=0.0, scale=np.linspace(0.5, 2, 85)), 1)
+    report = check(adapter(f, dtype="float64")(lambda params, z: {"log_det": 0 * z.sum(-1) + 1.5}))
+    shown = next(line for line in report.table().splitlines() if line.strip().startswith("input "))
+    assert shown.endswith("(85 numbers)") and len(shown) < 500
+    params = next(line for line in report.table().splitlines() if line.strip().startswith("params "))
+    assert "'scale': [0.5, " in params and "(85 numbers)" in params
+    assert len(json.loads(report.to_json())["failed"][0]["input"]) == 85
+    assert len(literal_eval(str(report.failed[0].input))) == 85
