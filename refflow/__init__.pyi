@@ -839,6 +839,13 @@ class Triangle(Map):
     upper: bool
     def __init__(self, rows: int, upper: bool = ...) -> None: ...
 
+class Planar(Bijector):
+    w: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    u: NDArray[np.floating[Any]]
+    slack: NDArray[np.floating[Any]]
+    def __init__(self, w: ArrayLike, b: ArrayLike, u: ArrayLike, slack: ArrayLike) -> None: ...
+
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
     sizes: Any
