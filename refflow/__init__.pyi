@@ -839,6 +839,14 @@ class Triangle(Map):
     upper: bool
     def __init__(self, rows: int, upper: bool = ...) -> None: ...
 
+class PiecewisePlanar(Bijector):
+    w: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    u: NDArray[np.floating[Any]]
+    slack: NDArray[np.floating[Any]]
+    negative_slope: NDArray[np.floating[Any]]
+    def __init__(self, w: ArrayLike, b: ArrayLike, u: ArrayLike, slack: ArrayLike, negative_slope: ArrayLike) -> None: ...
+
 class Planar(Bijector):
     w: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]]

@@ -197,6 +197,7 @@ HOME = {
     "Autoregressive": "autoregressive.autoregressive",
     "BlockAutoregressive": "autoregressive.block_autoregressive",
     "block_autoregressive_network": "autoregressive.block_network",
+    "PiecewisePlanar": "residual.piecewise_planar",
     "Planar": "residual.planar",
     "DiagonalNormal": "densities.diagonal_normal",
     "Dirichlet": "densities.dirichlet",

@@ -9,13 +9,16 @@ so that `w^T v = c - 1` whatever `u` is.  For `x = z + h v`, with `v_bar = h x_b
 The differences in (1) and (2) cancel: everything is computed with pairs of floats, for float32 too.  (2) is 0 where `x_bar` is a
 multiple of `w`, in floats only as a sum of determinants:
     u_bar_j = h sum_i w_i (w_i x_j_bar - w_j x_i_bar)/(w^T w)                       (5)
+With the slope `s` of the function, the log-det is `log p`, `p = 1 + r`, `r = (c - 1) s`.  The sum is a pair, and near 1 its logarithm
+needs the digits of `r`:
+    log p = log1p(r)    for r > -1/2                                                (6)
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...core import pair
+from ...core import chosen, pair
 from ...core.arrays import doubled
 
 
@@ -46,7 +49,7 @@ class Hyperplane:
         v_bar, k_bar = x_bar * h[..., None], inner(self.w, x_bar) * h
         of_w = (2 * self.k)[..., None] * self.w + self.u
         w_bar = self.k[..., None] * v_bar - (k_bar / self.square)[..., None] * of_w     # (3)
-        u_bar = across(self.w, x_bar) * (h / self.square)[..., None]                # (5)
+        u_bar = across(self.w, x_bar) * (h / self.square)[..., None]                # (2) (5)
         return w_bar, u_bar, k_bar / self.square                                    # (4)
 
 
@@ -59,3 +62,10 @@ def across(w, x_bar):
     """w^T w times the part of x_bar at a right angle to w."""
     product = pair(w)[..., :, None] * x_bar[..., None, :]
     return ((product - pair(x_bar)[..., :, None] * w[..., None, :]) * w[..., :, None]).sum(-2)      # (5)
+
+
+def log_1_plus(r, p):
+    """log p of pairs r and p = 1 + r, in floats."""
+    near = r.high > -0.5
+    r = chosen(near, r, 0 * r)
+    return np.where(near, np.log1p(r.high) + r.low / (1 + r.high), np.log(p.high) + p.low / p.high)        # (6)

@@ -56,12 +56,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real
+from ...core import Array, Bijector, bijector, case, pair, positive, real
 from ...core.arrays import doubled, rounded
 from ...core.pairs import exp, expm1
 from ...core.sets import nonzero_vector
 from ..elementwise.solve import increasing_root, newton_step
-from .hyperplane import Hyperplane, inner
+from .hyperplane import Hyperplane, inner, log_1_plus
 
 
 class textbook:
@@ -253,10 +253,7 @@ class Letters:
         return -2 * self.rise * self.t / self.p                                     # (8)
 
     def log_p(self):
-        near = self.rise.high > -0.5
-        rise = chosen(near, self.rise, 0 * self.rise)
-        near_1 = np.log1p(rise.high) + rise.low / (1 + rise.high)                   # (19)
-        return np.where(near, near_1, np.log(self.p.high) + self.p.low / self.p.high)           # (4) (19)
+        return log_1_plus(self.rise, self.p)                                        # (4) (19)
 
 
 def magnitude(a):
