@@ -854,6 +854,12 @@ class Planar(Bijector):
     slack: NDArray[np.floating[Any]]
     def __init__(self, w: ArrayLike, b: ArrayLike, u: ArrayLike, slack: ArrayLike) -> None: ...
 
+class Radial(Bijector):
+    centre: NDArray[np.floating[Any]]
+    alpha: NDArray[np.floating[Any]]
+    slack: NDArray[np.floating[Any]]
+    def __init__(self, centre: ArrayLike, alpha: ArrayLike, slack: ArrayLike) -> None: ...
+
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
     sizes: Any

@@ -199,6 +199,7 @@ HOME = {
     "block_autoregressive_network": "autoregressive.block_network",
     "PiecewisePlanar": "residual.piecewise_planar",
     "Planar": "residual.planar",
+    "Radial": "residual.radial",
     "DiagonalNormal": "densities.diagonal_normal",
     "Dirichlet": "densities.dirichlet",
     "FullNormal": "densities.full_normal",
