@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 HOME = {
+    "AbsScale": "elementwise.abs_scale",
     "Affine": "elementwise.affine",
     "AlphaSigmoid": "elementwise.alpha_sigmoid",
     "alpha_logit": "elementwise.alpha_sigmoid",
@@ -18,6 +19,7 @@ HOME = {
     "LambertWTail": "elementwise.lambert_w_tail",
     "LeakyReLU": "elementwise.leaky_relu",
     "LOFT": "elementwise.loft",
+    "Log1pSoftplusScale": "elementwise.log1p_softplus_scale",
     "NormalCDF": "elementwise.normal_cdf",
     "Power": "elementwise.power",
     "ReciprocalSigmoidScale": "elementwise.reciprocal_sigmoid_scale",
@@ -104,6 +106,7 @@ HOME = {
     "Entries": "parametrisations.entries",
     "Free": "parametrisations.free",
     "GatedLocationScale": "parametrisations.gated_location_scale",
+    "HyperplaneFields": "parametrisations.hyperplane_fields",
     "IncreasingEntries": "parametrisations.increasing_entries",
     "IntervalEntries": "parametrisations.interval_entries",
     "KnotSlopes": "parametrisations.knot_slopes",
@@ -111,6 +114,7 @@ HOME = {
     "LocationScale": "parametrisations.location_scale",
     "MatrixEntries": "parametrisations.matrix_entries",
     "BATCH_NORMS": "parametrisations.normalization_conventions",
+    "OnePlus": "parametrisations.one_plus",
     "Map": "parametrisations.parametrisation",
     "PerField": "parametrisations.per_field",
     "PerPart": "parametrisations.per_part",
@@ -118,6 +122,9 @@ HOME = {
     "SUMS_OF_SQUARES": "parametrisations.polynomial_conventions",
     "Premultiplied": "parametrisations.premultiplied",
     "Reshaped": "parametrisations.reshaped",
+    "PIECEWISE_PLANARS": "parametrisations.residual_conventions",
+    "PLANARS": "parametrisations.residual_conventions",
+    "RADIALS": "parametrisations.residual_conventions",
     "SharedSoftmax": "parametrisations.shared_softmax",
     "SoftmaxKnots": "parametrisations.softmax_knots",
     "SoftmaxWeights": "parametrisations.softmax_weights",
