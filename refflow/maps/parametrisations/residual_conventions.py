@@ -1,6 +1,6 @@
 """Who parametrises planar and radial flows how: functions of D that return the map from numbers to the fields of a page.
 
-Numbers of a planar flow are the normal w, the vector u and the offset b; those of a radial flow the centre, alpha and beta.  All
+A planar flow has numbers for the normal w, the vector u and the offset b; a radial flow for the centre, alpha and beta.  All
 libraries add to u a multiple of w, and differ in what they make of `w^T u`.  For `tanh`, Bijectors.jl inverts by a root finder,
 Pyro knows only what it has computed before, normflows and FlowJAX refuse.
 """

@@ -43,7 +43,7 @@ In (4), `1 + (c - 1) s` cancels for a small `c`, and its logarithm loses the dig
 In (5), `a` nearly cancels `(c - 1) tanh(a)` for small `c` and `a`.  There the solver takes
     a + (c - 1) tanh(a) = c a + (1 - c) d,   d = a - tanh(a)                        (20)
     d = a^3/(3 + a^2 + a^2/(5 + a^2/(7 + a^2/(9 + a^2/11))))    for a < 1/2         (21)
-the latter from the continued fraction of `tanh`.  Steps of Newton's method with pairs take the root of the solver to
+the latter from the continued fraction of `tanh`.  One step of Newton's method with pairs takes the root of the solver to
     a - (a + (c - 1) tanh(a) - y)/p                                                 (22)
 
 In (10), `u_bar` is 0 where `x_bar` is a multiple of `w`, as always for `D = 1`:
@@ -210,9 +210,7 @@ class Planar(Bijector):
         highest = (target + np.maximum(1 - c, 0)) * (1 + 2.0**-10)
         a = increasing_root(lambda a, i: risen(a, c[i]) - target[i], np.zeros_like(target), highest)        # (5) (20)
         at = Letters(plane, pair(np.copysign(a.reshape(y.shape), y.high)))
-        for _ in range(STEPS):
-            at = Letters(plane, newton_step(at.a, (at.a + plane.excess * at.t - y) / at.p))     # (22)
-        return plane, at
+        return plane, Letters(plane, newton_step(at.a, (at.a + plane.excess * at.t - y) / at.p))        # (22)
 
     hard_cases = (
         case("Line", "D = 1: u does not count", z=[[0.5], [-3.0]], x=[[0.25], [7.0]], w=[2.0], b=0.5, u=[3.0], slack=0.25),
@@ -233,9 +231,6 @@ class Planar(Bijector):
         case("Switch", "(21) meets the difference", x=[[0.5, 0.0], [np.nextafter(0.5, 1), 0.0]], w=[1.0, 0.0], b=0.0, u=[1.0, 1.0],
              slack=1.0 - 2.0**-20),
     )
-
-
-STEPS = 2                                               # of Newton's method: each doubles the digits
 
 
 class Letters:
