@@ -40,10 +40,11 @@ In (4), `1 + (c - 1) s` cancels for a small `c`, and its logarithm loses the dig
     p = t^2 + c s                                                                   (18)
     log p = log1p((c - 1) s)    for (c - 1) s > -1/2                                (19)
 
-In (5), `a` nearly cancels `(c - 1) tanh(a)` for small `c` and `a`.  There the solver takes
-    a + (c - 1) tanh(a) = c a + (1 - c) d,   d = a - tanh(a)                        (20)
-    d = a^3/(3 + a^2 + a^2/(5 + a^2/(7 + a^2/(9 + a^2/11))))    for a < 1/2         (21)
-the latter from the continued fraction of `tanh`.  One step of Newton's method with pairs takes the root of the solver to
+In (5), `a` nearly cancels `(c - 1) tanh(a)` for small `c` and `a`.  The solver takes `a g = y` with the mean slope `g` between 0
+and `a`, so that the root lies between 0 and `y/min(c, 1)`:
+    g = c + (1 - c) e    for c < 1,   g = 1 + (c - 1) (1 - e)    for c >= 1,   e = 1 - tanh(a)/a            (20)
+    e = a^2/(3 + a^2 + a^2/(5 + a^2/(7 + a^2/(9 + a^2/11))))    for |a| < 1/2       (21)
+where (21) is the continued fraction of `tanh`.  One step of Newton's method with pairs takes the root of the solver to
     a - (a + (c - 1) tanh(a) - y)/p                                                 (22)
 
 In (10), `u_bar` is 0 where `x_bar` is a multiple of `w`, as always for `D = 1`:
@@ -60,7 +61,7 @@ from ...core import Array, Bijector, bijector, case, pair, positive, real
 from ...core.arrays import doubled, rounded
 from ...core.pairs import exp, expm1
 from ...core.sets import nonzero_vector
-from ..elementwise.solve import increasing_root, newton_step
+from ..elementwise.solve import newton_step, root_above_floor
 from .hyperplane import Hyperplane, inner, log_1_plus
 
 
@@ -206,10 +207,10 @@ class Planar(Bijector):
         """The hyperplane, and the letters at the root."""
         plane = Hyperplane(self)
         y = plane.place(*doubled(x))                                                # (5) (16)
-        c, target = (v.ravel() for v in np.broadcast_arrays(plane.c, np.abs(y.high)))
-        highest = (target + np.maximum(1 - c, 0)) * (1 + 2.0**-10)
-        a = increasing_root(lambda a, i: risen(a, c[i]) - target[i], np.zeros_like(target), highest)        # (5) (20)
-        at = Letters(plane, pair(np.copysign(a.reshape(y.shape), y.high)))
+        c, target = (v.ravel() for v in np.broadcast_arrays(plane.c, y.high))
+        solvable = np.isfinite(target)                          # elsewhere the place has left the floats, and so has the root
+        a = root_above_floor(lambda a, i: mean_slope(a, c[i]), np.where(solvable, target, 0), np.minimum(c, 1))     # (5) (20)
+        at = Letters(plane, pair(np.where(solvable, a, target).reshape(y.shape)))
         return plane, Letters(plane, newton_step(at.a, (at.a + plane.excess * at.t - y) / at.p))        # (22)
 
     hard_cases = (
@@ -228,7 +229,7 @@ class Planar(Bijector):
              w=[3.0, 4.0], b=-1.0, u=[-3.0, -4.0 + 2.0**-10], slack=2.0**-10),
         case("Large", "a large slack: the slope passes from c to 1 in a narrow strip", z=[[2.0, -1.0]], x=[[500.0, 3.0]],
              w=[1.0, 1.0], b=0.0, u=[0.0, 1.0], slack=1000.0),
-        case("Switch", "(21) meets the difference", x=[[0.5, 0.0], [np.nextafter(0.5, 1), 0.0]], w=[1.0, 0.0], b=0.0, u=[1.0, 1.0],
+        case("Switch", "(21) meets the quotient", x=[[0.5, 0.0], [np.nextafter(0.5, 1), 0.0]], w=[1.0, 0.0], b=0.0, u=[1.0, 1.0],
              slack=1.0 - 2.0**-20),
     )
 
@@ -256,9 +257,9 @@ def magnitude(a):
     return a * np.copysign(1, a.high)
 
 
-def risen(a, c):
-    """a + (c - 1) tanh(a) of floats a >= 0."""
-    b = a * a
-    fraction = a * b / (3 + b + b / (5 + b / (7 + b / (9 + b / 11))))               # (21)
-    d = np.where(a < 0.5, fraction, a - np.tanh(a))                                 # (20) (21)
-    return np.where(c < 1, c * a + (1 - c) * d, a + (c - 1) * np.tanh(a))           # (20)
+def mean_slope(a, c):
+    """(a + (c - 1) tanh(a))/a of floats."""
+    b, near = a * a, np.abs(a) < 0.5
+    fraction, share = b / (3 + b + b / (5 + b / (7 + b / (9 + b / 11)))), np.tanh(a) / a           # (20) (21)
+    e, share = np.where(near, fraction, 1 - share), np.where(near, 1 - fraction, share)
+    return np.where(c < 1, c + (1 - c) * e, 1 + (c - 1) * share)                    # (20)
