@@ -875,6 +875,14 @@ class Radial(Bijector):
     slack: NDArray[np.floating[Any]]
     def __init__(self, centre: ArrayLike, alpha: ArrayLike, slack: ArrayLike) -> None: ...
 
+class Sylvester(Bijector):
+    R: NDArray[np.floating[Any]]
+    S: NDArray[np.floating[Any]]
+    diagonal: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    slack: NDArray[np.floating[Any]]
+    def __init__(self, R: ArrayLike, S: ArrayLike, diagonal: ArrayLike, b: ArrayLike, slack: ArrayLike) -> None: ...
+
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
     sizes: Any

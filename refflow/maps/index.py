@@ -207,6 +207,7 @@ HOME = {
     "PiecewisePlanar": "residual.piecewise_planar",
     "Planar": "residual.planar",
     "Radial": "residual.radial",
+    "Sylvester": "residual.sylvester",
     "DiagonalNormal": "densities.diagonal_normal",
     "Dirichlet": "densities.dirichlet",
     "FullNormal": "densities.full_normal",

@@ -201,17 +201,12 @@ class Planar(Bijector):
     def values(self, z):
         """The hyperplane, and the letters at z."""
         plane = Hyperplane(self)
-        return plane, Letters(plane, plane.place(*doubled(z)))                      # (16)
+        return plane, Letters(plane.c, plane.place(*doubled(z)))                    # (16)
 
     def root(self, x):
         """The hyperplane, and the letters at the root."""
         plane = Hyperplane(self)
-        y = plane.place(*doubled(x))                                                # (5) (16)
-        c, target = (v.ravel() for v in np.broadcast_arrays(plane.c, y.high))
-        solvable = np.isfinite(target)                          # elsewhere the place has left the floats, and so has the root
-        a = root_above_floor(lambda a, i: mean_slope(a, c[i]), np.where(solvable, target, 0), np.minimum(c, 1))     # (5) (20)
-        at = Letters(plane, pair(np.where(solvable, a, target).reshape(y.shape)))
-        return plane, Letters(plane, newton_step(at.a, (at.a + plane.excess * at.t - y) / at.p))        # (22)
+        return plane, solved(plane.place(*doubled(x)), plane.c)                     # (5) (16)
 
     hard_cases = (
         case("Line", "D = 1: u does not count", z=[[0.5], [-3.0]], x=[[0.25], [7.0]], w=[2.0], b=0.5, u=[3.0], slack=0.25),
@@ -237,12 +232,13 @@ class Planar(Bijector):
 class Letters:
     """a, t, s and p of float64 pairs."""
 
-    def __init__(self, plane, a):
+    def __init__(self, c, a):
         q, e, self.a = exp(-magnitude(a) * 2), expm1(-magnitude(a) * 2), a          # (17)
         self.t = -e / (1 + q) * np.copysign(1, a.high)                              # (17)
         self.s = 4 * q / ((1 + q) * (1 + q))                                        # (17)
-        self.rise = plane.excess * self.s
-        self.p = self.t * self.t + plane.c * self.s                                 # (18)
+        self.excess = pair(c) - 1
+        self.rise = self.excess * self.s
+        self.p = self.t * self.t + c * self.s                                       # (18)
 
     def bend(self):
         """p'/p."""
@@ -250,6 +246,15 @@ class Letters:
 
     def log_p(self):
         return log_1_plus(self.rise, self.p)                                        # (4) (19)
+
+
+def solved(y, c):
+    """The letters at the root a of (5)."""
+    numbers, target = (v.ravel() for v in np.broadcast_arrays(c, y.high))
+    solvable = np.isfinite(target)                              # elsewhere the place has left the floats, and so has the root
+    a = root_above_floor(lambda a, i: mean_slope(a, numbers[i]), np.where(solvable, target, 0), np.minimum(numbers, 1))     # (5) (20)
+    at = Letters(c, pair(np.where(solvable, a, target).reshape(y.shape)))
+    return Letters(c, newton_step(at.a, (at.a + at.excess * at.t - y) / at.p))      # (22)
 
 
 def magnitude(a):
