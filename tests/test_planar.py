@@ -1,12 +1,14 @@
-"""Planar and radial flows: the constraint, exact zeros, roots near singular maps, the centre, conventions, and normflows' numbers."""
+"""Planar, radial and Sylvester flows: the constraint, exact zeros, roots near singular maps, the centre, conventions, and normflows' numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from refflow import PIECEWISE_PLANARS, PLANARS, RADIALS, PiecewisePlanar, Planar, Radial
+from refflow import (PIECEWISE_PLANARS, PLANARS, RADIALS, Affine, Chain, Concatenate, Inverse, OrthogonalLinear, Permutation,
+                     PiecewisePlanar, Planar, Radial, Sylvester)
 from refflow.maps.residual import hyperplane, planar
+from refflow.maps.residual import sylvester as sylvester_page
 from validation import original
 from validation.measure import measure
 from validation.original import planar as normflows
@@ -130,6 +132,24 @@ def test_the_centre_of_a_radial_flow_stays(dtype):
     assert np.allclose(x_bar, 4) and np.isfinite(np.concatenate([np.ravel(bar) for bar in bars.values()])).all()
 
 
+def mass_around_the_centre(f, turn=lambda log_det: log_det):
+    """The integral over x of N(z; 0, I) |det dz/dx| by Gauss's rule along rays from the centre, where the log-det has a cone."""
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    r, angles = 40 * (nodes + 1) / 2, np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    directions = np.stack((np.cos(angles), np.sin(angles)), -1)
+    z, log_det = f.inverse_and_log_det(f.centre + r[:, None, None] * directions)
+    density = np.exp(-(z**2).sum(-1) / 2 + turn(log_det)) / (2 * np.pi)
+    return (density.mean(-1) * 2 * np.pi * r * weights).sum() * 20
+
+
+@pytest.mark.parametrize("slack", [0.3, 2.0, 5.0])
+def test_the_mass_of_a_radial_flow_of_the_plane_is_1(slack):
+    """The law of the mass takes no grid over maps with breaks."""
+    f = Radial(np.array([0.5, -1.0]), 1.5, slack)
+    assert abs(mass_around_the_centre(f) - 1) < 1e-10
+    assert abs(mass_around_the_centre(f, lambda log_det: -log_det) - 1) > 1e-2
+
+
 # -- conventions ------------------------------------------------------------------------------------------------------
 
 def test_conventions_by_hand():
@@ -176,3 +196,58 @@ def test_another_convention_than_normflows_shows(monkeypatch):
     monkeypatch.setitem(normflows.MAPS, "planar_tanh", (Planar, PLANARS["FlowJAX"], ("w", "u", "b")))
     far, _, _ = far_from_normflows()
     assert {name.split(":")[0] for name in far} == {"radial0", "radial1", "radial_2d", "planar_tanh"}
+
+
+# -- Sylvester flows --------------------------------------------------------------------------------------------------
+
+def sylvester(D=4, **given):
+    fields = {"R": np.triu(RNG.normal(size=(D, D)), 1), "S": np.triu(RNG.normal(size=(D, D)), 1), "diagonal": RNG.normal(size=D),
+              "b": RNG.normal(size=D), "slack": RNG.uniform(0.1, 2, D)}
+    return Sylvester(**fields | given)
+
+
+@pytest.mark.parametrize("basis", ["orthogonal", "reversal"])
+def test_a_sylvester_flow_in_a_basis_is_the_sources_formula(basis):
+    Q = np.linalg.qr(RNG.normal(size=(4, 4)))[0] if basis == "orthogonal" else np.eye(4)[::-1]
+    inner, outer = sylvester(), OrthogonalLinear(Q) if basis == "orthogonal" else Permutation([3, 2, 1, 0])
+    f = Chain([Inverse(outer), inner, outer])
+    R = inner.R + np.diag((inner.slack - 1) / inner.diagonal)
+    S = inner.S + np.diag(inner.diagonal)
+    z = RNG.normal(size=(6, 4))
+    t = np.tanh(z @ Q @ S.T + inner.b)
+    x, log_det = f.forward_and_log_det(z)
+    assert np.abs(x - (z + t @ R.T @ Q.T)).max() < 1e-14
+    assert np.abs(log_det - np.log1p((1 - t**2) * np.diag(R) * np.diag(S)).sum(-1)).max() < 1e-14
+    assert np.abs(f.inverse(x) - z).max() < 1e-13
+
+
+def test_fewer_units_than_entries():
+    f = Concatenate([sylvester(2), Affine()], (2, 3))
+    z = RNG.normal(size=(3, 5))
+    x, log_det = f.forward_and_log_det(z)
+    assert np.array_equal(x[:, 2:], z[:, 2:]) and np.array_equal(log_det, f.parts[0].log_det(z[:, :2]))
+
+
+def test_one_unit_is_a_planar_flow_of_one_number():
+    f, z = sylvester(1), RNG.normal(size=(5, 1))
+    other = Planar(f.diagonal, f.b[0], np.zeros(1), f.slack[0])
+    for ours, theirs in zip((*f.forward_and_log_det(z), *f.inverse_and_log_det(z)),
+                            (*other.forward_and_log_det(z), *other.inverse_and_log_det(z))):
+        assert np.abs(ours - theirs).max() < 1e-15
+
+
+def test_what_a_sylvester_flow_refuses():
+    for given, said in (({"diagonal": [1.0, 0, 1, 1]}, r"diagonal must be finite and not 0; diagonal\[1\]"),
+                        ({"slack": [1.0, 1, 1, -0.5]}, r"slack must be .*; slack\[3\]"),
+                        ({"R": np.ones((4, 4))}, "R must be finite and 0 on and below the diagonal")):
+        with pytest.raises(ValueError, match=f"Sylvester: {said}"):
+            sylvester(**given)
+
+
+def test_roots_in_another_order_are_no_inverse(monkeypatch):
+    """Rows are solved from the last to the first: without what later rows hand on, the inverse is wrong."""
+    f, z = sylvester(), RNG.normal(size=(5, 4))
+    x = f.forward(z)
+    assert np.abs(f.inverse(x) - z).max() < 1e-12
+    monkeypatch.setattr(sylvester_page.Matrices, "G", property(lambda self: np.zeros(self.S.shape), lambda self, value: None), raising=False)
+    assert np.abs(f.inverse(x) - z).max() > 1e-3

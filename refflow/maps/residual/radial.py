@@ -148,6 +148,10 @@ class Radial(Bijector):
         r = (R - slack + m.sqrt((R - slack) * (R - slack) + 4 * alpha * R)) / 2     # (4)
         return [centre_i + e_i * (alpha + r) / (slack + r) for centre_i, e_i in zip(centre, e)]         # (5)
 
+    def breaks(self):
+        """The centre for D = 1; NaN for D > 1, where the log-det has a cone and no entry of z alone tells of it."""
+        return self.centre[..., None] if self.dims["D"] == 1 else np.full(1, np.nan)
+
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
