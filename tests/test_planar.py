@@ -1,4 +1,4 @@
-"""Planar, radial and Sylvester flows: the constraint, exact zeros, roots near singular maps, the centre, conventions, and normflows' numbers."""
+"""Planar, radial and Sylvester flows: the constraint, exact zeros, roots near singular maps, the centre, conventions, normflows."""
 
 from __future__ import annotations
 
@@ -249,5 +249,6 @@ def test_roots_in_another_order_are_no_inverse(monkeypatch):
     f, z = sylvester(), RNG.normal(size=(5, 4))
     x = f.forward(z)
     assert np.abs(f.inverse(x) - z).max() < 1e-12
-    monkeypatch.setattr(sylvester_page.Matrices, "G", property(lambda self: np.zeros(self.S.shape), lambda self, value: None), raising=False)
+    nothing = property(lambda self: np.zeros(self.S.shape), lambda self, value: None)
+    monkeypatch.setattr(sylvester_page.Matrices, "G", nothing, raising=False)
     assert np.abs(f.inverse(x) - z).max() > 1e-3

@@ -214,8 +214,9 @@ class PiecewisePlanar(Bijector):
             x_bar = a_bar[..., None] * plane.w + z_bar                              # (14)
             d_bar = -(along * at.a + l_bar * plane.excess) / at.p                   # (15)
             w_bar, u_bar, c_bar = plane.bars(z_bar, -at.h)                          # (10) (11) (16) (19)
-            bars = {"w": a_bar[..., None] * wide + w_bar, "b": a_bar, "u": u_bar,
-                    "slack": c_bar - a_bar * at.h - l_bar * at.s / at.p, "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}  # (11) (15) (16)
+            c_bar = c_bar - a_bar * at.h - l_bar * at.s / at.p                      # (16)
+            bars = {"w": a_bar[..., None] * wide + w_bar, "b": a_bar, "u": u_bar, "slack": c_bar,
+                    "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}           # (11) (15)
             return rounded((x_bar, bars), x.dtype)
 
         return rounded((plane.moved(wide, -at.h), -at.log_p()), x.dtype), pullback  # (5) (6)
