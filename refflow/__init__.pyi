@@ -452,6 +452,9 @@ class WishartCholesky(Density):
     cholesky: NDArray[np.floating[Any]]
     def __init__(self, df: ArrayLike, cholesky: ArrayLike) -> None: ...
 
+class AbsScale(Scale):
+    def __init__(self) -> None: ...
+
 class Affine(Bijector):
     shift: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
@@ -513,6 +516,9 @@ class LeakyReLU(Bijector):
 class LOFT(Bijector):
     threshold: NDArray[np.floating[Any]]
     def __init__(self, threshold: ArrayLike) -> None: ...
+
+class Log1pSoftplusScale(Scale):
+    def __init__(self) -> None: ...
 
 class NormalCDF(Bijector):
     loc: NDArray[np.floating[Any]]
@@ -760,6 +766,12 @@ class GatedLocationScale(Map):
     order: Any
     def __init__(self, offset: float = ..., order: Any = ...) -> None: ...
 
+class HyperplaneFields(Map):
+    scale: Value
+    dimension: int
+    constants: Any
+    def __init__(self, scale: Value, dimension: int, constants: Any = ...) -> None: ...
+
 class IncreasingEntries(Map):
     scale: Value
     count: int
@@ -786,6 +798,9 @@ class MatrixEntries(Map):
     rows: int
     columns: int
     def __init__(self, rows: int, columns: int) -> None: ...
+
+class OnePlus(Value):
+    def __init__(self) -> None: ...
 
 class PerField(Map):
     names: Any
@@ -838,6 +853,35 @@ class Triangle(Map):
     rows: int
     upper: bool
     def __init__(self, rows: int, upper: bool = ...) -> None: ...
+
+class PiecewisePlanar(Bijector):
+    w: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    u: NDArray[np.floating[Any]]
+    slack: NDArray[np.floating[Any]]
+    negative_slope: NDArray[np.floating[Any]]
+    def __init__(self, w: ArrayLike, b: ArrayLike, u: ArrayLike, slack: ArrayLike, negative_slope: ArrayLike) -> None: ...
+
+class Planar(Bijector):
+    w: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    u: NDArray[np.floating[Any]]
+    slack: NDArray[np.floating[Any]]
+    def __init__(self, w: ArrayLike, b: ArrayLike, u: ArrayLike, slack: ArrayLike) -> None: ...
+
+class Radial(Bijector):
+    centre: NDArray[np.floating[Any]]
+    alpha: NDArray[np.floating[Any]]
+    slack: NDArray[np.floating[Any]]
+    def __init__(self, centre: ArrayLike, alpha: ArrayLike, slack: ArrayLike) -> None: ...
+
+class Sylvester(Bijector):
+    R: NDArray[np.floating[Any]]
+    S: NDArray[np.floating[Any]]
+    diagonal: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    slack: NDArray[np.floating[Any]]
+    def __init__(self, R: ArrayLike, S: ArrayLike, diagonal: ArrayLike, b: ArrayLike, slack: ArrayLike) -> None: ...
 
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
@@ -978,7 +1022,10 @@ CONVENTIONS: Any
 CUBIC_SPLINES: Any
 LINEAR_RATIONAL_SPLINES: Any
 LINEAR_SPLINES: Any
+PIECEWISE_PLANARS: Any
+PLANARS: Any
 QUADRATIC_SPLINES: Any
+RADIALS: Any
 SMOOTH_SPLINES: Any
 SPLINES: Any
 SUMS_OF_SQUARES: Any

@@ -99,6 +99,8 @@ ALIASES = {
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",
     ("StandardGaussian", "DiagGaussian", "Normal"): "`StandardNormal`; with location and scale `DiagonalNormal`",
     ("Swish",): "`SiLU`",
+    ("PlanarLayer", "PlanarBijection"): "`Planar`; with a leaky rectified unit `PiecewisePlanar`",
+    ("RadialLayer", "RadialBijection"): "`Radial`",
 }
 
 

@@ -75,13 +75,27 @@ class Pair:
 
 
 def exp(v):
-    """The exponential of an array, or of a pair v with a relative error of a few hundred u^2 (1 + |v|).
-
-    A pair is `k log 2 + 64 r` with `|64 r| <= log(2)/2`.  Taylor's sum gives `e = exp(r) - 1`, and as r doubles, e becomes
-    `e (2 + e)`.  Terms below u e are sums of floats.
-    """
+    """The exponential of an array, or of a pair v with a relative error of a few hundred u^2 (1 + |v|)."""
     if not isinstance(v, Pair):
         return np.exp(v)
+    k, e = reduced(v)
+    half = np.floor(k / 2).astype(int)
+    e, first, second = 1 + e, np.ldexp(1.0, half), np.ldexp(1.0, k.astype(int) - half)
+    return Pair(e.high * first * second, e.low * first * second)
+
+
+def expm1(v):
+    """exp(v) - 1 of a pair, with the relative error of `exp`, also where v is small."""
+    k, e = reduced(v)
+    return chosen(k == 0, e, exp(v) - 1)
+
+
+def reduced(v):
+    """(k, e) with exp(v) = 2^k (1 + e), for a pair v.
+
+    It is `k log 2 + 64 r` with `|64 r| <= log(2)/2`.  Taylor's sum gives `e = exp(r) - 1`, and as r doubles, e becomes
+    `e (2 + e)`.  Terms below u e are sums of floats.
+    """
     v = chosen(np.abs(v.high) < BEYOND, v, np.clip(v.high, -BEYOND, BEYOND))
     k = np.rint(v.high / LOG_2.high)
     r = (v - k * LOG_2) / 64
@@ -90,9 +104,7 @@ def exp(v):
         e = (r if i <= PAIRED_TERMS else r.high) * (1 + e) / i
     for _ in range(6):
         e = e * (2 + e)
-    half = np.floor(k / 2).astype(int)
-    e, first, second = 1 + e, np.ldexp(1.0, half), np.ldexp(1.0, k.astype(int) - half)
-    return Pair(e.high * first * second, e.low * first * second)
+    return k, e
 
 
 def log(v):

@@ -15,7 +15,7 @@ from ..core.registry import REGISTRY
 from .index import HOME
 
 CHAPTERS = ("elementwise", "splines", "monotone", "linear", "shape", "constrained", "parametrisations", "normalization",
-            "conditioners", "coupling", "autoregressive", "densities", "dequantisation")
+            "conditioners", "coupling", "autoregressive", "residual", "densities", "dequantisation")
 
 
 def modules() -> list[str]:
