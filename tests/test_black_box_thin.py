@@ -21,7 +21,7 @@ MAPS = {                        # a page, the shape of its events, and the names
     "CholeskyFactor": (refflow.CholeskyFactor(), (6,), None, "cholesky factor"),
     "CorrelationCholesky": (refflow.CorrelationCholesky(), (6,), None, "correlation cholesky"),
     "CentredSoftmax": (refflow.CentredSoftmax(), (3,), None, "simplex"),
-    "Softmax": (refflow.Softmax(), (4,), "zero_sum by coordinates", "simplex"),
+    "Softmax": (refflow.Softmax(), (4,), "zero_sum", "simplex"),
     "Stereographic": (refflow.Stereographic(), (2,), None, "sphere"),
     "CayleyOrthogonal": (CAYLEY, (3,), None, CAYLEY.codomain),            # not all orthogonal matrices, only rotations
     "ZeroSum": (refflow.ZeroSum(), (3,), None, "zero sum"),

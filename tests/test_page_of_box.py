@@ -141,7 +141,7 @@ def test_boxes_of_a_file(run, files):
     assert out.rstrip().splitlines()[-1].startswith("consistent: these laws hold for every invertible map; to ask whether it is the map")
     status, out, _ = run("check", files / "boxes.py", "--json")
     box, = json.loads(out)["boxes"]
-    assert status == 0 and box["name"] == "right" and box["hint"] and box["asked"]["latents"] == 43
+    assert status == 0 and box["name"] == "right" and box["hint"] and box["asked"]["latents"] > 43
     status, _, err = run("check", files / "boxes.py", "--markdown")
     assert status == 2 and "black boxes, which without --page have no --markdown" in err
 

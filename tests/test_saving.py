@@ -63,8 +63,8 @@ from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, F
                                    masks)
 from refflow.models import all_in_one, glow_tts, naf
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
-from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, LINEAR_RATIONAL_SPLINES, QUADRATIC_SPLINES,
-                                          SPLINES, SUMS_OF_SQUARES, TRIANGULAR, Free, GatedLocationScale, PerField,
+from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, LINEAR_RATIONAL_SPLINES, PLANARS, QUADRATIC_SPLINES,
+                                          RADIALS, SPLINES, SUMS_OF_SQUARES, TRIANGULAR, Free, GatedLocationScale, PerField,
                                           SoftmaxWeights)
 from refflow.maps.conditioners import CircleFeatures, separable_network
 from refflow.maps.parametrisations import IncreasingEntries, MatrixEntries
@@ -140,6 +140,8 @@ def composites():
     yield naf(rng, 2, (3,), 1, 2, dense=2)
     yield separable_network(rng, 2, 3, 1, layers=1, context=True)
     yield from CONVENTIONS.values()
+    yield from (PLANARS[name](2) for name in PLANARS)
+    yield from (RADIALS[name](2) for name in RADIALS)
     yield Flow(IntrinsicVolume("simplex"), Dirichlet([2.0, 3.0, 0.5]))
     yield Flow(CorrelationOuterProduct(), LKJCholesky(1.5, 3))
     yield Flow(CholeskyOuterProduct(), WishartCholesky(3.5, np.eye(2)))

@@ -43,6 +43,7 @@ NEARBY = 8                              # second differences at one size of step
 NOISY = 4                               # the noise in units at which it takes their place
 LOST = 2.0**16                          # what noise may excuse where images keep their digits
 RESOLVED = 4                            # roundings of a step, at least, where the room is narrow
+SPREADS = (1, 1, 2, 2, 3, 10)           # the same of members of a structured set, EACH of them
 REJECTED = 0.5                          # the share of points beyond which a law is skipped
 
 
@@ -68,7 +69,9 @@ class BoxPoints:
         spread = MAGNITUDES[self.box.precision]
         if self.box.domain.rank:
             dtype = np.float64 if self.box.dtype == "float64" else np.float32
-            return self.box.domain.draw(RandomSource(self.rng), (count, *event), dtype, spread).astype(np.float64)
+            source = RandomSource(self.rng)
+            drawn = [self.box.domain.draw(source, (EACH, *event), dtype, min(by, spread)) for by in SPREADS]
+            return np.concatenate(drawn).astype(np.float64)
         z = self.box.held(self.box.domain.draw(RandomSource(self.rng), (count, *event), np.float64, spread))
         return np.where(self.box.domain.outside(z), self.box.domain.anchor, z)
 
@@ -270,7 +273,8 @@ class BoxPoints:
         near, far = (self.spread(self.forward_values, self.z, share * self.E * self.u * self.delta) / (share * n)
                      for share in (0.25, 1))
         own = self.own_of_forward(here, of_x)
-        far = far + self.rounded_aside(self.forward_values, self.z, self.box.domain)
+        aside = self.rounded_aside(self.forward_values, self.z, self.box.domain)
+        near, far = near + aside, far + aside
         U = own + far + self.parameter_spread(self.forward_values, self.z)                              # (2), (3)
         noise = self.noise(self.forward_values)
         noisy = (noise[:, of_x] / U[:, of_x]).max(-1, keepdims=True, initial=0)

@@ -77,8 +77,9 @@ def named_parameters(box):
 def events_of(box, where):
     """A batch of different events, of a length that no axis of an event has."""
     where, count = where or real, next(n for n in itertools.count(2) if n not in box.event)
-    drawn = box.held(where.draw(RandomSource(np.random.default_rng(0)), (count, *box.event), np.float64, 1))
-    return np.where(where.outside(drawn), where.anchor, drawn)
+    dtype = np.float32 if box.dtype == "float32" else np.float64
+    drawn = box.held(where.draw(RandomSource(np.random.default_rng(0)), (count, *box.event), dtype, 1))
+    return where.completed(drawn, where.members(drawn, len(box.event)).reshape(count, *(1,) * len(box.event)))
 
 
 def takes_batches(name, box, function, events):
