@@ -29,6 +29,7 @@ JUDGES = {
     "saving": ("saving", "saved_files"),
     "oracle.verdict": ("report",),
     **dict.fromkeys(("accuracy.kappa", "accuracy.points"), ("kappa",)),
+    "accuracy.switches": ("points",),
     **{f"accuracy.{name}": (name,) for name in ("differences", "drawing", "formats", "quantities", "valid")},
     "fast.splines": ("fast_splines",),
     "fast.couplings": COUPLINGS,
