@@ -170,6 +170,16 @@ def test_another_mistake_is_not_given_the_name(kind):
     assert kind not in named(*innocent)
 
 
+def test_digits_lost_to_cancellation_are_named():
+    """By a bound that a wrong formula breaks, and a threshold, whatever their relative errors are."""
+    def naive(f, z):
+        return 2 * (np.log(2) - z - np.logaddexp(0, -2 * z))
+
+    assert named(tanh, "log_det", 1e-4, naive).startswith("digits lost to cancellation: the error is a rounding of terms of about 1")
+    for wrong in (lambda f, z: naive(f, z) + 1e-13, lambda f, z: naive(f, z) + np.where(np.abs(z) > 1.2e-4, 1e-12, 0)):
+        assert named(tanh, "log_det", 1e-4, wrong) == ""
+
+
 # -- nothing is said of what is not known -----------------------------------------------------------------------------
 
 def leaking(f, z):
@@ -185,7 +195,6 @@ UNKNOWN = {
     "an epsilon of an odd size": (tanh, "log_det", 4.0, lambda f, z: np.log(np.cosh(z)**-2.0 + 3.7e-7)),
     "a wrong formula": (dense, "log_det", [0.3, 1.1], lambda f, z: np.log(f.W[0, 0] * f.W[1, 1])),
     "a leak": (curved, "log_det", z3, leaking),
-    "lost digits": (tanh, "log_det", 1e-4, lambda f, z: 2 * (np.log(2) - z - np.logaddexp(0, -2 * z))),
     "a branch": (Sinh(), "inverse", -1e3, lambda f, x: np.log(x + np.sqrt(x * x + 1))),
     "another number": (softplus, "log_det", 0.7, lambda f, z: 0 * z - 0.4),
 }

@@ -26,6 +26,7 @@ OTHER = {"log_det": "inverse_log_det", "inverse_log_det": "log_det"}
 OTHER_SIDE = {"forward": "inverse", "inverse": "forward"}
 UNITS = 16                              # within which the sum of what is not summed is right
 AROUND = (-1.0, 0.5, 2.0, 0.75, 1.5, 4.0, 0.0625)      # factors of the shown event: points that are asked besides
+MANY = 2.0**10                          # units of an error that is one of lost digits
 OTHERS = 2                              # points besides the shown one at which a number that was fitted to it must hold
 NUMBERS = {                             # that stand in code, where float32 may have rounded them
     **{f"{k / 10:g}": k / 10 for k in range(1, 10) if k != 5}, **{f"{10.0**-k:g}": 10.0**-k for k in range(2, 7)},
@@ -516,6 +517,18 @@ def accumulated(clue):
     yield Mistake("float32 accumulation: the sum is a float32 number, the image is not", summed, coarse=True)
 
 
+def cancelled(clue):
+    """The log-det of terms of about 1 or more, which cancel: absolutely it is right, to a rounding of theirs."""
+    if clue.quantity not in LOG_DETS or clue.failure.error < MANY or symptom(clue):
+        return
+
+    def rounded(of):
+        event = np.asarray(of.point.event, np.float64)
+        return of.told(of.true, unit=np.maximum(of.truth.unit, of.form.unit * (event.size + np.abs(event).sum())))
+
+    yield Mistake("digits lost to cancellation: the error is a rounding of terms of about 1, and the truth is smaller", rounded, coarse=True)
+
+
 def has_wide_image(clue, event):
     """Has the image of an event, which is no longer a number of few digits, more digits than float32 holds?"""
     where, rank = set_of(clue.point.f, clue.side), clue.point.f.event_ndim[SIDES[clue.side]]
@@ -548,4 +561,4 @@ def single_precision(clue):
 
 
 RULES = (flushed, another_measure, wrong_count, negated, wrong_log_det, wrong_factor, in_bits, other_scale, transposed, asymptote,
-         epsilon, clipped, sign_lost, accumulated, single_precision)
+         epsilon, clipped, sign_lost, accumulated, single_precision, cancelled)
