@@ -526,7 +526,7 @@ def cancelled(clue):
         event = np.asarray(of.point.event, np.float64)
         return of.told(of.true, unit=np.maximum(of.truth.unit, of.form.unit * (event.size + np.abs(event).sum())))
 
-    yield Mistake("digits lost to cancellation: the error is a rounding of terms of about 1, and the truth is smaller", rounded, coarse=True)
+    yield Mistake("digits lost to cancellation: the error is a rounding of terms of about 1", rounded, coarse=True)
 
 
 def has_wide_image(clue, event):
