@@ -771,8 +771,13 @@ def constants_fit(f, p):
 
 
 def used(f, p):
-    """What f is in float32, or its images, if there are events."""
-    return f.unchecked(np.dtype(np.float32)) if p is None else f.forward(p.z.astype(np.float32))
+    """What f is in float32, or its images, if there are events; of a domain that is too narrow for them, the simplest event's."""
+    if p is None:
+        return f.unchecked(np.dtype(np.float32))
+    z = p.z.astype(np.float32)
+    with np.errstate(over="ignore"):                # the ends of the domain may be infinite in float32
+        inside = f.domain.members(z, f.event_ndim[0]).all()
+    return f.forward(z if inside else f.domain.plainest(z.shape).astype(np.float32))
 
 
 @law("refusals are named")

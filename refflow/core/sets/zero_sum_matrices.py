@@ -10,7 +10,8 @@ from .membership import broken, halved, no_room, residual_bound, Set, sums
 def sums_to_0(x):
     """The sizes of the sums of rows and of columns, and 4 max(M, K) u sum|x_kl|."""
     left = np.abs(np.concatenate((sums(x, -1), sums(x, -2)), -1))
-    return left, residual_bound(x.reshape(*x.shape[:-2], -1), max(x.shape[-2:]))[..., None]
+    entries = x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+    return left, residual_bound(entries, max(x.shape[-2:]))[..., None]
 
 
 def _nonzero_sums(x):
