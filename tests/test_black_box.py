@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -419,3 +420,24 @@ def test_what_is_deduced():
 def test_errors_of_use(given, message):
     with pytest.raises(ValueError, match=f"BlackBox: {message}"):
         BlackBox(**{"forward": np.exp} | given)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_failure_is_shown_inside_the_domain(dtype):
+    """Simpler numbers, 0 and 1, are outside it."""
+    text = {one.law: one.text for one in verdicts(BlackBox(lambda z: (np.log(z - 2), 1e-3 - np.log(z - 2)), domain=(2, np.inf), dtype=dtype))
+            if one.status == "FAIL"}
+    shown = [float(number) for number in re.findall(r"log-det at ([-+.e0-9]+) is", text["log-det is the determinant of differences"])]
+    assert len(shown) == 1 and shown[0] > 2
+
+
+def gompertz(z):
+    """1 - exp(1 - exp(z)), whose log-det is -exp(z) far out, and overflows."""
+    return -np.expm1(-np.expm1(z)), z - np.expm1(z)
+
+
+def test_a_log_det_that_outgrows_its_dtype_is_right():
+    assert not verdict("finite", BlackBox(gompertz, domain=(0, np.inf), codomain=(0, 1))).status == "FAIL"
+    lost = BlackBox(lambda z: (gompertz(z)[0], np.log(np.exp(gompertz(z)[1]))), domain=(0, np.inf), codomain=(0, 1))
+    found = verdict("finite", lost)
+    assert found.status == "FAIL" and "is -inf" in found.text

@@ -394,3 +394,10 @@ def test_no_composition_blames_itself(name):
 
     report = check(adapter(f, dtype="float32")(mine))
     assert report.passed and not report.failed, report.table()
+
+
+def test_an_equation_is_not_asked_far_away():
+    """There a solver may find no root, which says nothing of the code that is checked."""
+    f = Chain([refflow.Gaussianization([1.0, 1.0], [0.5, -1.0])])
+    report = check(adapter(f, dtype="float64")(lambda params, z: {"forward": f.forward(z), "log_det": f.log_det(z)}))
+    assert len(report.passed) == 2 and not report.failed

@@ -144,8 +144,11 @@ def verdict(name, box, seed=0, points=None):
 
 
 def failure(name, box, seed, events):
-    """The exception by which a law fails at some events, or None."""
+    """The exception by which a law fails at some events of the domain, or None."""
     with np.errstate(all="ignore"):
+        members = events if box.dtype == "float64" else events.astype(np.float32)
+        if not (box.domain or real).members(members, len(box.event)).all():
+            return None
         return broken_by(name, box, points_of(box, seed, events))
 
 
@@ -660,13 +663,11 @@ def numbers_or_outgrown(box, p, what):
 
 
 def log_dets_are_numbers(p):
-    """Where images are finite and, at the ends, have not underflowed."""
+    """Where images are finite and, at the ends, have not underflowed; infinite log-dets may have outgrown their dtype."""
     wrong = p.finite & ~np.isfinite(p.log_det) if p.scored else np.zeros(len(p.z), bool)
     if p.least == 0:
         wrong &= (np.abs(p.x) >= NORMAL[p.box.precision]).reshape(len(p.z), -1).all(-1)
-        if wrong.any() and not np.isnan(p.log_det[wrong]).any() and outgrown(p.box.log_slope, p, wrong):
-            return
-    if wrong.any():
+    if wrong.any() and (np.isnan(p.log_det[wrong]).any() or not outgrown(p.box.log_slope, p, wrong)):
         i = int(np.argmax(wrong))
         raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
 
