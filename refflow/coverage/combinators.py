@@ -1,0 +1,29 @@
+"""Ways to combine maps, as the libraries have them."""
+
+from __future__ import annotations
+
+from .row import row
+
+ROWS = (
+    row("Chain / compose", "", "Chain([Exp(), Affine()])", bijectors_jl="ComposedFunction", bijx="Chain, ScanChain",
+        distrax="Chain", flowjax="Chain, Scan", flowtorch="Compose", freia="SequenceINN, GraphINN",
+        invertible_networks_jl="ComposedInvertibleNetwork", nflows="CompositeTransform", normflows="Composite",
+        numpyro="ComposeTransform", pymc="ChainedTransform", pyro="ComposeTransformModule", pzflow="Chain",
+        survae="SequentialTransform", tfp="Chain, Composition", torch="ComposeTransform", torchflows="BijectiveComposition",
+        zuko="ComposedTransform"),
+    row("Invert", "", "Inverse(Exp())", bijectors_jl="Inverse", bijx="Inverse, CondInverse", distrax="Inverse", flowjax="Invert",
+        flowtorch="Invert", freia="Inverse", invertible_networks_jl="reverse()", nflows="InverseTransform", normflows="Reverse",
+        numpyro="_InverseTransform", survae="InverseFlow", tfp="Invert", torch="_InverseTransform", zuko="LazyInverse"),
+    row("Independent / Block / Vmap", "", "Independent(Exp(), 1)", remark="over channels Pointwise, over positions Positionwise",
+        bijectors_jl="elementwise", distrax="Block", flowjax="Vmap", numpyro="IndependentTransform", torch="IndependentTransform",
+        zuko="DependentTransform"),
+    row("Lambda / inline", "", outside="a page is a class: @bijector(register=False)", distrax="Lambda", tfp="Inline"),
+    row("Numerical inverse wrapper", "bisection/secant", outside="an inverse belongs to its page", flowjax="NumericalInverse",
+        survae="functional.iterative_inversion", tfp="experimental ScalarFunctionWithInferredInverse", torchflows="bisection()",
+        zuko="MonotonicTransform"),
+    row("Sandwich / conjugate", "", "Chain([OrthogonalLinear(Q), Tanh(), OrthogonalLinear(Q.T)])", flowjax="Sandwich"),
+    row("Condition embedding", "", "Contextual(Sequential([Dense(V[:D], np.zeros(D)), ReLU()]))", flowjax="EmbedCondition"),
+    row("Freeze", "", outside="fit(fixed=[...]) keeps fields", bijx="Frozen"),
+    row("Cross-library bridge", "", outside="refflow.peers checks other libraries, and does not run them",
+        bijx="FlowjaxToBijx*, BijxToFlowjax*", distrax="BijectorFromTFP", flowjax="experimental.numpyro"),
+)

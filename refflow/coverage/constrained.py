@@ -1,0 +1,45 @@
+"""Simplexes, orders, correlations and other sets, as the libraries have them."""
+
+from __future__ import annotations
+
+from .row import row
+
+ROWS = (
+    row("Stick-breaking simplex (Stan)", "y_k=z_k prod(1-z_j), z=sigmoid(x_k-log(K-k))", "StickBreaking()",
+        bijectors_jl="SimplexBijector", numpyro="StickBreakingTransform", tfp="IteratedSigmoidCentered",
+        torch="StickBreakingTransform"),
+    row("Centered softmax (ALR)", "softmax([x,0])", "CentredSoftmax()", tfp="SoftmaxCentered"),
+    row("Softmax (non-bijective)", "exp x/sum", outside="it loses a dimension", torch="SoftmaxTransform"),
+    row("Simplex->ordered", "logit(cumsum p)+anchor", "SimplexToOrdered()", numpyro="SimplexToOrderedTransform",
+        pyro="SimplexToOrderedTransform"),
+    row("Ordered vector", "x1, +exp steps", "Ordered()", bijectors_jl="OrderedBijector", numpyro="OrderedTransform",
+        pymc="Ordered", pyro="OrderedTransform", tfp="Ascending"),
+    row("Joint order statistics", "sorted in support", "Chain([Ordered(), Sigmoid()])", bijectors_jl="JointOrderWrap"),
+    row("Lower-Cholesky (exp diag)", "tril, diag exp", "CholeskyFactor()", numpyro="LowerCholeskyTransform",
+        tfp="FillScaleTriL(diag=Exp)", torch="LowerCholeskyTransform"),
+    row("Lower-Cholesky (softplus diag)", "tril, diag softplus", 'biject_to("softplus_lower_cholesky", np.eye(3), "numpyro")',
+        numpyro="SoftplusLowerCholeskyTransform", pyro="SoftplusLowerCholeskyTransform",
+        tfp="FillScaleTriL (default Softplus+1e-5 shift)"),
+    row("Scaled unit lower Cholesky", "L=diag(s)*unit tril", missing="the diagonal in the factor of each column has no page",
+        numpyro="ScaledUnitLowerCholeskyTransform"),
+    row("Unit lower Cholesky", "tril(-1)+I", "CholeskyFactor()",
+        remark="with the diagonal held at 1: StrictTriangle() plus the identity", pyro="UnitLowerCholeskyTransform"),
+    row("Positive definite (link)", "L L^T with exp diag", "Chain([CholeskyFactor(), CholeskyOuterProduct()])",
+        bijectors_jl="PDBijector, PDVecBijector, vector PosDef", torch="PositiveDefiniteTransform"),
+    row("Cholesky outer product", "L->LL^T", "CholeskyOuterProduct()", tfp="CholeskyOuterProduct"),
+    row("Cholesky factorisation", "S->L", "Inverse(CholeskyOuterProduct())", numpyro="CholeskyTransform",
+        pyro="CholeskyTransform", tfp="Invert(CholeskyOuterProduct)"),
+    row("Cholesky -> inverse Cholesky", "chol((LL^T)^-1)", "CholeskyToInverseCholesky()", tfp="CholeskyToInvCholesky"),
+    row("Triangular matrix inverse", "L^-1, ld=-(n+1)sum log|L_ii|", "TriangularInverse()", tfp="MatrixInverseTriL"),
+    row("Correlation Cholesky (row-normalised)", "unit-diag tril rows/norm", "RowNormalisedCorrelation()",
+        tfp="CorrelationCholesky"),
+    row("Correlation Cholesky (tanh partial corr)", "LKJ/Stan", "CorrelationCholesky()", bijectors_jl="VecCholeskyBijector",
+        numpyro="CorrCholeskyTransform", pyro="CorrLCholeskyTransform", torch="CorrCholeskyTransform"),
+    row("Correlation matrix", "vec -> R", "Chain([CorrelationCholesky(), CorrelationOuterProduct()])",
+        bijectors_jl="CorrBijector, VecCorrBijector", numpyro="CorrMatrixCholeskyTransform", pyro="CorrMatrixCholeskyTransform"),
+    row("L1 ball", "signed stick breaking", "L1Ball()", numpyro="L1BallTransform"),
+    row("CLR simplex", "x = softmax(v, -sum v)", 'biject_to("simplex", np.ones(3) / 3, "pymc")', pymc="SimplexTransform"),
+    row("One more than the sum", "x = (z, 1 - sum z)", "SumTo1()", pymc="SumTo1"),
+    row("Packed Cholesky factor", "the rows of a triangle in one vector", "CholeskyFactor()",
+        remark="the rows of the triangle are the entries of one vector there", pymc="CholeskyCovPacked"),
+)

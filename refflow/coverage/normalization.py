@@ -1,0 +1,16 @@
+"""Normalisation layers, as the libraries have them."""
+
+from __future__ import annotations
+
+from .row import row
+
+ROWS = (
+    row("BatchNorm", "y=g(x-m)/sqrt(v+eps)+b, ld=sum log g-.5log(v+eps)", "BatchNorm(v, d, a * np.ones(D), b * np.ones(D))",
+        bijectors_jl="InvertibleBatchNorm", nflows="BatchNorm", normflows="BatchNorm (no inverse)", pyro="BatchNorm",
+        survae="BatchNormBijection(1d,2d)", tfp="BatchNormalization"),
+    row("ActNorm", "data-dependent init", "ActNorm(b * np.ones(D), a * np.ones(D))",
+        remark="GlowActNorm and GlowTTSActNorm are of these models", freia="ActNorm, AllInOneBlock global scale",
+        invertible_networks_jl="ActNorm", nflows="ActNorm", normflows="ActNorm", survae="ActNormBijection(1d,2d)",
+        tfp="ActivationNormalization (in Glow)", torchflows="ActNorm"),
+    row("Lp-normalize (projection)", "x/|x|_p", outside="it loses a dimension", pyro="Normalize"),
+)

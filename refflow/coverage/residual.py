@@ -1,0 +1,25 @@
+"""Residual, planar and radial maps, as the libraries have them."""
+
+from __future__ import annotations
+
+from .row import row
+
+ROWS = (
+    row("Planar", "x+u h(w.x+b)", "Planar(w=v, b=b, u=u, slack=a)", remark="tanh; with a leaky ReLU: PiecewisePlanar",
+        bijectors_jl="PlanarLayer", flowjax="Planar(tanh/leaky_relu)", normflows="Planar(tanh/leaky_relu)", pyro="Planar",
+        torchflows="PlanarBijection (sigmoid)"),
+    row("Radial (Rezende)", "x+b h(a,r)(x-x0)", "Radial(v, a, b)", bijectors_jl="RadialLayer", normflows="Radial", pyro="Radial",
+        torchflows="RadialBijection"),
+    row("Generalised radial / ray", "c+f(|S(x-c)|)v", missing="no page", bijx="Radial, RadialConditional, RayTransform"),
+    row("Sylvester", "x+QR h(R~Q^T x+b)", "Sylvester(upper / 4, upper / 4, d, b * np.ones(D), d + 1)",
+        remark="in the basis of an OrthogonalLinear on both sides", pyro="Sylvester",
+        torchflows="Identity/Householder/PermutationSylvester"),
+    row("i-ResNet (contractive residual)", "x+g(x), Lip<1", missing="no page of contractive residuals", freia="IResNetLayer",
+        normflows="Residual", torchflows="InvertibleResNetBlock"),
+    row("ResFlow (Russian roulette)", "unbiased logdet", outside="its log-det is an estimate; the map is a contractive residual",
+        normflows="Residual (geometric/poisson)", torchflows="ResFlowBlock"),
+    row("Highway flow (volume-preserving-ish residual)", "lambda x + (1-lambda) f(x), triangular f", missing="no page",
+        tfp="experimental HighwayFlow"),
+    row("Proximal ResFlow", "x+gamma R(x), averaged operator", missing="no page of contractive residuals",
+        torchflows="ProximalResFlowBlock"),
+)

@@ -1,0 +1,26 @@
+"""Splines, as the libraries have them."""
+
+from __future__ import annotations
+
+from .row import row
+
+ROWS = (
+    row("RQ spline", "Durkan 2019", "RationalQuadraticSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 2.0, 1.0])",
+        bijectors_jl="RationalQuadraticSpline", bijx="MonotoneRQSpline", distrax="RationalQuadraticSpline",
+        flowjax="RationalQuadraticSpline", flowtorch="Spline(quadratic)", freia="ElementwiseRationalQuadraticSpline",
+        nflows="PiecewiseRationalQuadraticCDF", normflows="PiecewiseRationalQuadraticCDF", pyro="Spline(quadratic)",
+        survae="splines.rational_quadratic_spline", tfp="RationalQuadraticSpline", torchflows="ElementwiseRQSpline",
+        zuko="MonotonicRQSTransform"),
+    row("Linear rational spline", "Dolatabadi 2020",
+        "LinearRationalSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 2.0, 1.0], [0.5, 0.5])", flowtorch="Spline(linear)",
+        pyro="Spline(linear, default)", torchflows="LinearRational"),
+    row("Linear spline", "Muller 2019", "LinearSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0])", freia="LinearSpline",
+        nflows="PiecewiseLinearCDF", survae="splines.linear_spline", torchflows="spline.Linear"),
+    row("Quadratic spline", "integral of piecewise-linear pdf", "QuadraticSpline([-3.0, 0.0, 3.0], [1.0, 1.0, 1.0], -3.0)",
+        nflows="PiecewiseQuadraticCDF", survae="splines.quadratic_spline"),
+    row("Cubic spline", "Durkan 2019b", "CubicSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 1.0])", nflows="PiecewiseCubicCDF",
+        survae="splines.cubic_spline", torchflows="Cubic (no inverse)"),
+    row("Circular RQ spline", "tied boundary slopes + phase",
+        'Chain([CircularShift([-3.0, 3.0], 0.25), RationalQuadraticSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 2.0, 1.0], "none")])',
+        distrax="boundary_slopes=circular", normflows="tails=circular", zuko="CircularRQSTransform"),
+)

@@ -1,0 +1,86 @@
+"""The table of the maps of other libraries: every answer runs, every public map has a row, what is asked is what was recorded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refflow import cli, coverage
+from refflow.core import Bijector
+from refflow.coverage import letters
+from refflow.coverage.row import row
+from validation.coverage import __main__ as made
+
+ANSWERED = [row for row in coverage.ROWS if row.answer]
+MODELS = ("Stochastic duration predictor",)                 # a model, which is no bijector
+
+
+@pytest.mark.parametrize("one", ANSWERED, ids=lambda one: one.map)
+def test_the_code_of_an_answer_makes_a_bijector(one):
+    found = eval(one.answer, dict(vars(letters)))
+    assert isinstance(found, Bijector) or one.map in MODELS
+
+
+def test_a_row_has_an_answer_or_a_reason():
+    for one in coverage.ROWS:
+        assert bool(one.answer) + bool(one.missing) + bool(one.outside) == 1, one.map
+    names = [one.map for one in coverage.ROWS]
+    assert len(set(names)) == len(names)
+
+
+def test_every_public_map_has_a_row(monkeypatch):
+    """Of each library at the version that is asked; a library's new map would be found."""
+    held = coverage.held("public.json")
+    assert set(made.WHERE) == set(held)
+    assert not {library: found for library in held if (found := coverage.without_a_row(library))}
+    planted = {"torch": {"version": "0", "names": [*held["torch"]["names"], "MadeUpTransform"]}}
+    monkeypatch.setattr(coverage, "held", lambda file: planted)
+    assert coverage.without_a_row("torch") == ["MadeUpTransform"]
+
+
+def test_the_files_are_those_that_the_records_make():
+    assert (made.DATA / "asked.json").read_text(encoding="utf-8") == made.json_text(made.asked()) + "\n"
+    assert made.TABLE.read_text(encoding="utf-8") == made.table()
+
+
+def test_an_adapter_belongs_to_the_row_of_its_class():
+    affine = row("Affine", "", "Affine()", torch="AffineTransform(loc=0), torch.distributions.ExpTransform")
+    assert [coverage.head(name) for name in coverage.names(affine, "torch")] == ["AffineTransform", "ExpTransform"]
+    assert coverage.head("biject_to(interval) [ends]") == "biject_to(interval)"
+    assert set(coverage.asked(affine, "torch")) >= {"AffineTransform", "AffineTransform [event_dim=1]", "ExpTransform"}
+    assert coverage.asked(replace(affine, theirs={"torch": "MadeUpTransform"}), "torch") == {}
+
+
+def test_the_command_shows_answers_errors_and_reasons(capsys):
+    assert cli.main(["coverage", "torch"]) == 0
+    shown = capsys.readouterr().out
+    assert "TanhTransform" in shown and "Tanh()" in shown and "8e30" in shown
+    assert "Outside the contract:\nSoftmaxTransform" in shown
+    assert cli.main(["coverage", "torch", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert next(one for one in found if one["map"] == "Tanh")["asked"]["TanhTransform"]["float64"] == "8e30"
+
+
+def test_the_command_counts_libraries(capsys):
+    assert cli.main(["coverage", "--json"]) == 0
+    found = {one["library"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found["torch"]["answered"] + found["torch"]["missing"] + found["torch"]["outside"] == found["torch"]["maps"]
+    assert cli.main(["coverage"]) == 0
+    assert capsys.readouterr().out.startswith("library")
+
+
+def test_an_unknown_library_is_refused_with_the_names(capsys):
+    assert cli.main(["coverage", "toch"]) == 2
+    assert "no library 'toch'; there are" in capsys.readouterr().err
+
+
+def test_a_library_without_adapters_says_so(capsys):
+    assert cli.main(["coverage", "survae"]) == 0
+    assert "SurVAE has no adapters" in capsys.readouterr().out
+
+
+def test_letters_are_of_one_size():
+    assert letters.W.shape == letters.Q.shape == (letters.D, letters.D) and np.allclose(letters.Q @ letters.Q.T, np.eye(letters.D))

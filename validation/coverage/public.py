@@ -1,0 +1,70 @@
+"""Run by `validation.coverage` in a library's environment: the names of its public maps, as JSON.
+
+    python -m validation.coverage.public LIBRARY
+
+A map is a class that descends from the library's class of invertible maps, or a function that makes one; it is public if its name,
+and the name of each module above it, begins with a letter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import sys
+
+WHERE = {                                   # the modules that hold a library's maps, and the class of all of them
+    "bijx": ("bijx", "bijx.Bijection"),
+    "distrax": ("distrax", "distrax.Bijector"),
+    "flowjax": ("flowjax.bijections", "flowjax.bijections.AbstractBijection"),
+    "freia": ("FrEIA.modules", "FrEIA.modules.InvertibleModule"),
+    "nflows": ("nflows.transforms", "nflows.transforms.Transform"),
+    "normflows": ("normflows.flows normflows.transforms", "normflows.flows.base.Flow"),
+    "numpyro": ("numpyro.distributions.transforms", "numpyro.distributions.transforms.Transform"),
+    "piper": ("piper.train.vits.modules piper.train.vits.models", "torch.nn.Module"),
+    "pymc": ("pymc.distributions.transforms pymc.logprob.transforms", "pymc.logprob.abstract.Transform"),
+    "pyro": ("pyro.distributions.transforms", "torch.distributions.Transform"),
+    "pzflow": ("pzflow.bijectors", None),
+    "tfp": ("tensorflow_probability.substrates.jax.bijectors", "tensorflow_probability.substrates.jax.bijectors.Bijector"),
+    "torch": ("torch.distributions.transforms", "torch.distributions.Transform"),
+    "torchflows": ("torchflows.bijections", "torchflows.bijections.base.Bijection"),
+    "transformers": ("transformers.models.vits.modeling_vits", "torch.nn.Module"),
+    "zuko": ("zuko.transforms", "torch.distributions.Transform"),
+}
+
+
+def modules(name):
+    """A module, and the public modules inside it."""
+    module = importlib.import_module(name)
+    yield module
+    for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
+        if not found.name.rsplit(".", 1)[1].startswith(("_", "test")):
+            try:
+                yield from modules(found.name)
+            except ImportError:             # of an extra that the environment does not have
+                print(f"{found.name} cannot be imported", file=sys.stderr)
+
+
+def public(library):
+    """The names, sorted."""
+    holders, base = WHERE[library]
+    root = holders.split()[0].split(".")[0]
+    above = base and getattr(importlib.import_module(base.rsplit(".", 1)[0]), base.rsplit(".", 1)[1])
+    found = set()
+    for holder in holders.split():
+        for module in modules(holder):
+            for name, value in vars(module).items():
+                if not name.startswith("_") and is_map(value, above, root):
+                    found.add(name)
+    return sorted(found)
+
+
+def is_map(value, above, root):
+    if not getattr(value, "__module__", "").startswith(root):
+        return False
+    return inspect.isfunction(value) if above is None else inspect.isclass(value) and issubclass(value, above) and value is not above
+
+
+if __name__ == "__main__":
+    print(json.dumps(public(sys.argv[1])))
