@@ -51,7 +51,7 @@ def asked(row, library):
 
 def head(name):
     """The class that a name begins with, or the function of a constraint or a distribution with what it is of."""
-    return re.match(r"(?:\w+\.)*((?:biject_to|CumulativeDistributionTransform)\([^)]*\)|\w*)", name)[1]
+    return re.match(r"(?:\w+\.)*((?:biject_to|CumulativeDistributionTransform)\((?:[^()]|\([^()]*\))*\)|\w*)", name)[1]
 
 
 def pairs():

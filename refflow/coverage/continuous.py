@@ -15,5 +15,5 @@ ROWS = (
     row("DDNF", "deep diffeomorphic", missing="continuous flows have no page", torchflows="DDNF"),
     row("Lie-group CNF (Crouch-Grossman)", "SU(n)", missing="continuous flows have no page", bijx="ContFlowCG"),
     row("Conv lattice CNF", "conv vector field", missing="continuous flows have no page", bijx="ConvVF + ContFlow*",
-        torchflows="ConvolutionalFFJORD/RNODE"),
+        torchflows="ConvolutionalFFJORD, RNODE"),
 )

@@ -13,7 +13,7 @@ ROWS = (
     row("Generalised radial / ray", "c+f(|S(x-c)|)v", missing="no page", bijx="Radial, RadialConditional, RayTransform"),
     row("Sylvester", "x+QR h(R~Q^T x+b)", "Sylvester(upper / 4, upper / 4, d, b * np.ones(D), d + 1)",
         remark="in the basis of an OrthogonalLinear on both sides", pyro="Sylvester",
-        torchflows="Identity/Householder/PermutationSylvester"),
+        torchflows="Identity, Householder, PermutationSylvester"),
     row("i-ResNet (contractive residual)", "x+g(x), Lip<1", missing="no page of contractive residuals", freia="IResNetLayer",
         normflows="Residual", torchflows="InvertibleResNetBlock"),
     row("ResFlow (Russian roulette)", "unbiased logdet", outside="its log-det is an estimate; the map is a contractive residual",

@@ -6,10 +6,13 @@ from .row import row
 
 ROWS = (
     row("RQ spline", "Durkan 2019", "RationalQuadraticSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 2.0, 1.0])",
-        bijectors_jl="RationalQuadraticSpline", bijx="MonotoneRQSpline", distrax="RationalQuadraticSpline",
-        flowjax="RationalQuadraticSpline", flowtorch="Spline(quadratic)", freia="ElementwiseRationalQuadraticSpline",
-        nflows="PiecewiseRationalQuadraticCDF", normflows="PiecewiseRationalQuadraticCDF", pyro="Spline(quadratic)",
-        survae="splines.rational_quadratic_spline", tfp="RationalQuadraticSpline", torchflows="ElementwiseRQSpline",
+        bijectors_jl="RationalQuadraticSpline", bijx="MonotoneRQSpline, rational_quadratic_spline",
+        distrax="RationalQuadraticSpline", flowjax="RationalQuadraticSpline", flowtorch="Spline(quadratic)",
+        freia="ElementwiseRationalQuadraticSpline", nflows="PiecewiseRationalQuadraticCDF",
+        normflows="PiecewiseRationalQuadraticCDF, unconstrained_rational_quadratic_spline",
+        piper="unconstrained_rational_quadratic_spline", pyro="Spline(quadratic)", pzflow="RationalQuadraticSpline",
+        survae="splines.rational_quadratic_spline", tfp="RationalQuadraticSpline",
+        torchflows="ElementwiseRQSpline, RationalQuadratic", transformers="_unconstrained_rational_quadratic_spline",
         zuko="MonotonicRQSTransform"),
     row("Linear rational spline", "Dolatabadi 2020",
         "LinearRationalSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 2.0, 1.0], [0.5, 0.5])", flowtorch="Spline(linear)",
