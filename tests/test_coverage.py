@@ -13,6 +13,8 @@ from refflow.core import Bijector
 from refflow.coverage import letters
 from refflow.coverage.row import row
 from validation.coverage import __main__ as made
+from validation.peers.findings import FINDINGS
+from validation.peers.remedies import REMEDIES
 
 ANSWERED = [row for row in coverage.ROWS if row.answer]
 MODELS = ("Stochastic duration predictor",)                 # a model, which is no bijector
@@ -42,7 +44,8 @@ def test_every_public_map_has_a_row(monkeypatch):
 
 
 def test_the_files_are_those_that_the_records_make():
-    assert (made.DATA / "asked.json").read_text(encoding="utf-8") == made.json_text(made.asked()) + "\n"
+    for name, value in (("asked.json", made.asked()), ("findings.json", made.findings())):
+        assert (made.DATA / name).read_text(encoding="utf-8") == made.json_text(value) + "\n"
     assert made.TABLE.read_text(encoding="utf-8") == made.table()
 
 
@@ -80,6 +83,30 @@ def test_an_unknown_library_is_refused_with_the_names(capsys):
 def test_a_library_without_adapters_says_so(capsys):
     assert cli.main(["coverage", "survae"]) == 0
     assert "SurVAE has no adapters" in capsys.readouterr().out
+
+
+def test_a_finding_is_an_issue_that_can_be_sent(capsys):
+    assert cli.main(["finding", "nflows: Tanh"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("# Tanh's log-det is -inf from 19.1 on\n") and "With nflows 0.14,\n\n```python\nimport torch" in shown
+    assert "| printed | true |\n| --- | --- |\n| -inf | -38.6" in shown
+    assert "`log dx/dz = log(1 - tanh(z)^2)`, computed with 50 digits" in shown and "Suggestion: log|dx/dz| = -2 log cosh z." in shown
+
+
+def test_a_finding_is_named_by_a_part_of_its_name(capsys):
+    assert cli.main(["finding"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(coverage.held("findings.json"))
+    assert cli.main(["finding", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["library"] == "torch"
+    assert cli.main(["finding", "no such thing"]) == 2
+    assert "`refflow finding` lists them" in capsys.readouterr().err
+    assert cli.main(["finding", "stickbreaking"]) == 2
+    assert "have 'stickbreaking' in their names: torch: StickBreakingTransform clips its log-det; " in capsys.readouterr().err
+
+
+def test_every_defect_has_a_remedy_and_every_remedy_a_finding():
+    wrong = {(one.library, one.name) for one in FINDINGS if one.kind in ("defect", "range")}
+    assert set(REMEDIES) == wrong
 
 
 def test_letters_are_of_one_size():

@@ -12,12 +12,12 @@ import os
 import sys
 import traceback
 
-from . import baseline, book, check, coverage, data, fit, list_pages, plot, sample, score, show, speak, textbook, vectors
+from . import baseline, book, check, coverage, data, finding, fit, list_pages, plot, sample, score, show, speak, textbook, vectors
 from .options import INTERRUPTED
 from ..core.version import VERSION
 from ..oracle import CannotRun
 
-COMMANDS = (list_pages, show, textbook, book, check, coverage, baseline, vectors, fit, sample, score, speak, data, plot)
+COMMANDS = (list_pages, show, textbook, book, check, coverage, finding, baseline, vectors, fit, sample, score, speak, data, plot)
 
 
 def main(arguments=None) -> int:

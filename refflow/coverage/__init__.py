@@ -1,8 +1,8 @@
 """Which map of which library has an answer here: `refflow coverage`, and validation/tables/coverage.md.
 
 A row is one map with the names that the libraries give it, see `row`.  What was asked of the libraries' own code, and with which
-error, is in asked.json: `python -m validation.coverage` makes it from the records of `python -m validation.peers`, and public.json
-from the libraries themselves.
+error, is in asked.json, and what was found in findings.json: `python -m validation.coverage` makes both from the records of
+`python -m validation.peers`, and public.json from the libraries themselves.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The public maps of each library, what was asked of them, and the table of what answers for them.
 
-    python -m validation.coverage                    asked.json from the records of validation.peers, and the table: a second
+    python -m validation.coverage                    asked.json and findings.json from the records of validation.peers, and the table
     python -m validation.coverage --public           the names of public maps, too, from every library in its environment
     python -m validation.coverage --public torch     of some libraries
     --check                                          only say what is not as it would be made; exit status 1
@@ -22,7 +22,9 @@ from refflow.cli.coverage import counts
 from refflow.report import json_text
 from refflow.saving import write_atomically
 from validation.peers.__main__ import ENVIRONMENTS, interpreter, version_of
-from validation.peers.pages import DTYPES, cell, records, short
+from validation.peers.findings import FINDINGS
+from validation.peers.pages import DTYPES, cell, decimal, is_run, records, short, truths
+from validation.peers.remedies import REMEDIES
 from validation.raw_parameters.environments import CACHE, NotInstalled
 
 from .public import WHERE
@@ -41,6 +43,15 @@ errors. A map without an answer is missing, or outside the contract of a bijecto
 def asked():
     """{library: version, and the worst errors of each adapter} of the records."""
     return {library: {"version": record["version"], "maps": worst(record["rows"])} for library, record in records().items()}
+
+
+def findings():
+    """What `refflow finding` shows of each finding whose reproduction has been run."""
+    held = records()
+    return [{"library": f.library, "version": held[f.library]["version"], "name": f.name, "kind": f.kind, "equation": f.equation,
+             "text": f.text.strip(), "code": f.code.strip(), "printed": held[f.library]["reproductions"][f.name],
+             "true": [decimal(value) for value in truths(f)], "remedy": REMEDIES.get((f.library, f.name), "")}
+            for f in FINDINGS if is_run(f, held)]
 
 
 def worst(rows):
@@ -84,7 +95,7 @@ def bold(row, library):
 
 def made(libraries, cache):
     """{file: its text}."""
-    files = {DATA / "asked.json": json_text(asked()) + "\n"}
+    files = {DATA / "asked.json": json_text(asked()) + "\n", DATA / "findings.json": json_text(findings()) + "\n"}
     if libraries is not None:
         held = dict(coverage.held("public.json"))
         for library in libraries or sorted(WHERE):
