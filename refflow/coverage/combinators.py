@@ -8,7 +8,7 @@ ROWS = (
     row("Chain / compose", "", "Chain([Exp(), Affine()])", bijectors_jl="ComposedFunction", bijx="Chain, ScanChain",
         distrax="Chain", flowjax="Chain, Scan", flowtorch="Compose", freia="SequenceINN, GraphINN",
         invertible_networks_jl="ComposedInvertibleNetwork", nflows="CompositeTransform", normflows="Composite",
-        numpyro="ComposeTransform", pymc="ChainedTransform", pyro="ComposeTransformModule", pzflow="Chain",
+        numpyro="ComposeTransform", pymc="ChainedTransform, Chain", pyro="ComposeTransformModule", pzflow="Chain",
         survae="SequentialTransform", tfp="Chain, Composition", torch="ComposeTransform", torchflows="BijectiveComposition",
         zuko="ComposedTransform"),
     row("Invert", "", "Inverse(Exp())", bijectors_jl="Inverse", bijx="Inverse, CondInverse", distrax="Inverse", flowjax="Invert",
@@ -21,9 +21,20 @@ ROWS = (
     row("Numerical inverse wrapper", "bisection/secant", outside="an inverse belongs to its page", flowjax="NumericalInverse",
         survae="functional.iterative_inversion", tfp="experimental ScalarFunctionWithInferredInverse", torchflows="bisection()",
         zuko="MonotonicTransform"),
-    row("Sandwich / conjugate", "", "Chain([OrthogonalLinear(Q), Tanh(), OrthogonalLinear(Q.T)])", flowjax="Sandwich"),
+    row("Sandwich / conjugate", "", "Chain([OrthogonalLinear(Q), Tanh(), OrthogonalLinear(Q.T)])", flowjax="Sandwich",
+        nflows="CompositeCDFTransform"),
     row("Condition embedding", "", "Contextual(Sequential([Dense(V[:D], np.zeros(D)), ReLU()]))", flowjax="EmbedCondition"),
     row("Freeze", "", outside="fit(fixed=[...]) keeps fields", bijx="Frozen"),
     row("Cross-library bridge", "", outside="refflow.peers checks other libraries, and does not run them",
         bijx="FlowjaxToBijx*, BijxToFlowjax*", distrax="BijectorFromTFP", flowjax="experimental.numpyro"),
+    row("Classes that are no maps", "base classes, masks and networks", outside="a base class, a mask or a network",
+        bijx="ApplyBijection, BinaryMask, MetaLayer, ScalarBijection", distrax="Linear",
+        nflows="Linear, PiecewiseCouplingTransform", normflows="PiecewiseCoupling", numpyro="ParameterFreeTransform",
+        pyro="TransformModule", pzflow="Bijector, DenseReluNetwork, ForwardFunction, InitFunction, InverseFunction",
+        tfp="AutoCompositeTensorBijector",
+        torchflows=("AutoregressiveArchitecture, AutoregressiveBijection, BaseSylvester, ClassicResidualBijection, "
+            "Combination, ConvolutionalCouplingBijection, ElementwiseBijection, Integration, "
+            "InverseMaskedAutoregressiveBijection, InvertibleMatrix, IterativeResidualBijection, MonotonicSpline, "
+            "NormalizedChannelWiseCoupling, NormalizedCheckerboardCoupling, ResidualArchitecture, "
+            "ScalarTransformer, TensorTransformer")),
 )

@@ -20,7 +20,8 @@ ROWS = (
     row("Moyal CDF", "erfc(exp(-z/2)/sqrt2)", "moyal_cdf()", tfp="MoyalCDF"),
     row("Rayleigh CDF", "1-exp(-x^2/2s^2)", "rayleigh_cdf(a)", tfp="RayleighCDF"),
     row("Generic distribution CDF", "F_D(x)",
-        missing="the distribution functions of the normal, Weibull, logistic, Gumbel, Kumaraswamy and mixtures have pages; no wrapper takes any other",
+        missing="the distribution functions of the normal, Weibull, logistic, Gumbel, Kumaraswamy and mixtures "
+        "have pages; no wrapper takes any other",
         bijectors_jl="CDFBijector, vector CDF", torch="CumulativeDistributionTransform"),
     row("Generic distribution quantile", "F_D^-1(u)", missing="likewise, through Inverse",
         bijectors_jl="QuantileBijector, vector Quantile", torch="CumulativeDistributionTransform.inv"),

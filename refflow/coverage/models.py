@@ -5,6 +5,17 @@ from __future__ import annotations
 from .row import row
 
 ROWS = (
+    row("Whole flows", "chains of the maps above",
+        "Chain([coupling(affine_family(ExpScale())), Permutation(p), coupling(additive_family())])",
+        remark="nice, realnvp, maf, iaf, nsf, naf, umnn and others build them",
+        torchflows=("CouplingDeepDenseSF, CouplingDeepSF, CouplingDenseSF, CouplingLRS, CouplingRQNSF, "
+            "DeepDenseSigmoidGlow, DeepSigmoidGlow, DenseSigmoidGlow, IAF, InverseAutoregressiveDeepDenseSF, "
+            "InverseAutoregressiveDeepSF, InverseAutoregressiveDenseSF, InverseAutoregressiveLRS, "
+            "InverseAutoregressiveRQNSF, InverseRealNVP, LRSGlow, MAF, MaskedAutoregressiveDeepDenseSF, "
+            "MaskedAutoregressiveDeepSF, MaskedAutoregressiveDenseSF, MaskedAutoregressiveLRS, "
+            "MaskedAutoregressiveRQNSF, MultiscaleAffineCoupling, MultiscaleDeepDenseSigmoid, "
+            "MultiscaleDeepSigmoid, MultiscaleDenseSigmoid, MultiscaleLRSNSF, MultiscaleNICE, MultiscaleRQNSF, "
+            "MultiscaleRealNVP, NICE, RQSGlow, RealNVP, ShiftGlow, UMNNMAF")),
     row("Stochastic duration predictor", "of VITS", "refflow.models.StochasticDurations", remark="a model",
         piper="StochasticDurationPredictor", transformers="VitsStochasticDurationPredictor"),
     row("Residual coupling block", "of VITS",

@@ -11,8 +11,8 @@ ROWS = (
     row("Glow step", "actnorm+1x1+coupling", "image_coupling(masks.channels([True, False], 3))",
         remark="after Pointwise(ActNorm) and Pointwise(OrthogonalLinear)", freia="AllInOneBlock",
         invertible_networks_jl="CouplingLayerGlow+ActNorm", normflows="GlowBlock", tfp="Glow",
-        torchflows="GlowCheckerboard, ChannelWiseCoupling"),
+        torchflows="GlowCheckerboard, ChannelWiseCoupling, GlowChannelWiseCoupling, Invertible1x1ConvolutionalCoupling"),
     row("Checkerboard coupling", "coupling on checkerboard mask",
         "AffineCoupling(masks.checkerboard(1, 4, 4), dense_network(rng, (8, 8, 16)))", normflows="Split(checkerboard)",
-        torchflows="CheckerboardCoupling"),
+        torchflows="CheckerboardCoupling, GlowCheckerboardCoupling"),
 )

@@ -10,8 +10,8 @@ ROWS = (
         distrax="RationalQuadraticSpline", flowjax="RationalQuadraticSpline", flowtorch="Spline(quadratic)",
         freia="ElementwiseRationalQuadraticSpline", nflows="PiecewiseRationalQuadraticCDF",
         normflows="PiecewiseRationalQuadraticCDF, unconstrained_rational_quadratic_spline",
-        piper="unconstrained_rational_quadratic_spline", pyro="Spline(quadratic)", pzflow="RationalQuadraticSpline",
-        survae="splines.rational_quadratic_spline", tfp="RationalQuadraticSpline",
+        piper="unconstrained_rational_quadratic_spline", pyro="Spline(quadratic), ConditionedSpline",
+        pzflow="RationalQuadraticSpline", survae="splines.rational_quadratic_spline", tfp="RationalQuadraticSpline",
         torchflows="ElementwiseRQSpline, RationalQuadratic", transformers="_unconstrained_rational_quadratic_spline",
         zuko="MonotonicRQSTransform"),
     row("Linear rational spline", "Dolatabadi 2020",
@@ -24,6 +24,7 @@ ROWS = (
     row("Cubic spline", "Durkan 2019b", "CubicSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 1.0])", nflows="PiecewiseCubicCDF",
         survae="splines.cubic_spline", torchflows="Cubic (no inverse)"),
     row("Circular RQ spline", "tied boundary slopes + phase",
-        'Chain([CircularShift([-3.0, 3.0], 0.25), RationalQuadraticSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 2.0, 1.0], "none")])',
+        "Chain([CircularShift([-3.0, 3.0], 0.25), RationalQuadraticSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, "
+        '3.0], [1.0, 2.0, 1.0], "none")])',
         distrax="boundary_slopes=circular", normflows="tails=circular", zuko="CircularRQSTransform"),
 )

@@ -6,10 +6,10 @@ from .row import row
 
 ROWS = (
     row("Uniform dequantization", "z=x+u", outside="it is random; the functions dequantised and quantised do it",
-        normflows="utils.preprocessing.Jitter", survae="UniformDequantization"),
+        normflows="utils.preprocessing.Jitter", pzflow="Beta13Dequantizer, UniformDequantizer", survae="UniformDequantization"),
     row("Variational dequantization", "z=x+u, u~q(u|x)", outside="it is random; the function variational_bound_vjp does it",
         survae="VariationalDequantization"),
-    row("Absolute value", "|x| + sign latent", outside="two events have one image", numpyro="AbsTransform",
+    row("Absolute value", "|x| + sign latent", outside="two events have one image", numpyro="AbsTransform", pymc="AbsTransform",
         survae="SimpleAbsSurjection", tfp="AbsoluteValue", torch="AbsTransform"),
     row("Sort", "sort + permutation latent", outside="many events have one image", survae="SimpleSortSurjection",
         zuko="distributions.Sort/TopK (dist.)"),

@@ -23,7 +23,7 @@ WHERE = {                                   # the modules that hold a library's 
     "normflows": ("normflows.flows normflows.transforms", "normflows.flows.base.Flow"),
     "numpyro": ("numpyro.distributions.transforms", "numpyro.distributions.transforms.Transform"),
     "piper": ("piper.train.vits.modules piper.train.vits.models", "torch.nn.Module"),
-    "pymc": ("pymc.distributions.transforms pymc.logprob.transforms", "pymc.logprob.abstract.Transform"),
+    "pymc": ("pymc.distributions.transforms pymc.logprob.transforms", "pymc.logprob.transforms.Transform"),
     "pyro": ("pyro.distributions.transforms", "torch.distributions.Transform"),
     "pzflow": ("pzflow.bijectors", None),
     "tfp": ("tensorflow_probability.substrates.jax.bijectors", "tensorflow_probability.substrates.jax.bijectors.Bijector"),
@@ -55,15 +55,15 @@ def public(library):
     for holder in holders.split():
         for module in modules(holder):
             for name, value in vars(module).items():
-                if not name.startswith("_") and is_map(value, above, root):
+                if not name.startswith("_") and is_map(name, value, above, root):
                     found.add(name)
     return sorted(found)
 
 
-def is_map(value, above, root):
-    if not getattr(value, "__module__", "").startswith(root):
-        return False
-    return inspect.isfunction(value) if above is None else inspect.isclass(value) and issubclass(value, above) and value is not above
+def is_map(name, value, above, root):
+    if above is None:                       # functions, with the names of classes
+        return callable(value) and name[0].isupper() and getattr(value, "__module__", "").startswith(root)
+    return inspect.isclass(value) and issubclass(value, above) and value is not above and value.__module__.startswith(root)
 
 
 if __name__ == "__main__":
