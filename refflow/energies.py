@@ -29,9 +29,10 @@ In (1), both exponentials underflow far from the ring; the difference of their e
     -log(exp(-s^2/2) + exp(-t^2/2)) = ((|z_1| - 2)/0.6)^2/2 - log1p(exp(-100 |z_1|/9))              (13)
 In (8), `(r - 2) n` is taken as `z - 2 n`, which is finite where `r` overflows.     (14)
 
-In (2), the sine of a large `z_1` would need its own digits of `pi`; the remainder of a division by 4 is exact, and so is `f`:
-    z_1 = 4 j + k + f,   |f| <= 1/2:   sin(pi (k + f)/2) = sin(pi f/2), cos(pi f/2), -sin(pi f/2), -cos(pi f/2)     (15)
-for `k = 0, 1, 2, 3`.  In (12), `1 - w_3/3` loses all digits where `w_3` rounds to 3; with `e = exp(-|z_1 - 1|/0.3)`,
+In (2), `2 pi z_1` overflows for the largest `z_1`; the remainder of a division by 4 is exact:
+    sin(2 pi z_1/4) = sin(pi r/2),   r = z_1 mod 4                                  (15)
+
+In (12), `1 - w_3/3` loses all digits where `w_3` rounds to 3; with `e = exp(-|z_1 - 1|/0.3)`,
     w_3/3 = 1/(1 + e) or e/(1 + e),   w_3 (1 - w_3/3) = 3 e/(1 + e)^2               (16)
 
 In (4), (5) and (9), all exponentials may underflow.  With the difference `s = (p^2 - q^2)/2` of the exponents,
@@ -107,7 +108,7 @@ class U2:
         """-U(z), (*batch).  ValueError unless z holds finite vectors of two entries."""
         z, dtype = checked("U2", z)
         with np.errstate(all="ignore"):
-            band = (z[..., 1] - quarter_turns(z[..., 0])[0])**2 * 25 / 8            # (3) (15) (20)
+            band = (z[..., 1] - wave_and_slope(z[..., 0])[0])**2 * 25 / 8            # (3) (15) (20)
             return -(band + ends(z[..., 0])[0]).astype(dtype)                       # (3)
 
     @staticmethod
@@ -115,7 +116,7 @@ class U2:
         """The gradient of the log density, (*batch, 2).  ValueError as for `log_density`."""
         z, dtype = checked("U2", z)
         with np.errstate(all="ignore"):
-            w, slope = quarter_turns(z[..., 0])
+            w, slope = wave_and_slope(z[..., 0])
             across = (z[..., 1] - w) * 25 / 4                                       # (10)
             return -np.stack([ends(z[..., 0])[1] - slope * across, across], -1).astype(dtype)       # (11)
 
@@ -135,7 +136,7 @@ class U3:
     @staticmethod
     def letters(z):
         """Both quotients p/P and q/Q, both squares p^2 and q^2, s, and w_1', w', all (*batch)."""
-        w_1, slope = quarter_turns(z[..., 0])
+        w_1, slope = wave_and_slope(z[..., 0])
         t = (z[..., 0] - 1) * 5 / 3
         w = 3 * np.exp(-t * t / 2)                                                  # (2)
         d = z[..., 1] - w_1
@@ -169,7 +170,7 @@ class U4:
     @staticmethod
     def letters(z):
         """As for U3."""
-        w_1, slope = quarter_turns(z[..., 0])
+        w_1, slope = wave_and_slope(z[..., 0])
         t = (z[..., 0] - 1) * 10 / 3
         e = np.exp(-abs(t))                                                         # (16)
         w = 3 * np.where(t > 0, 1, e) / (1 + e)                                     # (2) (16)
@@ -214,14 +215,10 @@ def checked(name, z):
     return z.astype(np.float64), z.dtype                                            # (21)
 
 
-def quarter_turns(z):
+def wave_and_slope(z):
     """w_1 and w_1'."""
-    r = np.fmod(z, 4)                                                               # (15)
-    k = np.rint(r)
-    f = (r - k) * (math.pi / 2)
-    sine, cosine, k = np.sin(f), np.cos(f), k.astype(np.int64) % 4
-    w = np.choose(k, (sine, cosine, -sine, -cosine))                                # (15)
-    return w, np.choose(k, (cosine, -sine, -cosine, sine)) * (math.pi / 2)       # (12)
+    turn = np.fmod(z, 4) * (math.pi / 2)                                            # (15)
+    return np.sin(turn), np.cos(turn) * (math.pi / 2)                               # (2) (12)
 
 
 def ends(z):
