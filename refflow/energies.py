@@ -8,7 +8,7 @@ and bands along a wave `w_1`, of which one, or the second of two, is moved down 
     U_3 = -log(exp(-((z_2 - w_1)/0.35)^2/2) + exp(-((z_2 - w_1 + w_2)/0.35)^2/2)) + E               (4)
     U_4 = -log(exp(-((z_2 - w_1)/0.4)^2/2) + exp(-((z_2 - w_1 + w_3)/0.35)^2/2)) + E                (5)
 The source prints (3) to (5) without `E` and shows them for `-4 < z_1 < 4`; but these bands have no end, and `Z` would be infinite.
-An envelope of fourth power, as in normflows, whose is wider, ends them about where the source's picture does:
+An envelope of fourth power ends them about where the source's picture does; normflows has a wider one:
     E = (z_1/4)^4/2                                                                 (6)
 Along `z_2`, (3) to (5) are sums of normal densities, so that
     Z = 8 2^(1/4) Gamma(5/4) (2 pi)^(1/2) W,   W = 0.4 of U_2, 0.35 + 0.35 of U_3, 0.4 + 0.35 of U_4        (7)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +166,25 @@ def test_files_that_cannot_be_used(run, name):
         file.write(text)
     status, out, err = run("fit", "--energy", "mine.py", "--out", "f.npz")
     assert status == 2 and not out and err.startswith("refflow: mine.py") and words in err
+
+
+def test_the_guide(run):
+    """Its file and its commands, with few steps."""
+    guide = (Path(__file__).parents[1] / "refflow" / "cli" / "README.md").read_text(encoding="utf-8").split("given by a formula\n")[1]
+    Path("density.py").write_text(re.search(r"```python\n(.*?)```", guide, re.S)[1])
+    commands = re.search(r"```text\n(.*?)```", guide, re.S)[1].replace("python -m refflow ", "").splitlines()
+    if importlib.util.find_spec("matplotlib") is None:
+        commands.pop()
+    for line in commands:
+        few = ("--steps", 3) if line.startswith("fit") else ()
+        assert run(*line.split(), *few)[0] == 0, line
+    assert Path("bent.csv").read_text().count("\n") == 1000
+
+
+def test_show(run):
+    for name in ("u1", "U4"):
+        text = run("show", name)[1]
+        assert "-log(exp(" in text and f"exp(-U_{name[1]}(z))/Z" in text
 
 
 # -- the models -------------------------------------------------------------------------------------------------------
