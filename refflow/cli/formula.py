@@ -28,8 +28,9 @@ from ..oracle import CannotRun
 from ..oracle.adapter import first_line, imported
 from ..oracle.exits import at_line
 from ..report import aligned
-from ..training import Annealing, TrainingError, fit_reverse_kl
+from ..training import Annealing, ClipNorm, TrainingError, fit_reverse_kl
 
+LONGEST = 10.0                          # the norm to which longer gradients are shortened: one sample may be far outside the density
 MEASURED = 4096                         # samples of a flow, of which its divergence is the mean
 OF_DATA = ("context", "dequantise", "header", "test", "held_out")
 
@@ -77,7 +78,7 @@ class Formula:
     def start(self, options, parts, rng):
         flow, sizes = model_of(options, math.inf, Rows(self.given.D), rng)
         annealing = Annealing(options.anneal) if options.anneal else None
-        return Start(flow, (), settings_of(options) | {"annealing": annealing}, {"sizes": sizes, "anneal": options.anneal})
+        return Start(flow, (), settings_of(options) | {"annealing": annealing, "clip": ClipNorm(LONGEST)}, {"sizes": sizes, "anneal": options.anneal})
 
     def trained(self, start, parts, rng, settings):
         own = {key: value for key, value in settings.items() if key not in ("batch_size", "patience")}

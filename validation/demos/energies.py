@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 README, PICTURE = Path(__file__).with_name("README.md"), ROOT / "validation" / "energies.png"
 BEGIN, END = "<!-- begin energies -->\n", "<!-- end energies -->\n"
 LAYERS = (2, 8, 32)
-STEPS, SHORT = 2000, 20
-SETTINGS = ("--model", "planar", "--batch-size", 128, "--learning-rate", 0.02)
+STEPS, SHORT = {2: 2000, 8: 2000, 32: 4000}, 20             # many flows need more and smaller steps
+RATES = {2: 0.02, 8: 0.02, 32: 0.01}
 SAMPLES, SIDE, GRID = 20000, 5.0, 200
 LARGEST, LEAST = 0.5, 0.5               # the gap of the most flows, and the smallest part (2), that a flow may have that has learned
 
@@ -46,7 +46,8 @@ def trained(out, name, layers, steps):
     if path.exists():
         return
     resumed = ("--resume",) * path.with_suffix(".checkpoint.npz").exists()
-    arguments = ["fit", "--energy", name, *SETTINGS, "--layers", layers, "--steps", steps, "--anneal", steps // 2, "--out", path, *resumed]
+    arguments = ["fit", "--energy", name, "--model", "planar", "--layers", layers, "--batch-size", 128, "--steps", steps, "--anneal",
+                 steps // 2, "--learning-rate", RATES.get(layers, 0.02), "--out", path, *resumed]
     print("$ refflow", *arguments, flush=True)
     status = refflow([str(a) for a in arguments])
     if status:
@@ -158,7 +159,7 @@ def main(arguments=None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.only or ENERGIES:
         for layers in LAYERS:
-            trained(options.out, name, layers, SHORT if options.short else STEPS)
+            trained(options.out, name, layers, SHORT if options.short else STEPS[layers])
     if options.only:
         return 0
     found = {name: {layers: measured(load(file_of(options.out, name, layers)), U) for layers in LAYERS} for name, U in ENERGIES.items()}
