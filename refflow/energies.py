@@ -41,7 +41,7 @@ In (4), (5) and (9), all exponentials may underflow.  With the difference `s = (
 A difference of squares cancels; with `d = z_2 - w_1`, it is a product:
     s = -w_2 (d + w_2/2)/0.35^2    in (4),   s = -25 (d + 8 w_3) (15 d + 8 w_3)/392    in (5)       (19)
 The widths are ratios of small integers, 2/5, 7/20, 3/5 and 3/10, whose rounding is avoided.        (20)
-The 1 that is subtracted from `z_1` makes roundings of `w_2` and `w_3` that are no roundings of `z_1`, and (19) multiplies them:
+The 1 that is subtracted from `z_1` makes roundings of `w_2` and `w_3` that do not come from `z_1`, and (19) multiplies them:
 everything is computed in float64, for float32 too, and rounded once.                                         (21)
 
 Source: Rezende and Mohamed, Variational Inference with Normalizing Flows, arXiv:1505.05770, table 1 and figure 3.

@@ -98,7 +98,7 @@ def interrupted(run, monkeypatch, at, *arguments):
 
 
 def test_it_is_resumed(run, monkeypatch):
-    """The bits are those of a fit that was not interrupted; another density is refused."""
+    """The bits are the same as without an interruption; another density is refused."""
     arguments = ("fit", "--energy", "u2", "--model", "planar", "--layers", 2, "--steps", 40, "--batch-size", 32, "--anneal", 30)
     assert run(*arguments, "--out", "whole.npz")[0] == 0
     status, _, err = interrupted(run, monkeypatch, 25, *arguments, "--out", "f.npz")
@@ -146,7 +146,7 @@ def test_refusals(run, arguments):
 FILES = {
     "no D": ("def log_density(x): pass", "D must be the number of entries of x, an int >= 1, not None"),
     "no gradient": ("D = 2\ndef log_density(x): pass", "it declares no function gradient(x)"),
-    "an integral that is no number": (NORMAL.format(log_integral="math.inf", line="pass"), "log_integral must be a finite number, not inf"),
+    "an integral that is not a number": (NORMAL.format(log_integral="math.inf", line="pass"), "log_integral must be a finite number, not inf"),
     "a mistake of Python": ("D = = 2", "cannot be imported: SyntaxError"),
     "a gradient that raises": (NORMAL.format(log_integral=0, line="x.nothing"), "gradient raises AttributeError: 'numpy.ndarray' object"),
     "its line": (NORMAL.format(log_integral=0, line="x.nothing"), "(line 13)"),

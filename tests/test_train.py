@@ -1256,7 +1256,7 @@ def test_a_wrong_gradient_says_which_entry_is_wrong():
 
 
 def test_a_density_that_jumps_is_refused():
-    """A step of 0.01 inside the support; a wall to -inf, a corner and a steep slope are no jumps."""
+    """A step of 0.01 inside the support; a wall to -inf, a corner and a steep slope are not jumps."""
     x = np.random.default_rng(0).standard_normal((16, 2))
     with pytest.raises(ValueError, match=r"log_density must be differentiable; it jumps by 0.01 at x = \["):
         refuse_other_gradient("f", lambda x: target(x) + 0.01 * (x[:, 0] > 0), target_gradient, x)

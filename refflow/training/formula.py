@@ -3,7 +3,7 @@ r"""Is a function the gradient of a log density?  Both are functions that a user
 At a few events, every entry of the gradient is compared with differences of the log density, which know their own error; they are
 taken in float64.  Along lines between the events, the log density must not jump: no gradient knows of a jump.  A cell of a line in
 which the log density changes is halved, and of both halves the one with the larger change is kept; in a cell as short as rounding
-allows, only a jump is left.  Corners, as of `|x|`, are no harm: samples do not meet them.
+allows, only a jump is left.  Corners, as of `|x|`, do no harm: samples do not meet them.
 """
 
 from __future__ import annotations

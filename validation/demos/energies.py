@@ -101,7 +101,7 @@ def read_table(text):
 
 
 def failures(found):
-    """What says that flows have not learned, or that more flows are no better."""
+    """What says that flows have not learned, or that more flows are not better."""
     wrong = []
     for name, row in found.items():
         for few, many in zip(LAYERS, LAYERS[1:]):
