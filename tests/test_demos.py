@@ -205,10 +205,10 @@ def test_the_four_energies_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{energies.BEGIN}old\n{energies.END}after\n")
-    for name, value in (("README", readme), ("PICTURE", tmp_path / "energies.png"), ("LAYERS", (1, 2)), ("SAMPLES", 500), ("GRID", 20), ("SHORT", 2)):
+    for name, value in (("README", readme), ("PICTURE", tmp_path / "energies.png"), ("LAYERS", (1, 2)), ("SAMPLES", 500), ("GRID", 20), ("SHORT", 2), ("SEEDS", (0, 1))):
         monkeypatch.setattr(energies, name, value)
     assert energies.main(["--out", str(tmp_path / "flows"), "--short", "--write"]) == 0
-    assert capsys.readouterr().out.count("$ refflow fit --energy") == 8 and (tmp_path / "energies.png").stat().st_size > 0
+    assert capsys.readouterr().out.count("$ refflow fit --energy") == 16 and (tmp_path / "energies.png").stat().st_size > 0
     text = readme.read_text()
     assert text.startswith(f"before\n{energies.BEGIN}| energy | gap, 1 flows") and "old" not in text and text.count("\n| u") == 4
     assert energies.main(["--out", str(tmp_path / "flows"), "--short"]) == 0 and "$" not in capsys.readouterr().out

@@ -2,7 +2,8 @@ r"""The four energies of Rezende and Mohamed (2015), figure 3: 2, 8 and 32 plana
 
     python -m validation.demos.energies --out DIRECTORY [--only u1] [--short] [--write]
 
-Flows are trained by `refflow fit --energy`; a run that stops is resumed by the same command, and what is trained stays.  With the
+Flows are trained by `refflow fit --energy`; a run that stops is resumed by the same command, and what is trained stays.  Each is
+trained from several starts, and the one with the largest bound is taken: the bound has local maxima.  With the
 integral `Z` of `exp(-U)`, the gap of the bound `-L <= log Z` is, over samples `x` of the flow `q`,
     KL(q, p) = E[log q(x) + U(x)] + log Z                                           (1)
 in nats.  The plane is divided into the parts left and right of `z_1 = 0`, and these into the parts nearer to one band or to the other
@@ -29,25 +30,26 @@ README, PICTURE = Path(__file__).with_name("README.md"), ROOT / "validation" / "
 BEGIN, END = "<!-- begin energies -->\n", "<!-- end energies -->\n"
 LAYERS = (2, 8, 32)
 STEPS, SHORT = {2: 2000, 8: 2000, 32: 4000}, 20             # many flows need more and smaller steps
+SEEDS = (0, 1, 2)
 RATES = {2: 0.02, 8: 0.02, 32: 0.01}
 SAMPLES, SIDE, GRID = 20000, 5.0, 200
-LARGEST, LEAST = 0.5, 0.5               # the gap of the most flows, and the smallest part (2), that a flow may have that has learned
+LARGEST, LEAST = 0.2, 0.5               # the gap of the most flows, and the smallest part (2), that a flow may have that has learned
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
-def file_of(out, name, layers):
-    return out / f"{name}_{layers}.npz"
+def file_of(out, name, layers, seed):
+    return out / f"{name}_{layers}_{seed}.npz"
 
 
-def trained(out, name, layers, steps):
+def trained(out, name, layers, steps, seed):
     """Fit a flow, or go on with a fit that was interrupted; nothing is done where the file is there."""
-    path = file_of(out, name, layers)
+    path = file_of(out, name, layers, seed)
     if path.exists():
         return
     resumed = ("--resume",) * path.with_suffix(".checkpoint.npz").exists()
     arguments = ["fit", "--energy", name, "--model", "planar", "--layers", layers, "--batch-size", 128, "--steps", steps, "--anneal",
-                 steps // 2, "--learning-rate", RATES.get(layers, 0.02), "--out", path, *resumed]
+                 steps // 2, "--learning-rate", RATES.get(layers, 0.02), "--seed", seed, "--out", path, *resumed]
     print("$ refflow", *arguments, flush=True)
     status = refflow([str(a) for a in arguments])
     if status:
@@ -77,6 +79,12 @@ def measured(flow, U):
     q = np.bincount(part_of(U, x), minlength=len(p))
     return {"gap": float(each.mean()), "error": float(each.std() / np.sqrt(SAMPLES)),
             "covered": float((q / q.sum() / (p / p.sum())).min())}                  # (2)
+
+
+def best(out, name, layers):
+    """The measures, and the flow, of the start with the smallest gap."""
+    flows = [load(file_of(out, name, layers, seed)) for seed in SEEDS]
+    return min((measured(flow, ENERGIES[name]) | {"flow": flow} for flow in flows), key=lambda one: one["gap"])
 
 
 def table(found):
@@ -130,7 +138,7 @@ def drawn(out, found):
     figure = plot.picture(8.4, 8.8)
     panels = figure.subplots(len(ENERGIES), 1 + len(LAYERS), sharex=True, sharey=True)
     for row, (name, U) in zip(panels, ENERGIES.items()):
-        shown = densities(U, [load(file_of(out, name, layers)) for layers in LAYERS])
+        shown = densities(U, [found[name][layers]["flow"] for layers in LAYERS])
         titles = [f"{name}, true", *(f"{layers} flows: {found[name][layers]['gap']:.2f} nats" for layers in LAYERS)]
         for axes, density, title in zip(row, shown, titles):
             axes.imshow(density.T, origin="lower", cmap=plot.SHADES, vmin=0, vmax=shown[0].max(), extent=(-SIDE, SIDE) * 2)
@@ -159,10 +167,11 @@ def main(arguments=None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.only or ENERGIES:
         for layers in LAYERS:
-            trained(options.out, name, layers, SHORT if options.short else STEPS[layers])
+            for seed in SEEDS:
+                trained(options.out, name, layers, SHORT if options.short else STEPS[layers], seed)
     if options.only:
         return 0
-    found = {name: {layers: measured(load(file_of(options.out, name, layers)), U) for layers in LAYERS} for name, U in ENERGIES.items()}
+    found = {name: {layers: best(options.out, name, layers) for layers in LAYERS} for name in ENERGIES}
     picture, text = drawn(options.out, found), table(found)
     print(f"{text}{picture}")
     if options.write:
