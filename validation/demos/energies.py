@@ -154,7 +154,7 @@ def written(text, picture):
     before, rest = README.read_text(encoding="utf-8").split(BEGIN)
     write_atomically(README, f"{before}{BEGIN}{text}{END}{rest.split(END)[1]}".encode())
     write_atomically(PICTURE, picture.read_bytes())
-    made_small(PICTURE, 1100, 64)
+    made_small(PICTURE, 1100, 200)
 
 
 def main(arguments=None) -> int:
