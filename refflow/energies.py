@@ -44,6 +44,9 @@ The widths are ratios of small integers, 2/5, 7/20, 3/5 and 3/10, whose rounding
 The 1 that is subtracted from `z_1` makes roundings of `w_2` and `w_3` that do not come from `z_1`, and (19) multiplies them:
 everything is computed in float64, for float32 too, and rounded once.                                         (21)
 
+In (11), the terms may overflow with opposite signs; a sixteenth of each leaves the floats only where `z_1^3` outweighs the others: the
+sum is taken of these, and multiplied by 16.                                        (22)
+
 Source: Rezende and Mohamed, Variational Inference with Normalizing Flows, arXiv:1505.05770, table 1 and figure 3.
 """
 
@@ -117,8 +120,8 @@ class U2:
         z, dtype = checked("U2", z)
         with np.errstate(all="ignore"):
             w, slope = wave_and_slope(z[..., 0])
-            across = (z[..., 1] - w) * 25 / 4                                       # (10)
-            return -np.stack([ends(z[..., 0])[1] - slope * across, across], -1).astype(dtype)       # (11)
+            across = (z[..., 1] - w) * (25 / 64)                                    # (10) (22)
+            return -(16 * np.stack([ends(z[..., 0])[1] - slope * across, across], -1)).astype(dtype)        # (11) (22)
 
 
 class U3:
@@ -222,9 +225,9 @@ def wave_and_slope(z):
 
 
 def ends(z):
-    """E and its derivative."""
+    """E and a sixteenth of its derivative."""
     square = (z / 4) * (z / 4)
-    return square * square / 2, square * (z / 8)                                      # (6) (11)
+    return square * square / 2, square * (z / 128)                                      # (6) (11)
 
 
 def log_density_of_two(name, letters, z):
@@ -241,10 +244,10 @@ def gradient_of_two(name, letters, z):
         (d, moved), (P, Q), s, slope, change = letters(z)
         e = np.exp(-abs(s))
         a, b = np.where(s > 0, e, 1) / (1 + e), np.where(s > 0, 1, e) / (1 + e)     # (9) (18)
-        second = times(b, moved * Q)
-        across = times(a, d * P) + second                                           # (10)
+        second = times(b, moved * (Q / 16))
+        across = times(a, d * (P / 16)) + second                                    # (10) (22)
         along = ends(z[..., 0])[1] - times(slope, across) + times(change, second)   # (11)
-        return -np.stack([along, across], -1).astype(dtype)
+        return -(16 * np.stack([along, across], -1)).astype(dtype)                  # (22)
 
 
 def times(weight, v):

@@ -80,8 +80,8 @@ def test_errors(name, dtype):
     assert (worst(ENERGIES[name], dtype) < ALLOWED[dtype]).all()
 
 
-PLANTS = {"another envelope": ("ends", lambda z: (z**4 / 500, z**3 / 125), ("u2", "u3", "u4")),
-          "its slope by the second power": ("ends", lambda z: (z**4 / 512, z**2 / 128), ("u2", "u3", "u4")),
+PLANTS = {"another envelope": ("ends", lambda z: (z**4 / 500, z**3 / 2000), ("u2", "u3", "u4")),
+          "its slope by the second power": ("ends", lambda z: (z**4 / 512, z**2 / 2048), ("u2", "u3", "u4")),
           "a weight that is exchanged": ("times", lambda weight, v: (1 - weight) * v, ("u3", "u4"))}
 
 
