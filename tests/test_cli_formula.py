@@ -146,7 +146,7 @@ def test_refusals(run, arguments):
 FILES = {
     "no D": ("def log_density(x): pass", "D must be the number of entries of x, an int >= 1, not None"),
     "no gradient": ("D = 2\ndef log_density(x): pass", "it declares no function gradient(x)"),
-    "an integral that is not a number": (NORMAL.format(log_integral="math.inf", line="pass"), "log_integral must be a finite number, not inf"),
+    "an infinite integral": (NORMAL.format(log_integral="math.inf", line="pass"), "log_integral must be a finite number, not inf"),
     "a mistake of Python": ("D = = 2", "cannot be imported: SyntaxError"),
     "a gradient that raises": (NORMAL.format(log_integral=0, line="x.nothing"), "gradient raises AttributeError: 'numpy.ndarray' object"),
     "its line": (NORMAL.format(log_integral=0, line="x.nothing"), "(line 13)"),

@@ -1,4 +1,4 @@
-"""The demonstrations: a voice that learns from a corpus of espeak-ng, whose phonemes have known times; a posterior on sets; four energies."""
+"""The demonstrations: a voice that learns from espeak-ng, whose phonemes have known times; a posterior on sets; four energies."""
 
 from __future__ import annotations
 
@@ -182,7 +182,8 @@ def test_flows_that_have_not_learned_fail():
                    32: {"gap": 0.05, "error": 0.01, "covered": 0.9}}}
     assert energies.failures(good) == []
     for layers, worse, words in ((8, {"gap": 0.78}, "the gap of 8 flows, 0.780 nats, is not below that of 2"),
-                                 (32, {"gap": 0.3}, "of 32 flows, 0.300 nats, is not below that of 8"), (32, {"gap": -0.2}, "-0.200 nats, not from 0"),
+                                 (32, {"gap": 0.3}, "of 32 flows, 0.300 nats, is not below that of 8"),
+                                 (32, {"gap": -0.2}, "-0.200 nats, not from 0"),
                                  (32, {"covered": 0.1}, "32 flows cover 0.10")):
         assert any(words in line for line in energies.failures({"u1": good["u1"] | {layers: good["u1"][layers] | worse}}))
 
@@ -205,7 +206,8 @@ def test_the_four_energies_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{energies.BEGIN}old\n{energies.END}after\n")
-    for name, value in (("README", readme), ("PICTURE", tmp_path / "energies.png"), ("LAYERS", (1, 2)), ("SAMPLES", 500), ("GRID", 20), ("SHORT", 2), ("SEEDS", (0, 1))):
+    for name, value in (("README", readme), ("PICTURE", tmp_path / "energies.png"), ("LAYERS", (1, 2)), ("SAMPLES", 500),
+                        ("GRID", 20), ("SHORT", 2), ("SEEDS", (0, 1))):
         monkeypatch.setattr(energies, name, value)
     assert energies.main(["--out", str(tmp_path / "flows"), "--short", "--write"]) == 0
     assert capsys.readouterr().out.count("$ refflow fit --energy") == 16 and (tmp_path / "energies.png").stat().st_size > 0

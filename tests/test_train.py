@@ -387,7 +387,8 @@ def test_the_rate_of_glow(images, batch):
 @pytest.mark.parametrize("make", [
     lambda: Adam(0.0), lambda: Adam(beta1=1.0), lambda: Adam(eps=-1.0), lambda: Adam(float("nan")), lambda: ClipNorm(0.0),
     lambda: EMA(1.0), lambda: Cosine(0), lambda: WarmUp(0), lambda: WarmUp(math.inf), lambda: Exponential(1.5),
-    lambda: WarmUp(3, start=2), lambda: Noam(0), lambda: Annealing(0), lambda: Annealing(3, 1.5), lambda: Polyak(-1), lambda: MomentumRamp(3, start=6), lambda: LBFGS(memory=0),
+    lambda: Annealing(0), lambda: Annealing(3, 1.5),
+    lambda: WarmUp(3, start=2), lambda: Noam(0), lambda: Polyak(-1), lambda: MomentumRamp(3, start=6), lambda: LBFGS(memory=0),
     lambda: RMSPropMomentum(momentum=1.0), lambda: AdaMax(-1.0), lambda: Adam(weight_factor=0.0),
     lambda: AdaMax(weight_factor=1.5)])
 def test_bad_settings_are_refused(make):

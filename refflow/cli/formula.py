@@ -78,13 +78,14 @@ class Formula:
     def start(self, options, parts, rng):
         flow, sizes = model_of(options, math.inf, Rows(self.given.D), rng)
         annealing = Annealing(options.anneal) if options.anneal else None
-        return Start(flow, (), settings_of(options) | {"annealing": annealing, "clip": ClipNorm(LONGEST)}, {"sizes": sizes, "anneal": options.anneal})
+        settings = settings_of(options) | {"annealing": annealing, "clip": ClipNorm(LONGEST)}
+        return Start(flow, (), settings, {"sizes": sizes, "anneal": options.anneal})
 
     def trained(self, start, parts, rng, settings):
         own = {key: value for key, value in settings.items() if key not in ("batch_size", "patience")}
         try:
-            return fit_reverse_kl(start.flow, self.asked("log_density"), self.asked("gradient"), rng=rng, progress="{:.4f}".format,
-                                  samples=settings["batch_size"], **own)
+            return fit_reverse_kl(start.flow, self.asked("log_density"), self.asked("gradient"), rng=rng,
+                                  progress="{:.4f}".format, samples=settings["batch_size"], **own)
         except TrainingError as error:
             if error.result.step or len(error.result.history["step"]):
                 raise
