@@ -19,7 +19,7 @@ from validation.raw_parameters.environments import CACHE, NotInstalled, python_o
 ROOT = Path(__file__).parents[2]
 EQUINOX = ("jaxtyping", "wadler-lindig", "paramax", "tqdm", "optax", "absl-py", "typing_extensions", "toolz")
 FLAX = ("flax", "msgpack", "optax", "treescope", "rich", "pyyaml", "absl-py", "typing_extensions", "pygments", "markdown-it-py",
-        "mdurl", "jax-autovmap", "chex", "toolz", "einops")
+        "mdurl", "jax-autovmap", "chex", "toolz", "einops", "diffrax", "equinox", "lineax", "optimistix", "jaxtyping", "wadler-lindig")
 # library: (the environment of its backend, the distribution, what else it needs)
 LIBRARIES = {
     "torch": ("torch", None, ()),

@@ -12,21 +12,8 @@ from numpyro.distributions import biject_to, constraints
 from numpyro.distributions import transforms as t
 from numpyro.distributions.flows import InverseAutoregressiveTransform
 
-from .entry import DOUBLE, HALF_LINE, UNIT, normal, positive, uniform
+from .entry import DOUBLE, HALF_LINE, UNIT, normal, positive, transform, uniform
 from .in_jax import of_distribution, one
-
-
-def transform(of):
-    """(forward, inverse), with the log-det of the inverse at its image."""
-    def forward(z):
-        x = of(z)
-        return x, of.log_abs_det_jacobian(z, x)
-
-    def inverse(x):
-        z = of.inv(x)
-        return z, -of.log_abs_det_jacobian(z, x)
-
-    return forward, inverse
 
 
 def vectors(of):
