@@ -34,6 +34,7 @@ from refflow.testing.black_box_points import BoxPoints
 from validation.foreign.asking import VERSIONS
 from validation.foreign.asking import answers as foreign_answers
 from validation.foreign.true_alarms import TRUE_ALARMS
+from validation.foreign.witness import witness
 
 DTYPES = ("float64", "float32")
 SPREAD = 2                              # parameters from 2^-2 to 2^2
@@ -94,9 +95,14 @@ def answer_of(name, dtype, seed, make):
     answer = {"box": name, "dtype": dtype, "seed": seed}
     if not isinstance(box, BlackBox):
         return answer | {"unmade": str(box), "seconds": 0}
-    found = [(one.law, one.status, one.text) for one in verdicts(box, seed)]
+    found = [(one.law, one.status, one.text, *shown_by(make, box, one, seed)) for one in verdicts(box, seed)]
     return answer | {"precision": box.precision, "draws": len(BoxPoints(box, seed).z), "verdicts": found,
                      "seconds": round(time.process_time() - start, 2)}
+
+
+def shown_by(make, box, verdict, seed):
+    """The numbers that show a failure of a foreign map."""
+    return [witness(make, box, verdict.law, verdict.places, seed)] if verdict.status == "FAIL" else []
 
 
 class Total:
@@ -116,10 +122,10 @@ class Total:
         self.boxes += 1
         self.draws[answer["precision"]] += answer["draws"]
         self.asked.append((library, name, dtype, seed))
-        for law, status, text in answer["verdicts"]:
+        for law, status, text, *shown in answer["verdicts"]:
             self.counts[law][status] += 1
             if status == "FAIL":
-                alarm = {"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": law, "text": text}
+                alarm = {"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": law, "text": text, "witness": next(iter(shown), None)}
                 self.tell(alarm | {"library": library} if library else alarm)
 
     def tell(self, alarm):

@@ -139,7 +139,7 @@ def verdict(name, box, seed=0, points=None):
     except Exception as found:
         diagnosis = named(name, box, found)
         found = simplest(found, lambda events: failure(name, box, seed, events))
-        return Verdict(name, "FAIL", told(found), points.asked, diagnosis)
+        return Verdict(name, "FAIL", told(found), points.asked, diagnosis, getattr(found, "places", None))
     return Verdict(name, "pass", "", points.asked or len(points.z))
 
 
@@ -215,9 +215,13 @@ def forward_of_inverse(box, p):
         if p.ends is not None:
             back = reversed_box(box, p.x.shape[1:])
             q = EndPoints(back, p.seed)
-            numbers_or_outgrown(back, q, "latent")
-            with contextlib.suppress(Skipped):
+            try:
+                numbers_or_outgrown(back, q, "latent")
                 round_trip(back, q, "forward(inverse(x))")
+            except Skipped:
+                pass
+            except Found as found:
+                raise found.of_the_inverse() from None
 
 
 def images_return(box, p):
@@ -236,7 +240,7 @@ def onto(box, p):
     z = answers(box.origin, x)
     if not np.isfinite(z).all():
         i = int(np.argwhere(~np.isfinite(z))[0][0])
-        raise Found(f"the inverse at {x[i].tolist()}, which is in the codomain, is {z[i].tolist()}")
+        raise Found(f"the inverse at {x[i].tolist()}, which is in the codomain, is {z[i].tolist()}", images=x[i:i + 1])
     q = BoxPoints(box, p.seed, z)
     U_x, usable = q.of_x
     U_z, narrow = q.of_z
@@ -435,7 +439,7 @@ def integral(box, p):
     usable = usable.reshape(nodes.shape).all(-1) & at_ends.all(0) & (e <= p.rough * found) & in_range
     held = type(p)(box, p.seed, np.zeros((0, *box.event)))
     held.held_to("the difference of images of ends of an interval", np.abs(np.subtract(*ends.x.reshape(2, -1))), found,
-                 bound[:, None], usable, at=np.stack((left, right), -1))
+                 bound[:, None], usable, at=np.stack((left, right), -1), of="latents")
     p.asked = held.asked
 
 
@@ -560,9 +564,8 @@ def tails(box, p):
     far = rng.choice([-1.0, 1.0], p.z.shape) * rng.uniform(6, TAIL[box.precision], p.z.shape)
     q = BoxPoints(box, p.seed, p.z if p.given else far)
     answer_of("image", box.image, q.z)
-    if np.isnan(q.x).any() and not outgrown(box.image, q, ~q.finite):
-        i = int(np.argwhere(np.isnan(q.x))[0][0])
-        raise Found(f"the image at {q.z[i].tolist()} is {q.x[i].tolist()}", q.z[i])
+    if np.isnan(q.x).any():
+        numbers_or_outgrown(box, q, "image")
     log_dets_are_numbers(q)
     same_alone(box, q)
 
@@ -657,8 +660,9 @@ def finite(box, p):
 
 def numbers_or_outgrown(box, p, what):
     """Every image is finite, or all that are not are preceded by images near the largest number."""
-    if not p.finite.all() and not outgrown(box.image, p, ~p.finite):
-        i = int(np.argmin(p.finite))
+    wrong = not_outgrown(box.image, p, ~p.finite)
+    if wrong.any():
+        i = int(np.argmax(wrong))
         raise Found(f"the {what} at {p.z[i].tolist()} is {p.x[i].tolist()}", p.z[i])
 
 
@@ -667,13 +671,15 @@ def log_dets_are_numbers(p):
     wrong = p.finite & ~np.isfinite(p.log_det) if p.scored else np.zeros(len(p.z), bool)
     if p.least == 0:
         wrong &= (np.abs(p.x) >= NORMAL[p.box.precision]).reshape(len(p.z), -1).all(-1)
-    if wrong.any() and (np.isnan(p.log_det[wrong]).any() or not outgrown(p.box.log_slope, p, wrong)):
+    if wrong.any():
+        wrong &= np.isnan(p.log_det) | not_outgrown(p.box.log_slope, p, wrong)
+    if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
 
 
-def outgrown(function, p, marks):
-    """Are all values of a function at marked points, which are not finite, preceded on the way to them by some near the largest number?"""
+def not_outgrown(function, p, marks):
+    """Which of the marked points, where a function is not finite, are not preceded on the way to them by values near the largest number?"""
     box, z = p.box, p.z[marks]
     low, high = np.zeros(len(z)), np.ones(len(z))
 
@@ -681,12 +687,15 @@ def outgrown(function, p, marks):
         found = answers(function, box.held(p.path(z, share.reshape(-1, *(1,) * len(box.event)))))
         return np.abs(found).reshape(len(found), -1)
 
-    for _ in range(HALVINGS):
+    for _ in range(HALVINGS if len(z) else 0):
         middle = (low + high) / 2
         fine = np.isfinite(values(middle)).all(-1)
         low, high = np.where(fine, middle, low), np.where(fine, high, middle)
-    last = values(low).max(-1)
-    return bool((np.isfinite(last) & (last >= OUTGROWN * box.largest)).all())
+    wrong = np.array(marks)
+    if len(z):
+        last = values(low).max(-1)
+        wrong[marks] = ~(np.isfinite(last) & (last >= OUTGROWN * box.largest))
+    return wrong
 
 
 @law("monotone")
@@ -700,8 +709,8 @@ def monotone(box, p):
     steps, room = np.diff(x), ALLOWED * (U[1:] + U[:-1])
     if (steps > room).any() and (steps < -room).any():
         i = int(np.argmax(steps < -room)) if np.median(steps) > 0 else int(np.argmax(steps > room))
-        raise Found("it rises and falls: "
-                    + " and ".join(f"f({float(z[k])!r}) = {float(x[k])!r}" for k in (i, i + 1)))
+        raise Found("it rises and falls: " + " and ".join(f"f({float(z[k])!r}) = {float(x[k])!r}" for k in (i, i + 1)),
+                    latents=z[i:i + 2].reshape(-1, *box.event))
     if p.least == 0 and len(steps):
         turns_back(box, p, np.median(steps) > 0)
 
@@ -714,7 +723,7 @@ def turns_back(box, p, rises):
     if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"it {'rises' if rises else 'falls'}, and jumps back by {abs(jump[i]):.3g} from {float(a[i])!r} to {float(b[i])!r}",
-                    np.full(box.event, a[i]))
+                    np.full(box.event, a[i]), latents=np.reshape((a[i], b[i]), (-1, *box.event)))
 
 
 @law("the slope does not jump", "smooth", "log_det")
