@@ -10,6 +10,7 @@ from mpmath import mp, mpf
 from refflow.testing.arrays import LARGEST, NORMAL, UNITS
 from refflow.testing.black_box_points import ALLOWED
 
+from . import truths_in_jax, truths_in_torch  # noqa: F401  (each adds its equations)
 from .truths import EQUATIONS, Unknown, truth
 
 WORDS = {"forward": "the image", "inverse": "the inverse", "log_det": "the log-det", "inverse_log_det": "the log-det of the inverse",

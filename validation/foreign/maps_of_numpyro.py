@@ -57,7 +57,8 @@ def maps():
                                   ("Gumbel", None, normal(), positive()), ("SoftLaplace", None, normal(), positive()),
                                   ("AsymmetricLaplace", None, normal(), positive(), positive()),
                                   ("Exponential", HALF_LINE, positive()), ("HalfNormal", HALF_LINE, positive()),
-                                  ("HalfCauchy", HALF_LINE, positive()), ("Gompertz", HALF_LINE, positive(), positive()), ("LogNormal", HALF_LINE, normal(), positive())):
+                                  ("HalfCauchy", HALF_LINE, positive()), ("Gompertz", HALF_LINE, positive(), positive()),
+                                  ("LogNormal", HALF_LINE, normal(), positive())):
         yield from of_distribution(name, getattr(d, name), support, *draws, dtypes=DOUBLE)
     yield one("Weibull.cdf", lambda a, k: (distribution(d.Weibull(a, k))[0], None), positive(), positive(), domain=HALF_LINE, codomain=UNIT,
               dtypes=DOUBLE)

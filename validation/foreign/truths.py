@@ -132,6 +132,7 @@ class Equation:
 OUTER = {                               # log|d outer/dt|
     below: lambda t: -t, laplace: lambda t: -abs(t) - mp.log(2), cauchy: lambda t: -mp.log(mp.pi) - mp.log1p(t * t),
     normal: lambda t: -t * t / 2 - mp.log(2 * mp.pi) / 2, logistic: lambda t: -log_sum(t) - log_sum(-t),
+    mp.tanh: lambda t: 2 * (mp.log(2) - abs(t) - log_sum(-2 * abs(t))),
 }
 
 
@@ -146,6 +147,13 @@ def of(outer, inner):
 
 def standard(z, a, b):
     return (z - a) / b
+
+
+def plain(z):
+    return z
+
+
+TANH = of(mp.tanh, plain)
 
 
 def distributions(suffixes, table):
@@ -334,17 +342,32 @@ class Vectors:
         columns = [derivative(self.moved(self.F, z, j), z[j]) for j in range(len(z))]
         return [column[i] for i in range(len(columns[0])) for column in columns]
 
+    def log_det(self, z):
+        def of(z):
+            return mp.log(abs(mp.det(square(self.slopes(z)))))
+
+        l = of(z)
+        return [l], [abs(l) + len(z) + sum(abs(derivative(lambda v, j=j: of([*z[:j], v, *z[j + 1:]]), z[j])) * max(abs(z[j]), 1)
+                                           for j in range(len(z)))]
+
     def slope(self, z):
         J = self.slopes(z)
         bends = [derivative(self.moved(self.slopes, z, j), z[j]) for j in range(len(z))]
         return J, [abs(J[i]) + sum(abs(bend[i]) * max(abs(v), 1) for bend, v in zip(bends, z)) for i in range(len(J))]
 
 
+def square(entries):
+    """A matrix of its entries, row by row.  Raises Unknown if they are not as many as a square has."""
+    size = round(len(entries) ** 0.5)
+    if size * size != len(entries):
+        raise Unknown("the Jacobian is not square")
+    return mp.matrix([entries[k * size:(k + 1) * size] for k in range(size)])
+
+
 def map_of(library, name, parameters, domain, codomain):
-    equation = EQUATIONS[library, name]
+    equation, p = EQUATIONS[library, name], [mpf(float(np.ravel(value)[0])) for value in parameters]
     if equation.vector:
-        return Vectors(equation.F)
-    p = [mpf(float(np.ravel(value)[0])) for value in parameters]
+        return Vectors(lambda z: equation.F(z, *p))
     sides = (codomain, domain) if equation.inverse else (domain, codomain)
     of = Map(equation.F, equation.log_slope, p, *sides)
     return Inverse(of) if equation.inverse else of

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mpmath import mp, mpf
 
-from .truths import Equation, below, cauchy, distributions, exp, laplace, log_sum, logistic, normal, scaled, stick_breaking
-
-
-def kumaraswamy(z, a, b):
-    return below(-b * mp.log1p(-(z**a)))
-
-
-def gompertz(z, c, rate):
-    return below(c * mp.expm1(rate * z)) if rate * z < 10**6 else mpf(1)
-
-
-def gumbel(t):
-    return exp(-exp(-t))
+from .truths import (EQUATIONS, TANH, Equation, below, cauchy, distributions, exp, laplace, log_sum, logistic, normal, of, plain, standard,
+                     stick_breaking)
 
 
 def asymmetric_laplace(z, a, b, k):
@@ -29,10 +20,6 @@ def asymmetric_laplace(z, a, b, k):
 def sinh_arcsinh(z, a, c):
     """Its multiplier makes 2 the image of 2 where a = 0."""
     return mp.sinh((mp.asinh(z) + a) * c) * 2 / mp.sinh(mp.asinh(2) * c)
-
-
-def sinh_arcsinh_cdf(x, a, c):
-    return normal(mp.sinh(mp.asinh(x * mp.sinh(mp.asinh(2) * c) / 2) / c - a))
 
 
 def soft_clip(z, a, c):
@@ -80,59 +67,67 @@ def beta_stretch(z, a):
     return 1 / (1 + ((1 - z) / z) ** a)
 
 
-def sigmoid_of_affine(z, a, c):
-    return logistic(a + c * z)
+def affine(z, a, c):
+    return a + c * z
 
+
+def power(z, a):
+    return z**a
+
+
+GUMBEL = Equation(lambda z, a, b: exp(-exp(-standard(z, a, b))), lambda z, a, b: -standard(z, a, b) - exp(-standard(z, a, b)) - mp.log(b))
+WEIBULL = of(below, lambda z, a, k: (z / a) ** k)
+GOMPERTZ = of(below, lambda z, c, rate: c * (exp(rate * z) - 1 if rate * z > 1 else mp.expm1(rate * z)))
+HALF_NORMAL = Equation(lambda z, a: mp.erf(z / (a * mp.sqrt(2))), lambda z, a: mp.log(2 / mp.pi) / 2 - mp.log(a) - (z / a) ** 2 / 2)
+LOGISTIC, SOFTPLUS = of(logistic, plain), Equation(log_sum, lambda z: -log_sum(-z))
 
 NUMPYRO = distributions(("cdf", "quantile"), {
-    "Normal": scaled(normal), "Cauchy": scaled(cauchy), "Laplace": scaled(laplace), "Logistic": scaled(logistic), "Gumbel": scaled(gumbel),
-    "SoftLaplace": scaled(lambda t: 2 / mp.pi * mp.atan(exp(t))), "AsymmetricLaplace": asymmetric_laplace,
-    "Exponential": lambda z, a: below(a * z), "HalfNormal": lambda z, a: mp.erf(z / (a * mp.sqrt(2))),
-    "HalfCauchy": lambda z, a: 2 * mp.atan(z / a) / mp.pi, "Weibull": lambda z, a, k: below((z / a) ** k), "Gompertz": gompertz,
-    "LogNormal": lambda z, a, b: normal((mp.log(z) - a) / b),
+    "Normal": of(normal, standard), "Cauchy": of(cauchy, standard), "Laplace": of(laplace, standard), "Logistic": of(logistic, standard),
+    "Gumbel": GUMBEL, "SoftLaplace": lambda z, a, b: 2 / mp.pi * mp.atan(exp(standard(z, a, b))), "AsymmetricLaplace": asymmetric_laplace,
+    "Exponential": of(below, lambda z, a: a * z), "HalfNormal": HALF_NORMAL, "HalfCauchy": lambda z, a: 2 * mp.atan(z / a) / mp.pi,
+    "Weibull": WEIBULL, "Gompertz": GOMPERTZ, "LogNormal": of(normal, lambda z, a, b: (mp.log(z) - a) / b),
 }) | {
-    "AffineTransform": Equation(lambda z, a, c: a + c * z), "ExpTransform": Equation(exp), "ExpTransform.inv": Equation(mp.log),
-    "PowerTransform": Equation(lambda z, a: z**a), "SigmoidTransform": Equation(logistic), "SoftplusTransform": Equation(log_sum),
-    "ComposeTransform": Equation(sigmoid_of_affine), "biject_to(interval)": Equation(lambda z: 4 * logistic(z) - 1),
+    "AffineTransform": Equation(affine), "ExpTransform": Equation(exp), "ExpTransform.inv": Equation(mp.log),
+    "PowerTransform": Equation(power), "SigmoidTransform": LOGISTIC, "SoftplusTransform": SOFTPLUS,
+    "ComposeTransform": of(logistic, affine), "biject_to(interval)": Equation(lambda z: 4 * logistic(z) - 1),
     "biject_to(less_than)": Equation(lambda z: mpf(1) / 2 - exp(z)), "OrderedTransform": Equation(ordered, vector=True),
     "SimplexToOrderedTransform after StickBreaking": Equation(simplex_to_ordered, vector=True),
 }
 
 TFP = distributions(("cdf", "quantile"), {
-    "SinhArcsinh": sinh_arcsinh_cdf, "LogLogistic": lambda z, a, c: logistic((mp.log(z) - a) / c),
-    "JohnsonSU": lambda z, a, c: normal(a + c * mp.asinh(z)),
+    "SinhArcsinh": of(normal, lambda x, a, c: mp.sinh(mp.asinh(x * mp.sinh(mp.asinh(2) * c) / 2) / c - a)),
+    "LogLogistic": of(logistic, lambda z, a, c: (mp.log(z) - a) / c), "JohnsonSU": of(normal, lambda z, a, c: a + c * mp.asinh(z)),
 }) | {
-    "Exp": Equation(exp), "Expm1": Equation(lambda z: -below(-z) if z < 0 else mp.expm1(z)), "Softplus": Equation(log_sum),
-    "Softsign": Equation(lambda z: z / (1 + abs(z))), "Sinh": Equation(mp.sinh), "Tanh": Equation(mp.tanh), "Sigmoid": Equation(logistic),
-    "NormalCDF": Equation(normal), "Log": Equation(mp.log), "Log1p": Equation(mp.log1p), "Square": Equation(lambda z: z * z),
-    "Reciprocal": Equation(lambda z: 1 / z), "Power": Equation(lambda z: z**3), "SoftClip": Equation(soft_clip),
-    "Softplus [hinge_softness]": Equation(lambda z, a: a * log_sum(z / a)), "SinhArcsinh of two": Equation(sinh_arcsinh),
-    "LambertWTail": Equation(lambert_w_tail), "GumbelCDF": Equation(scaled(gumbel)),
-    "WeibullCDF": Equation(lambda z, a, k: below((z / a) ** k)), "FrechetCDF": Equation(lambda z, a, k: exp(-((z / a) ** -k))),
-    "KumaraswamyCDF": Equation(kumaraswamy), "MoyalCDF": Equation(scaled(lambda t: mp.erfc(exp(-t / 2) / mp.sqrt(2)))),
-    "RayleighCDF": Equation(lambda z, a: below((z / a) ** 2 / 2)), "GompertzCDF": Equation(gompertz),
-    "Ascending": Equation(ordered, vector=True),
+    "Exp": Equation(exp), "Expm1": Equation(lambda z: -below(-z) if z < 0 else mp.expm1(z), lambda z: z), "Softplus": SOFTPLUS,
+    "Softsign": Equation(lambda z: z / (1 + abs(z)), lambda z: -2 * mp.log1p(abs(z))), "Sinh": Equation(mp.sinh), "Tanh": TANH,
+    "Sigmoid": LOGISTIC, "NormalCDF": of(normal, plain), "Log": Equation(mp.log), "Log1p": Equation(mp.log1p),
+    "Square": Equation(lambda z: z * z), "Reciprocal": Equation(lambda z: 1 / z), "Power": Equation(lambda z: z**3),
+    "SoftClip": Equation(soft_clip), "Softplus [hinge_softness]": Equation(lambda z, a: a * log_sum(z / a), lambda z, a: -log_sum(-z / a)),
+    "SinhArcsinh of two": Equation(sinh_arcsinh), "LambertWTail": Equation(lambert_w_tail), "GumbelCDF": GUMBEL, "WeibullCDF": WEIBULL,
+    "FrechetCDF": Equation(lambda z, a, k: exp(-((z / a) ** -k))), "KumaraswamyCDF": of(below, lambda z, a, b: -b * mp.log1p(-(z**a))), "MoyalCDF": Equation(lambda z, a, b: mp.erfc(exp(-standard(z, a, b) / 2) / mp.sqrt(2))),
+    "RayleighCDF": of(below, lambda z, a: (z / a) ** 2 / 2), "GompertzCDF": GOMPERTZ, "Ascending": Equation(ordered, vector=True),
 }
 
 DISTRAX = {
-    "ScalarAffine": Equation(lambda z, a, c: a + c * z), "ScalarAffine [log_scale]": Equation(lambda z, a, c: a + mp.exp(c) * z),
-    "Sigmoid": Equation(logistic), "Tanh": Equation(mp.tanh), "Inverse(Tanh)": Equation(mp.atanh), "GumbelCDF": Equation(gumbel),
-    "Lambda(sinh)": Equation(mp.sinh), "Block(Sigmoid)": Equation(lambda z: [logistic(t) for t in z], vector=True),
+    "ScalarAffine": Equation(affine), "ScalarAffine [log_scale]": Equation(lambda z, a, c: a + mp.exp(c) * z),
+    "Sigmoid": LOGISTIC, "Tanh": TANH, "Inverse(Tanh)": replace(TANH, inverse=True),
+    "GumbelCDF": Equation(lambda z: exp(-exp(-z)), lambda z: -z - exp(-z)), "Lambda(sinh)": Equation(mp.sinh),
+    "Block(Sigmoid)": Equation(lambda z: [logistic(t) for t in z], vector=True),
 }
 
 FLOWJAX = {
-    "Exp": Equation(exp), "SoftPlus": Equation(log_sum), "Tanh": Equation(mp.tanh), "Sigmoid": Equation(logistic),
-    "Power": Equation(lambda z, a: z**a), "Invert(Exp)": Equation(mp.log),
-    "Chain(Affine, Tanh)": Equation(lambda z, a, c: mp.tanh(a + c * z)),
+    "Exp": Equation(exp), "SoftPlus": SOFTPLUS, "Tanh": TANH, "Sigmoid": LOGISTIC, "Power": Equation(power), "Invert(Exp)": Equation(mp.log),
+    "Chain(Affine, Tanh)": of(mp.tanh, affine),
 }
 
 BIJX = {
-    "GaussianCDF": Equation(scaled(normal)), "Power": Equation(lambda z, a: z**a), "BetaStretch": Equation(beta_stretch),
-    "Sigmoid": Equation(logistic), "Tanh": Equation(mp.tanh), "Exponential": Equation(exp), "SoftPlus": Equation(log_sum),
-    "Sinh": Equation(mp.sinh), "Tan": Equation(lambda z: -mp.cot(mp.pi * z)), "CubicRational": Equation(cubic_rational),
-    "SinhConjugation": Equation(sinh_conjugation), "CubicConjugation": Equation(cubic_conjugation),
-    "Chain(AffineLinear, Tanh)": Equation(lambda z, a, c: mp.tanh(a + mp.exp(c) * z)), "Inverse(Exponential)": Equation(mp.log),
+    "GaussianCDF": of(normal, standard), "Power": Equation(power), "BetaStretch": Equation(beta_stretch), "Sigmoid": LOGISTIC, "Tanh": TANH,
+    "Exponential": Equation(exp), "SoftPlus": SOFTPLUS, "Sinh": Equation(mp.sinh), "Tan": replace(of(cauchy, plain), inverse=True),
+    "CubicRational": Equation(cubic_rational), "SinhConjugation": Equation(sinh_conjugation),
+    "CubicConjugation": Equation(cubic_conjugation), "Chain(AffineLinear, Tanh)": of(mp.tanh, lambda z, a, c: a + mp.exp(c) * z),
+    "Inverse(Exponential)": Equation(mp.log),
 }
 
-EQUATIONS_IN_JAX = {(library, name): equation for library, of in {"numpyro": NUMPYRO, "tfp": TFP, "distrax": DISTRAX, "flowjax": FLOWJAX,
-                                                                  "bijx": BIJX}.items() for name, equation in of.items()}
+EQUATIONS.update({(library, name): equation for library, of_library in {"numpyro": NUMPYRO, "tfp": TFP, "distrax": DISTRAX,
+                                                                       "flowjax": FLOWJAX, "bijx": BIJX}.items()
+                  for name, equation in of_library.items()})

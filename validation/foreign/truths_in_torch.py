@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mpmath import mp, mpf
 
-from .truths import Equation, cauchy, log_sum, logistic
+from .truths import EQUATIONS, TANH, Equation, cauchy, log_sum, logistic, of, plain
 
 LEAST = mpf(1e-3)                       # of widths, of heights, and of slopes
 BINS = 5
@@ -75,9 +77,9 @@ def log_tanh(z):
     return mp.tanh(z) if abs(z) <= 1 else mp.sign(z) * alpha * mp.log(beta * abs(z))
 
 
-EQUATIONS_IN_TORCH = {
-    ("nflows", "Tanh"): Equation(mp.tanh), ("nflows", "LogTanh"): Equation(log_tanh), ("nflows", "Sigmoid"): Equation(logistic),
+EQUATIONS.update({
+    ("nflows", "Tanh"): TANH, ("nflows", "LogTanh"): Equation(log_tanh), ("nflows", "Sigmoid"): of(logistic, plain),
     ("nflows", "LeakyReLU"): Equation(lambda z: z if z > 0 else mpf(1e-2) * z),
-    ("nflows", "CauchyCDF"): Equation(cauchy), ("nflows", "CauchyCDFInverse"): Equation(cauchy, inverse=True),
-    ("freia", "InvertibleSigmoid"): Equation(logistic),
-} | {("nflows", f"splines.{F.__name__}"): Equation(F) for F in (linear_spline, quadratic_spline, cubic_spline, rational_quadratic_spline)}
+    ("nflows", "CauchyCDF"): of(cauchy, plain), ("nflows", "CauchyCDFInverse"): replace(of(cauchy, plain), inverse=True),
+    ("freia", "InvertibleSigmoid"): of(logistic, plain),
+} | {("nflows", f"splines.{F.__name__}"): Equation(F) for F in (linear_spline, quadratic_spline, cubic_spline, rational_quadratic_spline)})
