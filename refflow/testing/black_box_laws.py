@@ -725,9 +725,8 @@ def turns_back(box, p, rises):
     a, b, jump, beside = p.jumps(lambda z: answers(box.image, z))
     if not len(a):
         return
-    q = type(p)(box, p.seed, np.concatenate((a, b)).reshape(-1, *box.event))
-    U, usable = (part.reshape(2, -1) for part in q.of_x)
-    wrong = ((jump if not rises else -jump) > ALLOWED * (U.sum(0) + beside)) & usable.all(0)
+    sides = [type(p)(box, p.seed, at.reshape(-1, *box.event)).unit_away(way) for at, way in ((a, -1), (b, 1))]
+    wrong = (jump if not rises else -jump) > ALLOWED * (sum(sides) + beside)
     if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"it {'rises' if rises else 'falls'}, and jumps back by {abs(jump[i]):.3g} from {float(a[i])!r} to {float(b[i])!r}",
