@@ -256,6 +256,13 @@ class EndPoints(BoxPoints):
         return np.where(of_x, np.maximum(self.u * np.abs(here) * self.rounding, NORMAL[self.box.precision]),
                         self.u * (np.abs(here) + self.size * self.rounding))
 
+    def unit_away(self, way):
+        """U_x of a map of one number as in (2), from steps to one side alone, so that a jump on the other side is not in it."""
+        x, step = self.x.ravel(), (self.E * self.u * self.delta).ravel()
+        aside = answers(self.box.image, self.box.held((self.z.ravel() + way * step).reshape(self.z.shape))).ravel()
+        moved = np.abs(aside - x) / self.resolution[0].ravel()
+        return self.own_of_forward(x[:, None], True).ravel() + np.where(np.isfinite(moved), moved, np.inf)
+
     def excused(self, here, of_x, noisy):
         near_0 = self.zero_ends[1] & (np.abs(here) < NEAR_0)
         return np.where(of_x, np.where(near_0, LOST, np.inf), LOST * np.maximum(noisy, 1))

@@ -318,8 +318,12 @@ def kinked(box, p):
         plus, minus = (box.image(box.held((z + side * step * move).reshape(-1, *box.event))) for side in (1, -1))
         return np.abs(plus.reshape(*move.shape[:2], -1) - 2 * x + minus.reshape(*move.shape[:2], -1))
 
-    rounding, found = 4 * p.of_x[0][:, None, :], [second(2.0**k) for k in range(DOUBLINGS + 1)]
-    return np.any([(near > BENDS * far + rounding).any((1, 2)) for near, far in zip(found, found[1:])], 0)
+    return jumps([second(2.0**k) for k in range(DOUBLINGS + 1)], 4 * p.of_x[0][:, None, :]).any((1, 2))
+
+
+def jumps(second, rounding):
+    """Does a slope jump, where second differences at steps h, 2 h, 4 h, ... do not fall as h^2?"""
+    return np.any([near > BENDS * far + rounding for near, far in zip(second, second[1:])], 0)
 
 
 def agreed(one, other):
@@ -473,7 +477,8 @@ def log_det_shape(box, p):
     if not has(box, "log_det") and not has(box, "inverse_log_det"):
         raise Skipped("no `log_det` is given")
     if has(box, "inverse_log_det"):
-        given, x = np.shape(box.answer_back(p.x[p.finite])[1]), p.x[p.finite]
+        x = p.x[p.finite]
+        given = np.shape(of_inverse(box.answer_back, x)[1])
         if given != (len(x),):
             raise Found(f"the log-det of the inverse, of a batch of {len(x)} images, has shape {given}")
     if not has(box, "log_det"):
@@ -716,10 +721,12 @@ def monotone(box, p):
 
 
 def turns_back(box, p, rises):
-    """At a place, no image jumps against the others by more than its rounding and what its neighbours on one side show."""
+    """At a place, no image jumps against the others by more than its unit and what its neighbours on one side show."""
     a, b, jump, beside = p.jumps(lambda z: answers(box.image, z))
-    room = ALLOWED * (p.u * np.abs(answers(box.image, a.reshape(-1, *box.event))).ravel() + beside + NORMAL[box.precision])
-    wrong = (jump if not rises else -jump) > room
+    if not len(a):
+        return
+    sides = [type(p)(box, p.seed, at.reshape(-1, *box.event)).unit_away(way) for at, way in ((a, -1), (b, 1))]
+    wrong = (jump if not rises else -jump) > ALLOWED * (sum(sides) + beside)
     if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"it {'rises' if rises else 'falls'}, and jumps back by {abs(jump[i]):.3g} from {float(a[i])!r} to {float(b[i])!r}",
@@ -857,8 +864,8 @@ def gradient(box, p):
         t = direction.reshape(len(p.z), -1)
 
     # steps may be small beside the rounding of z, and images noisier than their sizes say
-    rounded = np.abs(z_bar * p.z).reshape(len(p.z), -1).sum(-1)
-    rounded += (np.abs(x_bar).reshape(len(p.z), -1) * U[:, :-1]).sum(-1) / p.u + np.abs(l_bar) * U[:, -1] / p.u
+    noise = unit_of_loss(U, x_bar, l_bar)
+    rounded = np.abs(z_bar * p.z).reshape(len(p.z), -1).sum(-1) + noise / p.u
 
     def loss(h):
         if not p.structured:
@@ -866,7 +873,7 @@ def gradient(box, p):
         value, size = losses(box, box.held(p.frame.moved(h * t)), x_bar, l_bar)
         return value, size + rounded
 
-    best, e = differences(loss, p.u, RUNGS[box.precision])
+    best, e = differences(loss, p.u, RUNGS[box.precision], noise)
     terms = (z_bar * direction).reshape(len(p.z), -1)
     bound = 10 * e + ALLOWED * p.u * np.abs(terms).sum(-1)
     usable = usable & (e <= DIFFERENCE * (1 + np.abs(best)))
@@ -887,20 +894,20 @@ def parameter_gradient(box, p):
     marks = p.of_log_det[1] & (np.abs(p.z).reshape(len(p.z), -1).max(-1) <= 4)
     if not marks.any():
         raise Skipped("no point can be asked")
-    z, x_bar, l_bar = p.z[marks], x_bar[marks], l_bar[marks]
+    z, x_bar, l_bar, U = p.z[marks], x_bar[marks], l_bar[marks], p.of_forward[0][marks]
     values = [as_numpy(array).copy() for array in box.trained()]
     rng = np.random.default_rng(p.seed)
     for k, value in enumerate(values):
         direction = rng.uniform(0.5, 1, value.shape) * rng.choice([-1, 1], value.shape) * np.where(value == 0, 1, np.abs(value))
-        along_parameter(box, values, k, direction, (z, x_bar, l_bar))
+        along_parameter(box, values, k, direction, (z, x_bar, l_bar), U)
     for k, index in entries_alone(values, p.seed):
         direction = np.zeros(values[k].shape)
         direction[index] = abs(values[k][index]) or 1
         i = rng.integers(len(z), size=1)
-        along_parameter(box, values, k, direction, (z[i], x_bar[i], l_bar[i]), index)
+        along_parameter(box, values, k, direction, (z[i], x_bar[i], l_bar[i]), U[i], index)
 
 
-def along_parameter(box, values, k, direction, at, index=...):
+def along_parameter(box, values, k, direction, at, U, index=...):
     """The gradient by one array along a direction, at the events and cotangents `at`; Found if it is not the pullback's."""
     _, bars = box.gradients(*at)
     if not bars:
@@ -913,7 +920,7 @@ def along_parameter(box, values, k, direction, at, index=...):
         with box.moved([*values[:k], values[k] + h * direction, *values[k + 1:]]):
             return tuple(np.sum(part, keepdims=True) for part in losses(box, *at))
 
-    best, e = differences(loss, box.unit, RUNGS[box.precision])
+    best, e = differences(loss, box.unit, RUNGS[box.precision], unit_of_loss(U, *at[1:]).sum(keepdims=True))
     terms = bars[k].reshape(values[k].shape) * direction
     found, size = np.sum(terms), np.sum(np.abs(terms))
     bound = 10 * e[0] + ALLOWED * box.unit * size * len(at[0])
@@ -934,13 +941,26 @@ def losses(box, z, x_bar, l_bar):
     return terms.sum(-1) + l_bar * l, np.abs(terms).sum(-1) + np.abs(l_bar * l)
 
 
-def differences(loss, u, rungs):
-    """(derivative of loss(h) at h = 0, e), from two tables of steps."""
+def unit_of_loss(U, x_bar, l_bar):
+    """The unit of error of every event's loss, from those of its image and log-det."""
+    return (np.abs(x_bar).reshape(len(U), -1) * U[:, :-1]).sum(-1) + np.abs(l_bar) * U[:, -1]
+
+
+def differences(loss, u, rungs, noise):
+    """(derivative of loss(h) at h = 0, e), from two tables of steps; e is infinite where the derivative jumps, as in `kinked`.
+
+    `noise`: the unit of error of a loss.
+    """
+    here = loss(0.0)[0]
+
     def extrapolated(first):
         steps = first * 2.0 ** -np.arange(rungs)
         values = [(*loss(h), *loss(-h)) for h in steps]
         slopes = np.stack([(plus - minus) / (2 * h) for h, (plus, _, minus, _) in zip(steps, values)])
-        return ridders(slopes, np.stack([4 * u * (a + b + 1) / h for h, (_, a, _, b) in zip(steps, values)]))
+        best, e = ridders(slopes, np.stack([4 * u * (a + b + 1) / h for h, (_, a, _, b) in zip(steps, values)]))
+        last = values[:-DOUBLINGS - 2:-1]
+        rounding = 4 * (noise + u * np.max([a + b + 1 for _, a, _, b in last], 0))
+        return best, np.where(jumps([np.abs(plus - 2 * here + minus) for plus, _, minus, _ in last], rounding), np.inf, e)
 
     return agreed(*map(extrapolated, FIRST_STEPS))
 

@@ -51,17 +51,20 @@ def logistic(t):
     return 1 / (1 + exp(-t)) if t > 0 else exp(t) / (1 + exp(t))
 
 
-def scaled(of):
-    """Of (z - shift)/scale."""
-    return lambda z, a, b: of((z - a) / b)
-
-
 def laplace(t):
     return exp(t) / 2 if t < 0 else 1 - exp(-t) / 2
 
 
 def cauchy(t):
     return mp.acot(-t) / mp.pi if t < 0 else mpf(1) / 2 + mp.atan(t) / mp.pi
+
+
+def gumbel(t):
+    return exp(-exp(-t))
+
+
+def secant(t):
+    return 2 / mp.pi * mp.atan(exp(t))
 
 
 def student(z, n):
@@ -133,6 +136,7 @@ OUTER = {                               # log|d outer/dt|
     below: lambda t: -t, laplace: lambda t: -abs(t) - mp.log(2), cauchy: lambda t: -mp.log(mp.pi) - mp.log1p(t * t),
     normal: lambda t: -t * t / 2 - mp.log(2 * mp.pi) / 2, logistic: lambda t: -log_sum(t) - log_sum(-t),
     mp.tanh: lambda t: 2 * (mp.log(2) - abs(t) - log_sum(-2 * abs(t))),
+    gumbel: lambda t: -t - exp(-t), secant: lambda t: mp.log(2 / mp.pi) - abs(t) - mp.log1p(exp(-2 * abs(t))),
 }
 
 
@@ -164,15 +168,16 @@ def distributions(suffixes, table):
 
 SCIPY = distributions(("cdf", "ppf"), {
     "norm": of(normal, standard), "logistic": of(logistic, standard), "cauchy": of(cauchy, standard), "laplace": of(laplace, standard),
-    "gumbel_r": scaled(lambda t: exp(-exp(-t))), "gumbel_l": of(below, scaled(exp)),
-    "hypsecant": scaled(lambda t: 2 / mp.pi * mp.atan(exp(t))), "genlogistic": lambda z, c: exp(-c * log_sum(-z)),
+    "gumbel_r": of(gumbel, standard), "gumbel_l": of(below, lambda z, a, b: exp((z - a) / b)), "hypsecant": of(secant, standard),
+    "genlogistic": Equation(lambda z, c: exp(-c * log_sum(-z)), lambda z, c: mp.log(c) - (c + 1) * log_sum(-z) - z),
     "t": Equation(student, log_student), "johnsonsu": of(normal, lambda z, a, b: a + b * mp.asinh(z)),
     "loggamma": Equation(lambda z, c: gamma(exp(z), c), lambda z, c: c * z - exp(z) - mp.loggamma(c)),
     "exponpow": of(below, lambda z, b: mp.expm1(z**b)), "expon": of(below, lambda z: z),
     "gamma": Equation(gamma, lambda z, a: (a - 1) * mp.log(z) - z - mp.loggamma(a)),
     "chi2": Equation(lambda z, n: gamma(z / 2, n / 2), lambda z, n: (n / 2 - 1) * mp.log(z / 2) - z / 2 - mp.loggamma(n / 2) - mp.log(2)),
     "lognorm": of(normal, lambda z, s: mp.log(z) / s), "weibull_min": of(below, lambda z, c: z**c),
-    "invweibull": lambda z, c: exp(-(z**-c)), "halfcauchy": lambda z: 2 * mp.atan(z) / mp.pi, "halflogistic": lambda z: mp.tanh(z / 2),
+    "invweibull": of(gumbel, lambda z, c: c * mp.log(z)), "halfcauchy": lambda z: 2 * mp.atan(z) / mp.pi,
+    "halflogistic": Equation(lambda z: mp.tanh(z / 2), lambda z: mp.log(2) - log_sum(z) - log_sum(-z)),
     "rayleigh": of(below, lambda z: z * z / 2),
     "maxwell": Equation(lambda z: gamma(z * z / 2, mpf(3) / 2), lambda z: mp.log(2 / mp.pi) / 2 + 2 * mp.log(z) - z * z / 2),
     "fisk": lambda z, c: 1 / (1 + z**-c), "burr12": of(below, lambda z, c, d: d * mp.log1p(z**c)),
@@ -198,7 +203,7 @@ SCIPY = distributions(("cdf", "ppf"), {
 WEIBULL = of(below, lambda z, a, k: (z / a) ** k)
 TORCH = distributions(("cdf", "icdf"), {
     "Normal": of(normal, standard), "Cauchy": of(cauchy, standard), "Laplace": of(laplace, standard),
-    "Gumbel": scaled(lambda t: exp(-exp(-t))), "Exponential": of(below, lambda z, a: a * z), "Weibull": WEIBULL,
+    "Gumbel": of(gumbel, standard), "Exponential": of(below, lambda z, a: a * z), "Weibull": WEIBULL,
     "LogNormal": of(normal, lambda z, a, b: (mp.log(z) - a) / b),
     "HalfNormal": Equation(lambda z, a: mp.erf(z / (a * mp.sqrt(2))), lambda z, a: mp.log(2 / mp.pi) / 2 - mp.log(a) - (z / a) ** 2 / 2),
     "HalfCauchy": lambda z, a: 2 * mp.atan(z / a) / mp.pi, "Kumaraswamy": of(below, lambda z, a, b: -b * mp.log1p(-(z**a))),
@@ -389,16 +394,18 @@ def truth(library, name, quantity, event, parameters, domain, codomain):
             except (ValueError, ZeroDivisionError, OverflowError, mpmath.libmp.NoConvergence) as error:
                 raise Unknown(f"{type(error).__name__}: {error}") from error
             values, units = (part if isinstance(part, list) else [part] for part in found)
-            if before is not None and all(close(one, other) for one, other in zip(values, before)):
+            if before is not None and all(close(one, other, len(values) > 1) for one, other in zip(values, before)):
                 return values, units
             before = values
     raise Unknown("no two precisions agree to 50 digits")
 
 
-def close(one, other):
-    """Do two numbers agree to 50 digits?  Two zeros do not tell whether digits were left."""
-    if not (mp.isfinite(one) and mp.isfinite(other)) or one == other == 0:
+def close(one, other, zeros):
+    """Do two numbers agree to 50 digits?  Two zeros do not tell whether digits were left, except among the entries of a matrix."""
+    if not (mp.isfinite(one) and mp.isfinite(other)):
         return False
+    if one == other == 0:
+        return zeros
     return abs(one - other) <= abs(other) * mpf(10) ** -AGREE
 
 

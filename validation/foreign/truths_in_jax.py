@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from mpmath import mp, mpf
 
-from .truths import (EQUATIONS, TANH, Equation, below, cauchy, distributions, exp, laplace, log_sum, logistic, normal, of, plain, standard,
-                     stick_breaking)
+from .truths import (EQUATIONS, TANH, Equation, below, cauchy, distributions, exp, gumbel, laplace, log_sum, logistic, normal, of, plain, secant,
+                     standard, stick_breaking)
 
 
 def asymmetric_laplace(z, a, b, k):
@@ -75,7 +75,7 @@ def power(z, a):
     return z**a
 
 
-GUMBEL = Equation(lambda z, a, b: exp(-exp(-standard(z, a, b))), lambda z, a, b: -standard(z, a, b) - exp(-standard(z, a, b)) - mp.log(b))
+GUMBEL = of(gumbel, standard)
 WEIBULL = of(below, lambda z, a, k: (z / a) ** k)
 GOMPERTZ = of(below, lambda z, c, rate: c * (exp(rate * z) - 1 if rate * z > 1 else mp.expm1(rate * z)))
 HALF_NORMAL = Equation(lambda z, a: mp.erf(z / (a * mp.sqrt(2))), lambda z, a: mp.log(2 / mp.pi) / 2 - mp.log(a) - (z / a) ** 2 / 2)
@@ -83,7 +83,7 @@ LOGISTIC, SOFTPLUS = of(logistic, plain), Equation(log_sum, lambda z: -log_sum(-
 
 NUMPYRO = distributions(("cdf", "quantile"), {
     "Normal": of(normal, standard), "Cauchy": of(cauchy, standard), "Laplace": of(laplace, standard), "Logistic": of(logistic, standard),
-    "Gumbel": GUMBEL, "SoftLaplace": lambda z, a, b: 2 / mp.pi * mp.atan(exp(standard(z, a, b))), "AsymmetricLaplace": asymmetric_laplace,
+    "Gumbel": GUMBEL, "SoftLaplace": of(secant, standard), "AsymmetricLaplace": asymmetric_laplace,
     "Exponential": of(below, lambda z, a: a * z), "HalfNormal": HALF_NORMAL, "HalfCauchy": lambda z, a: 2 * mp.atan(z / a) / mp.pi,
     "Weibull": WEIBULL, "Gompertz": GOMPERTZ, "LogNormal": of(normal, lambda z, a, b: (mp.log(z) - a) / b),
 }) | {
@@ -111,7 +111,7 @@ TFP = distributions(("cdf", "quantile"), {
 DISTRAX = {
     "ScalarAffine": Equation(affine), "ScalarAffine [log_scale]": Equation(lambda z, a, c: a + mp.exp(c) * z),
     "Sigmoid": LOGISTIC, "Tanh": TANH, "Inverse(Tanh)": replace(TANH, inverse=True),
-    "GumbelCDF": Equation(lambda z: exp(-exp(-z)), lambda z: -z - exp(-z)), "Lambda(sinh)": Equation(mp.sinh),
+    "GumbelCDF": of(gumbel, plain), "Lambda(sinh)": Equation(mp.sinh),
     "Block(Sigmoid)": Equation(lambda z: [logistic(t) for t in z], vector=True),
 }
 

@@ -1,12 +1,19 @@
-"""What a library says at the places where a law fails: the numbers that `judged` holds to the truth.  It runs where the library is."""
+"""The answer of one box: the verdicts of the laws and, of a failure, the library's numbers there, which `judged` holds to the truth.
+
+It runs where the library is.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import time
 
 import numpy as np
 
 from refflow.core.sets import real
+from refflow.testing.black_box import BlackBox
+from refflow.testing.black_box_laws import verdicts
+from refflow.testing.black_box_points import BoxPoints
 from refflow.testing.model_laws import gauss
 
 from .entry import drawn
@@ -21,15 +28,31 @@ NUMBERS = {                             # that each law compares, or is derived 
 }
 
 
+def answer_of(name, dtype, seed, make):
+    """{"box", "dtype", "seed", "precision", "draws", "verdicts": [[law, status, text, witness]], "seconds"} of a box; or "unmade": why.
+
+    Only failures have a witness.
+    """
+    start, box = time.process_time(), make(seed, dtype)
+    answer = {"box": name, "dtype": dtype, "seed": seed}
+    if not isinstance(box, BlackBox):
+        return answer | {"unmade": str(box), "seconds": 0}
+    found = [(one.law, one.status, one.text, *([witness(make, box, one.law, one.places, seed)] if one.status == "FAIL" else []))
+             for one in verdicts(box, seed)]
+    return answer | {"precision": box.precision, "draws": len(BoxPoints(box, seed).z), "verdicts": found,
+                     "seconds": round(time.process_time() - start, 2)}
+
+
 def witness(make, box, law, places, seed):
     """{"parameters", "domain", "codomain", "numbers": [[quantity, event, value]]}; None where numbers do not show the failure."""
     if places is None or law not in NUMBERS or not hasattr(make, "draws"):
         return None
     asked = Asked(box, NUMBERS[law])
-    for z in events_of(places["latents"], law):
-        asked.latent(z)
-    for x in places["images"]:
-        asked.image(x)
+    with np.errstate(all="ignore"):
+        for z in events_of(places["latents"], law):
+            asked.latent(z)
+        for x in places["images"]:
+            asked.image(x)
     return {"parameters": [value.tolist() for value in drawn(make.draws, seed, make.name, "float64", box.dtype, "numpy")],
             "domain": ends(box.domain), "codomain": ends(box.codomain), "numbers": asked.numbers}
 
