@@ -33,6 +33,7 @@ from refflow.testing.black_box_points import ALLOWED
 from validation.foreign.asking import VERSIONS
 from validation.foreign.asking import answers as foreign_answers
 from validation.foreign.judged import judged
+from validation.foreign import losses_in_jax, losses_in_torch  # noqa: F401  (each adds its losses)
 from validation.foreign.losses import LOSSES, loss_of
 from validation.foreign.true_alarms import TRUE_ALARMS
 from validation.foreign.witness import answer_of
@@ -118,8 +119,9 @@ class Total:
         told = {name: part for name, part in alarm.items() if name != "witness"}
         if shown is not None:
             told["judgement"] = str(shown)
-            reason = loss_of(alarm["library"], alarm["box"], shown.quantity) if shown.C > ALLOWED else None
-            self.losses |= {(reason.library, reason.text)} if reason else set()
+            loss = loss_of(alarm["library"], alarm["box"], shown.quantity) if shown.C > ALLOWED else None
+            self.losses |= {(loss.library, loss.text)} if loss else set()
+            reason = loss or reason
         self.alarms += [] if reason else [told]
         self.true_alarms += [told | {"reason": reason.text}] if reason else []
         if not reason:

@@ -68,7 +68,7 @@ def function_is(F):
     return ((F + ".cdf",), THERE), ((F + ".icdf",), BACK)
 
 
-LOSSES = (
+LOSSES = [
     Loss("torch", "softplus is the identity from 20 on, and loses exp(-z)", ((("SoftplusTransform",), (IMAGE,)),),
          Example("SoftplusTransform", IMAGE, 26.0, 26.0, (), LINE, HALF_LINE)),
     Loss("torch", "the last part is 1 minus the others, which cancels near 0", ((("StickBreakingTransform",), (IMAGE,)),),
@@ -125,4 +125,4 @@ LOSSES = (
          Example("genlogistic.ppf", IMAGE, 1e-290, INF, (0.7,), UNIT, LINE), seed=1),
     Loss("scipy", "ndtri_exp loses three digits in the far tail", ((("special.log_ndtr, special.ndtri_exp",), BACK),),
          Example("special.log_ndtr, special.ndtri_exp", ORIGIN, -500007.8266948122, -1000.0000000006112, (), LINE, [-INF, 0.0])),
-)
+]
