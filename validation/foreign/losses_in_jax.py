@@ -58,8 +58,10 @@ LOSSES += [
          Example("Tanh", SCORE, 30.0, -INF, (), LINE, [-1.0, 1.0])),
     Loss("bijx", "the quantile of Cauchy is tan(pi (q - 1/2)), and q - 1/2 has no more digits than 1 near q = 0",
          ((("Tan",), (*THERE, *BACK)),), Example("Tan", IMAGE, 1e-16, -1978937966095219.0, (), UNIT, LINE)),
-    Loss("bijx", "Cardano's formula has sixth powers of the image, which overflow, and cancels", ((("CubicRational", "CubicConjugation"), BACK),),
+    Loss("bijx", "Cardano's formula has sixth powers of the image, which overflow, and cancels", ((("CubicRational",), BACK),),
          Example("CubicRational", ORIGIN, 1e80, np.nan, (0.0, 1.0, 1.0))),
-    Loss("bijx", "squares of the latent overflow", ((("CubicRational",), (SCORE, SLOPE)),),
+    Loss("bijx", "squares and cubes of the latent overflow", ((("CubicRational",), (SCORE, SLOPE)), (("CubicConjugation",), (*THERE, *BACK))),
          Example("CubicRational", SCORE, 1e200, np.nan, (0.0, 1.0, 1.0))),
+    Loss("distrax", "the sigmoid is exp(z) below -9, without the rest exp(2 z)", ((("Sigmoid", "Block(Sigmoid)"), (IMAGE, SLOPE, *BACK)),),
+         Example("Sigmoid", IMAGE, -10.0, 4.5399929762484854e-05, (), LINE, UNIT)),
 ]

@@ -30,4 +30,6 @@ LOSSES += [
          Example("splines.cubic_spline", ORIGIN, [1e-16], [9.71445146547012e-17], (*FLAT, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0), UNIT, UNIT)),
     Loss("freia", "the log-det is the logarithm of 1/((1 + exp z)(1 + exp -z)), whose exponentials overflow",
          ((("InvertibleSigmoid",), (SCORE, SCORE_BACK, SLOPE)),), Example("InvertibleSigmoid", SCORE, [1000.0], -INF, (), LINE, UNIT)),
+    Loss("freia", "rev=True returns the log-det of the forward map", ((("LearnedElementwiseScaling",), (SCORE_BACK,)),),
+         Example("LearnedElementwiseScaling", SCORE_BACK, [1.0], 0.5, (0.5,))),
 ]

@@ -13,7 +13,7 @@ import FrEIA.modules as m
 import torch
 from torch import nn
 
-from .entry import UNIT
+from .entry import UNIT, normal
 from .in_torch import module, one
 
 COUPLINGS = ("NICECouplingBlock", "RNVPCouplingBlock", "GLOWCouplingBlock", "GINCouplingBlock", "AffineCouplingOneSided")
@@ -53,6 +53,14 @@ def matrix(size):
     return torch.eye(size) + torch.randn(size, size) / 4
 
 
+def scaling(s):
+    """With a given logarithm of its scale, which a module does not take."""
+    made = m.LearnedElementwiseScaling([(1,)])
+    del made.s
+    made.s = s.reshape(1, 1)
+    return made
+
+
 def initialised_act_norm():
     made = m.ActNorm([(3,)])
     made([torch.randn(64, 3)])
@@ -89,7 +97,7 @@ def maps():
     yield layer("InvAutoActTwoSided", lambda: m.InvAutoActTwoSided([(3,)]), (3,))
     yield layer("OrthogonalTransform", lambda: m.OrthogonalTransform([(4,)]), (4,), shaken=0.0, parameters=None)
     yield layer("HouseholderPerm", lambda: m.HouseholderPerm([(4,)], n_reflections=2), (4,))
-    yield layer("LearnedElementwiseScaling", lambda: m.LearnedElementwiseScaling([(3,)]), (3,))
+    yield one("LearnedElementwiseScaling", lambda s: sides(scaling(s)), normal(), event=(1,))
     yield layer("IRevNetDownsampling", lambda: m.IRevNetDownsampling([(1, 4, 4)]), (1, 4, 4))
     yield layer("IRevNetDownsampling [legacy_backend]", lambda: m.IRevNetDownsampling([(1, 4, 4)], legacy_backend=True), (1, 4, 4))
     yield layer("IRevNetUpsampling", lambda: m.IRevNetUpsampling([(4, 2, 2)]), (4, 2, 2))

@@ -81,5 +81,5 @@ EQUATIONS.update({
     ("nflows", "Tanh"): TANH, ("nflows", "LogTanh"): Equation(log_tanh), ("nflows", "Sigmoid"): of(logistic, plain),
     ("nflows", "LeakyReLU"): Equation(lambda z: z if z > 0 else mpf(1e-2) * z),
     ("nflows", "CauchyCDF"): of(cauchy, plain), ("nflows", "CauchyCDFInverse"): replace(of(cauchy, plain), inverse=True),
-    ("freia", "InvertibleSigmoid"): of(logistic, plain),
+    ("freia", "InvertibleSigmoid"): of(logistic, plain), ("freia", "LearnedElementwiseScaling"): Equation(lambda z, s: z * mp.exp(s)),
 } | {("nflows", f"splines.{F.__name__}"): Equation(F) for F in (linear_spline, quadratic_spline, cubic_spline, rational_quadratic_spline)})
