@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -102,12 +101,17 @@ def test_a_map_that_cannot_be_made_is_told():
 # -- the truth --------------------------------------------------------------------------------------------------------
 
 LINE, HALF_LINE, UNIT = [-np.inf, np.inf], [0.0, np.inf], [0.0, 1.0]
+SLOPES_OF_1 = (float(np.log(np.expm1(1 - 1e-3))),) * 6
 KNOWN = {                       # to 30 digits, by other formulas than those of `truths`
     "a normal tail": (("scipy", "norm.cdf", "forward", -38.0, (0.0, 1.0), LINE, UNIT), "2.88542835100395643204155001281e-316"),
     "its quantile": (("scipy", "norm.ppf", "forward", 0.975, (0.0, 1.0), UNIT, LINE), "1.95996398454005405236500216136"),
     "a log-density far out": (("scipy", "cauchy.cdf", "log_det", 1e200, (0.0, 1.0), LINE, UNIT), "-922.178767082998207453097014785"),
     "of the inverse": (("torch", "Exponential.cdf", "inverse_log_det", 0.5, (2.0,), HALF_LINE, UNIT), "0.0"),
     "a slope": (("torch", "SoftplusTransform", "slope", 2.0, (), LINE, HALF_LINE), "-0.126928011042972496441627675862"),
+    "a log-det of a vector": (("numpyro", "OrderedTransform", "log_det", [0.5, 0.25, -0.75], (), LINE, LINE), "-0.5"),
+    "a conjugation": (("bijx", "CubicConjugation", "forward", 1.0, (0.0, 8.0, 1.0, 1.0), LINE, LINE), "2.0"),
+    "a spline of equal bins": (("nflows", "splines.rational_quadratic_spline", "forward", [0.25], (0.0,) * 10 + SLOPES_OF_1, UNIT, UNIT),
+                               "0.25"),
 }
 
 
@@ -136,7 +140,7 @@ def test_a_loss_is_one_by_its_true_number(loss):
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.library} {loss.example.name} {loss.example.quantity}")
 def test_the_library_gives_the_number_of_a_loss(loss):
-    maps = pytest.importorskip("torch") and import_module(f"validation.foreign.maps_of_{loss.library}").maps()
+    maps = pytest.importorskip(f"validation.foreign.maps_of_{loss.library}").maps()
     one = loss.example
     make = replace(next(make for name, _, make in maps if name == one.name),
                    draws=tuple(lambda rng, value=value: np.asarray(value) for value in one.parameters))
@@ -150,7 +154,7 @@ def test_the_library_gives_the_number_of_a_loss(loss):
 @pytest.mark.parametrize("library, names", (("scipy", None), ("torch", ("Pareto.cdf", "Gumbel.icdf", "LogNormal.cdf"))))
 def test_equations_agree_with_libraries_at_moderate_events(library, names):
     """To 2^10 units: an equation of another map, or of other parameters, would not."""
-    maps = pytest.importorskip("torch") and import_module(f"validation.foreign.maps_of_{library}").maps()
+    maps = pytest.importorskip(f"validation.foreign.maps_of_{library}").maps()
     for name, _, make in maps:
         if (library, name) in EQUATIONS and (names is None or name in names):
             box = make(0, "float64")

@@ -64,4 +64,10 @@ LOSSES += [
          Example("CubicRational", SCORE, 1e200, np.nan, (0.0, 1.0, 1.0))),
     Loss("distrax", "the sigmoid is exp(z) below -9, without the rest exp(2 z)", ((("Sigmoid", "Block(Sigmoid)"), (IMAGE, SLOPE, *BACK)),),
          Example("Sigmoid", IMAGE, -10.0, 4.5399929762484854e-05, (), LINE, UNIT)),
+    Loss("tfp", "the distance from the upper end stands for the one from the lower end, near which it has no digits left",
+         ((("SoftClip",), (*THERE, *BACK)),), Example("SoftClip", ORIGIN, 1e-17, -INF, (0.0, 1.0), LINE, UNIT)),
+    Loss("tfp", "the root of 2 is a float32 constant in the log-det of the inverse", ((("RayleighCDF",), (SCORE_BACK,)),),
+         Example("RayleighCDF", SCORE_BACK, 0.5, 0.529830067685076, ONE, HALF_LINE, UNIT)),
+    Loss("distrax", "XLA's arctanh is off by 110 units of rounding at 0.41", ((("Inverse(Tanh)",), (IMAGE,)), (("Tanh",), (ORIGIN,))),
+         Example("Inverse(Tanh)", IMAGE, 0.41, 0.43561122323621904, (), [-1.0, 1.0], LINE)),
 ]
