@@ -118,8 +118,9 @@ class Total:
         told = {name: part for name, part in alarm.items() if name != "witness"}
         if shown is not None:
             told["judgement"] = str(shown)
-            reason = loss_of(alarm["library"], alarm["box"], shown.quantity) if shown.C > ALLOWED else None
-            self.losses |= {(reason.library, reason.text)} if reason else set()
+            loss = loss_of(alarm["library"], alarm["box"], shown.quantity) if shown.C > ALLOWED else None
+            self.losses |= {(loss.library, loss.text)} if loss else set()
+            reason = loss or reason
         self.alarms += [] if reason else [told]
         self.true_alarms += [told | {"reason": reason.text}] if reason else []
         if not reason:
