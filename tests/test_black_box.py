@@ -461,11 +461,16 @@ def kinked_in_a_parameter(mistake=0):
 
 
 def kinked_near(d):
-    """Slopes 1 and 2 meet at a distance from a latent that is less than some of the steps, or than all; (box, latents)."""
+    """A line meets a parabola, as at a knot, at a distance from a latent: the slope of the log-det jumps; (box, latents)."""
     def forward(z):
-        return np.where(z < 1, z, 2 * z - 1), np.where(z < 1, 0, np.log(2))
+        beyond = np.maximum(z - 1, 0)
+        return z + beyond**2 / 2, np.log1p(beyond)
 
-    return BlackBox(forward, pullback=lambda z, x_bar, l_bar: (x_bar * np.where(z < 1, 1, 2), [])), np.array([1 - d, 1 + d, 0.3, 1.7, -0.8])
+    def pullback(z, x_bar, l_bar):
+        slope = 1 + np.maximum(z - 1, 0)
+        return x_bar * slope + l_bar * (z > 1) / slope, []
+
+    return BlackBox(forward, pullback=pullback), np.array([1 - d, 1 + d, 0.3, 1.7, -0.8])
 
 
 def test_a_kink_near_a_parameter_is_no_mistake():
