@@ -70,4 +70,8 @@ LOSSES += [
          Example("RayleighCDF", SCORE_BACK, 0.5, 0.529830067685076, ONE, HALF_LINE, UNIT)),
     Loss("distrax", "XLA's arctanh is off by 110 units of rounding at 0.41", ((("Inverse(Tanh)",), (IMAGE,)), (("Tanh",), (ORIGIN,))),
          Example("Inverse(Tanh)", IMAGE, 0.41, 0.43561122323621904, (), [-1.0, 1.0], LINE)),
+    Loss("tfp", "squares of the image overflow, in the inverse and in the log-det that is taken from it",
+         ((("LambertWTail",), (SCORE, SLOPE, *BACK)),), Example("LambertWTail", ORIGIN, 1e200, np.nan, (0.0, 1.0, 0.25))),
+    Loss("tfp", "the inverse has 1 minus a power of 1 - q, which cancels near 0", ((("KumaraswamyCDF",), BACK),),
+         Example("KumaraswamyCDF", ORIGIN, 1e-12, 5.000444502911711e-13, (1.0, 2.0), UNIT, UNIT)),
 ]
