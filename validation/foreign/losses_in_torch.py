@@ -17,10 +17,11 @@ LOSSES += [
     Loss("nflows", "the quantile of Cauchy is tan(pi (q - 1/2)), and q - 1/2 has no more digits than 1 near q = 0",
          ((("CauchyCDF",), BACK), (("CauchyCDFInverse",), THERE)),
          Example("CauchyCDF", ORIGIN, [1e-290], [-1.633123935319537e+16], (), LINE, UNIT)),
-    Loss("nflows", "the log-density has log(1 + z^2), whose square overflows", ((("CauchyCDF",), (SCORE,)), (("CauchyCDFInverse",), (SCORE_BACK,))),
+    Loss("nflows", "the log-density has log(1 + z^2), whose square overflows",
+         ((("CauchyCDF",), (SCORE,)), (("CauchyCDFInverse",), (SCORE_BACK,))),
          Example("CauchyCDF", SCORE, [1e200], -INF, (), LINE, UNIT)),
-    Loss("nflows", "the inverse of the linear spline has knots of a float32 linspace, and the last one is moved by the 1e-6 that the search "
-                   "for a bin writes into it", ((("splines.linear_spline",), BACK),),
+    Loss("nflows", "the inverse of the linear spline has knots of a float32 linspace, and the last one is moved by the 1e-6 that the "
+                   "search for a bin writes into it", ((("splines.linear_spline",), BACK),),
          Example("splines.linear_spline", ORIGIN, [0.9], [0.8999995059629943], FLAT, UNIT, UNIT)),
     Loss("nflows", "the inverse of the quadratic spline is (-b + root(b^2 - 4 a c))/(2 a), which cancels where a or c is small",
          ((("splines.quadratic_spline",), BACK),),

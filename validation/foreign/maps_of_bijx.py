@@ -63,8 +63,8 @@ def maps():
     yield one("Sinh", lambda: both(bijx.Sinh()))
     yield one("Tan", lambda: both(bijx.Tan()), domain=UNIT)
     yield one("CubicRational", lambda *p: both(bare(bijx.CubicRational, *p, None, None)), normal(), uniform(-0.5, 4), positive())
-    yield one("SinhConjugation", lambda *p: both(bare(bijx.SinhConjugation, *p, None, None, None)), normal(), positive(), normal(), normal(),
-              normal())
+    yield one("SinhConjugation", lambda *p: both(bare(bijx.SinhConjugation, *p, None, None, None)), normal(), positive(), normal(),
+              normal(), normal())
     yield one("CubicConjugation", lambda *p: both(bare(bijx.CubicConjugation, *p, None, None)), normal(), normal(), positive(), positive())
     yield one("Chain(AffineLinear, Tanh)", lambda a, c: both(bijx.Chain(bijx.AffineLinear(c, a), bijx.Tanh())), normal(), normal(),
               codomain=(-1, 1), dtypes=DOUBLE)

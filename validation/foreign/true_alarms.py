@@ -67,7 +67,7 @@ TRUE_ALARMS = (
          (["PiecewiseLinearCDF"], SINGLE, [BACK, MINUS]))
     | of("nflows", "the inverse of the quadratic spline cancels, as the losses of splines.quadratic_spline show",
          (["PiecewiseQuadraticCouplingTransform"], SINGLE, [WIDER]))
-    | of("nflows", "a spline stands between the distribution function of Cauchy and its quantile, which lose what the losses of CauchyCDF show",
+    | of("nflows", "a spline stands between the distribution function of Cauchy and its quantile, which have the losses of CauchyCDF",
          (["CompositeCDFTransform"], DOUBLE, [BACK, FORTH, INTEGRAL, MINUS, FINITE]))
     | of("normflows", "an empty batch is reshaped by -1, which raises",
          (["AffineCouplingBlock [checkerboard]", "CoupledRationalQuadraticSpline", "NormalizingFlow of splines"], BOTH, [EMPTY]))

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from mpmath import mp, mpf
 
-from .truths import (EQUATIONS, TANH, Equation, below, cauchy, distributions, exp, gumbel, laplace, log_sum, logistic, normal, of, plain, secant,
-                     standard, stick_breaking)
+from .truths import (EQUATIONS, TANH, Equation, below, cauchy, distributions, exp, gumbel, laplace, log_sum, logistic, normal, of, plain,
+                     secant, standard, stick_breaking)
 
 
 def asymmetric_laplace(z, a, b, k):
@@ -104,7 +104,9 @@ TFP = distributions(("cdf", "quantile"), {
     "Square": Equation(lambda z: z * z), "Reciprocal": Equation(lambda z: 1 / z), "Power": Equation(lambda z: z**3),
     "SoftClip": Equation(soft_clip), "Softplus [hinge_softness]": Equation(lambda z, a: a * log_sum(z / a), lambda z, a: -log_sum(-z / a)),
     "SinhArcsinh of two": Equation(sinh_arcsinh), "LambertWTail": Equation(lambert_w_tail), "GumbelCDF": GUMBEL, "WeibullCDF": WEIBULL,
-    "FrechetCDF": Equation(lambda z, a, k: exp(-((z / a) ** -k))), "KumaraswamyCDF": of(below, lambda z, a, b: -b * mp.log1p(-(z**a))), "MoyalCDF": Equation(lambda z, a, b: mp.erfc(exp(-standard(z, a, b) / 2) / mp.sqrt(2))),
+    "FrechetCDF": Equation(lambda z, a, k: exp(-((z / a) ** -k))),
+    "KumaraswamyCDF": of(below, lambda z, a, b: -b * mp.log1p(-(z**a))),
+    "MoyalCDF": Equation(lambda z, a, b: mp.erfc(exp(-standard(z, a, b) / 2) / mp.sqrt(2))),
     "RayleighCDF": of(below, lambda z, a: (z / a) ** 2 / 2), "GompertzCDF": GOMPERTZ, "Ascending": Equation(ordered, vector=True),
 }
 
@@ -116,8 +118,8 @@ DISTRAX = {
 }
 
 FLOWJAX = {
-    "Exp": Equation(exp), "SoftPlus": SOFTPLUS, "Tanh": TANH, "Sigmoid": LOGISTIC, "Power": Equation(power), "Invert(Exp)": Equation(mp.log),
-    "Chain(Affine, Tanh)": of(mp.tanh, affine),
+    "Exp": Equation(exp), "SoftPlus": SOFTPLUS, "Tanh": TANH, "Sigmoid": LOGISTIC, "Power": Equation(power),
+    "Invert(Exp)": Equation(mp.log), "Chain(Affine, Tanh)": of(mp.tanh, affine),
 }
 
 BIJX = {
