@@ -310,14 +310,8 @@ class Inverse:
     """The same of the inverse map, whose forward is F's inverse."""
 
     def __init__(self, of):
-        self.forward, self.inverse, self.log_det, self.inverse_log_det = of.inverse, of.forward, of.inverse_log_det, self.negated(of.log_det)
-
-    @staticmethod
-    def negated(of):
-        def minus(z):
-            l, unit = of(z)
-            return -l, unit
-        return minus
+        self.forward, self.inverse = of.inverse, of.forward
+        self.log_det, self.inverse_log_det = of.inverse_log_det, of.log_det
 
 
 class Vectors:
