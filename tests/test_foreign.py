@@ -112,7 +112,8 @@ KNOWN = {                       # (what is asked, the answer by another formula 
                               lambda: -mp.log(mp.pi * (1 + mpf(1e200) ** 2))),
     "of the inverse": (("torch", "Weibull.cdf", "inverse_log_det", 0.25, (2.0, 3.0), HALF_LINE, UNIT),
                        lambda: mp.log(mp.diff(lambda q: 2 * mp.cbrt(-mp.log(1 - q)), mpf(0.25)))),
-    "of the inverse of a quantile": (("torch", "Normal.icdf", "inverse_log_det", 1.5, (0.0, 1.0), UNIT, LINE), lambda: mp.log(mp.npdf(1.5))),
+    "of a quantile's inverse": (("torch", "Normal.icdf", "inverse_log_det", 1.5, (0.0, 1.0), UNIT, LINE),
+                              lambda: mp.log(mp.npdf(1.5))),
     "a slope": (("torch", "SoftplusTransform", "slope", 2.0, (), LINE, HALF_LINE), lambda: -mp.log(1 + mp.exp(-2))),
 }
 
