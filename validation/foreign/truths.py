@@ -2,7 +2,7 @@
 
 Only x = F(z; parameters) is believed, a transcription of what the library's documentation says.  Digits are doubled from 800 on, until two
 answers agree to 50: formulas may cancel, and derivatives are differences.  With u the unit roundoff and c
-the size of an entry of z, |z| where 0 is a declared end, else max(|z|, min(1, width)), the units are those of the laws,
+the size of an entry of z, |z| where 0 is a declared end, else max(|z|, min(1, width)), the units are as in the laws,
 
     U_x = u (|x| lambda + c |dx/dz| + sum_p |dx/dp p|)                                                  (1)
     U_l = u (|l| + lambda + c |dl/dz| + sum_p |dl/dp p|)                                                (2)
