@@ -444,7 +444,7 @@ def test_a_log_det_that_outgrows_its_dtype_is_right():
     assert found.status == "FAIL" and "is -inf" in found.text
 
 
-# -- kinks and roundings that are no mistakes -------------------------------------------------------------------------
+# -- kinks and roundings that are not mistakes ------------------------------------------------------------------------
 
 def kinked_in_a_parameter(mistake=0):
     """x = z exp(|a - k|), with k a millionth from a: every step of a difference crosses the kink."""

@@ -111,6 +111,8 @@ KNOWN = {                       # (what is asked, the answer by another formula 
                               lambda: -mp.log(mp.pi * (1 + mpf(1e200) ** 2))),
     "of the inverse": (("torch", "Weibull.cdf", "inverse_log_det", 0.25, (2.0, 3.0), HALF_LINE, UNIT),
                        lambda: mp.log(mp.diff(lambda q: 2 * mp.cbrt(-mp.log(1 - q)), mpf(0.25)))),
+    "of a quantile's inverse": (("torch", "Normal.icdf", "inverse_log_det", 1.5, (0.0, 1.0), UNIT, LINE),
+                              lambda: mp.log(mp.npdf(1.5))),
     "a slope": (("torch", "SoftplusTransform", "slope", 2.0, (), LINE, HALF_LINE), lambda: -mp.log(1 + mp.exp(-2))),
     "a log-det of a vector": (("numpyro", "OrderedTransform", "log_det", [0.5, 0.25, -0.75], (), LINE, LINE), lambda: mpf(-0.5)),
     "a conjugation": (("bijx", "CubicConjugation", "forward", 1.0, (0.0, 8.0, 1.0, 1.0), LINE, LINE), lambda: mpf(2)),

@@ -111,7 +111,8 @@ class Total:
         for law, status, text, *shown in answer["verdicts"]:
             self.counts[law][status] += 1
             if status == "FAIL":
-                alarm = {"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": law, "text": text, "witness": next(iter(shown), None)}
+                alarm = {"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": law, "text": text,
+                         "witness": next(iter(shown), None)}
                 self.tell(alarm | {"library": library} if library else alarm)
 
     def tell(self, alarm):

@@ -943,7 +943,7 @@ def losses(box, z, x_bar, l_bar):
 
 
 def unit_of_loss(U, x_bar, l_bar):
-    """The unit of error of every event's loss, from those of its image and log-det."""
+    """The unit of error of every event's loss, from the units of its image and log-det."""
     return (np.abs(x_bar).reshape(len(U), -1) * U[:, :-1]).sum(-1) + np.abs(l_bar) * U[:, -1]
 
 

@@ -50,7 +50,8 @@ class Found(AssertionError):
     def places(self):
         """{"latents", "images"}: lists of events."""
         latents = [self.event] if self.latents is None and self.event is not None else self.latents
-        return {name: [] if at is None else np.asarray(at, np.float64).tolist() for name, at in (("latents", latents), ("images", self.images))}
+        return {name: [] if at is None else np.asarray(at, np.float64).tolist()
+                for name, at in (("latents", latents), ("images", self.images))}
 
 
 class Verdict(NamedTuple):

@@ -2,7 +2,7 @@
 
 Only x = F(z; parameters) is believed, a transcription of what the library's documentation says.  Digits are doubled from 800 on, until two
 answers agree to 50: formulas may cancel, and derivatives are differences.  With u the unit roundoff and c
-the size of an entry of z, |z| where 0 is a declared end, else max(|z|, min(1, width)), the units are those of the laws,
+the size of an entry of z, |z| where 0 is a declared end, else max(|z|, min(1, width)), the units are as in the laws,
 
     U_x = u (|x| lambda + c |dx/dz| + sum_p |dx/dp p|)                                                  (1)
     U_l = u (|l| + lambda + c |dl/dz| + sum_p |dl/dp p|)                                                (2)
@@ -318,14 +318,8 @@ class Inverse:
     """The same of the inverse map, whose forward is F's inverse."""
 
     def __init__(self, of):
-        self.forward, self.inverse, self.log_det, self.inverse_log_det = of.inverse, of.forward, of.inverse_log_det, self.negated(of.log_det)
-
-    @staticmethod
-    def negated(of):
-        def minus(z):
-            l, unit = of(z)
-            return -l, unit
-        return minus
+        self.forward, self.inverse = of.inverse, of.forward
+        self.log_det, self.inverse_log_det = of.inverse_log_det, of.log_det
 
 
 class Vectors:

@@ -22,7 +22,8 @@ THERE, BACK = ("forward",), ("forward", "inverse")
 NUMBERS = {                             # that each law compares, or is derived from
     "inverse of forward": BACK, "forward of inverse": BACK, "float64 agrees": (*BACK, "log_det"),
     "log-det is the determinant of differences": (*THERE, "log_det"), "log-det is the determinant of the gradient": ("log_det", "slope"),
-    "images differ by the integral of the slope": (*THERE, "log_det"), "inverse log-det is minus log-det": (*THERE, "log_det", "inverse_log_det"),
+    "images differ by the integral of the slope": (*THERE, "log_det"),
+    "inverse log-det is minus log-det": (*THERE, "log_det", "inverse_log_det"),
     "finite": (*THERE, "log_det"), "monotone": THERE, "a batch of tails is the stack of its events": (*THERE, "log_det"),
     "pullback is the gradient": (*THERE, "log_det", "slope"), "mass is one": BACK + ("inverse_log_det",),
 }
