@@ -50,7 +50,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, refusal
 from ...core.arrays import at_index, doubled, rounded
 from ...core.sets import nonzero_vector
-from .hyperplane import Hyperplane, inner, log_1_plus
+from .hyperplane import Hyperplane, inner, log_1_plus, rounded_vjp
 
 
 class textbook:
@@ -163,63 +163,44 @@ class PiecewisePlanar(Bijector):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    def forward(self, z):
-        return self.forward_and_log_det(z)[0]
-
-    def log_det(self, z):
-        return self.forward_and_log_det(z)[1]
-
     def forward_and_log_det(self, z):
-        wide, = doubled(z)                                                          # (17)
-        plane, at = self.values(wide)
-        return rounded((plane.moved(wide, at.h), at.log_p()), z.dtype)              # (1) (4)
+        plane, at = self.of_latent(z)
+        return rounded((plane.moved(at.h), at.log_p()), z.dtype)                    # (1) (4)
 
     def jacobian(self, z):
-        plane, at = self.values(*doubled(z))                                        # (17)
-        moved = (plane.v * at.s[..., None])[..., :, None] * plane.w[..., None, :]   # (3)
-        return (moved + np.eye(z.shape[-1])).astype(z.dtype)                        # (3)
+        plane, at = self.of_latent(z)
+        return plane.jacobian(at.s).astype(z.dtype)                                 # (3)
 
     def inverse_and_log_det(self, x):
-        wide, = doubled(x)                                                          # (17)
-        plane, at = self.values_of_image(wide)
-        return rounded((plane.moved(wide, -at.h), -at.log_p()), x.dtype)            # (5) (6)
+        plane, at = self.of_image(x)
+        return rounded((plane.moved(-at.h), -at.log_p()), x.dtype)                  # (5) (6)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        wide, = doubled(z)                                                          # (17)
-        plane, at = self.values(wide)
+        plane, at = self.of_latent(z)
 
-        def pullback(x_bar, log_det_bar):
-            x_bar, l_bar = doubled(x_bar, log_det_bar)                              # (17)
+        def pullback(x_bar, l_bar):
             along = inner(plane.v, x_bar)
-            a_bar = along * at.s                                                    # (7)
-            z_bar = a_bar[..., None] * plane.w + x_bar                              # (8)
+            z_bar, bars = plane.bars(x_bar, at.h, along * at.s)                     # (7) (8) (10) (11) (19)
+            c_bar = bars["slack"] + l_bar * at.s / at.p                             # (12)
             d_bar = along * at.a + l_bar * (plane.excess / at.p)                    # (9)
-            w_bar, u_bar, c_bar = plane.bars(x_bar, at.h)                           # (10) (11) (12) (19)
-            bars = {"w": a_bar[..., None] * wide + w_bar, "b": a_bar, "u": u_bar, "slack": c_bar + l_bar * at.s / at.p,
-                    "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}           # (9) (11) (12)
-            return rounded((z_bar, bars), z.dtype)
+            return z_bar, bars | {"slack": c_bar, "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}     # (9)
 
-        return rounded((plane.moved(wide, at.h), at.log_p()), z.dtype), pullback    # (1) (4)
+        return rounded_vjp((plane.moved(at.h), at.log_p()), pullback, z.dtype)      # (1) (4)
 
     def inverse_vjp(self, x):
-        wide, = doubled(x)                                                          # (17)
-        plane, at = self.values_of_image(wide)
+        plane, at = self.of_image(x)
 
-        def pullback(z_bar, log_det_bar):
-            z_bar, l_bar = doubled(z_bar, log_det_bar)                              # (17)
+        def pullback(z_bar, l_bar):
             along = inner(plane.v, z_bar)
             a_bar = -along * at.s / at.p                                            # (13)
-            x_bar = a_bar[..., None] * plane.w + z_bar                              # (14)
+            x_bar, bars = plane.bars(z_bar, -at.h, a_bar)                           # (10) (11) (14) (19)
+            c_bar = bars["slack"] - a_bar * at.h - l_bar * at.s / at.p              # (16)
             d_bar = -(along * at.a + l_bar * plane.excess) / at.p                   # (15)
-            w_bar, u_bar, c_bar = plane.bars(z_bar, -at.h)                          # (10) (11) (16) (19)
-            c_bar = c_bar - a_bar * at.h - l_bar * at.s / at.p                      # (16)
-            bars = {"w": a_bar[..., None] * wide + w_bar, "b": a_bar, "u": u_bar, "slack": c_bar,
-                    "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}           # (11) (15)
-            return rounded((x_bar, bars), x.dtype)
+            return x_bar, bars | {"slack": c_bar, "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}     # (15)
 
-        return rounded((plane.moved(wide, -at.h), -at.log_p()), x.dtype), pullback  # (5) (6)
+        return rounded_vjp((plane.moved(-at.h), -at.log_p()), pullback, x.dtype)    # (5) (6)
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -228,19 +209,16 @@ class PiecewisePlanar(Bijector):
         c, d = doubled(self.slack, self.negative_slope)                             # (17)
         return pair(c), (pair(c) - 1) * d + 1                                       # (4)
 
-    def values(self, z):
+    def of_latent(self, z):
         """The hyperplane, and the letters at z."""
-        plane = Hyperplane(self)
-        a = plane.place(z)                                                          # (1)
-        right = a.high >= 0
-        return plane, Letters(self, plane, a, right)
+        plane = Hyperplane(self, z)
+        return plane, Letters(self, plane, plane.a, plane.a.high >= 0)              # (1) (17)
 
-    def values_of_image(self, x):
+    def of_image(self, x):
         """The hyperplane, and the letters at the z of x."""
-        plane = Hyperplane(self)
-        y = plane.place(x)                                                          # (5)
-        right = y.high >= 0
-        return plane, Letters(self, plane, y / chosen(right, *self.growths()), right)   # (5)
+        plane = Hyperplane(self, x)
+        y, right = plane.a, plane.a.high >= 0
+        return plane, Letters(self, plane, y / chosen(right, *self.growths()), right)           # (5) (17)
 
     @classmethod
     def examples(cls, source):
