@@ -8,8 +8,8 @@ where `h` is a function of `a`, with the slope `s`.  By (2), `w^T v = c - 1` wha
 With the cotangent `a_bar` of `a`, with `v_bar = h x_bar` and `k_bar = w^T v_bar`,
     z_bar = x_bar + a_bar w,   b_bar = a_bar                                        (4)
     u_bar = v_bar - k_bar w/(w^T w)                                                 (5)
-    w_bar = a_bar z + k v_bar - k_bar (u + 2 k w)/(w^T w)                           (6)
-    c_bar = k_bar/(w^T w)                                                           (7)
+    c_bar = k_bar/(w^T w)                                                           (6)
+    w_bar = a_bar z + k u_bar - c_bar v                                             (7)
 The inverse `z = x - h v` has the same rule, with `-h` and with the cotangent of its own `a = w^T x + b`.
 The differences in (2) and (5) cancel: everything is computed with pairs of floats, for float32 too.  (5) is 0 where `x_bar` is a
 multiple of `w`, in floats only as a sum of determinants:
@@ -51,11 +51,10 @@ class Hyperplane:
 
     def bars(self, x_bar, h, a_bar):
         """The cotangents of the event and of the fields: what comes through a, and through v in event + h v."""
-        v_bar, k_bar, along = x_bar * h[..., None], inner(self.w, x_bar) * h, a_bar[..., None]
-        of_w = (2 * self.k)[..., None] * self.w + self.u
-        w_bar = along * self.event + (self.k[..., None] * v_bar - (k_bar / self.square)[..., None] * of_w)      # (6)
         u_bar = across(self.w, x_bar) * (h / self.square)[..., None]                # (5) (8)
-        return along * self.w + x_bar, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": k_bar / self.square}       # (4) (7)
+        c_bar, along = inner(self.w, x_bar) * h / self.square, a_bar[..., None]     # (6)
+        w_bar = along * self.event + (self.k[..., None] * u_bar - c_bar[..., None] * self.v)        # (7)
+        return along * self.w + x_bar, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": c_bar}         # (4)
 
 
 def rounded_vjp(found, pullback, dtype):

@@ -18,7 +18,7 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     d_bar = a v^T x_bar + l_bar (c - 1)/p   for a < 0,   0   for a >= 0             (9)
 From (2), with `v_bar = h x_bar` and `k_bar = w^T v_bar`,
     u_bar = v_bar - k_bar w/(w^T w)                                                 (10)
-    w_bar = a_bar z + k v_bar - k_bar (u + 2 k w)/(w^T w)                           (11)
+    w_bar = a_bar z + k u_bar - k_bar v/(w^T w)                                     (11)
     c_bar = k_bar/(w^T w) + l_bar s/p                                               (12)
 For the inverse map, `da = (dy - a dp)/p` with `dp = s dc + (c - 1) dd`, so that with the cotangent `l_bar` of (6),
     a_bar = -s v^T z_bar/p                                                          (13)
@@ -92,10 +92,10 @@ class textbook:
 
     def bars(event, w, u, slack, x_bar, h, a_bar):
         """u_bar, w_bar, and the first term of c_bar."""
-        k, v_bar, square = textbook.direction(w, u, slack)[1], h * x_bar, w @ w
+        (v, k), v_bar, square = textbook.direction(w, u, slack), h * x_bar, w @ w
         k_bar = w @ v_bar
-        w_bar = a_bar * event + k * v_bar - k_bar * (u + 2 * k * w) / square        # (11)
-        return v_bar - k_bar * w / square, w_bar, k_bar / square                    # (10)
+        u_bar = v_bar - k_bar * w / square                                          # (10)
+        return u_bar, a_bar * event + k * u_bar - k_bar * v / square, k_bar / square        # (11)
 
     def vjp(z, w, b, u, slack, negative_slope, x_bar, l_bar):
         a, v = w @ z + b, textbook.direction(w, u, slack)[0]

@@ -18,7 +18,7 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     z_bar = x_bar + a_bar w,   b_bar = a_bar                                        (9)
 From (2), with `v_bar = t x_bar` and `k_bar = w^T v_bar`,
     u_bar = v_bar - k_bar w/(w^T w)                                                 (10)
-    w_bar = a_bar z + k v_bar - k_bar (u + 2 k w)/(w^T w)                           (11)
+    w_bar = a_bar z + k u_bar - k_bar v/(w^T w)                                     (11)
     c_bar = k_bar/(w^T w) + l_bar s/p                                               (12)
 For the inverse map, (5) gives `da = (dy - t dc)/p`, so that with (6) and the cotangent `l_bar` of (7),
     a_bar = -(s v^T z_bar + l_bar p'/p)/p                                           (13)
@@ -106,10 +106,10 @@ class textbook:
 
     def bars(event, w, u, slack, x_bar, t, a_bar):
         """u_bar, w_bar, and the first term of c_bar."""
-        k, v_bar, square = textbook.direction(w, u, slack)[1], t * x_bar, w @ w
+        (v, k), v_bar, square = textbook.direction(w, u, slack), t * x_bar, w @ w
         k_bar = w @ v_bar
-        w_bar = a_bar * event + k * v_bar - k_bar * (u + 2 * k * w) / square        # (11)
-        return v_bar - k_bar * w / square, w_bar, k_bar / square                    # (10)
+        u_bar = v_bar - k_bar * w / square                                          # (10)
+        return u_bar, a_bar * event + k * u_bar - k_bar * v / square, k_bar / square        # (11)
 
     def vjp(z, w, b, u, slack, x_bar, l_bar):
         (v, _), (t, s, p, p_prime) = textbook.direction(w, u, slack), textbook.letters(w @ z + b, slack)
