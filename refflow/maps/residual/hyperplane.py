@@ -49,12 +49,16 @@ class Hyperplane:
         """I + s v w^T."""
         return (self.v * s[..., None])[..., :, None] * self.w[..., None, :] + np.eye(self.event.shape[-1])      # (3)
 
-    def bars(self, x_bar, h, a_bar):
-        """The cotangents of the event and of the fields: what comes through a, and through v in event + h v."""
+    def along(self, x_bar):
+        """v^T x_bar."""
+        return inner(self.v, x_bar)
+
+    def bars(self, x_bar, h, a_bar, c_bar):
+        """The cotangents of the event and of the fields of event + h v; a_bar is the cotangent of a, c_bar what c gets beside v."""
         u_bar = across(self.w, x_bar) * (h / self.square)[..., None]                # (5) (8)
-        c_bar, along = inner(self.w, x_bar) * h / self.square, a_bar[..., None]     # (6)
-        w_bar = along * self.event + (self.k[..., None] * u_bar - c_bar[..., None] * self.v)        # (7)
-        return along * self.w + x_bar, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": c_bar}         # (4)
+        of_v, through_a = inner(self.w, x_bar) * h / self.square, a_bar[..., None]  # (6)
+        w_bar = through_a * self.event + (self.k[..., None] * u_bar - of_v[..., None] * self.v)     # (7)
+        return through_a * self.w + x_bar, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": of_v + c_bar}      # (4)
 
 
 def rounded_vjp(found, pullback, dtype):

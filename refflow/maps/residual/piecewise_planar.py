@@ -50,7 +50,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, refusal
 from ...core.arrays import at_index, doubled, rounded
 from ...core.sets import nonzero_vector
-from .hyperplane import Hyperplane, inner, log_1_plus, rounded_vjp
+from .hyperplane import Hyperplane, log_1_plus, rounded_vjp
 
 
 class textbook:
@@ -181,11 +181,10 @@ class PiecewisePlanar(Bijector):
         plane, at = self.of_latent(z)
 
         def pullback(x_bar, l_bar):
-            along = inner(plane.v, x_bar)
-            z_bar, bars = plane.bars(x_bar, at.h, along * at.s)                     # (7) (8) (10) (11) (19)
-            c_bar = bars["slack"] + l_bar * at.s / at.p                             # (12)
+            along = plane.along(x_bar)
+            z_bar, bars = plane.bars(x_bar, at.h, along * at.s, l_bar * at.s / at.p)        # (7) (8) (10) (11) (12) (19)
             d_bar = along * at.a + l_bar * (plane.excess / at.p)                    # (9)
-            return z_bar, bars | {"slack": c_bar, "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}     # (9)
+            return z_bar, bars | {"negative_slope": chosen(at.right, 0 * d_bar, d_bar)}     # (9)
 
         return rounded_vjp((plane.moved(at.h), at.log_p()), pullback, z.dtype)      # (1) (4)
 
@@ -193,12 +192,11 @@ class PiecewisePlanar(Bijector):
         plane, at = self.of_image(x)
 
         def pullback(z_bar, l_bar):
-            along = inner(plane.v, z_bar)
+            along = plane.along(z_bar)
             a_bar = -along * at.s / at.p                                            # (13)
-            x_bar, bars = plane.bars(z_bar, -at.h, a_bar)                           # (10) (11) (14) (19)
-            c_bar = bars["slack"] - a_bar * at.h - l_bar * at.s / at.p              # (16)
+            x_bar, bars = plane.bars(z_bar, -at.h, a_bar, -a_bar * at.h - l_bar * at.s / at.p)      # (10) (11) (14) (16) (19)
             d_bar = -(along * at.a + l_bar * plane.excess) / at.p                   # (15)
-            return x_bar, bars | {"slack": c_bar, "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}     # (15)
+            return x_bar, bars | {"negative_slope": chosen(at.right, 0 * d_bar, d_bar)}     # (15)
 
         return rounded_vjp((plane.moved(-at.h), -at.log_p()), pullback, x.dtype)    # (5) (6)
 

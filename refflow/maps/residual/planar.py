@@ -62,7 +62,7 @@ from ...core.arrays import rounded
 from ...core.pairs import exp, expm1
 from ...core.sets import nonzero_vector
 from ..elementwise.solve import newton_step, root_above_floor
-from .hyperplane import Hyperplane, inner, log_1_plus, rounded_vjp
+from .hyperplane import Hyperplane, log_1_plus, rounded_vjp
 
 
 class textbook:
@@ -165,9 +165,8 @@ class Planar(Bijector):
         plane, at = self.of_latent(z)
 
         def pullback(x_bar, l_bar):
-            a_bar = at.s * inner(plane.v, x_bar) + l_bar * at.bend()                # (8)
-            z_bar, bars = plane.bars(x_bar, at.t, a_bar)                            # (9) (10) (11) (23)
-            return z_bar, bars | {"slack": bars["slack"] + l_bar * at.s / at.p}     # (12)
+            a_bar = at.s * plane.along(x_bar) + l_bar * at.bend()                   # (8)
+            return plane.bars(x_bar, at.t, a_bar, l_bar * at.s / at.p)              # (9) (10) (11) (12) (23)
 
         return rounded_vjp((plane.moved(at.t), at.log_p()), pullback, z.dtype)      # (1) (4)
 
@@ -175,9 +174,8 @@ class Planar(Bijector):
         plane, at = self.of_image(x)
 
         def pullback(z_bar, l_bar):
-            a_bar = -(at.s * inner(plane.v, z_bar) + l_bar * at.bend()) / at.p      # (13)
-            x_bar, bars = plane.bars(z_bar, -at.t, a_bar)                           # (10) (11) (14) (23)
-            return x_bar, bars | {"slack": bars["slack"] - a_bar * at.t - l_bar * at.s / at.p}      # (15)
+            a_bar = -(at.s * plane.along(z_bar) + l_bar * at.bend()) / at.p         # (13)
+            return plane.bars(z_bar, -at.t, a_bar, -a_bar * at.t - l_bar * at.s / at.p)     # (10) (11) (14) (15) (23)
 
         return rounded_vjp((plane.moved(-at.t), -at.log_p()), pullback, x.dtype)    # (6) (7)
 
