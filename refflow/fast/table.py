@@ -13,9 +13,11 @@ from ..maps.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from ..maps.densities import StandardNormal
 from ..maps.linear import Pointwise
 from ..maps.normalization import GlowActNorm
+from ..maps.residual import Planar
 from .autoregressive import TunedAutoregressive
 from .couplings import TunedCoupling, TunedNormal
 from .images import TunedImageCoupling, TunedMatrix, TunedNorm
+from .planar import TunedPlanar
 from .splines import SplineCoupling, TunedSplineCoupling
 from .unit_by_unit import UnitByUnit
 
@@ -23,7 +25,7 @@ COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
          Autoregressive: (TunedAutoregressive,), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
 BASES = {StandardNormal: TunedNormal}
-MAPS = {Autoregressive: UnitByUnit, Coupling: SplineCoupling}
+MAPS = {Autoregressive: UnitByUnit, Coupling: SplineCoupling, Planar: TunedPlanar}
 
 
 def tuned(value):
