@@ -1,6 +1,7 @@
 r"""Planar flows, tuned: floats in place of pairs, for fields that all events share.  Radial flows with events as columns.
 
-The lines are those of `maps.residual.planar`; only the letters that they use are computed in another way.  The direction is
+The page `maps.residual.planar` computes with letters of its hyperplane; here the letters are computed in another way, and the page's
+lines stay.  The direction is
     v = (c - 1) w/(w^T w) + P u,   (P u)_j = sum_i w_i (w_i u_j - w_j u_i)/(w^T w)  (1)
 where each difference loses no more digits than a rounding of `w` or `u` does.  With `q = exp(-2 |a|)`,
     s = 4 q/(1 + q)^2,   p = t^2 + c s                                              (2)
