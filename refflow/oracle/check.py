@@ -162,7 +162,7 @@ def in_json(loaded, chosen, parameters):
     if len(pages) > 1:
         raise CannotRun(f"parameters belong to one page; {loaded.name} has {', '.join(sorted(pages))}: name one")
     if not isinstance(loaded.adapters[min(chosen)].page, str):
-        raise CannotRun(f"{pages.pop()} has parameters of its own: none are given beside it")
+        raise CannotRun(f"{pages.pop()} has its own parameters: leave `parameters` out")
     return json.dumps(pasteable({key: np.asarray(value) if isinstance(value, list) and value else value
                                  for key, value in parameters.items()}))
 

@@ -35,6 +35,7 @@ JUDGES = {
     "fast.couplings": COUPLINGS,
     **dict.fromkeys(("fast.images", "fast.likelihood"), REVERSIBLE),
     "fast.products": ("products",),
+    "fast.residual": ("fast_residual",),
     "fast.table": ("fast_table",),
     **dict.fromkeys(("fast.autoregressive", "fast.unit_by_unit"), UNIT_BY_UNIT),
     **dict.fromkeys(("models.realnvp_images", "models.glow", "models.nice"), IMAGES),
