@@ -41,7 +41,7 @@ from refflow.testing import BlackBox, jax_pullback
 
 t = RationalQuadraticSpline(knots=4, interval=2.0)
 forward = jax.jit(jax.vmap(t.inverse_and_log_det))
-box = BlackBox(forward, jax.jit(jax.vmap(t.transform_and_log_det)), pullback=jax_pullback(forward))
+box = BlackBox(forward, jax.jit(jax.vmap(t.transform_and_log_det)), pullback=jax.jit(jax_pullback(forward)))
 """)
 def identity_beyond(m):
     return [1]
