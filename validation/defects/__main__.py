@@ -74,7 +74,7 @@ def run(group, limit):
         done, reason = 0, "no answer"
         try:
             python, folder = made(group[0].library, group[0].version)
-            with Process(python, folder, group) as process:
+            with Process(python, folder, group, limit / 2) as process:
                 for one in group:
                     record = process.answer(limit)
                     if record is None:
@@ -90,13 +90,13 @@ def run(group, limit):
 
 
 class Process:
-    """`asked` in a library's environment, given some defects: an answer is a line."""
+    """`asked` in a library's environment, given some defects: an answer is a line.  The code that is checked may take `seconds` for each answer."""
 
-    def __init__(self, python, folder, group):
+    def __init__(self, python, folder, group, seconds):
         self.errors, self.late = tempfile.TemporaryFile("w+"), False
         self.process = subprocess.Popen([str(python), "-W", "ignore", "-m", "validation.defects.asked"], env=settings(folder),
                                         text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
-        asked = [{"library": one.library, "code": one.code, "check": one.check} for one in group]
+        asked = [{"library": one.library, "code": one.code, "check": one.check, "seconds": seconds} for one in group]
         self.process.stdin.write(json.dumps(asked))
         self.process.stdin.close()
 
