@@ -70,7 +70,7 @@ def run(group, limit):
     while group:
         done, reason = 0, "no answer"
         try:
-            asked = [{"library": one.library, "code": one.code, "check": one.check} for one in group]
+            asked = [{"library": one.library, "code": one.code, "check": one.check, "seconds": limit / 2} for one in group]
             with Process(made(group[0].library, group[0].version), "validation.defects.asked", given=asked) as process:
                 for one in group:
                     record = process.line(limit)

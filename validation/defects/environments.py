@@ -34,7 +34,7 @@ LIBRARIES = {
     "power_spherical": ("torch", "power_spherical", ()),
     "zunis": ("torch", "zunis", ("pandas", "python-dateutil", "six", "tqdm", "better-abc", "ignite")),
     "flowjax": ("numpyro", "flowjax", (*EQUINOX, "lineax", "equinox==0.13.0", "jax==0.7.0", "jaxlib==0.7.0")),
-    "bijx": ("numpyro", "bijx", FLAX),
+    "bijx": ("numpyro", "bijx", (*FLAX, "diffrax", "equinox", "lineax", "optimistix", "jaxtyping", "wadler-lindig")),
     "distrax": ("tfp", "distrax", ("chex", "toolz", "typing_extensions")),
     "distreqx": ("tfp", "distreqx", (*EQUINOX, "equinox", "ihoop")),
     "nux": ("tfp", "nux", ()),
