@@ -1,6 +1,11 @@
 """torchflows 1.2.1, as adapters: `refflow check torchflows`.
 
 Its transformers take the event and raw parameters h; they are asked at their raw numbers, see `shared.numbers`.
+
+What it calls inverse leads from latents to data; planar and radial layers have nothing else.  The planar layer has a sigmoid,
+1/2 + tanh(a/2)/2: it is asked less the shift u/2.  Nothing keeps it invertible: it is asked where it is.
+
+Left out: Sylvester layers, which raise, see the findings.
 """
 
 from __future__ import annotations
@@ -8,16 +13,18 @@ from __future__ import annotations
 import refflow
 from torchflows.bijections.finite.autoregressive.transformers.linear.affine import Affine, SafeAffine
 from torchflows.bijections.finite.autoregressive.transformers.spline.rational_quadratic import RationalQuadratic
+from torchflows.bijections.finite.residual import planar, radial
 
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
 from refflow.maps.parametrisations import SPLINES, LocationScale
 
 from .shared import pinned
-from .shared.numbers import raw, splines
-from .shared.torch import declaring, second_entry
+from .shared.numbers import raw, splines, vectors
+from .shared.torch import declaring, holding, rows_of, second_entry
 
 version = pinned("torchflows", "1.2.1")
 declare = declaring("torchflows.bijections.finite.autoregressive.transformers.")
+declare_layer = declaring("torchflows.bijections.finite.residual.")
 BINS = 5
 
 
@@ -38,3 +45,29 @@ for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["torchflo
 for name, module in {"torchflows": Affine, "torchflows SafeAffine": SafeAffine}.items():
     for like, coupling in splines(ScaledAffine, LocationScale(CONVENTIONS[name])):
         declare(coupling, f"{module.__name__} [{like} numbers]", transformer_of(module((1,))))
+
+
+class Radial(radial.Radial):
+    """alpha itself, in the place of a softplus of a raw number."""
+
+    alpha = None
+
+
+def planar_layer(p):
+    w, u, b = vectors(p["h"], 2)
+    forward, _ = rows_of(holding(planar.Planar(tuple(w.shape)), w=w, u=u, b=b[0]), 1, "inverse")
+
+    def less_shift(z):
+        x, log_det = forward(z)
+        return x - u / 2, log_det
+
+    return less_shift, None
+
+
+def radial_layer(p):
+    module = holding(Radial(tuple(p["centre"].shape)), z0=p["centre"], alpha=p["alpha"], beta=p["slack"] - p["alpha"])
+    return rows_of(module, 1, "inverse")[0], None
+
+
+declare_layer("Planar", "planar.Planar [less u/2]", planar_layer, parametrisation="torchflows")
+declare_layer("Radial", "radial.Radial [alpha given]", radial_layer)
