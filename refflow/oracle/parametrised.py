@@ -24,7 +24,7 @@ from .pages import CannotRun, page_named
 COUNT = 24
 SIZES = (0.0, 0.5, 2.0, 8.0)            # of the raw parameters: equal bins, as at the start of training, to very unequal ones
 ENTRIES = 3                             # of an event that is a vector, where a library's name is given
-ATTEMPTS = 5                            # at parameters of one size: a page may refuse them
+DRAWS = 2                               # of raw parameters of one size, of a page of vectors
 
 
 @declare
@@ -158,14 +158,28 @@ def parametrised(family, dtype):
 
 
 def taken(family, size, rng, dtype):
-    """The family's bijectors at parameters of one size that its page takes: of a page of numbers one, of vectors several."""
-    for _ in range(ATTEMPTS if isinstance(family, OfVectors) else 1):
-        f = Parametrised((size * rng.standard_normal(family.size)).astype(dtype), family)
-        try:
-            f.astype(np.float64).f._validate()
-        except ValueError:
-            continue
-        yield f
+    """The family's bijectors at parameters of one size that its page takes.
+
+    Of a page of vectors there are several.  The signs of the later half are turned, so that products with the earlier half have
+    both signs.
+    """
+    vectors = isinstance(family, OfVectors)
+    for _ in range(DRAWS if vectors else 1):
+        h = (size * rng.standard_normal(family.size)).astype(dtype)
+        later = np.where(2 * np.arange(family.size) < family.size - 1, 1, -1).astype(dtype)
+        for signed in (h, later * h) if vectors else (h,):
+            f = Parametrised(signed, family)
+            if not vectors or is_taken(f):
+                yield f
+
+
+def is_taken(f):
+    """Does the page take the fields?"""
+    try:
+        f.astype(np.float64).f._validate()
+    except ValueError:
+        return False
+    return True
 
 
 def drawn_latents(f, rng):

@@ -15,7 +15,6 @@ no page; what Pyro takes from torch, see `torch`.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from pyro.distributions import constraints
 from pyro.distributions import transforms as t
@@ -78,12 +77,12 @@ def with_fields(module, names, fields):
 
 
 def sylvester(p):
-    """Q is one reflection, whose vector has norm 2; the triangles are the page's."""
+    """Q is one reflection; the triangles are the page's."""
     inner = p["stages"]["1"]
     s, outer = inner["diagonal"], inner["slack"]
     module = t.Sylvester(len(s), 1)
     R, S = inner["R"] + torch.diag((outer - 1) / s), inner["S"] + torch.diag(s)
-    return only_forward(holding(module, u_unnormed=torch.ones_like(s)[None], R=lambda: R, S=lambda: S, b=inner["b"]))
+    return only_forward(holding(module, u_unnormed=s.new_tensor([[0.6, 0.8]]), R=lambda: R, S=lambda: S, b=inner["b"]))
 
 
 PLANAR = "paper, normflows, Pyro, Bijectors.jl"
@@ -93,10 +92,9 @@ declare("Radial", "Radial", lambda p: with_fields(t.Radial(3), ("x0", "alpha_pri
         parametrisation="Pyro, Bijectors.jl")
 declare("Radial", "ConditionalRadial", lambda p: only_forward(t.ConditionalRadial(radial).condition(p["h"])),
         parametrisation="Pyro, Bijectors.jl")
-basis = refflow.OrthogonalLinear(Q=np.eye(4) - 0.5)
-triangles = refflow.Sylvester(R=np.triu(np.full((4, 4), 0.5), 1), S=np.triu([[1.0, -0.5, 0.25, 1.5]] * 4, 1),
-                              diagonal=[0.5, -0.25, 0.75, 0.5], b=[0.5, -1.0, 0.25, 0.0], slack=[1.25, 1.125, 0.625, 0.75])
+basis = refflow.OrthogonalLinear(Q=[[0.28, -0.96], [-0.96, -0.28]])             # the reflection by (0.6, 0.8)
+triangles = refflow.Sylvester(R=[[0, 0.5], [0, 0]], S=[[0, -1.5], [0, 0]], diagonal=[0.5, -0.25], b=[0.5, -1.0], slack=[1.25, 0.625])
 declare(refflow.Chain([refflow.Inverse(basis), triangles, basis]), "Sylvester [as documented]", sylvester,
-        fixed=["stages.0.inner.Q", "stages.2.Q"])
+        fixed=["stages.0.inner.Q", "stages.2.Q"], gradients=False)
 
 declare_constraints("pyro", declare, lambda name, ends: directions(biject_to(with_ends(getattr(constraints, name), ends))))

@@ -30,7 +30,6 @@ def raw(params):
 
 
 def vectors(h, count):
-    """The parts of raw numbers that are so many vectors of one size, and single numbers in arrays of their own after them."""
-    size = ENTRIES
-    ends = [i * size for i in range(count + 1)] + list(range(count * size + 1, len(h) + 1))
+    """The first `count` vectors of raw numbers, and every number after them as an array of its own."""
+    ends = [*range(0, count * ENTRIES + 1, ENTRIES), *range(count * ENTRIES + 1, len(h) + 1)]
     return [h[a:b] for a, b in zip(ends, ends[1:])]
