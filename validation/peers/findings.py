@@ -1150,7 +1150,7 @@ def of_transposes(m):
     return [(x + A * a.apply(m.tanh))[0], m.log(abs(m.det(J)))]
 
 
-@finding("torchflows", "Planar folds space for half of its parameters", "defect",
+@finding("torchflows", "Planar folds space where w^T u < -4", "defect",
          "x(1/4) - x(-1/4) has the sign of the slope at infinity, 1", """
 x = z + u sigmoid(w^T z + b) is invertible where w^T u > -4; nothing in the layer sees to it, and u and w start as independent normal
 numbers. Here w = 1, u = -8: x falls at 0. The log-det takes a magnitude and tells nothing.""", """
