@@ -14,8 +14,8 @@ PAPER = next(name for name in PLANARS if "paper" in name)
 DETERMINANT = "log-det is the determinant of differences"
 
 
-def failed(box, laws=None):
-    return {one.law for one in verdicts(box, **({} if laws is None else {"laws": laws})) if one.status == "FAIL"}
+def failed(box):
+    return {one.law for one in verdicts(box) if one.status == "FAIL"}
 
 
 def softplus(t):
@@ -37,13 +37,13 @@ def planar(slack, h, z):
     return z + act[..., None] * u_hat, np.log(np.abs(1 + (1 - act * act) * (w @ u_hat)))
 
 
-def images_by(slack, convention):
+def images_by(slack, convention, D=2):
     """What fails of the images, in float32."""
     def mine(params, z):
         with np.errstate(all="ignore"):
             return {"forward": planar(SLACKS[slack], params["h"], z)[0]}
 
-    return refflow.check(mine, page="Planar", parametrisation=PLANARS[convention](2), dtypes=("float32",)).failed
+    return refflow.check(mine, page="Planar", parametrisation=PLANARS[convention](D), dtypes=("float32",)).failed
 
 
 @pytest.mark.parametrize("slack, convention", [("paper", PAPER), ("FlowJAX", "FlowJAX")])
@@ -59,19 +59,20 @@ def test_another_slack_than_the_papers_is_found_by_its_page():
 
 
 def test_an_exponential_that_overflows_is_found():
-    assert {"infinite", "NaN"} & {one.diagnosis.split()[0] for one in images_by("normflows", PAPER)}
+    """Of three entries, w^T u is drawn beyond 88.8."""
+    assert "infinite" in {one.diagnosis.split()[0] for one in images_by("normflows", PAPER, 3) if one.diagnosis}
 
 
 # -- planar: nothing keeps it invertible; a slope that is too steep ---------------------------------------------------
 
-@pytest.mark.parametrize("u, found", [(-8.0, {"monotone"}), (-3.0, set())])
+@pytest.mark.parametrize("u, found", [(-8.0, True), (-3.0, False)])
 def test_an_unconstrained_layer_that_folds_the_line_is_found(u, found):
     """torchflows': x = z + u sigmoid(w z + b), which needs w u > -4."""
     def forward(z):
         s = 1 / (1 + np.exp(-z))
         return z + u * s, np.log(np.abs(1 + u * s * (1 - s)))[..., 0]
 
-    assert found <= failed(BlackBox(forward, event=(1,))) and (found or not failed(BlackBox(forward, event=(1,))))
+    assert ("monotone" in failed(BlackBox(forward, event=(1,)))) == found
 
 
 @pytest.mark.parametrize("slope, found", [(4.0, True), (0.25, False)])
