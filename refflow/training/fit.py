@@ -25,6 +25,7 @@ import scipy
 from ..core.boundary import checked_event
 from ..core.arrays import as_floating
 from ..core.flow import Flow
+from ..fast import tuned
 from ..fast.likelihood import LikelihoodGradient
 from .batch_norm import space_of
 from .diagnosis import unlikely
@@ -216,7 +217,7 @@ class ReverseKL:
 
     def at(self, vector, rng):
         """(L, the size of its terms, x, log q(x), pullback) at samples drawn from `rng`."""
-        (x, log_q), pullback = self.space.quick(vector).sample_and_log_prob_vjp(rng, self.samples)
+        (x, log_q), pullback = tuned(self.space.quick(vector)).sample_and_log_prob_vjp(rng, self.samples)
         log_p = user_array("log_density", self.log_density(x), log_q)
         with np.errstate(all="ignore"):
             loss, size = (v.sum(dtype=np.float64) / len(x) for v in (log_q - log_p, np.abs(log_q) + np.abs(log_p)))     # (3)
