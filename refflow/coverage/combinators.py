@@ -30,8 +30,14 @@ ROWS = (
     row("Classes that are no maps", "base classes, masks and networks", outside="a base class, a mask or a network",
         bijx="ApplyBijection, BinaryMask, MetaLayer, ScalarBijection", distrax="Linear",
         nflows="Linear, PiecewiseCouplingTransform", normflows="PiecewiseCoupling", numpyro="ParameterFreeTransform",
+        piper=("ConvReluNorm, DDSConv, DiscriminatorP, DiscriminatorR, DiscriminatorS, DurationPredictor, Generator, LayerNorm, "
+            "MultiPeriodDiscriminator, MultiResolutionDiscriminator, PosteriorEncoder, ResBlock1, ResBlock2, SynthesizerTrn, "
+            "TextEncoder, WN"),
         pyro="TransformModule", pzflow="Bijector, DenseReluNetwork, ForwardFunction, InitFunction, InverseFunction",
         tfp="AutoCompositeTensorBijector",
+        transformers=("GradientCheckpointingLayer, HifiGanResidualBlock, PreTrainedModel, VitsAttention, "
+            "VitsDilatedDepthSeparableConv, VitsDurationPredictor, VitsEncoder, VitsEncoderLayer, VitsFeedForward, VitsHifiGan, "
+            "VitsModel, VitsPosteriorEncoder, VitsPreTrainedModel, VitsTextEncoder, VitsWaveNet"),
         torchflows=("AutoregressiveArchitecture, AutoregressiveBijection, BaseSylvester, ClassicResidualBijection, "
             "Combination, ConvolutionalCouplingBijection, ElementwiseBijection, Integration, "
             "InverseMaskedAutoregressiveBijection, InvertibleMatrix, IterativeResidualBijection, MonotonicSpline, "

@@ -23,7 +23,7 @@ ROWS = (
         transformers="VitsElementwiseAffine", zuko="MonotonicAffineTransform"),
     row("Exp / Log", "y=e^x", "Exp()", remark="Log is Inverse(Exp())", bijectors_jl="elementwise(exp/log), vector Exp/Log",
         bijx="Exponential", flowjax="Exp", flowtorch="Exp", nflows="Exp", numpyro="ExpTransform",
-        pymc="ExpTransform, LogTransform, log", pyro="biject_to(positive)", tfp="Exp, Log", torch="ExpTransform"),
+        piper="Log", pymc="ExpTransform, LogTransform, log", pyro="biject_to(positive)", tfp="Exp, Log", torch="ExpTransform"),
     row("Expm1 / Log1p", "y=e^x-1", "Expm1()", remark="Log1p is Inverse(Expm1())", tfp="Expm1, Log1p"),
     row("Reciprocal", "y=1/x", missing="Power(-1) takes positive numbers; both signs have no page", tfp="Reciprocal"),
     row("Square", "y=x^2, x>=0", "Power(2.0)", tfp="Square"),

@@ -5,7 +5,7 @@
     python -m validation.coverage --public torch     of some libraries
     --check                                          only say what is not as it would be made; exit status 1
 
-Exit status: 0; 1 for a public map without a row, or with --check for a file that is out of date; 2 if a library cannot be installed.
+Exit status: 0; 1 for a public map without a row, or with --check for a file that is out of date; 2 if a library cannot be asked.
 """
 
 from __future__ import annotations
@@ -94,15 +94,18 @@ def bold(row, library):
 
 
 def made(libraries, cache):
-    """{file: its text}."""
-    files = {DATA / "asked.json": json_text(asked()) + "\n", DATA / "findings.json": json_text(findings()) + "\n"}
+    """({file: its text}, the libraries that could not be asked); what is known of these stays."""
+    files, failed = {DATA / "asked.json": json_text(asked()) + "\n", DATA / "findings.json": json_text(findings()) + "\n"}, []
     if libraries is not None:
         held = dict(coverage.held("public.json"))
         for library in libraries or sorted(WHERE):
-            print(f"{library} ...", file=sys.stderr, flush=True)
-            held[library] = public(library, cache)
+            try:
+                held[library] = public(library, cache)
+            except (NotInstalled, subprocess.CalledProcessError) as error:
+                print(f"coverage: {library}: {error}", file=sys.stderr)
+                failed.append(library)
         files[DATA / "public.json"] = json_text(dict(sorted(held.items()))) + "\n"
-    return files
+    return files, failed
 
 
 def main(arguments=None):
@@ -111,11 +114,7 @@ def main(arguments=None):
     parser.add_argument("--cache", metavar="DIRECTORY", default=CACHE, type=Path, help="where the environments are kept")
     parser.add_argument("--check", action="store_true", help="only say what is out of date")
     options = parser.parse_args(arguments)
-    try:
-        files = made(options.public, options.cache)
-    except NotInstalled as error:
-        print(f"coverage: {error}", file=sys.stderr)
-        return 2
+    files, failed = made(options.public, options.cache)
     stale = written(files, options.check)
     coverage.held.cache_clear()
     stale += written({TABLE: table()}, options.check)
@@ -123,7 +122,7 @@ def main(arguments=None):
     for library, found in strangers.items():
         if found:
             print(f"{library}: no row names {', '.join(found)}")
-    return int(bool(any(strangers.values()) or options.check and stale))
+    return 2 if failed else int(bool(any(strangers.values()) or options.check and stale))
 
 
 def written(files, check):
