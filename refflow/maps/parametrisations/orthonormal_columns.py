@@ -18,6 +18,18 @@ The reverse rule.  From (2), with `A_n_bar` for the cotangent of the last matrix
 and from (1), with `c = sum_ij A_0_ij A_0_ij_bar`,
     A_bar = (A_0_bar - c A_0)/|A|                                                   (6)
 
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4) to (6), small singular values magnify roundings where they do not count: for a rotation of the plane, only their sum does.
+With a threshold of 0, the derivative is that of the limit and need not go through the steps.  With `H = Q^T A`, which is symmetric
+and positive, with its eigenvalues `s` and eigenvectors `V`, and with `G = Q_bar`,
+    A_bar = Q X + (I - Q Q^T) G H^-1,   H X + X H = Q^T G - G^T Q                   (7)
+    X = V Y V^T,   Y_ij = (M_ij - M_ji)/(s_i + s_j),   M = V^T Q^T G V              (8)
+where `Y` has an exact 0 on its diagonal.
+
+In (7), `H^-1` magnifies the roundings of `I - Q Q^T` where it is 0:
+    (I - Q Q^T) G H^-1 = 0    for square matrices                                   (9)
+
 The unit of error is normwise, as for all matrices.  The page is certified at moderate h.
 
 Source: van den Berg, Hasenclever, Tomczak and Welling, arXiv:1803.05649, section 4.1, and the authors' code; Bjorck and Bowie, An
@@ -34,10 +46,40 @@ from ...core.rules import AT_LEAST_0, count
 from .parametrisation import Map, parametrisation
 
 STEPS = 100                                     # of the source; a singular value of 1e-16 |A| needs 91
-LIMIT = 40                                      # which a singular value of 2^-20 |A| needs for a thousand digits
+LIMIT = 36                                      # which a singular value of 2^-20 |A| needs for a thousand digits
 
 
-@parametrisation(source="arXiv:1803.05649", moderate=True, normwise=True)
+class textbook:
+    """(1) to (6) as they are printed, for one event."""
+
+    def steps(h, rows, columns, threshold):
+        """All A_n, and |A|."""
+        A, error, before = h.reshape(rows, columns), 1, 2
+        size = np.sqrt(np.sum(A * A))                                               # (1)
+        found = [A / size]                                                          # (1)
+        while threshold < error < before:                                           # (3)
+            A, before = found[-1], error
+            found.append(A @ textbook.factor(A))                                    # (2)
+            error = np.sqrt(np.sum((found[-1].T @ found[-1] - np.eye(columns, dtype=h.dtype)) ** 2))        # (3)
+        return found, size
+
+    def factor(A):
+        one = np.eye(A.shape[1], dtype=A.dtype)
+        return one + (one - A.T @ A) / 2                                            # (2)
+
+    def fields(h, rows, columns, threshold):
+        return {"Q": textbook.steps(h, rows, columns, threshold)[0][-1]}            # (3)
+
+    def vjp(h, rows, columns, threshold, Q_bar):
+        found, size = textbook.steps(h, rows, columns, threshold)
+        A_bar = Q_bar
+        for A in found[-2::-1]:
+            T_bar = A.T @ A_bar                                                     # (4)
+            A_bar = A_bar @ textbook.factor(A) - A @ (T_bar + T_bar.T) / 2          # (5)
+        return ((A_bar - np.sum(found[0] * A_bar) * found[0]) / size).ravel(), {}   # (6)
+
+
+@parametrisation(source="arXiv:1803.05649", moderate=True, normwise=True, textbook=textbook)
 class OrthonormalColumns(Map):
     """`Q` (rows, columns) with orthonormal columns, from `rows * columns` numbers, row by row.
 
@@ -62,8 +104,10 @@ class OrthonormalColumns(Map):
     @classmethod
     def examples(cls, source):
         rows = source.count(1, 3)
-        f = cls(rows, source.count(1, rows))
+        f = cls(rows, source.count(1, min(rows, 2)))
         return f, (f.size,)
+
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     @staticmethod
     def definition(m, h, rows, columns, threshold):
@@ -76,21 +120,31 @@ class OrthonormalColumns(Map):
                 break
         return {"Q": A}
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, h):
         A = h.reshape(*h.shape[:-1], self.rows, self.columns)
         size = np.sqrt((A * A).sum((-2, -1), keepdims=True))                        # (1)
         steps, Q = self.steps(A / size)                                             # (1)
 
+        def pullback_of_limit(bars):
+            G, H = bars["Q"], Q.mT @ A
+            s, V = np.linalg.eigh((H + H.mT) / 2)
+            M = V.mT @ (Q.mT @ G) @ V                                               # (8)
+            X = V @ ((M - M.mT) / (s[..., :, None] + s[..., None, :])) @ V.mT       # (8)
+            across = (G - Q @ (Q.mT @ G)) @ V / s[..., None, :] @ V.mT if self.rows > self.columns else 0        # (9)
+            return (Q @ X + across).reshape(h.shape), {}                            # (7)
+
         def pullback(bars):
             A_bar = bars["Q"]
-            for A, T in reversed(steps):
-                T_bar = A.mT @ A_bar                                                # (4)
-                A_bar = A_bar @ T - A @ (T_bar + T_bar.mT) / 2                      # (5)
+            for before, T in reversed(steps):
+                T_bar = before.mT @ A_bar                                           # (4)
+                A_bar = A_bar @ T - before @ (T_bar + T_bar.mT) / 2                 # (5)
             A_0 = steps[0][0]
             A_bar = (A_bar - (A_0 * A_bar).sum((-2, -1), keepdims=True) * A_0) / size           # (6)
-            return A_bar.reshape(*A_bar.shape[:-2], self.size), {}
+            return A_bar.reshape(h.shape), {}
 
-        return {"Q": Q}, pullback
+        return {"Q": Q}, pullback if self.threshold else pullback_of_limit        # (7)
 
     def steps(self, A):
         """([(A_(n-1), T_n)], Q).  ValueError if there is no Q."""
@@ -109,6 +163,8 @@ class OrthonormalColumns(Map):
         index = tuple(int(i) for i in np.argwhere(~(error <= enough))[0])
         raise ValueError(f"OrthonormalColumns: Q must be orthonormal after {STEPS} steps, for which the columns of h must be linearly "
                          f"independent; |I - Q^T Q| of {at_index('h', index)} is {error[index]}")
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Line", "one number: 1 or -1, whatever its size", z=[[0.25], [-3.0]], rows=1, columns=1),
