@@ -42,7 +42,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import Bijector, Conditioner, Value, child, children, plain, tree
-from ..core.rules import FLAG, number
+from ..core.rules import FLAG, count, number
 from ..core.values import declare
 from ..maps.autoregressive import Autoregressive
 from ..maps.conditioners import ELU, AddedContext, BijectorLayer, Dense, MaskedDense, Sequential, TanhActivation
@@ -78,111 +78,167 @@ class Terms(NamedTuple):
     divergence: np.ndarray
 
 
-# -- steps of the flow ------------------------------------------------------------------------------------------------
+# -- flows ------------------------------------------------------------------------------------------------------------
 
 @declare
-class AmortisedStep(Value):
-    """(3): the map `bijector`, whose fields the parametrisation `fields` makes of the first outputs of `net`, along a basis.
+class AmortisedFlow(Value):
+    """(3): K = `steps` maps of the class `bijector`, each along a basis.
 
-    `basis`: none, or a parametrisation of `Q` from the other outputs; `backwards`: does the map take the entries in reverse order?
+    `net`: from h to P numbers for each step, K P in all; the parametrisation `fields` makes the fields of a step's map of the first
+    of them, and `basis`, none or a parametrisation, its Q of the others; `reversals`: do the second, the fourth, ... step take the
+    entries in reverse order?
     """
 
     net: Conditioner = child()
     fields: Map = child()
     basis: tuple[Map, ...] = children()
     bijector: type = plain()
-    backwards: bool = plain(False, FLAG)
+    steps: int = plain(rule=count())
+    reversals: bool = plain(False, FLAG)
 
     def _validate(self):
         super()._validate()
         if len(self.basis) > 1:
-            raise ValueError(f"AmortisedStep: basis must hold at most one parametrisation, not {len(self.basis)}")
-        needed = self.fields.size + sum(basis.size for basis in self.basis)
-        if self.net.fixed_shape is not None:
-            given = tuple(self.net.output_shape(self.net.fixed_shape))
-            if given != (needed,):
-                raise ValueError(f"AmortisedStep: net must give the {needed} numbers of the fields and the basis, not {given}")
+            raise ValueError(f"AmortisedFlow: basis must hold at most one parametrisation, not {len(self.basis)}")
+        needed = self.steps * (self.fields.size + sum(basis.size for basis in self.basis))
+        given = tuple(self.net.output_shape(self.net.fixed_shape))
+        if given != (needed,):
+            raise ValueError(f"AmortisedFlow: net must give {needed} numbers for {self.steps} steps, not {given}")
 
-    def vjp(self, c, z):
-        """((x, l), pullback) for a context c (B, C) and z (B, D); `pullback(x_bar, l_bar)` -> (c_bar, z_bar, params_bar)."""
-        h, net_pullback = self.net.vjp(c)
-        own, rest = np.split(h, [self.fields.size], -1)
+    def maps_vjp(self, h):
+        """([(f_k, Q_k)], pullback); `pullback([(fields_bar, Q_bar)])` -> (h_bar, params_bar).  Q_k is None without a basis."""
+        numbers, net_pullback = self.net.vjp(h)
+        own, rest = np.split(numbers.reshape(len(h), self.steps, -1), [self.fields.size], -1)
         fields, fields_pullback = self.fields.vjp(own)
-        along = Along(self.basis, rest, self.backwards)
-        y = along.coordinates(z)
-        (w, l), f_pullback = self.bijector(**fields).vjp(y)                         # (3)
+        bases, basis_pullback = self.basis[0].vjp(rest) if self.basis else (None, None)         # of all steps at once
+        constants = fields.keys() - set(self.fields.names)
+        maps = [(self.bijector(**{key: v if key in constants else v[:, k] for key, v in fields.items()}),
+                 bases and bases["Q"][:, k]) for k in range(self.steps)]
 
-        def pullback(x_bar, l_bar):
-            d_bar = along.coordinates(x_bar)                                        # (12)
-            y_bar, bars = f_pullback(d_bar, l_bar)
-            rest_bar, basis_bar = along.bars(x_bar, w - y, z, y_bar - d_bar)        # (12)
-            own_bar, fields_bar = fields_pullback(bars)
-            c_bar, net_bar = net_pullback(np.concatenate((own_bar, rest_bar), -1))
-            return c_bar, along.moved(x_bar, y_bar, y_bar - d_bar), {"net": net_bar, "fields": fields_bar, "basis": basis_bar}     # (13)
+        def pullback(bars):
+            own_bar, fields_bar = fields_pullback({key: np.stack([bar[key] for bar, _ in bars], 1) for key in self.fields.names})
+            rest_bar, basis_bar = np.zeros_like(rest), {}
+            if self.basis:
+                rest_bar, basis_bar["0"] = basis_pullback({"Q": np.stack([Q_bar for _, Q_bar in bars], 1)})
+            h_bar, net_bar = net_pullback(np.concatenate((own_bar, rest_bar), -1).reshape(numbers.shape))
+            return h_bar, {"net": net_bar, "fields": fields_bar, "basis": basis_bar}
 
-        return (along.moved(z, w, w - y), l), pullback                              # (3)
+        return maps, pullback
 
-    def inverse(self, c, x):
-        """z for a context c and x, where the columns of the basis are orthonormal."""
-        own, rest = np.split(self.net.forward(c), [self.fields.size], -1)
-        along = Along(self.basis, rest, self.backwards)
-        y = along.coordinates(x)
-        w = self.bijector(**self.fields.vjp(own)[0]).inverse(y)
-        return along.moved(x, w, w - y)
+    def vjp(self, h, z):
+        """((images, log-dets) of all steps, pullback) for h (B, H) and z_0 (B, D).
+
+        `pullback(z_bar, l_bar)` -> (h_bar, z_0_bar, params_bar), for the cotangents of z_K and of every log-det.
+        """
+        (maps, maps_pullback), images, log_dets, pullbacks = self.maps_vjp(h), [], [], []
+        for k, (f, Q) in enumerate(maps):
+            along = along_basis_vjp if self.basis else along_reversal_vjp if self.turned(k) else along_nothing_vjp
+            (z, l), step_pullback = along(f, Q, z)                                  # (3)
+            images, log_dets, pullbacks = [*images, z], [*log_dets, l], [step_pullback, *pullbacks]
+
+        def pullback(z_bar, l_bar):
+            bars = []
+            for step_pullback in pullbacks:
+                z_bar, *step_bars = step_pullback(z_bar, l_bar)                     # (12) (13)
+                bars = [step_bars, *bars]
+            h_bar, params_bar = maps_pullback(bars)
+            return h_bar, z_bar, params_bar
+
+        return (images, log_dets), pullback
+
+    def inverse(self, h, z):
+        """z_0 of z_K, where the columns of every basis are orthonormal."""
+        maps, _ = self.maps_vjp(h)
+        for k, (f, Q) in reversed(list(enumerate(maps))):
+            if self.basis:
+                y = times(Q.mT, z)
+                z = z + times(Q, f.inverse(y) - y)
+            else:
+                z = turned(f.inverse(turned(z))) if self.turned(k) else f.inverse(z)
+        return z
+
+    def turned(self, k):
+        return self.reversals and k % 2 == 1
 
 
-class Along:
-    """A basis: Q, the reversal, or the identity."""
+def along_nothing_vjp(f, Q, z):
+    (x, l), f_pullback = f.vjp(z)
 
-    def __init__(self, basis, numbers, backwards):
-        self.Q, self.numbers, self.backwards = None, numbers, backwards
-        if basis:
-            found, self.pullback = basis[0].vjp(numbers)
-            self.Q = found["Q"]
+    def pullback(x_bar, l_bar):
+        z_bar, fields_bar = f_pullback(x_bar, l_bar)
+        return z_bar, fields_bar, None
 
-    def coordinates(self, z):
-        """Q^T z."""
-        if self.Q is None:
-            return z[..., ::-1] if self.backwards else z
-        return (self.Q.mT @ z[..., None])[..., 0]
+    return (x, l), pullback
 
-    def moved(self, z, w, d):
-        """z + Q d, which is Q w where Q is a permutation."""
-        if self.Q is None:
-            return w[..., ::-1] if self.backwards else w
-        return z + (self.Q @ d[..., None])[..., 0]
 
-    def bars(self, x_bar, d, z, y_bar):
-        """The cotangents of the basis' numbers and of its own parameters."""
-        if self.Q is None:
-            return np.zeros_like(self.numbers), {}
+def along_reversal_vjp(f, Q, z):
+    (x, l), inner_pullback = along_nothing_vjp(f, Q, turned(z))
+
+    def pullback(x_bar, l_bar):
+        z_bar, *bars = inner_pullback(turned(x_bar), l_bar)
+        return turned(z_bar), *bars
+
+    return (turned(x), l), pullback
+
+
+def along_basis_vjp(f, Q, z):
+    """((x, l), pullback) of (3); `pullback(x_bar, l_bar)` -> (z_bar, fields_bar, Q_bar)."""
+    y = times(Q.mT, z)
+    (w, l), f_pullback = f.vjp(y)
+    d = w - y
+
+    def pullback(x_bar, l_bar):
+        d_bar = times(Q.mT, x_bar)                                                  # (12)
+        w_bar, fields_bar = f_pullback(d_bar, l_bar)
+        y_bar = w_bar - d_bar                                                       # (12)
         Q_bar = x_bar[..., :, None] * d[..., None, :] + z[..., :, None] * y_bar[..., None, :]           # (13)
-        numbers_bar, own_bar = self.pullback({"Q": Q_bar})
-        return numbers_bar, {"0": own_bar}
+        return x_bar + times(Q, y_bar), fields_bar, Q_bar                           # (13)
+
+    return (z + times(Q, d), l), pullback                                           # (3)
+
+
+def times(Q, v):
+    """Q v, event by event."""
+    return (Q @ v[..., None])[..., 0]
+
+
+def turned(z):
+    """The entries in reverse order."""
+    return z[..., ::-1]
 
 
 @declare
-class MaskedStep(Value):
-    """(4): the autoregressive map `f`, which has a context; `backwards`: is z reversed before it?"""
+class MaskedFlow(Value):
+    """(4): autoregressive maps that see the same context, c = net(h); the second, the fourth, ... one takes z reversed."""
 
-    f: Bijector = child()
-    backwards: bool = plain(False, FLAG)
+    net: Conditioner = child()
+    maps: tuple[Bijector, ...] = children()
 
-    def vjp(self, c, z):
-        """As that of `AmortisedStep`."""
-        (x, l), f_pullback = tree.replaced(self.f, {}, c).vjp(z[..., ::-1] if self.backwards else z)            # (4)
+    def vjp(self, h, z):
+        """As that of `AmortisedFlow`."""
+        c, net_pullback = self.net.vjp(h)
+        images, log_dets, pullbacks = [], [], []
+        for k, f in enumerate(self.maps):
+            (z, l), f_pullback = tree.replaced(f, {}, c).vjp(turned(z) if k % 2 else z)         # (4)
+            images, log_dets, pullbacks = [*images, z], [*log_dets, l], [*pullbacks, f_pullback]
 
-        def pullback(x_bar, l_bar):
-            z_bar, f_bar = f_pullback(x_bar, l_bar)
-            c_bar = f_bar.pop("context")
-            return c_bar, z_bar[..., ::-1] if self.backwards else z_bar, {"f": f_bar}
+        def pullback(z_bar, l_bar):
+            c_bar, bars = np.zeros_like(c), {}
+            for k in reversed(range(len(pullbacks))):
+                z_bar, bars[str(k)] = pullbacks[k](z_bar, l_bar)
+                z_bar, c_bar = turned(z_bar) if k % 2 else z_bar, c_bar + bars[str(k)].pop("context")
+            h_bar, net_bar = net_pullback(c_bar)
+            return h_bar, z_bar, {"net": net_bar, "maps": {key: bars[key] for key in sorted(bars, key=int)}}
 
-        return (x, l), pullback
+        return (images, log_dets), pullback
 
-    def inverse(self, c, x):
-        """z for a context c and x."""
-        z = tree.replaced(self.f, {}, c).inverse(x)
-        return z[..., ::-1] if self.backwards else z
+    def inverse(self, h, z):
+        """z_0 of z_K."""
+        c = self.net.forward(h)
+        for k, f in reversed(list(enumerate(self.maps))):
+            z = tree.replaced(f, {}, c).inverse(z)
+            z = turned(z) if k % 2 else z
+        return z
 
 
 # -- the model --------------------------------------------------------------------------------------------------------
@@ -192,22 +248,18 @@ class SylvesterVAE(Value):
     """A variational autoencoder of vectors of numbers in [0, 1]; `sylvester_vae` builds one.
 
     `encoder`: from x (N,) to h (H,); `mean` and `variance`: from h to the numbers of (1), (D,); `decoder`: from z (D,) to logits (N,);
-    `summary`: none, or a conditioner of h whose outputs the steps see in its place; `steps`: of `AmortisedStep` or `MaskedStep`.
+    `flow`: an `AmortisedFlow` or a `MaskedFlow` of latents, given h.
     """
 
     encoder: Conditioner = child()
     mean: Conditioner = child()
     variance: Conditioner = child()
     decoder: Conditioner = child()
-    summary: tuple[Conditioner, ...] = children()
-    steps: tuple[Value, ...] = children()
+    flow: Value = child()
 
     def _validate(self):
-        if len(self.summary) > 1:
-            raise ValueError(f"SylvesterVAE: summary must hold at most one conditioner, not {len(self.summary)}")
-        for i, step in enumerate(self.steps):
-            if not isinstance(step, (AmortisedStep, MaskedStep)):
-                raise ValueError(f"SylvesterVAE: steps[{i}] must be an AmortisedStep or a MaskedStep, not {type(step).__name__}")
+        if not isinstance(self.flow, (AmortisedFlow, MaskedFlow)):
+            raise ValueError(f"SylvesterVAE: flow must be an AmortisedFlow or a MaskedFlow, not {type(self.flow).__name__}")
         super()._validate()
 
     # -- what users call ---------------------------------------------------------------------------------------------
@@ -229,7 +281,7 @@ class SylvesterVAE(Value):
         model, x, noise = self.checked_arguments("loss_vjp", x, noise)
         with np.errstate(all="ignore"):
             found, posterior_pullback = model.posterior_vjp(x, noise)
-            z = found.images[-1] if found.images else found.start
+            z = found.images[-1]
             a, decoder_pullback = model.decoder.vjp(z)                              # (5)
             reconstruction = surprise(x, a).sum(-1)                                 # (6)
             divergence = (z * z - noise * noise).sum(-1) / 2 - sum(found.log_dets)              # (7)
@@ -264,27 +316,18 @@ class SylvesterVAE(Value):
         h, encoder_pullback = self.encoder.vjp(x)                                   # (1)
         mu, mean_pullback = self.mean.vjp(h)                                        # (1)
         u, variance_pullback = self.variance.vjp(h)                                 # (1)
-        c, summary_pullback = self.summary[0].vjp(h) if self.summary else (h, None)
         v, (log_v, r) = softplus(u), log_variance(u)                                # (1)
-        z, log_dets, pullbacks = [mu + np.sqrt(v) * noise], [log_v.sum(-1) / 2], []         # (2)
-        for step in self.steps:
-            (image, l), step_pullback = step.vjp(c, z[-1])                          # (3) (4)
-            z, log_dets, pullbacks = [*z, image], [*log_dets, l], [*pullbacks, step_pullback]
+        z = mu + np.sqrt(v) * noise                                                 # (2)
+        (images, log_dets), flow_pullback = self.flow.vjp(h, z)                     # (3) (4)
 
         def pullback(z_bar, l_bar):
-            c_bar, steps_bar = np.zeros_like(c), {}
-            for i in reversed(range(len(pullbacks))):
-                one_bar, z_bar, steps_bar[str(i)] = pullbacks[i](z_bar, l_bar)      # (12) (13)
-                c_bar = c_bar + one_bar
-            h_bar, bars = c_bar, {"summary": {}, "steps": {str(i): steps_bar[str(i)] for i in range(len(pullbacks))}}
-            if self.summary:
-                h_bar, bars["summary"]["0"] = summary_pullback(c_bar)
-            mean_bar, bars["mean"] = mean_pullback(z_bar)                           # (14)
-            variance_bar, bars["variance"] = variance_pullback((z_bar * noise * np.sqrt(v) + l_bar[:, None]) * r / 2)      # (14)
-            x_bar, bars["encoder"] = encoder_pullback(h_bar + mean_bar + variance_bar)
-            return x_bar, bars
+            h_bar, z_bar, flow_bar = flow_pullback(z_bar, l_bar)                    # (12) (13)
+            mean_bar, own_bar = mean_pullback(z_bar)                                # (14)
+            variance_bar, spread_bar = variance_pullback((z_bar * noise * np.sqrt(v) + l_bar[:, None]) * r / 2)         # (14)
+            x_bar, encoder_bar = encoder_pullback(h_bar + mean_bar + variance_bar)
+            return x_bar, {"encoder": encoder_bar, "mean": own_bar, "variance": spread_bar, "flow": flow_bar}
 
-        return Posterior(mu, v, z[0], z[1:], log_dets), pullback
+        return Posterior(mu, v, z, images, [log_v.sum(-1) / 2, *log_dets]), pullback            # (2)
 
     # -- what users give ---------------------------------------------------------------------------------------------
 
@@ -351,10 +394,13 @@ def sylvester_vae(rng, size, latent=64, flow="orthogonal", steps=4, *, units=8, 
     encoder = dense_layers(draw, (size, *hidden, features))
     decoder = dense_layers(draw, (latent, *hidden[::-1], size))[:-1]
     mean, variance = (Dense(*draw.weights(latent, features)) for _ in range(2))
-    summary = [Dense(*draw.weights(made, features))] if flow == "iaf" else []
-    made_steps = [masked_step(draw, latent, made, k) if flow == "iaf" else amortised_step(draw, flow, latent, features, k, units, reflections)
-                  for k in range(steps)]
-    return SylvesterVAE(Sequential(encoder), mean, variance, Sequential(decoder), summary, made_steps)
+    if flow == "iaf":
+        made_flow = MaskedFlow(Dense(*draw.weights(made, features)), [masked_map(draw, latent, made) for _ in range(steps)])
+    else:
+        own = parametrised(flow, latent, units, reflections)
+        made_flow = AmortisedFlow(Dense(*draw.weights(steps * (own["fields"].size + sum(b.size for b in own["basis"])), features)), **own,
+                                  steps=steps)
+    return SylvesterVAE(Sequential(encoder), mean, variance, Sequential(decoder), made_flow)
 
 
 def dense_layers(draw, sizes):
@@ -362,33 +408,28 @@ def dense_layers(draw, sizes):
     return [layer for inputs, outputs in zip(sizes, sizes[1:]) for layer in (Dense(*draw.weights(outputs, inputs)), TanhActivation())]
 
 
-def amortised_step(draw, flow, latent, features, k, units, reflections):
-    """Step k + 1 of an amortised flow."""
-    if flow == "orthogonal" and units > latent:
-        raise ValueError(f"sylvester_vae: units must be at most latent = {latent}, not {units}")
-    step = parametrised(flow, latent, k, units, reflections)
-    return AmortisedStep(Dense(*draw.weights(step["fields"].size + sum(b.size for b in step["basis"]), features)), **step)
-
-
-def parametrised(flow, latent, k, units, reflections):
-    """The fields of an `AmortisedStep` beside its network."""
+def parametrised(flow, latent, units, reflections):
+    """The fields of an `AmortisedFlow` beside its network and the number of its steps."""
     if flow == "planar":
         return {"fields": HyperplaneFields(SoftplusScale(), latent), "basis": (), "bijector": Planar}
-    basis = {"orthogonal": (OrthonormalColumns(latent, units, THRESHOLDS[units == latent]),) if flow == "orthogonal" else (),
-             "householder": (HouseholderProduct(latent, reflections),)}.get(flow, ())
-    return {"fields": SylvesterFields(units if flow == "orthogonal" else latent), "basis": basis, "bijector": Sylvester,
-            "backwards": flow == "triangular" and k % 2 == 1}
+    if flow == "orthogonal":
+        if units > latent:
+            raise ValueError(f"sylvester_vae: units must be at most latent = {latent}, not {units}")
+        basis = OrthonormalColumns(latent, units, THRESHOLDS[units == latent])
+        return {"fields": SylvesterFields(units), "basis": (basis,), "bijector": Sylvester}
+    basis = (HouseholderProduct(latent, reflections),) if flow == "householder" else ()
+    return {"fields": SylvesterFields(latent), "basis": basis, "bijector": Sylvester, "reversals": flow == "triangular"}
 
 
-def masked_step(draw, latent, made, k):
-    """Step k + 1 of an inverse autoregressive flow, with one hidden layer after the context, as in the authors' code."""
+def masked_map(draw, latent, made):
+    """A map (4) with one hidden layer after the context, as in the authors' code."""
     if latent % made and made % latent:
         raise ValueError(f"sylvester_vae: made must be a multiple or a divisor of latent = {latent}, not {made}")
     first, second = (MaskedDense(W, connections(*W.shape), b)
                      for W, b in (draw.weights(made, latent), draw.weights(made, made)))
-    last = np.tile(connections(latent, made, strict=True), (2, 1))
     W, b = draw.weights(2 * latent, made)
-    return MaskedStep(inverse_autoregressive(first, [second], MaskedDense(W, last, b)), k % 2 == 1)
+    last = np.tile(connections(latent, made, strict=True), (2, 1))
+    return inverse_autoregressive(first, [second], MaskedDense(W, last, b))
 
 
 def inverse_autoregressive(first, hidden, last):
