@@ -108,7 +108,7 @@ class AmortisedFlow(Value):
     def maps_vjp(self, h):
         """([(f_k, Q_k)], pullback); `pullback([(fields_bar, Q_bar)])` -> (h_bar, params_bar).  Q_k is None without a basis."""
         numbers, net_pullback = self.net.vjp(h)
-        own, rest = np.split(numbers.reshape(len(h), self.steps, -1), [self.fields.size], -1)
+        own, rest = np.split(numbers.reshape(len(h), self.steps, numbers.shape[-1] // self.steps), [self.fields.size], -1)
         fields, fields_pullback = self.fields.vjp(own)
         bases, basis_pullback = self.basis[0].vjp(rest) if self.basis else (None, None)         # of all steps at once
         constants = fields.keys() - set(self.fields.names)
@@ -289,7 +289,7 @@ class SylvesterVAE(Value):
         @np.errstate(all="ignore")
         def pullback(loss_bar):
             b = np.broadcast_to(np.asarray(loss_bar, z.dtype), z.shape[:1])
-            b_beta, (right, left) = b * z.dtype.type(beta), sigmoids(a)
+            b_beta, (right, left) = b * z.dtype.type(beta), sigmoids(a)              # (8)
             z_bar, decoder_bar = decoder_pullback(b[:, None] * ((1 - x) * right - x * left))    # (10)
             x_bar, bars = posterior_pullback(z_bar + b_beta[:, None] * z, -b_beta)              # (11)
             bars |= {"decoder": decoder_bar}
