@@ -19,7 +19,7 @@ whose mean over noise, for `beta = 1`, bounds `-log p(x)`.  The authors' loss is
 grows with the epochs of training:
     beta = min(epoch/warm_up, largest)                                              (9)
 
-The authors' encoders and decoders are networks of gated convolutions; here they are any networks, those of `sylvester_vae` dense.
+The authors' encoders and decoders are networks of gated convolutions; here they are any networks, and `sylvester_vae` makes dense ones.
 
 Reverse rule, with `b` for the cotangent of a loss and `sigma` for the logistic sigmoid:
     a_bar_i = b ((1 - x_i) sigma(a_i) - x_i sigma(-a_i))                            (10)

@@ -17,6 +17,7 @@ The reverse rule.  From (2), with `A_n_bar` for the cotangent of the last matrix
     A_(n-1)_bar = A_n_bar T_n - A_(n-1) (T_n_bar + T_n_bar^T)/2                     (5)
 and from (1), with `c = sum_ij A_0_ij A_0_ij_bar`,
     A_bar = (A_0_bar - c A_0)/|A|                                                   (6)
+The unit of error is normwise, as for all matrices.  The page is certified at moderate h.
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
@@ -25,12 +26,11 @@ With a threshold of 0, the derivative is that of the limit and need not go throu
 and positive, with its eigenvalues `s` and eigenvectors `V`, and with `G = Q_bar`,
     A_bar = Q X + (I - Q Q^T) G H^-1,   H X + X H = Q^T G - G^T Q                   (7)
     X = V Y V^T,   Y_ij = (M_ij - M_ji)/(s_i + s_j),   M = V^T Q^T G V              (8)
-where `Y` has an exact 0 on its diagonal.
-
-In (7), `H^-1` magnifies the roundings of `I - Q Q^T` where it is 0:
+where `Y` has an exact 0 on its diagonal.  `H^-1` would magnify the roundings of `I - Q Q^T` where it is 0:
     (I - Q Q^T) G H^-1 = 0    for square matrices                                   (9)
 
-The unit of error is normwise, as for all matrices.  The page is certified at moderate h.
+In (3), rounding keeps `|E_n|` from 0.  With a threshold below it, steps end where the norm falls no more:
+    Q = A_n   for the first n with 4 r u >= |E_n| >= |E_(n-1)|,   r the number of rows          (10)
 
 Source: van den Berg, Hasenclever, Tomczak and Welling, arXiv:1803.05649, section 4.1, and the authors' code; Bjorck and Bowie, An
 Iterative Algorithm for Computing the Best Estimate of an Orthogonal Matrix, SIAM Journal on Numerical Analysis 8 (1971).
@@ -148,9 +148,9 @@ class OrthonormalColumns(Map):
 
     def steps(self, A):
         """([(A_(n-1), T_n)], Q).  ValueError if there is no Q."""
-        one, u = np.eye(self.columns, dtype=A.dtype), np.finfo(A.dtype).eps / 2
+        one = np.eye(self.columns, dtype=A.dtype)
         E, taken, before = one - A.mT @ A, [], np.inf
-        enough = max(self.threshold, 4 * self.rows * u)
+        enough = max(self.threshold, 2 * self.rows * np.finfo(A.dtype).eps)         # (10)
         for _ in range(STEPS):
             taken.append((A, one + E / 2))
             A = A @ taken[-1][1]                                                    # (2)
@@ -158,7 +158,7 @@ class OrthonormalColumns(Map):
             error = np.sqrt((E * E).sum((-2, -1)))
             worst = error.max(initial=0)
             if worst <= self.threshold or (worst <= enough and worst >= before):
-                return taken, A                                                     # (3)
+                return taken, A                                                     # (3) (10)
             before = worst
         index = tuple(int(i) for i in np.argwhere(~(error <= enough))[0])
         raise ValueError(f"OrthonormalColumns: Q must be orthonormal after {STEPS} steps, for which the columns of h must be linearly "
