@@ -15,7 +15,7 @@ and from (1), where the length of `v_k` has no effect,
 The unit of error is normwise, as for all matrices.  The page is certified at moderate h.
 
 Source: Tomczak and Welling, Improving Variational Auto-Encoders using Householder Flow, arXiv:1611.09630; van den Berg,
-Hasenclever, Tomczak and Welling, arXiv:1803.05649, section 4.2.
+Hasenclever, Tomczak and Welling, arXiv:1803.05649.
 """
 
 from __future__ import annotations

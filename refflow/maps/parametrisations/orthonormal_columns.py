@@ -32,7 +32,7 @@ where `Y` has an exact 0 on its diagonal.  `H^-1` would magnify the roundings of
 In (3), rounding keeps `|E_n|` from 0.  With a threshold below it, steps end where the norm falls no more:
     Q = A_n   for the first n with 4 r u >= |E_n| >= |E_(n-1)|,   r the number of rows          (10)
 
-Source: van den Berg, Hasenclever, Tomczak and Welling, arXiv:1803.05649, section 4.1, and the authors' code; Bjorck and Bowie, An
+Source: van den Berg, Hasenclever, Tomczak and Welling, arXiv:1803.05649, and the authors' code; Bjorck and Bowie, An
 Iterative Algorithm for Computing the Best Estimate of an Orthogonal Matrix, SIAM Journal on Numerical Analysis 8 (1971).
 """
 
