@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from refflow import ELU, HouseholderProduct, OrthonormalColumns, Sylvester, SylvesterFields
+from refflow import ELU, HouseholderProduct, OrthogonalLinear, OrthonormalColumns, Permutation, Sylvester, SylvesterFields
 from refflow.core import tree
 from refflow.models import SylvesterVAE, sylvester_vae, warmed_up
 from refflow.models import sylvester as model_page
@@ -97,6 +97,14 @@ def test_one_matrix_feeds_both_triangles():
 def test_bases_that_are_refused(page, h, said):
     with np.errstate(all="ignore"), pytest.raises(ValueError, match=said):
         fields_of(page, h)
+
+
+def test_given_bases_that_are_refused():
+    Q = fields_of(OrthonormalColumns(3, 3, 1e-2), RNG(0).standard_normal(9))["Q"]
+    with pytest.raises(ValueError, match=r"OrthogonalLinear: Q must be orthogonal, Q\^T Q = I to within rounding"):
+        OrthogonalLinear(Q)
+    with pytest.raises(ValueError, match="Permutation: order must hold each of 0 .. D-1 once"):
+        Permutation([2, 1, 1])
 
 
 # -- the authors' numbers, and torch ----------------------------------------------------------------------------------
