@@ -5,8 +5,8 @@ half of what its columns lack of being orthonormal:
     A_0 = A/|A|,   |A|^2 = sum_ij A_ij^2                                            (1)
     A_n = A_(n-1) T_n,   T_n = I + E_(n-1)/2,   E_n = I - A_n^T A_n                 (2)
     Q = A_n   for the first n >= 1 with |E_n| <= threshold                          (3)
-In (2), a singular value `s` becomes `s (3 - s^2)/2`.  By (1), `s` is at most 1, so that it grows by half again while it is small,
-and `1 - s` is squared in each step near 1.  Singular vectors do not change.  The limit is therefore the orthonormal matrix nearest
+In (2), a singular value `s` becomes `s (3 - s^2)/2`.  By (1), `s` is at most 1, so that it grows by half of itself while it is small;
+near 1, a step takes `1 - s` to about `3/2 (1 - s)^2`.  Singular vectors do not change.  The limit is therefore the orthonormal matrix nearest
 to `A`, `A (A^T A)^(-1/2)`.  A threshold of 0 stands for this limit, to within rounding.
 
 The source takes a threshold of 1e-6, or 1e-5 for square matrices.  There `Q` is orthonormal to that threshold only.  All matrices of
