@@ -5,9 +5,9 @@ An encoder makes features `h` of data `x`, and from these the mean and the varia
     z_0 = mu + v^(1/2) e,   l_0 = log|det dz_0/de| = 1/2 sum_i log v_i              (2)
 Steps of a flow follow.  Their fields are amortised: networks make them of `h` for each `x`,
     z_k = z_(k-1) + Q_k (f_k(Q_k^T z_(k-1)) - Q_k^T z_(k-1)),   fields of f_k and Q_k from net_k(h)         (3)
-where `f_k` is a Planar flow, with `Q_k = I`, or a Sylvester flow.  Its basis `Q_k` comes from `OrthonormalColumns`, with as many
-columns as units or fewer, from `HouseholderProduct`, or is the identity for even `k - 1` and the reversal for odd ones
-("triangular").  The fifth flow is inverse autoregressive; its masked networks see one context `c`, and
+where `f_k` is a planar flow, with `Q_k = I`, or a Sylvester flow.  The basis `Q_k` of a Sylvester flow comes from
+`OrthonormalColumns`, with a column for each unit of `f_k`, or from `HouseholderProduct`; in the triangular flow it is the identity for
+even `k - 1` and the reversal for odd ones.  The fifth flow is inverse autoregressive; its masked networks see one context `c`, and
     z_k = sigma z + (1 - sigma) m,   sigma = sigmoid(s + 1),   (s, m) = net_k(z, c)          (4)
 where `z` is `z_(k-1)`, reversed for odd `k - 1` and not turned back.  With the logits `a` of the decoder,
     log p(x | z_K) = sum_i (x_i a_i - S(a_i)),   a = decoder(z_K)                   (5)
