@@ -16,6 +16,7 @@ from refflow.models.sylvester import FLOWS, AmortisedFlow, connections, log_vari
 from refflow.testing.pages import equations
 from refflow.training import Adam, Unconstrained
 from validation import original
+from validation.original import comparison
 from validation.original import sylvester as authors
 
 RNG = np.random.default_rng
@@ -249,6 +250,30 @@ def read_made(tmp_path, name, **more):
 @pytest.mark.parametrize("name", CASES)
 def test_torch_agrees(name, tmp_path):
     assert far(read_made(tmp_path, name)) == (set(), [])
+
+
+def test_a_small_diagonal_keeps_the_digits_of_its_gradient(tmp_path, monkeypatch):
+    """A rounding of the slack is magnified by 1/s^2 in the gradient of s, unless (16) takes it back."""
+    _, arrays = theirs("householder", D=6, K=5, n=4, B=4, H=8)
+    assert far(read_made(tmp_path, "householder", D=6, K=5, n=4, B=4, H=8)) == (set(), [])
+
+    def worst():
+        model, weights = authors.model_of({"kind": KINDS["householder"], "num_flows": 5},
+                                          {name.removeprefix("param/"): array for name, array in arrays.items() if "param/" in name})
+        path, turn = weights.back["amor_diag2.0.weight"]
+        bars = model.loss_vjp(arrays["in/x"], arrays["in/eps"], 0.7)[1](1 / 4)[1]
+        return np.abs(turn(tree.at_path(bars, path)) / arrays["grad/amor_diag2.0.weight"] - 1).max()
+
+    right = worst()
+    monkeypatch.setattr(model_page, "rounding", lambda h, fields: 0.0)
+    assert worst() > 8 * right
+
+
+def test_log_dets_that_their_source_rounds_are_measured_by_its_rounding():
+    theirs = np.array([-6.5e-13, 0.25])
+    for error, passes in ((1e-15, True), (1e-13, False)):
+        found = comparison.judged({"": authors.log_dets_pair(theirs + [error, 0], theirs, 6)})[""]
+        assert original.passes(found) == passes and "rounds near 1" in found.reason
 
 
 def test_another_threshold_than_the_authors_shows(tmp_path):

@@ -32,6 +32,10 @@ and the pullbacks of both parametrisations and of `net_k` take these to `h`.  At
     mu_bar = z_0_bar,   u_bar = (z_0_bar e v^(1/2) + l_0_bar) r/2                   (14)
     r = sigma(u)/S(u),   log v = log S(u)    or 1 and u, to which they round, for u < -40           (15)
 and then the pullbacks of `mean`, `variance` and `encoder`.
+
+The page `Sylvester` finds the diagonal `r` of `R` from a rounded slack, as `r + rho = (slack - 1)/s`, and the cotangents of `s` and of
+the slack cancel by a factor `1/s` for a small `s`.  They are at `r + rho`, and so is their sum:
+    s_bar + slack_bar (r + rho) = (s_bar + slack_bar rho) + slack_bar r             (16)
 """
 
 from __future__ import annotations
@@ -116,7 +120,10 @@ class AmortisedFlow(Value):
                  bases and bases["Q"][:, k]) for k in range(self.steps)]
 
         def pullback(bars):
-            own_bar, fields_bar = fields_pullback({key: np.stack([bar[key] for bar, _ in bars], 1) for key in self.fields.names})
+            given = {key: np.stack([bar[key] for bar, _ in bars], 1) for key in self.fields.names}
+            if isinstance(self.fields, SylvesterFields):
+                given["diagonal"] = given["diagonal"] + given["slack"] * rounding(own, fields)      # (16)
+            own_bar, fields_bar = fields_pullback(given)
             rest_bar, basis_bar = np.zeros_like(rest), {}
             if self.basis:
                 rest_bar, basis_bar["0"] = basis_pullback({"Q": np.stack([Q_bar for _, Q_bar in bars], 1)})
@@ -159,6 +166,12 @@ class AmortisedFlow(Value):
 
     def turned(self, k):
         return self.reversals and k % 2 == 1
+
+
+def rounding(h, fields):
+    """rho, from the numbers h of `SylvesterFields`."""
+    D = fields["slack"].shape[-1]
+    return (fields["slack"] - 1) / fields["diagonal"] - np.tanh(h[..., D * D:D * D + D])            # (16)
 
 
 def along_nothing_vjp(f, Q, z):
