@@ -144,7 +144,8 @@ def theirs(flow, D=4, K=3, M=2, n=2, H=5, N=6, B=3, h_size=8, hidden=1, beta=0.7
     if flow == "iaf":
         shapes = [(D, h_size), *[(h_size, h_size)] * hidden, (h_size, D), (h_size, D)] * K
         for i, shape in enumerate(shapes):
-            p |= {f"flow.param_list.{2 * i}": rng.standard_normal(shape) / 2, f"flow.param_list.{2 * i + 1}": rng.standard_normal(shape[1]) / 2}
+            p |= {f"flow.param_list.{2 * i}": rng.standard_normal(shape) / 2}
+            p |= {f"flow.param_list.{2 * i + 1}": rng.standard_normal(shape[1]) / 2}
     x, eps = (rng.random((B, N)) < 0.5).astype(float), rng.standard_normal((B, D))
     t = {name: torch.tensor(array, requires_grad=True) for name, array in p.items()}
     out = in_torch(torch, flow, t, torch.tensor(x), torch.tensor(eps), K, D, M, n, h_size, hidden, beta, changed)
@@ -235,7 +236,8 @@ def gated(torch, t, z, c, k, D, h_size, hidden):
     return gate * z + (1 - gate) * m, torch.log(gate).sum(-1)
 
 
-CASES = {"planar": {}, "orthogonal": {}, "all columns": {"M": 4}, "one column": {"M": 1, "K": 2}, "householder": {}, "one reflection": {"n": 1},
+CASES = {"planar": {}, "orthogonal": {}, "all columns": {"M": 4}, "one column": {"M": 1, "K": 2}, "householder": {},
+         "one reflection": {"n": 1},
          "triangular": {"K": 2, "D": 3}, "iaf": {}, "narrow": {"h_size": 2, "hidden": 2}, "as wide": {"h_size": 4, "hidden": 0}}
 FLOW_OF = {"all columns": "orthogonal", "one column": "orthogonal", "one reflection": "householder", "narrow": "iaf", "as wide": "iaf"}
 
@@ -344,14 +346,15 @@ def test_the_bound_is_below_the_log_likelihood():
     x = np.array([[1.0, 0.0, 1.0]])
     grid = np.linspace(-9, 9, 2001)[:, None]
     p = model.decode(grid)
-    likelihood = (np.prod(np.where(x == 1, p, 1 - p), -1) * np.exp(-grid[:, 0] ** 2 / 2)).sum() * (grid[1, 0] - grid[0, 0]) / np.sqrt(2 * np.pi)
+    density, step = np.exp(-grid[:, 0] ** 2 / 2) / np.sqrt(2 * np.pi), grid[1, 0] - grid[0, 0]
+    likelihood = (np.prod(np.where(x == 1, p, 1 - p), -1) * density).sum() * step
     found = model.posterior(np.repeat(x, len(grid), 0), grid)
-    density = np.exp(-grid[:, 0] ** 2 / 2) / np.sqrt(2 * np.pi)
     terms, _ = model.loss_vjp(np.repeat(x, len(grid), 0), grid)
-    mean = ((terms.reconstruction + terms.divergence) * density).sum() * (grid[1, 0] - grid[0, 0])
+    mean = ((terms.reconstruction + terms.divergence) * density).sum() * step
     z, log_q = found.images[-1][:, 0], np.log(density) - sum(found.log_dets)
     assert np.abs(np.trapezoid(np.exp(log_q), z) - 1) < 1e-6
-    posterior = np.exp(-z**2 / 2) / np.sqrt(2 * np.pi) * np.prod(np.where(x == 1, model.decode(z[:, None]), 1 - model.decode(z[:, None])), -1)
+    p = model.decode(z[:, None])
+    posterior = np.exp(-z**2 / 2) / np.sqrt(2 * np.pi) * np.prod(np.where(x == 1, p, 1 - p), -1)
     gap = np.trapezoid(np.exp(log_q) * (log_q - np.log(posterior / likelihood)), z)
     assert mean - gap == pytest.approx(-np.log(likelihood), abs=1e-6) and gap > 0
 
@@ -420,9 +423,11 @@ def fields_of_elu(a):
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("given, said", [
-    ({"flow": "radial"}, "sylvester_vae: flow must be one of"), ({"flow": "orthogonal", "units": 5}, "units must be at most latent = 4, not 5"),
+    ({"flow": "radial"}, "sylvester_vae: flow must be one of"),
+    ({"flow": "orthogonal", "units": 5}, "units must be at most latent = 4, not 5"),
     ({"flow": "iaf", "made": 6}, "made must be a multiple or a divisor of latent = 4, not 6"),
-    ({"flow": "planar", "steps": 0}, "steps must be an int >= 1"), ({"flow": "planar", "hidden": (0,)}, r"hidden\[0\] must be an int >= 1")])
+    ({"flow": "planar", "steps": 0}, "steps must be an int >= 1"),
+    ({"flow": "planar", "hidden": (0,)}, r"hidden\[0\] must be an int >= 1")])
 def test_sizes_that_are_refused(given, said):
     with pytest.raises(ValueError, match=said):
         model_of(**given)
@@ -431,7 +436,8 @@ def test_sizes_that_are_refused(given, said):
 def test_data_that_are_refused():
     model, (x, noise) = model_of("planar"), batch_of()
     for given, said in ((({"x": x + 0.5}), r"loss_vjp: x must be in \[0, 1\]; x\["), ({"x": x[:, 1:]}, r"x must be \(3, 6\)"),
-                        ({"noise": noise[:2]}, r"noise must be \(3, 4\)"), ({"noise": noise * np.nan}, r"noise must be finite; noise\[0, 0\]"),
+                        ({"noise": noise[:2]}, r"noise must be \(3, 4\)"),
+                        ({"noise": noise * np.nan}, r"noise must be finite; noise\[0, 0\]"),
                         ({"beta": -1.0}, "beta must be finite and >= 0")):
         with pytest.raises(ValueError, match=f"SylvesterVAE.*{said}"):
             model.loss_vjp(**{"x": x, "noise": noise} | given)

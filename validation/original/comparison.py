@@ -190,8 +190,8 @@ class Pair(NamedTuple):
     """Ours and theirs of one quantity, {name: array} each.
 
     `zeros`: entries that are 0 in exact arithmetic, or what else `why` says of them, {name: array of booleans}; these are measured
-    relative to `size`, and `beside` says what that is.  `absolute`: the absolute difference that is allowed where the source itself computed in
-    float32, and `beside` says what it computed so; 0 elsewhere.
+    relative to `size`, and `beside` says what that is.  `absolute`: the absolute difference that is allowed where the source itself
+    computed in float32, and `beside` says what it computed so; 0 elsewhere.
     """
 
     given: dict

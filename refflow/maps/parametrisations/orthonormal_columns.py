@@ -6,8 +6,8 @@ half of what its columns lack of being orthonormal:
     A_n = A_(n-1) T_n,   T_n = I + E_(n-1)/2,   E_n = I - A_n^T A_n                 (2)
     Q = A_n   for the first n >= 1 with |E_n| <= threshold                          (3)
 In (2), a singular value `s` becomes `s (3 - s^2)/2`.  By (1), `s` is at most 1, so that it grows by half of itself while it is small;
-near 1, a step takes `1 - s` to about `3/2 (1 - s)^2`.  Singular vectors do not change.  The limit is therefore the orthonormal matrix nearest
-to `A`, `A (A^T A)^(-1/2)`.  A threshold of 0 stands for this limit, to within rounding.
+near 1, a step takes `1 - s` to about `3/2 (1 - s)^2`.  Singular vectors do not change.  The limit is therefore the orthonormal
+matrix nearest to `A`, `A (A^T A)^(-1/2)`.  A threshold of 0 stands for this limit, to within rounding.
 
 The source takes a threshold of 1e-6, or 1e-5 for square matrices.  There `Q` is orthonormal to that threshold only.  All matrices of
 a batch take as many steps as the one that needs most, so that with a threshold the result depends on the batch.

@@ -108,8 +108,8 @@ class SylvesterFields(Map):
         case("Line", "D = 1: the matrix has no effect", z=[[9.0, 0.5, -0.25, 2.0]], dimension=1),
         case("Rows", "above the diagonal of the matrix and below it", z=[[1.0, 2.0, 3.0, 4.0, 0.5, -0.5, 0.25, 1.0, -1.0, 0.0]],
              dimension=2),
-        case("Opposite", "both tanh round to 1, with opposite signs: the slack is not 0", z=[[0.0, 30.0, -40.0, 1.0], [0.0, -19.5, 20.0, 0.0]],
-             dimension=1),
+        case("Opposite", "both tanh round to 1, with opposite signs: the slack is not 0",
+             z=[[0.0, 30.0, -40.0, 1.0], [0.0, -19.5, 20.0, 0.0]], dimension=1),
         case("Alike", "both tanh round to 1: the slack rounds to 2", z=[[0.0, 40.0, 40.0, 1.0]], dimension=1),
         case("Flat", "q = 0: the diagonal is 0, which the page `Sylvester` refuses", z=[[0.0, 0.5, 0.0, 1.0]], dimension=1),
     )
