@@ -28,6 +28,7 @@ from .realnvp import realnvp
 from .realnvp_images import image_realnvp
 from .sospf import sospf
 from .stochastic_durations import StochasticDurations, stochastic_durations
+from .sylvester import SylvesterVAE, sylvester_vae, warmed_up
 from .umnn import umnn
 
 
@@ -107,6 +108,6 @@ SMALL = {"nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": 
          "gaussianization": small_gaussianization_flow, "planar": small_planar, "radial": small_radial}
 BUILDERS = {"gaussian": gaussian} | {name: functools.partial(builder, **defaults_of(name)) for name, builder in SMALL.items()}
 
-__all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf",
-           "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf",
-           "nice", "nsf", "planar", "radial", "realnvp", "sospf", "stochastic_durations", "umnn"]
+__all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "SylvesterVAE", "all_in_one", "autoregressive_nsf", "bnaf", "bpf",
+           "circular_nsf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf",
+           "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "stochastic_durations", "sylvester_vae", "umnn", "warmed_up"]

@@ -48,6 +48,7 @@ JUDGES = {
     "models.alignment": ("alignment",),
     "models.defaults": ("cli_flows",),
     "models.stochastic_durations": ("stochastic_durations",),
+    "models.sylvester": ("sylvester",),
     "training.gaussians": ("gaussians", "cli_images", "cli_contexts"),
     **dict.fromkeys(("models.realnvp", "models.maf", "models.iaf", "models.nsf", "models.naf", "models.bnaf", "models.bpf",
                      "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
