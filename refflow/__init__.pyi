@@ -473,6 +473,10 @@ class ArctanExpScale(Scale):
     factor: float
     def __init__(self, clamp: float = ..., factor: float = ...) -> None: ...
 
+class BoxCox(Bijector):
+    power: NDArray[np.floating[Any]]
+    def __init__(self, power: ArrayLike | None = ...) -> None: ...
+
 class CentredSoftplusScale(Scale):
     floor: float
     def __init__(self, floor: float = ...) -> None: ...
@@ -488,6 +492,9 @@ class DoubleExpScale(Scale):
     rate: float
     def __init__(self, low: float = ..., rate: float = ...) -> None: ...
 
+class Erf(Bijector):
+    def __init__(self) -> None: ...
+
 class Exp(Bijector):
     def __init__(self) -> None: ...
 
@@ -495,15 +502,28 @@ class ExpScale(Scale):
     offset: float
     def __init__(self, offset: float = ...) -> None: ...
 
+class Expm1(Bijector):
+    def __init__(self) -> None: ...
+
 class FlooredExpScale(Scale):
     floor: float
     rate: float
     gain: float
     def __init__(self, floor: float = ..., rate: float = ..., gain: float = ...) -> None: ...
 
+class GumbelCDF(Bijector):
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+
 class Homothety(Bijector):
     s: NDArray[np.floating[Any]]
     def __init__(self, s: ArrayLike | None = ...) -> None: ...
+
+class KumaraswamyCDF(Bijector):
+    concentration1: NDArray[np.floating[Any]]
+    concentration0: NDArray[np.floating[Any]]
+    def __init__(self, concentration1: ArrayLike | None = ..., concentration0: ArrayLike | None = ...) -> None: ...
 
 class LambertWTail(Bijector):
     tailweight: NDArray[np.floating[Any]]
@@ -519,6 +539,11 @@ class LOFT(Bijector):
 
 class Log1pSoftplusScale(Scale):
     def __init__(self) -> None: ...
+
+class LogisticCDF(Bijector):
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
 
 class NormalCDF(Bijector):
     loc: NDArray[np.floating[Any]]

@@ -242,7 +242,7 @@ class Exact:
 
     def __getattr__(self, name):
         names = {"arctan": "atan", "arccos": "acos", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf",
-                 "gammaln": "loggamma", "psi": "digamma"}
+                 "gammaln": "loggamma", "psi": "digamma", "erf": "erf", "erfinv": "erfinv"}
         held = getattr(mpmath, names.get(name, name), None)
         if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "abs", *names):
             return np.frompyfunc(held, 1, 1)
