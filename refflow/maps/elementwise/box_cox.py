@@ -45,9 +45,9 @@ In (8), both terms may overflow next to 0, with opposite signs; but `x^c` may le
           = ((z_bar h + l_bar (c - 1)/h)/x) h         likewise, for c < 0 and w > 0     (22)
 
 In (9), the terms cancel for a small `w`, and `x^c` overflows where its product does not:
-    dz/dc = (log x)^2 sum_(j >= 0) (j + 1) w^j/(j + 2)!    for |w| <= 1             (23)
+    dz/dc = (log x)^2 sum_(j >= 0) e_j w^j            for |w| <= 1                  (23)
           = h ((log x + expm1(-w)/c)/c) h                  for w > 1                (24)
-The sum to `w^19` leaves out less than `10^-19`.
+where `e_j` is `j + 1` over the factorial of `j + 2`.  The sum to `w^19` leaves out less than `10^-19`.
 
 At the ends `z = -1/c` and `x = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is larger for
 `c > 0`, the other one for `c < 0`, in the inverse also for `c = 0` in (9).                                     (25)
@@ -231,7 +231,8 @@ def one_plus_product(c, z):
     """1 + c z for c z near -1, with one rounding; 0 at the end of the domain."""
     (m, e), (n, k) = np.frexp(c), np.frexp(z)
     product, rest = (np.ldexp(part, np.minimum(e + k, 2)) for part in exact_product(m, n))
-    return np.maximum((1 + product) + rest, 0)                                      # (13)
+    U = (1 + product) + rest
+    return np.where((U < 0) & (U > -np.finfo(U.dtype).eps), 0, U)                   # (13)
 
 
 def product_with(factor, logarithm):
@@ -242,7 +243,7 @@ def product_with(factor, logarithm):
 def power_less_1(L, c):
     """(x^c - 1)/c from L = log x."""
     w = product_with(c, L)
-    h, less_1 = np.exp(w / 2), np.expm1(w)
+    h, less_1 = np.exp(w / 2), np.expm1(w)                                          # (15) (16)
     inside = np.where(np.isinf(less_1), h / c * h, less_1 / c)                      # (15) (16)
     return np.where(np.abs(w) < np.finfo(w.dtype).eps / 4, L, inside)               # (16)
 
@@ -250,7 +251,7 @@ def power_less_1(L, c):
 def times_slope(bar, v):
     """bar dx/dz."""
     g, end = np.exp(v.t / 2), np.exp(product_with(1 - v.c, v.t))
-    inside = np.where(np.isinf(v.p), times(bar, g / v.c / v.z, g), times(bar, g / v.U, g))          # (17)
+    inside = np.where(np.isinf(v.p), times(bar, g / v.c / v.z, g), times(bar, g / v.U, g))          # (3) (17)
     return np.where(v.U == 0, times(bar, end), inside)                              # (25)
 
 

@@ -47,8 +47,9 @@ For `beta >= 1/2` the inner sum is taken apart, as `q` may underflow.
 
 In (7) and (11), `1 + s` cancels for a small `w`:
     alpha alpha_bar = -q_bar beta q y s + l_bar (f - beta y s),   s = w/(1 - y),   f = 1 + s        (26)
-    f = w/2 - sum_(k >= 1) B_2k w^(2k)/(2k)!    for w > -1                          (27)
-with Bernoulli's numbers `B_2k`, of which those up to `k = 11` are taken: the rest is below `10^-17 w`.
+    f = w/2 - sum_(k >= 1) b_k w^(2k)    for w > -1                                 (27)
+where `b_k` is Bernoulli's number with the index `2k`, over the factorial of `2k`.  Of the sum, `k <= 11` are taken: the rest is below
+`10^-17 w`.
 
 In (8) and (10), `q` or `M` may be subnormal where a product is not:
     beta_bar = q_bar M e e + l_bar (1/beta + M)                                     (28)
@@ -73,6 +74,7 @@ from ...core.words import log_2
 from .weibull_cdf import is_normal
 
 BERNOULLI = ((1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798), (-174611, 330), (854513, 138))
+ONE = (1.0,)
 SERIES = [over / (under * math.factorial(2 * k)) for k, (over, under) in enumerate(BERNOULLI, 1)]           # (27)
 
 
@@ -239,26 +241,26 @@ def parts(N, c, alpha, beta):
 
 def log_slope(p):
     """log|dq/dc|."""
-    (m, e), (n, k) = product_apart((p.beta + 0 * p.y, p.y)), product_apart((p.d, p.c))
+    (m, e), (n, k) = product_apart((p.beta, p.y)), product_apart((p.d, p.c))        # (18)
     close = np.abs(e - k) <= 2
-    ratio = np.where(close, np.log(np.ldexp(m / n, np.where(close, e - k, 0))), np.log(m / n) + (e - k) * log_2(m))
+    near, far = np.log(np.ldexp(m / n, np.where(close, e - k, 0))), np.log(m / n) + (e - k) * log_2(m)          # (18)
     bend = np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N)                           # (19) (30)
     last = np.where(p.beta == 1, 0, (p.beta - 1) * p.M)                             # (20) (30)
-    constant = log_abs_product((p.alpha, p.beta))
-    return np.where(p.N == 0, constant + last, np.where(p.far, constant + bend, ratio + p.T)).astype(p.w.dtype)     # (18) (19) (20)
+    constant = log_abs_product((p.alpha, p.beta))                                   # (19) (20)
+    return np.where(p.N == 0, constant + last, np.where(p.far, constant + bend, np.where(close, near, far) + p.T)).astype(p.w.dtype)     # (18) (19) (20)
 
 
 def ratio(numerators, denominators):
     """The quotient of two products that leaves the floats only if it must; 0 where the first factor is 0."""
-    (m, e), (n, k) = product_apart(np.broadcast_arrays(*numerators)), product_apart(np.broadcast_arrays(*denominators))
-    return np.where(numerators[0] == 0, 0, np.ldexp(m / n, e - k)).astype(n.dtype)  # (21) (30)
+    (m, e), (n, k) = product_apart(numerators), product_apart(denominators)         # (21)
+    return np.where(numerators[0] == 0, 0, np.ldexp(m / n, e - k)).astype(m.dtype)  # (21) (30)
 
 
 def times_slope(factor, p):
     """factor |dq/dc|."""
     E = np.exp(np.where(p.beta == 1, 0, (p.beta - 1) * p.M) / 2)                    # (22) (30)
     inside = over_d((factor, p.beta, np.exp(p.T / 2), np.exp(p.T / 2)), p)          # (21)
-    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E), (1,)), inside)         # (22)
+    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E), ONE), inside)         # (22)
 
 
 def over_d(factors, p):
@@ -290,7 +292,7 @@ def alpha_bar_26(q_bar, l_bar, p):
     f = np.where(p.w > -1, p.w / 2 - series(p.w), 1 + s)                            # (26) (27)
     y_s = np.where(p.y == 0, 0, p.y * s)                                            # (30)
     vanishes = (q_bar == 0) | (h == 0) | (e == 0)
-    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, np.where(p.far, h, p.y), np.where(p.far, h, 1), e, e), (1,)))    # (26) (30)
+    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, np.where(p.far, h, p.y), np.where(p.far, h, 1), e, e), ONE))    # (26) (30)
     return np.where(l_bar == 0, 0, l_bar * (f - p.beta * y_s)) - through_q          # (26) (30)
 
 
