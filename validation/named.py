@@ -24,7 +24,7 @@ from .truth import Problem, TruthNotFound, forward_truth, inverse_truth
 
 LEAST = 4.0                         # units that a page may lose
 BARS = ((1.25, 0.0), (0.0, -0.75), (1.25, -0.75))
-REACH = (-1000, -300, -60, -40, -27, -13, -5, -2, -1, 0, 1, 2, 3, 5, 9, 10, 40, 300)      # exponents of 2
+REACH = (-1000, -300, -60, -40, -27, -13, -5, -2, -1, 0, 1, 2, 3, 5, 9)      # exponents of 2
 
 
 @dataclass(frozen=True)
