@@ -46,8 +46,8 @@ FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain
 
 def test_list(run):
     """All pages of every kind, the named compositions, and the models."""
-    everything = [*REGISTRY, *compositions(), *MODELS]
     status, out, _ = run("list")
+    everything = [*REGISTRY, *compositions(), *MODELS]
     head, *lines = out.splitlines()
     assert status == 0 and "kind" in head.split() and [line.split()[0] for line in lines] == everything
     assert all(page.kind == line.split()[1] for page, line in zip(REGISTRY.values(), lines))

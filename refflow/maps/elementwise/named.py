@@ -37,6 +37,8 @@ __all__ = ["beta_stretch", "erfc", "exponential_cdf", "frechet_cdf", "generalise
 def exponential_cdf(rate=1.0) -> WeibullCDF:
     """x = 1 - exp(-rate z), from (0, inf) to (0, 1), for rate > 0.
 
+    `WeibullCDF` knows no exact concentration 1: x loses 153 units at z = 1e-301, and the inverse's log-det 234, as `log z` is large.
+
     Source: definition.
     """
     return WeibullCDF(scale=1 / np.asarray(rate), concentration=1.0)
@@ -44,6 +46,8 @@ def exponential_cdf(rate=1.0) -> WeibullCDF:
 
 def rayleigh_cdf(scale=1.0) -> WeibullCDF:
     """x = 1 - exp(-(z/scale)^2/2), from (0, inf) to (0, 1), for scale > 0.
+
+    `WeibullCDF` knows no exact concentration 2: x loses 25 units at z = 6e-91, and the slope 54 at z = 1e-301, as `log z` is large.
 
     Source: definition.
     """
@@ -69,6 +73,8 @@ def log_normal_cdf(loc=0.0, scale=1.0) -> Chain:
 def moyal_cdf(loc=0.0, scale=1.0) -> Chain:
     """x = erfc(exp(-(z - loc)/(2 scale))/sqrt(2)) = 2 Phi(-exp(-(z - loc)/(2 scale))), from R to (0, 1), for scale > 0.
 
+    x loses 4.7 units at z = -0.3.  The gradient of the log-det is 0 at z = loc, and loses all digits at z = loc - 1e-18.
+
     Source: Moyal 1955.
     """
     half = 0.5 / np.asarray(scale)
@@ -79,6 +85,7 @@ def gompertz_cdf(rate=1.0, concentration=1.0) -> Chain:
     """x = 1 - exp(-concentration (exp(rate z) - 1)), from (0, inf) to (0, 1), for rate > 0 and concentration > 0.
 
     The first stage is defined on R: a z <= 0 is refused by the last one.
+    At z = 1e-301, x loses 23 units, and at x = 6e-91 the inverse's cotangent loses 53, as in `exponential_cdf`.
 
     Source: Gompertz 1825.
     """
@@ -90,6 +97,9 @@ def generalised_pareto_cdf(loc=0.0, scale=1.0, concentration=0.0):
 
     c is the concentration, one number.  The domain is (loc, inf), for c < 0 (loc, loc - scale/c); other events are refused by the
     last stage.  With v = c (z - loc)/scale it is 1 - (1 - w)^(1/|c|) for w = v/(1 + v), and for c < 0 for w = -v: Kumaraswamy's.
+
+    For c > 0, w rounds to 1 where (1 - x)^c < 1e-16: the inverse is then infinite, as at x = 1 - 1e-8 for c = 3, and at z = 640 the
+    slope has lost 73 units.  For c = 0, x loses 155 units at z = 1e-301, as in `exponential_cdf`; for c = 1e-15 the log-det loses 66.
 
     Source: Pickands 1975.
     """
@@ -104,7 +114,8 @@ def generalised_extreme_value_cdf(loc=0.0, scale=1.0, concentration=0.0) -> Chai
     """x = exp(-(1 + c (z - loc)/scale)^(-1/c)), and exp(-exp(-(z - loc)/scale)) for c = 0, to (0, 1), for scale > 0.
 
     c is the concentration; it may be 0 or negative, and near 0 no digit is lost.  The domain is where 1 + c (z - loc)/scale > 0;
-    other events are refused by the second stage.
+    other events are refused by the second stage.  The gradient of the log-det is 0 at the mode, and loses all digits at 1e-18 from it.
+    Far from the mode, where (1 + c (z - loc)/scale)^(1/c) overflows, so does the log-det.
 
     Source: Jenkinson 1955.
     """
@@ -116,6 +127,8 @@ def generalised_extreme_value_cdf(loc=0.0, scale=1.0, concentration=0.0) -> Chai
 
 def erfc() -> Chain:
     """x = erfc z = 1 - erf z = 2 Phi(-sqrt(2) z), from R to (0, 2), decreasing, with all digits of the tail where x is near 0.
+
+    The log-det loses 7 units near z = 0, where it is log(2/sqrt(pi)).
 
     Source: NIST DLMF 7.2.
     """
@@ -130,6 +143,8 @@ def twice(end) -> LinearSpline:
 def beta_stretch(power=1.0) -> Chain:
     """x = z^power/(z^power + (1 - z)^power), from (0, 1) to (0, 1), for power > 0.
 
+    The slope of the logit outgrows the slopes after it: at z = 1e-301, power = 2, the slope has lost all digits.
+
     Source: bijx, BetaStretch.
     """
     return Chain([Inverse(Sigmoid()), Affine(scale=power), Sigmoid()])
@@ -138,6 +153,8 @@ def beta_stretch(power=1.0) -> Chain:
 def softclip(bound=1.0) -> Chain:
     """x = z/(1 + |z|/bound), from R to (-bound, bound), for one number bound > 0.
 
+    The log-det is small near z = 0, and loses all digits there, at z = 1e-18, unless the bound is a power of 2.
+
     Source: FrEIA, soft clamping by z/(1 + |z|).
     """
     return Chain([Affine(scale=1 / bound), Softsign(), LinearSpline([-1.0, 0.0, 1.0], [-bound, 0.0, bound], "none")])
@@ -145,6 +162,8 @@ def softclip(bound=1.0) -> Chain:
 
 def softplus_clip(low=-1.0, high=1.0) -> Chain:
     """x = high - softplus(w - softplus(z - low)) w/softplus(w) with w = high - low, from R to (low, high), low < high.
+
+    x loses 4.4 units where it passes through 0.
 
     Source: TensorFlow Probability, SoftClip.
     """
