@@ -31,7 +31,7 @@ In (4) and (5), three terms may cancel, in every pair.  With `d = (1 - y)/alpha`
     log|dq/dc| = log(beta y/(d c)) + T                                              (18)
                = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (19)
                = log(alpha beta) + (beta - 1) M     at c = 1                        (20)
-The product in (18) is taken with the exponents apart.  An error of `w` moves both terms of (18), and their sum by as much as a
+The product in (18) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms of (18), and their sum by as much as a
 rounding of `alpha` does.
 
 In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
@@ -42,7 +42,7 @@ where in (21) `y/c` is used as it stands if `y` is a normal number.
 
 In (6) and (9), two terms may overflow next to the ends, with opposite signs, where their sum does not:
     c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (24)
-          = l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) Y/d      for alpha >= 1/2       (25)
+          = l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) Y/d      for alpha >= 1/2, or l_bar = 0     (25)
 For `beta >= 1/2` the inner sum is taken apart, as `q` may underflow.
 
 In (7) and (11), `1 + s` cancels for a small `w`:
@@ -70,6 +70,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive
 from ...core.arithmetic import log_abs_product, product_apart, quotient
+from ...core.arrays import doubled
 from ...core.words import log_2
 from .weibull_cdf import is_normal
 
@@ -141,19 +142,16 @@ class KumaraswamyCDF(Bijector):
         return np.exp(self.of_x(x).T)                                               # (2) (17)
 
     def log_det(self, z):
-        return log_slope(self.of_z(z))                                              # (4)
+        f, wide = doubled(self, z)                                                  # (18)
+        return log_slope(f.of_z(wide)).astype(z.dtype)                              # (4) (18)
 
     def slope(self, z):
         p = self.of_z(z)
         return times_slope(np.ones_like(p.w), p)                                    # (3) (21)
 
-    def forward_and_log_det(self, z):
-        p = self.of_z(z)
-        return -np.expm1(p.T), log_slope(p)                                         # (1) (4) (17)
-
     def inverse_and_log_det(self, x):
-        p = self.of_x(x)
-        return np.exp(p.T), log_slope(p)                                            # (2) (5) (17)
+        f, wide = doubled(self, x)                                                  # (18)
+        return self.inverse(x), log_slope(f.of_x(wide)).astype(x.dtype)             # (5) (18)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
@@ -247,7 +245,8 @@ def log_slope(p):
     bend = np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N)                           # (19) (30)
     last = np.where(p.beta == 1, 0, (p.beta - 1) * p.M)                             # (20) (30)
     constant = log_abs_product((p.alpha, p.beta))                                   # (19) (20)
-    return np.where(p.N == 0, constant + last, np.where(p.far, constant + bend, np.where(close, near, far) + p.T)).astype(p.w.dtype)     # (18) (19) (20)
+    inside = np.where(p.far, constant + bend, np.where(close, near, far) + p.T)     # (18) (19)
+    return np.where(p.N == 0, constant + last, inside)                              # (20)
 
 
 def ratio(numerators, denominators):
@@ -274,12 +273,15 @@ def c_bar_24(q_bar, l_bar, p):
     first, second = l_bar * (p.alpha - 1), l_bar * (p.beta - 1)
     joint = (p.alpha < 0.5) & (p.c > 0)
     v = np.exp(np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N) / 2)                  # (23) (30)
+    shared = joint & (first != 0)
     Y = (np.where(joint, p.y, v), np.where(joint, 1, v))                            # (23) (24)
+    C = np.where(joint & ~shared, p.c, 1)                                           # (21)
     e = np.exp(p.T / 2)
-    together = ratio((q_bar * p.beta * e * e + second, *Y), (p.d,))                 # (24) (25)
-    apart = ratio((q_bar, p.beta, e, e, *Y), (p.d,)) + ratio((second, *Y), (p.d,))  # (25)
+    together = ratio((q_bar * p.beta * e * e + second, *Y), (p.d, C))                # (24) (25)
+    apart = ratio((q_bar, p.beta, e, e, *Y), (p.d, C)) + ratio((second, *Y), (p.d, C))      # (25)
     term = np.where(p.beta < 0.5, together, apart)
-    inside = np.where(joint, (first - term) / p.c, quotient(first, p.c) - np.where((p.c == 0) & (first != 0), 0, term))     # (24) (25) (30)
+    alone = quotient(first, p.c) - np.where((p.c == 0) & (first != 0), 0, term)     # (25) (30)
+    inside = np.where(shared, (first - term) / p.c, alone)                          # (24)
     at_1 = first - np.where(second == 0, times_slope(q_bar, p), second / np.abs(p.N))       # (22) (30)
     return np.where(p.N == 0, at_1, inside)
 
