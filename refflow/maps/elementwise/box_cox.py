@@ -49,8 +49,8 @@ In (9), the terms cancel for a small `w`, and `x^c` overflows where its product 
           = h ((log x + expm1(-w)/c)/c) h                  for w > 1                (24)
 where `e_j` is `j + 1` over the factorial of `j + 2`.  The sum to `w^19` leaves out less than `10^-19`.
 
-At the ends `z = -1/c` and `x = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is larger for
-`c > 0`, the other one for `c < 0`, in the inverse also for `c = 0` in (9).                                     (25)
+At the ends `z = -1/c` and `x = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is
+larger for `c > 0`, the other one for `c < 0`, in the inverse also for `c = 0` in (9).                                     (25)
 
 Source: Box & Cox, Journal of the Royal Statistical Society B 26 (1964); TensorFlow Probability's `PowerTransform`, for `c >= 0`.
 """
@@ -104,7 +104,7 @@ class textbook:
         return x_bar, {"power": z_bar * (x**c * np.log(x) - z) / c + l_bar * np.log(x)}     # (9)
 
 
-@bijector(source="Box & Cox 1964", codomain=positive, increasing=True, textbook=textbook)
+@bijector(source="Box & Cox 1964", codomain=positive, increasing=True, textbook=textbook, register=False)
 class BoxCox(Bijector):
     """x = (1 + power z)^(1/power), and exp z for power = 0, from the numbers with 1 + power z > 0 to (0, inf)."""
 
@@ -251,7 +251,7 @@ def power_less_1(L, c):
 def times_slope(bar, v):
     """bar dx/dz."""
     g, end = np.exp(v.t / 2), np.exp(product_with(1 - v.c, v.t))
-    inside = np.where(np.isinf(v.p), times(bar, g / v.c / v.z, g), times(bar, g / v.U, g))          # (3) (17)
+    inside = np.where(bar == 0, 0, np.where(np.isinf(v.p), bar * g / v.c / v.z, bar * g / v.U) * g)         # (3) (17)
     return np.where(v.U == 0, times(bar, end), inside)                              # (25)
 
 

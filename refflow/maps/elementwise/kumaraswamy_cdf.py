@@ -18,7 +18,8 @@ For the inverse map, `dv/dx = -v/(b (1 - x))`, `dv/db = -v log(v)/b` and `dz/dv 
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, `alpha = 1/b`, `beta = 1/a` on the other:
+In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, and `alpha = 1/b`, `beta = 1/a`
+on the other:
     q = (1 - c^alpha)^beta,   (c, q) = (z, 1 - x)  or  (1 - x, z)                   (12)
 It is computed from `N = log c`, because neither `c` nor `1 - c` is near 1 in both:
     w = alpha N,   y = exp w,   M = log(1 - y),   T = log q = beta M                (13)
@@ -31,8 +32,8 @@ In (4) and (5), three terms may cancel, in every pair.  With `d = (1 - y)/alpha`
     log|dq/dc| = log(beta y/(d c)) + T                                              (18)
                = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (19)
                = log(alpha beta) + (beta - 1) M     at c = 1                        (20)
-The product in (18) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms of (18), and their sum by as much as a
-rounding of `alpha` does.
+The product in (18) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms
+of (18), and their sum by as much as a rounding of `alpha` does.
 
 In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
     dq/dc = -beta Y e e/d,   e = exp(T/2),   Y = y/c                                (21)
@@ -55,8 +56,8 @@ In (8) and (10), `q` or `M` may be subnormal where a product is not:
     beta_bar = q_bar M e e + l_bar (1/beta + M)                                     (28)
              = -(q_bar h) h + l_bar/beta    where y is not a normal number          (29)
 
-At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar` is
-larger.                                                                             (30)
+At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar`
+is larger.                                                                          (30)
 
 Source: Kumaraswamy, Journal of Hydrology 46 (1980).
 """

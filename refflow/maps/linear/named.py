@@ -18,12 +18,12 @@ from .permutation import Permutation
 from .plu import PLULinear
 from .pointwise import Pointwise
 
-    """x_k = c_k sum_(n < D) cos(pi (n + 1/2) k/D) z_n, c_0 = sqrt(1/D), c_k = sqrt(2/D): the orthonormal cosine transform.
-           "permuted_axes"]
+__all__ = ["autoregressive_filter", "circulant", "cumulative_sum", "discrete_cosine", "haar", "haar_downsampling", "on_diagonal",
+           "on_indices", "permuted_axes"]
 
 
 def discrete_cosine(D) -> OrthogonalLinear:
-    """x_k = c_k sum_(n < D) cos(pi (n + 1/2) k/D) z_n, c_0 = sqrt(1/D), c_k = sqrt(2/D): the orthonormal cosine transform of D entries.
+    """x_k = c_k sum_(n < D) cos(pi (n + 1/2) k/D) z_n, c_0 = sqrt(1/D), c_k = sqrt(2/D): the orthonormal cosine transform.
 
     Source: Ahmed, Natarajan & Rao 1974.
     """
