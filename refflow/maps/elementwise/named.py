@@ -120,7 +120,7 @@ def generalised_extreme_value_cdf(loc=0.0, scale=1.0, concentration=0.0) -> Chai
     Source: Jenkinson 1955.
     """
     scale = np.asarray(scale)
-    return Chain([Affine(-loc / scale, 1 / scale), BoxCox(concentration), Inverse(Exp()), GumbelCDF()])
+    return Chain([Affine(-loc / scale, 1 / scale), Inverse(BoxCox(concentration)), Inverse(Exp()), GumbelCDF()])
 
 
 # -- maps of R and of intervals ---------------------------------------------------------------------------------------
