@@ -346,7 +346,8 @@ def taylor(f, p):
     """
     fd = loss_differences(p)
     direction = fd.direction()
-    slope = sum((p.claims[b].astype(np.float64) * v).sum(-1) for b, v in direction.items())
+    with np.errstate(invalid="ignore"):             # at an end of the domain, where L is infinite, gradients are of both signs
+        slope = sum((p.claims[b].astype(np.float64) * v).sum(-1) for b, v in direction.items())
     # the rounding of the claim, in its own dtype
     rounding = sum(gradient_unit(p, b, np.abs(v)) for b, v in direction.items())
     curvature = 0.0
