@@ -155,6 +155,9 @@ class Dropout(Conditioner):
     rate: float
     def __init__(self, keep: ArrayLike, rate: float) -> None: ...
 
+class ELU(Conditioner):
+    def __init__(self) -> None: ...
+
 class Embedding(Conditioner):
     E: NDArray[np.floating[Any]]
     scale: float
@@ -791,6 +794,11 @@ class GatedLocationScale(Map):
     order: Any
     def __init__(self, offset: float = ..., order: Any = ...) -> None: ...
 
+class HouseholderProduct(Map):
+    dimension: int
+    reflections: int
+    def __init__(self, dimension: int, reflections: int) -> None: ...
+
 class HyperplaneFields(Map):
     scale: Value
     dimension: int
@@ -826,6 +834,12 @@ class MatrixEntries(Map):
 
 class OnePlus(Value):
     def __init__(self) -> None: ...
+
+class OrthonormalColumns(Map):
+    rows: int
+    columns: int
+    threshold: float
+    def __init__(self, rows: int, columns: int, threshold: float = ...) -> None: ...
 
 class PerField(Map):
     names: Any
@@ -873,6 +887,10 @@ class SoftplusSpline(Map):
     width: float
     floor: float
     def __init__(self, bins: int, low: float = ..., width: float = ..., floor: float = ...) -> None: ...
+
+class SylvesterFields(Map):
+    dimension: int
+    def __init__(self, dimension: int) -> None: ...
 
 class Triangle(Map):
     rows: int

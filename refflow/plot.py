@@ -383,12 +383,12 @@ def margins(axes, x, samples, j, low, high):
 
 # -- history ----------------------------------------------------------------------------------------------------------
 
-def history(result, *, dimensions=None, levels=1):
+def history(result, *, dimensions=None, levels=1, loss_is="negative log-likelihood"):
     """The training loss with its running mean, and the loss of the validation data.
 
     `result`: a `Result` of training, its `history`, or the history stored by `refflow fit`.  In nats for each event, or
     with `dimensions`, the number D of its entries, in bits for each, (3): `levels` is 256 where pixels of 256 values were
-    divided by 256.  The steep fall in the first twentieth of the steps may lie outside the axes.
+    divided by 256.  `loss_is`: what the loss is.  The steep fall in the first twentieth of the steps may lie outside the axes.
     """
     step, loss, at, validation = history_columns(result.history if isinstance(result, Result) else result)
     if dimensions is not None:
@@ -406,7 +406,7 @@ def history(result, *, dimensions=None, levels=1):
                   clip_on=False, label=f"best: {number(validation[best])} at step {at[best]}")
     axes.set_ylim(*loss_limits(step, loss, smooth, at, validation))
     unit = "nats" if dimensions is None else "bits/dim"
-    axes.set(xlabel="step", ylabel=f"negative log-likelihood ({unit})")
+    axes.set(xlabel="step", ylabel=f"{loss_is} ({unit})")
     axes.margins(x=0.01)
     quiet(axes, 6)
     open_corner(axes)

@@ -10,8 +10,9 @@ import pytest
 from scipy.special import expit, ndtri
 
 import refflow
+from refflow.testing import black_box_laws
 from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_laws import LAWS, Skipped, run_law, verdict, verdicts
+from refflow.testing.black_box_laws import LAWS, Found, Skipped, run_law, verdict, verdicts
 from refflow.testing import Known, law_tests
 
 pytest_plugins = ("pytester",)
@@ -441,3 +442,68 @@ def test_a_log_det_that_outgrows_its_dtype_is_right():
     lost = BlackBox(lambda z: (gompertz(z)[0], np.log(np.exp(gompertz(z)[1]))), domain=(0, np.inf), codomain=(0, 1))
     found = verdict("finite", lost)
     assert found.status == "FAIL" and "is -inf" in found.text
+
+
+# -- kinks and roundings that are not mistakes ------------------------------------------------------------------------
+
+def kinked_in_a_parameter(mistake=0):
+    """x = z exp(|a - k|), with k a millionth from a: every step of a difference crosses the kink."""
+    a, k = np.array(0.7), 0.7 + 1e-6
+
+    def forward(z):
+        return z * np.exp(np.abs(a - k)), np.broadcast_to(np.abs(a - k), np.shape(z))
+
+    def pullback(z, x_bar, l_bar):
+        scale = np.exp(np.abs(a - k))
+        return x_bar * scale, [((x_bar * z * scale + l_bar) * np.sign(a - k)).sum() * (1 + mistake)]
+
+    return BlackBox(forward, parameters=[a], pullback=pullback)
+
+
+def kinked_near(d):
+    """A line meets a parabola, as at a knot, at a distance from a latent: the slope of the log-det jumps; (box, latents)."""
+    def forward(z):
+        beyond = np.maximum(z - 1, 0)
+        return z + beyond**2 / 2, np.log1p(beyond)
+
+    def pullback(z, x_bar, l_bar):
+        slope = 1 + np.maximum(z - 1, 0)
+        return x_bar * slope + l_bar * (z > 1) / slope, []
+
+    return BlackBox(forward, pullback=pullback), np.array([1 - d, 1 + d, 0.3, 1.7, -0.8])
+
+
+def test_a_kink_near_a_parameter_is_no_mistake():
+    run_law("pullback is the gradient by the parameters", kinked_in_a_parameter())
+
+
+@pytest.mark.parametrize("d", (1e-9, 1e-6, 1e-5, 3e-5, 1e-4, 1e-3))
+def test_a_kink_near_a_latent_is_no_mistake(d):
+    box, z = kinked_near(d)
+    run_law("pullback is the gradient", box, 0, z)
+
+
+def test_kinks_are_mistaken_where_second_differences_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr(black_box_laws, "jumps", lambda second, rounding: np.zeros(np.shape(second[0]), bool))
+    with pytest.raises(Found):
+        run_law("pullback is the gradient by the parameters", kinked_in_a_parameter())
+    box, z = kinked_near(1e-9)
+    with pytest.raises(Found):
+        run_law("pullback is the gradient", box, 0, z)
+
+
+def of_softmax(wrong):
+    """A map that knows a parameter by its softmax alone; by mistake, its log-det reads the parameter, too."""
+    a = np.array([0.25, -0.875, 0.75])           # an eighth more of each is exact
+
+    def forward(z):
+        share = np.exp(a - a.max()) / np.exp(a - a.max()).sum()
+        return z * (1 + share[0]), np.broadcast_to(np.log1p(share[0]) + wrong * a[1] + 1e-16 * a[2], np.shape(z))
+
+    return BlackBox(forward, parameters=[a])
+
+
+def test_a_rounding_of_the_log_det_moves_no_image():
+    run_law("every parameter reaches the image", of_softmax(0))
+    with pytest.raises(Found, match="moves the log-det and not the image"):
+        run_law("every parameter reaches the image", of_softmax(1e-9))

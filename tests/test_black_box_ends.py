@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
+from scipy.special import erf, expit, logit
 
 import refflow
 from refflow.testing import black_box_laws
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_ends import EndPoints
-from refflow.testing.black_box_laws import run_law, verdicts
+from refflow.testing.black_box_laws import run_law, verdict, verdicts
 
 UNIT, HALF_LINE = (0, 1), (0, np.inf)
 
@@ -188,3 +188,24 @@ def test_moderate_latents_do_not_show_it(name, monkeypatch):
     monkeypatch.setattr(black_box_laws, "PRECISIONS", ())
     make, mistake, _ = MISTAKES[name]
     assert broken(make(mistake), 0) == {}
+
+
+def test_the_quanta_of_a_sum_are_no_jump_back():
+    """(1 + erf)/2 is right to a few units at -2.66, and falls there by the spacing of 1/2: its neighbours all have the same image."""
+    run_law("monotone", BlackBox(lambda z: (1 + erf(z / np.sqrt(2))) / 2, codomain=UNIT), 0, np.linspace(-2.67, -2.65, 40))
+
+
+def test_a_failure_names_the_event_that_is_not_excused():
+    """The log-det outgrows its dtype on both sides, and is not a number far out on one."""
+    def forward(z):
+        with np.errstate(all="ignore"):
+            return np.tanh(z), np.where(z > 1e100, np.nan, -np.exp(np.abs(z)))
+
+    found = verdict("finite", BlackBox(forward), 0)
+    assert found.status == "FAIL" and "is nan" in found.text
+
+
+def test_a_failure_of_the_reversed_box_shows_at_an_image():
+    box = BlackBox(lambda z: z, lambda x: np.where(x < 1e-100, np.nan, x), domain=HALF_LINE, codomain=HALF_LINE)
+    found = verdict("forward of inverse", box, 0)
+    assert found.text.startswith("the latent at 1e-") and found.places["latents"] == [] and found.places["images"][0] < 1e-100

@@ -182,6 +182,9 @@ TABLE = """<style>.mathtable { width: 100%; table-layout: fixed } .mathtable td.
 <td class="n">(77)</td></tr></tbody></table></article>"""        # the number covers the row, whose cell has no width
 
 
+WHOLE = ("index", "glow", "DenseSigmoid", "Planar", "PiecewisePlanar", "Radial", "Sylvester")
+
+
 @pytest.fixture(scope="module")
 def planted(book):
     """{name: its findings} of a leaf with each mistake in its style, and of files without one, at 400 and 1400 pixels."""
@@ -189,7 +192,7 @@ def planted(book):
     texts = {name: (book / f"{leaf}.html").read_text().replace("</style>", f"{PLANTED[name][0]}</style>")
              for name, leaf in leaves.items()}
     texts["a table"] = (book / "Tanh.html").read_text().replace("</article>", TABLE)
-    texts |= {name: (book / f"{name}.html").read_text() for name in ("index", "glow", "DenseSigmoid")}
+    texts |= {name: (book / f"{name}.html").read_text() for name in WHOLE}
     found = {name: [] for name in texts}
     for one in opened.measured(texts, (400, 1400)):
         assert one["looked_at"] > 10
@@ -210,7 +213,7 @@ def test_a_browser_finds_a_row_under_its_number(planted):
 
 
 @BROWSER
-@pytest.mark.parametrize("name", ["index", "glow", "DenseSigmoid"])
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_browser_shows_everything(name, planted):
     assert planted[name] == []
 

@@ -9,9 +9,10 @@ import pytest
 
 from refflow import REGISTRY, Affine, Squeeze
 from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, WeightNormDense
-from refflow.core import (Bijector, Conditioner, Density, bijector, child, conditioner, density, interval, log_2, plain,
+from refflow.core import (Bijector, Conditioner, Density, RandomSource, bijector, child, conditioner, density, interval, log_2, plain,
                           real)
 from refflow.core.declarations import Child, Field
+from refflow.core.tree import flatten
 from refflow.oracle.pages import bijectors
 from refflow.maps.coupling import AffineCoupling, Coupling, Family
 from refflow.maps.densities import StandardLogistic
@@ -44,9 +45,16 @@ def certificate():
 
 
 def cotangents(page):
-    """The fields of a page that have cotangents, including optional ones and components."""
-    return {key for key, field in page.declared.items()
-            if isinstance(field, Child) or isinstance(field, Field) and not field.constant}
+    """The fields of a page that have cotangents, including optional ones and components that have fields."""
+    return {key for key, field in page.declared.items() if isinstance(field, Field) and not field.constant} | trained(page)
+
+
+def trained(page):
+    """The components that have fields in a hard case or an example: a scale without parameters has none."""
+    values = [page(**case.params) for case in page.hard_cases] if page.component_fields else []
+    if values and page.examples is not None:
+        values += [page.examples(RandomSource(np.random.default_rng(seed)))[0] for seed in range(50)]
+    return {key for value in values for key, *_ in (path for path, _ in flatten(value.params())) if key in page.component_fields}
 
 
 def certified_names(drawn):
@@ -66,17 +74,15 @@ def test_every_page_and_quantity_is_certified(certificate):
         page = PAGES[name]
         if page.kind == "parametrisation":
             drawn = points(page, "float64", "forward")
-            without_own = {"scale"} if name == "HyperplaneFields" else set()        # elementwise scales have no fields
-            trained = {f"vjp.{key}_bar" for key in cotangents(page) - handed_on(drawn[-1]) - without_own}
-            assert {f"fields.{field}" for field in certified_names(drawn)} | {"vjp.h_bar"} | trained == set(rows)
+            own = {f"vjp.{key}_bar" for key in cotangents(page) - handed_on(drawn[-1])}
+            assert {f"fields.{field}" for field in certified_names(drawn)} | {"vjp.h_bar"} | own == set(rows)
         elif page.kind in OF_A_KIND:
             method = "log_prob_vjp" if page.kind == "density" else "vjp"
             assert set(rows) == OF_A_KIND[page.kind] | {f"{method}.{key}_bar" for key in cotangents(page)}
         else:
             bars = {f"{vjp}.{key}_bar" for key in cotangents(PAGES[name]) for vjp in ("vjp", "inverse_vjp")}
-            without_own = {f"{vjp}.scale_bar" for vjp in ("vjp", "inverse_vjp") if name == "VolumePreservingCoupling"}
             breaks = {"breaks"} if page.breaks is not Bijector.breaks and page.event_ndim == (0, 0) else set()
-            assert set(rows) == QUANTITIES | breaks | bars - without_own
+            assert set(rows) == QUANTITIES | breaks | bars
         assert all(set(row) == set(DTYPES) for row in rows.values())
 
 

@@ -82,6 +82,23 @@ def test_a_check_finds_a_planted_defect_and_passes_the_right_map():
     assert "inverse of forward" in [one["what"] for one in asked("bayesflow", port.code, port.check)["findings"]]
 
 
+SLOW = """
+import time
+from refflow.testing import BlackBox
+
+def forward(z):
+    time.sleep(2 if len(z) > 100 else 0)
+    return 2 * z
+
+box = BlackBox(forward)
+"""
+
+
+def test_a_check_that_takes_too_long_says_what_was_asked():
+    found = asked("torch", "", SLOW, seconds=0.25)
+    assert not found["findings"] and "no answer within 0.25 seconds: forward of 1024 events" in found["error"]
+
+
 def test_only_what_is_not_recorded_is_run(monkeypatch, tmp_path, capsys):
     ran = []
     monkeypatch.setattr(pages, "RECORDED", tmp_path)

@@ -1,4 +1,4 @@
-"""The demonstrations: a voice that learns from a corpus of espeak-ng, whose phonemes have known times; a posterior on sets."""
+"""The demonstrations: a voice that learns from espeak-ng, whose phonemes have known times; a posterior on sets; four energies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from refflow.audio import MelSettings
 from refflow.models.alignment import durations
 from refflow.models.glow_tts import Speech
 from refflow.speech import read_speech
-from validation.demos import espeak, posterior, speech
+from refflow.energies import ENERGIES
+from refflow.models import planar
+from validation.demos import energies, espeak, posterior, speech
 
 
 def installed():
@@ -162,3 +164,53 @@ def test_samples_of_the_posterior_have_its_means():
     assert accepted > 0.8
     for found, mean in zip(posterior.members(y), posterior.means()):
         assert (np.abs(found.mean(0) - mean) < 5 * found.std(0) / 10).all()
+
+
+# -- four energies ----------------------------------------------------------------------------------------------------
+
+def test_the_flows_of_the_four_energies_have_learned():
+    """What is recorded: more flows are better, the most leave little, and no part of a density is missed."""
+    recorded = energies.README.read_text(encoding="utf-8").split(energies.BEGIN)[1].split(energies.END)[0]
+    found = energies.read_table(recorded)
+    assert list(found) == list(ENERGIES) and all(list(row) == list(energies.LAYERS) for row in found.values())
+    assert energies.failures(found) == [] and energies.table(found) == recorded and energies.PICTURE.stat().st_size < 300_000
+
+
+def test_flows_that_have_not_learned_fail():
+    """A gap that does not fall, one that is large, one below 0, a mode that is missed."""
+    good = {"u1": {2: {"gap": 0.8, "error": 0.01, "covered": 0.9}, 8: {"gap": 0.2, "error": 0.01, "covered": 0.9},
+                   32: {"gap": 0.05, "error": 0.01, "covered": 0.9}}}
+    assert energies.failures(good) == []
+    for layers, worse, words in ((8, {"gap": 0.78}, "the gap of 8 flows, 0.780 nats, is not below that of 2"),
+                                 (32, {"gap": 0.3}, "of 32 flows, 0.300 nats, is not below that of 8"),
+                                 (32, {"gap": -0.2}, "-0.200 nats, not from 0"),
+                                 (32, {"covered": 0.1}, "32 flows cover 0.10")):
+        assert any(words in line for line in energies.failures({"u1": good["u1"] | {layers: good["u1"][layers] | worse}}))
+
+
+def test_a_gap_is_a_divergence():
+    """Of a flow that is N(0, I), against quadrature; a flow that stays on one side covers nothing of the other."""
+    flow = planar(np.random.default_rng(0), 2, 1)
+    z = energies.grid(9.0, 600)
+    log_q = -(z**2).sum(-1) / 2 - np.log(2 * np.pi)
+    moved = flow.replace(bijector={"stages": {"0": {"inner": {"shift": np.array([-9.0, 0.0])}}}})
+    for U in ENERGIES.values():
+        found = energies.measured(flow, U)
+        true = (np.exp(log_q) * (log_q - U.log_density(z) + U.log_integral)).sum() * 0.03**2
+        assert abs(found["gap"] - true) < 5 * found["error"] + 0.05 and found["covered"] > 0.3
+        assert energies.measured(moved, U)["covered"] == 0
+
+
+def test_the_four_energies_run(tmp_path, monkeypatch, capsys):
+    """Few steps, which learn nothing: everything is written, and what is trained is not trained again."""
+    pytest.importorskip("matplotlib")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{energies.BEGIN}old\n{energies.END}after\n")
+    for name, value in (("README", readme), ("PICTURE", tmp_path / "energies.png"), ("LAYERS", (1, 2)), ("SAMPLES", 500),
+                        ("GRID", 20), ("SHORT", 2), ("SEEDS", (0, 1))):
+        monkeypatch.setattr(energies, name, value)
+    assert energies.main(["--out", str(tmp_path / "flows"), "--short", "--write"]) == 0
+    assert capsys.readouterr().out.count("$ refflow fit --energy") == 16 and (tmp_path / "energies.png").stat().st_size > 0
+    text = readme.read_text()
+    assert text.startswith(f"before\n{energies.BEGIN}| energy | gap, 1 flows") and "old" not in text and text.count("\n| u") == 4
+    assert energies.main(["--out", str(tmp_path / "flows"), "--short"]) == 0 and "$" not in capsys.readouterr().out

@@ -1,19 +1,28 @@
 """Maps of other libraries as black boxes: the tables are well formed, answers merge and resume, and a planted mistake alarms."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mpmath import mp, mpf
+from scipy.special import ndtr, ndtri
 
+from refflow.core import sets
 from refflow.testing.arrays import UNITS
 from refflow.testing.black_box_laws import LAWS
+from refflow.testing.black_box_points import ALLOWED
 from validation import black_box as command
 from validation.defects.environments import LIBRARIES
 from validation.foreign import asking, maps_of_scipy
 from validation.foreign.asked import answers
 from validation.foreign.entry import BOTH, normal, positive
+from validation.foreign.judged import judged
+from validation.foreign.losses import LOSSES, loss_of
 from validation.foreign.true_alarms import TRUE_ALARMS, Reason
+from validation.foreign.truths import EQUATIONS, Unknown, truth
+from validation.foreign.witness import witness
 
 FOLDER = Path(asking.__file__).parent
 MAPS = {name: (name, dtypes, make) for name, dtypes, make in maps_of_scipy.maps()}
@@ -26,6 +35,7 @@ ANSWER = {"box": "norm.cdf", "dtype": "float64", "seed": 0, "precision": "float6
 def listed(monkeypatch):
     """Changes of the table of true alarms end with a test."""
     monkeypatch.setattr(command, "TRUE_ALARMS", {})
+    monkeypatch.setattr(command, "LOSSES", ())
     return command.TRUE_ALARMS
 
 
@@ -86,6 +96,115 @@ def test_a_map_that_cannot_be_made_is_told():
     total = command.Total()
     total.add(answer, "foreign", "scipy")
     assert total.summary()["not made"] == {"broken: raised RuntimeError: no such map": 1} and total.boxes == 0
+
+
+# -- the truth --------------------------------------------------------------------------------------------------------
+
+LINE, HALF_LINE, UNIT = [-np.inf, np.inf], [0.0, np.inf], [0.0, 1.0]
+ZERO = ("torch", "Exponential.cdf", "inverse_log_det", 0.5, (2.0,), HALF_LINE, UNIT)
+KNOWN = {                       # (what is asked, the answer by another formula than that of `truths`)
+    "a normal tail": (("scipy", "norm.cdf", "forward", -38.0, (0.0, 1.0), LINE, UNIT),
+                      lambda: mp.npdf(38) * mp.quad(lambda s: mp.exp(-38 * s - s * s / 2), mp.linspace(0, 4, 41))),
+    "its quantile": (("scipy", "norm.ppf", "forward", 0.975, (0.0, 1.0), UNIT, LINE),
+                     lambda: mp.sqrt(2) * mp.erfinv(2 * mpf(0.975) - 1)),
+    "a log-density far out": (("scipy", "cauchy.cdf", "log_det", 1e200, (0.0, 1.0), LINE, UNIT),
+                              lambda: -mp.log(mp.pi * (1 + mpf(1e200) ** 2))),
+    "of the inverse": (("torch", "Weibull.cdf", "inverse_log_det", 0.25, (2.0, 3.0), HALF_LINE, UNIT),
+                       lambda: mp.log(mp.diff(lambda q: 2 * mp.cbrt(-mp.log(1 - q)), mpf(0.25)))),
+    "of a quantile's inverse": (("torch", "Normal.icdf", "inverse_log_det", 1.5, (0.0, 1.0), UNIT, LINE),
+                              lambda: mp.log(mp.npdf(1.5))),
+    "a slope": (("torch", "SoftplusTransform", "slope", 2.0, (), LINE, HALF_LINE), lambda: -mp.log(1 + mp.exp(-2))),
+    "a log-det of a vector": (("numpyro", "OrderedTransform", "log_det", [0.5, 0.25, -0.75], (), LINE, LINE), lambda: mpf(-0.5)),
+    "a conjugation": (("bijx", "CubicConjugation", "forward", 1.0, (0.0, 8.0, 1.0, 1.0), LINE, LINE), lambda: mpf(2)),
+    "a spline of equal bins": (("nflows", "splines.linear_spline", "forward", [0.25], (0.0,) * 5, UNIT, UNIT), lambda: mpf(0.25)),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_truths_are_right(name):
+    asked, other = KNOWN[name]
+    with mp.workdps(40):
+        (found,), _ = truth(*asked)
+        assert abs(found - other()) <= abs(found) * mpf(10) ** -28
+
+
+def test_two_zeros_are_no_truth():
+    """1 - 2 * 1/2 may have cancelled: whether digits were left is not known."""
+    with pytest.raises(Unknown):
+        truth(*ZERO)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.library} {loss.example.name} {loss.example.quantity}")
+def test_a_loss_is_one_by_its_true_number(loss):
+    """The number that the row gives is further from the truth, which is computed, than 16 units; and the right number is not."""
+    found = loss.example.judgement(loss.library)
+    assert found.C > ALLOWED and loss.explains(loss.example.name, loss.example.quantity)
+    if np.size(loss.example.given) == 1:
+        assert replace(loss.example, given=float(found.true)).judgement(loss.library).C < 1
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.library} {loss.example.name} {loss.example.quantity}")
+def test_the_library_gives_the_number_of_a_loss(loss):
+    maps = pytest.importorskip(f"validation.foreign.maps_of_{loss.library}").maps()
+    one = loss.example
+    make = replace(next(make for name, _, make in maps if name == one.name),
+                   draws=tuple(lambda rng, value=value: np.asarray(value) for value in one.parameters))
+    kind, law = ("images", "inverse log-det is minus log-det" if one.quantity.endswith("log_det") else "inverse of forward") \
+        if one.quantity.startswith("inverse") else ("latents", "finite")
+    asked = witness(make, make(0, one.dtype), law, {"latents": [], "images": []} | {kind: [one.event]}, 0)
+    given = next(value for quantity, _, value in asked["numbers"] if quantity == one.quantity)
+    assert replace(one, given=given).judgement(loss.library).C > ALLOWED
+
+
+@pytest.mark.parametrize("library, names", (("scipy", None), ("torch", ("Pareto.cdf", "Gumbel.icdf", "LogNormal.cdf"))))
+def test_equations_agree_with_libraries_at_moderate_events(library, names):
+    """To 2^10 units: an equation of another map, or of other parameters, would not."""
+    maps = pytest.importorskip(f"validation.foreign.maps_of_{library}").maps()
+    for name, _, make in maps:
+        if (library, name) in EQUATIONS and (names is None or name in names):
+            box = make(0, "float64")
+            z = next(z for z in box.held(np.array([0.6, 3.1])) if (box.domain or sets.real).members(z, 0))
+            asked = witness(make, box, "finite", {"latents": [z], "images": []}, 0)
+            worst = judged(library, name, "float64", asked)
+            assert worst is None or worst.C < 2**10, (name, str(worst))
+
+
+def test_losses_explain_what_they_say():
+    assert loss_of("torch", "Normal.cdf", "forward").text != loss_of("torch", "Normal.cdf", "inverse").text
+    assert loss_of("scipy", "laplace.cdf", "forward") is None
+
+
+def witnessed(given):
+    return {"parameters": [0.0, 1.0], "domain": LINE, "codomain": UNIT, "numbers": [["forward", -7.0, given]]}
+
+
+@pytest.mark.parametrize("given, true_alarm, alarms", ((1.2798095916366492e-12, 1, 0), (1.279812543885835e-12, 0, 1)))
+def test_an_alarm_is_the_library_s_if_its_number_is_wrong(given, true_alarm, alarms):
+    """The same failure of a law, shown by a number that has lost digits, and by a right one."""
+    total = command.Total()
+    total.add(ANSWER | {"box": "Normal.cdf", "verdicts": [["finite", "FAIL", "text", witnessed(given)]]}, "foreign", "torch")
+    found = total.summary()
+    assert (len(found["true alarms"]), len(found["alarms"])) == (true_alarm, alarms)
+    assert "is true" in (found["true alarms"] + found["alarms"])[0]["judgement"]
+
+
+def test_a_wrong_number_without_a_reason_is_an_alarm():
+    lines = []
+    total = command.Total(lines.append)
+    shown = witnessed(0.5) | {"codomain": UNIT}
+    total.add(ANSWER | {"verdicts": [["finite", "FAIL", "text", shown]]}, "foreign", "scipy")
+    assert total.summary()["alarms"] and "a loss without a reason" in lines[0]
+
+
+def test_the_witness_of_a_failure_has_its_place():
+    """Of a distribution function that is 0 below -5, the place is the failing latent, and its number is judged."""
+    def cut(shift, scale):
+        return lambda z: np.where(z < -5, 0, ndtr((z - shift) / scale)), lambda x: shift + scale * ndtri(x)
+
+    planted = maps_of_scipy.one("norm.cdf", cut, lambda rng: np.zeros(()), lambda rng: np.ones(()), codomain=(0, 1))
+    answer = list(answers([planted], 0, []))[-1]
+    found = {law: judged("scipy", "norm.cdf", "float64", *shown) for law, status, _, *shown in answer["verdicts"] if status == "FAIL"}
+    assert found and all(one.C > ALLOWED for one in found.values())
 
 
 # -- the summary ------------------------------------------------------------------------------------------------------
@@ -152,8 +271,8 @@ def test_a_map_that_takes_too_long_is_left_and_the_others_are_asked(monkeypatch)
         lines = [{"begun": ["slow", "float64"]}, None, {"begun": ["quick", "float64"]}, {"box": "quick"}, None]
         reason = ""
 
-        def __init__(self, library, seed, where, done, only):
-            self.reason = "" if done else "no answer within 1 seconds"
+        def __init__(self, where, module, *arguments, given):
+            self.reason = "" if given else "no answer within 1 seconds"
 
         def __enter__(self):
             return self

@@ -19,7 +19,7 @@ from refflow.maps.elementwise import ClampedExpScale, SigmoidScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.oracle import adapter, check
 from refflow.oracle.instances import Hard, instance_points
-from refflow.oracle.points import run_time_truth
+from refflow.oracle.points import run_time_truth, run_time_truths, together
 
 NET = Dense(W=[[1.5], [0.5]], b=[0.25, -1.0])
 THROUGH_0 = Dense(W=[[1.5], [0.5]], b=[0.0, -1.0])
@@ -394,6 +394,32 @@ def test_no_composition_blames_itself(name):
 
     report = check(adapter(f, dtype="float32")(mine))
     assert report.passed and not report.failed, report.table()
+
+
+def test_no_composition_blames_itself_for_factors_that_are_subnormal():
+    """tanh' is 7 subnormal spacings in the network, and is multiplied by an event of 68."""
+    f, _ = example(BIJECTORS["AdditiveCoupling"], RandomSource(np.random.default_rng(3)), np.float64)
+    report = check(adapter(f, dtype="float32")(own(f)))
+    assert len(report.passed) >= 6 and not report.failed, report.table()
+
+
+@pytest.mark.parametrize("f", [IN_COUPLING, Chain([AFFINE, CURVE]), Independent(Tanh(), 1)], ids=lambda f: type(f).__name__)
+def test_points_asked_together_have_the_truths_of_points_asked_alone(f):
+    several = 0
+    for group in together(instance_points(f, np.dtype("float64"))):
+        for point, truths in zip(group, run_time_truths(group, True) if len(group) > 1 else ()):
+            alone, several = run_time_truth(point, True), several + 1
+            assert truths.keys() == alone.keys()
+            for name, truth in truths.items():
+                for key, value in vars(truth).items():
+                    np.testing.assert_array_equal(value, vars(alone[name])[key], err_msg=f"{name}, {key}")
+    assert several >= 20
+
+
+def test_points_of_several_bijectors_or_shapes_are_asked_alone():
+    of_tanh, of_chain = ([p for p in instance_points(f, np.dtype("float64")) if p.image_bar is not None][:2]
+                         for f in (Tanh(), Chain([AFFINE, CURVE])))
+    assert [len(group) for group in together(of_tanh + of_chain + [replace(of_chain[0], truth={})])] == [2, 2, 1]
 
 
 def test_an_equation_is_not_asked_far_away():

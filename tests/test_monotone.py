@@ -15,8 +15,8 @@ from refflow import (LOFT, BernsteinPolynomial, Chain, DeepSigmoid, DenseSigmoid
                      UnconstrainedMonotonic)
 from refflow.core import pairs
 from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
-from refflow.maps.monotone import (dense_sigmoid, gaussianization, mixture, normal_mixture_cdf, sigmoid_mixture, sum_of_squares,
-                                   unconstrained_monotonic)
+from refflow.maps.monotone import (bernstein_polynomial, dense_sigmoid, gaussianization, mixture, normal_mixture_cdf,
+                                   sigmoid_mixture, sum_of_squares, unconstrained_monotonic)
 from validation.measure import measure
 
 SOLVED = [DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), LogisticMixtureLogit([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0]),
@@ -180,6 +180,22 @@ def test_a_polynomial_with_linear_tails_goes_on_as_its_tangents():
     assert x == pytest.approx([-2 - 2 * slope[0], -2, 3, 3 + 4 * slope[1]], rel=1e-15) and f.breaks().tolist() == [-5, 5]
     with pytest.raises(ValueError, match=r"x must be in \(-2, 3\)"):
         BernsteinPolynomial([-2.0, -0.5, 0.0, 3.0], tails="none").inverse(3.5)
+
+
+def images_in_the_codomain():
+    """How many images beside the ends of the interval lie in the codomain, and how many were asked."""
+    rng = np.random.default_rng(0)
+    z = np.concatenate([np.nextafter(1, 0) - np.arange(8) * 2.0**-53, 2.0**-53 * np.arange(8) - np.nextafter(1, 0)])
+    polynomials = [BernsteinPolynomial(np.cumsum(rng.uniform(0.1, 3, 5)), 1.0, "none") for _ in range(40)]
+    return sum(np.sum((f.forward(z) >= f.coefficients[0]) & (f.forward(z) <= f.coefficients[-1])) for f in polynomials), 40 * z.size
+
+
+def test_no_rounding_takes_a_polynomial_out_of_its_codomain(monkeypatch):
+    found, asked = images_in_the_codomain()
+    assert found == asked
+    monkeypatch.setattr(bernstein_polynomial.Letters, "image", lambda self, e: bernstein_polynomial.combined(self.c, self.s, self.t))
+    found, asked = images_in_the_codomain()
+    assert found < asked
 
 
 def test_small_images_of_a_sum_of_squares_have_roots():
@@ -371,3 +387,23 @@ def test_a_line_of_tiny_slope_is_reached_far_out_or_not_at_all():
 def test_the_square_of_a_far_argument_would_overflow(monkeypatch):
     monkeypatch.setattr(unconstrained_monotonic, "over_square", lambda v, y: v / (y * y))
     assert UnconstrainedMonotonic(**DECAY, slope_floor=1e-300).inverse(0.5) > 1e299
+
+
+FAR_OUT = [1e100, 1e154, -1e160, 1e300, -1e300]
+
+
+@pytest.mark.parametrize("bias, shares", [([0.5, -1.0], [1.0, 0.0]), ([0.5, 0.5], [0.5, 0.5])])
+def test_a_gaussianization_is_affine_where_its_squares_overflow(bias, shares):
+    """Beyond 2^512, one component takes all, or equal ones share."""
+    f = Gaussianization([1.0, 2.0 if bias[1] < 0 else 1.0], bias)
+    assert f.forward(FAR_OUT).tolist() == f.inverse(FAR_OUT).tolist() == FAR_OUT
+    assert (f.log_det(FAR_OUT) == 0).all()
+    _, pullback = f.vjp(1e160)
+    z_bar, bars = pullback(1.0, 1.0)
+    assert z_bar == 1 and bars["bias"].tolist() == shares
+
+
+def test_an_exponent_of_a_gaussianization_that_overflows_is_caught(monkeypatch):
+    monkeypatch.setattr(gaussianization, "FAR", np.inf)
+    with np.errstate(all="ignore"):
+        assert np.isnan(Gaussianization([1.0, 2.0], [0.5, -1.0]).forward(1e160))

@@ -439,7 +439,7 @@ def test_every_file_of_equations_is_asked_about_and_its_tests_are_there():
     package = Path(refflow.__file__).parent
     files = [path for folder in ("training", "fast", "models", "accuracy") for path in sorted((package / folder).glob("*.py"))]
     names = [f"{path.parent.name}.{path.stem}" for path in files if path.stem != "__init__"]
-    assert set(names) | {"saving", "oracle.verdict"} == set(outside.JUDGES)
+    assert set(names) | {"saving"} == {name for name in outside.JUDGES if not name.startswith(("oracle.", "testing."))}
     assert all((asking.TESTS / f"test_{test}.py").exists() for tests in outside.JUDGES.values() for test in tests)
 
 

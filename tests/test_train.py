@@ -40,6 +40,7 @@ from refflow.training import (
     LBFGS,
     Adam,
     AdaMax,
+    Annealing,
     ClipNorm,
     ClipValue,
     Constant,
@@ -59,6 +60,7 @@ from refflow.training import (
 )
 from refflow.training.diagnosis import unlikely
 from refflow.training.fit import Progress
+from refflow.training.formula import refuse_other_gradient
 from refflow.training.optimisers import norm
 
 U = 2.0**-53
@@ -334,6 +336,7 @@ def test_schedules():
     assert [WarmUp(4, start=0)(t) for t in (1, 2, 5, 9)] == [0, 0.25, 1, 1]
     assert [WarmUp(2.5, start=0)(t) for t in (1, 2, 3, 4)] == [0, 0.4, 0.8, 1]
     assert WarmUp(2, Exponential(0.5))(4) == 0.125
+    assert [Annealing()(t) for t in (1, 5000, 9900, 20000)] == [0.0101, 0.51, 1, 1]
     assert [Exponential(0.5, 0.2)(t) for t in (1, 2, 3, 4)] == [1, 0.5, 0.25, 0.2]
     assert [Cosine(4, 0.5)(t) for t in (1, 3, 5, 50)] == pytest.approx([1, 0.75, 0.5, 0.5])
     noam = Noam(192, 4000)
@@ -384,6 +387,7 @@ def test_the_rate_of_glow(images, batch):
 @pytest.mark.parametrize("make", [
     lambda: Adam(0.0), lambda: Adam(beta1=1.0), lambda: Adam(eps=-1.0), lambda: Adam(float("nan")), lambda: ClipNorm(0.0),
     lambda: EMA(1.0), lambda: Cosine(0), lambda: WarmUp(0), lambda: WarmUp(math.inf), lambda: Exponential(1.5),
+    lambda: Annealing(0), lambda: Annealing(3, 1.5),
     lambda: WarmUp(3, start=2), lambda: Noam(0), lambda: Polyak(-1), lambda: MomentumRamp(3, start=6), lambda: LBFGS(memory=0),
     lambda: RMSPropMomentum(momentum=1.0), lambda: AdaMax(-1.0), lambda: Adam(weight_factor=0.0),
     lambda: AdaMax(weight_factor=1.5)])
@@ -1222,14 +1226,71 @@ def test_reverse_kl_failures():
         fit_reverse_kl(linear_flow(), target, lambda x: np.where(x > 1, np.inf, 0.0), rng=rng)
     with pytest.raises(ValueError, match=r"log_density returned shape \(256, 2\), not \(256,\)"):
         fit_reverse_kl(linear_flow(), lambda x: x, target_gradient, rng=rng)
-    with pytest.raises(ValueError, match="gradient must match log_density"):
+    with pytest.raises(ValueError, match="gradient must be that of log_density"):
         fit_reverse_kl(linear_flow(), target, lambda x: -target_gradient(x), rng=rng)
     for dtype in (np.float32, np.float64):
-        with pytest.raises(ValueError, match="gradient must match log_density"):
+        with pytest.raises(ValueError, match="gradient must be that of log_density"):
             fit_reverse_kl(linear_flow().astype(dtype), target, lambda x: 1.05 * target_gradient(x), rng=rng)
         fit_reverse_kl(linear_flow().astype(dtype), target, target_gradient, steps=1, rng=rng)
     with pytest.raises(ValueError, match="LBFGS"):
         fit_reverse_kl(linear_flow(), target, target_gradient, optimiser=LBFGS(), rng=rng)
+    with pytest.raises(ValueError, match="annealing must be callable, not 0.5"):
+        fit_reverse_kl(linear_flow(), target, target_gradient, annealing=0.5, rng=rng)
+    with pytest.raises(ValueError, match="fit_reverse_kl: resume must be a State"):
+        fit_reverse_kl(linear_flow(), target, target_gradient, resume=3, rng=rng)
+
+
+def wrong_entry(x):
+    return target_gradient(x) * [1.0, 1.01]
+
+
+def test_a_wrong_gradient_says_which_entry_is_wrong():
+    with pytest.raises(ValueError, match=r"its entry \[1\] is (-?[\d.e-]+) at x = \[.*\], where differences of log_density give"):
+        fit_reverse_kl(linear_flow(), target, wrong_entry, steps=1, rng=np.random.default_rng(0))
+    for scale in (1e-6, 1e6):                               # steep and flat densities
+        def log_density(x):
+            return target(x / scale)
+        refuse_other_gradient("f", log_density, lambda x: target_gradient(x / scale) / scale, np.eye(2) * scale)
+        with pytest.raises(ValueError, match=r"entry \[1\]"):
+            refuse_other_gradient("f", log_density, lambda x: wrong_entry(x / scale) / scale, np.eye(2) * scale)
+    refuse_other_gradient("f", lambda x: np.zeros((len(x), 3)), np.zeros_like, np.ones((1, 3, 2)))
+
+
+def test_a_density_that_jumps_is_refused():
+    """A step of 0.01 inside the support; a wall to -inf, a corner and a steep slope are not jumps."""
+    x = np.random.default_rng(0).standard_normal((16, 2))
+    with pytest.raises(ValueError, match=r"log_density must be differentiable; it jumps by 0.01 at x = \["):
+        refuse_other_gradient("f", lambda x: target(x) + 0.01 * (x[:, 0] > 0), target_gradient, x)
+    with pytest.raises(ValueError, match="it jumps by 1e"):
+        refuse_other_gradient("f", lambda x: target(x) - 1e7 * (x[:, 1] > 0.5), target_gradient, x)
+    refuse_other_gradient("f", lambda x: target(x) - np.abs(x[:, 0]), lambda x: target_gradient(x) - np.sign(x) * [1, 0], x)
+    refuse_other_gradient("f", lambda x: target(x) + np.tanh(1e4 * x[:, 0]),
+                          lambda x: target_gradient(x) + 1e4 / np.cosh(np.minimum(1e4 * np.abs(x), 300)) ** 2 * [1, 0], x)
+    refuse_other_gradient("f", lambda x: np.where(x[:, 0] > -5, target(x), -np.inf), target_gradient, x)
+
+
+def test_reverse_kl_is_annealed():
+    """(3) and (4) with the power 1/4 in the first step."""
+    arguments = {"samples": 16, "steps": 1, "annealing": Annealing(8, 0.125)}
+    r = fit_reverse_kl(linear_flow(), target, target_gradient, rng=np.random.default_rng(1), **arguments)
+    (x, log_q), pull = linear_flow().sample_and_log_prob_vjp(np.random.default_rng(1), 16)
+    space = Unconstrained(linear_flow())
+    gradient = space.gradient(space.vector, pull(-target_gradient(x) / 64, np.full(16, 1 / 16)))
+    assert r.history["loss"][0] == pytest.approx((log_q - target(x) / 4).mean())
+    assert r.history["gradient_norm"][0] == pytest.approx(np.linalg.norm(gradient))
+
+
+def test_reverse_kl_is_resumed():
+    """The same bits, with a state from the callback, and a best flow that follows."""
+    def trained(**more):
+        return fit_reverse_kl(linear_flow(), target, target_gradient, samples=8, steps=250, optimiser=Adam(0.05),
+                              averaging=EMA(0.9), annealing=Annealing(100), rng=np.random.default_rng(1), **more)
+
+    states = []
+    whole = trained(callback=lambda info, flow: states.append(info["state"]()) if info["step"] == 130 else None)
+    again = trained(resume=states[0])
+    assert states[0].best.equals(trained(callback=lambda info, flow: info["step"] == 100).flow)
+    assert again.flow.equals(whole.flow) and all(np.array_equal(again.history[k], whole.history[k]) for k in whole.history)
 
 
 # ---------------------------------------------------------------- recipes

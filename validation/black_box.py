@@ -6,8 +6,9 @@ that go through ill-conditioned numbers and back.  Every alarm is printed with i
 
     python -m validation.black_box --kind foreign [--library NAME]      the maps of other libraries, see `validation.foreign`
 
-Each library is asked in an environment of its own.  Where the library is wrong and not the law, the alarm is listed in
-`foreign.true_alarms` with its reason, and is printed apart.
+Each library is asked in an environment of its own.  Where the library is wrong and not the law, the alarm is printed apart with its
+reason: `foreign.judged` holds the library's numbers at the failing place to the truth at 50 digits, and `foreign.losses` says why
+they are lost; what no number shows is listed in `foreign.true_alarms`.
 
 Exit status: 0; 1 if there is another alarm, or if a listed one is silent.
 """
@@ -18,7 +19,6 @@ import argparse
 import collections
 import json
 import sys
-import time
 
 import numpy as np
 
@@ -29,11 +29,14 @@ from refflow.core.registry import of_kind
 from refflow.core.source import RandomSource
 from refflow.maps import load_all
 from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_laws import verdicts
-from refflow.testing.black_box_points import BoxPoints
+from refflow.testing.black_box_points import ALLOWED
 from validation.foreign.asking import VERSIONS
 from validation.foreign.asking import answers as foreign_answers
+from validation.foreign.judged import judged
+from validation.foreign import losses_in_jax, losses_in_torch  # noqa: F401  (each adds its losses)
+from validation.foreign.losses import LOSSES, loss_of
 from validation.foreign.true_alarms import TRUE_ALARMS
+from validation.foreign.witness import answer_of
 
 DTYPES = ("float64", "float32")
 SPREAD = 2                              # parameters from 2^-2 to 2^2
@@ -88,24 +91,13 @@ def answers(kind, seed, only):
             yield answer_of(name, dtype, seed, make)
 
 
-def answer_of(name, dtype, seed, make):
-    """{"box", "dtype", "seed", "precision", "draws", "verdicts": [[law, status, text]], "seconds"} of one box; or "unmade": why."""
-    start, box = time.process_time(), make(seed, dtype)
-    answer = {"box": name, "dtype": dtype, "seed": seed}
-    if not isinstance(box, BlackBox):
-        return answer | {"unmade": str(box), "seconds": 0}
-    found = [(one.law, one.status, one.text) for one in verdicts(box, seed)]
-    return answer | {"precision": box.precision, "draws": len(BoxPoints(box, seed).z), "verdicts": found,
-                     "seconds": round(time.process_time() - start, 2)}
-
-
 class Total:
     """The counts of all answers, and their alarms: of the laws, or of a library."""
 
     def __init__(self, shown=None):
         self.shown, self.seconds, self.boxes, self.seeds = shown or (lambda text: None), 0, 0, 0
         self.counts, self.draws, self.unmade = collections.defaultdict(collections.Counter), collections.Counter(), collections.Counter()
-        self.alarms, self.true_alarms, self.finished, self.asked = [], [], [], []
+        self.alarms, self.true_alarms, self.finished, self.asked, self.losses = [], [], [], [], set()
 
     def add(self, answer, kind, library=None):
         name, dtype, seed = answer["box"], answer["dtype"], answer["seed"]
@@ -116,25 +108,40 @@ class Total:
         self.boxes += 1
         self.draws[answer["precision"]] += answer["draws"]
         self.asked.append((library, name, dtype, seed))
-        for law, status, text in answer["verdicts"]:
+        for law, status, text, *shown in answer["verdicts"]:
             self.counts[law][status] += 1
             if status == "FAIL":
-                alarm = {"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": law, "text": text}
+                alarm = {"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": law, "text": text,
+                         "witness": next(iter(shown), None)}
                 self.tell(alarm | {"library": library} if library else alarm)
 
     def tell(self, alarm):
-        reason = TRUE_ALARMS.get(key_of(alarm))
-        self.alarms += [] if reason else [alarm]
-        self.true_alarms += [alarm | {"reason": reason.text}] if reason else []
+        shown, reason = self.judgement(alarm), TRUE_ALARMS.get(key_of(alarm))
+        told = {name: part for name, part in alarm.items() if name != "witness"}
+        if shown is not None:
+            told["judgement"] = str(shown)
+            loss = loss_of(alarm["library"], alarm["box"], shown.quantity) if shown.C > ALLOWED else None
+            self.losses |= {(loss.library, loss.text)} if loss else set()
+            reason = loss or reason
+        self.alarms += [] if reason else [told]
+        self.true_alarms += [told | {"reason": reason.text}] if reason else []
         if not reason:
+            whose = "" if shown is None else f" [{shown}{'; a loss without a reason' * (shown.C > ALLOWED)}]"
             self.shown(f"{alarm.get('library', '')} {alarm['box']} {alarm['dtype']} seed {alarm['seed']}: {alarm['law']}: "
-                       f"{alarm['text']}".strip())
+                       f"{alarm['text']}{whose}".strip())
+
+    @staticmethod
+    def judgement(alarm):
+        """What the numbers of a foreign map say at the failing place; None if there are none, or no equation."""
+        return judged(alarm["library"], alarm["box"], alarm["dtype"], alarm["witness"]) if alarm.get("witness") else None
 
     def silent(self):
-        """Entries of TRUE_ALARMS whose map was asked at their seed, or is missing from its library, and did not alarm."""
+        """Entries of TRUE_ALARMS and LOSSES whose map was asked at their seed, or is missing from its library, and did not alarm."""
         shown = {key_of(alarm) for alarm in self.true_alarms}
-        return [key for key, reason in TRUE_ALARMS.items() if key not in shown
-                and ((*key[:3], reason.seed) in self.asked or (key[0], reason.seed) in self.finished)]
+        of_laws = [key for key, reason in TRUE_ALARMS.items() if key not in shown
+                   and ((*key[:3], reason.seed) in self.asked or (key[0], reason.seed) in self.finished)]
+        return of_laws + [(loss.library, loss.text) for loss in LOSSES
+                          if (loss.library, loss.text) not in self.losses and (loss.library, loss.seed) in self.finished]
 
     def summary(self):
         return {"verdicts": {law: dict(found) for law, found in self.counts.items()}, "draws": dict(self.draws), "boxes": self.boxes,
@@ -152,11 +159,13 @@ def table(found):
     for law, of in found["verdicts"].items():
         lines.append(f"{law:<50}{of.get('pass', 0):>7}{of.get('FAIL', 0):>7}{of.get('skip', 0):>7}")
     asked = sum(of.get("pass", 0) + of.get("FAIL", 0) for of in found["verdicts"].values())
-    reasons = collections.defaultdict(list)
+    reasons, examples = collections.defaultdict(list), {}
     for alarm in found["true alarms"]:
         reasons[f"{alarm['library']}: {alarm['reason']}"].append(f"{alarm['box']} {alarm['dtype']}")
+        if "judgement" in alarm:
+            examples.setdefault(f"{alarm['library']}: {alarm['reason']}", f"\n    {alarm['box']}: {alarm['judgement']}")
     for reason, boxes in reasons.items():
-        lines.append(f"\n{reason}\n    {len(boxes)} true alarms: {', '.join(dict.fromkeys(boxes))}")
+        lines.append(f"\n{reason}\n    {len(boxes)} true alarms: {', '.join(dict.fromkeys(boxes))}{examples.get(reason, '')}")
     lines.append(f"\n{found['boxes']} boxes, {asked} verdicts, {len(found['alarms'])} alarms"
                  f"{f' and {len(reasons)} reasons for ' + str(len(found['true alarms'])) + ' true ones' if reasons else ''}; "
                  f"{found['seeds']} whole seeds, {found['seconds']} seconds")

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from refflow.testing.black_box import BlackBox
 from refflow.testing.gradients import torch_pullback
+from validation.foreign.entry import transform
 
 DTYPES = ("float64", "float32", "bfloat16")
 BY_SOFTPLUS = ("SigmoidTransform", "TanhTransform")
@@ -42,16 +43,7 @@ def transforms():
 
 def box_of_transform(name, seed, dtype):
     make, domain, codomain = TRANSFORMS[name]
-    one = make(np.random.default_rng(seed))
-
-    def forward(z):
-        x = one(z)
-        return x, one.log_abs_det_jacobian(z, x)
-
-    def inverse(x):
-        z = one.inv(x)
-        return z, -one.log_abs_det_jacobian(z, x)
-
+    forward, inverse = transform(make(np.random.default_rng(seed)))
     return BlackBox(forward, inverse, dtype=dtype, backend="torch", domain=domain, codomain=codomain,
                     pullback=torch_pullback(forward))
 

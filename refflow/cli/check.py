@@ -30,10 +30,9 @@ from ..testing.lawbook import SCHEMA
 
 def add_command(commands):
     one = commands.add_parser("check", help="check refflow's own pages, or somebody else's code", description=(
-        "Without TARGET: refflow's own pages against golden truth, which the bijectors without components have.  With it: the "
-        "adapters or the black boxes in a file (a path ending in .py), or the adapters that ship for a library (torch), or one page "
-        "(Tanh); or with --command, code in any language; or with --onnx, an exported model.  Exit status 0: all pass; "
-        "1: findings; 2: could not run."))
+        "Without TARGET, refflow asks those of its own pages that have golden points.  TARGET is a file (.py) of adapters or black "
+        "boxes, a library whose adapters ship with refflow (torch), or a page (Tanh).  --command asks code in any language, --onnx "
+        "an exported model.  Exit status 0: all pass; 1: findings; 2: could not run."))
     target = one.add_mutually_exclusive_group()
     target.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library or of a page")
     target.add_argument("--command", metavar="COMMAND", help="a program that answers a line of JSON to each line of JSON "

@@ -17,7 +17,7 @@ from ..report import json_text, plain
 from ..saving import read_all, save
 from ..training import State
 
-NOT_OF_TRAINING = ("run", "written", "out", "force", "json", "resume", "checkpoint_every", "data", "held_out", "header")
+NOT_OF_TRAINING = ("run", "written", "out", "force", "json", "resume", "checkpoint_every", "data", "energy", "held_out", "header")
 
 
 class Checkpoints:
@@ -66,7 +66,7 @@ class Checkpoints:
                 raise CannotRun(f"--resume: --{key.replace('_', '-')} is {value}, that of {self.path} "
                                 f"{kept['options'].get(key)}; a fit continues with the options that it began with")
         if kept["data"] != self.data:
-            raise CannotRun(f"--resume: {options.data} does not hold the data of {self.path}")
+            raise CannotRun(f"--resume: {options.data or options.energy} does not hold the data of {self.path}")
         self.left = kept["out"]
         return State(kept["step"], best, arrays, kept["numbers"])
 

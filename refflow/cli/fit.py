@@ -1,4 +1,5 @@
 """refflow fit DATA: train a flow on rows of a table or on images, or a voice on a folder of speech, and save the best one.
+refflow fit --energy NAME: train a flow on a density given by a formula.
 
 Exit status: 0 done; 1 training failed; 2 could not run; 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
@@ -15,6 +16,7 @@ from .checkpoint import Checkpoints
 from .dataset import FLAT
 from .interruptions import Interruptions
 from .options import add_data, add_seed, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
+from ..energies import ENERGIES
 from ..models import BUILDERS
 from ..oracle import CannotRun
 from ..report import json_text, parts_text, plain
@@ -26,12 +28,13 @@ EVERY = 10                              # steps from one entry of the history to
 
 
 def add_command(commands):
-    one = commands.add_parser("fit", help="train a flow on a table, images or speech", description=(
+    one = commands.add_parser("fit", help="train a flow on a table, images, speech or a formula", description=(
         "Train a model on the rows of DATA by maximum likelihood and save the best flow, densities being in the data's own "
-        "units.  A folder of WAV files gives a voice, for `refflow speak`.  Ctrl-C, SIGTERM and SIGHUP end training and save "
+        "units.  A folder of WAV files gives a voice, for `refflow speak`.  With --energy, a flow is trained on a density given by "
+        "a formula, by reverse Kullback-Leibler divergence.  Ctrl-C, SIGTERM and SIGHUP end training and save "
         "the best flow so far; --resume continues it, also where the process was killed, with the same result as if it had "
         "not been."))
-    add_data(one)
+    add_data(one, "?")
     one.add_argument("--model", default="gaussian",
                      help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or image_realnvp, which realnvp "
                           "names too, of speech glow_tts")
@@ -43,7 +46,8 @@ def add_command(commands):
     one.add_argument("--couplings", type=positive_count, metavar="N", help=(
         "how many couplings it has (4; of 2 columns 8, of 3 columns 5)"))
     one.add_argument("--layers", type=count, metavar="N", help=(
-        "how many layers that are not couplings it has (5 of maf, 1 of bnaf and sospf, else 3), or the encoder of texts (2)"))
+        "how many layers that are not couplings it has (5 of maf, 1 of bnaf and sospf, 8 of planar and radial, else 3), or the "
+        "encoder of texts (2)"))
     one.add_argument("--bins", type=positive_count, metavar="N", help="bins of its splines (8)")
     one.add_argument("--components", type=positive_count, metavar="N", help=(
         "components of each map: sigmoids of naf, units of umnn, logistics of flow++, normals of gaussianization (8), "
@@ -52,10 +56,10 @@ def add_command(commands):
     one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
     one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
     one.add_argument("--batch-size", type=positive_count, metavar="N", help=(
-        "rows for each step (256, of images 64, of speech 8 utterances)"))
+        "rows, or samples of the flow, for each step (256, of images 64, of speech 8 utterances)"))
     one.add_argument("--learning-rate", type=rate, metavar="A",
-                     help="Adam's at the start, then a cosine to 0 (0.005 for gaussian, else 0.001); of speech a factor of "
-                          "Noam's schedule (1)")
+                     help="Adam's at the start, then a cosine to 0 (0.005 for gaussian, 0.01 for planar and radial, else 0.001); of "
+                          "speech a factor of Noam's schedule (1)")
     one.add_argument("--average", type=fraction, metavar="D",
                      help="decay of the moving average of the parameters; 0: none (0 for gaussian, "
                           "RealNVP of images and speech, else 0.99)")
@@ -70,10 +74,19 @@ def add_command(commands):
         "how often the state of training is written beside FLOW, of flow.npz in flow.checkpoint.npz (10); 0: never"))
     one.add_argument("--resume", action="store_true", help=(
         "continue the fit whose checkpoint is there; DATA and the options must be the same"))
+    add_options_of_formulas(one)
     add_options_of_images(one)
     add_options_of_speech(one)
     add_seed(one)
     writes_a_file(one, run)
+
+
+def add_options_of_formulas(command):
+    one = command.add_argument_group("densities given by a formula", "in place of DATA; nothing is held out")
+    one.add_argument("--energy", metavar="NAME", help=(
+        f"one of {', '.join(ENERGIES)}, or a Python file, name.py, with D, log_density(x) and gradient(x)"))
+    one.add_argument("--anneal", type=count, default=0, metavar="N", help=(
+        "the power of the density grows from 0.01 to 1 in N steps, so that the flow finds all of it (0: it is 1)"))
 
 
 def add_options_of_images(command):
@@ -113,7 +126,8 @@ def fitted(options, interruptions):
     data, values = kinds.to_fit(options, rng)
     parts = divided(options, data, values, rng)
     start = data.start(options, parts, rng)
-    settings = start.settings | {"batch_size": min(options.batch_size or data.batch_size, len(parts["train"]))}
+    size = options.batch_size or data.batch_size
+    settings = start.settings | {"batch_size": min(size, len(parts["train"])) if parts else size}
     checkpoints = Checkpoints(options, data, parts)
     result, message = trained(options, data, parts, start, settings, rng, checkpoints)
     about = about_of(options, data, values, start, settings, result)
@@ -136,7 +150,9 @@ def fitted(options, interruptions):
 
 
 def divided(options, data, values, rng):
-    """{"train": values, "validation": values, "test": values}, without the parts that are empty."""
+    """{"train": values, "validation": values, "test": values}, without the parts that are empty; {} where there are no values."""
+    if values is None:
+        return {}
     n = len(values)
     test = min(round(options.test * n), n - 2)
     held = 0 if options.held_out else min(round(options.validation * n), n - 2 - test)
@@ -162,12 +178,13 @@ def trained(options, data, parts, start, settings, rng, checkpoints):
 
 def about_of(options, data, values, start, settings, result):
     """What is kept beside the flow."""
-    given = {key: getattr(options, key) for key in ("validation", "held_out", "test", "patience")}
+    held_out = {key: getattr(options, key) for key in ("validation", "held_out", "test", "patience")}
+    given = {} if values is None else held_out | {"rows": len(values)}
     averaging = settings["averaging"]
     return data.note() | {"model": options.model} | start.about | {
         "seed": options.seed, "steps": options.steps, "step": result.step, "batch_size": settings["batch_size"],
         "learning_rate": settings["optimiser"].learning_rate, "average": averaging.decay if averaging else 0.0,
-        **given, "rows": len(values), "stopped": result.stopped}
+        **given, "stopped": result.stopped}
 
 
 def history_of(history):
@@ -184,7 +201,7 @@ def fit_text(report, data):
     chosen, last = "validation" in report["parts"], report["step"] == report["steps"]
     best = f", the best of {report['stopped_at']}" if chosen else ""
     hint = "\nthe last is the best: more --steps may find a better one" if chosen and last else ""
-    lines = [f"{report['data']}: {data.summary(parts_text(report['parts'], data.word))}",
+    lines = [f"{report['data'] or report['energy']}: {data.summary(parts_text(report['parts'], data.word))}",
              data.table(report),
              f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']}){hint}"]
     return "\n".join(line for line in lines if line)

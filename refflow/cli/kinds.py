@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .files import read_saved
+from .formula import Formula
 from .images import Images
 from .rows import Rows
 from .speech import Speech
@@ -16,7 +17,11 @@ FITTED = (Speech, *KINDS)
 
 
 def to_fit(options, rng):
-    """(data set, values to train on)."""
+    """(data set, values to train on), or (a density given by a formula, None)."""
+    if (options.data is None) == (options.energy is None):
+        raise CannotRun("a flow is fitted to DATA or to --energy, a density given by a formula: give one of the two")
+    if options.energy is not None:
+        return Formula.to_fit(options, rng)
     kind = next(kind for kind in FITTED if kind.holds(options.data))
     return kind.to_fit(options, rng)
 

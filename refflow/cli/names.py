@@ -13,6 +13,7 @@ import numpy as np
 from .. import models
 from ..core import Flow
 from ..core.registry import REGISTRY
+from ..energies import ENERGIES
 from ..maps import found
 from ..maps.index import HOME
 from ..maps.parametrisations import conventions
@@ -25,7 +26,7 @@ from ..testing import check
 from ..training import fit
 
 MODELS = {name: getattr(models, name) for name in models.__all__ if name.islower()}
-OTHERS = {"Flow": Flow, "check": check, "fit": fit, "load": load, "save": save}
+OTHERS = {"Flow": Flow, "check": check, "fit": fit, "load": load, "save": save} | ENERGIES
 
 # what other people call it, and what it is here; every name in backticks is one of refflow's
 ALIASES = {
@@ -127,7 +128,7 @@ def described(name, held) -> dict:
     if kind == "table" and name in TABLES:
         own = "\n".join(f"{library}: {convention}" for library, convention in conventions.described(held))
     sizes = sizes_text(name) if name in MODELS else None
-    texts = (own, sizes, sys.modules[home].__doc__ if name in MODELS or own is None or kind == "table" else None)
+    texts = (own, sizes, sys.modules[home].__doc__ if name in MODELS or name in ENERGIES or own is None or kind == "table" else None)
     return {"name": name, "kind": kind, "module": home, "signature": name + (signature(held) if callable(held) else ""),
             "text": "\n\n".join(text.strip() for text in texts if text)}
 

@@ -155,7 +155,8 @@ def density(plot, options, subject):
 def history(plot, options, subject):
     if "history" not in subject.note:
         raise CannotRun(f"{options.flow}: the history of its training is not in the file")
-    return plot.history(subject.note["history"], **subject.data.loss_units)
+    loss_is = {"loss_is": "E[log q - log p]"} if "energy" in subject.note else {}
+    return plot.history(subject.note["history"], **subject.data.loss_units, **loss_is)
 
 
 def images(plot, options, subject):

@@ -39,6 +39,7 @@ SHOWN = 4                               # columns that a message names
 OF_IMAGES = ("levels", "depth", "values", "bits", "channels_last", "additive", "permutation", "held_out")
 OF_SPEECH = ("table", "unit", "dropout")
 CIRCULAR = "circular-nsf"               # the model of angles
+RATES = {"gaussian": 5e-3, "planar": 1e-2, "radial": 1e-2}         # Adam's, of others 0.001
 SIZES = ("hidden", "couplings", "layers", "bins", "components", "dense")
 
 
@@ -163,21 +164,13 @@ class Rows:
         if len(constant):
             raise CannotRun(f"{options.data}: {column_text(self.names, constant[0])} is constant in the rows to train on; hold "
                             f"out fewer (--validation 0) or choose another --seed")
-        builder, sizes = builder_and_sizes(options, len(train), self)
         simple, circular = options.model == "gaussian", options.model == CIRCULAR
         x, context = self.divided(train)
         held_out = self.divided(parts["validation"]) if "validation" in parts else (None, None)
         units = () if circular else standardised(x) if simple else gaussian_start(x, held_out[0], context, held_out[1])
-        try:
-            model = builder(self.D, rng, **sizes)
-        except ValueError as error:
-            hint = "; for one column there is --model gaussian" if self.D == 1 else ""
-            raise CannotRun(f"no model can be made for {self.D} column{'s' * (self.D > 1)}: {error}{hint}") from None
+        model, sizes = model_of(options, len(train), self, rng)
         flow, fixed = (model, ("base", "*.ends")) if circular else in_units(model, units, x, rng, self.context)
-        average = options.average if options.average is not None else 0.0 if simple else 0.99
-        settings = {"optimiser": Adam(options.learning_rate or (5e-3 if simple else 1e-3)),
-                    "schedule": Cosine(max(options.steps, 1)), "averaging": EMA(average) if average else None}
-        return Start(flow, fixed, settings, {"sizes": sizes})
+        return Start(flow, fixed, settings_of(options), {"sizes": sizes})
 
     def arrays(self, values):
         return [values]
@@ -231,6 +224,24 @@ def refuse_options(options):
         refuse_foreign(options, OF_SPEECH, ("glow_tts",), f"speech; {options.data} is not a folder")
         refuse_foreign(options, OF_IMAGES, ("glow", "image_realnvp"), f"images; {options.data} is not an array (N, channels, "
                        "height, width) or (N, height, width) in a .npy file")
+
+
+def model_of(options, rows, data, rng):
+    """(the model, its sizes)."""
+    builder, sizes = builder_and_sizes(options, rows, data)
+    try:
+        return builder(data.D, rng, **sizes), sizes
+    except ValueError as error:
+        hint = "; for one column there is --model gaussian" if data.D == 1 else ""
+        raise CannotRun(f"no model can be made for {data.D} column{'s' * (data.D > 1)}: {error}{hint}") from None
+
+
+def settings_of(options):
+    """Arguments of `fit`."""
+    simple = options.model == "gaussian"
+    average = options.average if options.average is not None else 0.0 if simple else 0.99
+    return {"optimiser": Adam(options.learning_rate or RATES.get(options.model, 1e-3)),
+            "schedule": Cosine(max(options.steps, 1)), "averaging": EMA(average) if average else None}
 
 
 def builder_and_sizes(options, rows, data):

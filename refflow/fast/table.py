@@ -13,9 +13,11 @@ from ..maps.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from ..maps.densities import StandardNormal
 from ..maps.linear import Pointwise
 from ..maps.normalization import GlowActNorm
+from ..maps.residual import Planar, Radial
 from .autoregressive import TunedAutoregressive
 from .couplings import TunedCoupling, TunedNormal
 from .images import TunedImageCoupling, TunedMatrix, TunedNorm
+from .residual import TunedPlanar, TunedRadial
 from .splines import SplineCoupling, TunedSplineCoupling
 from .unit_by_unit import UnitByUnit
 
@@ -23,12 +25,12 @@ COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
          Autoregressive: (TunedAutoregressive,), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
 BASES = {StandardNormal: TunedNormal}
-MAPS = {Autoregressive: UnitByUnit, Coupling: SplineCoupling}
+MAPS = {Autoregressive: UnitByUnit, Coupling: SplineCoupling, Planar: TunedPlanar, Radial: TunedRadial}
 
 
 def tuned(value):
-    """A flow, or a map, that computes the same in less time: samples and inverses of autoregressive maps, in one pass each, and
-    gradients of couplings and autoregressive maps of splines.
+    """A flow, or a map, that computes the same in less time: samples and inverses of autoregressive maps, in one pass each,
+    gradients of couplings and autoregressive maps of splines, and everything of planar and radial flows.
 
     Its fields and methods are the same; files and training take the original.
     """

@@ -23,10 +23,12 @@ from .maf import maf
 from .naf import naf
 from .nice import nice
 from .nsf import autoregressive_nsf, nsf
+from .planar import planar, radial
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
 from .sospf import sospf
 from .stochastic_durations import StochasticDurations, stochastic_durations
+from .sylvester import SylvesterVAE, sylvester_vae, warmed_up
 from .umnn import umnn
 
 
@@ -86,6 +88,14 @@ def small_bnaf(D, rng, hidden, layers):
     return bnaf(rng, D, hidden, layers)
 
 
+def small_planar(D, rng, layers):
+    return planar(rng, D, layers)
+
+
+def small_radial(D, rng, layers):
+    return radial(rng, D, layers)
+
+
 def one_width(model, hidden):
     if len(set(hidden)) != 1:
         raise ValueError(f"{model}: all hidden layers have the same width, not {hidden}")
@@ -95,9 +105,9 @@ def one_width(model, hidden):
 SMALL = {"nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
          "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "circular-nsf": small_circular_nsf, "naf": small_naf,
          "bnaf": small_bnaf, "sospf": small_sospf, "bpf": small_bpf, "umnn": small_umnn, "flow++": small_flow_plus_plus,
-         "gaussianization": small_gaussianization_flow}
+         "gaussianization": small_gaussianization_flow, "planar": small_planar, "radial": small_radial}
 BUILDERS = {"gaussian": gaussian} | {name: functools.partial(builder, **defaults_of(name)) for name, builder in SMALL.items()}
 
-__all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf",
-           "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf",
-           "nice", "nsf", "realnvp", "sospf", "stochastic_durations", "umnn"]
+__all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "SylvesterVAE", "all_in_one", "autoregressive_nsf", "bnaf", "bpf",
+           "circular_nsf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf",
+           "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "stochastic_durations", "sylvester_vae", "umnn", "warmed_up"]

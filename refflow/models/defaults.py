@@ -25,6 +25,8 @@ DEFAULTS = {
     "umnn": ("umnn", {"hidden": ("hidden", WIDTHS), "layers": ("layers", 3), "components": ("components", 8)}),
     "flow++": ("flow_plus_plus", {"hidden": ("hidden", WIDTHS), "couplings": ("couplings", 4), "components": ("components", 8)}),
     "gaussianization": ("gaussianization_flow", {"layers": ("layers", 3), "components": ("components", 8)}),
+    "planar": ("planar", {"layers": ("layers", 8)}),
+    "radial": ("radial", {"layers": ("layers", 8)}),
     "glow": ("glow", {"levels": ("levels", 3), "depth": ("steps", 4), "hidden": ("hidden", 32)}),
     "image_realnvp": ("image_realnvp", {"levels": ("scales", 2), "depth": ("residual_blocks", 1), "hidden": ("base_dim", 16)}),
     "glow_tts": ("glow_tts", {"hidden": ("channels", 64), "depth": ("blocks", 4), "layers": ("layers", 2)})}

@@ -36,8 +36,8 @@ from .measures import WITHOUT_MEASURE, Counted, counted
 from .pages import CannotRun, bijectors, page_named, spelled
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
-                     names_of_derivatives, points_at, run_time_truth, steady, steady_events, with_accumulation,
-                     without_structural_zeros)
+                     names_of_derivatives, points_at, run_time_truth, run_time_truths, steady, steady_events, together,
+                     with_accumulation, without_structural_zeros)
 from .shrink import complexity, shrunk
 from .suggestions import suggestions
 from .time_limits import limited
@@ -162,7 +162,7 @@ def in_json(loaded, chosen, parameters):
     if len(pages) > 1:
         raise CannotRun(f"parameters belong to one page; {loaded.name} has {', '.join(sorted(pages))}: name one")
     if not isinstance(loaded.adapters[min(chosen)].page, str):
-        raise CannotRun(f"{pages.pop()} has parameters of its own: none are given beside it")
+        raise CannotRun(f"{pages.pop()} has its own parameters: leave `parameters` out")
     return json.dumps(pasteable({key: np.asarray(value) if isinstance(value, list) and value else value
                                  for key, value in parameters.items()}))
 
@@ -197,20 +197,19 @@ def measured(adapter, dtype, certificate, keep_errors=False):
     """(everything measured of an adapter in a dtype, the number of its points, how many are outside its limits)."""
     subject = subject_of(adapter, dtype, keep_errors)
     outside = count = 0
-    for drawn in points_for(adapter, dtype):
-        point, count = adapter.limited(drawn), count + 1
-        if point is None:
-            outside += 1
-            continue
-        asked.add(subject.records, subject, point)
-        recorded, point = point, by_measure(adapter, point)
-        if recorded.truth is not None and point is not recorded:
-            compare_values(subject, adapter, certificate, recorded)
-        answers = measure_point(subject, adapter, certificate, point)
-        if answers.values_at_image is not None and point.form:
-            subject.reasons |= dict.fromkeys(answers.values_at_image[1], AS_VALUES.format(dtype))
-        elif answers.values_at_image is not None:
-            subject.compare_round_trip(point, *answers.values_at_image, certificate, adapter)
+    for drawn in together(points_for(adapter, dtype)):
+        points = [point for point in map(adapter.limited, drawn) if point is not None]
+        count, outside = count + len(drawn), outside + len(drawn) - len(points)
+        for point in points:
+            asked.add(subject.records, subject, point)
+            if point.truth is not None and by_measure(adapter, point) is not point:
+                compare_values(subject, adapter, certificate, point)
+        points = [by_measure(adapter, point) for point in points]
+        for point, answers in zip(points, measure_points(subject, adapter, certificate, points)):
+            if answers.values_at_image is not None and point.form:
+                subject.reasons |= dict.fromkeys(answers.values_at_image[1], AS_VALUES.format(dtype))
+            elif answers.values_at_image is not None:
+                subject.compare_round_trip(point, *answers.values_at_image, certificate, adapter)
     return subject, count, outside
 
 
@@ -219,14 +218,15 @@ def subject_of(adapter, dtype, keep_errors=False):
                    adapter.chart_gradient, adapter.accumulation, isinstance(adapter.page, Bijector), keep_errors=keep_errors)
 
 
-def measure_point(subject, adapter, certificate, point):
-    """Their answers at one point, compared with the truth."""
-    answers = subject.answer(point)
-    subject.wide |= {name: given.dtype.name for name, given in answers.found.items() if is_wider(given, point)}
-    truths = subject.truths(point, any(map(is_derivative, answers.found)))
-    subject.asked |= names_of_derivatives(point) if point.truth is None else set()
-    subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
-    return answers
+def measure_points(subject, adapter, certificate, points):
+    """Their answers at some points, compared with the truth."""
+    every = [subject.answer(point) for point in points]
+    derivatives = any(is_derivative(name) for answers in every for name in answers.found)
+    for point, answers, truths in zip(points, every, subject.truths(points, derivatives)):
+        subject.wide |= {name: given.dtype.name for name, given in answers.found.items() if is_wider(given, point)}
+        subject.asked |= names_of_derivatives(point) if point.truth is None else set()
+        subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
+    return every
 
 
 def is_wider(given, point):
@@ -238,7 +238,8 @@ def is_wider(given, point):
 def compare_values(subject, adapter, certificate, point):
     """Compare what does not depend on a measure with what is recorded: the image and the Jacobian."""
     found = {name: given for name, given in subject.answer(point).found.items() if truth_name(name) in WITHOUT_MEASURE}
-    subject.compare(point, Answers(found), subject.truths(point), lambda q, p: allowed(certificate, adapter.name, q, p))
+    truths, = subject.truths([point])
+    subject.compare(point, Answers(found), truths, lambda q, p: allowed(certificate, adapter.name, q, p))
 
 
 def by_measure(adapter, point):
@@ -349,9 +350,14 @@ class Subject:
     wide: dict = field(default_factory=dict)
     records: dict = field(default_factory=dict)
 
-    def truths(self, point, derivatives=True):
-        """Recorded or at run time; the inverse's event cotangent along the set if theirs is one in the chart, or another extension."""
-        truths = dict(point.truth.items()) if point.truth is not None else run_time_truth(point, derivatives)
+    def truths(self, points, derivatives=True):
+        """Of each point, recorded or at run time."""
+        known = [point.truth for point in points]
+        found = run_time_truths(points, derivatives) if known == [None] * len(points) else known
+        return [self.as_claimed(point, dict(truths.items()), derivatives) for point, truths in zip(points, found)]
+
+    def as_claimed(self, point, truths, derivatives):
+        """The inverse's event cotangent along the set if theirs is one in the chart, or another extension; in their accumulation."""
         if self.chart_gradient and point.side == "inverse":
             truths.pop("inverse_vjp.x_bar", None)
             if point.truth is None and point.image_bar is not None and derivatives:
@@ -404,7 +410,7 @@ class Subject:
             self.best[name] = passing, allowance
         for index in np.argsort(-C, kind="stable"):
             if wrong[index] and judged[index]:
-                self.fail(Failure(point.single(index), name, float(C[index]), allowance, given[index], part(truth, index))
+                self.fail(Failure(point.single(index), name, float(C[index]), allowance, given[index], truth.part(index))
                           if point.lead else Failure(point, name, float(C[index]), allowance, given, truth))
 
     def add(self, name, points, failing):
@@ -459,7 +465,7 @@ class Subject:
             if not np.all(where.members(image, rank)) or not np.isfinite(image).all():
                 return
             again = point.changed(side=side, event=image, image_bar=None, log_det_bar=None)
-            truths = self.truths(again)
+            truths, = self.truths([again])
         except ValueError:
             return                      # a wrong image is the forward quantity's failure
         self.compare(again, Answers(values), truths, lambda q, p: allowed(certificate, adapter.name, q, p))
@@ -534,7 +540,7 @@ class Subject:
         """The same kind of failure, a number or an exception, at another point, or None; its truth is computed at run time."""
         name = failure.quantity
         try:
-            truth = self.truths(point, is_derivative(name)).get(truth_name(name))
+            truth = self.truths([point], is_derivative(name))[0].get(truth_name(name))
         except ValueError:
             return None
         given = self.answer(point).found.get(name)
@@ -565,11 +571,6 @@ def misshapen(point, answers, truths):
     names = [name for name in (VALUE[point.side], LOG_DET[point.side]) if name in truths]
     given = [(answers.found.get(name), truths[name].high.shape) for name in names]
     return any(isinstance(a, np.ndarray) and a.shape != shape for a, shape in given)
-
-
-def part(truth, index):
-    arrays = {key: value[index] for key, value in vars(truth).items() if isinstance(value, np.ndarray)}
-    return replace(truth, **arrays, batch_ndim=max(0, truth.batch_ndim - 1))
 
 
 @np.errstate(over="ignore")

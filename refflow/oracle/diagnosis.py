@@ -26,7 +26,9 @@ OTHER = {"log_det": "inverse_log_det", "inverse_log_det": "log_det"}
 OTHER_SIDE = {"forward": "inverse", "inverse": "forward"}
 UNITS = 16                              # within which the sum of what is not summed is right
 AROUND = (-1.0, 0.5, 2.0, 0.75, 1.5, 4.0, 0.0625)      # factors of the shown event: points that are asked besides
-MANY = 2.0**10                          # units of an error that is one of lost digits
+# Units of an error that is one of lost digits: at 16 roundings, the terms are 2^6 times as large as what is left of them.  A name needs
+# the error to be a rounding of terms at every failing point; with any number from 1 to 2^14 here, tests/test_diagnosis.py says the same.
+MANY = 2.0**10
 OTHERS = 2                              # points besides the shown one at which a number that was fitted to it must hold
 NUMBERS = {                             # that stand in code, where float32 may have rounded them
     **{f"{k / 10:g}": k / 10 for k in range(1, 10) if k != 5}, **{f"{10.0**-k:g}": 10.0**-k for k in range(2, 7)},

@@ -35,11 +35,10 @@ from ..core.sets import EXPONENTS
 from ..maps.autoregressive import Autoregressive
 from ..maps.coupling import Coupling
 from ..maps.coupling.coupling import MaskedBijector
-from .points import COTANGENTS, COUNT, MODERATE, PARTS, SPREADS, VJP, both_sides, composite_shape, with_gradients
+from .points import COTANGENTS, COUNT, MODERATE, PARTS, ROOM, SPREADS, VJP, both_sides, composite_shape, with_gradients
 
 COMPOSITE = 2               # the spread of the entries of a moderate event
 ENTRIES = 4                 # of an event, on which each number stands in turn
-ROOM = 2.0**10              # by which an ordinary number keeps away from the ends of the range
 MARGIN = 64                 # roundings that an event between two parts may be off
 NEWTON = 4                  # steps
 DIFFERENCES = 2.0**-16      # by which an event with cotangents keeps away from an end: kappa takes differences

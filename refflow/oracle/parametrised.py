@@ -13,7 +13,7 @@ import difflib
 
 import numpy as np
 
-from ..core import Array, Bijector, bijector, child, real
+from ..core import Array, Bijector, Value, bijector, child, plain, real, tree
 from ..core.values import declare
 from ..maps.coupling import Family, affine_family
 from ..maps.elementwise import CONVENTIONS
@@ -23,6 +23,8 @@ from .pages import CannotRun, page_named
 
 COUNT = 24
 SIZES = (0.0, 0.5, 2.0, 8.0)            # of the raw parameters: equal bins, as at the start of training, to very unequal ones
+ENTRIES = 3                             # of an event that is a vector, where a library's name is given
+DRAWS = 2                               # of raw parameters of one size, of a page of vectors
 
 
 @declare
@@ -50,16 +52,45 @@ class BySums(Map):
         return fields, pullback
 
 
+@declare
+class OfVectors(Value):
+    """A page of vectors, indexed by h through a map, as a `Family` is of a page of numbers."""
+
+    bijector: type = plain()
+    map: Map = child()
+
+    size = property(lambda self: self.map.size)
+    domain = property(lambda self: self.bijector.domain)
+    codomain = property(lambda self: self.bijector.codomain)
+    entries = property(lambda self: next(core[0] for core in self.map.cores if core))           # of an event
+
+    @staticmethod
+    def definition(m, z, h, *, bijector, map):
+        return bijector.definition(m, z, **map.definition(m, h))
+
+    def at_values(self, h, ndim):
+        """(f, pullback) at h (*batch, P), as of a `Family`."""
+        fields, map_pullback = self.map.vjp(h)
+
+        def pullback(fields_bar):
+            h_bar, map_bar = map_pullback(fields_bar)
+            return h_bar, {"map": map_bar}
+
+        return tree.bare(self.bijector, **{key: np.asarray(held, h.dtype) for key, held in fields.items()}), pullback
+
+
 @bijector(source="definition", register=False)
 class Parametrised(Bijector):
     """x = f(z; fields(h)) of a family, at one h."""
 
     h: Array = real("P")
-    family: Family = child()
-    event_ndim = (0, 0)
+    family: Value = child()
 
+    event_ndim = property(lambda self: self.family.bijector.event_ndim)
     domain = property(lambda self: self.family.domain)
     codomain = property(lambda self: self.family.codomain)
+    solver = property(lambda self: self.family.bijector.solver)
+    normwise = property(lambda self: self.family.bijector.normwise)
 
     @property
     def f(self):
@@ -75,8 +106,8 @@ class Parametrised(Bijector):
     def inverse_and_log_det(self, x):
         return self.f.inverse_and_log_det(x)
 
-    def slope(self, z):
-        return self.f.slope(z)
+    def jacobian(self, z):
+        return self.f.jacobian(z)
 
     def vjp(self, z):
         f, fields_pullback = self.family.at_values(self.h, 0)
@@ -98,12 +129,12 @@ class Parametrised(Bijector):
         return image_and_log_det, pullback
 
 
-def family_named(page, name) -> Family:
+def family_named(page, name):
     """The family of a page with raw parameters, of a library's name in its table, or of a map.
 
     Raises CannotRun for a page without a table, and for an unknown library.
     """
-    page_named(page)
+    bijector = page_named(page)
     if page not in TABLES:
         raise CannotRun(f"{page} has no table of parametrisations; {', '.join(TABLES)} have one")
     table = TABLES[page]
@@ -113,19 +144,48 @@ def family_named(page, name) -> Family:
         raise CannotRun(f"{page} has no parametrisation {name!r}{hint}; it has {', '.join(map(repr, table))}")
     if table is CONVENTIONS:
         return affine_family(table[name])
-    return Family(page_named(page), BySums(name if isinstance(name, Map) else table[name]()))
+    if bijector.event_ndim == (1, 1):
+        return OfVectors(bijector, name if isinstance(name, Map) else table[name](ENTRIES))
+    return Family(bijector, BySums(name if isinstance(name, Map) else table[name]()))
 
 
 def parametrised(family, dtype):
     """(f, events z): the family's bijector at drawn raw parameters of several sizes; the same each time."""
     rng = np.random.default_rng(family.size)
     for size in SIZES:
-        f = Parametrised((size * rng.standard_normal(family.size)).astype(dtype), family)
-        yield f, drawn_latents(f, rng).astype(dtype)
+        for f in taken(family, size, rng, dtype):
+            yield f, drawn_latents(f, rng).astype(dtype)
+
+
+def taken(family, size, rng, dtype):
+    """The family's bijectors at parameters of one size that its page takes.
+
+    Of a page of vectors there are several.  The signs of the later half are turned, so that products with the earlier half have
+    both signs.
+    """
+    vectors = isinstance(family, OfVectors)
+    for _ in range(DRAWS if vectors else 1):
+        h = (size * rng.standard_normal(family.size)).astype(dtype)
+        later = np.where(2 * np.arange(family.size) < family.size - 1, 1, -1).astype(dtype)
+        for signed in (h, later * h) if vectors else (h,):
+            f = Parametrised(signed, family)
+            if not vectors or is_taken(f):
+                yield f
+
+
+def is_taken(f):
+    """Does the page take the fields?"""
+    try:
+        f.astype(np.float64).f._validate()
+    except ValueError:
+        return False
+    return True
 
 
 def drawn_latents(f, rng):
     """Latents in the domain, of all bins of a spline and from beyond its ends; else normal ones."""
+    if isinstance(f.family, OfVectors):
+        return 2 * rng.standard_normal((COUNT, f.family.entries))
     knots = getattr(f.f, "input_knots", None)
     if knots is None:
         return 2 * rng.standard_normal(COUNT)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..core import Chain, RandomSource, tree
+from ..core import Chain, RandomSource, has_components, tree
 from ..core.declarations import Child, Field
 from ..core.sets import EXPONENTS
 from ..core.tree import flatten
@@ -43,6 +43,8 @@ LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}
 VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 LETTER = {"forward": "z", "inverse": "x"}
 LONGEST = 256                           # entries of an event that is a vector
+ROOM = 2.0**10                          # by which an ordinary number keeps away from the ends of the range
+TOGETHER = 2**20                        # numbers that differences of one batch of points move
 ALONG_TANGENTS = "jacobian", "vjp.z_bar"        # if events lie in a set of lower dimension
 
 
@@ -130,6 +132,11 @@ class Truth:
         given, high, low = (self.along(np.where(self.asked, entries, 0)) for entries in (given, self.high, self.low))
         return given, replace(self, high=high, low=low, unit=self.along(self.unit, np.abs), asked=True, tangents=None)
 
+    def part(self, index):
+        """The truth at one leading index."""
+        arrays = {key: value[index] for key, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays, batch_ndim=max(0, self.batch_ndim - 1))
+
 
 def along_tangents(truth, F, u):
     """A truth that is compared along the columns of F, and kappa/|q| of what is compared."""
@@ -193,6 +200,39 @@ def run_time_truth(point, derivatives=False) -> dict:
     return truths
 
 
+def run_time_truths(points, derivatives=False) -> list:
+    """`run_time_truth` of each of several points, in one batch if they are `alike`."""
+    if len(points) < 2 or not all(alike(points[0], point) for point in points):
+        return [run_time_truth(point, derivatives) for point in points]
+    event, *bars = (np.stack([getattr(point, key) for point in points]) for key in ("event", "image_bar", "log_det_bar"))
+    found = run_time_truth(replace(points[0], event=event, image_bar=bars[0], log_det_bar=bars[1], lead=1), derivatives)
+    return [{name: truth.part(i) for name, truth in found.items()} for i in range(len(points))]
+
+
+def alike(one, other):
+    """Are both of one bijector's events of the same shape, with cotangents, whose truth is not recorded?"""
+    return (one.f is other.f and (one.side, one.form, one.event.shape, one.dtype) == (other.side, other.form, other.event.shape, other.dtype)
+            and all(point.image_bar is not None and point.truth is None and not point.lead for point in (one, other)))
+
+
+def together(points):
+    """Lists of neighbouring points that are alike, as many as fit into one batch; lists of one of the others."""
+    group = []
+    for point in points:
+        if group and not (alike(group[0], point) and len(group) < batch_of(point)):
+            yield group
+            group = []
+        group.append(point)
+    if group:
+        yield group
+
+
+def batch_of(point):
+    """How many points like this one are asked at once: differences move every input entry in a copy of all of them."""
+    inputs = point.event.size + point.image_bar.size + sum(leaf.size for _, leaf in flatten(point.f.params()))
+    return max(1, TOGETHER // (1 + inputs) ** 2)
+
+
 def is_derivative(name):
     """Is a quantity the Jacobian or a cotangent?"""
     return name == "jacobian" or name.startswith(tuple(f"{method}." for method in VJP.values()))
@@ -227,15 +267,20 @@ def staged(f, event, side, u) -> dict:
 
 
 def derivative_truths(point, g, event, batch, normal, u):
-    """{quantity: Truth} of the Jacobian and of all cotangents, summed over broadcast axes like the claims."""
+    """{quantity: Truth} of the Jacobian and of all cotangents, summed over broadcast axes like the claims.
+
+    Leading axes, each of whose entries is a question of its own, are not summed over.  Between the parts of a composition a
+    factor may be subnormal, so that its digits are lost, and be multiplied by ordinary numbers.
+    """
     side, f = point.side, point.f
     of = forward_derivatives if side == "forward" else inverse_derivatives
     bars = (np.asarray(point.image_bar, np.float64), np.broadcast_to(np.asarray(point.log_det_bar, np.float64), batch))
     found = differenced(of, g, event, bars, normal)
+    lost = ROOM * point.format.smallest / u if has_components(type(f)) else 0
     shapes, own_of_each = ({path: np.shape(leaf) for path, leaf in flatten(view.params())} for view in (f, g))
     truths = {}
     for path, sensitivity in found.items():
-        value, unit = sensitivity.value, sensitivity.kappa
+        value, unit = sensitivity.value, sensitivity.kappa + lost
         if path == "jacobian":
             size = int(np.prod(event.shape[len(batch):]))
             full = (*batch, value.shape[-1] // size if size else 0, size)
@@ -245,12 +290,17 @@ def derivative_truths(point, g, event, batch, normal, u):
             value, unit = (sum_to_shape(a.reshape(full), own) for a in (value, unit))
             truths[f"{VJP[side]}.{LETTER[side]}_bar"] = truth_of(value, unit, u, len(own) - f.event_ndim[SIDES[side]], normal)
         else:
-            value, unit = (sum_to_shape(a.reshape(own_of_each[path]), shapes[path]) for a in (value, unit))
-            truths[f"{VJP[side]}.{'.'.join(path)}_bar"] = truth_of(value, unit, u, 0, normal)
+            value, unit = (summed(a.reshape(own_of_each[path]), shapes[path], point.lead) for a in (value, unit))
+            truths[f"{VJP[side]}.{'.'.join(path)}_bar"] = truth_of(value, unit, u, point.lead, normal)
     if side == "forward" and f.domain.thin:
         F = f.domain.basis(np.asarray(point.event, np.float64), f.event_ndim[0])
         truths |= {name: along_tangents(truths[name], F, u) for name in ALONG_TANGENTS}
     return truths
+
+
+def summed(bar, shape, lead):
+    """The sum over broadcast axes, of each entry of a leading axis by itself if there is one."""
+    return np.stack([sum_to_shape(one, shape) for one in bar]) if lead else sum_to_shape(bar, shape)
 
 
 @np.errstate(all="ignore")

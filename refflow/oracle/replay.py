@@ -7,7 +7,7 @@ import numpy as np
 from ..accuracy.drawing import SIDES, Point
 from ..core import Bijector
 from ..report import number
-from .check import certified, measure_point, subject_of
+from .check import certified, measure_points, subject_of
 from .golden import NARROW
 from .pages import CannotRun, page_named
 from .parameters import field_at
@@ -35,7 +35,7 @@ def failure_at(adapter, quantity, dtype, witness) -> str | None:
     CannotRun for a witness that the adapter cannot be asked.
     """
     subject, point = subject_of(adapter, dtype), question(adapter, quantity, dtype, witness)
-    measure_point(subject, adapter, certified(), point)
+    measure_points(subject, adapter, certified(), [point])
     by_symptom = {name: found for name, found in subject.failures.items() if name.removesuffix(" shape") == quantity}
     failure = next((one for found in by_symptom.values() for alike in found.values() for one in alike), None)
     if failure is None:

@@ -1,13 +1,14 @@
 """FlowJAX 19.1.2, as adapters: `refflow check flowjax`.
 
 transform_and_log_det and inverse_and_log_det of one event, mapped over batches.  The spline is asked at its knots and slopes,
-which stand in the place of its constrained parameters.
+which stand in the place of its constrained parameters; planar maps at their raw numbers, without an inverse for tanh.
 """
 
 from __future__ import annotations
 
 import equinox as eqx
 import flowjax.bijections as b
+import jax
 import jax.numpy as jnp
 import paramax
 
@@ -51,3 +52,13 @@ declare("Tanh", "Tanh", lambda p: events(b.Tanh()))
 declare("Permutation", "Permute", lambda p: events(b.Permute(p["order"]), 1))
 declare(refflow.Chain([knots]), "RationalQuadraticSpline [knots and slopes given]", spline,
         fixed=KNOTS)
+
+
+def planar(p, negative_slope=None):
+    made = b.Planar(jax.random.key(0), dim=3, negative_slope=negative_slope)
+    forward, inverse = events(eqx.tree_at(lambda a: a.params, made, p["h"]), 1)
+    return forward, None if negative_slope is None else inverse
+
+
+declare("Planar", "Planar", planar, parametrisation="FlowJAX")
+declare("PiecewisePlanar", "Planar [negative_slope=0.2]", lambda p: planar(p, 0.2), parametrisation="FlowJAX")

@@ -3,8 +3,9 @@
 forward leads from latents to data and inverse back; both return (image, log_det) of a batch of rows.  Linear maps and splines
 hold the matrix, or the spline, of inverse: there their inverse is held against the page's forward.
 
-Left out: `BatchNorm`, which has no inverse; `Planar`, `Radial`, residual flows, which have no page; `Permute`, which draws its
-order.
+Planar flows with tanh and radial flows have no inverse; their forward is asked.
+
+Left out: `BatchNorm`, which has no inverse; residual flows, which have no page; `Permute`, which draws its order.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import refflow
 from refflow.maps.parametrisations import SPLINES
 
 from .shared import pinned
-from .shared.numbers import raw, splines
+from .shared.numbers import raw, splines, vectors
 from .shared.torch import declaring, holding, rows_of, second_entry
 
 version = pinned("normflows", "1.7.3")
@@ -108,3 +109,27 @@ declare(refflow.Pointwise(dense), "flows.Invertible1x1Conv [use_lu=False]", conv
 declare(refflow.Pointwise(plu), "flows.Invertible1x1Conv [use_lu=True]", lu_convolution)
 declare("Squeeze", "flows.Squeeze", lambda p: backwards(flows.Squeeze(), 3),
         params={"factor": lambda factor: factor == 2, "order": lambda order: order == "interleaved"})
+
+
+# -- planar, radial ---------------------------------------------------------------------------------------------------
+
+def planar(act):
+    def build(p):
+        w, u, b = vectors(p["h"], 2)
+        return rows_of(holding(flows.Planar(tuple(w.shape), act), w=w[None], u=u[None], b=b), 1)
+
+    return build
+
+
+def radial(p):
+    centre, alpha, beta = vectors(p["h"], 1)
+    return rows_of(holding(flows.Radial(tuple(centre.shape)), z_0=centre[None], alpha=alpha, beta=beta), 1)
+
+
+def only_forward(build):
+    return lambda p: (build(p)[0], None)
+
+
+declare("Planar", "flows.Planar", only_forward(planar("tanh")), parametrisation="paper, normflows, Pyro, Bijectors.jl")
+declare("PiecewisePlanar", "flows.Planar [leaky_relu]", planar("leaky_relu"), parametrisation="normflows")
+declare("Radial", "flows.Radial", only_forward(radial), parametrisation="normflows")

@@ -15,7 +15,7 @@ import refflow
 
 from .shared import directions, pinned
 from .shared.constraints import declare_constraints, with_ends
-from .shared.jax import declaring
+from .shared.jax import compiled, declaring
 
 version = pinned("numpyro", "0.22.0")
 declare = declaring("numpyro.distributions.transforms.")
@@ -45,8 +45,8 @@ declare("Softplus", "SoftplusTransform", lambda p: directions(t.SoftplusTransfor
 declare("Ordered", "OrderedTransform", lambda p: directions(t.OrderedTransform()))
 declare("Permutation", "PermuteTransform", lambda p: directions(t.PermuteTransform(p["order"])))
 declare("CholeskyFactor", "LowerCholeskyTransform", lower_cholesky, chart_gradient=True)
-declare("StickBreaking", "StickBreakingTransform", lambda p: directions(t.StickBreakingTransform()), chart_gradient=True)
-declare("CorrelationCholesky", "CorrCholeskyTransform", lambda p: directions(t.CorrCholeskyTransform()), chart_gradient=True)
+declare("StickBreaking", "StickBreakingTransform", compiled(lambda p: directions(t.StickBreakingTransform())), chart_gradient=True)
+declare("CorrelationCholesky", "CorrCholeskyTransform", compiled(lambda p: directions(t.CorrCholeskyTransform())), chart_gradient=True)
 
 
 def constraint(name, ends):

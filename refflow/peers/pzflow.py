@@ -14,7 +14,7 @@ from pzflow.utils import RationalQuadraticSpline
 import refflow
 
 from .shared import by_rows, pinned
-from .shared.jax import declaring
+from .shared.jax import compiled, declaring
 
 version = pinned("pzflow", "4.0.0")
 declare = declaring("pzflow.")
@@ -51,6 +51,6 @@ def spline(p):
 FIELDS = [f"stages.0.{name}" for name in ("input_knots", "output_knots", "slopes")]     # their ends are numbers to it
 knots = refflow.RationalQuadraticSpline(input_knots=[-4.0, -2.5, -0.5, 1.0, 4.0], output_knots=[-4.0, -3.0, 0.5, 0.75, 4.0],
                                         slopes=[1.0, 0.25, 3.0, 0.125, 1.0])
-declare("Softplus", "bijectors.InvSoftplus, inverse", lambda p: softplus())
-declare(refflow.Chain([knots]), "utils.RationalQuadraticSpline", spline,
+declare("Softplus", "bijectors.InvSoftplus, inverse", compiled(lambda p: softplus()))
+declare(refflow.Chain([knots]), "utils.RationalQuadraticSpline", compiled(spline),
         fixed=FIELDS)

@@ -14,8 +14,6 @@ default bijector of WishartTriL, which is not onto: its diagonal is softplus of 
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +23,7 @@ import refflow
 
 from .shared import pinned
 from .shared.constraints import declare_constraints
-from .shared.jax import declaring
+from .shared.jax import compiled, declaring
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 version = pinned("tfp-nightly", "0.26.0.dev20261027")
@@ -53,36 +51,23 @@ def shift_and(bijector, shift):
     return tfb.Chain([tfb.Shift(shift), bijector])
 
 
-def compiled(make, side):
-    """A function of a field and an event: a loop that is not compiled is traced anew at every call."""
-
-    @jax.jit
-    def call(field, event):
-        image, log_det = both(make(field))[side](event)
-        return image, log_det()
-
-    return call
-
-
-lambert_w_tail = [compiled(lambda tailweight: tfb.LambertWTail(shift=0.0, scale=1.0, tailweight=tailweight), side)
-                  for side in (0, 1)]
 declare("Affine", "Chain[Shift, Scale]", lambda p: both(shift_and(tfb.Scale(p["scale"]), p["shift"])), broadcast=True)
 declare("Exp", "Exp", lambda p: both(tfb.Exp()))
-declare("LambertWTail", "LambertWTail", lambda p: tuple(functools.partial(call, p["tailweight"]) for call in lambert_w_tail),
+declare("LambertWTail", "LambertWTail", compiled(lambda p: both(tfb.LambertWTail(shift=0.0, scale=1.0, tailweight=p["tailweight"]))),
         gradients=False)
 declare("NormalCDF", "Chain[NormalCDF, Shift, Scale]", lambda p: both(
     tfb.Chain([tfb.NormalCDF(), tfb.Scale(1 / p["scale"]), tfb.Shift(-p["loc"])])),
     params={"scale": lambda scale: np.frexp(scale)[0] == 0.5})              # a power of two, so that 1/scale is exact
 declare("Power", "Power", lambda p: both(tfb.Power(jnp.asarray(p["exponent"]))), gradients=False)
 declare("Sigmoid", "Sigmoid", lambda p: both(tfb.Sigmoid()))
-declare("SinhArcsinh", "SinhArcsinh", lambda p: both(tfb.SinhArcsinh(p["skewness"], p["tailweight"])))
+declare("SinhArcsinh", "SinhArcsinh", compiled(lambda p: both(tfb.SinhArcsinh(p["skewness"], p["tailweight"]))))
 declare("Softplus", "Softplus", lambda p: both(tfb.Softplus()))
 declare("Softsign", "Softsign", lambda p: both(tfb.Softsign()))
 declare("Tanh", "Tanh", lambda p: both(tfb.Tanh()))
-declare("WeibullCDF", "WeibullCDF", lambda p: both(tfb.WeibullCDF(p["scale"], p["concentration"])))
+declare("WeibullCDF", "WeibullCDF", compiled(lambda p: both(tfb.WeibullCDF(p["scale"], p["concentration"]))))
 declare("Ordered", "Ascending", lambda p: both(tfb.Ascending(), 1))
 declare("Permutation", "Permute", lambda p: both(tfb.Permute(p["order"]), 1))
-declare("StickBreaking", "IteratedSigmoidCentered", lambda p: both(tfb.IteratedSigmoidCentered(), 1), chart_gradient=True)
+declare("StickBreaking", "IteratedSigmoidCentered", compiled(lambda p: both(tfb.IteratedSigmoidCentered(), 1)), chart_gradient=True)
 
 
 # -- with fields of our choice ----------------------------------------------------------------------------------------

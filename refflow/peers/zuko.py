@@ -6,8 +6,8 @@ affine maps are asked at their raw numbers, see `shared.numbers`.
 Documented choices, not defects: the inverse of `GaussianizationTransform` is a bisection on [-10, 10] to 1e-6, and its mean is
 drawn towards 0 by 1e-6; only its forward is asked, at moderate numbers.
 
-Left out: LULinearTransform has its free diagonal in L where `PLULinear` has it in U; Bernstein and sum-of-squares polynomials
-have no page.
+Left out: LULinearTransform, which has its free diagonal in L where `PLULinear` has it in U; Bernstein and sum-of-squares
+polynomials, whose inverse is a bisection.
 """
 
 from __future__ import annotations

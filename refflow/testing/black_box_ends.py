@@ -233,13 +233,16 @@ class EndPoints(BoxPoints):
 
     @cached_property
     def rounding(self):
+        return self.rounding_of(self.x)
+
+    def rounding_of(self, x):
         """lambda of (3) of every event, the largest of its entries."""
         def of(values, zero_end):
             size = np.abs(values).reshape(len(self.z), -1)
             logs = np.abs(np.log(np.where(size > 0, size, 1))) if zero_end else np.log(np.maximum(size / 64, 1))
             return np.where(np.isfinite(logs), logs, 0).max(-1, keepdims=True)
 
-        return 1 + of(self.z, self.zero_ends[0]) + of(self.x, self.zero_ends[1])
+        return 1 + of(self.z, self.zero_ends[0]) + of(x, self.zero_ends[1])
 
     @cached_property
     def delta(self):
@@ -255,6 +258,14 @@ class EndPoints(BoxPoints):
     def own_of_forward(self, here, of_x):
         return np.where(of_x, np.maximum(self.u * np.abs(here) * self.rounding, NORMAL[self.box.precision]),
                         self.u * (np.abs(here) + self.size * self.rounding))
+
+    def unit_away(self, way):
+        """U_x of a map of one number as in (2), from steps to one side alone, so that a jump on the other side is not in it."""
+        step = (self.E * self.u * self.delta).ravel()
+        x, aside = (answers(self.box.image, self.box.held(z.reshape(self.z.shape))).ravel() for z in
+                    (self.z, self.z.ravel() + way * step))
+        own = np.maximum(self.u * np.abs(x) * self.rounding_of(x)[:, 0], NORMAL[self.box.precision])
+        return own + np.abs(aside - x) / self.resolution[0].ravel()
 
     def excused(self, here, of_x, noisy):
         near_0 = self.zero_ends[1] & (np.abs(here) < NEAR_0)

@@ -139,7 +139,7 @@ def verdict(name, box, seed=0, points=None):
     except Exception as found:
         diagnosis = named(name, box, found)
         found = simplest(found, lambda events: failure(name, box, seed, events))
-        return Verdict(name, "FAIL", told(found), points.asked, diagnosis)
+        return Verdict(name, "FAIL", told(found), points.asked, diagnosis, getattr(found, "places", None))
     return Verdict(name, "pass", "", points.asked or len(points.z))
 
 
@@ -215,9 +215,13 @@ def forward_of_inverse(box, p):
         if p.ends is not None:
             back = reversed_box(box, p.x.shape[1:])
             q = EndPoints(back, p.seed)
-            numbers_or_outgrown(back, q, "latent")
-            with contextlib.suppress(Skipped):
+            try:
+                numbers_or_outgrown(back, q, "latent")
                 round_trip(back, q, "forward(inverse(x))")
+            except Skipped:
+                pass
+            except Found as found:
+                raise found.of_the_inverse() from None
 
 
 def images_return(box, p):
@@ -236,7 +240,7 @@ def onto(box, p):
     z = answers(box.origin, x)
     if not np.isfinite(z).all():
         i = int(np.argwhere(~np.isfinite(z))[0][0])
-        raise Found(f"the inverse at {x[i].tolist()}, which is in the codomain, is {z[i].tolist()}")
+        raise Found(f"the inverse at {x[i].tolist()}, which is in the codomain, is {z[i].tolist()}", images=x[i:i + 1])
     q = BoxPoints(box, p.seed, z)
     U_x, usable = q.of_x
     U_z, narrow = q.of_z
@@ -314,8 +318,12 @@ def kinked(box, p):
         plus, minus = (box.image(box.held((z + side * step * move).reshape(-1, *box.event))) for side in (1, -1))
         return np.abs(plus.reshape(*move.shape[:2], -1) - 2 * x + minus.reshape(*move.shape[:2], -1))
 
-    rounding, found = 4 * p.of_x[0][:, None, :], [second(2.0**k) for k in range(DOUBLINGS + 1)]
-    return np.any([(near > BENDS * far + rounding).any((1, 2)) for near, far in zip(found, found[1:])], 0)
+    return jumps([second(2.0**k) for k in range(DOUBLINGS + 1)], 4 * p.of_x[0][:, None, :]).any((1, 2))
+
+
+def jumps(second, rounding):
+    """Does a slope jump, where second differences at steps h, 2 h, 4 h, ... do not fall as h^2?"""
+    return np.any([near > BENDS * far + rounding for near, far in zip(second, second[1:])], 0)
 
 
 def agreed(one, other):
@@ -435,7 +443,7 @@ def integral(box, p):
     usable = usable.reshape(nodes.shape).all(-1) & at_ends.all(0) & (e <= p.rough * found) & in_range
     held = type(p)(box, p.seed, np.zeros((0, *box.event)))
     held.held_to("the difference of images of ends of an interval", np.abs(np.subtract(*ends.x.reshape(2, -1))), found,
-                 bound[:, None], usable, at=np.stack((left, right), -1))
+                 bound[:, None], usable, at=np.stack((left, right), -1), of="latents")
     p.asked = held.asked
 
 
@@ -469,7 +477,8 @@ def log_det_shape(box, p):
     if not has(box, "log_det") and not has(box, "inverse_log_det"):
         raise Skipped("no `log_det` is given")
     if has(box, "inverse_log_det"):
-        given, x = np.shape(box.answer_back(p.x[p.finite])[1]), p.x[p.finite]
+        x = p.x[p.finite]
+        given = np.shape(of_inverse(box.answer_back, x)[1])
         if given != (len(x),):
             raise Found(f"the log-det of the inverse, of a batch of {len(x)} images, has shape {given}")
     if not has(box, "log_det"):
@@ -560,9 +569,8 @@ def tails(box, p):
     far = rng.choice([-1.0, 1.0], p.z.shape) * rng.uniform(6, TAIL[box.precision], p.z.shape)
     q = BoxPoints(box, p.seed, p.z if p.given else far)
     answer_of("image", box.image, q.z)
-    if np.isnan(q.x).any() and not outgrown(box.image, q, ~q.finite):
-        i = int(np.argwhere(np.isnan(q.x))[0][0])
-        raise Found(f"the image at {q.z[i].tolist()} is {q.x[i].tolist()}", q.z[i])
+    if np.isnan(q.x).any():
+        numbers_or_outgrown(box, q, "image")
     log_dets_are_numbers(q)
     same_alone(box, q)
 
@@ -657,8 +665,9 @@ def finite(box, p):
 
 def numbers_or_outgrown(box, p, what):
     """Every image is finite, or all that are not are preceded by images near the largest number."""
-    if not p.finite.all() and not outgrown(box.image, p, ~p.finite):
-        i = int(np.argmin(p.finite))
+    wrong = not_outgrown(box.image, p, ~p.finite)
+    if wrong.any():
+        i = int(np.argmax(wrong))
         raise Found(f"the {what} at {p.z[i].tolist()} is {p.x[i].tolist()}", p.z[i])
 
 
@@ -667,13 +676,15 @@ def log_dets_are_numbers(p):
     wrong = p.finite & ~np.isfinite(p.log_det) if p.scored else np.zeros(len(p.z), bool)
     if p.least == 0:
         wrong &= (np.abs(p.x) >= NORMAL[p.box.precision]).reshape(len(p.z), -1).all(-1)
-    if wrong.any() and (np.isnan(p.log_det[wrong]).any() or not outgrown(p.box.log_slope, p, wrong)):
+    if wrong.any():
+        wrong &= np.isnan(p.log_det) | not_outgrown(p.box.log_slope, p, wrong)
+    if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
 
 
-def outgrown(function, p, marks):
-    """Are all values of a function at marked points, which are not finite, preceded on the way to them by some near the largest number?"""
+def not_outgrown(function, p, marks):
+    """Which of the marked points, where a function is not finite, are not preceded on the way to them by values near the largest number?"""
     box, z = p.box, p.z[marks]
     low, high = np.zeros(len(z)), np.ones(len(z))
 
@@ -681,12 +692,15 @@ def outgrown(function, p, marks):
         found = answers(function, box.held(p.path(z, share.reshape(-1, *(1,) * len(box.event)))))
         return np.abs(found).reshape(len(found), -1)
 
-    for _ in range(HALVINGS):
+    for _ in range(HALVINGS if len(z) else 0):
         middle = (low + high) / 2
         fine = np.isfinite(values(middle)).all(-1)
         low, high = np.where(fine, middle, low), np.where(fine, high, middle)
-    last = values(low).max(-1)
-    return bool((np.isfinite(last) & (last >= OUTGROWN * box.largest)).all())
+    wrong = np.array(marks)
+    if len(z):
+        last = values(low).max(-1)
+        wrong[marks] = ~(np.isfinite(last) & (last >= OUTGROWN * box.largest))
+    return wrong
 
 
 @law("monotone")
@@ -700,21 +714,23 @@ def monotone(box, p):
     steps, room = np.diff(x), ALLOWED * (U[1:] + U[:-1])
     if (steps > room).any() and (steps < -room).any():
         i = int(np.argmax(steps < -room)) if np.median(steps) > 0 else int(np.argmax(steps > room))
-        raise Found("it rises and falls: "
-                    + " and ".join(f"f({float(z[k])!r}) = {float(x[k])!r}" for k in (i, i + 1)))
+        raise Found("it rises and falls: " + " and ".join(f"f({float(z[k])!r}) = {float(x[k])!r}" for k in (i, i + 1)),
+                    latents=z[i:i + 2].reshape(-1, *box.event))
     if p.least == 0 and len(steps):
         turns_back(box, p, np.median(steps) > 0)
 
 
 def turns_back(box, p, rises):
-    """At a place, no image jumps against the others by more than its rounding and what its neighbours on one side show."""
+    """At a place, no image jumps against the others by more than its unit and what its neighbours on one side show."""
     a, b, jump, beside = p.jumps(lambda z: answers(box.image, z))
-    room = ALLOWED * (p.u * np.abs(answers(box.image, a.reshape(-1, *box.event))).ravel() + beside + NORMAL[box.precision])
-    wrong = (jump if not rises else -jump) > room
+    if not len(a):
+        return
+    sides = [type(p)(box, p.seed, at.reshape(-1, *box.event)).unit_away(way) for at, way in ((a, -1), (b, 1))]
+    wrong = (jump if not rises else -jump) > ALLOWED * (sum(sides) + beside)
     if wrong.any():
         i = int(np.argmax(wrong))
         raise Found(f"it {'rises' if rises else 'falls'}, and jumps back by {abs(jump[i]):.3g} from {float(a[i])!r} to {float(b[i])!r}",
-                    np.full(box.event, a[i]))
+                    np.full(box.event, a[i]), latents=np.reshape((a[i], b[i]), (-1, *box.event)))
 
 
 @law("the slope does not jump", "smooth", "log_det")
@@ -768,17 +784,18 @@ def not_members(box, p):
 
 @law("every parameter reaches the image", "log_det", "parameters")
 def parameters_move(box, p):
-    """A parameter that moves the log-det moves the image: the log-det is a function of the map.
+    """A parameter that moves the log-det by more than its unit moves the image: the log-det is a function of the map.
 
-    Arrays are moved as a whole, and some of their entries alone.
+    Arrays are moved as a whole, and some of their entries alone.  What is added to all entries of a softmax moves roundings alone.
     """
+    U, usable = p.of_log_det
     values = [as_numpy(array).copy() for array in box.trained()]
     for k, index in [*((k, ...) for k in range(len(values))), *entries_alone(values, p.seed)]:
         moved = values[k].copy()
         moved[index] += MOVE * np.maximum(np.abs(moved[index]), 1)
         with box.moved([*values[:k], moved, *values[k + 1:]]):
             moved_x, moved_l = answers(box.image, p.z), answers(box.log_slope, p.z)
-        if np.array_equal(moved_x, p.x, equal_nan=True) and not np.array_equal(moved_l, p.log_det, equal_nan=True):
+        if np.array_equal(moved_x, p.x, equal_nan=True) and (usable & (np.abs(moved_l - p.log_det) > 2 * ALLOWED * U[:, 0])).any():
             raise Found(f"{entry_named(k, values[k], index)} moves the log-det and not the image")
 
 
@@ -848,8 +865,8 @@ def gradient(box, p):
         t = direction.reshape(len(p.z), -1)
 
     # steps may be small beside the rounding of z, and images noisier than their sizes say
-    rounded = np.abs(z_bar * p.z).reshape(len(p.z), -1).sum(-1)
-    rounded += (np.abs(x_bar).reshape(len(p.z), -1) * U[:, :-1]).sum(-1) / p.u + np.abs(l_bar) * U[:, -1] / p.u
+    noise = unit_of_loss(U, x_bar, l_bar)
+    rounded = np.abs(z_bar * p.z).reshape(len(p.z), -1).sum(-1) + noise / p.u
 
     def loss(h):
         if not p.structured:
@@ -857,7 +874,7 @@ def gradient(box, p):
         value, size = losses(box, box.held(p.frame.moved(h * t)), x_bar, l_bar)
         return value, size + rounded
 
-    best, e = differences(loss, p.u, RUNGS[box.precision])
+    best, e = differences(loss, p.u, RUNGS[box.precision], noise)
     terms = (z_bar * direction).reshape(len(p.z), -1)
     bound = 10 * e + ALLOWED * p.u * np.abs(terms).sum(-1)
     usable = usable & (e <= DIFFERENCE * (1 + np.abs(best)))
@@ -878,20 +895,20 @@ def parameter_gradient(box, p):
     marks = p.of_log_det[1] & (np.abs(p.z).reshape(len(p.z), -1).max(-1) <= 4)
     if not marks.any():
         raise Skipped("no point can be asked")
-    z, x_bar, l_bar = p.z[marks], x_bar[marks], l_bar[marks]
+    z, x_bar, l_bar, U = p.z[marks], x_bar[marks], l_bar[marks], p.of_forward[0][marks]
     values = [as_numpy(array).copy() for array in box.trained()]
     rng = np.random.default_rng(p.seed)
     for k, value in enumerate(values):
         direction = rng.uniform(0.5, 1, value.shape) * rng.choice([-1, 1], value.shape) * np.where(value == 0, 1, np.abs(value))
-        along_parameter(box, values, k, direction, (z, x_bar, l_bar))
+        along_parameter(box, values, k, direction, (z, x_bar, l_bar), U)
     for k, index in entries_alone(values, p.seed):
         direction = np.zeros(values[k].shape)
         direction[index] = abs(values[k][index]) or 1
         i = rng.integers(len(z), size=1)
-        along_parameter(box, values, k, direction, (z[i], x_bar[i], l_bar[i]), index)
+        along_parameter(box, values, k, direction, (z[i], x_bar[i], l_bar[i]), U[i], index)
 
 
-def along_parameter(box, values, k, direction, at, index=...):
+def along_parameter(box, values, k, direction, at, U, index=...):
     """The gradient by one array along a direction, at the events and cotangents `at`; Found if it is not the pullback's."""
     _, bars = box.gradients(*at)
     if not bars:
@@ -904,7 +921,7 @@ def along_parameter(box, values, k, direction, at, index=...):
         with box.moved([*values[:k], values[k] + h * direction, *values[k + 1:]]):
             return tuple(np.sum(part, keepdims=True) for part in losses(box, *at))
 
-    best, e = differences(loss, box.unit, RUNGS[box.precision])
+    best, e = differences(loss, box.unit, RUNGS[box.precision], unit_of_loss(U, *at[1:]).sum(keepdims=True))
     terms = bars[k].reshape(values[k].shape) * direction
     found, size = np.sum(terms), np.sum(np.abs(terms))
     bound = 10 * e[0] + ALLOWED * box.unit * size * len(at[0])
@@ -925,13 +942,26 @@ def losses(box, z, x_bar, l_bar):
     return terms.sum(-1) + l_bar * l, np.abs(terms).sum(-1) + np.abs(l_bar * l)
 
 
-def differences(loss, u, rungs):
-    """(derivative of loss(h) at h = 0, e), from two tables of steps."""
+def unit_of_loss(U, x_bar, l_bar):
+    """The unit of error of every event's loss, from the units of its image and log-det."""
+    return (np.abs(x_bar).reshape(len(U), -1) * U[:, :-1]).sum(-1) + np.abs(l_bar) * U[:, -1]
+
+
+def differences(loss, u, rungs, noise):
+    """(derivative of loss(h) at h = 0, e), from two tables of steps; e is infinite where the derivative jumps, as in `kinked`.
+
+    `noise`: the unit of error of a loss.
+    """
+    here = loss(0.0)[0]
+
     def extrapolated(first):
         steps = first * 2.0 ** -np.arange(rungs)
         values = [(*loss(h), *loss(-h)) for h in steps]
         slopes = np.stack([(plus - minus) / (2 * h) for h, (plus, _, minus, _) in zip(steps, values)])
-        return ridders(slopes, np.stack([4 * u * (a + b + 1) / h for h, (_, a, _, b) in zip(steps, values)]))
+        best, e = ridders(slopes, np.stack([4 * u * (a + b + 1) / h for h, (_, a, _, b) in zip(steps, values)]))
+        last = values[:-DOUBLINGS - 2:-1]
+        rounding = 4 * (noise + u * np.max([a + b + 1 for _, a, _, b in last], 0))
+        return best, np.where(jumps([np.abs(plus - 2 * here + minus) for plus, _, minus, _ in last], rounding), np.inf, e)
 
     return agreed(*map(extrapolated, FIRST_STEPS))
 

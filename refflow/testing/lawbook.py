@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..report import aligned, json_text
 from .counts import counts_text
 from .suites import SUITES
@@ -32,21 +34,38 @@ class Found(AssertionError):
     """A law that is broken: at what point, what is given and what was expected; `event`: the latent there, if there is one.
 
     `events`: the simplest batch that shows it, if it was searched.  `compared`: all answers, if they were compared at latents.
+    `latents`, `images`: the places of the numbers that disagree.
     """
 
-    def __init__(self, text, event=None, compared=None):
+    def __init__(self, text, event=None, compared=None, latents=None, images=None):
         super().__init__(text)
         self.event, self.events, self.compared = event, None, compared
+        self.latents, self.images = latents, images
+
+    def of_the_inverse(self):
+        """The same, found at a box whose latents are the images of another one."""
+        return Found(str(self), images=self.places["latents"])
+
+    @property
+    def places(self):
+        """{"latents", "images"}: lists of events."""
+        latents = [self.event] if self.latents is None and self.event is not None else self.latents
+        return {name: [] if at is None else np.asarray(at, np.float64).tolist()
+                for name, at in (("latents", latents), ("images", self.images))}
 
 
 class Verdict(NamedTuple):
-    """What came of one law: "pass", "FAIL" or "skip", and why; at how many points it was asked; a failure's known kind."""
+    """What came of one law: "pass", "FAIL" or "skip", and why; at how many points it was asked; a failure's known kind.
+
+    `places`: {"latents", "images"}, the events at which a failure shows.
+    """
 
     law: str
     status: str
     text: str
     points: int = 0
     diagnosis: str = ""
+    places: Any = None
 
     @property
     def theorem(self):

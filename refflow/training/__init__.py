@@ -7,7 +7,7 @@ from .batch_norm import of_batch, with_statistics
 from .fit import Result, State, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
 from .penalty import SquaredNorm
-from .schedules import Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
+from .schedules import Annealing, Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
 from .speech import fit_speech
 from .unconstrained import Unconstrained
 
@@ -16,6 +16,7 @@ __all__ = [
            "LBFGS",
            "AdaMax",
            "Adam",
+           "Annealing",
            "ClipNorm",
            "ClipValue",
            "Constant",

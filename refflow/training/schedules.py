@@ -14,6 +14,9 @@ Momentum of NICE's code, constant within each epoch `e` of `n` steps, going from
 `b`:
     e = ceil(t / n)                                                                 (6)
     mu_t = mu_0 (1 - q) + mu_1 q,   q = min(max((e - a) / (b - a), 0), 1)           (7)
+The power of a density in reverse Kullback-Leibler training, which grows over `n` steps (Rezende & Mohamed, arXiv:1505.05770,
+section 6.1, with `beta_0 = 0.01` and `n = 10000`):
+    beta_t = min(1, beta_0 + t/n)                                                   (8)
 """
 
 from __future__ import annotations
@@ -111,3 +114,17 @@ class MomentumRamp:
         epoch = math.ceil(t / self.steps_per_epoch)                                 # (6)
         q = min(max((epoch - self.start) / (self.saturate - self.start), 0.0), 1.0)         # (7)
         return self.initial * (1 - q) + self.final * q                              # (7)
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """A power that grows from `start` to 1, by 1/`steps` each step: a flat density becomes steep."""
+
+    steps: int = 10000
+    start: float = 0.01
+
+    def __post_init__(self):
+        hold(self, steps=count(), start=FRACTION)
+
+    def __call__(self, t):
+        return min(1.0, self.start + t / self.steps)                                # (8)

@@ -49,24 +49,27 @@ def machine():
 
 
 def timing_rows(rounds):
-    """For each case the times in ms and refflow's ratios, medians over the rounds."""
-    rows, median = [], statistics.median
-    libraries = list(rounds[0])
+    """For each case the times in ms and refflow's ratios, medians over the rounds; None where a library has no such thing."""
+    rows, libraries = [], list(rounds[0])
+
+    def median(case, library, of_round):
+        return statistics.median(map(of_round, rounds)) if case in rounds[0][library] else None
+
     for case in rounds[0]["refflow"]:
         row = {"case": case}
         for library in libraries:
-            row[f"{library} ms"] = 1e3 * median(r[library][case]["wall"] for r in rounds)
+            row[f"{library} ms"] = median(case, library, lambda r: 1e3 * r[library][case]["wall"])
         for clock, name in (("wall", "/ "), ("cpu", "CPU / ")):
             for other in libraries[1:]:
-                row[name + other] = median(r["refflow"][case][clock] / r[other][case][clock] for r in rounds)
+                row[name + other] = median(case, other, lambda r: r["refflow"][case][clock] / r[other][case][clock])
         rows.append(row)
     return rows
 
 
 def table(rows):
-    """Rows as aligned text, numbers with two decimals."""
+    """Rows as aligned text, numbers with two decimals, a dash for None."""
     head = list(rows[0])
-    cells = [head] + [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    cells = [head] + [[f"{v:.2f}" if isinstance(v, float) else "-" if v is None else str(v) for v in row.values()] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
                      for line in cells)

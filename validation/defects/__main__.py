@@ -17,17 +17,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import subprocess
 import sys
-import tempfile
-import threading
 
 from refflow.report import json_text
 from validation.raw_parameters.environments import NotInstalled
 
 from . import pages
 from .all import DEFECTS
-from .environments import made, settings
+from .environments import Process, made
 
 
 def main(arguments=None) -> int:
@@ -73,12 +70,12 @@ def run(group, limit):
     while group:
         done, reason = 0, "no answer"
         try:
-            python, folder = made(group[0].library, group[0].version)
-            with Process(python, folder, group) as process:
+            asked = [{"library": one.library, "code": one.code, "check": one.check, "seconds": limit / 2} for one in group]
+            with Process(made(group[0].library, group[0].version), "validation.defects.asked", given=asked) as process:
                 for one in group:
-                    record = process.answer(limit)
+                    record = process.line(limit)
                     if record is None:
-                        reason = process.reason(limit)
+                        reason = process.reason or reason
                         break
                     yield one, record
                     done += 1
@@ -87,46 +84,6 @@ def run(group, limit):
         if done < len(group):
             yield group[done], {"printed": [], "findings": [], "seconds": 0, "error": reason}
         group = group[done + 1:]
-
-
-class Process:
-    """`asked` in a library's environment, given some defects: an answer is a line."""
-
-    def __init__(self, python, folder, group):
-        self.errors, self.late = tempfile.TemporaryFile("w+"), False
-        self.process = subprocess.Popen([str(python), "-W", "ignore", "-m", "validation.defects.asked"], env=settings(folder),
-                                        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
-        asked = [{"library": one.library, "code": one.code, "check": one.check} for one in group]
-        self.process.stdin.write(json.dumps(asked))
-        self.process.stdin.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *of_exception):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        self.errors.close()
-
-    def answer(self, limit):
-        """The next record, None if the process ends or is ended after so many seconds."""
-        timer = threading.Timer(limit, self.end)
-        timer.start()
-        line = self.process.stdout.readline()
-        timer.cancel()
-        return json.loads(line) if line else None
-
-    def end(self):
-        self.late = True
-        self.process.kill()
-
-    def reason(self, limit):
-        if self.late:
-            return f"no answer within {limit:g} seconds"
-        self.process.wait()
-        self.errors.seek(0)
-        return (self.errors.read().strip().splitlines() or ["no answer"])[-1]
 
 
 def keep(defect, record):

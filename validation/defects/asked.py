@@ -19,20 +19,20 @@ from .entry import SHIPPED
 LONG = 300                              # characters of a text that are worth recording
 
 
-def report_of(check, library):
-    """What refflow.check says of a shipped adapter, or of a file that a user writes."""
+def report_of(check, library, seconds=None):
+    """What refflow.check says of a shipped adapter, or of a file that a user writes; each answer may take some seconds."""
     if check.startswith(SHIPPED):
         every, name = load(library), check.removeprefix(SHIPPED)
         chosen = tuple(one for one in every.adapters if one.theirs == name)
         if not chosen:
             raise ValueError(f"no adapter is called {name}: {sorted({one.theirs for one in every.adapters})}")
-        return refflow.check(replace(every, adapters=chosen))
+        return refflow.check(replace(every, adapters=chosen), time_limit=seconds)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.py"
         path.write_text(check, encoding="utf-8")
         if "@adapter" in check:
-            return refflow.check(str(path))
-        return refflow.check(runpy.run_path(str(path))["box"])
+            return refflow.check(str(path), time_limit=seconds)
+        return refflow.check(runpy.run_path(str(path))["box"], time_limit=seconds)
 
 
 def findings(report):
@@ -47,11 +47,11 @@ def text(failed):
     return f"{failed.dtype}: {failed.given} where {failed.true} is true, at {failed.input}"[:LONG]
 
 
-def asked(library, code, check):
+def asked(library, code, check, seconds=None):
     answer = {"printed": printed(code)}
     clock, started = time.perf_counter(), time.process_time()
     try:
-        report = report_of(check, library)
+        report = report_of(check, library, seconds)
         answer |= {"findings": findings(report), "counts": report.counts() if hasattr(report, "counts") else ""}
     except Exception as error:
         answer |= {"findings": [], "error": f"{type(error).__name__}: {error}"[:LONG]}

@@ -7,8 +7,11 @@ a folder of their own without the backend, which stands before the environment's
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
+import tempfile
+import threading
 from pathlib import Path
 
 from validation.raw_parameters.environments import CACHE, NotInstalled, python_of
@@ -16,7 +19,7 @@ from validation.raw_parameters.environments import CACHE, NotInstalled, python_o
 ROOT = Path(__file__).parents[2]
 EQUINOX = ("jaxtyping", "wadler-lindig", "paramax", "tqdm", "optax", "absl-py", "typing_extensions", "toolz")
 FLAX = ("flax", "msgpack", "optax", "treescope", "rich", "pyyaml", "absl-py", "typing_extensions", "pygments", "markdown-it-py",
-        "mdurl", "jax-autovmap", "chex", "toolz", "einops")
+        "mdurl", "jax-autovmap", "chex", "toolz", "einops", "diffrax", "equinox", "lineax", "optimistix", "jaxtyping", "wadler-lindig")
 # library: (the environment of its backend, the distribution, what else it needs)
 LIBRARIES = {
     "torch": ("torch", None, ()),
@@ -31,7 +34,7 @@ LIBRARIES = {
     "power_spherical": ("torch", "power_spherical", ()),
     "zunis": ("torch", "zunis", ("pandas", "python-dateutil", "six", "tqdm", "better-abc", "ignite")),
     "flowjax": ("numpyro", "flowjax", (*EQUINOX, "lineax", "equinox==0.13.0", "jax==0.7.0", "jaxlib==0.7.0")),
-    "bijx": ("numpyro", "bijx", FLAX),
+    "bijx": ("numpyro", "bijx", (*FLAX, "diffrax", "equinox", "lineax", "optimistix", "jaxtyping", "wadler-lindig")),
     "distrax": ("tfp", "distrax", ("chex", "toolz", "typing_extensions")),
     "distreqx": ("tfp", "distreqx", (*EQUINOX, "equinox", "ihoop")),
     "nux": ("tfp", "nux", ()),
@@ -72,3 +75,41 @@ def settings(folder):
     path = [str(ROOT), *([str(folder)] if folder else [])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
                          "JAX_PLATFORMS": "cpu"}
+
+
+class Process:
+    """A module run in (interpreter, folder) and given JSON: it answers in lines of JSON; `reason` says why it ended, if not by itself."""
+
+    def __init__(self, where, module, *arguments, given):
+        python, folder = where
+        self.errors, self.reason = tempfile.TemporaryFile("w+"), ""
+        self.process = subprocess.Popen([str(python), "-W", "ignore", "-m", module, *arguments], env=settings(folder), text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
+        self.process.stdin.write(json.dumps(given))
+        self.process.stdin.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *of_exception):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def line(self, limit):
+        """The next answer; None at the end, or after so many seconds."""
+        timer = threading.Timer(limit, self.end, [limit])
+        timer.start()
+        line = self.process.stdout.readline()
+        timer.cancel()
+        if line:
+            return json.loads(line)
+        if self.process.wait() and not self.reason:
+            self.errors.seek(0)
+            self.reason = (self.errors.read().strip().splitlines() or [f"status {self.process.returncode}"])[-1]
+        return None
+
+    def end(self, limit):
+        self.reason = f"no answer within {limit:g} seconds"
+        self.process.kill()

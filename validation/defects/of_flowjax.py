@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entry import defect
+from .entry import defect, finding
 
 
 @defect("flowjax", "17.0.2", "NumericalInverse gives the log-det of forward as the inverse's", "danielward27/flowjax#208",
@@ -27,21 +27,54 @@ def of_inverse(m):
 
 
 @defect("flowjax", "18.0.0", "the gradient of the spline's inverse is NaN beyond its interval", "danielward27/flowjax#239",
-        ("pullback is the gradient", "log-det is the determinant of the gradient"), """
+        ("pullback is the gradient", "log-det is the determinant of the gradient", "all laws at moved parameters"), """
+import equinox
 import jax; jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
 from flowjax.bijections import RationalQuadraticSpline
-t = RationalQuadraticSpline(knots=4, interval=2.0)
+parameters, rest = equinox.partition(RationalQuadraticSpline(knots=4, interval=2.0), equinox.is_inexact_array)
+t = equinox.combine(jax.tree.map(lambda array: array - 0.5, parameters), rest)
 print(float(jax.grad(t.inverse)(jnp.float64(50.0))))
 """, """
+import equinox
 import jax; jax.config.update("jax_enable_x64", True)
-import jax.numpy as jnp
 from flowjax.bijections import RationalQuadraticSpline
 from refflow.testing import BlackBox, jax_pullback
 
-t = RationalQuadraticSpline(knots=4, interval=2.0)
-forward = jax.jit(jax.vmap(t.inverse_and_log_det))
-box = BlackBox(forward, jax.jit(jax.vmap(t.transform_and_log_det)), pullback=jax_pullback(forward))
+parameters, rest = equinox.partition(RationalQuadraticSpline(knots=4, interval=2.0), equinox.is_inexact_array)
+
+def forward(z, parameters):
+    return jax.vmap(equinox.combine(parameters, rest).inverse_and_log_det)(z)
+
+def inverse(x, parameters):
+    return jax.vmap(equinox.combine(parameters, rest).transform_and_log_det)(x)
+
+box = BlackBox(jax.jit(forward), jax.jit(inverse), parameters=parameters, pullback=jax.jit(jax_pullback(forward)))
 """)
 def identity_beyond(m):
     return [1]
+
+
+finding("flowjax", "17.2.1", "Planar is not the map of the appendix that it cites", "forward", """
+import equinox, jax
+from flowjax.bijections import Planar
+from refflow.oracle import adapter
+jax.config.update("jax_enable_x64", True)
+
+@jax.jit
+def planar(h, z):
+    layer = equinox.tree_at(lambda one: one.params, Planar(jax.random.key(0), dim=3), h)
+    return jax.vmap(layer.transform)(z)
+
+@adapter("Planar", parametrisation="paper, normflows, Pyro, Bijectors.jl", dtype="float64")
+def of_the_paper(params, z):
+    return {"forward": planar(params["h"], z.reshape(-1, 3)).reshape(z.shape)}
+""")
+finding("flowjax", "17.2.1", "Planar takes negative slopes at which it folds space", ("inverse of forward", "forward of inverse"), """
+import jax; jax.config.update("jax_enable_x64", True)
+from flowjax.bijections import Planar
+from refflow.testing import BlackBox
+
+t = Planar(jax.random.key(0), dim=2, negative_slope=4.0)
+box = BlackBox(jax.jit(jax.vmap(t.transform_and_log_det)), jax.jit(jax.vmap(t.inverse_and_log_det)), event=(2,))
+""")

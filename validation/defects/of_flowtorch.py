@@ -27,11 +27,11 @@ t = Spline(shape=torch.Size([1]))
 
 def forward(z):
     x = t.forward(z)
-    return x.detach().clone(), t.log_abs_det_jacobian(z, x)
+    return x.detach().clone(), t.log_abs_det_jacobian(z, x).sum(-1)
 
 def inverse(x):
     z = t.inverse(x)
-    return z.detach().clone(), -t.log_abs_det_jacobian(z, x)
+    return z.detach().clone(), -t.log_abs_det_jacobian(z, x).sum(-1)
 
 box = BlackBox(forward, inverse, event=(1,), parameters=t.parameters)
 """)

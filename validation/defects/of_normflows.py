@@ -65,3 +65,27 @@ box = BlackBox(flow.forward_and_log_det, flow.inverse_and_log_det, event=(2,), b
 """)
 def sum_of_logs(m):
     return [1]
+
+
+finding("normflows", "1.7.3", "Planar is infinite or NaN for large w^T u", ("forward", "log_det"), """
+import torch
+from normflows.flows import Planar
+from refflow.oracle import adapter
+
+@adapter("Planar", parametrisation="paper, normflows, Pyro, Bijectors.jl", dtype="float32")
+def planar(params, z):
+    w, u, b = torch.split(torch.as_tensor(params["h"]), [3, 3, 1])
+    with torch.no_grad():
+        x, log_det = Planar((3,), u=u[None], w=w[None], b=b).forward(torch.as_tensor(z).reshape(-1, 3))
+    return {"forward": x.numpy().reshape(z.shape), "log_det": log_det.numpy().reshape(z.shape[:-1])}
+""")
+finding("normflows", "1.7.3", "Planar with leaky_relu has a slope of float32 digits",
+        ("inverse of forward", "log-det is the determinant of differences"), """
+import torch
+from normflows.flows import Planar
+from refflow.testing import BlackBox
+
+torch.manual_seed(0)
+t = Planar((2,), act="leaky_relu").double()
+box = BlackBox(t.forward, t.inverse, event=(2,), parameters=t.parameters)
+""")

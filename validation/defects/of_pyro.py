@@ -176,3 +176,14 @@ def unfolded(m):
     w, u, z = m.mpf("0.25"), m.mpf(-20), m.mpf("0.5")
     u = u + (-1 + m.log(1 + m.exp(w * u)) - w * u) / w
     return [2 * (z + u * m.tanh(w * z))]
+
+
+finding("pyro", "1.9.2", "Sylvester's log-det is not the determinant of its map", "log-det is the determinant of differences", """
+import torch
+from pyro.distributions.transforms import Sylvester
+from refflow.testing import BlackBox
+
+torch.manual_seed(0)
+t = Sylvester(3, 2).double()
+box = BlackBox(t, event=(3,), log_det=lambda z: t.log_abs_det_jacobian(z, t(z)), parameters=t.parameters)
+""")

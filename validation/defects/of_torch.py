@@ -26,8 +26,8 @@ from torch.distributions.transforms import AffineTransform, ComposeTransform, St
 from refflow.testing import BlackBox
 
 t = ComposeTransform([StickBreakingTransform(), AffineTransform(0.0, 2.0)])
-box = BlackBox(t, t.inv, event=(4,), log_det=lambda z: t.log_abs_det_jacobian(z, t(z)), backend="torch")
-""", missed="Twice a simplex is not a set with a name, and no law asks the volume of an image on a set that is not declared.")
+box = BlackBox(lambda z: t(z)[..., :-1], event=(4,), log_det=lambda z: t.log_abs_det_jacobian(z, t(z)), backend="torch")
+""")
 
 
 @defect("torch", "2.13.0", "the log-det of StackTransform is not summed over its event", "pytorch/pytorch#121220",
@@ -46,30 +46,3 @@ box = BlackBox(t, t.inv, event=(2,), log_det=lambda z: t.log_abs_det_jacobian(z,
 """)
 def one_for_each(m):
     return [3]
-
-
-@defect("torch", "2.13.0", "Kumaraswamy's way to a sample loses small samples to 1 - u", "pytorch/pytorch#139019",
-        ("inverse of forward", "forward of inverse", "log-det is the determinant of differences",
-         "images differ by the integral of the slope", "monotone", "log-det is the determinant of the gradient"), """
-import torch
-from torch.distributions import Kumaraswamy
-from torch.distributions.transforms import ComposeTransform
-k = Kumaraswamy(torch.tensor(1.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64))
-t = ComposeTransform(k.transforms)
-print(1.0 - t(torch.tensor(1e-40, dtype=torch.float64)).item())
-print(t.inv(torch.tensor(1e-20, dtype=torch.float64)).item() - 1.0)
-print(t(t.inv(torch.tensor(1e-20, dtype=torch.float64))).item())
-""", """
-import torch
-from torch.distributions import Kumaraswamy
-from torch.distributions.transforms import ComposeTransform
-from refflow.testing import BlackBox
-
-one, two = torch.tensor(1.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
-t = ComposeTransform(Kumaraswamy(one, two).transforms)
-box = BlackBox(t.inv, t, log_det=lambda x: t.inv.log_abs_det_jacobian(x, t.inv(x)), domain=(0, 1), codomain=(0, 1),
-               backend="torch")
-""", missed="The map is right to the unit: beside 1, floats are 1e-16 apart. What is wrong is to sample from them.")
-def kumaraswamy(m):
-    u = (1 - m.mpf(1e-20)) ** 2                                 # 1 - x = u^(1/2)
-    return [m.sqrt(m.mpf(1e-40)), u - 1, m.mpf(1e-20)]

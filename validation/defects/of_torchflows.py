@@ -16,3 +16,23 @@ def raw_numbers_of_0(params, z):
     x, log_det = RationalQuadratic((1,)).forward(rows, torch.zeros(len(rows), 1, 23).double())
     return {"forward": x.numpy().reshape(z.shape), "log_det": log_det.numpy().reshape(z.shape)}
 """)
+
+
+finding("torchflows", "1.2.1", "Planar folds space where w^T u < -4", "monotone", """
+import torch
+from refflow.testing import BlackBox
+from torchflows.bijections.finite.residual.planar import Planar
+
+layer = Planar((1,)).double()
+layer.w.data.fill_(1.0); layer.u.data.fill_(-8.0); layer.b.data.fill_(0.0)
+box = BlackBox(layer.inverse, event=(1,), parameters=layer.parameters)
+""")
+finding("torchflows", "1.2.1", "Radial has the log-det of neither map", "log-det is the determinant of differences", """
+import torch
+from refflow.testing import BlackBox
+from torchflows.bijections.finite.residual.radial import Radial
+
+torch.manual_seed(0)
+layer = Radial((3,)).double()
+box = BlackBox(layer.inverse, event=(3,), parameters=layer.parameters)
+""")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import tempfile
-import threading
 from pathlib import Path
 
-from validation.defects.environments import CACHE, ROOT, made, settings
+from validation.defects.environments import CACHE, ROOT, Process, made
 from validation.raw_parameters.environments import NotInstalled
 
 VERSIONS = {"torch": "2.13.0", "scipy": "1.17.1", "zuko": "1.6.0", "nflows": "0.14", "normflows": "1.7.3", "freia": "0.2",
-            "distrax": "0.1.9", "flowjax": "17.2.1", "numpyro": "0.22.0", "tfp": "0.26.0.dev20261027"}
+            "distrax": "0.1.9", "flowjax": "17.2.1", "numpyro": "0.22.0", "tfp": "0.26.0.dev20261027", "bijx": "1.3.2"}
 LIMIT = 600                             # seconds for one map in one dtype, of a machine that may be busy
 JUDGES = ("refflow/testing", "refflow/accuracy", "refflow/core", "validation/foreign")
 
@@ -45,7 +42,7 @@ def digest(library):
     parts = [VERSIONS[library].encode(), maps.read_bytes()]
     for folder in JUDGES:
         parts += [path.read_bytes() for path in sorted((ROOT / folder).rglob("*.py"))
-                  if path.parent.name != "foreign" or f"from .{path.stem} import" in used]
+                  if path.parent.name != "foreign" or path.stem == "witness" or f"from .{path.stem} import" in used]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 
@@ -53,7 +50,7 @@ def fresh(library, seed, where, done, limit, only=None):
     """Answers of new processes: where one ends before its last map, another one goes on after it."""
     while True:
         begun = None
-        with Process(library, seed, where, done, only) as process:
+        with Process(where, "validation.foreign.asked", library, str(seed), *([only] if only else []), given=done) as process:
             while (line := process.line(limit)) is not None:
                 if "begun" in line:
                     begun = line["begun"]
@@ -67,45 +64,3 @@ def fresh(library, seed, where, done, limit, only=None):
             return
         done.append(begun)
         yield {"box": begun[0], "dtype": begun[1], "seed": seed, "unmade": process.reason or "the process ended", "seconds": 0}
-
-
-class Process:
-    """`asked` in a library's environment; `reason` says why it ended, if it did not end by itself."""
-
-    def __init__(self, library, seed, where, done, only):
-        python, folder = where
-        self.errors, self.reason = tempfile.TemporaryFile("w+"), ""
-        asked = [library, str(seed), *([only] if only else [])]
-        self.process = subprocess.Popen([str(python), "-W", "ignore", "-m", "validation.foreign.asked", *asked],
-                                        env=settings(folder), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self.errors)
-        self.process.stdin.write(json.dumps(done))
-        self.process.stdin.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *of_exception):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        self.errors.close()
-
-    def line(self, limit):
-        """The next line, or None at the end."""
-        timer = threading.Timer(limit, self.end, [limit])
-        timer.start()
-        line = self.process.stdout.readline()
-        timer.cancel()
-        if line:
-            return json.loads(line)
-        if self.process.wait() and not self.reason:
-            self.errors.seek(0)
-            self.reason = (self.errors.read().strip().splitlines() or [f"status {self.process.returncode}"])[-1]
-        return None
-
-    def end(self, limit):
-        self.reason = f"no answer within {limit:g} seconds"
-        self.process.kill()
-
-

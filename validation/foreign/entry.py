@@ -41,6 +41,19 @@ def drawn(draws, seed, name, dtype, held, backend):
     return [made(np.asarray(draw(rng), numpy_dtype(held)), dtype, backend) for draw in draws]
 
 
+# -- transforms --------------------------------------------------------------------------------------------------------
+
+def transform(t):
+    """(forward, inverse) of a transform as torch.distributions has them; its log-dets summed over the event."""
+    def both(of):
+        def call(event):
+            image = of(event)
+            return image, of.log_abs_det_jacobian(event, image)
+        return call
+
+    return both(t), both(t.inv)
+
+
 # -- the box ----------------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)

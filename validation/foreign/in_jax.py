@@ -7,15 +7,19 @@ On a processor it flushes subnormal numbers to 0.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from refflow.testing import BlackBox
+
 from .entry import entry
 
 jax.config.update("jax_enable_x64", True)
 SIZES = (2**6, 2**12, 2**15, 2**18)     # of a batch
+SHAKEN = 0.25                           # how far weights are moved, so that nothing stays at the 0 of its initialisation
 
 
 def filled(events, value):
@@ -68,6 +72,30 @@ def arguments(forward, inverse, parameters, free):
 
     return {"forward": given(compiled, forward), "inverse": None if inverse is None else given(compiled, inverse),
             "pullback": given(pullback_of, forward), "parameters": parameters if free else None, "flush_to_zero": True}
+
+
+def of_weights(weights, forward, inverse, event, seed, dtype, **more):
+    """A box of functions of (events, weights), each weight moved by a normal number over the root of the number of inputs.
+
+    In float32 with its copy in float64 beside it.
+    """
+    rng = np.random.default_rng(seed)
+    moved = [np.asarray(w + SHAKEN * rng.standard_normal(w.shape) / max(w.shape[-1] if w.ndim else 1, 1) ** 0.5, dtype) for w in weights]
+
+    def of(dtype):
+        held = [jnp.asarray(w, dtype) for w in moved]
+        return BlackBox(event=event, dtype=dtype, backend="jax", **arguments(forward, inverse, held, True), **more)
+
+    return of(dtype) if dtype == "float64" else replace(of(dtype), wider=of("float64"))
+
+
+def cast(tree, dtype):
+    """Numbers that are not trained, in the dtype of the events."""
+    return jax.tree_util.tree_map(lambda leaf: leaf.astype(dtype) if inexact(leaf) else leaf, tree)
+
+
+def inexact(leaf):
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def wrapped(build, parameters, free):

@@ -31,17 +31,6 @@ def wrapped(build, parameters, free):
 one = functools.partial(entry, "torch", wrapped)
 
 
-def transform(t):
-    """(forward, inverse) of a transform as torch.distributions has them; its log-dets summed over the event."""
-    def both(of):
-        def call(event):
-            image = of(event)
-            return image, of.log_abs_det_jacobian(event, image)
-        return call
-
-    return both(t), both(t.inv)
-
-
 def distribution(d):
     """(cdf, quantile) of a distribution of one number, with the log-dets that its log-density gives."""
     return lambda x: (d.cdf(x), d.log_prob(x)), lambda q: (d.icdf(q), -d.log_prob(d.icdf(q)))

@@ -7,7 +7,6 @@ in float64: their constants are of that dtype where JAX has 64 bits.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 
 import equinox
 import flowjax.bijections as b
@@ -18,12 +17,8 @@ import paramax
 from flowjax.distributions import Normal
 from jax import numpy as jnp
 
-from refflow.testing import BlackBox
-
 from .entry import BOTH, DOUBLE, HALF_LINE, UNIT, normal, positive, uniform
-from .in_jax import arguments, one
-
-SHAKEN = 0.25
+from .in_jax import cast, of_weights, one
 
 
 def both(bijection):
@@ -37,11 +32,8 @@ def whole(name, make, event, dtypes=BOTH, inverse=True, **more):
 
 
 def box_of(make, event, inverse, more, seed, dtype):
-    """A box of a bijection at weights drawn from a seed; in float32 with its copy in float64 beside it."""
     trained, fixed = equinox.partition(make(jax.random.key(seed)), equinox.is_inexact_array, is_leaf=frozen)
     weights, structure = jax.tree_util.tree_flatten(trained)
-    rng = np.random.default_rng(seed)
-    weights = [np.asarray(w + SHAKEN * rng.standard_normal(w.shape) / max(w.shape[-1] if w.ndim else 1, 1) ** 0.5, dtype) for w in weights]
 
     def side(k):
         def call(events, held):
@@ -49,20 +41,11 @@ def box_of(make, event, inverse, more, seed, dtype):
             return both(cast(bijection, events.dtype))[k](events)
         return call
 
-    def of(dtype):
-        held = [jnp.asarray(w, dtype) for w in weights]
-        return BlackBox(event=event, dtype=dtype, backend="jax", **arguments(side(0), side(1) if inverse else None, held, True), **more)
-
-    return of(dtype) if dtype == "float64" else replace(of(dtype), wider=of("float64"))
+    return of_weights(weights, side(0), side(1) if inverse else None, event, seed, dtype, **more)
 
 
 def frozen(node):
     return isinstance(node, paramax.NonTrainable)
-
-
-def cast(bijection, dtype):
-    """Numbers that are not trained, in the dtype of the events."""
-    return jax.tree_util.tree_map(lambda leaf: leaf.astype(dtype) if equinox.is_inexact_array(leaf) else leaf, bijection)
 
 
 def flow(make, size, **more):

@@ -6,13 +6,15 @@ draw them to an orthogonal matrix.
 
 from __future__ import annotations
 
+import functools
+
 import FrEIA.framework
 import FrEIA.modules as m
 import torch
 from torch import nn
 
-from .entry import UNIT
-from .in_torch import module
+from .entry import UNIT, normal
+from .in_torch import module, one
 
 COUPLINGS = ("NICECouplingBlock", "RNVPCouplingBlock", "GLOWCouplingBlock", "GINCouplingBlock", "AffineCouplingOneSided")
 IMAGE = (4, 2, 2)
@@ -35,6 +37,10 @@ def side(rev):
     return call
 
 
+def sides(of):
+    return tuple(functools.partial(side(rev), of) for rev in (False, True))
+
+
 def layer(name, make, event, **more):
     return module(name, make, event, side(False), more.pop("inverse", side(True)), **more)
 
@@ -45,6 +51,14 @@ def block(**more):
 
 def matrix(size):
     return torch.eye(size) + torch.randn(size, size) / 4
+
+
+def scaling(s):
+    """With a given logarithm of its scale, which a module does not take."""
+    made = m.LearnedElementwiseScaling([(1,)])
+    del made.s
+    made.s = s.reshape(1, 1)
+    return made
 
 
 def initialised_act_norm():
@@ -78,13 +92,22 @@ def maps():
     yield layer("PermuteRandom", lambda: m.PermuteRandom([(4,)], seed=1), (4,))
     yield layer("FixedLinearTransform", lambda: m.FixedLinearTransform([(3,)], M=matrix(3), b=torch.randn(3)), (3,))
     yield layer("Fixed1x1Conv", lambda: m.Fixed1x1Conv([(3, 2, 2)], M=matrix(3)), (3, 2, 2))
-    yield layer("InvertibleSigmoid", lambda: m.InvertibleSigmoid([(1,)]), (1,), codomain=UNIT)
+    yield one("InvertibleSigmoid", lambda: sides(m.InvertibleSigmoid([(1,)])), event=(1,), codomain=UNIT)
+    yield layer("InvAutoAct", lambda: m.InvAutoAct([(3,)]), (3,))
+    yield layer("InvAutoActTwoSided", lambda: m.InvAutoActTwoSided([(3,)]), (3,))
     yield layer("OrthogonalTransform", lambda: m.OrthogonalTransform([(4,)]), (4,), shaken=0.0, parameters=None)
     yield layer("HouseholderPerm", lambda: m.HouseholderPerm([(4,)], n_reflections=2), (4,))
-    yield layer("LearnedElementwiseScaling", lambda: m.LearnedElementwiseScaling([(3,)]), (3,))
+    yield one("LearnedElementwiseScaling", lambda s: sides(scaling(s)), normal(), event=(1,))
     yield layer("IRevNetDownsampling", lambda: m.IRevNetDownsampling([(1, 4, 4)]), (1, 4, 4))
+    yield layer("IRevNetDownsampling [legacy_backend]", lambda: m.IRevNetDownsampling([(1, 4, 4)], legacy_backend=True), (1, 4, 4))
+    yield layer("IRevNetUpsampling", lambda: m.IRevNetUpsampling([(4, 2, 2)]), (4, 2, 2))
     yield layer("HaarDownsampling", lambda: m.HaarDownsampling([(1, 4, 4)]), (1, 4, 4))
+    yield layer("HaarDownsampling [rebalance]", lambda: m.HaarDownsampling([(1, 4, 4)], rebalance=0.5), (1, 4, 4))
+    yield layer("HaarUpsampling", lambda: m.HaarUpsampling([(4, 2, 2)]), (4, 2, 2))
     yield layer("Flatten", lambda: m.Flatten([(2, 3)]), (2, 3))
+    yield layer("Reshape", lambda: m.Reshape([(2, 3)], output_dims=(3, 2)), (2, 3))
+    yield layer("RNVPCouplingBlock of images", lambda: m.RNVPCouplingBlock([IMAGE], subnet_constructor=convolution), IMAGE)
+    yield layer("AllInOneBlock of images", lambda: m.AllInOneBlock([IMAGE], subnet_constructor=convolution), IMAGE)
     yield sequence("AllInOneBlock", 4, m.AllInOneBlock)
     yield sequence("AllInOneBlock [permute_soft]", 2, m.AllInOneBlock, permute_soft=True)
     yield sequence("RNVPCouplingBlock", 2, m.RNVPCouplingBlock)

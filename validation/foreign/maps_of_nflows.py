@@ -1,34 +1,59 @@
 """Maps of nflows: its transforms, couplings and autoregressive maps at random weights, and stacks of them.
 
-nflows.flows and nflows.distributions import matplotlib, so that the transforms of flows are asked without their bases."""
+nflows.flows and nflows.distributions import matplotlib, so that the transforms of flows are asked without their bases.  Where tails are
+linear, splines are asked as modules, too.
+"""
 
 from __future__ import annotations
 
 import torch
 from nflows import transforms as t
-from nflows.nn.nets import ResidualNet
+from nflows.nn.nets import ConvResidualNet, ResidualNet
+from nflows.transforms import splines
 from nflows.transforms.nonlinearities import CauchyCDF, CauchyCDFInverse
 
-from .entry import UNIT
-from .in_torch import module
+from .entry import DOUBLE, UNIT, normal
+from .in_torch import method, module, one
 
+BINS = 5
+SIZES = {"linear": (BINS,), "quadratic": (BINS, BINS + 1), "cubic": (BINS, BINS, 1, 1), "rational_quadratic": (BINS, BINS, BINS + 1)}
 LINEAR_TAILS = {"num_bins": 5, "tails": "linear", "tail_bound": 3.0}
-MASK = [1, 0, 1, 0]
+MASK, IMAGE = [1, 0, 1, 0], (4, 2, 2)
 
 
 def net(inputs, outputs):
     return ResidualNet(inputs, outputs, hidden_features=16, num_blocks=1, activation=torch.tanh)
 
 
-def coupling(name, **more):
-    return module(name, lambda: getattr(t, name)(MASK, net, **more), (4,))
+def convolution(inputs, outputs):
+    return ConvResidualNet(inputs, outputs, hidden_channels=8, num_blocks=1, activation=torch.tanh)
 
 
-def spline(kind, **more):
-    """A spline of one number, in three layouts."""
-    made = getattr(t, f"Piecewise{kind}CDF")
-    yield module(f"Piecewise{kind}CDF", lambda: made([1], **LINEAR_TAILS, **more), (1,))
-    yield module(f"Piecewise{kind}CDF on (0, 1)", lambda: made([1], num_bins=5, **more), (1,), domain=UNIT, codomain=UNIT)
+def coupling(name, variant="", **more):
+    return module(name + variant, lambda: getattr(t, name)(MASK, net, **more), (4,))
+
+
+def spline(name):
+    """A spline of numbers in (0, 1), given its unnormalised parameters one by one."""
+    def build(*numbers):
+        def side(inverse):
+            def call(event):
+                parts = (part.expand(*event.shape, -1) for part in torch.stack(numbers).split(SIZES[name]))
+                image, log_slope = getattr(splines, f"{name}_spline")(event, *parts, inverse=inverse)
+                return image, log_slope.sum(-1)
+            return call
+
+        return side(False), side(True)
+
+    return one(f"splines.{name}_spline", build, *[normal()] * sum(SIZES[name]), event=(1,), domain=UNIT, codomain=UNIT)
+
+
+def number(name, make, inverse=True, **more):
+    """A map of single numbers without parameters."""
+    def side(direction):
+        return lambda event: method(direction)(make(), event)
+
+    return one(name, lambda: (side("forward"), side("inverse") if inverse else None), event=(1,), **more)
 
 
 def autoregressive(kind, *bins, **more):
@@ -62,13 +87,15 @@ def maps():
     yield module("IdentityTransform", t.IdentityTransform, (3,))
     yield module("PointwiseAffineTransform", lambda: t.PointwiseAffineTransform(torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.25])),
                  (2,))
-    yield module("Tanh", t.Tanh, (2,), codomain=(-1, 1))
-    yield module("LogTanh", t.LogTanh, (2,))
-    yield module("LeakyReLU", t.LeakyReLU, (2,))
-    yield module("Sigmoid", t.Sigmoid, (1,), inverse=False, codomain=UNIT)
+    yield number("Tanh", t.Tanh, codomain=(-1, 1))
+    yield number("LogTanh", t.LogTanh)
+    yield number("LeakyReLU", t.LeakyReLU)
+    yield number("Sigmoid", t.Sigmoid, inverse=False, codomain=UNIT)
     yield module("Sigmoid [learn_temperature]", lambda: t.Sigmoid(learn_temperature=True), (2,), inverse=False, codomain=UNIT)
-    yield module("CauchyCDF", CauchyCDF, (2,), codomain=UNIT)
-    yield module("CauchyCDFInverse", CauchyCDFInverse, (1,), domain=UNIT)
+    yield number("CauchyCDF", CauchyCDF, codomain=UNIT)
+    yield number("CauchyCDFInverse", CauchyCDFInverse, domain=UNIT)
+    yield module("CompositeTransform of LogTanh and LeakyReLU", lambda: t.CompositeTransform([t.LogTanh(), t.LeakyReLU()]), (3,))
+    yield module("InverseTransform(LogTanh)", lambda: t.InverseTransform(t.LogTanh()), (3,))
     yield module("ReversePermutation", lambda: t.ReversePermutation(4), (4,))
     yield module("RandomPermutation", lambda: t.RandomPermutation(4), (4,))
     yield module("ActNorm", lambda: t.ActNorm(3), (3,))
@@ -79,13 +106,21 @@ def maps():
     yield module("HouseholderSequence", lambda: t.HouseholderSequence(4, num_transforms=3), (4,))
     yield module("OneByOneConvolution", lambda: t.OneByOneConvolution(3, identity_init=False), (3, 2, 2))
     yield module("SqueezeTransform", t.SqueezeTransform, (1, 4, 4))
+    for name in SIZES:
+        yield spline(name)
     for kind in ("Linear", "Quadratic", "Cubic", "RationalQuadratic"):
-        yield from spline(kind)
+        yield module(f"Piecewise{kind}CDF", lambda kind=kind: getattr(t, f"Piecewise{kind}CDF")([1], **LINEAR_TAILS), (1,))
         yield coupling(f"Piecewise{kind}CouplingTransform", **LINEAR_TAILS)
+    yield module("CompositeCDFTransform", lambda: t.CompositeCDFTransform(
+        CauchyCDF(), t.PiecewiseRationalQuadraticCDF([1], num_bins=BINS)), (1,), dtypes=DOUBLE)
     yield coupling("AdditiveCouplingTransform")
     yield coupling("AffineCouplingTransform")
+    yield module("AffineCouplingTransform of images", lambda: t.AffineCouplingTransform(MASK, convolution), IMAGE)
+    yield coupling("PiecewiseRationalQuadraticCouplingTransform", " [apply_unconditional_transform]", apply_unconditional_transform=True,
+                   **LINEAR_TAILS)
     yield autoregressive("Affine")
     yield autoregressive("PiecewiseRationalQuadratic", **LINEAR_TAILS)
+    yield autoregressive("PiecewiseQuadratic", **LINEAR_TAILS)
     yield module("MultiscaleCompositeTransform", multiscale, (1, 4, 4))
     yield module("CompositeTransform of MaskedAffineAutoregressiveTransform", masked_autoregressive_flow, (4,))
     yield module("CompositeTransform of LULinear and spline couplings", spline_coupling_flow, (4,))

@@ -24,11 +24,14 @@ def wrapped(build, parameters, free):
 one = functools.partial(entry, "numpy", wrapped, dtypes=DOUBLE)
 
 
-def both(of, *shapes):
-    """(distribution function, quantile) with the log-dets that the log-density gives."""
+def both(of, support, *shapes):
+    """(distribution function, quantile) with the log-dets that the log-density gives.
+
+    A quantile may round to the end 1 of a bounded support, where the log-density is infinite: it has no log-det.
+    """
     def quantile(q):
         x = of.ppf(q, *shapes)
-        return x, -of.logpdf(x, *shapes)
+        return x if support == UNIT else (x, -of.logpdf(x, *shapes))
 
     return lambda x: (of.cdf(x, *shapes), of.logpdf(x, *shapes)), quantile
 
@@ -36,8 +39,8 @@ def both(of, *shapes):
 def of_distribution(name, support, *draws):
     """Two maps: a distribution function and its quantile."""
     of = getattr(stats, name)
-    yield one(f"{name}.cdf", lambda *p: both(of, *p), *draws, domain=support, codomain=UNIT)
-    yield one(f"{name}.ppf", lambda *p: both(of, *p)[::-1], *draws, domain=UNIT, codomain=support)
+    yield one(f"{name}.cdf", lambda *p: both(of, support, *p), *draws, domain=support, codomain=UNIT)
+    yield one(f"{name}.ppf", lambda *p: both(of, support, *p)[::-1], *draws, domain=UNIT, codomain=support)
 
 
 def function(forward, inverse):

@@ -11,8 +11,8 @@ from torch import distributions as d
 from torch.distributions import constraints
 from torch.distributions import transforms as t
 
-from .entry import HALF_LINE, UNIT, normal, positive, uniform
-from .in_torch import of_distribution, one, transform
+from .entry import HALF_LINE, UNIT, normal, positive, transform, uniform
+from .in_torch import of_distribution, one
 
 
 def above(low, *_):

@@ -376,7 +376,7 @@ def of_constant(node, place):
         yield ast.Constant(0)
     elif value and not index:
         yield ast.Constant(value // 2 if isinstance(value, int) and value % 2 == 0 else value / 2)
-    if isinstance(value, float) and float(np.float32(value)) != value and abs(value) < 1e30:
+    if isinstance(value, float) and abs(value) < 1e30 and float(np.float32(value)) != value:
         yield ast.Constant(float(np.float32(value)))
 
 

@@ -3,8 +3,8 @@
     python -m validation.original PATH       find the system of each file, or of each file of a folder, by what it holds, and
                                              print its largest relative difference, and the name of the quantity
     python -m validation.original            the files in validation/practice/
-    python -m validation.original glow       these files as far as they are of one system (nice, realnvp, glow, glow_tts, vits, planar);
-                                             for a single file, a line for each quantity; with a PATH, its files are of it
+    python -m validation.original glow       these files as far as they are of one system (nice, realnvp, glow, glow_tts, vits, planar,
+                                             sylvester); for a single file, a line for each quantity; with a PATH, its files are of it
     python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
     --all                                    every quantity of every file
     --json                                   all of it as JSON
@@ -28,14 +28,15 @@ from pathlib import Path
 from refflow import oracle
 from validation.recorded import written
 
-from . import glow, glow_tts, nice, planar, realnvp, vits
+from . import glow, glow_tts, nice, planar, realnvp, sylvester, vits
 from .comparison import ALLOWED, PRACTICE, Difference, Lacking, contents, listed
 
 MODELS = {"nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts, "vits": vits,
-          "planar": planar}
+          "planar": planar, "sylvester": sylvester}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
            "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
-TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"vits": "VITS", "planar": "planar and radial flows"}
+TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"vits": "VITS", "planar": "planar and radial flows",
+                                                                 "sylvester": "Sylvester flows"}
 WIDTH = 40                              # of names of files
 AGREEMENT = Path(oracle.__file__).parent / "agreement.json"
 

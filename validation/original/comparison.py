@@ -189,9 +189,9 @@ def worst(differences):
 class Pair(NamedTuple):
     """Ours and theirs of one quantity, {name: array} each.
 
-    `zeros`: entries that are 0 in exact arithmetic, {name: array of booleans}; these are measured relative to `size`, and
-    `beside` says what that is.  `absolute`: the absolute difference that is allowed where the source itself computed in
-    float32, and `beside` says what it computed so; 0 elsewhere.
+    `zeros`: entries that are 0 in exact arithmetic, or what else `why` says of them, {name: array of booleans}; these are measured
+    relative to `size`, and `beside` says what that is.  `absolute`: the absolute difference that is allowed where the source itself
+    computed in float32, and `beside` says what it computed so; 0 elsewhere.
     """
 
     given: dict
@@ -200,6 +200,7 @@ class Pair(NamedTuple):
     size: float = 1.0
     beside: str = ""
     absolute: float = 0.0
+    why: str = "are 0 in exact arithmetic"
 
 
 class Difference(NamedTuple):
@@ -264,7 +265,7 @@ def measured_as_zeros(pair, entries, reasons):
     if any((zero & ~(entries[name] <= ALLOWED)).any() for name, zero in found.items()):
         for name, zero in found.items():
             entries[name] = np.where(zero, np.abs(pair.given[name] - pair.theirs[name]) / pair.size, entries[name])
-        reasons.append(f"entries of {listed(found)} are 0 in exact arithmetic, and measured relative to {pair.beside}")
+        reasons.append(f"entries of {listed(found)} {pair.why}, and measured relative to {pair.beside}")
 
 
 def excusable(entry):

@@ -869,3 +869,332 @@ print(Interval(-1.0, 3.0).log_jac_det(pt.as_tensor(np.float64(0.0))).eval().item
 """)
 def no_log_det(m):
     return [0]
+
+
+# -- planar, radial and Sylvester flows -------------------------------------------------------------------------------
+
+def softplus(m, t):
+    return m.log(1 + m.exp(t))
+
+
+def planar_at(m, w, u, b, z, slack, h, slope):
+    """(x, log|det dx/dz|) of x = z + v h(a), a = w^T z + b, v = u + (slack - 1 - w^T u) w/(w^T w)."""
+    dot = lambda p, q: sum(m.mpf(i) * m.mpf(j) for i, j in zip(p, q))
+    t, a = dot(w, u), dot(w, z) + m.mpf(b)
+    k = (slack(m, t) - 1 - t) / dot(w, w)
+    x = [m.mpf(z_i) + (u_i + k * w_i) * h(a) for z_i, u_i, w_i in zip(z, u, w)]
+    return x, m.log(abs(1 + (slack(m, t) - 1) * slope(a)))
+
+
+ROUNDED = """
+The vector u_hat = u + (softplus(w^T u) - 1 - w^T u) w/(w^T w) is rounded, and with it the small number 1 + w^T u_hat. Of 4,000 drawn
+layers with four entries, {share} fold space or are singular; where {minus} rounds to -1, the log-det is -inf. {who}"""
+FOLDED = "w^T u_hat > -1 always: no layer folds space"
+
+@finding("pyro", "Planar loses its constraint to rounding", "range", FOLDED, ROUNDED.format(
+    share="half at w^T u = -17 in float32 and at -36 in float64", minus="softplus(w^T u) - 1",
+    who="ConditionalPlanar has the same code."), """
+import torch
+from pyro.distributions.transforms import Planar
+torch.manual_seed(0)
+for dtype, t in ((torch.float32, -17), (torch.float64, -36)):
+    w, u = torch.randn(2, 4000, 4, dtype=torch.float64)
+    u = (u - ((w * u).sum(-1, keepdim=True) - t) * w / (w * w).sum(-1, keepdim=True)).to(dtype)
+    u_hat = Planar(4).u_hat(u, w.to(dtype))
+    print(((w.to(dtype).double() * u_hat.double()).sum(-1) <= -1).double().mean().item())
+flow = Planar(2).double()
+for name, value in {"w": [1.0, 1.0], "u": [-20.0, -20.0], "bias": [0.0]}.items():
+    getattr(flow, name).data = torch.tensor(value, dtype=torch.float64)
+z = torch.zeros(2, dtype=torch.float64)
+print(flow.log_abs_det_jacobian(z, flow(z)).item())
+""")
+def unfolded_planes(m):
+    return [0, 0, m.log(softplus(m, -40))]
+
+
+@finding("normflows", "Planar loses its constraint to rounding", "range", FOLDED, ROUNDED.format(
+    share="half at w^T u = -17 in float32 and at -36 in float64", minus="log(1 + exp(w^T u)) - 1",
+    who="The layer with leaky_relu has the same code, whose inverse then divides by 0."), """
+import torch
+from normflows.flows import Planar
+torch.manual_seed(0)
+one = torch.ones(1)
+for dtype, t in ((torch.float32, -17), (torch.float64, -36)):
+    folded = 0
+    for w, u in zip(*torch.randn(2, 4000, 4, dtype=torch.float64)):
+        w, u = w.to(dtype), (u - ((w * u).sum() - t) * w / (w * w).sum()).to(dtype)
+        layer = Planar((4,), u=u[None], w=w[None], b=1e6 * one.to(dtype))
+        u_hat = layer.forward(torch.zeros(1, 4, dtype=dtype))[0]           # tanh is 1
+        folded += (w.double() * u_hat.double()).sum().item() <= -1
+    print(folded / 4000)
+u, w, b = -20 * torch.ones(1, 2).double(), torch.ones(1, 2).double(), 0 * one.double()
+print(Planar((2,), u=u, w=w, b=b).forward(torch.zeros(1, 2).double())[1].item())
+""")
+def unfolded_layers(m):
+    return unfolded_planes(m)
+
+
+@finding("flowjax", "Planar loses its constraint to rounding", "range", FOLDED, """
+The vector u_hat = u + (m - w^T u) w/(w^T w) with m = -1 + log(1 + softplus(w^T u)) is rounded, and with it the small number
+1 + w^T u_hat: of 4,000 drawn layers with four entries, half fold space or are singular at w^T u = -17 in float32 and at -36 in
+float64. The last line has w^T u = -40, where the log-det is the logarithm of a rounding.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import equinox, jax.numpy as jnp, numpy as np
+from flowjax.bijections import Planar
+rng = np.random.default_rng(0)
+def layer(params):
+    made = Planar(jax.random.key(0), dim=(len(params) - 1) // 2)
+    return equinox.tree_at(lambda one: one.params, made, params)
+u_hats = jax.jit(jax.vmap(lambda params: layer(params).get_planar().get_act_scale()))
+for dtype, t in ((np.float32, -17), (np.float64, -36)):
+    w, u = rng.standard_normal((2, 4000, 4))
+    u = u - ((w * u).sum(-1, keepdims=True) - t) * w / (w * w).sum(-1, keepdims=True)
+    params = np.concatenate([w, u, 0 * w[:, :1]], -1).astype(dtype)
+    u_hat = np.asarray(u_hats(params))
+    assert u_hat.dtype == dtype
+    print(float(((params[:, :4].astype(float) * u_hat.astype(float)).sum(-1) <= -1).mean()))
+print(float(layer(jnp.array([1.0, 1.0, -20.0, -20.0, 0.0])).transform_and_log_det(jnp.zeros(2))[1]))
+""")
+def unfolded_bijections(m):
+    return [0, 0, m.log(m.log(1 + softplus(m, -40)))]
+
+
+@finding("normflows", "Planar is infinite or NaN for large w^T u", "defect",
+         "x = z + u_hat tanh(w^T z + b), u_hat = u + (log(1 + exp(w^T u)) - 1 - w^T u) w/(w^T w)", """
+log(1 + exp(t)) is written as it stands: exp overflows from 88.8 in float32 and from 709.8 in float64, where u_hat is nearly u.""", """
+import torch
+from normflows.flows import Planar
+for dtype, size in ((torch.float32, 6.0), (torch.float64, 45.0)):
+    u, w = size * torch.ones(1, 2, dtype=dtype), 8 * torch.ones(1, 2, dtype=dtype)
+    x, log_det = Planar((2,), u=u, w=w, b=torch.zeros(1, dtype=dtype)).forward(torch.tensor([[0.25, -0.1875]], dtype=dtype))
+    print(x[0, 0].item())
+    print(log_det.item())
+""")
+def far_above(m):
+    sech2 = lambda a: 1 / m.cosh(a) ** 2
+    found = [planar_at(m, (8, 8), (size,) * 2, 0, (0.25, -0.1875), softplus, m.tanh, sech2) for size in (6, 45)]
+    return [value for (x, log_det) in found for value in (x[0], log_det)]
+
+
+@finding("normflows", "Planar with leaky_relu has a slope of float32 digits", "defect",
+         "log|det dx/dz| = log(1 + (softplus(w^T u) - 1) 0.2) for w^T z + b < 0", """
+In the log-det and in the inverse, 0.2 is made from a mask of truth values, -0.8 and 1, in torch's default dtype: in float64 it is
+0.19999998807907104, where the map has 0.2. The log-det and the way back are off by 1e-8.""", """
+import torch
+from normflows.flows import Planar
+u, w, b = (torch.tensor([v], dtype=torch.float64) for v in ([1.0, 0.5], [0.5, 1.0], 0.25))
+layer, z = Planar((2,), act="leaky_relu", u=u, w=w, b=b), torch.tensor([[-1.5, -0.5]], dtype=torch.float64)
+x, log_det = layer.forward(z)
+print(log_det.item())
+print(layer.inverse(x)[0][0, 0].item())
+""")
+def leaky_layer(m):
+    fifth = m.mpf(0.2)
+    _, log_det = planar_at(m, (0.5, 1), (1, 0.5), 0.25, (-1.5, -0.5), softplus, lambda a: fifth * a, lambda a: fifth)
+    return [log_det, -1.5]
+
+
+@finding("flowjax", "Planar is not the map of the appendix that it cites", "defect",
+         "log|det dx/dz| = log(1 + (slack - 1) sech^2 a), slack = softplus(w^T u), a = w^T z + b", """
+The appendix of Rezende and Mohamed has m(t) = -1 + log(1 + exp(t)); the code cites it and has -1 + log(1 + softplus(t)), a
+softplus inside a softplus. Its map and its log-det are consistent, w^T u_hat > -1 holds, and the same maps can be reached with
+other numbers; the same numbers give another map than in the paper, in Pyro and in normflows. refflow's convention of that name
+has it too.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import equinox, jax.numpy as jnp
+from flowjax.bijections import Planar
+params = jnp.array([0.5, 1.0, 1.0, 0.5, 0.25])
+layer = equinox.tree_at(lambda one: one.params, Planar(jax.random.key(0), dim=2), params)
+x, log_det = layer.transform_and_log_det(jnp.array([0.5, -0.25]))
+print(float(x[0]))
+print(float(log_det))
+""")
+def of_the_appendix(m):
+    x, log_det = planar_at(m, (0.5, 1), (1, 0.5), 0.25, (0.5, -0.25), softplus, m.tanh, lambda a: 1 / m.cosh(a) ** 2)
+    return [x[0], log_det]
+
+
+@finding("flowjax", "Planar takes negative slopes at which it folds space", "defect",
+         "z = f^-1(f(z))", """
+The documentation asks for a positive slope. A slope s needs 1 + s w^T u_hat > 0, which w^T u_hat > -1 gives for s <= 1 alone: with a
+slack c = 1 + w^T u_hat below 1, slopes from 1/(1 - c) on fold space at the hyperplane, and inverse returns another event.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import equinox, jax.numpy as jnp
+from flowjax.bijections import Planar
+made = Planar(jax.random.key(0), dim=2, negative_slope=4.0)
+layer = equinox.tree_at(lambda one: one.params, made, jnp.array([1.0, 1.0, -1.0, -1.0, 0.0]))
+x, _ = layer.transform_and_log_det(jnp.array([-1.0, -0.5]))
+print(float(layer.inverse_and_log_det(x)[0][0]))
+""")
+def other_side(m):
+    return [-1]
+
+
+@finding("flowjax", "Planar with a negative slope up to 1 is right, and its inverse", "right",
+         "x = z + u_hat h(w^T z + b), h(a) = a for a >= 0, a/4 for a < 0;   z = f^-1(f(z))", """
+At moderate numbers, by its own formula for w^T u_hat.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import equinox, jax.numpy as jnp
+from flowjax.bijections import Planar
+made = Planar(jax.random.key(0), dim=2, negative_slope=0.25)
+layer = equinox.tree_at(lambda one: one.params, made, jnp.array([0.5, 1.0, 1.0, 0.5, 0.25]))
+x, log_det = layer.transform_and_log_det(jnp.array([-1.5, -0.5]))
+print(float(x[0]))
+print(float(log_det))
+print(float(layer.inverse_and_log_det(x)[0][0]))
+""")
+def quarter_slope(m):
+    slack = lambda m, t: m.log(1 + softplus(m, t))
+    x, log_det = planar_at(m, (0.5, 1), (1, 0.5), 0.25, (-1.5, -0.5), slack, lambda a: a / 4, lambda a: m.mpf(1) / 4)
+    return [x[0], log_det, -1.5]
+
+
+def radial_at(m, centre, alpha, slack, z):
+    """(x, log|det dx/dz|) of x = z + beta (z - centre)/(alpha + r), beta = slack - alpha."""
+    y = [m.mpf(a) - m.mpf(b) for a, b in zip(z, centre)]
+    r, beta = m.sqrt(sum(v * v for v in y)), slack - alpha
+    g = 1 + beta / (alpha + r)
+    d = 1 + beta * alpha / (alpha + r) ** 2
+    return [m.mpf(c) + g * v for c, v in zip(centre, y)], (len(y) - 1) * m.log(g) + m.log(d)
+
+
+@finding("pyro", "Radial is right", "right",
+         "x = z + beta (z - x0)/(alpha + r);   log|det dx/dz| = (D - 1) log(1 + beta/(alpha + r)) + log(1 + beta alpha/(alpha + r)^2)", """
+At moderate numbers, with alpha and alpha + beta the softplus of theirs; ConditionalRadial has the same code.""", """
+import torch
+from pyro.distributions.transforms import Radial
+t = Radial(3).double()
+for name, value in {"x0": [0.5, -1.0, 0.25], "alpha_prime": [0.5], "beta_prime": [-1.5]}.items():
+    getattr(t, name).data = torch.tensor(value, dtype=torch.float64)
+z = torch.tensor([1.0, 0.5, -2.0], dtype=torch.float64)
+x = t(z)
+print(x[0].item())
+print(t.log_abs_det_jacobian(z, x).item())
+""")
+def three_entries(m):
+    half = m.mpf(1) / 2
+    x, log_det = radial_at(m, (0.5, -1, 0.25), softplus(m, half), softplus(m, -3 * half), (1, 0.5, -2))
+    return [x[0], log_det]
+
+
+AT_CENTRE = """
+beta is stored as -alpha + softplus(beta'), which rounds to -alpha where softplus(beta') is below an ulp of alpha: at the centre the
+log-det is -inf, and the layer shrinks a ball to a point in the floats around it."""
+
+@finding("pyro", "Radial loses its constraint to rounding", "range",
+         "log|det dx/dz| = D log((alpha + beta)/alpha) at z = x0, alpha + beta = softplus(beta')", AT_CENTRE, """
+import torch
+from pyro.distributions.transforms import Radial
+t = Radial(2).double()
+for name, value in {"x0": [0.5, -1.0], "alpha_prime": [0.0], "beta_prime": [-40.0]}.items():
+    getattr(t, name).data = torch.tensor(value, dtype=torch.float64)
+z = t.x0.detach().clone()
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def centre_of_pyro(m):
+    return [2 * (m.log(softplus(m, -40)) - m.log(m.log(2)))]
+
+
+@finding("normflows", "Radial loses its constraint to rounding", "range",
+         "log|det dx/dz| = D log((|alpha| + beta)/|alpha|) at z = z_0, |alpha| + beta = softplus(beta')", AT_CENTRE + """
+log(1 + exp(beta')) rounds to 0 already below -36.7 in float64, and overflows above 709.8 (88.8 in float32).""", """
+import torch
+from normflows.flows import Radial
+t = Radial((2,)).double()
+for name, value in {"z_0": [[0.5, -1.0]], "alpha": [1.0], "beta": [-40.0]}.items():
+    getattr(t, name).data = torch.tensor(value, dtype=torch.float64)
+print(t.forward(t.z_0.detach().clone())[1].item())
+""")
+def centre_of_normflows(m):
+    return [2 * m.log(softplus(m, -40))]
+
+
+@finding("normflows", "Radial lets alpha be 0", "range",
+         "x = z_0 at z = z_0, for every alpha > 0", """
+alpha is the magnitude of its number. For 0 the layer is no map of the space onto itself: it moves all events away from the centre
+by beta, leaves out a ball, and is NaN at the centre. The number starts at random, and nothing keeps it from 0.""", """
+import torch
+from normflows.flows import Radial
+t = Radial((2,)).double()
+for name, value in {"z_0": [[0.5, -1.0]], "alpha": [0.0], "beta": [0.5]}.items():
+    getattr(t, name).data = torch.tensor(value, dtype=torch.float64)
+print(t.forward(t.z_0.detach().clone())[0][0, 0].item())
+""")
+def the_centre(m):
+    return [m.mpf(1) / 2]
+
+
+@finding("pyro", "Sylvester's log-det is not the determinant of its map", "defect",
+         "y = x + (Q R)^T tanh((S Q^T)^T x + b);   log|det dy/dx| by its Jacobian", """
+The documentation has y = x + Q R tanh(S Q^T x + b), whose determinant is the product of 1 + h'(a_i) r_ii s_ii. The code multiplies rows by
+Q R and by S Q^T, so that both are transposed: R^T Q^T diag(h') Q S^T is not triangular, and its determinant is not that product, which
+log_abs_det_jacobian returns, with 1e-8 added to each 1. The equation here is the code's map. For a Q that is diagonal, they agree.""", """
+import torch
+from pyro.distributions.transforms import Sylvester
+t = Sylvester(2, 1).double()
+for name, value in {"u_unnormed": [[0.6, 0.8]], "R_dense": [[0.0, 0.5], [0.0, 0.0]], "S_dense": [[0.0, -1.5], [0.0, 0.0]],
+                    "R_diag": [0.5, 0.75], "S_diag": [0.25, -0.5], "b": [0.5, -1.0]}.items():
+    getattr(t, name).data = torch.tensor(value, dtype=torch.float64)
+x = torch.tensor([0.5, -0.25], dtype=torch.float64)
+y = t(x)
+print(y[0].item())
+print(t.log_abs_det_jacobian(x, y).item())
+""")
+def of_transposes(m):
+    u = [m.mpf(0.6), m.mpf(0.8)]
+    Q = m.eye(2) - 2 * m.matrix(u) * m.matrix(u).T / (u[0]**2 + u[1]**2)
+    R, S = m.matrix([[m.tanh(0.5), 0.5], [0, m.tanh(0.75)]]), m.matrix([[m.tanh(0.25), -1.5], [0, m.tanh(-0.5)]])
+    A, B, x = (Q * R).T, (S * Q.T).T, m.matrix([0.5, -0.25])
+    a = B * x + m.matrix([0.5, -1])
+    J = m.eye(2) + A * m.diag([1 / m.cosh(v)**2 for v in a]) * B
+    return [(x + A * a.apply(m.tanh))[0], m.log(abs(m.det(J)))]
+
+
+@finding("torchflows", "Planar folds space where w^T u < -4", "defect",
+         "x(1/4) - x(-1/4) has the sign of the slope at infinity, 1", """
+x = z + u sigmoid(w^T z + b) is invertible where w^T u > -4; nothing in the layer sees to it, and u and w start as independent normal
+numbers. Here w = 1, u = -8: x falls at 0. The log-det takes a magnitude and tells nothing.""", """
+import torch
+from torchflows.bijections.finite.residual.planar import Planar
+layer = Planar((1,)).double()
+for name, value in {"w": [1.0], "u": [-8.0], "b": 0.0}.items():
+    getattr(layer, name).data = torch.tensor(value, dtype=torch.float64)
+x, _ = layer.inverse(torch.tensor([[0.25], [-0.25]], dtype=torch.float64))
+print(torch.sign(x[0] - x[1]).item())
+""")
+def increasing_line(m):
+    return [1]
+
+
+@finding("torchflows", "Radial has the log-det of neither map", "defect",
+         "x_i = z_i + beta y_i/(alpha + |y_i|), y = z - z0;   log|det dx/dz| = sum_i log(1 + beta alpha/(alpha + |y_i|)^2)", """
+r is the magnitude of each entry, not the length of z - z0: the layer acts on entries one by one and is not the radial flow that it
+cites. To the logarithm of each entry's slope it adds the D - 1 further terms of the paper's log-det, once for each entry. With one
+entry it is right up to an eps of 1e-8. The equation here is the code's map.""", """
+import torch
+from torchflows.bijections.finite.residual.radial import Radial
+layer = Radial((3,)).double()
+for name, value in {"z0": [0.5, -1.0, 0.25], "unconstrained_alpha": 0.5, "beta": 1.5}.items():
+    getattr(layer, name).data = torch.tensor(value, dtype=torch.float64)
+print(layer.inverse(torch.tensor([[1.0, 0.5, -2.0]], dtype=torch.float64))[1].item())
+""")
+def one_by_one(m):
+    alpha, beta = softplus(m, m.mpf(1) / 2), m.mpf(3) / 2
+    return [sum(m.log(1 + beta * alpha / (alpha + abs(m.mpf(y))) ** 2) for y in (0.5, 1.5, -2.25))]
+
+
+@finding("torchflows", "Sylvester layers with the number of units that they choose raise", "defect",
+         "x = z + Q R sigmoid(S Q^T z + b); here R = 1.001, z = 0 and b = 0", """
+The number of units is half the number of entries, if none is given. IdentitySylvester, called Sylvester, then raises for 3
+entries; HouseholderSylvester raises for 2 to 4 entries, PermutationSylvester for 4. All raise for an event without batch
+axes. With as many units as entries, HouseholderSylvester and PermutationSylvester do not raise.""", """
+import torch
+from torchflows.bijections.finite.residual.sylvester import Sylvester
+for entries in (2, 3):
+    layer = Sylvester((entries,)).double()
+    for p in layer.parameters():
+        p.data.zero_()
+    print(layer.inverse(torch.zeros(5, entries, dtype=torch.float64))[0][0, 0].item())
+""")
+def half_a_unit(m):
+    return [m.mpf(1.001) / 2] * 2

@@ -36,18 +36,21 @@ and `a_i = c_i - c_0`,
 The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, and the quotient `y = v/L` solves
     y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (16)
 
+In (3), a weighted mean of the coefficients lies between `c_0` and `c_K`, and a rounded one may not.  The nearer end is closer to it:
+    x = min(max(sum_i c_i b_i^(K), c_0), c_K)                                       (17)
+
 In (8), (13) and (14), the rounding of `z` is multiplied by the slope at the root over the mean slope of (15), and this quotient
 may be large.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are computed with
 pairs of floats, of twice the digits:
-    v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (17)
+    v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (18)
 
 In (9), the two members cancel near `s = i/K`.  This zero is a factor of the difference:
     d_i = -t^(K - 1)                                             for i = 0
         = s^(K - 1)                                              for i = K
-        = C_i s^(i - 1) t^(K - 1 - i) (i - K s)/K                elsewhere          (18)
-    i - K s = ((2 i - K) B - K z)/(2 B)                                             (19)
+        = C_i s^(i - 1) t^(K - 1 - i) (i - K s)/K                elsewhere          (19)
+    i - K s = ((2 i - K) B - K z)/(2 B)                                             (20)
 
-In (3) to (14), a sum has many roundings.  Everything is computed in float64, for float32 events too, and rounded once.    (20)
+In (3) to (14), a sum has many roundings.  Everything is computed in float64, for float32 events too, and rounded once.    (21)
 The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Ramasinghe, Fernando, Khan and Barnes, Robust normalizing flows using Bernstein-type polynomials, arXiv:2102.03509.
@@ -194,12 +197,12 @@ class BernsteinPolynomial(Bijector):
 
     def vjp(self, z):
         v, e, inside = self.values(z)
-        zeros = [((2 * i - v.K) * v.B - v.K * inside) / (2 * v.B) for i in range(v.K + 1)]  # (19)
+        zeros = [((2 * i - v.K) * v.B - v.K * inside) / (2 * v.B) for i in range(v.K + 1)]  # (20)
         bend = np.where(e == 0, v.bend(), 0)
 
         def pullback(x_bar, log_det_bar):
             z_bar = x_bar * v.g + log_det_bar * bend / v.g                          # (11)
-            return rounded((z_bar, v.bars(e, zeros, *doubled(x_bar, log_det_bar))), z.dtype)    # (12) (20)
+            return rounded((z_bar, v.bars(e, zeros, *doubled(x_bar, log_det_bar))), z.dtype)    # (12) (21)
 
         return rounded((v.image(e), np.log(v.g)), z.dtype), pullback                # (5)
 
@@ -218,14 +221,14 @@ class BernsteinPolynomial(Bijector):
 
     def values(self, z):
         """The letters at z, e, and z in the interval."""
-        c, z = doubled(self.coefficients, z)                                        # (20)
+        c, z = doubled(self.coefficients, z)                                        # (21)
         B, inside = self.bound, np.clip(z, -self.bound, self.bound)
         s, t = (inside + B) / (2 * B), (B - inside) / (2 * B)                       # (1)
         return Letters(list(np.moveaxis(c, -1, 0)), B, s, t), z - inside, inside
 
     def root(self, x):
         """(z, the letters there, e), of pairs."""
-        flat, c = flattened(*doubled(x, self.coefficients))                         # (20)
+        flat, c = flattened(*doubled(x, self.coefficients))                         # (21)
         K, c = c.shape[-1] - 1, list(c.T)
         inside, middle = np.clip(flat, c[0], c[K]), combined(c, 0.5, 0.5)
         low = inside <= middle
@@ -241,7 +244,7 @@ class BernsteinPolynomial(Bijector):
 
         v = pair(increasing_root(excess, np.zeros_like(L), np.minimum(1 + 2.0**-10, 1 / L)) * L)    # (16)
         rise = combined([a[0], *(a_i - before for a_i, before in zip(a[1:], a))], v, 1 - v) * K
-        v = v - (v * combined(terms, v, 1 - v) - level) / rise                      # (17)
+        v = v - (v * combined(terms, v, 1 - v) - level) / rise                      # (18)
         s, t = (part.reshaped(x.shape) for part in (chosen(low, v, 1 - v), chosen(low, 1 - v, v)))
         v = Letters([pair(c_i.reshape(x.shape)) for c_i in c], self.bound, s, t)
         e = (pair(x) - inside.reshape(x.shape)) / v.g                               # (7)
@@ -283,7 +286,8 @@ class Letters:
         self.g = combined(self.D, s, t) * self.K / (2 * B)                          # (4)
 
     def image(self, e):
-        return combined(self.c, self.s, self.t) + np.where(e == 0, 0, self.g * e)   # (3) (6)
+        mean = np.clip(combined(self.c, self.s, self.t), self.c[0], self.c[-1])     # (3) (17)
+        return mean + np.where(e == 0, 0, self.g * e)                               # (6)
 
     def bend(self):
         """dg/dz inside the interval."""
@@ -294,8 +298,8 @@ class Letters:
     def bars(self, e, zeros, x_bar, l_bar):
         """The cotangent of the coefficients, from i - K s for each i."""
         K, s, t, of_l = self.K, powers(self.s, self.K), powers(self.t, self.K), l_bar / self.g
-        d = [math.comb(K, i) * s[i - 1] * t[K - 1 - i] * zeros[i] / K for i in range(1, K)]     # (9) (18)
-        to_slope = [d_i * K / (2 * self.B) for d_i in (-t[K - 1], *d, s[K - 1])]    # (9) (18)
+        d = [math.comb(K, i) * s[i - 1] * t[K - 1 - i] * zeros[i] / K for i in range(1, K)]     # (9) (19)
+        to_slope = [d_i * K / (2 * self.B) for d_i in (-t[K - 1], *d, s[K - 1])]    # (9) (19)
         terms = [x_bar * (b_i + d_i * e) + of_l * d_i for b_i, d_i in zip(basis(K, self.s, self.t), to_slope)]  # (12)
         return {"coefficients": stacked(terms)}
 

@@ -40,14 +40,15 @@ so that `x = -s b`, and
                  = sign(u) (1 - 2 Phi(-|u|))  elsewhere                             (17)
 The sum over the components adds the signs first: as many arguments far above 0 as far below leave only tails.  Elsewhere, with
 `Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.  The library's
-quantile of a logarithm is a first guess, for one step of Newton's method.  With Mills' ratio `M(b)`, and with `c` the least `t_k`
-if that is positive, else 0, so that `L = -c^2/2`:
+quantile of a logarithm is a first guess, and from `c = 2^27`, where `b` is nearly `c`, `c` itself, whose square may overflow.
+One step of Newton's method follows.  With Mills' ratio `M(b)`, and with `c` the least `t_k` if that is positive, else 0, so that
+`L = -c^2/2`:
     b <- b + M(b) ((c - b)(c + b)/2 + log(K M(b)/(sqrt(2 pi) P)))                   (18)
 
 In (2), both densities underflow in the tails where their quotient does not.  In the centre (19) holds, and elsewhere (20), by
 `phi(x) = Phi(-b)/M(b)`:
     omega_k = F_k exp(N) sqrt(2 pi) exp(b^2/2)/K                                    (19)
-            = F_k exp(N - L) M(b)/P                                                 (20)
+            = F_k exp(N - L) M(b)/P,   N = L for c > 0,   L = 0 for c = 0           (20)
 where a small error of `b` changes `M(b)` little, but `exp(b^2/2)` much.
 
 In (7), which is `b_k = s (r_k t_k - omega_k b)`, the terms cancel where one component makes up most of the tail, since `x` is
@@ -78,6 +79,7 @@ from .normal_tails import complement_difference, densities, lower_tails, mills_c
 ROOT_TWO = math.sqrt(2)
 CENTRE = 0.67                                       # |x| up to which (16) is used
 NEAR = 100                                          # t_k^2 - b^2 up to which (22) is used
+FAR = 2.0**27                                       # c from which it is the first guess of (18)
 
 
 class textbook:
@@ -242,27 +244,27 @@ class ProbitOfMean(Arguments):
         D = excess_of_upper(u) / K                                                  # (16)
         self.tail, self.s = np.abs(D) >= 0.5, np.where(D <= 0, 1, -1).astype(D.dtype)
         equal, v = (u == u[..., :1]).all(-1), self.s[..., None] * u
-        L, self.p = lower_tails(v)
+        c, self.p = lower_tails(v)
         self.P = self.p.sum(-1) / SCALE
         centre = ROOT_TWO * np.abs(scipy.special.erfinv(D))                         # (16)
-        b = np.where(self.tail, self.distance(L, np.maximum(-v, 0).min(-1)), centre)
+        b = np.where(self.tail, self.distance(c), centre)
         self.b_x = np.where(equal, np.abs(u[..., 0]), b)                            # (23)
         self.x = np.where(equal, u[..., 0], -self.s * b)                            # (23)
         N, F = densities(u)
         level = np.where(self.tail, mills_ratio(b) / self.P, ROOT_TWO_PI * np.exp(b * b / 2) / K)   # (19) (20)
-        self.M = np.where(equal, 0, N - np.where(self.tail, L, 0))                  # (20) (23)
+        self.M = np.where(equal | self.tail & (c > 0), 0, N)                        # (20) (23)
         self.omega = np.where(equal[..., None], SCALE / K, F * level[..., None])        # (19) (20) (23)
         shares = self.a * self.omega
         self.G = shares.sum(-1) / SCALE
         self.r = shares / self.G[..., None]
 
-    def distance(self, L, c):
+    def distance(self, c):
         """b in a tail."""
-        tail = np.where(self.tail, self.P / self.K, 0.125)
-        L, c = np.where(self.tail, L, 0), np.where(self.tail, c, 0)
-        b = -scipy.special.ndtri_exp(L + np.log(tail))
+        tail, c = np.where(self.tail, self.P / self.K, 0.125), np.where(self.tail, c, 0)
+        near = np.where(c < FAR, c, 0)
+        b = np.where(c < FAR, -scipy.special.ndtri_exp(np.log(tail) - near * (near / 2)), c)
         M = mills_ratio(b)
-        return b + M * ((c - b) / 2 * (c + b) + np.log(M / (ROOT_TWO_PI * tail)))   # (18)
+        return b + M * ((c - b) * (c / 2 + b / 2) + np.log(M / (ROOT_TWO_PI * tail)))   # (18)
 
     def add_derivatives(self):
         """The derivatives of the log-det with respect to u."""
@@ -270,9 +272,9 @@ class ProbitOfMean(Arguments):
         omega, pi = self.omega * np.exp(self.M)[..., None], self.p / self.P[..., None]
         apart = self.r * t - omega * b                                              # (7)
         t = np.maximum(t, 0)
-        squares = (t - b) * (t + b)
+        squares = np.where(pi > 0, 2 * (t - b) * (t / 2 + b / 2), 0)
         logs = -2 * (self.M[..., None] + np.log(self.K / SCALE * self.omega))
-        squares = np.where(np.abs(squares) < NEAR, logs, squares)                   # (22)
+        squares = np.where((pi > 0) & (np.abs(squares) < NEAR), logs, squares)      # (22)
         joint = crossed(self.r, pi) / SCALE * (1 - mills_complement(t)) + pi * complement_difference(b, t, squares)
         self.b = s * np.where(self.tail[..., None] & (t > 0), joint / mills_ratio(t), apart)        # (7) (21)
         return self
@@ -282,9 +284,9 @@ def above(u, x):
     """A number with the sign of x(u) - x: without a quantile, by (16) or by the logarithm of the smaller tail."""
     K, s = u.shape[-1], np.where(x <= 0, 1, -1)
     near = np.abs(x) < CENTRE
-    L, p = lower_tails(s[:, None] * u)
+    c, p = lower_tails(s[:, None] * u)
     b = np.where(near, 1, np.abs(x))
-    tail = s * (L + np.log(p.sum(-1) / SCALE / K) + b * (b / 2) - np.log(mills_ratio(b) / ROOT_TWO_PI))
+    tail = s * ((b - c) * (b / 2 + c / 2) + np.log(p.sum(-1) / SCALE / K) - np.log(mills_ratio(b) / ROOT_TWO_PI))
     return np.where(near, excess_of_upper(u) / K - scipy.special.erf(x / ROOT_TWO), tail)
 
 

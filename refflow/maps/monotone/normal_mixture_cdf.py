@@ -89,7 +89,7 @@ from ...core.arrays import doubled, rounded
 from ..elementwise.normal_cdf import mills_ratio
 from .logistic_mixture_cdf import infinite
 from .mixture import SCALE, SIZES, Arguments, RootProblem, flattened, loc_scale_bars, gaps, with_unit_weights
-from .normal_tails import densities, lower_tails, mills_complement
+from .normal_tails import densities, exponent, lower_tails, mills_complement
 
 
 class textbook:
@@ -271,7 +271,8 @@ class NormalMixture(Arguments):
     def __init__(self, w, a, u):
         self.w, self.a, self.u = np.broadcast_arrays(w, a, u)
         self.W = self.w.sum(-1)                                                     # (1)
-        (self.L, self.p), (self.L_n, self.n) = lower_tails(u), lower_tails(-u)
+        (c, self.p), (c_n, self.n) = lower_tails(u), lower_tails(-u)
+        self.L, self.L_n = exponent(c), exponent(c_n)
         self.P, self.Q = ((self.w * v).sum(-1) / SCALE for v in (self.p, self.n))   # (14)
         self.M, self.F = densities(u)
         shares = self.w * self.a * self.F

@@ -26,17 +26,22 @@ from .mixture import SCALE, scaled_exp
 
 
 def lower_tails(u):
-    """(L, p times SCALE)."""
+    """(c, p times SCALE)."""
     c_k = np.maximum(-u, 0)
     c = c_k.min(-1)                                                                 # (1)
     below = scaled_exp(-product(c_k, c)) * mills_ratio(np.abs(u)) / ROOT_TWO_PI         # (2)
-    return -c * (c / 2), np.where(u < 0, below, SCALE * scipy.special.ndtr(u))              # (1) (3)
+    return c, np.where(u < 0, below, SCALE * scipy.special.ndtr(u))              # (1) (3)
 
 
 def densities(u):
     """(N, F times SCALE)."""
     t = np.abs(u).min(-1)
-    return -t * (t / 2), scaled_exp(-product(np.abs(u), t)) / ROOT_TWO_PI               # (4)
+    return exponent(t), scaled_exp(-product(np.abs(u), t)) / ROOT_TWO_PI               # (4)
+
+
+def exponent(c):
+    """-c^2/2."""
+    return -c * (c / 2)                                                             # (1) (4)
 
 
 def product(t_k, t):

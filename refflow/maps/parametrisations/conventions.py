@@ -20,10 +20,11 @@ TABLES = {"CONVENTIONS": CONVENTIONS, "SPLINES": SPLINES, "LINEAR_SPLINES": LINE
           "LINEAR_RATIONAL_SPLINES": LINEAR_RATIONAL_SPLINES, "TRIANGULAR": TRIANGULAR, "BATCH_NORMS": BATCH_NORMS,
           "SUMS_OF_SQUARES": SUMS_OF_SQUARES, "BERNSTEIN_POLYNOMIALS": BERNSTEIN_POLYNOMIALS, "PLANARS": PLANARS,
           "PIECEWISE_PLANARS": PIECEWISE_PLANARS, "RADIALS": RADIALS}
-# The tables that give the fields of a map of one number, by its page.
+# The tables that give the fields of a map of one number, or of vectors, by its page.
 OF_PAGES = {"RationalQuadraticSpline": SPLINES, "LinearSpline": LINEAR_SPLINES, "QuadraticSpline": QUADRATIC_SPLINES,
             "CubicSpline": CUBIC_SPLINES, "SmoothSpline": SMOOTH_SPLINES, "LinearRationalSpline": LINEAR_RATIONAL_SPLINES,
-            "SumOfSquares": SUMS_OF_SQUARES, "BernsteinPolynomial": BERNSTEIN_POLYNOMIALS, "Affine": CONVENTIONS}
+            "SumOfSquares": SUMS_OF_SQUARES, "BernsteinPolynomial": BERNSTEIN_POLYNOMIALS, "Affine": CONVENTIONS,
+            "Planar": PLANARS, "PiecewisePlanar": PIECEWISE_PLANARS, "Radial": RADIALS}
 SMALL = 5                           # bins, rows of a matrix, or a degree
 
 

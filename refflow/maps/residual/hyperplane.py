@@ -1,17 +1,21 @@
-r"""Words of the maps that move events along one direction, by a function of their place relative to a hyperplane.
+r"""What planar and Sylvester flows share: they move an event by functions of its place relative to hyperplanes.
 
-With a normal `w`, a vector `u` and a slack `c`,
-    v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (1)
-so that `w^T v = c - 1` whatever `u` is.  For `x = z + h v`, with `v_bar = h x_bar` and `k_bar = w^T v_bar`,
-    u_bar = v_bar - k_bar w/(w^T w)                                                 (2)
-    w_bar = k v_bar - k_bar (u + 2 k w)/(w^T w)                                     (3)
-    c_bar = k_bar/(w^T w)                                                           (4)
-The differences in (1) and (2) cancel: everything is computed with pairs of floats, for float32 too.  (2) is 0 where `x_bar` is a
+A planar flow has one hyperplane and one direction.  With a normal `w`, an offset `b`, a vector `u` and a slack `c`,
+    x = z + h v,   a = w^T z + b                                                    (1)
+    v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (2)
+where `h` is a function of `a`, with the slope `s`.  By (2), `w^T v = c - 1` whatever `u` is.
+    dx/dz = I + s v w^T                                                             (3)
+With the cotangent `a_bar` of `a`, with `v_bar = h x_bar` and `k_bar = w^T v_bar`,
+    z_bar = x_bar + a_bar w,   b_bar = a_bar                                        (4)
+    u_bar = v_bar - k_bar w/(w^T w)                                                 (5)
+    c_bar = k_bar/(w^T w)                                                           (6)
+    w_bar = a_bar z + k u_bar - c_bar v                                             (7)
+The inverse `z = x - h v` has the same rule, with `-h` and with the cotangent of its own `a = w^T x + b`.
+The differences in (2) and (5) cancel: everything is computed with pairs of floats, for float32 too.  (5) is 0 where `x_bar` is a
 multiple of `w`, in floats only as a sum of determinants:
-    u_bar_j = h sum_i w_i (w_i x_j_bar - w_j x_i_bar)/(w^T w)                       (5)
-With the slope `s` of the function, the log-det is `log p`, `p = 1 + r`, `r = (c - 1) s`.  The sum is a pair, and near 1 its logarithm
-needs the digits of `r`:
-    log p = log1p(r)    for r > -1/2                                                (6)
+    u_bar_j = h sum_i w_i (w_i x_j_bar - w_j x_i_bar)/(w^T w)                       (8)
+The log-det is `log p`, `p = 1 + r`, `r = (c - 1) s`.  The sum is a pair, and near 1 its logarithm needs the digits of `r`:
+    log p = log1p(r)    for r > -1/2                                                (9)
 """
 
 from __future__ import annotations
@@ -19,38 +23,50 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import chosen, pair
-from ...core.arrays import doubled
+from ...core.arrays import doubled, rounded
 
 
 class Hyperplane:
-    """w, u, b and c of a page in float64, and v, k and w^T w as pairs."""
+    """An event and the fields w, u, b and c in float64; a, v, k and w^T w as pairs."""
 
-    def __init__(self, f):
-        self.w, self.u, self.b, self.c = doubled(f.w, f.u, f.b, f.slack)
+    def __init__(self, f, event):
+        self.event, self.w, self.u, self.b, self.c = doubled(event, f.w, f.u, f.b, f.slack)
+        self.a = inner(self.w, self.event) + self.b                                      # (1)
         self.square = inner(self.w, self.w)
-        self.k = (self.excess - inner(self.w, self.u)) / self.square                # (1)
-        self.v = self.k[..., None] * self.w + self.u                                # (1)
+        self.k = (self.excess - inner(self.w, self.u)) / self.square                # (2)
+        self.v = self.k[..., None] * self.w + self.u                                # (2)
 
     @property
     def excess(self):
         """c - 1."""
         return pair(self.c) - 1
 
-    def place(self, event):
-        """w^T event + b."""
-        return inner(self.w, event) + self.b
-
-    def moved(self, event, h):
+    def moved(self, h):
         """event + h v."""
-        return self.v * h[..., None] + event
+        return self.v * h[..., None] + self.event                                   # (1)
 
-    def bars(self, x_bar, h):
-        """The cotangents of w, u and c, as far as they are due to v."""
-        v_bar, k_bar = x_bar * h[..., None], inner(self.w, x_bar) * h
-        of_w = (2 * self.k)[..., None] * self.w + self.u
-        w_bar = self.k[..., None] * v_bar - (k_bar / self.square)[..., None] * of_w     # (3)
-        u_bar = across(self.w, x_bar) * (h / self.square)[..., None]                # (2) (5)
-        return w_bar, u_bar, k_bar / self.square                                    # (4)
+    def jacobian(self, s):
+        """I + s v w^T."""
+        return (self.v * s[..., None])[..., :, None] * self.w[..., None, :] + np.eye(self.event.shape[-1])      # (3)
+
+    def along(self, x_bar):
+        """v^T x_bar."""
+        return inner(self.v, x_bar)
+
+    def bars(self, x_bar, h, a_bar, c_bar):
+        """The cotangents of the event and of the fields of event + h v; a_bar is the cotangent of a, c_bar what c gets beside v."""
+        u_bar = across(self.w, x_bar) * (h / self.square)[..., None]                # (5) (8)
+        of_v, through_a = inner(self.w, x_bar) * h / self.square, a_bar[..., None]  # (6)
+        w_bar = through_a * self.event + (self.k[..., None] * u_bar - of_v[..., None] * self.v)     # (7)
+        return through_a * self.w + x_bar, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": of_v + c_bar}      # (4)
+
+
+def rounded_vjp(found, pullback, dtype):
+    """What a vjp gives, from values that are pairs and a pullback from float64 cotangents to pairs: all is rounded once."""
+    def rounding(event_bar, log_det_bar):
+        return rounded(pullback(*doubled(event_bar, log_det_bar)), dtype)
+
+    return rounded(found, dtype), rounding
 
 
 def inner(a, b):
@@ -61,11 +77,11 @@ def inner(a, b):
 def across(w, x_bar):
     """w^T w times the part of x_bar at a right angle to w."""
     product = pair(w)[..., :, None] * x_bar[..., None, :]
-    return ((product - pair(x_bar)[..., :, None] * w[..., None, :]) * w[..., :, None]).sum(-2)      # (5)
+    return ((product - pair(x_bar)[..., :, None] * w[..., None, :]) * w[..., :, None]).sum(-2)      # (8)
 
 
 def log_1_plus(r, p):
     """log p of pairs r and p = 1 + r, in floats."""
     near = r.high > -0.5
     r = chosen(near, r, 0 * r)
-    return np.where(near, np.log1p(r.high) + r.low / (1 + r.high), np.log(p.high) + p.low / p.high)        # (6)
+    return np.where(near, np.log1p(r.high) + r.low / (1 + r.high), np.log(p.high) + p.low / p.high)        # (9)

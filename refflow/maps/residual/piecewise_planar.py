@@ -1,6 +1,6 @@
 r"""Planar flow with a leaky rectified linear unit, `R^D -> R^D`: linear on either side of a hyperplane.
 
-The map.  With a normal `w`, an offset `b`, a free vector `u`, a slack `c > 0` and the slope `d = negative_slope > 0`,
+The map.  With a normal `w`, an offset `b`, a free vector `u`, a slack `c > 0` and a slope `d > 0`, the field `negative_slope`,
     x = z + h v,   h = s a,   a = w^T z + b,   s = 1 for a >= 0,   s = d for a < 0  (1)
     v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (2)
 By (2), `w^T v = c - 1` whatever `u` is.
@@ -18,7 +18,7 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     d_bar = a v^T x_bar + l_bar (c - 1)/p   for a < 0,   0   for a >= 0             (9)
 From (2), with `v_bar = h x_bar` and `k_bar = w^T v_bar`,
     u_bar = v_bar - k_bar w/(w^T w)                                                 (10)
-    w_bar = a_bar z + k v_bar - k_bar (u + 2 k w)/(w^T w)                           (11)
+    w_bar = a_bar z + k u_bar - k_bar v/(w^T w)                                     (11)
     c_bar = k_bar/(w^T w) + l_bar s/p                                               (12)
 For the inverse map, `da = (dy - a dp)/p` with `dp = s dc + (c - 1) dd`, so that with the cotangent `l_bar` of (6),
     a_bar = -s v^T z_bar/p                                                          (13)
@@ -50,7 +50,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, refusal
 from ...core.arrays import at_index, doubled, rounded
 from ...core.sets import nonzero_vector
-from .hyperplane import Hyperplane, inner, log_1_plus
+from .hyperplane import Hyperplane, log_1_plus, rounded_vjp
 
 
 class textbook:
@@ -92,10 +92,10 @@ class textbook:
 
     def bars(event, w, u, slack, x_bar, h, a_bar):
         """u_bar, w_bar, and the first term of c_bar."""
-        k, v_bar, square = textbook.direction(w, u, slack)[1], h * x_bar, w @ w
+        (v, k), v_bar, square = textbook.direction(w, u, slack), h * x_bar, w @ w
         k_bar = w @ v_bar
-        w_bar = a_bar * event + k * v_bar - k_bar * (u + 2 * k * w) / square        # (11)
-        return v_bar - k_bar * w / square, w_bar, k_bar / square                    # (10)
+        u_bar = v_bar - k_bar * w / square                                          # (10)
+        return u_bar, a_bar * event + k * u_bar - k_bar * v / square, k_bar / square        # (11)
 
     def vjp(z, w, b, u, slack, negative_slope, x_bar, l_bar):
         a, v = w @ z + b, textbook.direction(w, u, slack)[0]
@@ -163,63 +163,42 @@ class PiecewisePlanar(Bijector):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    def forward(self, z):
-        return self.forward_and_log_det(z)[0]
-
-    def log_det(self, z):
-        return self.forward_and_log_det(z)[1]
-
     def forward_and_log_det(self, z):
-        wide, = doubled(z)                                                          # (17)
-        plane, at = self.values(wide)
-        return rounded((plane.moved(wide, at.h), at.log_p()), z.dtype)              # (1) (4)
+        plane, at = self.of_latent(z)
+        return rounded((plane.moved(at.h), at.log_p()), z.dtype)                    # (1) (4)
 
     def jacobian(self, z):
-        plane, at = self.values(*doubled(z))                                        # (17)
-        moved = (plane.v * at.s[..., None])[..., :, None] * plane.w[..., None, :]   # (3)
-        return (moved + np.eye(z.shape[-1])).astype(z.dtype)                        # (3)
+        plane, at = self.of_latent(z)
+        return plane.jacobian(at.s).astype(z.dtype)                                 # (3)
 
     def inverse_and_log_det(self, x):
-        wide, = doubled(x)                                                          # (17)
-        plane, at = self.values_of_image(wide)
-        return rounded((plane.moved(wide, -at.h), -at.log_p()), x.dtype)            # (5) (6)
+        plane, at = self.of_image(x)
+        return rounded((plane.moved(-at.h), -at.log_p()), x.dtype)                  # (5) (6)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        wide, = doubled(z)                                                          # (17)
-        plane, at = self.values(wide)
+        plane, at = self.of_latent(z)
 
-        def pullback(x_bar, log_det_bar):
-            x_bar, l_bar = doubled(x_bar, log_det_bar)                              # (17)
-            along = inner(plane.v, x_bar)
-            a_bar = along * at.s                                                    # (7)
-            z_bar = a_bar[..., None] * plane.w + x_bar                              # (8)
+        def pullback(x_bar, l_bar):
+            along = plane.along(x_bar)
+            z_bar, bars = plane.bars(x_bar, at.h, along * at.s, l_bar * at.s / at.p)        # (7) (8) (10) (11) (12) (19)
             d_bar = along * at.a + l_bar * (plane.excess / at.p)                    # (9)
-            w_bar, u_bar, c_bar = plane.bars(x_bar, at.h)                           # (10) (11) (12) (19)
-            bars = {"w": a_bar[..., None] * wide + w_bar, "b": a_bar, "u": u_bar, "slack": c_bar + l_bar * at.s / at.p,
-                    "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}           # (9) (11) (12)
-            return rounded((z_bar, bars), z.dtype)
+            return z_bar, bars | {"negative_slope": chosen(at.right, 0 * d_bar, d_bar)}     # (9)
 
-        return rounded((plane.moved(wide, at.h), at.log_p()), z.dtype), pullback    # (1) (4)
+        return rounded_vjp((plane.moved(at.h), at.log_p()), pullback, z.dtype)      # (1) (4)
 
     def inverse_vjp(self, x):
-        wide, = doubled(x)                                                          # (17)
-        plane, at = self.values_of_image(wide)
+        plane, at = self.of_image(x)
 
-        def pullback(z_bar, log_det_bar):
-            z_bar, l_bar = doubled(z_bar, log_det_bar)                              # (17)
-            along = inner(plane.v, z_bar)
+        def pullback(z_bar, l_bar):
+            along = plane.along(z_bar)
             a_bar = -along * at.s / at.p                                            # (13)
-            x_bar = a_bar[..., None] * plane.w + z_bar                              # (14)
+            x_bar, bars = plane.bars(z_bar, -at.h, a_bar, -a_bar * at.h - l_bar * at.s / at.p)      # (10) (11) (14) (16) (19)
             d_bar = -(along * at.a + l_bar * plane.excess) / at.p                   # (15)
-            w_bar, u_bar, c_bar = plane.bars(z_bar, -at.h)                          # (10) (11) (16) (19)
-            c_bar = c_bar - a_bar * at.h - l_bar * at.s / at.p                      # (16)
-            bars = {"w": a_bar[..., None] * wide + w_bar, "b": a_bar, "u": u_bar, "slack": c_bar,
-                    "negative_slope": chosen(at.right, 0 * d_bar, d_bar)}           # (11) (15)
-            return rounded((x_bar, bars), x.dtype)
+            return x_bar, bars | {"negative_slope": chosen(at.right, 0 * d_bar, d_bar)}     # (15)
 
-        return rounded((plane.moved(wide, -at.h), -at.log_p()), x.dtype), pullback  # (5) (6)
+        return rounded_vjp((plane.moved(-at.h), -at.log_p()), pullback, x.dtype)    # (5) (6)
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -228,19 +207,16 @@ class PiecewisePlanar(Bijector):
         c, d = doubled(self.slack, self.negative_slope)                             # (17)
         return pair(c), (pair(c) - 1) * d + 1                                       # (4)
 
-    def values(self, z):
+    def of_latent(self, z):
         """The hyperplane, and the letters at z."""
-        plane = Hyperplane(self)
-        a = plane.place(z)                                                          # (1)
-        right = a.high >= 0
-        return plane, Letters(self, plane, a, right)
+        plane = Hyperplane(self, z)
+        return plane, Letters(self, plane, plane.a, plane.a.high >= 0)              # (1) (17)
 
-    def values_of_image(self, x):
+    def of_image(self, x):
         """The hyperplane, and the letters at the z of x."""
-        plane = Hyperplane(self)
-        y = plane.place(x)                                                          # (5)
-        right = y.high >= 0
-        return plane, Letters(self, plane, y / chosen(right, *self.growths()), right)   # (5)
+        plane = Hyperplane(self, x)
+        y, right = plane.a, plane.a.high >= 0
+        return plane, Letters(self, plane, y / chosen(right, *self.growths()), right)           # (5) (17)
 
     @classmethod
     def examples(cls, source):

@@ -18,7 +18,7 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     z_bar = x_bar + a_bar w,   b_bar = a_bar                                        (9)
 From (2), with `v_bar = t x_bar` and `k_bar = w^T v_bar`,
     u_bar = v_bar - k_bar w/(w^T w)                                                 (10)
-    w_bar = a_bar z + k v_bar - k_bar (u + 2 k w)/(w^T w)                           (11)
+    w_bar = a_bar z + k u_bar - k_bar v/(w^T w)                                     (11)
     c_bar = k_bar/(w^T w) + l_bar s/p                                               (12)
 For the inverse map, (5) gives `da = (dy - t dc)/p`, so that with (6) and the cotangent `l_bar` of (7),
     a_bar = -(s v^T z_bar + l_bar p'/p)/p                                           (13)
@@ -58,11 +58,11 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, pair, positive, real
-from ...core.arrays import doubled, rounded
+from ...core.arrays import rounded
 from ...core.pairs import exp, expm1
 from ...core.sets import nonzero_vector
 from ..elementwise.solve import newton_step, root_above_floor
-from .hyperplane import Hyperplane, inner, log_1_plus
+from .hyperplane import Hyperplane, log_1_plus, rounded_vjp
 
 
 class textbook:
@@ -106,10 +106,10 @@ class textbook:
 
     def bars(event, w, u, slack, x_bar, t, a_bar):
         """u_bar, w_bar, and the first term of c_bar."""
-        k, v_bar, square = textbook.direction(w, u, slack)[1], t * x_bar, w @ w
+        (v, k), v_bar, square = textbook.direction(w, u, slack), t * x_bar, w @ w
         k_bar = w @ v_bar
-        w_bar = a_bar * event + k * v_bar - k_bar * (u + 2 * k * w) / square        # (11)
-        return v_bar - k_bar * w / square, w_bar, k_bar / square                    # (10)
+        u_bar = v_bar - k_bar * w / square                                          # (10)
+        return u_bar, a_bar * event + k * u_bar - k_bar * v / square, k_bar / square        # (11)
 
     def vjp(z, w, b, u, slack, x_bar, l_bar):
         (v, _), (t, s, p, p_prime) = textbook.direction(w, u, slack), textbook.letters(w @ z + b, slack)
@@ -147,66 +147,49 @@ class Planar(Bijector):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    def forward(self, z):
-        return self.forward_and_log_det(z)[0]
-
-    def log_det(self, z):
-        return self.forward_and_log_det(z)[1]
-
     def forward_and_log_det(self, z):
-        plane, at = self.values(z)
-        return rounded((plane.moved(np.float64(z), at.t), at.log_p()), z.dtype)     # (1) (4) (16)
+        plane, at = self.of_latent(z)
+        return rounded((plane.moved(at.t), at.log_p()), z.dtype)                    # (1) (4)
 
     def jacobian(self, z):
-        plane, at = self.values(z)
-        return ((at.s[..., None] * plane.v)[..., :, None] * plane.w[..., None, :] + np.eye(z.shape[-1])).astype(z.dtype)    # (3)
+        plane, at = self.of_latent(z)
+        return plane.jacobian(at.s).astype(z.dtype)                                 # (3)
 
     def inverse_and_log_det(self, x):
-        plane, at = self.root(x)
-        return rounded((plane.moved(np.float64(x), -at.t), -at.log_p()), x.dtype)   # (6) (7) (16)
+        plane, at = self.of_image(x)
+        return rounded((plane.moved(-at.t), -at.log_p()), x.dtype)                  # (6) (7)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        plane, at = self.values(z)
-        wide, = doubled(z)                                                          # (16)
+        plane, at = self.of_latent(z)
 
-        def pullback(x_bar, log_det_bar):
-            x_bar, l_bar = doubled(x_bar, log_det_bar)                              # (16)
-            a_bar = at.s * inner(plane.v, x_bar) + l_bar * at.bend()                # (8)
-            z_bar = a_bar[..., None] * plane.w + x_bar                              # (9)
-            w_bar, u_bar, c_bar = plane.bars(x_bar, at.t)                           # (10) (11) (12) (23)
-            bars = {"w": a_bar[..., None] * wide + w_bar, "b": a_bar, "u": u_bar, "slack": c_bar + l_bar * at.s / at.p}     # (11) (12)
-            return rounded((z_bar, bars), z.dtype)
+        def pullback(x_bar, l_bar):
+            a_bar = at.s * plane.along(x_bar) + l_bar * at.bend()                   # (8)
+            return plane.bars(x_bar, at.t, a_bar, l_bar * at.s / at.p)              # (9) (10) (11) (12) (23)
 
-        return rounded((plane.moved(wide, at.t), at.log_p()), z.dtype), pullback    # (1) (4) (16)
+        return rounded_vjp((plane.moved(at.t), at.log_p()), pullback, z.dtype)      # (1) (4)
 
     def inverse_vjp(self, x):
-        plane, at = self.root(x)
-        wide, = doubled(x)                                                          # (16)
+        plane, at = self.of_image(x)
 
-        def pullback(z_bar, log_det_bar):
-            z_bar, l_bar = doubled(z_bar, log_det_bar)                              # (16)
-            a_bar = -(at.s * inner(plane.v, z_bar) + l_bar * at.bend()) / at.p      # (13)
-            x_bar = a_bar[..., None] * plane.w + z_bar                              # (14)
-            w_bar, u_bar, c_bar = plane.bars(z_bar, -at.t)                          # (10) (11) (15) (23)
-            c_bar = c_bar - a_bar * at.t - l_bar * at.s / at.p                      # (15)
-            bars = {"w": a_bar[..., None] * wide + w_bar, "b": a_bar, "u": u_bar, "slack": c_bar}           # (11)
-            return rounded((x_bar, bars), x.dtype)
+        def pullback(z_bar, l_bar):
+            a_bar = -(at.s * plane.along(z_bar) + l_bar * at.bend()) / at.p         # (13)
+            return plane.bars(z_bar, -at.t, a_bar, -a_bar * at.t - l_bar * at.s / at.p)     # (10) (11) (14) (15) (23)
 
-        return rounded((plane.moved(wide, -at.t), -at.log_p()), x.dtype), pullback  # (6) (7) (16)
+        return rounded_vjp((plane.moved(-at.t), -at.log_p()), pullback, x.dtype)    # (6) (7)
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
-    def values(self, z):
+    def of_latent(self, z):
         """The hyperplane, and the letters at z."""
-        plane = Hyperplane(self)
-        return plane, Letters(plane.c, plane.place(*doubled(z)))                    # (16)
+        plane = Hyperplane(self, z)
+        return plane, Letters(plane.c, plane.a)                                     # (1) (16)
 
-    def root(self, x):
+    def of_image(self, x):
         """The hyperplane, and the letters at the root."""
-        plane = Hyperplane(self)
-        return plane, solved(plane.place(*doubled(x)), plane.c)                     # (5) (16)
+        plane = Hyperplane(self, x)
+        return plane, solved(plane.a, plane.c)                                      # (5) (16)
 
     hard_cases = (
         case("Line", "D = 1: u does not count", z=[[0.5], [-3.0]], x=[[0.25], [7.0]], w=[2.0], b=0.5, u=[3.0], slack=0.25),

@@ -1,4 +1,4 @@
-r"""Sylvester flow with triangular matrices, `R^D -> R^D`: a planar flow with `D` units, each of which sees the ones after it.
+r"""Sylvester flow with triangular matrices, `R^D -> R^D`: a planar flow with `D` units; unit `i` reads the entries from `i` on.
 
 The map.  With upper triangular matrices `R` and `S` and an offset `b`, and with slacks `c_i > 0`,
     x = z + R t,   t_i = tanh(a_i),   a = S z + b                                   (1)
@@ -48,6 +48,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, chosen, nonzero, pair, positive, real, stacked, strictly_upper
 from ...core.arrays import doubled, rounded
 from ...core.pairs import log
+from .hyperplane import rounded_vjp
 from .planar import Letters, solved
 
 
@@ -144,45 +145,39 @@ class Sylvester(Bijector):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    def forward(self, z):
-        return self.forward_and_log_det(z)[0]
-
-    def log_det(self, z):
-        return self.forward_and_log_det(z)[1]
-
     def forward_and_log_det(self, z):
-        v, at = self.values(z)
-        return rounded((v.event + times(v.R, at.t), log_det(at)), z.dtype)          # (1) (4) (16)
+        v, at = self.of_latent(z)
+        return rounded((v.moved(at.t), log_det(at)), z.dtype)                       # (1) (4)
 
     def jacobian(self, z):
-        v, at = self.values(z)
+        v, at = self.of_latent(z)
         inside = ((v.R * at.s[..., None, :])[..., :, :, None] * v.S[..., None, :, :]).sum(-2)       # (3)
         return (inside + np.eye(z.shape[-1])).astype(z.dtype)                       # (3)
 
     def inverse_and_log_det(self, x):
-        v, at = self.root(x)
-        return rounded((v.event - times(v.R, at.t), -log_det(at)), x.dtype)         # (6) (7) (16)
+        v, at = self.of_image(x)
+        return rounded((v.moved(-at.t), -log_det(at)), x.dtype)                     # (6) (7)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        v, at = self.values(z)
+        v, at = self.of_latent(z)
 
         def pullback(x_bar, log_det_bar):
-            x_bar, l_bar = doubled(x_bar, log_det_bar[..., None])                   # (16)
+            l_bar = log_det_bar[..., None]
             a_bar = at.s * times_transposed(v.R, x_bar) + l_bar * at.bend()         # (8)
             z_bar = times_transposed(v.S, a_bar) + x_bar                            # (9)
             bars = v.bars(pair(v.event), a_bar, at.t, pair(x_bar))                  # (9) (10)
-            return rounded((z_bar, bars | {"slack": bars["slack"] + l_bar * at.s / at.p}), z.dtype)         # (11)
+            return z_bar, bars | {"slack": bars["slack"] + l_bar * at.s / at.p}     # (11)
 
-        return rounded((v.event + times(v.R, at.t), log_det(at)), z.dtype), pullback    # (1) (4) (16)
+        return rounded_vjp((v.moved(at.t), log_det(at)), pullback, z.dtype)         # (1) (4)
 
     def inverse_vjp(self, x):
-        v, at = self.root(x)
-        z = v.event - times(v.R, at.t)                                              # (6)
+        v, at = self.of_image(x)
+        z = v.moved(-at.t)                                                          # (6)
 
         def pullback(z_bar, log_det_bar):
-            z_bar, l_bar = doubled(z_bar, log_det_bar[..., None])                   # (16)
+            l_bar = log_det_bar[..., None]
             right = -(at.s * times_transposed(v.R, z_bar) + l_bar * at.bend())      # (12)
             a_bar = []
             for i in range(x.shape[-1]):
@@ -191,20 +186,20 @@ class Sylvester(Bijector):
             a_bar = stacked(a_bar)
             x_bar = times_transposed(v.S, a_bar) + z_bar                            # (13)
             bars = v.bars(z, a_bar, at.t, -x_bar)                                   # (13) (14)
-            return rounded((x_bar, bars | {"slack": bars["slack"] - l_bar * at.s / at.p}), x.dtype)         # (15)
+            return x_bar, bars | {"slack": bars["slack"] - l_bar * at.s / at.p}     # (15)
 
-        return rounded((z, -log_det(at)), x.dtype), pullback                        # (7) (16)
+        return rounded_vjp((z, -log_det(at)), pullback, x.dtype)                    # (7)
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
-    def values(self, z):
+    def of_latent(self, z):
         """The matrices and the event, and the letters at z."""
-        v = Matrices(self, *doubled(z))                                             # (16)
+        v = Matrices(self, z)
         return v, Letters(v.c, times(v.S, v.event) + v.b)                           # (1)
 
-    def root(self, x):
+    def of_image(self, x):
         """The matrices and the event, and the letters at the root."""
-        v = Matrices(self, *doubled(x))                                             # (16)
+        v = Matrices(self, x)
         y, found = times(v.S, v.event) + v.b, []                                    # (5)
         for i in range(x.shape[-1] - 1, -1, -1):
             y_i = y[..., i]
@@ -239,11 +234,15 @@ class Matrices:
     """An event, S, b and c in float64; R and G = S R as pairs."""
 
     def __init__(self, f, event):
-        N, S, self.s, self.b, self.c = doubled(f.R, f.S, f.diagonal, f.b, f.slack)  # (16)
+        self.event, N, S, self.s, self.b, self.c = doubled(event, f.R, f.S, f.diagonal, f.b, f.slack)           # (16)
         one = np.eye(N.shape[-1])
-        self.event, self.S, self.own = event, S + self.s[..., None] * one, (pair(self.c) - 1) / self.s      # (2)
+        self.S, self.own = S + self.s[..., None] * one, (pair(self.c) - 1) / self.s            # (2)
         self.R = self.own[..., None] * one + N                                      # (2)
         self.G = (self.R[..., None, :, :] * self.S[..., :, :, None]).sum(-2)        # (5)
+
+    def moved(self, t):
+        """event + R t."""
+        return times(self.R, t) + self.event                                        # (1)
 
     def bars(self, z, a_bar, t, x_bar):
         """The cotangents of all fields, as far as they are due to x, of pairs."""

@@ -58,6 +58,20 @@ def declaring(prefix):
     return declare
 
 
+def compiled(make):
+    """As `declare` wants it, `make(params)` compiled in both directions: for maps of many operations.
+
+    jax.vjp of what is not compiled is traced anew at every call.  An exception of a log-det is then one of its image too.
+    """
+    calls = [jax.jit(lambda params, event, side=side: evaluated(make(params)[side](event))) for side in (0, 1)]
+
+    @functools.wraps(make)
+    def build(params):
+        return tuple(functools.partial(call, params) for call in calls)
+
+    return build
+
+
 def second_entry(call):
     """A map of pairs whose first entry passes, from `call(column)` -> (image, log-det of each entry) of the second."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...maps.conditioners import Dense
 from ...maps.coupling import Coupling, Family
+from ...oracle.parametrised import ENTRIES
 
 WEIGHTS = ("net", "W")          # all 0, and not the library's
 SPREADS = {"moderate": 1.0, "uneven": 4.0}
@@ -26,3 +27,9 @@ def splines(page, numbers):
 def raw(params):
     """The raw numbers in a coupling's parameters."""
     return params["net"]["b"]
+
+
+def vectors(h, count):
+    """The first `count` vectors of raw numbers, and every number after them as an array of its own."""
+    ends = [*range(0, count * ENTRIES + 1, ENTRIES), *range(count * ENTRIES + 1, len(h) + 1)]
+    return [h[a:b] for a, b in zip(ends, ends[1:])]
