@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import refflow
+from refflow.cli.list_pages import compositions
 from refflow.cli.names import ALIASES, MODELS, plainly
 from refflow.core.registry import REGISTRY
 from refflow.oracle.pages import bijectors
@@ -44,15 +45,16 @@ FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain
 
 
 def test_list(run):
-    """All pages of every kind, and the models."""
+    """All pages of every kind, the named compositions, and the models."""
     status, out, _ = run("list")
+    everything = [*REGISTRY, *compositions(), *MODELS]
     head, *lines = out.splitlines()
-    assert status == 0 and "kind" in head.split() and [line.split()[0] for line in lines] == [*REGISTRY, *MODELS]
+    assert status == 0 and "kind" in head.split() and [line.split()[0] for line in lines] == everything
     assert all(page.kind == line.split()[1] for page, line in zip(REGISTRY.values(), lines))
     status, out, _ = run("list", "--json")
     pages = {p["name"]: p for p in json.loads(out)}
-    assert list(pages) == [*REGISTRY, *MODELS] and all(set(p) == FACTS for p in pages.values())
-    assert {p["kind"] for p in pages.values()} >= {"bijector", "conditioner", "density", "model"}
+    assert list(pages) == everything and all(set(p) == FACTS for p in pages.values())
+    assert {p["kind"] for p in pages.values()} >= {"bijector", "conditioner", "density", "composition", "model"}
     assert pages["glow"]["source"] == "arXiv:1807.03039" and 0 < pages["glow"]["agrees_to"] <= 1e-9
     assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"
     assert pages["CorrelationCholesky"]["event_ndim"] == [1, 2] and pages["Tanh"]["chapter"] == "elementwise"

@@ -1,7 +1,8 @@
-"""refflow list: all pages of every kind, with what is to be known of each, and the models made of them."""
+"""refflow list: all pages of every kind, with what is to be known of each, and the named compositions and models made of them."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -13,14 +14,16 @@ from .names import MODELS
 from .. import oracle
 from ..core.registry import REGISTRY, chapter
 from ..core.sets import Set
+from ..maps import found as named
 from ..maps import load_all
+from ..maps.index import HOME
 from ..maps.parametrisations.conventions import users
 from ..oracle.check import certified
 from ..report import aligned, json_text, largest_error
 
 
 def add_command(commands):
-    one = commands.add_parser("list", help="the pages and the models")
+    one = commands.add_parser("list", help="the pages, the named compositions and the models")
     one.add_argument("--json", action="store_true", help="one object for each")
     one.set_defaults(run=run)
 
@@ -28,7 +31,8 @@ def add_command(commands):
 def run(options):
     load_all()
     certificate = certified()
-    found = [facts(page, certificate.get(name, {})) for name, page in REGISTRY.items()] + [*map(of_model, MODELS)]
+    found = [facts(page, certificate.get(name, {})) for name, page in REGISTRY.items()]
+    found += [*map(of_composition, compositions()), *map(of_model, MODELS)]
     print(json_text(found) if options.json else aligned([HEAD, *map(row, found)]))
     return 0
 
@@ -60,6 +64,23 @@ def of_model(name) -> dict:
     unknown = dict.fromkeys(("event_ndim", "inverse", "domain", "codomain", "support", "dimension", "measure"))
     return {"name": name, "kind": "model", "chapter": "models", **unknown, "source": paper[0] if paper else "definition",
             "used_by": [], "certificate": {}, "agrees_to": agreement().get(name)}
+
+
+def compositions() -> list[str]:
+    """The functions that return compositions with a name of their own."""
+    return [name for name, home in HOME.items() if home.endswith(".named")]
+
+
+def of_composition(name) -> dict:
+    """The same of a named composition, for the default parameters; a composition without defaults has no sets known here."""
+    function = named(name)
+    needed = any(p.default is p.empty for p in inspect.signature(function).parameters.values())
+    f = None if needed else function()
+    known = {} if f is None else {"event_ndim": list(f.event_ndim), "domain": written(f.domain), "codomain": written(f.codomain)}
+    unknown = dict.fromkeys(("event_ndim", "domain", "codomain", "support", "dimension", "measure", "agrees_to"))
+    source = re.search(r"Source: (.*)\.", inspect.getdoc(function))
+    return {"name": name, "kind": "composition", "chapter": HOME[name].split(".")[0], "inverse": "closed", **unknown, **known,
+            "source": source[1], "used_by": [], "certificate": {}}
 
 
 def agreement() -> dict:

@@ -27,7 +27,7 @@ from ..accuracy.differences import U, EventDifferences, LossDifferences
 from ..maps.constrained.biject_to import biject_to
 from ..maps.normalization.batch_norm import STATISTICS, BatchNorm
 from ..accuracy.drawing import fits
-from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
+from ..accuracy.kappa import DELTA, differenced, event_of, flat, value_and_log_det, with_leaf
 from . import composition_laws      # noqa: F401  it registers its laws
 from .law import LAWS, MANY, Broken, asked, close, distance, equal, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
@@ -382,7 +382,12 @@ def inverse_pullback(f, p):
                 J = p.columns(jacobian_at(p, z))
                 given, reference, bound = ((a[..., None] * b).sum(-2) for a, b in
                                            ((given, J), (reference, J), (bound, np.abs(J))))
-            close(p, label("x", name), given, reference, bound, p.interior)
+            close(p, label("x", name), given, reference, bound, p.interior & moves_inside(p, z))
+
+
+def moves_inside(p, z):
+    """Marks of the z that the steps of differences do not take out of the domain; on a thin set, the steps are others."""
+    return p.f.domain.thin or p.f.domain.members(z * (1 + DELTA), p.f.event_ndim[0])
 
 
 def jacobian_at(p, z):

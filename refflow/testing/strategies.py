@@ -102,10 +102,16 @@ def points(draw, f, dtype=np.float64, count=POINTS, event_shape=None):
 def points_of(source, f, dtype, count, event_shape):
     event_shape = tuple(event_shape)
     out_shape = tuple(f.output_shape(event_shape))
-    z = events_of(source, f, dtype, count, event_shape).astype(dtype)
+    z = rounded_inside(f, events_of(source, f, dtype, count, event_shape).astype(dtype), len(event_shape))
     bars = [source.signed(shape, -SPREAD, SPREAD).astype(dtype)
             for shape in ((count, *out_shape), (count, *event_shape), (count,))]
     return Points(f, z, *bars)
+
+
+def rounded_inside(f, z, rank):
+    """Rounded events, but for those that rounding has moved to an end of the domain: a member stands for each."""
+    inside = f.domain.members(z, rank)
+    return f.domain.completed(z, inside.reshape(inside.shape + (1,) * rank))
 
 
 @st.composite
@@ -157,12 +163,14 @@ def off_breaks(f, z):
 
 
 def saturated(f, z):
-    """One mark for each event: an image, moved by MARGIN, leaves its codomain, or is out of range.
+    """One mark for each event: an image, moved by MARGIN, leaves its codomain, or is out of range, or the slope of a scalar map is.
 
     All are marked if a component refuses an event that another hands it.
     """
     try:
         marks = ~stays_inside(f, z, MARGIN, MODERATE)
+        if f.event_ndim == (0, 0):
+            marks = marks | (f.log_det(z) > np.log(MODERATE))
     except ValueError:
         return np.ones(z.shape[:z.ndim - f.event_ndim[0]], bool)
     if f.codomain.rank == 1 and not f.codomain.narrow:            # neighbours moved apart, or together

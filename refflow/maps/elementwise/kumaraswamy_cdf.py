@@ -1,0 +1,314 @@
+r"""Kumaraswamy cumulative distribution function, `(0, 1) -> (0, 1)`.
+
+The map.  With `a = concentration1 > 0` and `b = concentration0 > 0`,
+    x = 1 - (1 - z^a)^b                                                             (1)
+    z = (1 - v)^(1/a),   v = (1 - x)^(1/b)                                          (2)
+    dx/dz = a b z^(a - 1) (1 - z^a)^(b - 1)                                         (3)
+    log|dx/dz| = log(a b) + (a - 1) log z + (b - 1) log(1 - z^a)                    (4)
+    log|dz/dx| = (1/a - 1) log(1 - v) + (1/b - 1) log(1 - x) - log(a b)             (5)
+
+The reverse rule.  With `y = z^a`, so that `dy/dz = a y/z` and `dy/da = y log z`, and with the cotangent `l_bar` of (4),
+    z_bar = x_bar a b y (1 - y)^(b - 1)/z + l_bar ((a - 1) - (b - 1) a y/(1 - y))/z         (6)
+    a_bar = x_bar b y (1 - y)^(b - 1) log z + l_bar (1/a + log z - (b - 1) y log z/(1 - y))         (7)
+    b_bar = -x_bar (1 - y)^b log(1 - y) + l_bar (1/b + log(1 - y))                  (8)
+For the inverse map, `dv/dx = -v/(b (1 - x))`, `dv/db = -v log(v)/b` and `dz/dv = -z/(a (1 - v))`.  With the cotangent `l_bar` of (5),
+    x_bar = (z_bar z v/(a b (1 - v)) + l_bar (1 - 1/b + (1/a - 1) v/(b (1 - v))))/(1 - x)   (9)
+    a_bar = -(z_bar z log(1 - v)/a + l_bar (1 + log(1 - v)/a))/a                    (10)
+    b_bar = (z_bar z v log(v)/(a (1 - v)) - l_bar (1 + log v - (1/a - 1) v log(v)/(1 - v)))/b       (11)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, and `alpha = 1/b`, `beta = 1/a`
+on the other:
+    q = (1 - c^alpha)^beta,   (c, q) = (z, 1 - x)  or  (1 - x, z)                   (12)
+It is computed from `N = log c`, because neither `c` nor `1 - c` is near 1 in both:
+    w = alpha N,   y = exp w,   M = log(1 - y),   T = log q = beta M                (13)
+    M = log(-expm1(w))    for w > -log 2,   log1p(-y)    elsewhere                  (14)
+      = log(-N) + log alpha    where w is not a normal number                       (15)
+    T = -(beta h) h,   h = exp(w/2)    where y is not a normal number: there M = -y         (16)
+    x = -expm1(T),   z = exp T                                                      (17)
+
+In (4) and (5), three terms may cancel, in every pair.  With `d = (1 - y)/alpha`, which is `-N` where `w` is not a normal number,
+    log|dq/dc| = log(beta y/(d c)) + T                                              (18)
+               = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (19)
+               = log(alpha beta) + (beta - 1) M     at c = 1                        (20)
+The product in (18) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms
+of (18), and their sum by as much as a rounding of `alpha` does.
+
+In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
+    dq/dc = -beta Y e e/d,   e = exp(T/2),   Y = y/c                                (21)
+          = -alpha beta E E    at c = 1,   E = exp((beta - 1) M/2)                  (22)
+    Y = v v,   v = exp((alpha - 1) N/2)    for alpha >= 1/2 and at c = 0            (23)
+where in (21) `y/c` is used as it stands if `y` is a normal number.
+
+In (6) and (9), two terms may overflow next to the ends, with opposite signs, where their sum does not:
+    c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (24)
+          = l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) Y/d      for alpha >= 1/2, or l_bar = 0     (25)
+For `beta >= 1/2` the inner sum is taken apart, as `q` may underflow.
+
+In (7) and (11), `1 + s` cancels for a small `w`:
+    alpha alpha_bar = -q_bar beta q y s + l_bar (f - beta y s),   s = w/(1 - y),   f = 1 + s        (26)
+    f = w/2 - sum_(k >= 1) b_k w^(2k)    for w > -1                                 (27)
+where `b_k` is Bernoulli's number with the index `2k`, over the factorial of `2k`.  Of the sum, `k <= 11` are taken: the rest is below
+`10^-17 w`.
+
+In (8) and (10), `q` or `M` may be subnormal where a product is not:
+    beta_bar = q_bar M e e + l_bar (1/beta + M)                                     (28)
+             = -(q_bar h) h + l_bar/beta    where y is not a normal number          (29)
+
+At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar`
+is larger.                                                                          (30)
+
+Source: Kumaraswamy, Journal of Hydrology 46 (1980).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, interval, positive
+from ...core.arithmetic import log_abs_product, product_apart, quotient
+from ...core.arrays import doubled
+from ...core.words import log_2
+from .weibull_cdf import is_normal
+
+BERNOULLI = ((1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798), (-174611, 330), (854513, 138))
+ONE = (1.0,)
+SERIES = [over / (under * math.factorial(2 * k)) for k, (over, under) in enumerate(BERNOULLI, 1)]           # (27)
+
+
+class textbook:
+    """(1) to (11) as they are printed, for one event."""
+
+    def forward(z, concentration1, concentration0):
+        return 1 - (1 - z**concentration1) ** concentration0                        # (1)
+
+    def inverse(x, concentration1, concentration0):
+        return (1 - (1 - x) ** (1 / concentration0)) ** (1 / concentration1)        # (2)
+
+    def slope(z, concentration1, concentration0):
+        a, b = concentration1, concentration0
+        return a * b * z ** (a - 1) * (1 - z**a) ** (b - 1)                         # (3)
+
+    def log_det(z, concentration1, concentration0):
+        a, b = concentration1, concentration0
+        return np.log(a * b) + (a - 1) * np.log(z) + (b - 1) * np.log(1 - z**a)     # (4)
+
+    def inverse_log_det(x, concentration1, concentration0):
+        a, b, v = concentration1, concentration0, (1 - x) ** (1 / concentration0)   # (2)
+        return (1 / a - 1) * np.log(1 - v) + (1 / b - 1) * np.log(1 - x) - np.log(a * b)    # (5)
+
+    def vjp(z, concentration1, concentration0, x_bar, l_bar):
+        a, b, y, L = concentration1, concentration0, z**concentration1, np.log(z)
+        rise = b * y * (1 - y) ** (b - 1)
+        z_bar = x_bar * a * rise / z + l_bar * (a - 1 - (b - 1) * a * y / (1 - y)) / z      # (6)
+        a_bar = x_bar * rise * L + l_bar * (1 / a + L - (b - 1) * y * L / (1 - y))  # (7)
+        b_bar = -x_bar * (1 - y) ** b * np.log(1 - y) + l_bar * (1 / b + np.log(1 - y))     # (8)
+        return z_bar, {"concentration1": a_bar, "concentration0": b_bar}
+
+    def inverse_vjp(x, concentration1, concentration0, z_bar, l_bar):
+        a, b, v = concentration1, concentration0, (1 - x) ** (1 / concentration0)   # (2)
+        z, odds = (1 - v) ** (1 / a), v / (1 - v)                                   # (2)
+        x_bar = (z_bar * z * odds / (a * b) + l_bar * (1 - 1 / b + (1 / a - 1) * odds / b)) / (1 - x)       # (9)
+        a_bar = -(z_bar * z * np.log(1 - v) / a + l_bar * (1 + np.log(1 - v) / a)) / a      # (10)
+        b_bar = (z_bar * z * odds * np.log(v) / a - l_bar * (1 + np.log(v) - (1 / a - 1) * odds * np.log(v))) / b   # (11)
+        return x_bar, {"concentration1": a_bar, "concentration0": b_bar}
+
+
+@bijector(source="Kumaraswamy 1980", domain=interval(0, 1), codomain=interval(0, 1), increasing=True, textbook=textbook)
+class KumaraswamyCDF(Bijector):
+    """x = 1 - (1 - z^concentration1)^concentration0."""
+
+    concentration1: Array = positive(default=1.0)
+    concentration0: Array = positive(default=1.0)
+    event_ndim = (0, 0)
+
+    @staticmethod
+    def definition(m, z, concentration1, concentration0):
+        return -m.expm1(concentration0 * m.log1p(-m.power(z, concentration1)))      # (1)
+
+    @staticmethod
+    def inverse_definition(m, x, concentration1, concentration0):
+        return m.power(-m.expm1(m.log1p(-x) / concentration0), 1 / concentration1)  # (2) (13)
+
+    # -- the map ------------------------------------------------------------------------------------------------------
+
+    def forward(self, z):
+        return -np.expm1(self.of_z(z).T)                                            # (1) (17)
+
+    def inverse(self, x):
+        return np.exp(self.of_x(x).T)                                               # (2) (17)
+
+    def log_det(self, z):
+        f, wide = doubled(self, z)                                                  # (18)
+        return log_slope(f.of_z(wide)).astype(z.dtype)                              # (4) (18)
+
+    def slope(self, z):
+        p = self.of_z(z)
+        return times_slope(np.ones_like(p.w), p)                                    # (3) (21)
+
+    def inverse_and_log_det(self, x):
+        f, wide = doubled(self, x)                                                  # (18)
+        return self.inverse(x), log_slope(f.of_x(wide)).astype(x.dtype)             # (5) (18)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        p = self.of_z(z)
+
+        def pullback(x_bar, l_bar):
+            a_bar = alpha_bar_26(-x_bar / p.alpha, l_bar / p.alpha, p)              # (7) (26)
+            b_bar = beta_bar_28(-x_bar, l_bar, p)                                   # (8) (28)
+            return c_bar_24(-x_bar, l_bar, p), {"concentration1": a_bar, "concentration0": b_bar}   # (6) (24)
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        a, b, p = self.concentration1, self.concentration0, self.of_x(x)
+
+        def pullback(z_bar, l_bar):
+            a_bar = beta_bar_28(-z_bar / a / a, -l_bar / a / a, p)                  # (10) (28)
+            b_bar = -alpha_bar_26(z_bar / b, l_bar / b, p)                          # (11) (26)
+            return -c_bar_24(z_bar, l_bar, p), {"concentration1": a_bar, "concentration0": b_bar}   # (9) (24)
+
+        return self.inverse_and_log_det(x), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
+
+    def of_z(self, z):
+        return parts(np.log(z), z, self.concentration1, self.concentration0)        # (12)
+
+    def of_x(self, x):
+        return parts(np.log1p(-x), 1 - x, 1 / self.concentration0, 1 / self.concentration1)         # (12)
+
+    hard_cases = (
+        case("Identity", "log-det is 0 at every z", z=[5e-324, 1e-300, 0.5, np.nextafter(1, 0)],
+             x=[5e-324, 0.5, np.nextafter(1, 0)], concentration1=1.0, concentration0=1.0),
+        case("NearIdentity", "all terms of (4) are small", z=[0.25, 1e-200], x=[0.25, 1e-200],
+             concentration1=np.nextafter(1, 2), concentration0=np.nextafter(1, 0)),
+        case("Written", "1 - (1 - z^a)^b returns 0", z=[1e-12, 1e-160], x=[1e-12, 1e-160], concentration1=2.0,
+             concentration0=3.0),
+        case("Flat", "1 + w/(1 - y) cancels, a drops out of the log-det", z=[0.3, 1e-300], x=[0.3, 1e-300],
+             concentration1=2.0**-60, concentration0=2.0**-60),
+        case("Steep", "z^a is far below 1, b times it is not", z=[0.36787944117144233, 0.36], x=[0.3, 0.6],
+             concentration1=41.0, concentration0=6.39843493530055e17),
+        case("PowerUnderflows", "z^a is subnormal, b z^a is not", z=[1e-310, 1e-312], x=[1e-300], concentration1=1.0,
+             concentration0=2.0**60),
+        case("SlopeOnly", "z^a underflows, dx/dz does not", z=[5e-324, 1e-310], concentration1=1.9, concentration0=2.0),
+        case("Root", "x falls below the floats in no step, N/b does", x=[5e-324, 1e-310], concentration1=2.0**60,
+             concentration0=2.0**60),
+        case("OppositeOverflow", "two terms of (24) overflow with opposite signs", z=[5e-324], x=[5e-324],
+             concentration1=2.0**-9, concentration0=2.0**-9),
+        case("OppositeOverflowOfInverse", "two terms of (24) overflow with opposite signs", z=[5e-324], x=[5e-324],
+             concentration1=2.0**9, concentration0=2.0**9),
+        case("NearOne", "1 - z has one bit", z=[np.nextafter(1, 0)], x=[np.nextafter(1, 0)], concentration1=2.0**-40,
+             concentration0=2.0**50),
+        case("Switch", "the two forms of (14) meet", z=[0.5, np.nextafter(0.5, 0), np.nextafter(0.5, 1)], concentration1=1.0,
+             concentration0=2.0),
+        case("SeriesEnds", "(27) ends at w = -1", z=[0.36787944117144233, 0.3678794411714424], concentration1=1.0,
+             concentration0=2.0**-30),
+    )
+
+
+class Parts(NamedTuple):
+    """The letters of (12) to (16); `far`: y is not a normal number; `d` as in (18)."""
+
+    N: Array
+    c: Array
+    alpha: Array
+    beta: Array
+    w: Array
+    y: Array
+    far: Array
+    d: Array
+    M: Array
+    T: Array
+
+
+def parts(N, c, alpha, beta):
+    w = alpha * N
+    y, rest, h = np.exp(w), -np.expm1(w), np.exp(w / 2)                             # (13)
+    far, small = ~is_normal(y), ~is_normal(-w) & (w > -1)
+    near = np.where(small, np.log(-N) + np.log(alpha), np.log(rest))                # (14) (15)
+    M = np.where(w > -log_2(w), near, np.log1p(-y))                                 # (14)
+    T = np.where(far, -beta * h * h, beta * M)                                      # (13) (16)
+    return Parts(N, c, alpha, beta, w, y, far, np.where(small, -N, rest / alpha), M, T)     # (18)
+
+
+def log_slope(p):
+    """log|dq/dc|."""
+    (m, e), (n, k) = product_apart((p.beta, p.y)), product_apart((p.d, p.c))        # (18)
+    close = np.abs(e - k) <= 2
+    near, far = np.log(np.ldexp(m / n, np.where(close, e - k, 0))), np.log(m / n) + (e - k) * log_2(m)          # (18)
+    bend = np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N)                           # (19) (30)
+    last = np.where(p.beta == 1, 0, (p.beta - 1) * p.M)                             # (20) (30)
+    constant = log_abs_product((p.alpha, p.beta))                                   # (19) (20)
+    inside = np.where(p.far, constant + bend, np.where(close, near, far) + p.T)     # (18) (19)
+    return np.where(p.N == 0, constant + last, inside)                              # (20)
+
+
+def ratio(numerators, denominators):
+    """The quotient of two products that leaves the floats only if it must; 0 where the first factor is 0."""
+    (m, e), (n, k) = product_apart(numerators), product_apart(denominators)         # (21)
+    return np.where(numerators[0] == 0, 0, np.ldexp(m / n, e - k)).astype(m.dtype)  # (21) (30)
+
+
+def times_slope(factor, p):
+    """factor |dq/dc|."""
+    E = np.exp(np.where(p.beta == 1, 0, (p.beta - 1) * p.M) / 2)                    # (22) (30)
+    inside = over_d((factor, p.beta, np.exp(p.T / 2), np.exp(p.T / 2)), p)          # (21)
+    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E), ONE), inside)         # (22)
+
+
+def over_d(factors, p):
+    """The product of the factors and Y/d."""
+    v = np.exp(np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N) / 2)                  # (23) (30)
+    return ratio((*factors, np.where(p.far, v, p.y), np.where(p.far, v, 1)), (p.d, np.where(p.far, 1, p.c)))        # (21) (23)
+
+
+def c_bar_24(q_bar, l_bar, p):
+    """l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) y/(d c)."""
+    first, second = l_bar * (p.alpha - 1), l_bar * (p.beta - 1)
+    joint = (p.alpha < 0.5) & (p.c > 0)
+    v = np.exp(np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N) / 2)                  # (23) (30)
+    shared = joint & (first != 0)
+    Y = (np.where(joint, p.y, v), np.where(joint, 1, v))                            # (23) (24)
+    C = np.where(joint & ~shared, p.c, 1)                                           # (21)
+    e = np.exp(p.T / 2)
+    together = ratio((q_bar * p.beta * e * e + second, *Y), (p.d, C))                # (24) (25)
+    apart = ratio((q_bar, p.beta, e, e, *Y), (p.d, C)) + ratio((second, *Y), (p.d, C))      # (25)
+    term = np.where(p.beta < 0.5, together, apart)
+    alone = quotient(first, p.c) - np.where((p.c == 0) & (first != 0), 0, term)     # (25) (30)
+    inside = np.where(shared, (first - term) / p.c, alone)                          # (24)
+    at_1 = first - np.where(second == 0, times_slope(q_bar, p), second / np.abs(p.N))       # (22) (30)
+    return np.where(p.N == 0, at_1, inside)
+
+
+def alpha_bar_26(q_bar, l_bar, p):
+    """alpha alpha_bar."""
+    h, e = np.exp(p.w / 2), np.where(p.far, 1, np.exp(p.T / 2))
+    small = ~is_normal(-p.w) & (p.w > -1)
+    s = np.where(small, -1, -p.w / np.expm1(p.w))                                   # (26)
+    f = np.where(p.w > -1, p.w / 2 - series(p.w), 1 + s)                            # (26) (27)
+    y_s = np.where(p.y == 0, 0, p.y * s)                                            # (30)
+    vanishes = (q_bar == 0) | (h == 0) | (e == 0)
+    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, np.where(p.far, h, p.y), np.where(p.far, h, 1), e, e), ONE))    # (26) (30)
+    return np.where(l_bar == 0, 0, l_bar * (f - p.beta * y_s)) - through_q          # (26) (30)
+
+
+def series(w):
+    """The sum in (27)."""
+    square, total = np.maximum(w, -1) ** 2, 0
+    for coefficient in reversed(SERIES):
+        total = (total + coefficient) * square                                      # (27)
+    return total
+
+
+def beta_bar_28(q_bar, l_bar, p):
+    """The cotangent of beta."""
+    h, e = np.exp(p.w / 2), np.exp(p.T / 2)
+    near = np.where((q_bar == 0) | (e == 0), 0, q_bar * p.M * e * e)                # (28) (30)
+    return np.where(p.far, -q_bar * h * h, near) + np.where(l_bar == 0, 0, l_bar * (1 / p.beta + p.M))      # (28) (29) (30)
