@@ -40,7 +40,7 @@ ROWS = (
     row("Haar wavelet 2D", "4-band", "Chain([Squeeze(2), Pointwise(OrthogonalLinear(np.kron(np.eye(3), H4)))])",
         remark="of three channels", freia="HaarDownsampling, HaarUpsampling",
         invertible_networks_jl="wavelet_squeeze, Haar_squeeze"),
-    row("Haar wavelet 1D", "orthonormal", "OrthogonalLinear(haar(D))", remark="a product with a matrix: D^2 operations",
+    row("Haar wavelet 1D", "orthonormal", "haar(D)", remark="a product with a matrix: D^2 operations",
         numpyro="HaarTransform", pyro="HaarTransform"),
     row("DCT", "ortho type 2/3", 'OrthogonalLinear(scipy.fft.dct(np.eye(D), norm="ortho", axis=0))',
         remark="a product with a matrix: D^2 operations", flowjax="DiscreteCosine", numpyro="DiscreteCosineTransform",

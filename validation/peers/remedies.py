@@ -10,6 +10,11 @@ LAST_PART = ("The last part is the product of all 1 - sigmoid(z_k), and 1 - sigm
 LOGS_OF_PARTS = ("log|det| = -sum_k (softplus(-z_k) + (K - k) softplus(z_k)), from the z_k with their shifts: the logarithms of the parts "
                  "are computed before the parts underflow.")
 
+SLACK = ("Keep the slack c = softplus(w^T u) beside u_hat, and use 1 + (c - 1) h'(a) in the log-det, so that c is never found again as "
+         "1 + w^T u_hat.")
+RADIAL_SLACK = ("Keep alpha + beta = softplus(beta') as it is: the log-det is (D - 1) log1p(beta h) + log((r^2 + 2 r alpha + alpha (alpha + "
+                "beta))/(alpha + r)^2) with h = 1/(alpha + r), which at the centre is D log((alpha + beta)/alpha).")
+
 REMEDIES = {
     ("torch", "AffineTransform counts one scale for a whole event"):
         "Expand log|scale| to the shape of the event before it is summed over the event's axes.",
@@ -82,4 +87,21 @@ REMEDIES = {
     ("pymc", "logodds' log-det is -inf from 37 on"): BOTH_TAILS,
     ("pymc", "Interval with numbers as bounds has a float32 constant in its log-det"):
         "Make the bounds constants of the dtype of the value.",
+    ("pyro", "Planar loses its constraint to rounding"): SLACK,
+    ("normflows", "Planar loses its constraint to rounding"): SLACK,
+    ("flowjax", "Planar loses its constraint to rounding"): SLACK,
+    ("normflows", "Planar is infinite or NaN for large w^T u"): "softplus(t) = max(t, 0) + log1p(exp(-|t|)), which torch has.",
+    ("normflows", "Planar with leaky_relu has a slope of float32 digits"): "torch.where(lin < 0, slope, 1) in the dtype of the inputs.",
+    ("flowjax", "Planar is not the map of the appendix that it cites"): "m(t) = -1 + softplus(t).",
+    ("flowjax", "Planar takes negative slopes at which it folds space"): "Refuse a negative_slope above 1.",
+    ("pyro", "Radial loses its constraint to rounding"): RADIAL_SLACK,
+    ("normflows", "Radial loses its constraint to rounding"): RADIAL_SLACK,
+    ("normflows", "Radial lets alpha be 0"): "alpha = softplus(alpha'), which is positive.",
+    ("pyro", "Sylvester's log-det is not the determinant of its map"):
+        "Multiply rows by the transposes of Q R and of S Q^T; then the product of 1 + h'(a_i) r_ii s_ii is the determinant.",
+    ("torchflows", "Planar folds space where w^T u < -4"): "u_hat = u + (4 softplus(w^T u/4) - 4 - w^T u) w/(w^T w), so that w^T u_hat > -4.",
+    ("torchflows", "Radial has the log-det of neither map"):
+        "With r = |z - z_0|, the length: (D - 1) log(1 + beta/(alpha + r)) + log(1 + alpha beta/(alpha + r)^2), once for each event.",
+    ("torchflows", "Sylvester layers with the number of units that they choose raise"):
+        "Make Q with as many columns as units, and take as many units as entries for an identity, a permutation or a product of reflections.",
 }
