@@ -41,13 +41,15 @@ def function(build, gradients=True, fixed=()):
     """The adapter function of the map that `build(params)` makes from tensors.
 
     `build` returns (forward, inverse), where forward(z) is (x, log_det) or (x, a function that computes log_det), and inverse
-    the same of the other direction, or None.  Fields in `fixed` are not parameters of the library's: they stay arrays.
+    the same of the other direction, or None.  Fields in `fixed`, with dots between levels, are not parameters of the library's:
+    they stay arrays.  So do a network's weights that are all 0, see `numbers`.
     """
-    fixed = {WEIGHTS, *((name,) for name in fixed)}
+    fixed = {tuple(name.split(".")) for name in fixed}
 
     @functools.wraps(build)
     def mine(params, z):
-        parameters = {path: leaf(v) for path, v in flatten(params) if path not in fixed and is_real(v)}
+        constant = fixed | ({WEIGHTS} if has_no_weights(params) else set())
+        parameters = {path: leaf(v) for path, v in flatten(params) if path not in constant and is_real(v)}
         rest = {path: v for path, v in flatten(params) if path not in parameters}
         forward, inverse = build(nest(parameters | rest))
         z = leaf(z)
@@ -69,6 +71,10 @@ def function(build, gradients=True, fixed=()):
     return mine
 
 
+def has_no_weights(params):
+    return not any(np.any(v) for path, v in flatten(params) if path == WEIGHTS)
+
+
 def declaring(prefix):
     """A function `declare(page, name, build, **options)` for a library whose names start with `prefix`."""
 
@@ -79,15 +85,20 @@ def declaring(prefix):
 
 
 def rows_of(module, event_ndim=0, forward="forward", inverse="inverse"):
-    """(forward, inverse) of a module whose methods return (image, log_det) of a batch of rows."""
-    def direction(name):
+    """(forward, inverse) of a module whose methods return (image, log_det) of a batch of rows.
+
+    `event_ndim` is a pair if it differs between the sides.
+    """
+    ndims = event_ndim if isinstance(event_ndim, tuple) else (event_ndim, event_ndim)
+
+    def direction(name, ndim):
         def call(rows):
             image, log_det = getattr(module, name)(rows)
             return image, torch.as_tensor(log_det, dtype=image.dtype)           # some return 0, a Python number
 
-        return lambda event: by_rows(call, event, event_ndim)
+        return lambda event: by_rows(call, event, ndim)
 
-    return direction(forward), direction(inverse)
+    return direction(forward, ndims[0]), direction(inverse, ndims[1])
 
 
 def second_entry(call):
@@ -98,6 +109,18 @@ def second_entry(call):
         return torch.cat([event[..., :1], image], -1), log_det
 
     return both
+
+
+class Layer(torch.nn.Module):
+    """The linear layer of a composite of `networks`, in the place of a library's network; it takes a context and reads none."""
+
+    def __init__(self, net, connects=None):
+        super().__init__()
+        self.weight = net["W"] if connects is None else net["W"] * torch.from_numpy(connects)
+        self.bias = net["b"]
+
+    def forward(self, inputs, context=None):
+        return inputs @ self.weight.T + self.bias
 
 
 def holding(module, **values):
