@@ -1,8 +1,8 @@
 """nflows 0.14, as adapters: `refflow check nflows`.
 
 Its forward and inverse return (image, log_det) of a batch of rows.  They are called what nflows calls them: Tanh's forward is
-tanh.  Splines are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps by the linear layer of
-`shared.networks` in the place of their network.
+tanh.  Splines are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps with the network of
+`shared.networks` in the place of their own.
 
 Scales that a module makes of raw numbers are given to it as they are.  Reflections have vectors whose matrix is exact.
 
@@ -25,9 +25,9 @@ from refflow.maps.parametrisations import (CUBIC_SPLINES, LINEAR_SPLINES, QUADRA
                                            Premultiplied, SoftmaxKnots)
 
 from .shared import pinned
-from .shared.networks import PASSES, SIZE, connects, dense_of, linear_autoregressive, linear_coupling
+from .shared.networks import PASSES, SIZE, connects, small_autoregressive, small_coupling, small_network
 from .shared.numbers import raw, splines
-from .shared.torch import Layer, declaring, holding, rows_of, second_entry
+from .shared.torch import Network, declaring, holding, rows_of, second_entry
 
 version = pinned("nflows", "0.14")
 declare = declaring("nflows.transforms.")
@@ -143,16 +143,16 @@ declare(refflow.Chain([zeros()]), "PiecewiseQuadraticCDF [numbers 0]", equal_bin
 # -- couplings, autoregressive maps -----------------------------------------------------------------------------------
 
 def coupled(kind, **settings):
-    """A coupling by a linear layer; entries marked in its mask are transformed."""
-    return lambda p: vector(kind((~PASSES).astype(int), lambda inputs, outputs: Layer(p["net"]), **settings))
+    """A coupling; entries marked in its mask are transformed."""
+    return lambda p: vector(kind((~PASSES).astype(int), lambda inputs, outputs: Network(p), **settings))
 
 
 def in_order(kind, count, **settings):
-    """An autoregressive map by a masked linear layer."""
+    """An autoregressive map, whose network is masked."""
 
     def build(p):
         module = kind(features=SIZE, hidden_features=4, **settings)
-        module.autoregressive_net = Layer(p["net"], connects(SIZE, count))
+        module.autoregressive_net = Network(p, connects(SIZE, count))
         return vector(module)
 
     return build
@@ -185,23 +185,23 @@ class ShiftedInOrder(AutoregressiveTransform):
 
 
 OF_COUPLINGS, OF_ORDER = CONVENTIONS["nflows coupling, normflows AR"], CONVENTIONS["nflows AR"]
-declare(refflow.AdditiveCoupling(PASSES, dense_of(PASSES, 1)), "AdditiveCouplingTransform", coupled(t.AdditiveCouplingTransform))
-declare(linear_coupling(affine_family(OF_COUPLINGS, ("shift", "scale")), "halves"), "AffineCouplingTransform",
+declare(refflow.AdditiveCoupling(PASSES, small_network(PASSES, 1)), "AdditiveCouplingTransform", coupled(t.AdditiveCouplingTransform))
+declare(small_coupling(affine_family(OF_COUPLINGS, ("shift", "scale")), "halves"), "AffineCouplingTransform",
         coupled(t.AffineCouplingTransform))
-declare(linear_coupling(additive_family()), "coupling.CouplingTransform [x + h of each entry]", coupled(Shifted))
-declare(linear_autoregressive(affine_family(OF_ORDER)), "MaskedAffineAutoregressiveTransform",
+declare(small_coupling(additive_family()), "coupling.CouplingTransform [x + h of each entry]", coupled(Shifted))
+declare(small_autoregressive(affine_family(OF_ORDER)), "MaskedAffineAutoregressiveTransform",
         in_order(t.MaskedAffineAutoregressiveTransform, 2))
-declare(linear_autoregressive(additive_family()), "autoregressive.AutoregressiveTransform [x + h of each entry]",
+declare(small_autoregressive(additive_family()), "autoregressive.AutoregressiveTransform [x + h of each entry]",
         in_order(ShiftedInOrder, 1))
 
-FEW = {"num_bins": 3, "tails": "linear", "tail_bound": BOUND}
-FAMILIES = {kind: Family(getattr(refflow, f"{kind}Spline"), conventions["nflows"](3, BOUND)) for kind, conventions in {
+FEW = {"num_bins": 2, "tails": "linear", "tail_bound": BOUND}
+FAMILIES = {kind: Family(getattr(refflow, f"{kind}Spline"), conventions["nflows"](2, BOUND)) for kind, conventions in {
     "Linear": LINEAR_SPLINES, "Quadratic": QUADRATIC_SPLINES, "Cubic": CUBIC_SPLINES, "RationalQuadratic": SPLINES}.items()}
 for kind, family in FAMILIES.items():
-    declare(linear_coupling(family), f"Piecewise{kind}CouplingTransform",
+    declare(small_coupling(family), f"Piecewise{kind}CouplingTransform",
             coupled(getattr(t, f"Piecewise{kind}CouplingTransform"), **FEW))
 for kind in ("Quadratic", "RationalQuadratic"):
-    declare(linear_autoregressive(FAMILIES[kind]), f"MaskedPiecewise{kind}AutoregressiveTransform",
+    declare(small_autoregressive(FAMILIES[kind]), f"MaskedPiecewise{kind}AutoregressiveTransform",
             in_order(getattr(t, f"MaskedPiecewise{kind}AutoregressiveTransform"), FAMILIES[kind].size, **FEW))
 
 
@@ -215,7 +215,7 @@ EQUAL = Premultiplied(SoftmaxKnots(3, 0.0, 1.0), np.zeros((3, 0)))
 WITH_ENDS = {"Linear": on_unit_interval(EQUAL, SoftmaxKnots(3, 0.0, 1.0)),
              "Cubic": on_unit_interval(KNOTS, KNOTS, IntervalEntries(2, 0.0, 3.0))}
 for kind, fields in WITH_ENDS.items():
-    declare(linear_autoregressive(Family(getattr(refflow, f"{kind}Spline"), fields)), f"MaskedPiecewise{kind}AutoregressiveTransform",
+    declare(small_autoregressive(Family(getattr(refflow, f"{kind}Spline"), fields)), f"MaskedPiecewise{kind}AutoregressiveTransform",
             in_order(getattr(t, f"MaskedPiecewise{kind}AutoregressiveTransform"), fields.size, num_bins=3))
 
 

@@ -1,8 +1,7 @@
-"""Couplings and autoregressive maps whose network is one linear layer, as refflow's composites.
+"""Couplings and autoregressive maps with a small network, W tanh(a) + b, as refflow's composites.
 
-A library's own network is replaced by that layer, with the composite's weights: what is compared is which entries a network
-reads, the order and the layout of its numbers, and the map that they give.  A spline's numbers are asked in `numbers`; here a
-weight leads from an entry to each of them.
+A library's own network is replaced by this one, with the composite's weights: what is compared is which entries a network reads,
+the order and the layout of its numbers, and the map that they give.  Its tanh keeps the numbers moderate at every event.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...maps.autoregressive import Autoregressive
-from ...maps.conditioners import Dense, MaskedDense
+from ...maps.conditioners import Dense, MaskedDense, Sequential, TanhActivation
 from ...maps.coupling import Coupling
 
 SIZE = 3
@@ -29,16 +28,18 @@ def connects(size, count, layout="interleaved"):
     return np.tile(before, (count, 1)) if layout == "halves" else np.repeat(before, count, 0)
 
 
-def linear_coupling(family, layout="interleaved", passes=PASSES):
-    """The entries that do not pass, by the numbers that a linear layer makes of those that do."""
-    return Coupling(passes, dense_of(passes, family.size), family, layout)
+def small_coupling(family, layout="interleaved", passes=PASSES):
+    """The entries that do not pass, by the numbers that the network makes of those that do."""
+    return Coupling(passes, small_network(passes, family.size), family, layout)
 
 
-def dense_of(passes, count):
-    return Dense(*layer(count * int(np.sum(~passes)), int(np.sum(passes))))
+def small_network(passes, count):
+    """The network from the entries that pass to `count` numbers for each of the others."""
+    return Sequential((TanhActivation(), Dense(*layer(count * int(np.sum(~passes)), int(np.sum(passes))))))
 
 
-def linear_autoregressive(family, layout="interleaved", size=SIZE):
-    """Each entry by the numbers that a masked linear layer makes of the entries before it."""
+def small_autoregressive(family, layout="interleaved", size=SIZE):
+    """Each entry by the numbers that the network, whose weights are masked, makes of the entries before it."""
     W, b = layer(family.size * size, size)
-    return Autoregressive(MaskedDense(W, connects(size, family.size, layout), b), family, layout)
+    masked = MaskedDense(W, connects(size, family.size, layout), b)
+    return Autoregressive(Sequential((TanhActivation(), masked)), family, layout)

@@ -42,14 +42,13 @@ def function(build, gradients=True, fixed=()):
 
     `build` returns (forward, inverse), where forward(z) is (x, log_det) or (x, a function that computes log_det), and inverse
     the same of the other direction, or None.  Fields in `fixed`, with dots between levels, are not parameters of the library's:
-    they stay arrays.  So do a network's weights that are all 0, see `numbers`.
+    they stay arrays.
     """
-    fixed = {tuple(name.split(".")) for name in fixed}
+    fixed = {WEIGHTS, *(tuple(name.split(".")) for name in fixed)}
 
     @functools.wraps(build)
     def mine(params, z):
-        constant = fixed | ({WEIGHTS} if has_no_weights(params) else set())
-        parameters = {path: leaf(v) for path, v in flatten(params) if path not in constant and is_real(v)}
+        parameters = {path: leaf(v) for path, v in flatten(params) if path not in fixed and is_real(v)}
         rest = {path: v for path, v in flatten(params) if path not in parameters}
         forward, inverse = build(nest(parameters | rest))
         z = leaf(z)
@@ -69,10 +68,6 @@ def function(build, gradients=True, fixed=()):
         return Lazily(found, log_det=lambda: values(evaluated((x, log_det))[1]))
 
     return mine
-
-
-def has_no_weights(params):
-    return not any(np.any(v) for path, v in flatten(params) if path == WEIGHTS)
 
 
 def declaring(prefix):
@@ -111,16 +106,17 @@ def second_entry(call):
     return both
 
 
-class Layer(torch.nn.Module):
-    """The linear layer of a composite of `networks`, in the place of a library's network; it takes a context and reads none."""
+class Network(torch.nn.Module):
+    """The network of a composite of `networks`, in the place of a library's; it takes a context and reads none."""
 
-    def __init__(self, net, connects=None):
+    def __init__(self, params, connects=None):
         super().__init__()
-        self.weight = net["W"] if connects is None else net["W"] * torch.from_numpy(connects)
-        self.bias = net["b"]
+        layer = params["net"]["layers"]["1"]
+        self.weight = layer["W"] if connects is None else layer["W"] * torch.from_numpy(connects)
+        self.bias = layer["b"]
 
     def forward(self, inputs, context=None):
-        return inputs @ self.weight.T + self.bias
+        return torch.tanh(inputs) @ self.weight.T + self.bias
 
 
 def holding(module, **values):
