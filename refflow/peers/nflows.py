@@ -27,7 +27,7 @@ from refflow.maps.parametrisations import (CUBIC_SPLINES, LINEAR_SPLINES, QUADRA
 from .shared import pinned
 from .shared.networks import PASSES, SIZE, connects, small_autoregressive, small_coupling, small_network
 from .shared.numbers import raw, splines
-from .shared.torch import Network, declaring, holding, rows_of, second_entry
+from .shared.torch import Network, declaring, holding, rows_of, second_entry, shifting
 
 version = pinned("nflows", "0.14")
 declare = declaring("nflows.transforms.")
@@ -158,41 +158,19 @@ def in_order(kind, count, **settings):
     return build
 
 
-class Shifted(CouplingTransform):
-    """The base class of couplings, with the map x + h of each entry."""
-
-    def _transform_dim_multiplier(self):
-        return 1
-
-    def _coupling_transform_forward(self, inputs, transform_params):
-        return inputs + transform_params, inputs.new_zeros(len(inputs))
-
-    def _coupling_transform_inverse(self, inputs, transform_params):
-        return inputs - transform_params, inputs.new_zeros(len(inputs))
-
-
-class ShiftedInOrder(AutoregressiveTransform):
-    """The base class of autoregressive maps, with the map x + h of each entry."""
-
-    def __init__(self, features, hidden_features):
-        super().__init__(None)
-
-    def _elementwise_forward(self, inputs, autoregressive_params):
-        return inputs + autoregressive_params, inputs.new_zeros(len(inputs))
-
-    def _elementwise_inverse(self, inputs, autoregressive_params):
-        return inputs - autoregressive_params, inputs.new_zeros(len(inputs))
+def shifted_in_order(p):
+    return vector(shifting(AutoregressiveTransform)(Network(p, connects(SIZE, 1))))
 
 
 OF_COUPLINGS, OF_ORDER = CONVENTIONS["nflows coupling, normflows AR"], CONVENTIONS["nflows AR"]
 declare(refflow.AdditiveCoupling(PASSES, small_network(PASSES, 1)), "AdditiveCouplingTransform", coupled(t.AdditiveCouplingTransform))
 declare(small_coupling(affine_family(OF_COUPLINGS, ("shift", "scale")), "halves"), "AffineCouplingTransform",
         coupled(t.AffineCouplingTransform))
-declare(small_coupling(additive_family()), "coupling.CouplingTransform [x + h of each entry]", coupled(Shifted))
+declare(small_coupling(additive_family()), "coupling.CouplingTransform [x + h of each entry]", coupled(shifting(CouplingTransform)))
 declare(small_autoregressive(affine_family(OF_ORDER)), "MaskedAffineAutoregressiveTransform",
         in_order(t.MaskedAffineAutoregressiveTransform, 2))
 declare(small_autoregressive(additive_family()), "autoregressive.AutoregressiveTransform [x + h of each entry]",
-        in_order(ShiftedInOrder, 1))
+        shifted_in_order)
 
 FEW = {"num_bins": 2, "tails": "linear", "tail_bound": BOUND}
 FAMILIES = {kind: Family(getattr(refflow, f"{kind}Spline"), conventions["nflows"](2, BOUND)) for kind, conventions in {
