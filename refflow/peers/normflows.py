@@ -199,7 +199,7 @@ def of_class(p):
     W, b = p["net"]["inner"]["W"], p["net"]["inner"]["b"]
     (s_cc, t_cc), (s, t) = W.chunk(2), b.chunk(2)
     module = holding(flows.CCAffineConst(SIZE, W.shape[1]), s=s[None], t=t[None], s_cc=s_cc.T, t_cc=t_cc.T)
-    return rows_of(Given(module, p["net"]["context"]), 1)
+    return rows_of(Given(module, p["context"]), 1)
 
 
 def coupled(kind, passes=PASSES, **settings):
