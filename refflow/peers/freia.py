@@ -1,6 +1,7 @@
 """FrEIA 0.2, as adapters: `refflow check freia`.
 
-A module takes a list of inputs, with rev=True for the inverse, and returns a tuple of outputs and the log-det.
+A module takes a list of inputs, with rev=True for the inverse, and returns a tuple of outputs and the log-det.  A documented choice,
+not a defect: a log-det that is 0, or fixed, may be a number.  It is asked as a log-det of each row.
 
 Coupling blocks are asked with the network of `shared.networks` in the place of their own; a block of two couplings is a chain of two.
 Reflections have vectors whose matrix is exact.  Left out: `InvAutoFC` and `InvAutoConv2D`, whose inverse is approximate.
@@ -36,11 +37,15 @@ class Directions:
 
     def forward(self, rows):
         (image,), log_det = self.module([rows], rev=False)
-        return image, log_det
+        return image, of_rows(log_det, image)
 
     def inverse(self, rows):
         (image,), log_det = self.module([rows], rev=True)
-        return image, log_det
+        return image, of_rows(log_det, image)
+
+
+def of_rows(log_det, image):
+    return log_det if torch.is_tensor(log_det) else image.new_full((len(image),), float(log_det))
 
 
 def fixed_linear(p):
@@ -170,7 +175,7 @@ def all_in(**settings):
     """The coupling, the scales of all entries and the permutation."""
 
     def build(p):
-        first, second = p["stages"]["0"]["net"]["inner"], p["stages"]["1"]
+        first, second = p["stages"]["0"]["net"]["net"], p["stages"]["1"]["inner"]
         module = m.AllInOneBlock([(4,)], subnet_constructor=unmade, **settings)
         W = torch.from_numpy(p["stages"]["2"]["W"])
         module.subnet = Network({"net": first})
@@ -207,9 +212,9 @@ declare(affine_by("ATAN")(HALVES), "AffineCouplingOneSided", one_sided)
 declare(Coupling(np.zeros(SIZE, bool), Contextual(Dense(*layer(2 * SIZE, 2))),
                  affine_family(CONVENTIONS["FrEIA ATAN"])).at(context=np.array([1.0, 0.5])), "ConditionalAffineTransform", conditional)
 declare(all_in_one(small_network(HALVES, 2), W, offset=np.array([0.5, -1.0, 0.25, 0.0])).inner, "AllInOneBlock", all_in(),
-        fixed=["stages.2.W"])
+        fixed=["stages.2.W", "stages.2.shift"])
 declare(all_in_one(small_network(HALVES, 2), W, gin=True).inner, "AllInOneBlock [gin_block]", all_in(gin_block=True),
-        fixed=["stages.2.W", "stages.1.scale"])
+        fixed=["stages.2.W", "stages.2.shift", "stages.1.inner.scale"])
 
 
 # -- orthogonal maps --------------------------------------------------------------------------------------------------

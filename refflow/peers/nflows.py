@@ -175,12 +175,19 @@ declare(small_autoregressive(additive_family()), "autoregressive.AutoregressiveT
 FEW = {"num_bins": 2, "tails": "linear", "tail_bound": BOUND}
 FAMILIES = {kind: Family(getattr(refflow, f"{kind}Spline"), conventions["nflows"](2, BOUND)) for kind, conventions in {
     "Linear": LINEAR_SPLINES, "Quadratic": QUADRATIC_SPLINES, "Cubic": CUBIC_SPLINES, "RationalQuadratic": SPLINES}.items()}
+def without_inverse(build):
+    """Of linear and quadratic splines, whose inverse is a finding already: that of `PiecewiseLinearCDF`, of `PiecewiseQuadraticCDF`."""
+    return lambda p: (build(p)[0], None)
+
+
 for kind, family in FAMILIES.items():
+    build = coupled(getattr(t, f"Piecewise{kind}CouplingTransform"), **FEW)
     declare(small_coupling(family), f"Piecewise{kind}CouplingTransform",
-            coupled(getattr(t, f"Piecewise{kind}CouplingTransform"), **FEW))
+            without_inverse(build) if kind in ("Linear", "Quadratic") else build)
 for kind in ("Quadratic", "RationalQuadratic"):
+    build = in_order(getattr(t, f"MaskedPiecewise{kind}AutoregressiveTransform"), FAMILIES[kind].size, **FEW)
     declare(small_autoregressive(FAMILIES[kind]), f"MaskedPiecewise{kind}AutoregressiveTransform",
-            in_order(getattr(t, f"MaskedPiecewise{kind}AutoregressiveTransform"), FAMILIES[kind].size, **FEW))
+            without_inverse(build) if kind == "Quadratic" else build)
 
 
 def on_unit_interval(*maps, names=("input_knots", "output_knots", "end_slopes")):
@@ -193,8 +200,9 @@ EQUAL = Premultiplied(SoftmaxKnots(3, 0.0, 1.0), np.zeros((3, 0)))
 WITH_ENDS = {"Linear": on_unit_interval(EQUAL, SoftmaxKnots(3, 0.0, 1.0)),
              "Cubic": on_unit_interval(KNOTS, KNOTS, IntervalEntries(2, 0.0, 3.0))}
 for kind, fields in WITH_ENDS.items():
+    build = in_order(getattr(t, f"MaskedPiecewise{kind}AutoregressiveTransform"), fields.size, num_bins=3)
     declare(small_autoregressive(Family(getattr(refflow, f"{kind}Spline"), fields)), f"MaskedPiecewise{kind}AutoregressiveTransform",
-            in_order(getattr(t, f"MaskedPiecewise{kind}AutoregressiveTransform"), fields.size, num_bins=3))
+            without_inverse(build) if kind == "Linear" else build)
 
 
 # -- linear -----------------------------------------------------------------------------------------------------------
