@@ -86,20 +86,20 @@ def scaled(p):
     return rows_of(Directions(holding(m.LearnedElementwiseScaling([(3,)]), s=p["stages"]["0"]["inner"]["scale"].log()[None])), 1)
 
 
-def activation_norm(p):
-    stage = p["stages"]["0"]
+def normalised(stage):
     module = holding(m.ActNorm([(3,)]), scale=stage["scale"].log()[None], bias=stage["bias"][None])
     module.init_on_next_batch = False
-    return rows_of(Directions(module), 1)
+    return module
 
 
+norm = refflow.ActNorm(scale=[1.0, 0.5, 3.0], bias=[0.5, -1.0, 0.25])
 leaky = refflow.Chain([refflow.LeakyReLU(0.25), refflow.Affine(shift=0.0, scale=2.0)])
 ACTIVATIONS = {"InvAutoAct": {"alpha": 1}, "InvAutoActFixed": {"alpha": 1}, "InvAutoActTwoSided": {"alpha_pos": 1, "alpha_neg": -1}}
 for name, alphas in ACTIVATIONS.items():
     declare(leaky, name, two_slopes(getattr(m, name), **alphas), gradients=False)
 declare(refflow.Chain([refflow.Independent(refflow.Affine(shift=[0.0] * 3, scale=[1.0, 0.5, 3.0]), 1)]), "LearnedElementwiseScaling",
         scaled, fixed=["stages.0.inner.shift"])
-declare(refflow.Chain([refflow.ActNorm(scale=[1.0, 0.5, 3.0], bias=[0.5, -1.0, 0.25])]), "ActNorm [initialised]", activation_norm)
+declare(refflow.Chain([norm]), "ActNorm [initialised]", lambda p: rows_of(Directions(normalised(p["stages"]["0"])), 1))
 
 
 # -- couplings --------------------------------------------------------------------------------------------------------
@@ -285,14 +285,13 @@ declare(refflow.Reshape((2, 3), (6,)), "Flatten", reshaped(m.Flatten))
 
 def sequence(p):
     net = FrEIA.framework.SequenceINN(3, force_tuple_output=True)
-    net.append(m.LearnedElementwiseScaling)
+    net.append(m.ActNorm)
     net.append(m.PermuteRandom)
     order = torch.tensor(ORDER)
-    net.module_list[0] = holding(net.module_list[0], s=p["stages"]["0"]["inner"]["scale"].log()[None])
+    net.module_list[0] = normalised(p["stages"]["0"])
     net.module_list[1] = holding(net.module_list[1], perm=order, perm_inv=torch.argsort(order))
     return rows_of(Directions(net), 1)
 
 
 ORDER = [2, 0, 1]
-three = refflow.Independent(refflow.Affine(shift=[0.0] * 3, scale=[1.0, 0.5, 3.0]), 1)
-declare_framework(refflow.Chain([three, refflow.Permutation(ORDER)]), "SequenceINN", sequence, fixed=["stages.0.inner.shift"])
+declare_framework(refflow.Chain([norm, refflow.Permutation(ORDER)]), "SequenceINN", sequence)

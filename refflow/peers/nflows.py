@@ -327,20 +327,26 @@ def affine(p):
 
 
 def multiscale(p):
-    """Of two channels, the second goes through another map."""
+    """Of four channels, the last two go through another map."""
     inner = p["stages"]["1"]["rest"]["stages"]["0"]["inner"]
     module = t.MultiscaleCompositeTransform(2)
-    module.add_transform(affine(inner), module.add_transform(affine(first(p)["inner"]), (2, 1, 2)))
+    module.add_transform(affine(inner), module.add_transform(affine(first(p)["inner"]), (4, 1, 1)))
     return rows_of(module, (3, 1))
 
 
 one, other = refflow.Affine(shift=0.5, scale=0.75), refflow.Affine(shift=-1.0, scale=2.5)
-pixels = refflow.Independent(refflow.Affine(shift=[[[0.5, 1.0]], [[-1.0, 0.0]]], scale=[[[2.0, 0.25]], [[0.75, 1.5]]]), 3)
-of_kept = refflow.Independent(refflow.Affine(shift=[[[0.25, -1.0]]], scale=[[[3.0, 0.5]]]), 3)
+
+
+def of_channels(shift, scale):
+    return refflow.Independent(refflow.Affine(shift=np.reshape(shift, (-1, 1, 1)), scale=np.reshape(scale, (-1, 1, 1))), 3)
+
+
+of_all, of_kept = of_channels([0.5, 1.0, -1.0, 0.0], [2.0, 0.25, 0.75, 1.5]), of_channels([0.25, -1.0], [3.0, 0.5])
 declare(refflow.Chain([one, refflow.Sigmoid()]), "CompositeTransform",
         lambda p: scalar(t.CompositeTransform([affine(first(p)), t.Sigmoid()])))
 declare(refflow.Inverse(one), "InverseTransform", lambda p: scalar(t.InverseTransform(affine(p["inner"]))))
 declare(refflow.Chain([one, other, refflow.Inverse(one)]), "CompositeCDFTransform [affine maps]",
         lambda p: scalar(t.CompositeCDFTransform(affine(first(p)), affine(p["stages"]["1"]))), gradients=False)
-declare(refflow.Chain([pixels, refflow.FactorOut([False, True], refflow.Chain([of_kept, refflow.Reshape((1, 1, 2), (2,))]))]),
+to_vector = refflow.Chain([of_kept, refflow.Reshape((2, 1, 1), (2,))])
+declare(refflow.Chain([of_all, refflow.FactorOut([False, False, True, True], to_vector)]),
         "MultiscaleCompositeTransform", multiscale)

@@ -313,6 +313,22 @@ def three_log_dets(m):
     return [3]
 
 
+@finding("normflows", "Composite adds log-dets in float32", "defect",
+         "log|det| = s_1 + s_2, here 1/3 + 1/3 in float64", """
+The total starts as zeros of torch's default dtype, to which log-dets of float64 are added in place: they lose nine of their
+sixteen digits. So does the gradient of the log-det.""", """
+import torch
+from normflows.flows import Composite, Flow
+class Scaled(Flow):
+    def forward(self, z):
+        s = torch.full((1,), 1 / 3, dtype=torch.float64)
+        return z * s.exp(), s
+print(Composite([Scaled(), Scaled()])(torch.ones(1, 1, dtype=torch.float64))[1].item())
+""")
+def two_thirds(m):
+    return [2 * m.mpf(1 / 3)]
+
+
 # -- zuko -------------------------------------------------------------------------------------------------------------
 
 @finding("zuko", "GaussianizationTransform saturates at 4.89", "defect",
@@ -495,6 +511,47 @@ for entry in y.flatten():
 """)
 def product_with_ones(m):
     return [3, 1]
+
+
+@finding("freia", "LearnedElementwiseScaling's inverse has the log-det of its forward", "defect",
+         "log|det dz/dx| = -sum_i s_i on the way back; here s = (1, 1)", """
+The sum of the logarithms of the scales is not negated with rev=True, where the module divides by the scales. By the base class, the two
+log-dets are opposite numbers.""", """
+import torch
+from FrEIA.modules import LearnedElementwiseScaling
+scaling = LearnedElementwiseScaling([(2,)])
+scaling.s.data.fill_(1.0)
+for rev in (False, True):
+    print(scaling([torch.ones(1, 2)], rev=rev)[1].item())
+""")
+def both_ways(m):
+    return [2, -2]
+
+
+@finding("freia", "LearnedElementwiseScaling does not start at init_scale", "defect",
+         "g(x) = x exp(s), exp(s) = init_scale: g(1) = 3 for init_scale 3", """
+The logarithm of init_scale is multiplied by zeros, where ones are meant: the scale starts at 1 for every init_scale.""", """
+import torch
+from FrEIA.modules import LearnedElementwiseScaling
+(y,), _ = LearnedElementwiseScaling([(1,)], init_scale=3.0)([torch.ones(1, 1)])
+print(y.item())
+""")
+def initial_scale(m):
+    return [3]
+
+
+@finding("freia", "HaarDownsampling's inverse writes to its input", "defect",
+         "z is not changed", """
+`x_perm *= self.fac_rev` halves the caller's tensor, which x_perm is unless channels are ordered by wavelet. HaarUpsampling does so on
+the way forward.""", """
+import torch
+from FrEIA.modules import HaarDownsampling
+z = torch.ones(1, 4, 1, 1)
+HaarDownsampling([(1, 2, 2)])([z], rev=True)
+print(z[0, 0, 0, 0].item())
+""")
+def unhalved(m):
+    return [1]
 
 
 # -- torchflows -------------------------------------------------------------------------------------------------------

@@ -51,6 +51,12 @@ REMEDIES = {
     ("freia", "InvertibleSigmoid sums its log-det over one axis"): "Sum over all axes but that of the batch.",
     ("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32"): BOTH_TAILS,
     ("freia", "Fixed1x1Conv multiplies by the transpose of its matrix"): "Use M as the kernel as it is.",
+    ("freia", "LearnedElementwiseScaling's inverse has the log-det of its forward"):
+        "Sum `scale`, which has the sign of the direction, and once for each event of the batch.",
+    ("freia", "LearnedElementwiseScaling does not start at init_scale"): "np.log(init_scale) * torch.ones(1, *dims_in[0]).",
+    ("freia", "HaarDownsampling's inverse writes to its input"): "x_perm = x_perm * self.fac_rev.",
+    ("normflows", "Composite adds log-dets in float32"):
+        "total_logabsdet = zero_log_det_like_z(inputs), which the same file has, and no addition in place.",
     ("torchflows", "RationalQuadratic with raw numbers 0 is not the identity"): "Pad the raw slopes with 0, as they are before c is added.",
     ("pzflow", "InvSoftplus overflows and cancels"):
         "x = max(z, 0) + log1p(exp(-|z|)), and z = x + log(-expm1(-x)).",
