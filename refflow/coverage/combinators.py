@@ -12,7 +12,7 @@ ROWS = (
         survae="SequentialTransform", tfp="Chain, Composition", torch="ComposeTransform", torchflows="BijectiveComposition",
         zuko="ComposedTransform"),
     row("Invert", "", "Inverse(Exp())", bijectors_jl="Inverse", bijx="Inverse, CondInverse", distrax="Inverse", flowjax="Invert",
-        flowtorch="Invert", freia="Inverse", invertible_networks_jl="reverse()", nflows="InverseTransform", normflows="Reverse",
+        flowtorch="Invert", freia="Inverse (not in 0.2)", invertible_networks_jl="reverse()", nflows="InverseTransform", normflows="Reverse",
         numpyro="_InverseTransform", survae="InverseFlow", tfp="Invert", torch="_InverseTransform", zuko="LazyInverse"),
     row("Independent / Block / Vmap", "", "Independent(Exp(), 1)", remark="over channels Pointwise, over positions Positionwise",
         bijectors_jl="elementwise", distrax="Block", flowjax="Vmap", numpyro="IndependentTransform", torch="IndependentTransform",

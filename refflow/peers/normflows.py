@@ -270,7 +270,7 @@ SCALES = {"exp": ExpScale(), "sigmoid": CONVENTIONS["normflows sigmoid"], "sigmo
 for name, scale in SCALES.items():
     declare(small_coupling(affine_family(scale, FIRST_SHIFT), passes=HALVES), f"flows.AffineCouplingBlock [scale_map={name}]",
             block(scale_map=name))
-declare(small_coupling(affine_family(ExpScale(), FIRST_SHIFT), passes=CHECKERBOARD), "flows.Split [checkerboard, with its coupling]",
+declare(small_coupling(affine_family(ExpScale(), FIRST_SHIFT), passes=CHECKERBOARD), "flows.AffineCouplingBlock [split_mode=checkerboard]",
         block(split_mode="checkerboard"))
 declare(refflow.AdditiveCoupling(HALVES, small_network(HALVES, 1)), "flows.AffineCoupling [scale=False]",
         lambda p: rows_of(OfList(flows.AffineCoupling(Network(p), scale=False)), 1))

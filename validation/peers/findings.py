@@ -540,6 +540,18 @@ def initial_scale(m):
     return [3]
 
 
+@finding("freia", "InvAutoAct has neither of its slopes at 0", "defect",
+         "g(x) = x exp(alpha) for x >= 0; here exp(alpha) = 2, so that log dg/dx = log 2 at x = 0", """
+The sign of 0 is 0, by which alpha is multiplied: the log-det at 0 is 0, between the two slopes. InvAutoActTwoSided likewise has the mean
+of the two logarithms. A layer before it that gives exact zeros makes the density wrong.""", """
+import torch
+from FrEIA.modules import InvAutoAct
+print(InvAutoAct([(1,)])([torch.zeros(1, 1)])[1].item())
+""")
+def slope_at_0(m):
+    return [m.log(2)]
+
+
 @finding("freia", "HaarDownsampling's inverse writes to its input", "defect",
          "z is not changed", """
 `x_perm *= self.fac_rev` halves the caller's tensor, which x_perm is unless channels are ordered by wavelet. HaarUpsampling does so on
