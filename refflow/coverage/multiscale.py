@@ -13,6 +13,7 @@ ROWS = (
         invertible_networks_jl="CouplingLayerGlow+ActNorm", normflows="GlowBlock", tfp="Glow",
         torchflows="GlowCheckerboard, ChannelWiseCoupling, GlowChannelWiseCoupling, Invertible1x1ConvolutionalCoupling"),
     row("Checkerboard coupling", "coupling on checkerboard mask",
-        "AffineCoupling(masks.checkerboard(1, 4, 4), dense_network(rng, (8, 8, 16)))", normflows="AffineCouplingBlock(split_mode=checkerboard)",
+        "AffineCoupling(masks.checkerboard(1, 4, 4), dense_network(rng, (8, 8, 16)))",
+        normflows="AffineCouplingBlock(split_mode=checkerboard)",
         torchflows="CheckerboardCoupling, GlowCheckerboardCoupling"),
 )

@@ -409,6 +409,7 @@ def scaling(p):
     return Scaling(p["logs"], p["bias"])
 
 
-norms = [refflow.GlowTTSActNorm(logs=[0.3, -1.1, 0.7], bias=[0.5, -1.0, 0.25]), refflow.GlowTTSActNorm(logs=[1.3, 0.2, -0.4], bias=[2.0, 0.0, 1.0])]
+norms = [refflow.GlowTTSActNorm(logs=[0.3, -1.1, 0.7], bias=[0.5, -1.0, 0.25]),
+         refflow.GlowTTSActNorm(logs=[1.3, 0.2, -0.4], bias=[2.0, 0.0, 1.0])]
 declare(refflow.Chain(norms), "flows.Composite", lambda p: rows_of(flows.Composite([scaling(p["stages"][i]) for i in "01"]), 1))
 declare(refflow.Inverse(norms[0]), "flows.Reverse", lambda p: rows_of(flows.Reverse(scaling(p["inner"])), 1))

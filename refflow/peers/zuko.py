@@ -24,7 +24,7 @@ from zuko import transforms as t
 import refflow
 from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
-from refflow.maps.parametrisations import BERNSTEIN_POLYNOMIALS, SPLINES, SUMS_OF_SQUARES, LocationScale
+from refflow.maps.parametrisations import SPLINES, LocationScale
 
 from .shared import pinned, summed
 from .shared.networks import PASSES, SIZE, connects, small_autoregressive, small_coupling
@@ -83,26 +83,18 @@ declare(refflow.Chain([refflow.Gaussianization(rate=[1.0, 1.0, 1.0], bias=[0.5, 
 # -- polynomials ------------------------------------------------------------------------------------------------------
 
 def polynomial(make):
-    """The second entry through a polynomial of raw numbers; its inverse is a bisection."""
-    return lambda p: (second_entry(summed(make(raw(p)[None]).call_and_ladj)), None)
+    """A polynomial of raw numbers; its inverse is a bisection."""
+    return lambda p: (make(p["h"]).call_and_ladj, None)
 
 
 def squares(h):
     """Three polynomials of degree 4; the shift comes last."""
-    return t.ComposedTransform(t.SOSPolynomialTransform(h[:, :-1].reshape(-1, 3, 5)), t.AdditiveTransform(h[:, -1]))
+    return t.ComposedTransform(t.SOSPolynomialTransform(h[:-1].reshape(3, 5)), t.AdditiveTransform(h[-1]))
 
 
-DEGREE = 8
-POLYNOMIALS = {
-    "SOSPolynomialTransform": (refflow.SumOfSquares, SUMS_OF_SQUARES["zuko"](3, 4), squares),
-    "BernsteinTransform": (refflow.BernsteinPolynomial, BERNSTEIN_POLYNOMIALS["zuko BernsteinTransform"](DEGREE),
-                           t.BernsteinTransform),
-    "BoundedBernsteinTransform": (refflow.BernsteinPolynomial, BERNSTEIN_POLYNOMIALS["zuko BPF"](DEGREE),
-                                  t.BoundedBernsteinTransform),
-}
-for name, (page, numbers, make) in POLYNOMIALS.items():
-    for like, coupling in splines(page, numbers):
-        declare(coupling, f"{name} [{like} numbers]", polynomial(make))
+declare("SumOfSquares", "SOSPolynomialTransform", polynomial(squares), parametrisation="zuko")
+declare("BernsteinPolynomial", "BernsteinTransform", polynomial(t.BernsteinTransform), parametrisation="zuko BernsteinTransform")
+declare("BernsteinPolynomial", "BoundedBernsteinTransform", polynomial(t.BoundedBernsteinTransform), parametrisation="zuko BPF")
 
 
 # -- couplings, autoregressive maps -----------------------------------------------------------------------------------

@@ -54,7 +54,8 @@ REMEDIES = {
     ("freia", "LearnedElementwiseScaling's inverse has the log-det of its forward"):
         "Sum `scale`, which has the sign of the direction, and once for each event of the batch.",
     ("freia", "LearnedElementwiseScaling does not start at init_scale"): "np.log(init_scale) * torch.ones(1, *dims_in[0]).",
-    ("freia", "InvAutoAct has neither of its slopes at 0"): "torch.where(x >= 0, alpha, -alpha) in the place of alpha * x.sign().",
+    ("freia", "InvAutoAct has neither of its slopes at 0"):
+        "torch.where(x >= 0, alpha, -alpha) in the place of alpha * x.sign().",
     ("freia", "HaarDownsampling's inverse writes to its input"): "x_perm = x_perm * self.fac_rev.",
     ("normflows", "Composite adds log-dets in float32"):
         "total_logabsdet = zero_log_det_like_z(inputs), which the same file has, and no addition in place.",
