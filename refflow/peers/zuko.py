@@ -24,7 +24,7 @@ from zuko import transforms as t
 import refflow
 from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
-from refflow.maps.parametrisations import SPLINES, LocationScale
+from refflow.maps.parametrisations import BERNSTEIN_POLYNOMIALS, SPLINES, LocationScale
 
 from .shared import pinned, summed
 from .shared.networks import PASSES, SIZE, connects, small_autoregressive, small_coupling
@@ -94,7 +94,15 @@ def squares(h):
 
 declare("SumOfSquares", "SOSPolynomialTransform", polynomial(squares), parametrisation="zuko")
 declare("BernsteinPolynomial", "BernsteinTransform", polynomial(t.BernsteinTransform), parametrisation="zuko BernsteinTransform")
-declare("BernsteinPolynomial", "BoundedBernsteinTransform", polynomial(t.BoundedBernsteinTransform), parametrisation="zuko BPF")
+
+
+def bounded(p):
+    """At moderate numbers: uneven ones make steps that round to 0."""
+    return second_entry(summed(t.BoundedBernsteinTransform(raw(p)[None]).call_and_ladj)), None
+
+
+like, coupling = next(splines(refflow.BernsteinPolynomial, BERNSTEIN_POLYNOMIALS["zuko BPF"](8)))
+declare(coupling, f"BoundedBernsteinTransform [{like} numbers]", bounded)
 
 
 # -- couplings, autoregressive maps -----------------------------------------------------------------------------------

@@ -273,6 +273,23 @@ def logit_of_1e_9(m):
     return [m.log(m.mpf(1e-9) / (1 - m.mpf(1e-9)))]
 
 
+@finding("nflows", "SqueezeTransform has no inverse but for an even factor", "defect",
+         "the inverse of the image of z is z, of 9 entries for the factor 3", """
+The inverse asks for a multiple of 4 channels, where the square of the factor is meant: 9 channels, which the factor 3 makes of one, are
+refused.""", """
+import torch
+from nflows.transforms import SqueezeTransform
+t = SqueezeTransform(3)
+x, _ = t(torch.ones(1, 1, 3, 3))
+try:
+    print(t.inverse(x)[0].numel())
+except ValueError:
+    print(0)
+""")
+def nine_entries(m):
+    return [9]
+
+
 # -- normflows --------------------------------------------------------------------------------------------------------
 
 @finding("normflows", "transforms.Shift writes to its input", "defect",
@@ -581,6 +598,27 @@ print(log_det.item())
 """)
 def untouched(m):
     return [-45, 0]
+
+
+@finding("torchflows", "the log-det of an autoregressive inverse is taken at other points", "defect",
+         "log|det dz/dx| + log|det dx/dz| = 0 at z = f(x)", """
+The inverse goes through the entries and puts each one that it finds into the tensor that it inverts next. The log-det that it returns is
+of the last round, where all entries but the last are images already: the slopes of the transformer's inverse are taken there. The values
+are right, and so are the log-dets of affine transformers, whose slopes do not depend on the point. Here the network is a constant.""", """
+import torch
+from torchflows.bijections.finite.autoregressive.layers import RQSForwardMaskedAutoregressive
+class Constant(torch.nn.Module):
+    def forward(self, x, context=None):
+        h = torch.zeros(2, 23, dtype=torch.float64)
+        h[:, 8:16] = 300.0 * torch.arange(8)
+        return h.expand(*x.shape, 23)
+layer = RQSForwardMaskedAutoregressive((2,))
+layer.conditioner_transform = Constant()
+z, log_det = layer.forward(torch.tensor([[1.0, 2.0]], dtype=torch.float64))
+print((log_det + layer.inverse(z)[1]).item())
+""")
+def opposite(m):
+    return [0]
 
 
 # -- pzflow -----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ REMEDIES = {
     ("nflows", "LogTanh's slope jumps at its cut point"):
         "alpha = c (1 - tanh(c)^2), which makes the slope alpha/z that of tanh at c, and beta = exp(tanh(c)/alpha)/c.",
     ("nflows", "NaiveLinear has no inverse with a torch of today"): "torch.linalg.solve(weight, outputs).",
+    ("nflows", "SqueezeTransform has no inverse but for an even factor"): "c % self.factor ** 2 in the place of c % 4.",
     ("normflows", "transforms.Shift writes to its input"): "z = z - self.shift.",
     ("normflows", "transforms.Logit is not the map of its docstring"):
         "alpha + (1 - alpha) z and log(1 - alpha), or 1 - 2 alpha in the docstring.",
@@ -59,6 +60,9 @@ REMEDIES = {
     ("freia", "HaarDownsampling's inverse writes to its input"): "x_perm = x_perm * self.fac_rev.",
     ("normflows", "Composite adds log-dets in float32"):
         "total_logabsdet = zero_log_det_like_z(inputs), which the same file has, and no addition in place.",
+    ("torchflows", "the log-det of an autoregressive inverse is taken at other points"):
+        "Keep z, invert it with h of the entries found so far, and add the log-det of the entry that each round finds; or, in the end, "
+        "minus the log-det of forward at x.",
     ("torchflows", "RationalQuadratic with raw numbers 0 is not the identity"): "Pad the raw slopes with 0, as they are before c is added.",
     ("pzflow", "InvSoftplus overflows and cancels"):
         "x = max(z, 0) + log1p(exp(-|z|)), and z = x + log(-expm1(-x)).",

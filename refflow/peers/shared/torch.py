@@ -106,6 +106,21 @@ def second_entry(call):
     return both
 
 
+class Tanh(torch.autograd.Function):
+    """tanh with the slope 1/cosh^2, since torch's 1 - tanh^2 cancels: its digits would be taken for the library's."""
+
+    @staticmethod
+    def forward(ctx, a):
+        ctx.save_for_backward(a)
+        return torch.tanh(a)
+
+    @staticmethod
+    def backward(ctx, h_bar):
+        (a,) = ctx.saved_tensors
+        r = 1 / torch.cosh(a)
+        return h_bar * r * r
+
+
 class Network(torch.nn.Module):
     """The network of a composite of `networks`, in the place of a library's; it takes a context and reads none."""
 
@@ -116,7 +131,7 @@ class Network(torch.nn.Module):
         self.bias = layer["b"]
 
     def forward(self, inputs, context=None):
-        return torch.tanh(inputs) @ self.weight.T + self.bias
+        return Tanh.apply(inputs) @ self.weight.T + self.bias
 
 
 def shifting(base):
