@@ -60,6 +60,21 @@ REMEDIES = {
     ("freia", "HaarDownsampling's inverse writes to its input"): "x_perm = x_perm * self.fac_rev.",
     ("normflows", "Composite adds log-dets in float32"):
         "total_logabsdet = zero_log_det_like_z(inputs), which the same file has, and no addition in place.",
+    ("normflows", "Planar loses its constraint to rounding"):
+        "Keep softplus(w^T u) beside u_hat: 1 + w^T u_hat h' = 1 - h' + softplus(w^T u) h', in which nothing cancels.",
+    ("normflows", "Planar is infinite or NaN for large w^T u"): "torch.nn.functional.softplus(t) in the place of log(1 + exp(t)).",
+    ("normflows", "Planar with leaky_relu has a slope of float32 digits"):
+        "torch.where(a < 0, slope, 1.0) in the dtype of z, in the place of the mask of truth values.",
+    ("normflows", "Radial loses its constraint to rounding"):
+        "Keep softplus(beta') itself: at the centre, log(1 + beta/alpha) = log softplus(beta') - log alpha; with the function softplus, which "
+        "neither rounds to 0 nor overflows.",
+    ("normflows", "Radial lets alpha be 0"): "alpha = exp(log_alpha), or softplus of its number.",
+    ("torchflows", "Planar folds space where w^T u < -4"):
+        "The slope of the sigmoid is at most 1/4: u + (softplus(w^T u) - 4 - w^T u) w/|w|^2 in the place of u, so that w^T u > -4.",
+    ("torchflows", "Radial has the log-det of neither map"):
+        "r = |z - z0| over all entries, for the flow of the paper; for the code's map, the sum of the logarithms of each entry's slope alone.",
+    ("torchflows", "Sylvester layers with the number of units that they choose raise"):
+        "As many units as entries, if none is given, or matrices Q of entries times units.",
     ("torchflows", "the log-det of an autoregressive inverse is taken at other points"):
         "Keep z, invert it with h of the entries found so far, and add the log-det of the entry that each round finds; or, in the end, "
         "minus the log-det of forward at x.",
