@@ -66,13 +66,13 @@ REMEDIES = {
     ("normflows", "Planar with leaky_relu has a slope of float32 digits"):
         "torch.where(a < 0, slope, 1.0) in the dtype of z, in the place of the mask of truth values.",
     ("normflows", "Radial loses its constraint to rounding"):
-        "Keep softplus(beta') itself: at the centre, log(1 + beta/alpha) = log softplus(beta') - log alpha; with the function softplus, which "
-        "neither rounds to 0 nor overflows.",
+        "Keep softplus(beta') itself: at the centre, log(1 + beta/alpha) = log softplus(beta') - log alpha, with a softplus "
+        "that neither rounds to 0 nor overflows.",
     ("normflows", "Radial lets alpha be 0"): "alpha = exp(log_alpha), or softplus of its number.",
     ("torchflows", "Planar folds space where w^T u < -4"):
         "The slope of the sigmoid is at most 1/4: u + (softplus(w^T u) - 4 - w^T u) w/|w|^2 in the place of u, so that w^T u > -4.",
     ("torchflows", "Radial has the log-det of neither map"):
-        "r = |z - z0| over all entries, for the flow of the paper; for the code's map, the sum of the logarithms of each entry's slope alone.",
+        "r = |z - z0| over all entries, for the flow of the paper; for the code's map, the sum of the logarithms of all slopes alone.",
     ("torchflows", "Sylvester layers with the number of units that they choose raise"):
         "As many units as entries, if none is given, or matrices Q of entries times units.",
     ("torchflows", "the log-det of an autoregressive inverse is taken at other points"):
