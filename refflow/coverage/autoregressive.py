@@ -45,7 +45,7 @@ ROWS = (
         'autoregressive(Family(RationalQuadraticSpline, SPLINES["distrax"](K, -B, B, "circular")))',
         normflows="CircularAutoregressiveRationalQuadraticSpline", zuko="NCSF"),
     row("UMNN AR", "y=int_0^x g + c", "autoregressive(umnn_family)", remark="the exact integral; a sum over nodes is another map",
-        nflows="MaskedUMNNAutoregressiveTransform",
+        nflows="MaskedUMNNAutoregressiveTransform (not in 0.14)",
         torchflows="UMNNMaskedAutoregressive, UnconstrainedMonotonicNeuralNetwork, UnconstrainedMonotonicTransformer",
         zuko="UNAF (UnconstrainedMonotonicTransform)"),
     row("NAF deep sigmoidal (DSF)", "logit(w.sigmoid(ax+b))", "autoregressive(sigmoid_family)", remark="the model: naf",

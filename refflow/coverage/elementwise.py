@@ -22,7 +22,7 @@ ROWS = (
         torchflows="Affine, InverseAffine, Affine2, SafeAffine, ElementwiseAffine, ElementwiseInverseAffine, AffineGlow",
         transformers="VitsElementwiseAffine", zuko="MonotonicAffineTransform"),
     row("Exp / Log", "y=e^x", "Exp()", remark="Log is Inverse(Exp())", bijectors_jl="elementwise(exp/log), vector Exp/Log",
-        bijx="Exponential", flowjax="Exp", flowtorch="Exp", nflows="Exp", numpyro="ExpTransform",
+        bijx="Exponential", flowjax="Exp", flowtorch="Exp", nflows="Exp (not in 0.14)", numpyro="ExpTransform",
         piper="Log", pymc="ExpTransform, LogTransform, log", pyro="biject_to(positive)", tfp="Exp, Log", torch="ExpTransform"),
     row("Expm1 / Log1p", "y=e^x-1", "Expm1()", remark="Log1p is Inverse(Expm1())", tfp="Expm1, Log1p"),
     row("Reciprocal", "y=1/x", missing="Power(-1) takes positive numbers; both signs have no page", tfp="Reciprocal"),

@@ -5,7 +5,11 @@ hold the matrix, or the spline, of inverse: there their inverse is held against 
 
 Planar flows with tanh and radial flows have no inverse; their forward is asked.
 
-Left out: `BatchNorm`, which has no inverse; residual flows, which have no page; `Permute`, which draws its order.
+Splines are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps with the network of
+`shared.networks` in the place of their own.
+
+Left out: `BatchNorm`, which has no map of one event, only of a batch; residual flows, which have no page; `MultiscaleFlow`, whose
+latents are a list.
 """
 
 from __future__ import annotations
@@ -13,14 +17,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 from normflows import flows, transforms
+from normflows.flows import neural_spline
 from normflows.utils.splines import unconstrained_rational_quadratic_spline
 
 import refflow
+from refflow.maps.conditioners import Contextual, Dense
+from refflow.maps.coupling import Coupling, Family, additive_family, affine_family
+from refflow.maps.elementwise import CONVENTIONS, ExpScale
 from refflow.maps.parametrisations import SPLINES
 
 from .shared import pinned
+from .shared.networks import PASSES, SIZE, connects, layer, small_autoregressive, small_coupling, small_network
 from .shared.numbers import raw, splines, vectors
-from .shared.torch import declaring, holding, rows_of, second_entry
+from .shared.torch import Network, declaring, holding, rows_of, second_entry, shifting
 
 version = pinned("normflows", "1.7.3")
 declare = declaring("normflows.")
@@ -44,13 +53,41 @@ def periodic_shift(p):
     return rows_of(flows.PeriodicShift([0], bound, inner["turns"] * 2 * bound))
 
 
-def constant_affine(p):
-    s, t = p["logs"], p["bias"]
-    return rows_of(holding(flows.AffineConstFlow(tuple(s.shape)), s=s[None], t=t[None]), 1)
+def constant_affine(kind):
+    """Of a module whose numbers are set, so that the first batch does not set them."""
+
+    def build(p):
+        s, t = p["logs"], p["bias"]
+        module = kind(tuple(s.shape))
+        module.data_dep_init_done = torch.tensor(1.0)
+        return rows_of(holding(module, s=s[None], t=t[None]), 1)
+
+    return build
+
+
+class Copied(torch.nn.Module):
+    """A flow that is given copies, because it writes to its input."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, z):
+        return self.flow.forward(z.clone())
+
+    def inverse(self, z):
+        return self.flow.inverse(z.clone())
+
+
+def shift(p):
+    return rows_of(Copied(transforms.Shift(-p["shift"].item())))
 
 
 declare(refflow.Chain([refflow.CircularShift(ends=[-3.0, 3.0], turns=0.25)]), "flows.PeriodicShift", periodic_shift)
-declare("GlowTTSActNorm", "flows.AffineConstFlow", constant_affine, params={"logs": lambda logs: np.all(np.abs(logs) < 80)})
+MODERATE = {"logs": lambda logs: np.all(np.abs(logs) < 80)}
+declare("GlowTTSActNorm", "flows.AffineConstFlow", constant_affine(flows.AffineConstFlow), params=MODERATE)
+declare("GlowTTSActNorm", "flows.ActNorm [initialised]", constant_affine(flows.ActNorm), params=MODERATE)
+declare("Affine", "transforms.Shift [of a copy]", shift, params={"scale": lambda scale: scale == 1}, fixed=["shift", "scale"])
 
 
 # -- splines ----------------------------------------------------------------------------------------------------------
@@ -72,6 +109,186 @@ def spline(p):
 
 for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND)):
     declare(coupling, f"utils.splines.unconstrained_rational_quadratic_spline [{like} numbers]", spline)
+
+
+def circular(p):
+    """The second entry on a circle, where the slope at its last knot is the slope at its first."""
+    def of(inverse):
+        def column(event):
+            each = [v.expand(*event.shape, -1) for v in torch.split(raw(p), BINS)]
+            image, log_det = unconstrained_rational_quadratic_spline(event, *each, inverse=inverse, tails="circular", tail_bound=BOUND)
+            return image, log_det.sum(-1)
+
+        return second_entry(column)
+
+    return of(False), of(True)
+
+
+def module_of(p):
+    parts = zip(NAMES, torch.split(raw(p), [BINS, BINS, BINS - 1]))
+    module = neural_spline.coupling.PiecewiseRationalQuadraticCDF([1], num_bins=BINS, tails="linear", tail_bound=BOUND)
+    made = holding(module, **{name: part[None] for name, part in parts})
+    return second_entry(made.forward), second_entry(made.inverse)
+
+
+NAMES = ["unnormalized_widths", "unnormalized_heights", "unnormalized_derivatives"]
+for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND)):
+    declare(coupling, f"flows.neural_spline.coupling.PiecewiseRationalQuadraticCDF [{like} numbers]", module_of)
+for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND, circular=True)):
+    declare(coupling, f"utils.splines.unconstrained_rational_quadratic_spline [tails=circular, {like} numbers]", circular)
+
+
+# -- couplings, autoregressive maps -----------------------------------------------------------------------------------
+
+HALVES, CHECKERBOARD, ALTERNATING = np.array([[True, True, False, False], [False, True, False, True], [True, False, True, False]])
+
+
+def block(**settings):
+    return lambda p: rows_of(flows.AffineCouplingBlock(Network(p), **settings), 1)
+
+
+class OfList(torch.nn.Module):
+    """A map of a list of two parts, as a map of the event that they make."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, z):
+        parts, log_det = self.flow.forward(list(z.chunk(2, 1)))
+        return torch.cat(parts, 1), log_det
+
+    def inverse(self, z):
+        parts, log_det = self.flow.inverse(list(z.chunk(2, 1)))
+        return torch.cat(parts, 1), log_det
+
+
+class Part(torch.nn.Module):
+    """The scales, or the shifts, of the last two of three entries from the first; 0 for the first."""
+
+    def __init__(self, network, part):
+        super().__init__()
+        self.network, self.part = network, part
+
+    def forward(self, z):
+        return torch.nn.functional.pad(self.network(z[:, :1]).chunk(2, 1)[self.part], (1, 0))
+
+
+def masked(p):
+    """b is 1 where an entry passes."""
+    network = Network(p)
+    b = torch.from_numpy(PASSES.astype(p["net"]["layers"]["1"]["b"].detach().numpy().dtype))
+    return rows_of(flows.MaskedAffineFlow(b, Part(network, 1), Part(network, 0)), 1)
+
+
+class Given(torch.nn.Module):
+    """A flow at a context."""
+
+    def __init__(self, flow, context):
+        super().__init__()
+        self.flow, self.context = flow, context
+
+    def forward(self, z):
+        return self.flow.forward(z, self.context.expand(len(z), -1))
+
+    def inverse(self, z):
+        return self.flow.inverse(z, self.context.expand(len(z), -1))
+
+
+def of_class(p):
+    W, b = p["net"]["inner"]["W"], p["net"]["inner"]["b"]
+    (s_cc, t_cc), (s, t) = W.chunk(2), b.chunk(2)
+    module = holding(flows.CCAffineConst(SIZE, W.shape[1]), s=s[None], t=t[None], s_cc=s_cc.T, t_cc=t_cc.T)
+    return rows_of(Given(module, p["context"]), 1)
+
+
+def coupled(kind, passes=PASSES, **settings):
+    """A coupling; entries marked in its mask are transformed."""
+    mask = torch.from_numpy((~passes).astype(int))
+    return lambda p: rows_of(kind(mask, lambda inputs, outputs: Network(p), **settings), 1)
+
+
+def in_order(p):
+    module = neural_spline.autoregressive.MaskedPiecewiseRationalQuadraticAutoregressive(SIZE, 4, **FEW)
+    module.autoregressive_net = Network(p, connects(SIZE, FAMILY.size))
+    return rows_of(module, 1)
+
+
+def affine_in_order(p):
+    module = flows.MaskedAffineAutoregressive(SIZE, 4)
+    module.autoregressive_net = Network(p, connects(SIZE, 2))
+    return rows_of(module, 1)
+
+
+def shifted_in_order(p):
+    return rows_of(shifting(flows.affine.autoregressive.Autoregressive)(Network(p, connects(SIZE, 1))), 1)
+
+
+def wrapped(p):
+    """Its coupling maps the entries that pass too, which is left out."""
+    module = flows.CoupledRationalQuadraticSpline(4, 1, 4, **FEW)
+    module.prqct.transform_net, module.prqct.unconditional_transform = Network(p), None
+    return backwards(module)
+
+
+def wrapped_in_order(p):
+    module = flows.AutoregressiveRationalQuadraticSpline(SIZE, 1, 4, num_bins=2, tail_bound=BOUND)
+    module.mprqat.autoregressive_net = Network(p, connects(SIZE, FAMILY.size))
+    return backwards(module)
+
+
+class WithUnread(torch.nn.Module):
+    """A network's numbers for each entry, and one more that is not read."""
+
+    def __init__(self, network, count):
+        super().__init__()
+        self.network, self.count = network, count
+
+    def forward(self, inputs, context=None):
+        h = self.network(inputs)
+        return torch.nn.functional.pad(h.reshape(len(h), -1, self.count), (0, 1)).flatten(1)
+
+
+def wrapped_circular(p):
+    module = flows.CircularCoupledRationalQuadraticSpline(4, 1, 4, range(4), num_bins=2, tail_bound=BOUND)
+    module.prqct.transform_net, module.prqct.unconditional_transform = WithUnread(Network(p), CIRCULAR.size), None
+    return backwards(module)
+
+
+def wrapped_circular_in_order(p):
+    module = flows.CircularAutoregressiveRationalQuadraticSpline(SIZE, 1, 4, range(SIZE), num_bins=2, tail_bound=BOUND)
+    module.mprqat.autoregressive_net = WithUnread(Network(p, connects(SIZE, CIRCULAR.size)), CIRCULAR.size)
+    return backwards(module)
+
+
+FEW = {"num_bins": 2, "tails": "linear", "tail_bound": BOUND}
+FAMILY = Family(refflow.RationalQuadraticSpline, SPLINES["normflows"](2, BOUND))
+ON_CIRCLE = SPLINES["normflows"](2, BOUND, circular=True)
+CIRCULAR = Family(refflow.RationalQuadraticSpline, ON_CIRCLE.replace(constants=(("tails", "none"),)))
+FIRST_SHIFT = ("shift", "scale")
+SCALES = {"exp": ExpScale(), "sigmoid": CONVENTIONS["normflows sigmoid"], "sigmoid_inv": CONVENTIONS["TFP Glow, openai/glow"]}
+for name, scale in SCALES.items():
+    declare(small_coupling(affine_family(scale, FIRST_SHIFT), passes=HALVES), f"flows.AffineCouplingBlock [scale_map={name}]",
+            block(scale_map=name))
+declare(small_coupling(affine_family(ExpScale(), FIRST_SHIFT), passes=CHECKERBOARD), "flows.AffineCouplingBlock [split_mode=checkerboard]",
+        block(split_mode="checkerboard"))
+declare(refflow.AdditiveCoupling(HALVES, small_network(HALVES, 1)), "flows.AffineCoupling [scale=False]",
+        lambda p: rows_of(OfList(flows.AffineCoupling(Network(p), scale=False)), 1))
+declare(small_coupling(affine_family(ExpScale()), "halves"), "flows.MaskedAffineFlow", masked)
+declare(Coupling(np.zeros(SIZE, bool), Contextual(Dense(*layer(2 * SIZE, 2))), affine_family(ExpScale())).at(context=np.array([1.0, 0.5])),
+        "flows.CCAffineConst", of_class)
+declare(small_coupling(additive_family()), "flows.neural_spline.coupling.Coupling [x + h of each entry]",
+        coupled(shifting(neural_spline.coupling.Coupling)))
+declare(small_autoregressive(additive_family()), "flows.affine.autoregressive.Autoregressive [x + h of each entry]", shifted_in_order)
+declare(small_autoregressive(affine_family(CONVENTIONS["nflows coupling, normflows AR"])), "flows.MaskedAffineAutoregressive",
+        affine_in_order)
+declare(small_coupling(FAMILY), "flows.neural_spline.coupling.PiecewiseRationalQuadraticCoupling",
+        coupled(neural_spline.coupling.PiecewiseRationalQuadraticCoupling, **FEW))
+declare(small_autoregressive(FAMILY), "flows.neural_spline.autoregressive.MaskedPiecewiseRationalQuadraticAutoregressive", in_order)
+declare(small_coupling(FAMILY, passes=ALTERNATING), "flows.CoupledRationalQuadraticSpline", wrapped)
+declare(small_autoregressive(FAMILY), "flows.AutoregressiveRationalQuadraticSpline", wrapped_in_order)
+declare(small_coupling(CIRCULAR, passes=ALTERNATING), "flows.CircularCoupledRationalQuadraticSpline", wrapped_circular)
+declare(small_autoregressive(CIRCULAR), "flows.CircularAutoregressiveRationalQuadraticSpline", wrapped_circular_in_order)
 
 
 # -- linear -----------------------------------------------------------------------------------------------------------
@@ -98,11 +315,48 @@ def lu_convolution(p):
                              log_S=inner["scale"].abs().log(), sign_S=inner["scale"].sign().detach(), eye=torch.eye(size)), 3)
 
 
+def lu_affine(p):
+    """Likewise, for rows: the transpose of the page's matrix."""
+    inner = p["stages"]["0"]["inner"]
+    s, eye = inner["scale"], torch.eye(SIZE, dtype=inner["scale"].dtype)
+    return backwards(holding(flows.InvertibleAffine(SIZE, use_lu=True), P=eye[ORDER], L=inner["lower"], U=inner["upper"],
+                             log_S=s.abs().log(), sign_S=s.sign().detach(), eye=eye))
+
+
+class Triangles(flows.mixing._LULinear):
+    """The diagonal itself, in the place of a softplus of raw numbers."""
+
+    upper_diag = None
+
+
+def triangles(p):
+    module = Triangles(SIZE)
+    return holding(module, lower_entries=p["lower"][module.lower_indices], upper_entries=p["upper"][module.upper_indices],
+                   upper_diag=p["scale"], bias=p["shift"])
+
+
+def permuted_triangles(p):
+    module = flows.LULinearPermute(SIZE)
+    module.permutation._permutation, module.linear = torch.tensor(ORDER), triangles(p["stages"]["1"])
+    return backwards(module)
+
+
+def shuffled(p):
+    order = torch.from_numpy(p["order"])
+    return rows_of(holding(flows.Permute(len(order)), perm=order, inv_perm=torch.argsort(order)), 1)
+
+
 ORDER = [2, 0, 1]
 dense = refflow.DenseLinear(W=[[1.0, 0.5, -0.25], [-0.5, 2.0, 0.125], [0.75, -1.0, 1.5]], shift=None)
 plu = refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], scale=[1.0, -1.0, 1.0], shift=None,
                         upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]])
+unpermuted = refflow.PLULinear(order=[0, 1, 2], lower=plu.lower, scale=[1.0, 0.5, 3.0], shift=[0.5, -1.0, 0.25], upper=plu.upper)
 declare("Permutation", "flows.mixing._Permutation", permuted)
+declare("Permutation", "flows.Permute [shuffle, order given]", shuffled)
+declare(refflow.Chain([refflow.Permutation([2, 3, 4, 0, 1])]), "flows.Permute [swap]", lambda p: rows_of(flows.Permute(5, "swap"), 1))
+declare(refflow.Chain([refflow.Transposed(plu)]), "flows.InvertibleAffine [use_lu=True]", lu_affine)
+declare(refflow.Chain([unpermuted]), "flows.mixing._LULinear [diagonal given]", lambda p: rows_of(triangles(p["stages"]["0"]), 1))
+declare(refflow.Chain([refflow.Permutation(ORDER), unpermuted]), "flows.LULinearPermute [diagonal given]", permuted_triangles)
 declare("DenseLinear", "flows.InvertibleAffine [use_lu=False]", affine_of_rows,
         params={"shift": lambda shift: not np.any(shift)}, fixed=["shift"])
 declare(refflow.Pointwise(dense), "flows.Invertible1x1Conv [use_lu=False]", convolution)
@@ -133,3 +387,29 @@ def only_forward(build):
 declare("Planar", "flows.Planar", only_forward(planar("tanh")), parametrisation="paper, normflows, Pyro, Bijectors.jl")
 declare("PiecewisePlanar", "flows.Planar [leaky_relu]", planar("leaky_relu"), parametrisation="normflows")
 declare("Radial", "flows.Radial", only_forward(radial), parametrisation="normflows")
+
+
+# -- compositions -----------------------------------------------------------------------------------------------------
+
+class Scaling(flows.Flow):
+    """x = exp(s) z + t with a log-det for each row, which AffineConstFlow does not give."""
+
+    def __init__(self, s, t):
+        super().__init__()
+        self.s, self.t = s, t
+
+    def forward(self, z):
+        return z * torch.exp(self.s) + self.t, self.s.sum().expand(len(z))
+
+    def inverse(self, z):
+        return (z - self.t) * torch.exp(-self.s), -self.s.sum().expand(len(z))
+
+
+def scaling(p):
+    return Scaling(p["logs"], p["bias"])
+
+
+norms = [refflow.GlowTTSActNorm(logs=[0.3, -1.1, 0.7], bias=[0.5, -1.0, 0.25]),
+         refflow.GlowTTSActNorm(logs=[1.3, 0.2, -0.4], bias=[2.0, 0.0, 1.0])]
+declare(refflow.Chain(norms), "flows.Composite", lambda p: rows_of(flows.Composite([scaling(p["stages"][i]) for i in "01"]), 1))
+declare(refflow.Inverse(norms[0]), "flows.Reverse", lambda p: rows_of(flows.Reverse(scaling(p["inner"])), 1))

@@ -1,30 +1,39 @@
 """zuko 1.6.0, as adapters: `refflow check zuko`.
 
 Its transforms are torch's, with call_and_ladj(x) -> (y, log|det dy/dx|); they are called what zuko calls them.  Splines and
-affine maps are asked at their raw numbers, see `shared.numbers`.
+affine maps are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps with the network of
+`shared.networks` in the place of their own.
 
-Documented choices, not defects: the inverse of `GaussianizationTransform` is a bisection on [-10, 10] to 1e-6, and its mean is
-drawn towards 0 by 1e-6; only its forward is asked, at moderate numbers.
+Documented choices, not defects: the inverse of `GaussianizationTransform` and of the polynomials is a bisection on [-10, 10] to
+1e-6, and the mean of the former is drawn towards 0 by 1e-6; only their forward is asked, of the former at moderate numbers.
 
-Left out: LULinearTransform, which has its free diagonal in L where `PLULinear` has it in U; Bernstein and sum-of-squares
-polynomials, whose inverse is a bisection.
+Left out: `UnconstrainedMonotonicTransform`, whose integral is a sum over nodes; the sine, the cosine and the signed power, which
+have no page.
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import scipy
 import torch
+import zuko
 from zuko import transforms as t
 
 import refflow
+from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
-from refflow.maps.parametrisations import SPLINES, LocationScale
+from refflow.maps.parametrisations import BERNSTEIN_POLYNOMIALS, SPLINES, LocationScale
 
 from .shared import pinned, summed
+from .shared.networks import PASSES, SIZE, connects, small_autoregressive, small_coupling
 from .shared.numbers import raw, splines
-from .shared.torch import declaring, second_entry
+from .shared.torch import Network, declaring, second_entry
 
 version = pinned("zuko", "1.6.0")
 declare = declaring("zuko.transforms.")
+declare_flow = declaring("zuko.")
 BINS = 5
 
 
@@ -42,6 +51,10 @@ def circular_shift(p):
     return directions(t.CircularShiftTransform(p["stages"]["0"]["ends"][1].item()))
 
 
+declare("Affine", "IdentityTransform", lambda p: directions(t.IdentityTransform()), fixed=["shift", "scale"],
+        params={"shift": lambda shift: shift == 0, "scale": lambda scale: scale == 1})
+declare("Affine", "AdditiveTransform", lambda p: directions(t.AdditiveTransform(p["shift"])), fixed=["scale"],
+        params={"scale": lambda scale: scale == 1})
 declare("Softsign", "SoftclipTransform [bound=1]", lambda p: directions(t.SoftclipTransform(1.0)))
 declare(refflow.Chain([refflow.CircularShift(ends=[-3.0, 3.0], turns=0.5)]), "CircularShiftTransform", circular_shift,
         gradients=False)
@@ -65,3 +78,158 @@ for like, coupling in splines(ScaledAffine, LocationScale(CONVENTIONS["zuko"])):
     declare(coupling, f"MonotonicAffineTransform [{like} numbers]", affine)
 declare(refflow.Chain([refflow.Gaussianization(rate=[1.0, 1.0, 1.0], bias=[0.5, -1.0, 0.25])]), "GaussianizationTransform",
         gaussianization, gradients=False)
+
+
+# -- polynomials ------------------------------------------------------------------------------------------------------
+
+def polynomial(make):
+    """A polynomial of raw numbers; its inverse is a bisection."""
+    return lambda p: (make(p["h"]).call_and_ladj, None)
+
+
+def squares(h):
+    """Three polynomials of degree 4; the shift comes last."""
+    return t.ComposedTransform(t.SOSPolynomialTransform(h[:-1].reshape(3, 5)), t.AdditiveTransform(h[-1]))
+
+
+declare("SumOfSquares", "SOSPolynomialTransform", polynomial(squares), parametrisation="zuko")
+declare("BernsteinPolynomial", "BernsteinTransform", polynomial(t.BernsteinTransform), parametrisation="zuko BernsteinTransform")
+
+
+def bounded(p):
+    """At moderate numbers: uneven ones make steps that round to 0."""
+    return second_entry(summed(t.BoundedBernsteinTransform(raw(p)[None]).call_and_ladj)), None
+
+
+like, coupling = next(splines(refflow.BernsteinPolynomial, BERNSTEIN_POLYNOMIALS["zuko BPF"](8)))
+declare(coupling, f"BoundedBernsteinTransform [{like} numbers]", bounded)
+
+
+# -- couplings, autoregressive maps -----------------------------------------------------------------------------------
+
+def shifted(h):
+    return t.DependentTransform(t.AdditiveTransform(h), 1)
+
+
+def generic_coupling(p):
+    return directions(t.CouplingTransform(lambda a: shifted(Network(p)(a)), torch.from_numpy(PASSES)))
+
+
+def generic_autoregressive(p):
+    return directions(t.AutoregressiveTransform(lambda x: shifted(Network(p, connects(SIZE, 1))(x)), SIZE))
+
+
+def coupled(**settings):
+    """Entries marked in its mask pass."""
+
+    def build(p):
+        module = zuko.flows.coupling.GeneralCouplingTransform(SIZE, mask=torch.from_numpy(PASSES), **settings)
+        module.hyper = Network(p)
+        return directions(module())
+
+    return build
+
+
+def in_order(count, of=zuko.flows.autoregressive.MaskedAutoregressiveTransform, **settings):
+    """An autoregressive map, alone or as the one map of a flow."""
+
+    def build(p):
+        module = of(SIZE, **settings)
+        module = module.transform.transforms[0] if isinstance(module, zuko.flows.Flow) else module
+        module.hyper = Network(p, connects(SIZE, count))
+        return directions(module())
+
+    return build
+
+
+AFFINE = affine_family(CONVENTIONS["zuko"], ("shift", "scale"))
+FEW = Family(refflow.RationalQuadraticSpline, SPLINES["zuko"](2))
+declare(small_coupling(additive_family()), "CouplingTransform [AdditiveTransform]", generic_coupling)
+declare(small_autoregressive(additive_family()), "AutoregressiveTransform [AdditiveTransform]", generic_autoregressive)
+declare_flow(small_coupling(additive_family()), "flows.GeneralCouplingTransform [AdditiveTransform]",
+             coupled(univariate=t.AdditiveTransform, shapes=[()]))
+declare_flow(small_coupling(AFFINE), "flows.GeneralCouplingTransform", coupled())
+declare_flow(small_autoregressive(AFFINE), "flows.MaskedAutoregressiveTransform", in_order(2))
+declare_flow(small_coupling(FEW), "flows.GeneralCouplingTransform [MonotonicRQSTransform]",
+             coupled(univariate=t.MonotonicRQSTransform, shapes=[(2,), (2,), (1,)]))
+declare_flow(small_autoregressive(FEW), "flows.NSF", in_order(FEW.size, zuko.flows.NSF, transforms=1, bins=2))
+
+
+# -- on the circle ----------------------------------------------------------------------------------------------------
+
+class Turned(torch.nn.Module):
+    """A network that reads the entries after half a turn."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(t.CircularShiftTransform(math.pi)(x))
+
+
+def circular_in_order(p):
+    module = zuko.flows.NCSF(SIZE, transforms=1, bins=2).transform.transforms[0]
+    module.hyper = Turned(Network({"net": p["stages"]["1"]["net"]}, connects(SIZE, FEW.size)))
+    return directions(module())
+
+
+def circular_spline(p):
+    """Equal bins; the raw number of the slope at the knot between them."""
+    zeros = p["stages"]["1"]["slopes"].new_zeros(2)
+    return directions(zuko.flows.spline.CircularRQSTransform(zeros, zeros, zeros.new_tensor([RAW_SLOPE])))
+
+
+RAW_SLOPE = 0.5
+slope = math.exp(RAW_SLOPE / (1 + RAW_SLOPE / math.log(1000)))
+turn = refflow.CircularShift(ends=[-math.pi, math.pi], turns=0.5)
+of_circle = SPLINES["zuko"](2, math.pi)
+on_circle = Family(refflow.RationalQuadraticSpline, of_circle.replace(constants=(("tails", "none"),)))
+declare_flow(refflow.Chain([refflow.Independent(turn, 1), small_autoregressive(on_circle)]), "flows.NCSF", circular_in_order,
+             fixed=["stages.0.inner.ends", "stages.0.inner.turns"])
+declare_flow(refflow.Chain([turn, refflow.RationalQuadraticSpline([-math.pi, 0.0, math.pi], [-math.pi, 0.0, math.pi], [1.0, slope, 1.0],
+                                                                  "none")]),
+             "flows.spline.CircularRQSTransform", circular_spline, gradients=False)
+
+
+# -- linear -----------------------------------------------------------------------------------------------------------
+
+def lower_upper(p):
+    """L with the free diagonal, and U: the transposed factors of the page."""
+    inner = p["stages"]["0"]["inner"]
+    return directions(t.LULinearTransform(inner["upper"].T + torch.diag(inner["scale"]) + inner["lower"].T))
+
+
+def rotation(p):
+    return directions(t.RotationTransform(torch.tensor(A, dtype=torch.from_numpy(p["stages"]["0"]["Q"]).dtype)))
+
+
+A = np.array([[0.0, -0.5, 0.25], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+plu = refflow.PLULinear(order=[0, 1, 2], lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], scale=[1.0, -0.5, 3.0], shift=None,
+                        upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]])
+declare(refflow.Chain([refflow.Transposed(plu)]), "LULinearTransform", lower_upper)
+declare(refflow.Chain([refflow.OrthogonalLinear(scipy.linalg.expm(A - A.T))]), "RotationTransform", rotation, fixed=["stages.0.Q"])
+
+
+# -- compositions -----------------------------------------------------------------------------------------------------
+
+class Given(zuko.lazy.LazyTransform):
+    """A transform that depends on no context."""
+
+    def __init__(self, transform):
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, c=None):
+        return self.transform
+
+
+vector = refflow.Affine(shift=[1.0, 0.5, 0.25], scale=[1.0, 1.0, 1.0])
+shift = refflow.Affine(shift=0.5, scale=1.0)
+declare(refflow.Chain([shift, refflow.Softsign()]), "ComposedTransform",
+        lambda p: directions(t.ComposedTransform(t.AdditiveTransform(p["stages"]["0"]["shift"]), t.SoftclipTransform(1.0))),
+        fixed=["stages.0.scale"])
+declare(refflow.Independent(vector, 1), "DependentTransform",
+        lambda p: directions(t.DependentTransform(t.AdditiveTransform(p["inner"]["shift"]), 1)), fixed=["inner.scale"])
+declare_flow(refflow.Inverse(shift), "lazy.LazyInverse",
+             lambda p: directions(zuko.lazy.LazyInverse(Given(t.AdditiveTransform(p["inner"]["shift"])))()), fixed=["inner.scale"])

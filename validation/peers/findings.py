@@ -273,6 +273,23 @@ def logit_of_1e_9(m):
     return [m.log(m.mpf(1e-9) / (1 - m.mpf(1e-9)))]
 
 
+@finding("nflows", "SqueezeTransform has no inverse but for an even factor", "defect",
+         "the inverse of the image of z is z, of 9 entries for the factor 3", """
+The inverse asks for a multiple of 4 channels, where the square of the factor is meant: 9 channels, which the factor 3 makes of one, are
+refused.""", """
+import torch
+from nflows.transforms import SqueezeTransform
+t = SqueezeTransform(3)
+x, _ = t(torch.ones(1, 1, 3, 3))
+try:
+    print(t.inverse(x)[0].numel())
+except ValueError:
+    print(0)
+""")
+def nine_entries(m):
+    return [9]
+
+
 # -- normflows --------------------------------------------------------------------------------------------------------
 
 @finding("normflows", "transforms.Shift writes to its input", "defect",
@@ -311,6 +328,22 @@ print(AffineConstFlow((2,)).forward(torch.zeros(3, 2))[1].numel())
 """)
 def three_log_dets(m):
     return [3]
+
+
+@finding("normflows", "Composite adds log-dets in float32", "defect",
+         "log|det| = s_1 + s_2, here 1/3 + 1/3 in float64", """
+The total starts as zeros of torch's default dtype, to which log-dets of float64 are added in place: they lose nine of their
+sixteen digits. So does the gradient of the log-det.""", """
+import torch
+from normflows.flows import Composite, Flow
+class Scaled(Flow):
+    def forward(self, z):
+        s = torch.full((1,), 1 / 3, dtype=torch.float64)
+        return z * s.exp(), s
+print(Composite([Scaled(), Scaled()])(torch.ones(1, 1, dtype=torch.float64))[1].item())
+""")
+def two_thirds(m):
+    return [2 * m.mpf(1 / 3)]
 
 
 # -- zuko -------------------------------------------------------------------------------------------------------------
@@ -497,6 +530,59 @@ def product_with_ones(m):
     return [3, 1]
 
 
+@finding("freia", "LearnedElementwiseScaling's inverse has the log-det of its forward", "defect",
+         "log|det dz/dx| = -sum_i s_i on the way back; here s = (1, 1)", """
+The sum of the logarithms of the scales is not negated with rev=True, where the module divides by the scales. By the base class, the two
+log-dets are opposite numbers.""", """
+import torch
+from FrEIA.modules import LearnedElementwiseScaling
+scaling = LearnedElementwiseScaling([(2,)])
+scaling.s.data.fill_(1.0)
+for rev in (False, True):
+    print(scaling([torch.ones(1, 2)], rev=rev)[1].item())
+""")
+def both_ways(m):
+    return [2, -2]
+
+
+@finding("freia", "LearnedElementwiseScaling does not start at init_scale", "defect",
+         "g(x) = x exp(s), exp(s) = init_scale: g(1) = 3 for init_scale 3", """
+The logarithm of init_scale is multiplied by zeros, where ones are meant: the scale starts at 1 for every init_scale.""", """
+import torch
+from FrEIA.modules import LearnedElementwiseScaling
+(y,), _ = LearnedElementwiseScaling([(1,)], init_scale=3.0)([torch.ones(1, 1)])
+print(y.item())
+""")
+def initial_scale(m):
+    return [3]
+
+
+@finding("freia", "InvAutoAct has neither of its slopes at 0", "defect",
+         "g(x) = x exp(alpha) for x >= 0; here exp(alpha) = 2, so that log dg/dx = log 2 at x = 0", """
+The sign of 0 is 0, by which alpha is multiplied: the log-det at 0 is 0, between the two slopes. InvAutoActTwoSided likewise has the mean
+of the two logarithms. A layer before it that gives exact zeros makes the density wrong.""", """
+import torch
+from FrEIA.modules import InvAutoAct
+print(InvAutoAct([(1,)])([torch.zeros(1, 1)])[1].item())
+""")
+def slope_at_0(m):
+    return [m.log(2)]
+
+
+@finding("freia", "HaarDownsampling's inverse writes to its input", "defect",
+         "z is not changed", """
+`x_perm *= self.fac_rev` halves the caller's tensor, which x_perm is unless channels are ordered by wavelet. HaarUpsampling does so on
+the way forward.""", """
+import torch
+from FrEIA.modules import HaarDownsampling
+z = torch.ones(1, 4, 1, 1)
+HaarDownsampling([(1, 2, 2)])([z], rev=True)
+print(z[0, 0, 0, 0].item())
+""")
+def unhalved(m):
+    return [1]
+
+
 # -- torchflows -------------------------------------------------------------------------------------------------------
 
 @finding("torchflows", "RationalQuadratic with raw numbers 0 is not the identity", "defect",
@@ -512,6 +598,27 @@ print(log_det.item())
 """)
 def untouched(m):
     return [-45, 0]
+
+
+@finding("torchflows", "the log-det of an autoregressive inverse is taken at other points", "defect",
+         "log|det dz/dx| + log|det dx/dz| = 0 at z = f(x)", """
+The inverse goes through the entries and puts each one that it finds into the tensor that it inverts next. The log-det that it returns is
+of the last round, where all entries but the last are images already: the slopes of the transformer's inverse are taken there. The values
+are right, and so are the log-dets of affine transformers, whose slopes do not depend on the point. Here the network is a constant.""", """
+import torch
+from torchflows.bijections.finite.autoregressive.layers import RQSForwardMaskedAutoregressive
+class Constant(torch.nn.Module):
+    def forward(self, x, context=None):
+        h = torch.zeros(2, 23, dtype=torch.float64)
+        h[:, 8:16] = 300.0 * torch.arange(8)
+        return h.expand(*x.shape, 23)
+layer = RQSForwardMaskedAutoregressive((2,))
+layer.conditioner_transform = Constant()
+z, log_det = layer.forward(torch.tensor([[1.0, 2.0]], dtype=torch.float64))
+print((log_det + layer.inverse(z)[1]).item())
+""")
+def opposite(m):
+    return [0]
 
 
 # -- pzflow -----------------------------------------------------------------------------------------------------------

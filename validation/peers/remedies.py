@@ -38,6 +38,7 @@ REMEDIES = {
     ("nflows", "LogTanh's slope jumps at its cut point"):
         "alpha = c (1 - tanh(c)^2), which makes the slope alpha/z that of tanh at c, and beta = exp(tanh(c)/alpha)/c.",
     ("nflows", "NaiveLinear has no inverse with a torch of today"): "torch.linalg.solve(weight, outputs).",
+    ("nflows", "SqueezeTransform has no inverse but for an even factor"): "c % self.factor ** 2 in the place of c % 4.",
     ("normflows", "transforms.Shift writes to its input"): "z = z - self.shift.",
     ("normflows", "transforms.Logit is not the map of its docstring"):
         "alpha + (1 - alpha) z and log(1 - alpha), or 1 - 2 alpha in the docstring.",
@@ -56,6 +57,32 @@ REMEDIES = {
     ("freia", "InvertibleSigmoid sums its log-det over one axis"): "Sum over all axes but that of the batch.",
     ("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32"): BOTH_TAILS,
     ("freia", "Fixed1x1Conv multiplies by the transpose of its matrix"): "Use M as the kernel as it is.",
+    ("freia", "LearnedElementwiseScaling's inverse has the log-det of its forward"):
+        "Sum `scale`, which has the sign of the direction, and once for each event of the batch.",
+    ("freia", "LearnedElementwiseScaling does not start at init_scale"): "np.log(init_scale) * torch.ones(1, *dims_in[0]).",
+    ("freia", "InvAutoAct has neither of its slopes at 0"):
+        "torch.where(x >= 0, alpha, -alpha) in the place of alpha * x.sign().",
+    ("freia", "HaarDownsampling's inverse writes to its input"): "x_perm = x_perm * self.fac_rev.",
+    ("normflows", "Composite adds log-dets in float32"):
+        "total_logabsdet = zero_log_det_like_z(inputs), which the same file has, and no addition in place.",
+    ("normflows", "Planar loses its constraint to rounding"):
+        "Keep softplus(w^T u) beside u_hat: 1 + w^T u_hat h' = 1 - h' + softplus(w^T u) h', in which nothing cancels.",
+    ("normflows", "Planar is infinite or NaN for large w^T u"): "torch.nn.functional.softplus(t) in the place of log(1 + exp(t)).",
+    ("normflows", "Planar with leaky_relu has a slope of float32 digits"):
+        "torch.where(a < 0, slope, 1.0) in the dtype of z, in the place of the mask of truth values.",
+    ("normflows", "Radial loses its constraint to rounding"):
+        "Keep softplus(beta') itself: at the centre, log(1 + beta/alpha) = log softplus(beta') - log alpha, with a softplus "
+        "that neither rounds to 0 nor overflows.",
+    ("normflows", "Radial lets alpha be 0"): "alpha = exp(log_alpha), or softplus of its number.",
+    ("torchflows", "Planar folds space where w^T u < -4"):
+        "The slope of the sigmoid is at most 1/4: u + (softplus(w^T u) - 4 - w^T u) w/|w|^2 in the place of u, so that w^T u > -4.",
+    ("torchflows", "Radial has the log-det of neither map"):
+        "r = |z - z0| over all entries, for the flow of the paper; for the code's map, the sum of the logarithms of all slopes alone.",
+    ("torchflows", "Sylvester layers with the number of units that they choose raise"):
+        "As many units as entries, if none is given, or matrices Q of entries times units.",
+    ("torchflows", "the log-det of an autoregressive inverse is taken at other points"):
+        "Keep z, invert it with h of the entries found so far, and add the log-det of the entry that each round finds; or, in the end, "
+        "minus the log-det of forward at x.",
     ("torchflows", "RationalQuadratic with raw numbers 0 is not the identity"): "Pad the raw slopes with 0, as they are before c is added.",
     ("pzflow", "InvSoftplus overflows and cancels"):
         "x = max(z, 0) + log1p(exp(-|z|)), and z = x + log(-expm1(-x)).",
@@ -88,20 +115,10 @@ REMEDIES = {
     ("pymc", "Interval with numbers as bounds has a float32 constant in its log-det"):
         "Make the bounds constants of the dtype of the value.",
     ("pyro", "Planar loses its constraint to rounding"): SLACK,
-    ("normflows", "Planar loses its constraint to rounding"): SLACK,
     ("flowjax", "Planar loses its constraint to rounding"): SLACK,
-    ("normflows", "Planar is infinite or NaN for large w^T u"): "softplus(t) = max(t, 0) + log1p(exp(-|t|)), which torch has.",
-    ("normflows", "Planar with leaky_relu has a slope of float32 digits"): "torch.where(lin < 0, slope, 1) in the dtype of the inputs.",
     ("flowjax", "Planar is not the map of the appendix that it cites"): "m(t) = -1 + softplus(t).",
     ("flowjax", "Planar takes negative slopes at which it folds space"): "Refuse a negative_slope above 1.",
     ("pyro", "Radial loses its constraint to rounding"): RADIAL_SLACK,
-    ("normflows", "Radial loses its constraint to rounding"): RADIAL_SLACK,
-    ("normflows", "Radial lets alpha be 0"): "alpha = softplus(alpha'), which is positive.",
     ("pyro", "Sylvester's log-det is not the determinant of its map"):
         "Multiply rows by the transposes of Q R and of S Q^T; then the product of 1 + h'(a_i) r_ii s_ii is the determinant.",
-    ("torchflows", "Planar folds space where w^T u < -4"): "u_hat = u + (4 softplus(w^T u/4) - 4 - w^T u) w/(w^T w), so that w^T u_hat > -4.",
-    ("torchflows", "Radial has the log-det of neither map"):
-        "With r = |z - z_0|, the length: (D - 1) log(1 + beta/(alpha + r)) + log(1 + alpha beta/(alpha + r)^2), once for each event.",
-    ("torchflows", "Sylvester layers with the number of units that they choose raise"):
-        "Make Q with as many columns as units, and take as many units as entries for an identity, a permutation or a product of reflections.",
 }

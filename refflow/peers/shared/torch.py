@@ -41,9 +41,10 @@ def function(build, gradients=True, fixed=()):
     """The adapter function of the map that `build(params)` makes from tensors.
 
     `build` returns (forward, inverse), where forward(z) is (x, log_det) or (x, a function that computes log_det), and inverse
-    the same of the other direction, or None.  Fields in `fixed` are not parameters of the library's: they stay arrays.
+    the same of the other direction, or None.  Fields in `fixed`, with dots between levels, are not parameters of the library's:
+    they stay arrays.
     """
-    fixed = {WEIGHTS, *((name,) for name in fixed)}
+    fixed = {WEIGHTS, *(tuple(name.split(".")) for name in fixed)}
 
     @functools.wraps(build)
     def mine(params, z):
@@ -79,15 +80,20 @@ def declaring(prefix):
 
 
 def rows_of(module, event_ndim=0, forward="forward", inverse="inverse"):
-    """(forward, inverse) of a module whose methods return (image, log_det) of a batch of rows."""
-    def direction(name):
+    """(forward, inverse) of a module whose methods return (image, log_det) of a batch of rows.
+
+    `event_ndim` is a pair if it differs between the sides.
+    """
+    ndims = event_ndim if isinstance(event_ndim, tuple) else (event_ndim, event_ndim)
+
+    def direction(name, ndim):
         def call(rows):
             image, log_det = getattr(module, name)(rows)
             return image, torch.as_tensor(log_det, dtype=image.dtype)           # some return 0, a Python number
 
-        return lambda event: by_rows(call, event, event_ndim)
+        return lambda event: by_rows(call, event, ndim)
 
-    return direction(forward), direction(inverse)
+    return direction(forward, ndims[0]), direction(inverse, ndims[1])
 
 
 def second_entry(call):
@@ -98,6 +104,52 @@ def second_entry(call):
         return torch.cat([event[..., :1], image], -1), log_det
 
     return both
+
+
+class Tanh(torch.autograd.Function):
+    """tanh with the slope 1/cosh^2, since torch's 1 - tanh^2 cancels: its digits would be taken for the library's."""
+
+    @staticmethod
+    def forward(ctx, a):
+        ctx.save_for_backward(a)
+        return torch.tanh(a)
+
+    @staticmethod
+    def backward(ctx, h_bar):
+        (a,) = ctx.saved_tensors
+        r = 1 / torch.cosh(a)
+        return h_bar * r * r
+
+
+class Network(torch.nn.Module):
+    """The network of a composite of `networks`, in the place of a library's; it takes a context and reads none."""
+
+    def __init__(self, params, connects=None):
+        super().__init__()
+        layer = params["net"]["layers"]["1"]
+        self.weight = layer["W"] if connects is None else layer["W"] * torch.from_numpy(connects)
+        self.bias = layer["b"]
+
+    def forward(self, inputs, context=None):
+        return Tanh.apply(inputs) @ self.weight.T + self.bias
+
+
+def shifting(base):
+    """nflows' base class of couplings, or of autoregressive maps, or its copy in another library, with x + h of each entry."""
+
+    class Shifting(base):
+        def _transform_dim_multiplier(self):
+            return 1
+
+        def _elementwise_forward(self, inputs, transform_params):
+            return inputs + transform_params, inputs.new_zeros(len(inputs))
+
+        def _elementwise_inverse(self, inputs, transform_params):
+            return inputs - transform_params, inputs.new_zeros(len(inputs))
+
+        _coupling_transform_forward, _coupling_transform_inverse = _elementwise_forward, _elementwise_inverse
+
+    return Shifting
 
 
 def holding(module, **values):
