@@ -6,6 +6,8 @@ Every number is a small multiple of 1/8, exact in float32.  A spline's numbers d
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ...core import Chain
@@ -49,4 +51,8 @@ def alone(page):
 
 def of_stage(build):
     """As `declare` wants it for a page `alone`, from build(its fields)."""
-    return lambda params: build(params["stages"]["0"])
+    @functools.wraps(build)                             # of the library's module, by which its adapters are found
+    def of_fields(params):
+        return build(params["stages"]["0"])
+
+    return of_fields
