@@ -137,10 +137,9 @@ declare("Tanh", "Tanh", lambda p: both(bijx.Tanh()))
 declare(refflow.Chain([refflow.Inverse(refflow.Sigmoid()), refflow.Affine(scale=1.5), refflow.Sigmoid()]),
         "BetaStretch [transform_a=None]", lambda p: both(bijx.BetaStretch(given(p["stages"]["1"]["scale"]), transform_a=None)),
         fixed=["stages.1.shift"])
-for like, page in splines(refflow.RationalQuadraticSpline, SPLINES["bijx"](BINS)):
-    declare(page, f"rational_quadratic_spline [{like} numbers]", spline)
-    if like == "moderate":
-        declare(page, "MonotoneRQSpline", compiled(spline_module))
+(_, moderate), (_, uneven) = splines(refflow.RationalQuadraticSpline, SPLINES["bijx"](BINS))
+declare(moderate, "MonotoneRQSpline [moderate numbers]", compiled(spline_module))
+declare(uneven, "rational_quadratic_spline [uneven numbers]", compiled(spline))
 declare(alone(refflow.DenseLinear(ROTATION, np.zeros(2))), "ComplexScaling", of_stage(complex_scaling), fixed=MATRIX + SHIFT)
 declare(alone(refflow.DenseLinear(circulant(SPECTRUM), np.zeros(4))), "SpectrumScaling", of_stage(spectrum), fixed=MATRIX + SHIFT)
 declare(alone(refflow.DenseLinear(circulant(1 / np.sqrt(MASS + np.array([0.0, 2.0, 4.0]))), np.zeros(4))), "FreeTheoryScaling",

@@ -25,7 +25,6 @@ version = pinned("distrax", "0.1.9")
 declare = declaring("distrax.")
 BINS, BOUND = 5, 3.0
 SHIFT, SCALE, MATRIX = ["stages.0.shift"], ["stages.0.scale"], ["stages.0.W", "stages.0.shift"]
-MODES = ("unconstrained", "identity", "circular")
 
 
 def both(bijector):
@@ -93,12 +92,12 @@ declare(alone(refflow.PLULinear(order=[0, 1, 2], lower=[[0, 0, 0], [0.5, 0, 0], 
                                 upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]], scale=[0.75, -1.5, 2.0])),
         "LowerUpperTriangularAffine", of_stage(lu))
 declare(alone(refflow.DenseLinear(np.diag(DIAGONAL) + U @ V.T, np.zeros(3))), "DiagPlusLowRankLinear", of_stage(low_rank),
-        fixed=["stages.0.W"])
+        fixed=MATRIX)
 declare(refflow.Chain([INNER, refflow.Affine(scale=-0.5, shift=3.0)]), "Chain",
         lambda p: both(distrax.Chain([affine(p["stages"]["1"]), affine(p["stages"]["0"])])))
 declare(refflow.Inverse(INNER), "Inverse", lambda p: both(distrax.Inverse(affine(p["inner"]))))
 declare(refflow.Independent(INNER, 1), "Block", lambda p: both(distrax.Block(affine(p["inner"]), 1)))
-for mode in MODES:
+for mode in ("unconstrained", "identity"):
     for like, page in splines(refflow.RationalQuadraticSpline, SPLINES["distrax"](BINS, -BOUND, BOUND, mode)):
         declare(page, f"RationalQuadraticSpline [{mode}, {like} numbers]", spline(mode))
 declare(coupling(additive_family()), "SplitCoupling [Shift]", split_coupling, fixed=())

@@ -129,7 +129,7 @@ def with_ends(make):
 
 
 def blockwise(p):
-    return both(tfb.Blockwise([tfb.Exp(), affine(p["parts"]["1"])], block_sizes=[1, 3]), 1)
+    return both(tfb.Blockwise([tfb.Exp(), affine(p["parts"]["1"]["inner"])], block_sizes=[1, 3]), 1)
 
 
 def on_diagonal(p):
@@ -142,8 +142,8 @@ def reflected(p):
 
 def real_nvp(with_scale):
     def build(p):
-        def shift_and_log_scale(a, units, **_):
-            h = layer(p["net"], units)(a)
+        def shift_and_log_scale(a, *_, **__):
+            h = layer(p["net"], 2)(a)
             return h[..., -1], h[..., 0] if with_scale else None
 
         return both(tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=shift_and_log_scale), 1)
@@ -161,7 +161,7 @@ def recipe(h):
 
 
 def spline_coupling(p):
-    return both(tfb.RealNVP(num_masked=1, bijector_fn=lambda a, units, **_: recipe(layer(p["net"], units)(a))), 1)
+    return both(tfb.RealNVP(num_masked=1, bijector_fn=lambda a, *_, **__: recipe(layer(p["net"], 2)(a))), 1)
 
 
 def masked(p):
@@ -221,7 +221,7 @@ declare(refflow.Concatenate([refflow.Exp(), INNER], (1, 3)), "Blockwise", blockw
 declare(refflow.Chain([refflow.Reshape((2, 2), (4,)), refflow.Permutation([0, 3, 1, 2]),
                        refflow.Concatenate([refflow.Exp(), refflow.Affine()], (2, 2)), refflow.Permutation([0, 2, 3, 1]),
                        refflow.Reshape((4,), (2, 2))]),
-        "TransformDiagonal", on_diagonal, fixed=[f"stages.2.parts.1.{name}" for name in AFFINE])
+        "TransformDiagonal", on_diagonal, fixed=[f"stages.2.parts.1.inner.{name}" for name in AFFINE])
 declare(refflow.Chain([refflow.Exp(), INNER]), "Chain[Shift, Scale, Exp]",
         lambda p: both(tfb.Chain([affine(p["stages"]["1"]), tfb.Exp()])))
 declare(refflow.Inverse(INNER), "Invert", lambda p: both(tfb.Invert(affine(p["inner"]))))
