@@ -7,7 +7,8 @@ Conventions that differ without being defects:
 - a log-det that is the same for several events of a batch may have axes of 1 or none for these: it is broadcast here;
 - a Python number given to a bijector is rounded to float32, whatever the event is: an array keeps its digits;
 - FillTriangular takes the entries of a triangle in the order of a spiral, here reordered;
-- a masked autoregressive flow goes from x to z in one pass, z = (x - shift) exp(-log_scale).
+- a masked autoregressive flow goes from x to z in one pass, z = (x - shift) exp(-log_scale);
+- RationalQuadraticSpline raises under jax.jit, and is not compiled here.
 
 Left out: maps that TensorFlow alone has (BatchNormalization, DiscreteCosineTransform, Glow with all that it is made of), and the
 default bijector of WishartTriL, which is not onto: its diagonal is softplus of softplus and stays above log 2.
@@ -94,7 +95,20 @@ def spline(p):
 
 def lu(p):
     packed = p["lower"] + p["upper"] + jnp.diag(p["scale"])
-    return both(tfb.ScaleMatvecLU(packed, jnp.asarray(np.argsort(ORDER))), 1)
+    return tfb.ScaleMatvecLU(packed, jnp.asarray(np.argsort(ORDER)))
+
+
+def of_positions(bijector):
+    """Of events (channels, positions): TFP's channels are last."""
+    def moved(call):
+        def of(event):
+            image, log_det = call(jnp.swapaxes(event, -1, -2))
+            return jnp.swapaxes(image, -1, -2), log_det
+
+        return of
+
+    forward, inverse = both(bijector, 2)
+    return moved(forward), moved(inverse)
 
 
 def cholesky_factor(p):
@@ -166,8 +180,9 @@ def spline_coupling(p):
 
 def masked(p):
     """The numbers of each entry, those of masked weights without effect."""
-    net = p["inner"]["net"]
-    return layer({"W": net["W"] * net["mask"], "b": net["b"]}, 3)
+    W, b = (p["inner"]["net"][name] for name in ("W", "b"))
+    connects = np.repeat(np.arange(3), len(b) // 3)[:, None] > np.arange(3)
+    return layer({"W": W * connects.astype(W.dtype), "b": b}, 3)
 
 
 def masked_autoregressive(p):
@@ -179,7 +194,7 @@ def masked_autoregressive(p):
 
 
 def spline_autoregressive(p):
-    return both(tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x, **_: tfb.Invert(recipe(masked(p)(x)))), 1)
+    return both(tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x, **_: tfb.Invert(recipe(masked(p)(x))), unroll_loop=True), 1)
 
 
 BINS, LOW, HIGH, AXIS = 3, -1.0, 2.0, [0.5, -0.5, 0.5, 0.5]
@@ -192,6 +207,8 @@ WIDTH = HIGH - LOW
 AFFINE = ["shift", "scale"]
 knots = refflow.RationalQuadraticSpline(input_knots=[-4.0, -2.5, -0.5, 1.0, 4.0], output_knots=[-4.0, -3.0, 0.5, 0.75, 4.0],
                                         slopes=[1.0, 0.25, 3.0, 0.125, 1.0])
+plu = refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], shift=None,
+                        upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]], scale=[0.75, -1.5, 2.0])
 splines = Family(refflow.RationalQuadraticSpline, SPLINES["TFP"](BINS))
 to_latents = Family(refflow.ScaledShift, Premultiplied(LocationScale(ExpScale(), ("scale", "shift")), -np.eye(2)))
 declare(alone(refflow.Affine()), "Identity", lambda p: both(tfb.Identity()), fixed=SHIFT + SCALE)
@@ -207,9 +224,8 @@ declare(alone(refflow.OpenInterval([LOW, HIGH])), "GeneralizedPareto [concentrat
         fixed=["stages.0.ends"])
 declare("CholeskyFactor", "FillScaleTriL [diag_bijector=Exp]", cholesky_factor, chart_gradient=True)
 declare(alone(knots), "RationalQuadraticSpline", of_stage(spline), fixed=KNOTS)
-declare(alone(refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], shift=None,
-                                upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]], scale=[0.75, -1.5, 2.0])),
-        "ScaleMatvecLU", of_stage(lu))
+declare(alone(plu), "ScaleMatvecLU", of_stage(lambda p: both(lu(p), 1)))
+declare(refflow.Pointwise(plu, 2), "ScaleMatvecLU [of each position]", lambda p: of_positions(lu(p["inner"])))
 declare(alone(refflow.ActNorm(scale=[0.75, -1.5, 2.0])), "ScaleMatvecDiag",
         of_stage(lambda p: both(tfb.ScaleMatvecDiag(p["scale"]), 1)), fixed=["stages.0.bias"])
 declare(alone(lower_triangular(np.array(L))), "ScaleMatvecTriL", of_stage(triangular), fixed=["stages.0.upper", *SHIFT])
@@ -227,10 +243,10 @@ declare(refflow.Chain([refflow.Exp(), INNER]), "Chain[Shift, Scale, Exp]",
 declare(refflow.Inverse(INNER), "Invert", lambda p: both(tfb.Invert(affine(p["inner"]))))
 declare(coupling(additive_family()), "RealNVP [log_scale=None]", real_nvp(False), fixed=())
 declare(coupling(affine_family(ExpScale())), "RealNVP", real_nvp(True), fixed=())
-declare(coupling(splines, weights=False), "RealNVP [bijector_fn=RationalQuadraticSpline]", compiled(spline_coupling))
+declare(coupling(splines, weights=False), "RealNVP [bijector_fn=RationalQuadraticSpline]", spline_coupling)
 declare(refflow.Inverse(autoregressive(to_latents)), "MaskedAutoregressiveFlow", compiled(masked_autoregressive), fixed=())
 declare(refflow.Inverse(autoregressive(splines, weights=False)), "MaskedAutoregressiveFlow [bijector_fn=RationalQuadraticSpline]",
-        compiled(spline_autoregressive), fixed=["inner.net.W"])
+        spline_autoregressive, fixed=["inner.net.W"])
 
 
 # -- the constraints: the default bijectors of distributions ----------------------------------------------------------
