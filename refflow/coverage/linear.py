@@ -48,7 +48,7 @@ ROWS = (
         normflows="Invertible1x1Conv(use_lu=False)", survae="Conv1x1", torchflows="Invertible1x1ConvolutionTransformer"),
     row("1x1 conv LU/PLU", "W=P L U, ld=HW sum log|U_ii|", "Pointwise(PLULinear(p, lower, upper, d, None))",
         nflows="OneByOneConvolution", normflows="Invertible1x1Conv(use_lu=True)",
-        pyro="GeneralizedChannelPermute, ConditionedGeneralizedChannelPermute", tfp="ScaleMatvecLU (of each position)"),
+        pyro="GeneralizedChannelPermute, ConditionedGeneralizedChannelPermute", tfp="ScaleMatvecLU (of each position), MatvecLU"),
     row("1x1 conv Householder x3", "(I-2vv^T)^3", "Pointwise(OrthogonalLinear(Q))", remark="the vectors have no gradients",
         invertible_networks_jl="Conv1x1"),
     row("InvAuto FC / Conv2D", "soft-invertible W, W^T", outside="its inverse is approximate", freia="InvAutoFC, InvAutoConv2D"),
