@@ -179,7 +179,7 @@ def spline_coupling(p):
 
 
 def masked(p):
-    """The numbers of each entry, those of masked weights without effect."""
+    """The numbers of each entry; masked weights have no effect."""
     W, b = (p["inner"]["net"][name] for name in ("W", "b"))
     connects = np.repeat(np.arange(3), len(b) // 3)[:, None] > np.arange(3)
     return layer({"W": W * connects.astype(W.dtype), "b": b}, 3)
