@@ -83,6 +83,7 @@ REMEDIES = {
     ("tfp", "An LKJ through its own default bijector has the mass pi"):
         "Of R = L L^T with unit rows, log|det| = sum_i (D - i) log L_ii for i = 2 to D, by the entries below the diagonal.",
     ("tfp", "The default bijector of WishartTriL reaches no variance below 0.48"): "One softplus on the diagonal.",
+    ("tfp", "UnitVector's log-det has a constant of float32"): "The logarithm of 2 in the dtype of the event.",
     ("numpyro", "StickBreakingTransform takes the last part as 1 minus the others"): LAST_PART,
     ("numpyro", "StickBreakingTransform's log-det and gradient are infinite far out"): LOGS_OF_PARTS,
     ("numpyro", "CorrCholeskyTransform of float32 raises where float64 is enabled"): "Make the zeros in the dtype of the input.",
