@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 import refflow
+from refflow.maps.coupling import affine_family
+from refflow.maps.elementwise import ExpScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.oracle import CannotRun, check
 from refflow.oracle.adapter import requirement
 from refflow.peers.shared import Lazily, by_rows, evaluated
+from refflow.peers.shared.one_layer import alone, autoregressive, coupling, layer, of_stage
 from refflow.peers.shared.numbers import splines
 from validation.peers import __main__ as command
 from validation.peers import pages
@@ -126,6 +129,29 @@ def test_splines_of_raw_numbers_keep_float32(name):
     assert map_of(coupling) == "RationalQuadraticSpline"
     f, z = coupling.astype(np.float32), np.full((3, 2), 0.25, np.float32)
     assert f.forward(z).dtype == f.log_det(z).dtype == np.float32
+
+
+@pytest.mark.parametrize("f", [coupling(affine_family(ExpScale())), autoregressive(affine_family(ExpScale()))],
+                         ids=["coupling", "autoregressive"])
+def test_a_layer_is_the_network_of_a_coupling(f):
+    """Its numbers are exact in float32, so that a library in float32 is asked the same question."""
+    params = f.params()["net"]
+    assert all(np.array_equal(value, value.astype(np.float32)) for value in params.values())
+    a = np.array([[0.5, -1.0, 2.0]])[:, :params["W"].shape[1]]
+    h = f.net.forward(a)
+    assert np.array_equal(layer(params | {"W": params["W"] * getattr(f.net, "connects", 1)})(a), h)
+    assert np.array_equal(layer(params, 1)(0 * a)[:, 0], f.net.forward(0 * a))
+
+
+def test_an_adapter_of_a_stage_belongs_to_the_module_of_its_build():
+    """A library's adapters are found by their module."""
+    def build(fields):
+        return fields["scale"]
+
+    page = alone(refflow.Affine(scale=2.0))
+    assert of_stage(build).__module__ == __name__ and of_stage(build)(page.params()) == 2.0
+    composite = refflow.Inverse(refflow.Exp())
+    assert alone(composite) is composite
 
 
 def test_rows():

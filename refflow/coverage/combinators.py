@@ -26,6 +26,7 @@ ROWS = (
         nflows="CompositeCDFTransform"),
     row("Condition embedding", "", "Contextual(Sequential([Dense(V[:D], np.zeros(D)), ReLU()]))", flowjax="EmbedCondition"),
     row("Freeze", "", outside="fit(fixed=[...]) keeps fields", bijx="Frozen"),
+    row("Fixed arguments", "f(x, **kwargs)", outside="a map is called with an event alone", bijx="Partial"),
     row("Cross-library bridge", "", outside="refflow.peers checks other libraries, and does not run them",
         bijx="FlowjaxToBijx*, BijxToFlowjax*", distrax="BijectorFromTFP", flowjax="experimental.numpyro"),
     row("Classes that are no maps", "base classes, masks and networks", outside="a base class, a mask or a network",

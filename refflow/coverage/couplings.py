@@ -13,7 +13,7 @@ ROWS = (
         zuko="GeneralCouplingTransform+AdditiveTransform (NICE)"),
     row("Affine coupling", "y2=s(x1)x2+t(x1)", "coupling(affine_family(ExpScale()))",
         remark="CONVENTIONS has the scales of each library", bijectors_jl="Coupling+Scale, Shift",
-        bijx="GeneralCouplingLayer+AffineLinear", distrax="Split, MaskedCoupling+ScalarAffine", flowjax="Coupling+Affine",
+        bijx="GeneralCouplingLayer+AffineLinear", distrax="SplitCoupling, MaskedCoupling+ScalarAffine", flowjax="Coupling+Affine",
         freia="RNVPCouplingBlock, GLOWCouplingBlock, AffineCouplingOneSided",
         invertible_networks_jl="CouplingLayerGlow, CouplingLayerBasic", nflows="AffineCouplingTransform",
         normflows="AffineCoupling(Block), MaskedAffineFlow, AffineCouplingBlock", pyro="AffineCoupling",

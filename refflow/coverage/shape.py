@@ -32,7 +32,7 @@ ROWS = (
         tfp="Restructure, JointMap"),
     row("Pad", "constant padding (injective)", missing="no page", tfp="Pad"),
     row("Index-subset application", "apply f to x[idx]",
-        "Chain([Permutation(p), Concatenate([Exp(), Affine()], (1, 3)), Inverse(Permutation(p))])", bijx="Partial",
+        "Chain([Permutation(p), Concatenate([Exp(), Affine()], (1, 3)), Inverse(Permutation(p))])",
         flowjax="Indexed"),
     row("Squeeze (space->depth) 2D", "2x2 -> 4C", "Squeeze(2)", freia="IRevNetDownsampling, Upsampling, IRevNetUpsampling",
         invertible_networks_jl="squeeze/unsqueeze (column, patch, checkerboard)", nflows="SqueezeTransform", normflows="Squeeze",

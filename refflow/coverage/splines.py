@@ -26,6 +26,6 @@ ROWS = (
     row("Circular RQ spline", "tied boundary slopes + phase",
         "Chain([CircularShift([-3.0, 3.0], 0.25), RationalQuadraticSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, "
         '3.0], [1.0, 2.0, 1.0], "none")])',
-        distrax="boundary_slopes=circular",
+        distrax="RationalQuadraticSpline(boundary_slopes=circular)",
         normflows="unconstrained_rational_quadratic_spline(tails=circular)", zuko="CircularRQSTransform"),
 )

@@ -489,6 +489,66 @@ def tails_of_both(m):
     return [m.log(sigmoid(m, z) * sigmoid(m, -z)) for z in (20, 40)] + [-2 * m.log(m.cosh(20))]
 
 
+@finding("bijx", "the gradient of MonotoneRQSpline is halved at a knot and quartered at an end", "defect",
+         "dx/dz = exp(log dx/dz)", """
+Positions are clipped to their bin, and inputs to [0, 1]; the derivative of a clip is 1/2 where its argument is at an end. With raw
+numbers of 0 the map is the identity, whose derivative is 1 everywhere: jax.grad says 1/2 at the knot 0.5 and 1/4 at 0. The log-det,
+which has a formula of its own, is right.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from bijx.bijections.splines import rational_quadratic_spline
+zeros = jnp.zeros(2), jnp.zeros(2), jnp.zeros(1)
+for z in (0.0, 0.25, 0.5):
+    print(float(jax.grad(lambda z: rational_quadratic_spline(z, *zeros)[0])(z)))
+""")
+def slopes_at_knots(m):
+    return [m.mpf(1)] * 3
+
+
+@finding("bijx", "MonotoneRQSpline does not use its min_bin_width, min_bin_height and min_slope", "defect",
+         "h_1 = min_bin_height + (1 - 2 min_bin_height) e^30/(e^30 + e^-30)", """
+The constructor keeps them, and apply calls rational_quadratic_spline without them: bins have the default floor 0.001. Of two bins of
+widths 1/2, with raw heights 30 and -30 and a floor of 0.4, the knot at 0.5 has the image 0.6.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import bijx
+from flax import nnx
+spline = bijx.MonotoneRQSpline(2, min_bin_height=0.4, rngs=nnx.Rngs(0))
+spline.widths, spline.heights = nnx.Param(jnp.zeros(2)), nnx.Param(jnp.array([30.0, -30.0]))
+print(float(spline.forward(jnp.array(0.5), jnp.array(0.0))[0]))
+""")
+def image_of_the_middle_knot(m):
+    return [m.mpf(4) / 10 + m.mpf(2) / 10 * sigmoid(m, 60)]
+
+
+@finding("bijx", "FreeTheoryScaling raises if its mass is a parameter", "defect",
+         "x = F^-1 diag(1/sqrt(m2 + k^2)) F z, of a constant z: x = z/sqrt(m2)", """
+With an nnx.Variable as m2, which the docstring allows ("can be learnable nnx.Variable"), the spectrum is not computed in advance, and
+the constructor hands None to that of SpectrumScaling, which reads its shape. With a number as m2 it is right.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import bijx
+from flax import nnx
+scaling = bijx.FreeTheoryScaling(nnx.Param(jnp.array(0.25)), (4,))
+print(float(scaling.forward(jnp.ones(4), jnp.array(0.0))[0][0]))
+""")
+def constant_field(m):
+    return [m.mpf(2)]
+
+
+@finding("bijx", "CondInverse has no method invert", "defect", "the inverse of the inverse of exp is exp: x = exp(1)", """
+Its constructor stores the flag under the name `invert`, which hides the method of that name: `.invert()`, by which Inverse says that
+inverses are made, calls the flag and raises.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import bijx
+twice = bijx.CondInverse(bijx.Exponential()).invert()
+print(float(twice.forward(jnp.array(1.0), jnp.array(0.0))[0]))
+""")
+def exp_again(m):
+    return [m.e]
+
+
 # -- FrEIA ------------------------------------------------------------------------------------------------------------
 
 @finding("freia", "InvertibleSigmoid sums its log-det over one axis", "defect",
@@ -875,6 +935,18 @@ print(float(jnp.exp(p.log_prob(z[:, None])).sum() / 16))
 """)
 def reached_variances(m):
     return [m.mpf(0), m.mpf(1)]
+
+
+@finding("tfp", "UnitVector's log-det has a constant of float32", "defect", "log|det| = n log 2 - n log(1 + |z|^2)", """
+The logarithm of 2 is rounded to float32: in float64 the log-det of three entries is off by 6e-9.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+z = jnp.array([0.5, -1.0, 2.0])
+print(float(tfp.bijectors.UnitVector().forward_log_det_jacobian(z, 1)))
+""")
+def volume_of_stereographic(m):
+    return [3 * m.log(2) - 3 * m.log(1 + m.mpf("5.25"))]
 
 
 # -- NumPyro ----------------------------------------------------------------------------------------------------------

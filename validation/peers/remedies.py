@@ -54,6 +54,13 @@ REMEDIES = {
     ("distrax", "the gradient of Sigmoid's log-det is NaN in the tails"):
         BOTH_TAILS + "  Its derivative is sigmoid(-z) - sigmoid(z).",
     ("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails"): BOTH_TAILS + "  Of tanh: " + SMALL_LOG_COSH,
+    ("bijx", "the gradient of MonotoneRQSpline is halved at a knot and quartered at an end"):
+        "jnp.where(in_bounds, inputs, 0.5) in place of the clip of inputs; a position in the bin that searchsorted finds needs none.",
+    ("bijx", "MonotoneRQSpline does not use its min_bin_width, min_bin_height and min_slope"):
+        "Pass the three from self to rational_quadratic_spline in apply.",
+    ("bijx", "FreeTheoryScaling raises if its mass is a parameter"):
+        "Keep the momenta in self.ks, compute the spectrum from self.m2.get_value(), and give SpectrumScaling the shape of the spectrum.",
+    ("bijx", "CondInverse has no method invert"): "Store the flag under another name, and negate its value.",
     ("freia", "InvertibleSigmoid sums its log-det over one axis"): "Sum over all axes but that of the batch.",
     ("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32"): BOTH_TAILS,
     ("freia", "Fixed1x1Conv multiplies by the transpose of its matrix"): "Use M as the kernel as it is.",
@@ -108,6 +115,7 @@ REMEDIES = {
     ("tfp", "An LKJ through its own default bijector has the mass pi"):
         "Of R = L L^T with unit rows, log|det| = sum_i (D - i) log L_ii for i = 2 to D, by the entries below the diagonal.",
     ("tfp", "The default bijector of WishartTriL reaches no variance below 0.48"): "One softplus on the diagonal.",
+    ("tfp", "UnitVector's log-det has a constant of float32"): "The logarithm of 2 in the dtype of the event.",
     ("numpyro", "StickBreakingTransform takes the last part as 1 minus the others"): LAST_PART,
     ("numpyro", "StickBreakingTransform's log-det and gradient are infinite far out"): LOGS_OF_PARTS,
     ("numpyro", "CorrCholeskyTransform of float32 raises where float64 is enabled"): "Make the zeros in the dtype of the input.",

@@ -16,9 +16,12 @@ from .numbers import WEIGHTS
 jax.config.update("jax_enable_x64", True)
 
 
-def function(build, gradients=True, fixed=()):
-    """As `shared.torch.function`, of arrays of JAX; a field of a part is named "part.field"."""
-    fixed = {WEIGHTS, *(tuple(name.split(".")) for name in fixed)}
+def function(build, gradients=True, fixed=(".".join(WEIGHTS),)):
+    """As `shared.torch.function`, of arrays of JAX; a field of a part is named "part.field".
+
+    Unless others are named, the weights of a coupling's network are fixed: splines of raw numbers have none.
+    """
+    fixed = {tuple(name.split(".")) for name in fixed}
 
     @functools.wraps(build)
     def mine(params, z):
@@ -52,7 +55,7 @@ def function(build, gradients=True, fixed=()):
 def declaring(prefix):
     """A function `declare(page, name, build, **options)` for a library whose names start with `prefix`."""
 
-    def declare(page, name, build, gradients=True, fixed=(), **options):
+    def declare(page, name, build, gradients=True, fixed=(".".join(WEIGHTS),), **options):
         adapter(page, theirs=prefix + name, flush_to_zero=True, **options)(function(build, gradients, fixed))
 
     return declare
