@@ -17,7 +17,7 @@ jax.config.update("jax_enable_x64", True)
 
 
 def function(build, gradients=True, fixed=()):
-    """As `shared.torch.function`, of arrays of JAX; a field of a part is named "part.field"."""
+    """As `shared.torch.function`, of arrays of JAX."""
     fixed = {WEIGHTS, *(tuple(name.split(".")) for name in fixed)}
 
     @functools.wraps(build)
