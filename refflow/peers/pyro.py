@@ -14,8 +14,8 @@ of a matrix is a sum of as many terms as its user asks for: 30 are asked.  The l
 domain is a number: it is summed here.  Its log-det and that of MatrixExponential, which are the same for all events, have no batch:
 they are broadcast here.
 
-Left out: the gated and residual kinds of BlockAutoregressive, ELUTransform and PositivePowerTransform, which have no page; what
-Pyro takes from torch, see `torch`.
+Left out: BlockAutoregressive, whose image is bounded, so that no events can be drawn there; its gated and residual kinds,
+ELUTransform and PositivePowerTransform, which have no page; what Pyro takes from torch, see `torch`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from refflow.models.gaussian import lower_triangular
 
 from .shared import by_rows, directions, evaluated, image_and_log_det, pinned, summed
 from .shared.constraints import declare_constraints, with_ends
-from .shared.layers import ENTRIES, autoregressive, by_entry, coupling, outputs
+from .shared.layers import ENTRIES, autoregressive, by_entry, coupling, layer, masked_layer, outputs
 from .shared.numbers import raw, splines, vectors
 from .shared.torch import declaring, holding, second_entry
 
@@ -185,48 +185,44 @@ declare("CholeskyOuterProduct", "CholeskyTransform", lambda p: directions(t.Chol
 
 # -- couplings and autoregressive maps --------------------------------------------------------------------------------
 
-def network(p, *counts, by_kind=False):
-    """W a + b as Pyro's networks return it: an array for each kind of numbers, (*batch, count, entries) `by_kind`."""
+def dense(p, *counts):
+    """W a + b as a `DenseNN` returns it: an array (*batch, entries count) for each kind of numbers."""
+    return lambda a: [part.reshape(*part.shape[:-2], -1) for part in by_entry(outputs(*layer(p))(a), *counts)]
+
+
+def masked(p, *counts):
+    """As an `AutoRegressiveNN` returns it: (*batch, count, entries), without the count if it is 1 of every kind."""
     def call(a):
-        parts = by_entry(outputs(p)(a), *counts)
-        return [part.mT if by_kind else part.reshape(*part.shape[:-2], -1) for part in parts]
-
-    call.permutation = range(ENTRIES)
-    return call
-
-
-def numbers(p, *counts):
-    """As `AutoRegressiveNN` returns numbers of which an entry has one of each kind."""
-    def call(a):
-        return [part[..., 0] for part in by_entry(outputs(p)(a), *counts)]
+        parts = by_entry(outputs(*masked_layer(p, torch.tril))(a), *counts)
+        return [part[..., 0] if max(counts) == 1 else part.mT for part in parts]
 
     call.permutation = range(ENTRIES)
     return call
 
 
 def spline_coupling(order):
-    return lambda p: directions(t.SplineCoupling(ENTRIES, 1, network(p, *COUNTS[order]), BINS, order=order, identity=True))
+    return lambda p: directions(t.SplineCoupling(ENTRIES, 1, dense(p, *COUNTS[order]), BINS, order=order, identity=True))
 
 
 def spline_autoregressive(order):
-    return lambda p: directions(t.SplineAutoregressive(ENTRIES, network(p, *COUNTS[order], by_kind=True), BINS, order=order))
+    return lambda p: directions(t.SplineAutoregressive(ENTRIES, masked(p, *COUNTS[order]), BINS, order=order))
 
 
 affine = affine_family(CONVENTIONS["Pyro, NumPyro"], ("shift", "scale"))
 gated = Family(ScaledAffine, GatedLocationScale(2.0, ("shift", "scale")))
-declare(coupling(affine), "AffineCoupling", lambda p: directions(t.AffineCoupling(1, numbers(p, 1, 1))))
-declare(autoregressive(affine), "AffineAutoregressive", lambda p: directions(t.AffineAutoregressive(numbers(p, 1, 1))))
+declare(coupling(affine), "AffineCoupling", lambda p: directions(t.AffineCoupling(1, dense(p, 1, 1))))
+declare(autoregressive(affine), "AffineAutoregressive", lambda p: directions(t.AffineAutoregressive(masked(p, 1, 1))))
 declare(refflow.Inverse(autoregressive(affine)), "AffineAutoregressive.inv",
-        lambda p: directions(t.AffineAutoregressive(numbers(p["inner"], 1, 1)).inv))
+        lambda p: directions(t.AffineAutoregressive(masked(p["inner"], 1, 1)).inv))
 declare(autoregressive(gated), "AffineAutoregressive [stable]",
-        lambda p: directions(t.AffineAutoregressive(numbers(p, 1, 1), stable=True)))
+        lambda p: directions(t.AffineAutoregressive(masked(p, 1, 1), stable=True)))
 for order, (page, conventions) in ORDERS.items():
     family = Family(page, conventions["Pyro, FlowTorch"](BINS))
     declare(coupling(family), f"SplineCoupling [{order}]", spline_coupling(order))
     declare(autoregressive(family), f"SplineAutoregressive [{order}]", spline_autoregressive(order))
 declare(refflow.Chain([refflow.Permutation([1, 0]), autoregressive(affine)]), "ComposeTransformModule",
         lambda p: directions(t.ComposeTransformModule([t.Permute(torch.tensor([1, 0])),
-                                                       t.AffineAutoregressive(numbers(p["stages"]["1"], 1, 1))])))
+                                                       t.AffineAutoregressive(masked(p["stages"]["1"], 1, 1))])))
 
 
 # -- neural autoregressive maps, which have no inverse ----------------------------------------------------------------
@@ -239,28 +235,13 @@ def polynomial(p):
     A = torch.cat([coefficients, constant[None]])
     module = holding(t.Polynomial(lambda a: A.expand(len(a), *A.shape), 1, A.shape[1] - 1, len(A)), c=inner["shift"][None])
     module.to(slope.dtype)
-    return lambda z: by_rows(lambda row: image_and_log_det(module)(row), z), None
-
-
-def block_autoregressive(p):
-    """A row of its matrix is exp(gain) w/(|w| + 1e-8), with w the exponential of its weights within blocks."""
-    layers = list(p["layers"].values())
-    module = t.BlockAutoregressive(len(layers[0]["within"]), [of["within"].shape[1] for of in layers[:-1]])
-    for theirs, ours in zip(module.layers, layers):
-        within = torch.block_diag(*ours["within"])
-        on_diagonal = theirs.mask_d.bool()
-        matrix = torch.where(on_diagonal, within, ours["below"] * theirs.mask_o)
-        weights = torch.where(on_diagonal, torch.where(on_diagonal, within, 1).log(), matrix)
-        holding(theirs, _weight=weights, _diag_weight=matrix.norm(dim=-1, keepdim=True).log(), bias=ours["b"])
-    return only_forward(module)
+    return lambda z: by_rows(lambda row: evaluated(image_and_log_det(module)(row)), z, 0), None
 
 
 sigmoids = Family(refflow.DeepSigmoid, PerPart(("rate", "weights", "bias"), (
     Entries(refflow.SoftplusScale(), 3), SoftmaxWeights(3), Entries(Free(), 3))))
 declare(autoregressive(sigmoids, entries=1), "NeuralAutoregressive",
-        lambda p: only_forward(t.NeuralAutoregressive(network(p, 3, 3, 3, by_kind=True), 3)))
+        lambda p: only_forward(t.NeuralAutoregressive(masked(p, 3, 3, 3), 3)))
 declare(refflow.Chain([refflow.SumOfSquares([[1.0, -2.0, 0.5]], slope_floor=0.25, shift=0.5)]), "Polynomial", polynomial)
-declare("BlockAutoregressive", "BlockAutoregressive", block_autoregressive,
-        params={"leak": lambda leak: leak == 0, "layers": lambda layers: len(layers) > 1})
 
 declare_constraints("pyro", declare, lambda name, ends: directions(biject_to(with_ends(getattr(constraints, name), ends))))

@@ -42,10 +42,18 @@ def layer(p):
     return of["W"], of["b"]
 
 
-def outputs(p):
-    """The function a -> W a + b of arrays of a framework, at the parameters of one of these maps."""
-    W, b = layer(p)
+def outputs(W, b):
+    """The function a -> W a + b of arrays of a framework."""
     return lambda a: (W @ a[..., None])[..., 0] + b
+
+
+def masked_layer(p, tril):
+    """(W, b) of an autoregressive map in layout "interleaved", with the `tril` of a framework: a gradient reaches only the entries
+    of W that are read.
+    """
+    W, b = layer(p)
+    D = W.shape[1]
+    return tril(W.reshape(D, -1, D).swapaxes(0, 1), -1).swapaxes(0, 1).reshape(len(W), D), b
 
 
 def by_entry(h, *counts):
