@@ -3,10 +3,10 @@
 transform_and_log_det and inverse_and_log_det of one event, mapped over batches.  The spline is asked at its knots and slopes,
 which stand in the place of its constrained parameters; planar maps at their raw numbers, without an inverse for tanh.
 
-The networks of Coupling and MaskedAutoregressive have one layer, with refflow's `W a + b` as its numbers: the library adds the
-numbers of an untrained transformer to them, whose raw shift and scale are 0 here.
+The networks of Coupling and MaskedAutoregressive have one layer, with refflow's `W a + b` as its numbers.  The library adds the
+raw numbers of the transformer that it is given to them, and so do refflow's conventions of its name.
 
-Left out: LeakyTanh, which has no page; NumericalInverse, whose inverse is its user's.
+Left out: LeakyTanh, which has no page; NumericalInverse, whose inverse is its user's; maps that only hand on a context.
 """
 
 from __future__ import annotations
