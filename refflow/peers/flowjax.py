@@ -28,7 +28,7 @@ from refflow.models.gaussian import lower_triangular
 
 from .shared import pinned
 from .shared.jax import compiled, declaring, of_events
-from .shared.layers import autoregressive, coupling, layer, masked_layer
+from .shared.layers import autoregressive, block_autoregressive, block_matrix, coupling, layer, masked_layer
 
 version = pinned("flowjax", "19.1.2")
 declare = declaring("flowjax.bijections.")
@@ -95,26 +95,21 @@ def vector_affine(p):
 
 def triangular(p):
     inner = first(p)
-    matrix = (inner["lower"] + np.eye(3)) * inner["scale"]
+    matrix = (inner["lower"] + np.eye(3, dtype=bool)) * inner["scale"]
     return events(eqx.tree_at(lambda a: a.triangular, b.TriangularAffine(inner["shift"], np.eye(3)), matrix), 1)
 
 
-def block_autoregressive(p):
+def block_network(p):
     """Its weights are made by softplus and a norm of each row, in whose place the page's matrices stand."""
     layers = list(p["layers"].values())
     made = b.BlockAutoregressiveNetwork(jax.random.key(0), dim=2, depth=1, block_dim=2)
 
-    def matrix(of):
-        D, A, B = of["within"].shape
-        blocks = (jnp.eye(D)[:, None, :, None] * of["within"][:, :, None, :]).reshape(D * A, D * B)
-        return blocks + of["below"] * np.kron(np.tri(D, k=-1), np.ones((A, B)))
-
-    values = [value for of in layers for value in (matrix(of), of["b"])]
+    values = [value for of in layers for value in (block_matrix(of)[0], of["b"])]
     return events(eqx.tree_at(lambda n: [value for linear, _ in n.layers for value in (linear.weight, linear.bias)], made, values),
-                  1)[0], None
+                  1)
 
 
-VECTOR = np.array([1.0, 2.0, -2.0])
+VECTOR = np.array([1.0, 2.0, -2.0])                                             # of length 3
 DCT = scipy.fft.dct(np.eye(4), norm="ortho", axis=0)
 REVERSED = refflow.Permutation([3, 2, 1, 0])
 scalar = refflow.Affine(shift=0.5, scale=1.5)
@@ -141,20 +136,21 @@ declare(refflow.stack([refflow.Exp(), scalar]), "Stack",
 declare(refflow.Chain([refflow.Permutation([2, 0, 1]), refflow.Concatenate([refflow.Exp(), refflow.Affine()], (1, 2)),
                        refflow.Permutation([1, 2, 0])]), "Indexed",
         lambda p: events(b.Indexed(b.Exp(), 2, (3,)), 1),
-        fixed=["stages.1.parts.1.inner.shift", "stages.1.parts.1.inner.scale", "stages.1.parts.1.shift", "stages.1.parts.1.scale"])
+        fixed=["stages.1.parts.1.inner.shift", "stages.1.parts.1.inner.scale"])
 declare(refflow.Chain([scalar, refflow.Softplus()]), "Chain",
         lambda p: events(b.Chain([vector_affine(first(p)), b.SoftPlus()])))
 declare(refflow.Inverse(scalar), "Invert", lambda p: events(b.Invert(vector_affine(p["inner"]))))
 declare(refflow.Independent(vector, 1), "Vmap",
         lambda p: events(b.Vmap(eqx.filter_vmap(vector_affine)(p["inner"]), in_axes=eqx.if_array(0)), 1))
 declare(refflow.Chain([refflow.OrthogonalLinear(DCT), vector_of_four, refflow.OrthogonalLinear(DCT.T)]), "Sandwich",
-        lambda p: events(b.Sandwich(vector_affine(p["stages"]["1"]["inner"]), b.DiscreteCosine((4,))), 1), fixed=["stages.0.Q", "stages.2.Q"])
+        lambda p: events(b.Sandwich(vector_affine(p["stages"]["1"]["inner"]), b.DiscreteCosine((4,))), 1),
+        fixed=["stages.0.Q", "stages.2.Q"])
 
 
 # -- couplings and autoregressive maps --------------------------------------------------------------------------------
 
-def with_layer(made, mlp, W, b):
-    return eqx.tree_at(lambda a: [mlp(a).layers[0].weight, mlp(a).layers[0].bias], made, [W, b])
+def with_layer(made, mlp, W, biases):
+    return eqx.tree_at(lambda a: [mlp(a).layers[0].weight, mlp(a).layers[0].bias], made, [W, biases])
 
 
 def of_coupling(transformer):
@@ -182,8 +178,5 @@ TRANSFORMERS = {
 for name, (transformer, family) in TRANSFORMERS.items():
     declare(coupling(family), f"Coupling [{name}]", compiled(of_coupling(transformer)))
     declare(autoregressive(family), f"MaskedAutoregressive [{name}]", compiled(of_autoregressive(transformer)))
-block_network = compiled(block_autoregressive)
-declare(refflow.BlockAutoregressive([
-    refflow.BlockDense([[[0.5], [1.5]], [[0.75], [2.0]]], [[0, 0], [0, 0], [-0.5, 0], [1.25, 0]], [0.25, -0.5, 1.0, 0.0]),
-    refflow.BlockDense([[[1.5, 0.5]], [[0.25, 1.0]]], [[0, 0, 0, 0], [0.75, -1.0, 0, 0]], [0.5, -0.25])]),
-    "BlockAutoregressiveNetwork", lambda p: (block_network(p)[0], None))
+compiled_network = compiled(block_network)
+declare(block_autoregressive(), "BlockAutoregressiveNetwork", lambda p: (compiled_network(p)[0], None))

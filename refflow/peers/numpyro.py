@@ -27,7 +27,7 @@ from refflow.models.gaussian import lower_triangular
 from .shared import directions, pinned
 from .shared.constraints import declare_constraints, with_ends
 from .shared.jax import compiled, declaring
-from .shared.layers import autoregressive, by_entry, masked_layer, outputs
+from .shared.layers import autoregressive, block_autoregressive, block_matrix, by_entry, masked_layer, outputs
 
 version = pinned("numpyro", "0.22.0")
 declare = declaring("numpyro.distributions.transforms.")
@@ -74,7 +74,7 @@ def affine(p):
 
 def triangular(p):
     inner = first(p)
-    return directions(t.LowerCholeskyAffine(inner["shift"], (inner["lower"] + np.eye(3)) * inner["scale"]))
+    return directions(t.LowerCholeskyAffine(inner["shift"], (inner["lower"] + np.eye(3, dtype=bool)) * inner["scale"]))
 
 
 def recursive(p):
@@ -121,29 +121,22 @@ def inverse_autoregressive(p):
     return directions(InverseAutoregressiveTransform(lambda z: [part[..., 0] for part in by_entry(net(z), 1, 1)]))
 
 
-def block_autoregressive(p):
+def block_network(p):
     """A column of its matrix is exp(gain) w/|w|, with w the exponential of its weights within blocks."""
     layers = list(p["layers"].values())
     _, network = BlockNeuralAutoregressiveNN(len(layers[0]["within"]), [of["within"].shape[1] for of in layers[:-1]])
     raw = [()] * (2 * len(layers) - 1)
     for i, of in enumerate(layers):
-        D, A, B = of["within"].shape
-        on_diagonal = np.kron(np.eye(D, dtype=bool), np.ones((A, B), bool))
-        blocks = (jnp.eye(D)[:, None, :, None] * of["within"][:, :, None, :]).reshape(D * A, D * B)
-        below = of["below"] * np.kron(np.tri(D, k=-1), np.ones((A, B)))
-        matrix = jnp.where(on_diagonal, blocks, below)
-        weights = jnp.where(on_diagonal, jnp.log(jnp.where(on_diagonal, blocks, 1)), below)
+        matrix, on_diagonal = block_matrix(of)
+        weights = jnp.where(on_diagonal, jnp.log(jnp.where(on_diagonal, matrix, 1)), matrix)
         raw[2 * i] = weights.T, jnp.log(jnp.linalg.norm(matrix, axis=-1)), of["b"]
     return directions(BlockNeuralAutoregressiveTransform(lambda z: network(raw, z)))
 
 
 declare(autoregressive(affine_family(CONVENTIONS["Pyro, NumPyro"], ("shift", "scale"))), "InverseAutoregressiveTransform",
         compiled(inverse_autoregressive))
-block_network = compiled(block_autoregressive)
-declare(refflow.BlockAutoregressive([
-    refflow.BlockDense([[[0.5], [1.5]], [[0.75], [2.0]]], [[0, 0], [0, 0], [-0.5, 0], [1.25, 0]], [0.25, -0.5, 1.0, 0.0]),
-    refflow.BlockDense([[[1.5, 0.5]], [[0.25, 1.0]]], [[0, 0, 0, 0], [0.75, -1.0, 0, 0]], [0.5, -0.25])]),
-    "BlockNeuralAutoregressiveTransform", lambda p: (block_network(p)[0], None))
+compiled_network = compiled(block_network)
+declare(block_autoregressive(), "BlockNeuralAutoregressiveTransform", lambda p: (compiled_network(p)[0], None))
 
 
 def constraint(name, ends):

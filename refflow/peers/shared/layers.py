@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...maps.autoregressive import Autoregressive
-from ...maps.conditioners import Dense, MaskedDense, Sequential
+from ...maps.autoregressive import Autoregressive, BlockAutoregressive
+from ...maps.conditioners import BlockDense, Dense, MaskedDense, Sequential
 from ...maps.coupling import Coupling
 
 PASSES = np.array([True, False])
@@ -61,3 +61,20 @@ def by_entry(h, *counts):
     P, ends = sum(counts), np.cumsum((0, *counts))
     each = h.reshape(*h.shape[:-1], h.shape[-1] // P, P)
     return [each[..., a:b] for a, b in zip(ends, ends[1:])]
+
+
+# -- block autoregressive networks ------------------------------------------------------------------------------------
+
+def block_autoregressive():
+    """Of two entries, with two units for each, and the leak of the libraries."""
+    return BlockAutoregressive([
+        BlockDense([[[0.5], [1.5]], [[0.75], [2.0]]], [[0, 0], [0, 0], [-0.5, 0], [1.25, 0]], [0.25, -0.5, 1.0, 0.0]),
+        BlockDense([[[1.5, 0.5]], [[0.25, 1.0]]], [[0, 0, 0, 0], [0.75, -1.0, 0, 0]], [0.5, -0.25])], leak=0.01)
+
+
+def block_matrix(of):
+    """(the matrix of a block triangular layer, marks of its blocks on the diagonal)."""
+    D, A, B = of["within"].shape
+    same, before, block = np.eye(D, dtype=bool), np.tri(D, k=-1, dtype=bool), np.ones((A, B), bool)
+    blocks = (same[:, None, :, None] * of["within"][:, :, None, :]).reshape(D * A, D * B)
+    return blocks + of["below"] * np.kron(before, block), np.kron(same, block)
