@@ -2,6 +2,11 @@
 
 transform_and_log_det and inverse_and_log_det of one event, mapped over batches.  The spline is asked at its knots and slopes,
 which stand in the place of its constrained parameters; planar maps at their raw numbers, without an inverse for tanh.
+
+The networks of Coupling and MaskedAutoregressive have one layer, with refflow's `W a + b` as its numbers.  The library adds the
+raw numbers of the transformer that it is given to them, and so do refflow's conventions of its name.
+
+Left out: LeakyTanh, which has no page; NumericalInverse, whose inverse is its user's; maps that only hand on a context.
 """
 
 from __future__ import annotations
@@ -10,12 +15,20 @@ import equinox as eqx
 import flowjax.bijections as b
 import jax
 import jax.numpy as jnp
+import numpy as np
 import paramax
+import scipy
+from flowjax.flows import _affine_with_min_scale
 
 import refflow
+from refflow.maps.coupling import Family, additive_family, affine_family
+from refflow.maps.elementwise import CONVENTIONS
+from refflow.maps.parametrisations import SPLINES
+from refflow.models.gaussian import lower_triangular
 
 from .shared import pinned
-from .shared.jax import declaring, of_events
+from .shared.jax import compiled, declaring, of_events
+from .shared.layers import autoregressive, block_autoregressive, block_matrix, coupling, layer, masked_layer
 
 version = pinned("flowjax", "19.1.2")
 declare = declaring("flowjax.bijections.")
@@ -62,3 +75,108 @@ def planar(p, negative_slope=None):
 
 declare("Planar", "Planar", planar, parametrisation="FlowJAX")
 declare("PiecewisePlanar", "Planar [negative_slope=0.2]", lambda p: planar(p, 0.2), parametrisation="FlowJAX")
+
+
+# -- linear maps, shapes, ways to combine maps ------------------------------------------------------------------------
+
+def first(p):
+    """The parameters of a chain's first stage."""
+    return p["stages"]["0"]
+
+
+def scaled(made, scale):
+    """With a scale in the place of the softplus of its raw number."""
+    return eqx.tree_at(lambda a: a.scale, made, scale)
+
+
+def vector_affine(p):
+    return scaled(b.Affine(p["shift"]), p["scale"])
+
+
+def triangular(p):
+    inner = first(p)
+    matrix = (inner["lower"] + np.eye(3, dtype=bool)) * inner["scale"]
+    return events(eqx.tree_at(lambda a: a.triangular, b.TriangularAffine(inner["shift"], np.eye(3)), matrix), 1)
+
+
+def block_network(p):
+    """Its weights are made by softplus and a norm of each row, in whose place the page's matrices stand."""
+    layers = list(p["layers"].values())
+    made = b.BlockAutoregressiveNetwork(jax.random.key(0), dim=2, depth=1, block_dim=2)
+
+    values = [value for of in layers for value in (block_matrix(of)[0], of["b"])]
+    return events(eqx.tree_at(lambda n: [value for linear, _ in n.layers for value in (linear.weight, linear.bias)], made, values),
+                  1)
+
+
+VECTOR = np.array([1.0, 2.0, -2.0])                                             # of length 3
+DCT = scipy.fft.dct(np.eye(4), norm="ortho", axis=0)
+REVERSED = refflow.Permutation([3, 2, 1, 0])
+scalar = refflow.Affine(shift=0.5, scale=1.5)
+vector = refflow.Affine(shift=[1.0, 0.5, 0.25], scale=[0.5, 2.0, 3.0])
+vector_of_four = refflow.Affine(shift=[1.0, 0.5, 0.25, -2.0], scale=[0.5, 2.0, 3.0, 1.5])
+FIELDS = ["stages.0.shift", "stages.0.scale"]
+declare(refflow.Chain([refflow.Affine()]), "Identity", lambda p: events(b.Identity()), fixed=FIELDS)
+declare(refflow.Chain([refflow.Affine(shift=0.5)]), "Loc", lambda p: events(b.Loc(first(p)["shift"])), fixed=FIELDS[1:])
+declare(refflow.Chain([refflow.Affine(scale=0.75)]), "Scale", lambda p: events(scaled(b.Scale(1.0), first(p)["scale"])),
+        fixed=FIELDS[:1])
+declare(REVERSED, "Flip", lambda p: events(b.Flip((4,)), 1))
+declare(refflow.Chain([refflow.OrthogonalLinear(DCT)]), "DiscreteCosine", lambda p: events(b.DiscreteCosine((4,)), 1),
+        fixed=["stages.0.Q"])
+declare(refflow.Chain([refflow.OrthogonalLinear(np.eye(3) - 2 * np.outer(VECTOR, VECTOR) / 9)]), "Householder",
+        lambda p: events(b.Householder(VECTOR), 1), fixed=["stages.0.Q"])
+declare(refflow.Chain([lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1.5, 3, 0.75]]))]), "TriangularAffine", compiled(triangular),
+        fixed=["stages.0.order", "stages.0.upper"])
+declare(refflow.Chain([refflow.Reshape((2, 2), (4,)), REVERSED, refflow.Reshape((4,), (2, 2))]), "Reshape",
+        lambda p: events(b.Reshape(b.Permute(np.arange(4)[::-1]), (2, 2)), 2))
+declare(refflow.Concatenate([refflow.Exp(), vector], (2, 3)), "Concatenate",
+        lambda p: events(b.Concatenate([b.Exp((2,)), vector_affine(p["parts"]["1"]["inner"])]), 1))
+declare(refflow.stack([refflow.Exp(), scalar]), "Stack",
+        lambda p: events(b.Stack([b.Exp(), vector_affine(p["parts"]["1"]["inner"])]), 1))
+declare(refflow.Chain([refflow.Permutation([2, 0, 1]), refflow.Concatenate([refflow.Exp(), refflow.Affine()], (1, 2)),
+                       refflow.Permutation([1, 2, 0])]), "Indexed",
+        lambda p: events(b.Indexed(b.Exp(), 2, (3,)), 1),
+        fixed=["stages.1.parts.1.inner.shift", "stages.1.parts.1.inner.scale"])
+declare(refflow.Chain([scalar, refflow.Softplus()]), "Chain",
+        lambda p: events(b.Chain([vector_affine(first(p)), b.SoftPlus()])))
+declare(refflow.Inverse(scalar), "Invert", lambda p: events(b.Invert(vector_affine(p["inner"]))))
+declare(refflow.Independent(vector, 1), "Vmap",
+        lambda p: events(b.Vmap(eqx.filter_vmap(vector_affine)(p["inner"]), in_axes=eqx.if_array(0)), 1))
+declare(refflow.Chain([refflow.OrthogonalLinear(DCT), vector_of_four, refflow.OrthogonalLinear(DCT.T)]), "Sandwich",
+        lambda p: events(b.Sandwich(vector_affine(p["stages"]["1"]["inner"]), b.DiscreteCosine((4,))), 1),
+        fixed=["stages.0.Q", "stages.2.Q"])
+
+
+# -- couplings and autoregressive maps --------------------------------------------------------------------------------
+
+def with_layer(made, mlp, W, biases):
+    return eqx.tree_at(lambda a: [mlp(a).layers[0].weight, mlp(a).layers[0].bias], made, [W, biases])
+
+
+def of_coupling(transformer):
+    def build(p):
+        made = paramax.unwrap(b.Coupling(jax.random.key(0), transformer=transformer, untransformed_dim=1, dim=2, nn_width=1, nn_depth=0))
+        return events(with_layer(made, lambda a: a.conditioner, *layer(p)), 1)
+
+    return build
+
+
+def of_autoregressive(transformer):
+    def build(p):
+        made = paramax.unwrap(b.MaskedAutoregressive(jax.random.key(0), transformer=transformer, dim=2, nn_width=1, nn_depth=0))
+        return events(with_layer(made, lambda a: a.masked_autoregressive_mlp, *masked_layer(p, jnp.tril)), 1)
+
+    return build
+
+
+TRANSFORMERS = {
+    "Affine": (_affine_with_min_scale(), affine_family(CONVENTIONS["FlowJAX"], ("shift", "scale"))),
+    "Loc": (b.Loc(0.0), additive_family()),
+    "RationalQuadraticSpline": (b.RationalQuadraticSpline(knots=3, interval=3.0),
+                                Family(refflow.RationalQuadraticSpline, SPLINES["FlowJAX 19"](3, -3.0, 3.0))),
+}
+for name, (transformer, family) in TRANSFORMERS.items():
+    declare(coupling(family), f"Coupling [{name}]", compiled(of_coupling(transformer)))
+    declare(autoregressive(family), f"MaskedAutoregressive [{name}]", compiled(of_autoregressive(transformer)))
+compiled_network = compiled(block_network)
+declare(block_autoregressive(), "BlockAutoregressiveNetwork", lambda p: (compiled_network(p)[0], None))

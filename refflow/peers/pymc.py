@@ -1,7 +1,10 @@
 """PyMC 5.28.5, as adapters: `refflow check pymc`.
 
 Its transforms lead from constrained values forward to free ones; their `backward`, and log_jac_det of the free value, are the
-page's forward.  Expressions of pytensor are evaluated one by one.
+page's forward.  Expressions of pytensor are evaluated one by one.  Transforms of random variables lead from latents to data;
+the log_jac_det of these is the inverse's.
+
+Left out: SinhTransform, CoshTransform, ErfcxTransform and their inverses, which have no page.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from math import isqrt
 
 import numpy as np
 import pymc.distributions.transforms as t
+import pymc.logprob.transforms as of_variables
 import pytensor.tensor as pt
 
 import refflow
@@ -36,6 +40,34 @@ def values(expression):
 declare("Exp", "log", t.log)
 declare("Sigmoid", "logodds", t.logodds)
 declare("Ordered", "ordered", t.ordered)
+declare("SumTo1", "SumTo1", t.SumTo1())
+
+
+# -- transforms of random variables -----------------------------------------------------------------------------------
+
+def declare_measurable(page, name, transform_of):
+    @adapter(page, theirs=f"pymc.logprob.transforms.{name}", direction="inverse")
+    def mine(params, x):
+        transform = transform_of(params)
+        return {"forward": values(transform.backward(pt.as_tensor(x))),
+                "log_det": values(transform.log_jac_det(pt.as_tensor(x))),
+                "inverse": lambda z: values(transform.forward(pt.as_tensor(z)))}
+
+
+def first(p, name):
+    """A function that gives a field of a chain's first stage, as transforms of random variables take their arguments."""
+    return lambda *inputs: pt.as_tensor(p["stages"]["0"][name])
+
+
+CUBE = 3.0
+declare_measurable(refflow.Chain([refflow.Affine(shift=0.75)]), "LocTransform", lambda p: of_variables.LocTransform(first(p, "shift")))
+declare_measurable(refflow.Chain([refflow.Affine(scale=-1.5)]), "ScaleTransform",
+                   lambda p: of_variables.ScaleTransform(first(p, "scale")))
+declare_measurable("Exp", "ExpTransform", lambda p: of_variables.ExpTransform())
+declare_measurable("Tanh", "TanhTransform", lambda p: of_variables.TanhTransform())
+declare_measurable(refflow.Chain([refflow.Power(CUBE)]), "PowerTransform", lambda p: of_variables.PowerTransform(CUBE))
+declare_measurable(refflow.Chain([refflow.Affine(scale=0.75), refflow.Exp()]), "ChainedTransform",
+                   lambda p: of_variables.ChainedTransform([of_variables.ScaleTransform(first(p, "scale")), of_variables.ExpTransform()]))
 
 
 # -- the constraints --------------------------------------------------------------------------------------------------

@@ -9,28 +9,41 @@ asks why), and refflow's convention of that name has it too.
 Planar, radial and Sylvester flows have no inverse beyond the pair that was computed last; their forward is asked.  The conditional
 ones are asked with raw numbers as their context.
 
-Left out: neural flows, which have no inverse; Householder, MatrixExponential, Haar and discrete cosine transforms, ELU, which have
-no page; what Pyro takes from torch, see `torch`.
+Spline couplings are asked with `identity`: without it, the part that passes goes through a `Spline` of its own.  The exponential
+of a matrix is a sum of as many terms as its user asks for: 30 are asked.  The log-det of BatchNorm stands for each entry, as its
+domain is a number: it is summed here.  Its log-det and that of MatrixExponential, which are the same for all events, have no batch:
+they are broadcast here.
+
+Left out: BlockAutoregressive, whose image is bounded, so that no events can be drawn there; its gated and residual kinds,
+ELUTransform and PositivePowerTransform, which have no page; what Pyro takes from torch, see `torch`.
 """
 
 from __future__ import annotations
 
+import numpy as np
+import scipy
 import torch
 from pyro.distributions import constraints
 from pyro.distributions import transforms as t
+from pyro.distributions.transforms.householder import ConditionedHouseholder
 from torch.distributions import biject_to
 
 import refflow
-from refflow.maps.parametrisations import LINEAR_RATIONAL_SPLINES, SPLINES
+from refflow.maps.coupling import Family, affine_family
+from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
+from refflow.maps.parametrisations import (LINEAR_RATIONAL_SPLINES, SPLINES, Entries, Free, GatedLocationScale,
+                                           PerPart, SoftmaxWeights)
+from refflow.models.gaussian import lower_triangular
 
-from .shared import directions, pinned, summed
+from .shared import by_rows, directions, evaluated, image_and_log_det, pinned, summed
 from .shared.constraints import declare_constraints, with_ends
+from .shared.layers import ENTRIES, autoregressive, by_entry, coupling, layer, masked_layer, outputs
 from .shared.numbers import raw, splines, vectors
 from .shared.torch import declaring, holding, second_entry
 
 version = pinned("pyro-ppl", "1.9.2")
 declare = declaring("pyro.distributions.transforms.")
-BINS = 5
+BINS = 3
 COUNTS = {"linear": [BINS, BINS, BINS - 1, BINS], "quadratic": [BINS, BINS, BINS - 1]}
 NAMES = ("unnormalized_widths", "unnormalized_heights", "unnormalized_derivatives", "unnormalized_lambdas")
 
@@ -47,8 +60,8 @@ def spline_of(order):
 ORDERS = {"linear": (refflow.LinearRationalSpline, LINEAR_RATIONAL_SPLINES),
           "quadratic": (refflow.RationalQuadraticSpline, SPLINES)}
 for order, (page, conventions) in ORDERS.items():
-    for like, coupling in splines(page, conventions["Pyro, FlowTorch"](BINS)):
-        declare(coupling, f"Spline [{order}, {like} numbers]", spline_of(order))
+    for like, composite in splines(page, conventions["Pyro, FlowTorch"](BINS)):
+        declare(composite, f"Spline [{order}, {like} numbers]", spline_of(order))
 
 declare("LeakyReLU", "LeakyReLUTransform", lambda p: directions(t.LeakyReLUTransform()), fixed=["negative_slope"],
         params={"negative_slope": lambda slope: abs(slope - 0.01) < 1e-9})
@@ -96,5 +109,139 @@ basis = refflow.OrthogonalLinear(Q=[[0.28, -0.96], [-0.96, -0.28]])             
 triangles = refflow.Sylvester(R=[[0, 0.5], [0, 0]], S=[[0, -1.5], [0, 0]], diagonal=[0.5, -0.25], b=[0.5, -1.0], slack=[1.25, 0.625])
 declare(refflow.Chain([refflow.Inverse(basis), triangles, basis]), "Sylvester [as documented]", sylvester,
         fixed=["stages.0.inner.Q", "stages.2.Q"], gradients=False)
+
+
+# -- linear maps, normalisation, sets ---------------------------------------------------------------------------------
+
+def first(p):
+    """The parameters of the one stage of a chain, which is how a page is asked at fields of our choice."""
+    return p["stages"]["0"]
+
+
+def triangular(p):
+    inner = first(p)
+    return directions(t.LowerCholeskyAffine(inner["shift"], (inner["lower"] + torch.eye(3)) * inner["scale"]))
+
+
+def channel_permute(p):
+    inner = p["inner"]
+    module = t.GeneralizedChannelPermute(3)
+    return directions(holding(module, LU=inner["lower"] + inner["upper"] + torch.diag(inner["scale"]),
+                              permutation=torch.eye(3, dtype=inner["scale"].dtype)[ORDER]))
+
+
+def normalisation(p):
+    """The gain is the raw number, where that is positive, plus 1e-6."""
+    inner = first(p)["inner"]
+    module = holding(t.BatchNorm(3), gamma=inner["gain"] - 1e-6, beta=inner["bias"], moving_mean=inner["mean"],
+                     moving_variance=inner["var"])
+    return [for_each(summed(call)) for call in directions(module)]
+
+
+def for_each(call):
+    """With its one log-det of all events for each of them."""
+    def both(event):
+        image, log_det = call(event)
+        return image, evaluated((image, log_det))[1].expand(event.shape[:-1])
+
+    return both
+
+
+def of_its_dtype(make, *arrays):
+    """(forward, inverse) of a map with constants, which are of the dtype of the event."""
+    def direction(side):
+        return lambda event: directions(make(*(torch.as_tensor(array, dtype=event.dtype) for array in arrays)))[side](event)
+
+    return direction(0), direction(1)
+
+
+def exponential(W):
+    return holding(t.MatrixExponential(3, iterations=30), weights=W)
+
+
+ORDER = [2, 0, 1]
+VECTORS = np.array([[1.0, 2.0, 2.0], [0.0, 3.0, -4.0]])
+REFLECTIONS = [np.eye(3) - 2 * np.outer(v, v) / (v @ v) for v in VECTORS]
+WEIGHTS = np.array([[0.25, -0.5, 0.125], [0.5, -0.25, 0.75], [-0.125, 0.25, 0.5]])
+linear = refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], shift=None,
+                           upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]], scale=[0.75, -1.5, 2.0])
+declare(refflow.Chain([refflow.OrthogonalLinear(scipy.fft.dct(np.eye(5), norm="ortho", axis=0))]), "DiscreteCosineTransform",
+        lambda p: directions(t.DiscreteCosineTransform()), fixed=["stages.0.Q"])
+declare(refflow.Chain([refflow.OrthogonalLinear(REFLECTIONS[1] @ REFLECTIONS[0])]), "Householder",
+        lambda p: of_its_dtype(lambda v: holding(t.Householder(3, 2), u_unnormed=v), VECTORS), fixed=["stages.0.Q"])
+declare(refflow.Chain([refflow.OrthogonalLinear(REFLECTIONS[1] @ REFLECTIONS[0])]), "ConditionedHouseholder",
+        lambda p: of_its_dtype(ConditionedHouseholder, VECTORS), fixed=["stages.0.Q"])
+declare(refflow.Chain([refflow.DenseLinear(scipy.linalg.expm(WEIGHTS), None)]), "MatrixExponential [iterations=30]",
+        lambda p: [for_each(call) for call in of_its_dtype(exponential, WEIGHTS)], fixed=["stages.0.W"])
+declare(refflow.Chain([lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1.5, 3, 0.75]]))]), "LowerCholeskyAffine", triangular,
+        fixed=["stages.0.order", "stages.0.upper"])
+declare(refflow.Pointwise(linear), "GeneralizedChannelPermute", channel_permute, fixed=["inner.order"])
+declare(refflow.Chain([refflow.Inverse(refflow.BatchNorm([1.0, -0.5, 0.25], [4.0, 0.25, 1.0], [0.5, 2.0, 1.5], [0.25, -1.0, 3.0]))]),
+        "BatchNorm", normalisation)
+declare("SimplexToOrdered", "SimplexToOrderedTransform", lambda p: directions(t.SimplexToOrderedTransform()), chart_gradient=True)
+declare("CholeskyOuterProduct", "CholeskyTransform", lambda p: directions(t.CholeskyTransform()), direction="inverse",
+        chart_gradient=True)
+
+
+# -- couplings and autoregressive maps --------------------------------------------------------------------------------
+
+def dense(p, *counts):
+    """W a + b as a `DenseNN` returns it: an array (*batch, entries count) for each kind of numbers."""
+    return lambda a: [part.reshape(*part.shape[:-2], -1) for part in by_entry(outputs(*layer(p))(a), *counts)]
+
+
+def masked(p, *counts):
+    """As an `AutoRegressiveNN` returns it: (*batch, count, entries), without the count if it is 1 of every kind."""
+    def call(a):
+        parts = by_entry(outputs(*masked_layer(p, torch.tril))(a), *counts)
+        return [part[..., 0] if max(counts) == 1 else part.mT for part in parts]
+
+    call.permutation = range(ENTRIES)
+    return call
+
+
+def spline_coupling(order):
+    return lambda p: directions(t.SplineCoupling(ENTRIES, 1, dense(p, *COUNTS[order]), BINS, order=order, identity=True))
+
+
+def spline_autoregressive(order):
+    return lambda p: directions(t.SplineAutoregressive(ENTRIES, masked(p, *COUNTS[order]), BINS, order=order))
+
+
+affine = affine_family(CONVENTIONS["Pyro, NumPyro"], ("shift", "scale"))
+gated = Family(ScaledAffine, GatedLocationScale(2.0, ("shift", "scale")))
+declare(coupling(affine), "AffineCoupling", lambda p: directions(t.AffineCoupling(1, dense(p, 1, 1))))
+declare(autoregressive(affine), "AffineAutoregressive", lambda p: directions(t.AffineAutoregressive(masked(p, 1, 1))))
+declare(refflow.Inverse(autoregressive(affine)), "AffineAutoregressive.inv",
+        lambda p: directions(t.AffineAutoregressive(masked(p["inner"], 1, 1)).inv))
+declare(autoregressive(gated), "AffineAutoregressive [stable]",
+        lambda p: directions(t.AffineAutoregressive(masked(p, 1, 1), stable=True)))
+for order, (page, conventions) in ORDERS.items():
+    family = Family(page, conventions["Pyro, FlowTorch"](BINS))
+    declare(coupling(family), f"SplineCoupling [{order}]", spline_coupling(order))
+    declare(autoregressive(family), f"SplineAutoregressive [{order}]", spline_autoregressive(order))
+declare(refflow.Chain([refflow.Permutation([1, 0]), autoregressive(affine)]), "ComposeTransformModule",
+        lambda p: directions(t.ComposeTransformModule([t.Permute(torch.tensor([1, 0])),
+                                                       t.AffineAutoregressive(masked(p["stages"]["1"], 1, 1))])))
+
+
+# -- neural autoregressive maps, which have no inverse ----------------------------------------------------------------
+
+def polynomial(p):
+    """The square of the second polynomial, a constant, is the page's least slope."""
+    inner = first(p)
+    coefficients, slope = inner["coefficients"], inner["slope_floor"]
+    constant = torch.nn.functional.pad(slope.sqrt()[None], (0, coefficients.shape[-1] - 1))
+    A = torch.cat([coefficients, constant[None]])
+    module = holding(t.Polynomial(lambda a: A.expand(len(a), *A.shape), 1, A.shape[1] - 1, len(A)), c=inner["shift"][None])
+    module.to(slope.dtype)
+    return lambda z: by_rows(lambda row: evaluated(image_and_log_det(module)(row)), z, 0), None
+
+
+sigmoids = Family(refflow.DeepSigmoid, PerPart(("rate", "weights", "bias"), (
+    Entries(refflow.SoftplusScale(), 3), SoftmaxWeights(3), Entries(Free(), 3))))
+declare(autoregressive(sigmoids, entries=1), "NeuralAutoregressive",
+        lambda p: only_forward(t.NeuralAutoregressive(masked(p, 3, 3, 3), 3)))
+declare(refflow.Chain([refflow.SumOfSquares([[1.0, -2.0, 0.5]], slope_floor=0.25, shift=0.5)]), "Polynomial", polynomial)
 
 declare_constraints("pyro", declare, lambda name, ends: directions(biject_to(with_ends(getattr(constraints, name), ends))))

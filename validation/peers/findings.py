@@ -1007,6 +1007,21 @@ def no_threshold(m):
     return [m.log(1 + m.exp(z)), -m.log(1 + m.exp(-z)) - m.log(1 + m.exp(z))]
 
 
+@finding("numpyro", "SimplexToOrderedTransform takes the last part as 1 minus the others", "defect",
+         "x = log(z_1/z_2);   z_2 = 1/(1 + exp(x))", """
+The value is the logit of a sum that rounds to 1: it is infinite, and so are the log-det and gradients, where the last part is 1e-17. The
+inverse returns 1 - sigmoid(x), which is 0 from 37 on.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from numpyro.distributions.transforms import SimplexToOrderedTransform
+t = SimplexToOrderedTransform()
+print(float(t(jnp.array([1.0, 1e-17]))[0]))
+print(float(t.inv(jnp.array([40.0]))[1]))
+""")
+def last_part_of_two(m):
+    return small_last_part(m)
+
+
 # -- FlowJAX ----------------------------------------------------------------------------------------------------------
 
 @finding("flowjax", "Sigmoid and SoftPlus are right in the tails", "right",
@@ -1327,6 +1342,84 @@ def of_transposes(m):
     a = B * x + m.matrix([0.5, -1])
     J = m.eye(2) + A * m.diag([1 / m.cosh(v)**2 for v in a]) * B
     return [(x + A * a.apply(m.tanh))[0], m.log(abs(m.det(J)))]
+
+
+@finding("pyro", "AffineAutoregressive has no inverse in float64", "defect",
+         "z = x where mean and log-scale are 0", """
+The inverse starts from zeros of the default dtype, whatever that of its input and of its network is: a network in float64 refuses
+them. torch.zeros_like would not. SplineAutoregressive has it.""", """
+import torch
+from pyro.distributions.transforms import AffineAutoregressive
+from pyro.nn import AutoRegressiveNN
+net = AutoRegressiveNN(2, [2]).double()
+for p in net.parameters():
+    p.data.zero_()
+print(AffineAutoregressive(net).inv(torch.tensor([0.5, 1.0], dtype=torch.float64))[0].item())
+""")
+def the_same(m):
+    return [m.mpf(1) / 2]
+
+
+@finding("pyro", "The log-dets of Polynomial and NeuralAutoregressive add 1e-8", "defect",
+         "log dx/dz = log a^2 of x = a^2 z, a = 1e-3;   log dx/dz = log r of x = r z, r = log(1 + exp(-18))", """
+Polynomial has log(slope + 1e-8), and NeuralAutoregressive log(rate + 1e-8) for each unit, whereas their values have no such term: the
+log-det is not that of the map. In float64 half of the digits are wrong at a slope of 1, and all of them at one of 1e-8.""", """
+import torch
+from pyro.distributions.transforms import NeuralAutoregressive, Polynomial
+z = torch.tensor([[0.5]], dtype=torch.float64)
+t = Polynomial(lambda z: torch.tensor([[1e-3, 0.0]], dtype=torch.float64), 1, 1, 1).double()
+print(t.log_abs_det_jacobian(z, t(z)).item())
+t = NeuralAutoregressive(lambda z: torch.tensor([[[[-18.0]]], [[[0.0]]], [[[0.0]]]], dtype=torch.float64), 1)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def without_1e_8(m):
+    return [2 * m.log(m.mpf(1e-3)), m.log(m.log(1 + m.exp(-18)))]
+
+
+@finding("pyro", "Polynomial moved to float64 integrates with thirds of float32", "defect",
+         "x = z + z^2 + z^3/3, the integral of (1 + u)^2", """
+1/(l + m + 1) is computed in the default dtype and kept as a buffer, which .double() makes float64 with the digits of float32. A default
+dtype of float64 avoids it.""", """
+import torch
+from pyro.distributions.transforms import Polynomial
+t = Polynomial(lambda z: torch.ones(1, 2, dtype=torch.float64), 1, 1, 1).double()
+t.c.data.zero_()
+print(t(torch.tensor([[3.0]], dtype=torch.float64)).item())
+""")
+def a_third_of_a_cube(m):
+    return [m.mpf(3) + 9 + 9]
+
+
+@finding("pyro", "BlockAutoregressive's log-det divides by another norm than its map", "defect",
+         "x = w2 tanh(w1 z), w = w/|w| = 1;   log dx/dz = log(1 - tanh(z)^2)", """
+Rows are divided by |w| + 1e-8; in the log-det by the root of |w|^2 + 1e-8, which is 1e-4 where the weights are small. With weights
+exp(-12) in the first layer, the log-det is off by 2.8, and the value by 0.1 %.""", """
+import torch
+from pyro.distributions.transforms import BlockAutoregressive
+t = BlockAutoregressive(1, [1]).double()
+for p in t.parameters():
+    p.data.zero_()
+t.layers[0]._weight.data.fill_(-12.0)
+z = torch.tensor([0.5], dtype=torch.float64)
+print(t(z).item())
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def with_unit_weights(m):
+    return [m.tanh(m.mpf(1) / 2), m.log(1 - m.tanh(m.mpf(1) / 2)**2)]
+
+
+@finding("pyro", "SimplexToOrderedTransform takes the last part as 1 minus the others", "defect",
+         "x = log(z_1/z_2);   z_2 = 1/(1 + exp(x))", """
+The value is the logit of a sum that rounds to 1: it is infinite, and so are the log-det and gradients, where the last part is 1e-17. The
+inverse returns 1 - sigmoid(x), which is 0 from 37 on.""", """
+import torch
+from pyro.distributions.transforms import SimplexToOrderedTransform
+t = SimplexToOrderedTransform(torch.tensor(0.0, dtype=torch.float64))
+print(t(torch.tensor([1.0, 1e-17], dtype=torch.float64)).item())
+print(t.inv(torch.tensor([40.0], dtype=torch.float64))[1].item())
+""")
+def small_last_part(m):
+    return [-m.log(m.mpf(1e-17)), 1 / (1 + m.exp(40))]
 
 
 @finding("torchflows", "Planar folds space where w^T u < -4", "defect",

@@ -14,6 +14,8 @@ SLACK = ("Keep the slack c = softplus(w^T u) beside u_hat, and use 1 + (c - 1) h
          "1 + w^T u_hat.")
 RADIAL_SLACK = ("Keep alpha + beta = softplus(beta') as it is: the log-det is (D - 1) log1p(beta h) + log((r^2 + 2 r alpha + alpha (alpha + "
                 "beta))/(alpha + r)^2) with h = 1/(alpha + r), which at the centre is D log((alpha + beta)/alpha).")
+BOTH_SUMS = ("Sums from both ends: x_k = log(z_1 + ... + z_k) - log(z_(k+1) + ... + z_K).  Of the inverse, "
+             "z_K = sigmoid(-x_(K-1)), and z_k = sigmoid(-x_(k-1)) - sigmoid(-x_k) where x_k > 0.")
 
 REMEDIES = {
     ("torch", "AffineTransform counts one scale for a whole event"):
@@ -50,6 +52,13 @@ REMEDIES = {
     ("pyro", "Spline evaluates the wrong bin within 1e-6 above a knot"):
         "Search without a tolerance: an input at a knot may belong to either bin, one above it to the upper.",
     ("pyro", "ELUTransform's inverse adds 1e-8"): "log1p(x) for x < 0, which is finite for every x > -1.",
+    ("pyro", "AffineAutoregressive has no inverse in float64"): "Start from torch.zeros_like(y).",
+    ("pyro", "The log-dets of Polynomial and NeuralAutoregressive add 1e-8"):
+        "Without 1e-8: log of the slope, and log(softplus(raw)) of a rate, which is the raw number below -40.",
+    ("pyro", "Polynomial moved to float64 integrates with thirds of float32"): "Divide by power_mask, whose integers are exact.",
+    ("pyro", "BlockAutoregressive's log-det divides by another norm than its map"):
+        "Use one norm in both: log W_ij = gain + w_ij - log(|w| + 1e-8), of the same rows.",
+    ("pyro", "SimplexToOrderedTransform takes the last part as 1 minus the others"): BOTH_SUMS,
     ("distrax", "Sigmoid is exp below -9"): "1/(1 + exp(-z)) for z > 0 and exp(z)/(1 + exp(z)) elsewhere, which jax.nn.sigmoid is.",
     ("distrax", "the gradient of Sigmoid's log-det is NaN in the tails"):
         BOTH_TAILS + "  Its derivative is sigmoid(-z) - sigmoid(z).",
@@ -118,6 +127,7 @@ REMEDIES = {
     ("tfp", "UnitVector's log-det has a constant of float32"): "The logarithm of 2 in the dtype of the event.",
     ("numpyro", "StickBreakingTransform takes the last part as 1 minus the others"): LAST_PART,
     ("numpyro", "StickBreakingTransform's log-det and gradient are infinite far out"): LOGS_OF_PARTS,
+    ("numpyro", "SimplexToOrderedTransform takes the last part as 1 minus the others"): BOTH_SUMS,
     ("numpyro", "CorrCholeskyTransform of float32 raises where float64 is enabled"): "Make the zeros in the dtype of the input.",
     ("pymc", "logodds' log-det is -inf from 37 on"): BOTH_TAILS,
     ("pymc", "Interval with numbers as bounds has a float32 constant in its log-det"):

@@ -41,8 +41,8 @@ def function(build, gradients=True, fixed=()):
     """The adapter function of the map that `build(params)` makes from tensors.
 
     `build` returns (forward, inverse), where forward(z) is (x, log_det) or (x, a function that computes log_det), and inverse
-    the same of the other direction, or None.  Fields in `fixed`, with dots between levels, are not parameters of the library's:
-    they stay arrays.
+    the same of the other direction, or None.  Fields in `fixed` are not parameters of the library's: they stay arrays; a field of a
+    part is named "part.field".
     """
     fixed = {WEIGHTS, *(tuple(name.split(".")) for name in fixed)}
 
