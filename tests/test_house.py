@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "energies", "audio", "speech", "plot",
-         "oracle", "testing", "peers", "book", "cli"]
+         "oracle", "testing", "peers", "coverage", "book", "cli"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "autograd", "keras"}
 
@@ -72,8 +72,9 @@ def upward(known):
 
 
 def through_the_door(known):
-    """The modules of refflow that import `refflow` itself; adapters do, like adapters in users' repositories."""
-    return [name for name, path in known.items() if name.startswith("refflow.") and not name.startswith("refflow.peers")
+    """The modules of refflow that import `refflow` itself; adapters and the letters of answers do, as code of users does."""
+    inside = [name for name in known if name.startswith("refflow.")]
+    return [name for name, path in known.items() if name in inside and not name.startswith(("refflow.peers", "refflow.coverage.letters"))
             for found in imported(name, path, known) if found == "refflow"]
 
 

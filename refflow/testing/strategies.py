@@ -109,7 +109,7 @@ def points_of(source, f, dtype, count, event_shape):
 
 
 def rounded_inside(f, z, rank):
-    """Rounded events, but for those that rounding has moved to an end of the domain: a member stands for each."""
+    """Rounded events; a member stands for each that rounding has moved to an end of the domain."""
     inside = f.domain.members(z, rank)
     return f.domain.completed(z, inside.reshape(inside.shape + (1,) * rank))
 

@@ -18,7 +18,7 @@ def softmax(numbers):
 
 
 def shares(numbers):
-    """Widths or heights that are no smaller than LEAST."""
+    """Widths or heights of at least LEAST."""
     return [LEAST + (1 - LEAST * len(numbers)) * share for share in softmax(numbers)]
 
 

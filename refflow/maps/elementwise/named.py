@@ -37,7 +37,8 @@ __all__ = ["beta_stretch", "erfc", "exponential_cdf", "frechet_cdf", "generalise
 def exponential_cdf(rate=1.0) -> WeibullCDF:
     """x = 1 - exp(-rate z), from (0, inf) to (0, 1), for rate > 0.
 
-    `WeibullCDF` knows no exact concentration 1: x loses 153 units at z = 1e-301, and the inverse's log-det 234, as `log z` is large.
+    To `WeibullCDF` the concentration is a rounded number, also 1: x loses 153 units at z = 1e-301, and the inverse's
+    log-det 234, as `log z` is large.
 
     Source: definition.
     """
@@ -47,7 +48,8 @@ def exponential_cdf(rate=1.0) -> WeibullCDF:
 def rayleigh_cdf(scale=1.0) -> WeibullCDF:
     """x = 1 - exp(-(z/scale)^2/2), from (0, inf) to (0, 1), for scale > 0.
 
-    `WeibullCDF` knows no exact concentration 2: x loses 25 units at z = 6e-91, and the slope 54 at z = 1e-301, as `log z` is large.
+    To `WeibullCDF` the concentration is a rounded number, also 2: x loses 25 units at z = 6e-91, and the slope 54
+    at z = 1e-301, as `log z` is large.
 
     Source: definition.
     """
