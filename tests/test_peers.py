@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import refflow
+from refflow.core.tree import flatten
 from refflow.maps.coupling import affine_family
 from refflow.maps.elementwise import ExpScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.oracle import CannotRun, check
 from refflow.oracle.adapter import requirement
 from refflow.peers.shared import Lazily, by_rows, evaluated
-from refflow.peers.shared.one_layer import alone, autoregressive, coupling, layer, of_stage
+from refflow.peers.shared.networks import alone, autoregressive, coupling, masked_outputs, of_stage, outputs
 from refflow.peers.shared.numbers import splines
 from validation.peers import __main__ as command
 from validation.peers import pages
@@ -131,16 +132,17 @@ def test_splines_of_raw_numbers_keep_float32(name):
     assert f.forward(z).dtype == f.log_det(z).dtype == np.float32
 
 
-@pytest.mark.parametrize("f", [coupling(affine_family(ExpScale())), autoregressive(affine_family(ExpScale()))],
-                         ids=["coupling", "autoregressive"])
-def test_a_layer_is_the_network_of_a_coupling(f):
+@pytest.mark.parametrize("tanh", [False, True])
+@pytest.mark.parametrize("make", [coupling, autoregressive])
+def test_the_layer_of_a_composite_is_its_network(make, tanh):
     """Its numbers are exact in float32, so that a library in float32 is asked the same question."""
-    params = f.params()["net"]
-    assert all(np.array_equal(value, value.astype(np.float32)) for value in params.values())
-    a = np.array([[0.5, -1.0, 2.0]])[:, :params["W"].shape[1]]
+    f = make(affine_family(ExpScale()), tanh=tanh)
+    assert all(np.array_equal(value, value.astype(np.float32)) for _, value in flatten(f.params()["net"]))
+    a = np.array([[0.5, -1.0, 2.0]])[:, :1 if make is coupling else 3]
     h = f.net.forward(a)
-    assert np.array_equal(layer(params | {"W": params["W"] * getattr(f.net, "connects", 1)})(a), h)
-    assert np.array_equal(layer(params, 1)(0 * a)[:, 0], f.net.forward(0 * a))
+    a = np.tanh(a) if tanh else a
+    found = [outputs(f.params(), units)(a) if make is coupling else masked_outputs(f.params(), np.tril, units)(a) for units in (None, 1)]
+    assert np.array_equal(found[0], h) and np.array_equal(found[1][:, 0], h)
 
 
 def test_an_adapter_of_a_stage_belongs_to_the_module_of_its_build():

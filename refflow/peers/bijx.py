@@ -2,7 +2,7 @@
 
 fwd, rev and log_jac of its scalar bijections, without the log-density that they usually carry; of other maps, what they take
 from a log-density of 0.  Raw parameters are replaced by the page's fields.  A coupling's network is one layer, see
-`shared.one_layer`; the numbers of a spline inside stand in the order of their names: heights, slopes, widths.
+`shared.networks`; the numbers of a spline inside stand in the order of their names: heights, slopes, widths.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from refflow.maps.parametrisations import SPLINES
 
 from .shared import pinned
 from .shared.jax import compiled, declaring, second_entry
-from .shared.one_layer import PASSES, alone, coupling, layer, of_stage
+from .shared.networks import PASSES, alone, coupling, of_stage, outputs
 from .shared.numbers import raw, splines
 
 version = pinned("bijx", "1.3.2")
@@ -83,7 +83,7 @@ def general_coupling(inner, places=slice(None)):
     template = bijx.ModuleReconstructor(inner)
 
     def build(p):
-        net = layer(p["net"], units=2)
+        net = outputs(p, units=2)
         return carried(bijx.GeneralCouplingLayer(lambda a, **_: net(a)[..., places], MASK, template), 1)
 
     return compiled(build)

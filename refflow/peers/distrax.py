@@ -1,7 +1,7 @@
 """distrax 0.1.9, as adapters: `refflow check distrax`.
 
 forward_and_log_det and inverse_and_log_det of its bijectors, which lead from latents to data.  Splines are asked at their raw
-numbers, see `shared.numbers`; couplings with a network of one layer, see `shared.one_layer`.
+numbers, see `shared.numbers`; couplings with a network of one layer, see `shared.networks`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from refflow.models.gaussian import lower_triangular
 
 from .shared import pinned
 from .shared.jax import compiled, declaring, second_entry
-from .shared.one_layer import PASSES, alone, coupling, layer, of_stage
+from .shared.networks import PASSES, alone, coupling, of_stage, outputs
 from .shared.numbers import raw, splines
 
 version = pinned("distrax", "0.1.9")
@@ -56,7 +56,7 @@ def low_rank(p):
 
 
 def split_coupling(p):
-    return both(distrax.SplitCoupling(1, 1, layer(p["net"]), lambda h: distrax.Block(distrax.Shift(h), 1)))
+    return both(distrax.SplitCoupling(1, 1, outputs(p), lambda h: distrax.Block(distrax.Shift(h), 1)))
 
 
 def masked_coupling(inner, size):

@@ -28,7 +28,7 @@ from refflow.models.gaussian import lower_triangular
 
 from .shared import pinned
 from .shared.jax import compiled, declaring, of_events
-from .shared.layers import autoregressive, block_autoregressive, block_matrix, coupling, layer, masked_layer
+from .shared.networks import SIZE, autoregressive, block_autoregressive, block_matrix, coupling, layer_of, masked_layer
 
 version = pinned("flowjax", "19.1.2")
 declare = declaring("flowjax.bijections.")
@@ -155,15 +155,15 @@ def with_layer(made, mlp, W, biases):
 
 def of_coupling(transformer):
     def build(p):
-        made = paramax.unwrap(b.Coupling(jax.random.key(0), transformer=transformer, untransformed_dim=1, dim=2, nn_width=1, nn_depth=0))
-        return events(with_layer(made, lambda a: a.conditioner, *layer(p)), 1)
+        made = paramax.unwrap(b.Coupling(jax.random.key(0), transformer=transformer, untransformed_dim=1, dim=SIZE, nn_width=1, nn_depth=0))
+        return events(with_layer(made, lambda a: a.conditioner, *layer_of(p)), 1)
 
     return build
 
 
 def of_autoregressive(transformer):
     def build(p):
-        made = paramax.unwrap(b.MaskedAutoregressive(jax.random.key(0), transformer=transformer, dim=2, nn_width=1, nn_depth=0))
+        made = paramax.unwrap(b.MaskedAutoregressive(jax.random.key(0), transformer=transformer, dim=SIZE, nn_width=1, nn_depth=0))
         return events(with_layer(made, lambda a: a.masked_autoregressive_mlp, *masked_layer(p, jnp.tril)), 1)
 
     return build

@@ -21,7 +21,7 @@ from refflow.maps.elementwise import CONVENTIONS
 from refflow.models.all_in_one import all_in_one
 
 from .shared import pinned
-from .shared.networks import SIZE, layer, small_coupling, small_network
+from .shared.networks import SIZE, coupling, layer, network_of
 from .shared.torch import Network, declaring, holding, rows_of
 
 version = pinned("FrEIA", "0.2")
@@ -195,14 +195,14 @@ def twice(coupling):
 
 
 def affine_by(name):
-    return lambda passes: small_coupling(affine_family(CONVENTIONS[f"FrEIA {name}"]), "halves", passes)
+    return lambda passes: coupling(affine_family(CONVENTIONS[f"FrEIA {name}"]), "halves", passes, tanh=True)
 
 
 def volume_preserving(passes):
-    return refflow.VolumePreservingCoupling(passes, small_network(passes, 2), CONVENTIONS["FrEIA ATAN"])
+    return refflow.VolumePreservingCoupling(passes, network_of(passes, 2, tanh=True), CONVENTIONS["FrEIA ATAN"])
 
 
-declare(twice(lambda passes: refflow.AdditiveCoupling(passes, small_network(passes, 1))), "NICECouplingBlock",
+declare(twice(lambda passes: refflow.AdditiveCoupling(passes, network_of(passes, 1, tanh=True))), "NICECouplingBlock",
         block(m.NICECouplingBlock, lambda first, second: {"F": first, "G": second}))
 declare(twice(affine_by("ATAN")), "RNVPCouplingBlock", block(m.RNVPCouplingBlock, apart))
 for name in ("ATAN", "TANH", "SIGMOID"):
@@ -211,9 +211,9 @@ declare(twice(volume_preserving), "GINCouplingBlock", block(m.GINCouplingBlock, 
 declare(affine_by("ATAN")(HALVES), "AffineCouplingOneSided", one_sided)
 declare(Coupling(np.zeros(SIZE, bool), Contextual(Dense(*layer(2 * SIZE, 2))),
                  affine_family(CONVENTIONS["FrEIA ATAN"])).at(context=np.array([1.0, 0.5])), "ConditionalAffineTransform", conditional)
-declare(all_in_one(small_network(HALVES, 2), W, offset=np.array([0.5, -1.0, 0.25, 0.0])).inner, "AllInOneBlock", all_in(),
+declare(all_in_one(network_of(HALVES, 2, tanh=True), W, offset=np.array([0.5, -1.0, 0.25, 0.0])).inner, "AllInOneBlock", all_in(),
         fixed=["stages.2.W", "stages.2.shift"])
-declare(all_in_one(small_network(HALVES, 2), W, gin=True).inner, "AllInOneBlock [gin_block]", all_in(gin_block=True),
+declare(all_in_one(network_of(HALVES, 2, tanh=True), W, gin=True).inner, "AllInOneBlock [gin_block]", all_in(gin_block=True),
         fixed=["stages.2.W", "stages.2.shift", "stages.1.inner.scale"])
 
 

@@ -25,7 +25,7 @@ from refflow.maps.parametrisations import (CUBIC_SPLINES, LINEAR_SPLINES, QUADRA
                                            Premultiplied, SoftmaxKnots)
 
 from .shared import pinned
-from .shared.networks import PASSES, SIZE, connects, small_autoregressive, small_coupling, small_network
+from .shared.networks import PASSES, SIZE, autoregressive, connects, coupling, network_of
 from .shared.numbers import raw, splines
 from .shared.torch import Network, declaring, holding, rows_of, second_entry, shifting
 
@@ -114,8 +114,8 @@ KINDS = {
     "Cubic": (CUBIC_SPLINES, [*NAMES[:2], *ENDS], [BINS, BINS, 1, 1]),
 }
 for kind, (conventions, names, counts) in KINDS.items():
-    for like, coupling in splines(getattr(refflow, f"{kind}Spline"), conventions["nflows"](BINS, BOUND)):
-        declare(coupling, f"Piecewise{kind}CDF [{like} numbers]", spline_of(
+    for like, composite in splines(getattr(refflow, f"{kind}Spline"), conventions["nflows"](BINS, BOUND)):
+        declare(composite, f"Piecewise{kind}CDF [{like} numbers]", spline_of(
             lambda kind=kind: getattr(t, f"Piecewise{kind}CDF")([1], **SETTINGS), names, counts))
 
 
@@ -163,13 +163,13 @@ def shifted_in_order(p):
 
 
 OF_COUPLINGS, OF_ORDER = CONVENTIONS["nflows coupling, normflows AR"], CONVENTIONS["nflows AR"]
-declare(refflow.AdditiveCoupling(PASSES, small_network(PASSES, 1)), "AdditiveCouplingTransform", coupled(t.AdditiveCouplingTransform))
-declare(small_coupling(affine_family(OF_COUPLINGS, ("shift", "scale")), "halves"), "AffineCouplingTransform",
+declare(refflow.AdditiveCoupling(PASSES, network_of(PASSES, 1, tanh=True)), "AdditiveCouplingTransform", coupled(t.AdditiveCouplingTransform))
+declare(coupling(affine_family(OF_COUPLINGS, ("shift", "scale")), "halves", tanh=True), "AffineCouplingTransform",
         coupled(t.AffineCouplingTransform))
-declare(small_coupling(additive_family()), "coupling.CouplingTransform [x + h of each entry]", coupled(shifting(CouplingTransform)))
-declare(small_autoregressive(affine_family(OF_ORDER)), "MaskedAffineAutoregressiveTransform",
+declare(coupling(additive_family(), tanh=True), "coupling.CouplingTransform [x + h of each entry]", coupled(shifting(CouplingTransform)))
+declare(autoregressive(affine_family(OF_ORDER), tanh=True), "MaskedAffineAutoregressiveTransform",
         in_order(t.MaskedAffineAutoregressiveTransform, 2))
-declare(small_autoregressive(additive_family()), "autoregressive.AutoregressiveTransform [x + h of each entry]",
+declare(autoregressive(additive_family(), tanh=True), "autoregressive.AutoregressiveTransform [x + h of each entry]",
         shifted_in_order)
 
 FEW = {"num_bins": 2, "tails": "linear", "tail_bound": BOUND}
@@ -182,11 +182,11 @@ def without_inverse(build):
 
 for kind, family in FAMILIES.items():
     build = coupled(getattr(t, f"Piecewise{kind}CouplingTransform"), **FEW)
-    declare(small_coupling(family), f"Piecewise{kind}CouplingTransform",
+    declare(coupling(family, tanh=True), f"Piecewise{kind}CouplingTransform",
             without_inverse(build) if kind in ("Linear", "Quadratic") else build)
 for kind in ("Quadratic", "RationalQuadratic"):
     build = in_order(getattr(t, f"MaskedPiecewise{kind}AutoregressiveTransform"), FAMILIES[kind].size, **FEW)
-    declare(small_autoregressive(FAMILIES[kind]), f"MaskedPiecewise{kind}AutoregressiveTransform",
+    declare(autoregressive(FAMILIES[kind], tanh=True), f"MaskedPiecewise{kind}AutoregressiveTransform",
             without_inverse(build) if kind == "Quadratic" else build)
 
 
@@ -201,7 +201,7 @@ WITH_ENDS = {"Linear": on_unit_interval(EQUAL, SoftmaxKnots(3, 0.0, 1.0)),
              "Cubic": on_unit_interval(KNOTS, KNOTS, IntervalEntries(2, 0.0, 3.0))}
 for kind, fields in WITH_ENDS.items():
     build = in_order(getattr(t, f"MaskedPiecewise{kind}AutoregressiveTransform"), fields.size, num_bins=3)
-    declare(small_autoregressive(Family(getattr(refflow, f"{kind}Spline"), fields)), f"MaskedPiecewise{kind}AutoregressiveTransform",
+    declare(autoregressive(Family(getattr(refflow, f"{kind}Spline"), fields), tanh=True), f"MaskedPiecewise{kind}AutoregressiveTransform",
             without_inverse(build) if kind == "Linear" else build)
 
 

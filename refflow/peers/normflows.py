@@ -27,7 +27,7 @@ from refflow.maps.elementwise import CONVENTIONS, ExpScale
 from refflow.maps.parametrisations import SPLINES
 
 from .shared import pinned
-from .shared.networks import PASSES, SIZE, connects, layer, small_autoregressive, small_coupling, small_network
+from .shared.networks import PASSES, SIZE, autoregressive, connects, coupling, layer, network_of
 from .shared.numbers import raw, splines, vectors
 from .shared.torch import Network, declaring, holding, rows_of, second_entry, shifting
 
@@ -107,8 +107,8 @@ def spline(p):
     return of(False), of(True)
 
 
-for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND)):
-    declare(coupling, f"utils.splines.unconstrained_rational_quadratic_spline [{like} numbers]", spline)
+for like, composite in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND)):
+    declare(composite, f"utils.splines.unconstrained_rational_quadratic_spline [{like} numbers]", spline)
 
 
 def circular(p):
@@ -132,10 +132,10 @@ def module_of(p):
 
 
 NAMES = ["unnormalized_widths", "unnormalized_heights", "unnormalized_derivatives"]
-for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND)):
-    declare(coupling, f"flows.neural_spline.coupling.PiecewiseRationalQuadraticCDF [{like} numbers]", module_of)
-for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND, circular=True)):
-    declare(coupling, f"utils.splines.unconstrained_rational_quadratic_spline [tails=circular, {like} numbers]", circular)
+for like, composite in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND)):
+    declare(composite, f"flows.neural_spline.coupling.PiecewiseRationalQuadraticCDF [{like} numbers]", module_of)
+for like, composite in splines(refflow.RationalQuadraticSpline, SPLINES["normflows"](BINS, BOUND, circular=True)):
+    declare(composite, f"utils.splines.unconstrained_rational_quadratic_spline [tails=circular, {like} numbers]", circular)
 
 
 # -- couplings, autoregressive maps -----------------------------------------------------------------------------------
@@ -268,27 +268,27 @@ CIRCULAR = Family(refflow.RationalQuadraticSpline, ON_CIRCLE.replace(constants=(
 FIRST_SHIFT = ("shift", "scale")
 SCALES = {"exp": ExpScale(), "sigmoid": CONVENTIONS["normflows sigmoid"], "sigmoid_inv": CONVENTIONS["TFP Glow, openai/glow"]}
 for name, scale in SCALES.items():
-    declare(small_coupling(affine_family(scale, FIRST_SHIFT), passes=HALVES), f"flows.AffineCouplingBlock [scale_map={name}]",
+    declare(coupling(affine_family(scale, FIRST_SHIFT), passes=HALVES, tanh=True), f"flows.AffineCouplingBlock [scale_map={name}]",
             block(scale_map=name))
-declare(small_coupling(affine_family(ExpScale(), FIRST_SHIFT), passes=CHECKERBOARD), "flows.AffineCouplingBlock [split_mode=checkerboard]",
+declare(coupling(affine_family(ExpScale(), FIRST_SHIFT), passes=CHECKERBOARD, tanh=True), "flows.AffineCouplingBlock [split_mode=checkerboard]",
         block(split_mode="checkerboard"))
-declare(refflow.AdditiveCoupling(HALVES, small_network(HALVES, 1)), "flows.AffineCoupling [scale=False]",
+declare(refflow.AdditiveCoupling(HALVES, network_of(HALVES, 1, tanh=True)), "flows.AffineCoupling [scale=False]",
         lambda p: rows_of(OfList(flows.AffineCoupling(Network(p), scale=False)), 1))
-declare(small_coupling(affine_family(ExpScale()), "halves"), "flows.MaskedAffineFlow", masked)
+declare(coupling(affine_family(ExpScale()), "halves", tanh=True), "flows.MaskedAffineFlow", masked)
 declare(Coupling(np.zeros(SIZE, bool), Contextual(Dense(*layer(2 * SIZE, 2))), affine_family(ExpScale())).at(context=np.array([1.0, 0.5])),
         "flows.CCAffineConst", of_class)
-declare(small_coupling(additive_family()), "flows.neural_spline.coupling.Coupling [x + h of each entry]",
+declare(coupling(additive_family(), tanh=True), "flows.neural_spline.coupling.Coupling [x + h of each entry]",
         coupled(shifting(neural_spline.coupling.Coupling)))
-declare(small_autoregressive(additive_family()), "flows.affine.autoregressive.Autoregressive [x + h of each entry]", shifted_in_order)
-declare(small_autoregressive(affine_family(CONVENTIONS["nflows coupling, normflows AR"])), "flows.MaskedAffineAutoregressive",
+declare(autoregressive(additive_family(), tanh=True), "flows.affine.autoregressive.Autoregressive [x + h of each entry]", shifted_in_order)
+declare(autoregressive(affine_family(CONVENTIONS["nflows coupling, normflows AR"]), tanh=True), "flows.MaskedAffineAutoregressive",
         affine_in_order)
-declare(small_coupling(FAMILY), "flows.neural_spline.coupling.PiecewiseRationalQuadraticCoupling",
+declare(coupling(FAMILY, tanh=True), "flows.neural_spline.coupling.PiecewiseRationalQuadraticCoupling",
         coupled(neural_spline.coupling.PiecewiseRationalQuadraticCoupling, **FEW))
-declare(small_autoregressive(FAMILY), "flows.neural_spline.autoregressive.MaskedPiecewiseRationalQuadraticAutoregressive", in_order)
-declare(small_coupling(FAMILY, passes=ALTERNATING), "flows.CoupledRationalQuadraticSpline", wrapped)
-declare(small_autoregressive(FAMILY), "flows.AutoregressiveRationalQuadraticSpline", wrapped_in_order)
-declare(small_coupling(CIRCULAR, passes=ALTERNATING), "flows.CircularCoupledRationalQuadraticSpline", wrapped_circular)
-declare(small_autoregressive(CIRCULAR), "flows.CircularAutoregressiveRationalQuadraticSpline", wrapped_circular_in_order)
+declare(autoregressive(FAMILY, tanh=True), "flows.neural_spline.autoregressive.MaskedPiecewiseRationalQuadraticAutoregressive", in_order)
+declare(coupling(FAMILY, passes=ALTERNATING, tanh=True), "flows.CoupledRationalQuadraticSpline", wrapped)
+declare(autoregressive(FAMILY, tanh=True), "flows.AutoregressiveRationalQuadraticSpline", wrapped_in_order)
+declare(coupling(CIRCULAR, passes=ALTERNATING, tanh=True), "flows.CircularCoupledRationalQuadraticSpline", wrapped_circular)
+declare(autoregressive(CIRCULAR, tanh=True), "flows.CircularAutoregressiveRationalQuadraticSpline", wrapped_circular_in_order)
 
 
 # -- linear -----------------------------------------------------------------------------------------------------------

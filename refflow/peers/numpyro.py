@@ -27,7 +27,7 @@ from refflow.models.gaussian import lower_triangular
 from .shared import directions, pinned
 from .shared.constraints import declare_constraints, with_ends
 from .shared.jax import compiled, declaring
-from .shared.layers import autoregressive, block_autoregressive, block_matrix, by_entry, masked_layer, outputs
+from .shared.networks import autoregressive, block_autoregressive, block_matrix, by_entry, masked_outputs
 
 version = pinned("numpyro", "0.22.0")
 declare = declaring("numpyro.distributions.transforms.")
@@ -117,7 +117,7 @@ declare(refflow.Independent(refflow.Affine(shift=[1.0, 0.5, 0.25], scale=[0.5, -
 # -- autoregressive maps ----------------------------------------------------------------------------------------------
 
 def inverse_autoregressive(p):
-    net = outputs(*masked_layer(p, jnp.tril))
+    net = masked_outputs(p, jnp.tril)
     return directions(InverseAutoregressiveTransform(lambda z: [part[..., 0] for part in by_entry(net(z), 1, 1)]))
 
 

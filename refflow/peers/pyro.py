@@ -37,7 +37,7 @@ from refflow.models.gaussian import lower_triangular
 
 from .shared import by_rows, directions, evaluated, image_and_log_det, pinned, summed
 from .shared.constraints import declare_constraints, with_ends
-from .shared.layers import ENTRIES, autoregressive, by_entry, coupling, layer, masked_layer, outputs
+from .shared.networks import SIZE, autoregressive, by_entry, coupling, masked_outputs, outputs
 from .shared.numbers import raw, splines, vectors
 from .shared.torch import declaring, holding, second_entry
 
@@ -187,25 +187,25 @@ declare("CholeskyOuterProduct", "CholeskyTransform", lambda p: directions(t.Chol
 
 def dense(p, *counts):
     """W a + b as a `DenseNN` returns it: an array (*batch, entries count) for each kind of numbers."""
-    return lambda a: [part.reshape(*part.shape[:-2], -1) for part in by_entry(outputs(*layer(p))(a), *counts)]
+    return lambda a: [part.reshape(*part.shape[:-2], -1) for part in by_entry(outputs(p)(a), *counts)]
 
 
 def masked(p, *counts):
     """As an `AutoRegressiveNN` returns it: (*batch, count, entries), without the count if it is 1 of every kind."""
     def call(a):
-        parts = by_entry(outputs(*masked_layer(p, torch.tril))(a), *counts)
+        parts = by_entry(masked_outputs(p, torch.tril)(a), *counts)
         return [part[..., 0] if max(counts) == 1 else part.mT for part in parts]
 
-    call.permutation = range(ENTRIES)
+    call.permutation = range(SIZE)
     return call
 
 
 def spline_coupling(order):
-    return lambda p: directions(t.SplineCoupling(ENTRIES, 1, dense(p, *COUNTS[order]), BINS, order=order, identity=True))
+    return lambda p: directions(t.SplineCoupling(SIZE, 1, dense(p, *COUNTS[order]), BINS, order=order, identity=True))
 
 
 def spline_autoregressive(order):
-    return lambda p: directions(t.SplineAutoregressive(ENTRIES, masked(p, *COUNTS[order]), BINS, order=order))
+    return lambda p: directions(t.SplineAutoregressive(SIZE, masked(p, *COUNTS[order]), BINS, order=order))
 
 
 affine = affine_family(CONVENTIONS["Pyro, NumPyro"], ("shift", "scale"))
@@ -220,8 +220,8 @@ for order, (page, conventions) in ORDERS.items():
     family = Family(page, conventions["Pyro, FlowTorch"](BINS))
     declare(coupling(family), f"SplineCoupling [{order}]", spline_coupling(order))
     declare(autoregressive(family), f"SplineAutoregressive [{order}]", spline_autoregressive(order))
-declare(refflow.Chain([refflow.Permutation([1, 0]), autoregressive(affine)]), "ComposeTransformModule",
-        lambda p: directions(t.ComposeTransformModule([t.Permute(torch.tensor([1, 0])),
+declare(refflow.Chain([refflow.Permutation(ORDER), autoregressive(affine)]), "ComposeTransformModule",
+        lambda p: directions(t.ComposeTransformModule([t.Permute(torch.tensor(ORDER)),
                                                        t.AffineAutoregressive(masked(p["stages"]["1"], 1, 1))])))
 
 
@@ -240,7 +240,7 @@ def polynomial(p):
 
 sigmoids = Family(refflow.DeepSigmoid, PerPart(("rate", "weights", "bias"), (
     Entries(refflow.SoftplusScale(), 3), SoftmaxWeights(3), Entries(Free(), 3))))
-declare(autoregressive(sigmoids, entries=1), "NeuralAutoregressive",
+declare(autoregressive(sigmoids, size=1), "NeuralAutoregressive",
         lambda p: only_forward(t.NeuralAutoregressive(masked(p, 3, 3, 3), 3)))
 declare(refflow.Chain([refflow.SumOfSquares([[1.0, -2.0, 0.5]], slope_floor=0.25, shift=0.5)]), "Polynomial", polynomial)
 

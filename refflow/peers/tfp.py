@@ -30,7 +30,7 @@ from refflow.models.gaussian import lower_triangular
 from .shared import pinned
 from .shared.constraints import declare_constraints
 from .shared.jax import compiled, declaring
-from .shared.one_layer import alone, autoregressive, coupling, layer, of_stage
+from .shared.networks import alone, autoregressive, coupling, masked_outputs, of_stage, outputs
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 version = pinned("tfp-nightly", "0.26.0.dev20261027")
@@ -157,7 +157,7 @@ def reflected(p):
 def real_nvp(with_scale):
     def build(p):
         def shift_and_log_scale(a, *_, **__):
-            h = layer(p["net"], 2)(a)
+            h = outputs(p, 2)(a)
             return h[..., -1], h[..., 0] if with_scale else None
 
         return both(tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=shift_and_log_scale), 1)
@@ -175,14 +175,12 @@ def recipe(h):
 
 
 def spline_coupling(p):
-    return both(tfb.RealNVP(num_masked=1, bijector_fn=lambda a, *_, **__: recipe(layer(p["net"], 2)(a))), 1)
+    return both(tfb.RealNVP(num_masked=1, bijector_fn=lambda a, *_, **__: recipe(outputs(p, 2)(a))), 1)
 
 
 def masked(p):
     """The numbers of each entry; masked weights have no effect."""
-    W, b = (p["inner"]["net"][name] for name in ("W", "b"))
-    connects = np.repeat(np.arange(3), len(b) // 3)[:, None] > np.arange(3)
-    return layer({"W": W * connects.astype(W.dtype), "b": b}, 3)
+    return masked_outputs(p["inner"], jnp.tril, 3)
 
 
 def masked_autoregressive(p):

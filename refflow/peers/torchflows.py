@@ -27,7 +27,7 @@ from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
 from refflow.maps.parametrisations import SPLINES, LocationScale
 
 from .shared import pinned
-from .shared.networks import SIZE, connects, small_autoregressive, small_coupling, small_network
+from .shared.networks import SIZE, autoregressive, connects, coupling, network_of
 from .shared.numbers import raw, splines, vectors
 from .shared.torch import Network, declaring, holding, rows_of, second_entry
 
@@ -50,11 +50,11 @@ def transformer_of(module):
     return build
 
 
-for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["torchflows"](BINS, 3.0)):
-    declare(coupling, f"RationalQuadratic [{like} numbers]", transformer_of(RationalQuadratic((1,), boundary=3.0, n_bins=BINS)))
+for like, composite in splines(refflow.RationalQuadraticSpline, SPLINES["torchflows"](BINS, 3.0)):
+    declare(composite, f"RationalQuadratic [{like} numbers]", transformer_of(RationalQuadratic((1,), boundary=3.0, n_bins=BINS)))
 for name, module in {"torchflows": Affine, "torchflows SafeAffine": SafeAffine}.items():
-    for like, coupling in splines(ScaledAffine, LocationScale(CONVENTIONS[name])):
-        declare(coupling, f"{module.__name__} [{like} numbers]", transformer_of(module((1,))))
+    for like, composite in splines(ScaledAffine, LocationScale(CONVENTIONS[name])):
+        declare(composite, f"{module.__name__} [{like} numbers]", transformer_of(module((1,))))
 
 
 # -- planar, radial, Sylvester ----------------------------------------------------------------------------------------
@@ -141,14 +141,14 @@ HALVES = np.array([True, True, False, False])
 AFFINE = affine_family(CONVENTIONS["torchflows"])
 SPLINE = Family(refflow.RationalQuadraticSpline, SPLINES["torchflows"](2, 3.0))
 FEW = {"boundary": 3.0, "n_bins": 2}
-declare_of(refflow.AdditiveCoupling(HALVES, small_network(HALVES, 1)), "autoregressive.layers.ShiftCoupling", coupled(layers.ShiftCoupling))
-declare_of(small_coupling(AFFINE, passes=HALVES), "autoregressive.layers.AffineCoupling", coupled(layers.AffineCoupling))
-declare_of(small_coupling(AFFINE, passes=HALVES), "autoregressive.layers.InverseAffineCoupling",
+declare_of(refflow.AdditiveCoupling(HALVES, network_of(HALVES, 1, tanh=True)), "autoregressive.layers.ShiftCoupling", coupled(layers.ShiftCoupling))
+declare_of(coupling(AFFINE, passes=HALVES, tanh=True), "autoregressive.layers.AffineCoupling", coupled(layers.AffineCoupling))
+declare_of(coupling(AFFINE, passes=HALVES, tanh=True), "autoregressive.layers.InverseAffineCoupling",
            coupled(layers.InverseAffineCoupling, BACKWARDS))
-declare_of(small_coupling(SPLINE, passes=HALVES), "autoregressive.layers.RQSCoupling", coupled(layers.RQSCoupling, **FEW))
-declare_of(small_autoregressive(AFFINE), "autoregressive.layers.AffineForwardMaskedAutoregressive",
+declare_of(coupling(SPLINE, passes=HALVES, tanh=True), "autoregressive.layers.RQSCoupling", coupled(layers.RQSCoupling, **FEW))
+declare_of(autoregressive(AFFINE, tanh=True), "autoregressive.layers.AffineForwardMaskedAutoregressive",
            in_order(layers.AffineForwardMaskedAutoregressive, 2))
-declare_of(small_autoregressive(SPLINE), "autoregressive.layers.RQSForwardMaskedAutoregressive",
+declare_of(autoregressive(SPLINE, tanh=True), "autoregressive.layers.RQSForwardMaskedAutoregressive",
            in_order(layers.RQSForwardMaskedAutoregressive, SPLINE.size, **FEW))
 
 

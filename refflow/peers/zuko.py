@@ -27,7 +27,7 @@ from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
 from refflow.maps.parametrisations import BERNSTEIN_POLYNOMIALS, SPLINES, LocationScale
 
 from .shared import pinned, summed
-from .shared.networks import PASSES, SIZE, connects, small_autoregressive, small_coupling
+from .shared.networks import PASSES, SIZE, autoregressive, connects, coupling
 from .shared.numbers import raw, splines
 from .shared.torch import Network, declaring, second_entry
 
@@ -59,8 +59,8 @@ declare("Softsign", "SoftclipTransform [bound=1]", lambda p: directions(t.Softcl
 declare(refflow.Chain([refflow.CircularShift(ends=[-3.0, 3.0], turns=0.5)]), "CircularShiftTransform", circular_shift,
         gradients=False)
 declare("Permutation", "PermutationTransform", lambda p: directions(t.PermutationTransform(torch.from_numpy(p["order"]))))
-for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["zuko"](BINS)):
-    declare(coupling, f"MonotonicRQSTransform [{like} numbers]", spline)
+for like, composite in splines(refflow.RationalQuadraticSpline, SPLINES["zuko"](BINS)):
+    declare(composite, f"MonotonicRQSTransform [{like} numbers]", spline)
 
 
 def affine(p):
@@ -74,8 +74,8 @@ def gaussianization(p):
     return t.GaussianizationTransform(inner["bias"], torch.zeros_like(inner["bias"])).call_and_ladj, None
 
 
-for like, coupling in splines(ScaledAffine, LocationScale(CONVENTIONS["zuko"])):
-    declare(coupling, f"MonotonicAffineTransform [{like} numbers]", affine)
+for like, composite in splines(ScaledAffine, LocationScale(CONVENTIONS["zuko"])):
+    declare(composite, f"MonotonicAffineTransform [{like} numbers]", affine)
 declare(refflow.Chain([refflow.Gaussianization(rate=[1.0, 1.0, 1.0], bias=[0.5, -1.0, 0.25])]), "GaussianizationTransform",
         gaussianization, gradients=False)
 
@@ -101,8 +101,8 @@ def bounded(p):
     return second_entry(summed(t.BoundedBernsteinTransform(raw(p)[None]).call_and_ladj)), None
 
 
-like, coupling = next(splines(refflow.BernsteinPolynomial, BERNSTEIN_POLYNOMIALS["zuko BPF"](8)))
-declare(coupling, f"BoundedBernsteinTransform [{like} numbers]", bounded)
+like, composite = next(splines(refflow.BernsteinPolynomial, BERNSTEIN_POLYNOMIALS["zuko BPF"](8)))
+declare(composite, f"BoundedBernsteinTransform [{like} numbers]", bounded)
 
 
 # -- couplings, autoregressive maps -----------------------------------------------------------------------------------
@@ -144,15 +144,15 @@ def in_order(count, of=zuko.flows.autoregressive.MaskedAutoregressiveTransform, 
 
 AFFINE = affine_family(CONVENTIONS["zuko"], ("shift", "scale"))
 FEW = Family(refflow.RationalQuadraticSpline, SPLINES["zuko"](2))
-declare(small_coupling(additive_family()), "CouplingTransform [AdditiveTransform]", generic_coupling)
-declare(small_autoregressive(additive_family()), "AutoregressiveTransform [AdditiveTransform]", generic_autoregressive)
-declare_flow(small_coupling(additive_family()), "flows.GeneralCouplingTransform [AdditiveTransform]",
+declare(coupling(additive_family(), tanh=True), "CouplingTransform [AdditiveTransform]", generic_coupling)
+declare(autoregressive(additive_family(), tanh=True), "AutoregressiveTransform [AdditiveTransform]", generic_autoregressive)
+declare_flow(coupling(additive_family(), tanh=True), "flows.GeneralCouplingTransform [AdditiveTransform]",
              coupled(univariate=t.AdditiveTransform, shapes=[()]))
-declare_flow(small_coupling(AFFINE), "flows.GeneralCouplingTransform", coupled())
-declare_flow(small_autoregressive(AFFINE), "flows.MaskedAutoregressiveTransform", in_order(2))
-declare_flow(small_coupling(FEW), "flows.GeneralCouplingTransform [MonotonicRQSTransform]",
+declare_flow(coupling(AFFINE, tanh=True), "flows.GeneralCouplingTransform", coupled())
+declare_flow(autoregressive(AFFINE, tanh=True), "flows.MaskedAutoregressiveTransform", in_order(2))
+declare_flow(coupling(FEW, tanh=True), "flows.GeneralCouplingTransform [MonotonicRQSTransform]",
              coupled(univariate=t.MonotonicRQSTransform, shapes=[(2,), (2,), (1,)]))
-declare_flow(small_autoregressive(FEW), "flows.NSF", in_order(FEW.size, zuko.flows.NSF, transforms=1, bins=2))
+declare_flow(autoregressive(FEW, tanh=True), "flows.NSF", in_order(FEW.size, zuko.flows.NSF, transforms=1, bins=2))
 
 
 # -- on the circle ----------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ slope = math.exp(RAW_SLOPE / (1 + RAW_SLOPE / math.log(1000)))
 turn = refflow.CircularShift(ends=[-math.pi, math.pi], turns=0.5)
 of_circle = SPLINES["zuko"](2, math.pi)
 on_circle = Family(refflow.RationalQuadraticSpline, of_circle.replace(constants=(("tails", "none"),)))
-declare_flow(refflow.Chain([refflow.Independent(turn, 1), small_autoregressive(on_circle)]), "flows.NCSF", circular_in_order,
+declare_flow(refflow.Chain([refflow.Independent(turn, 1), autoregressive(on_circle, tanh=True)]), "flows.NCSF", circular_in_order,
              fixed=["stages.0.inner.ends", "stages.0.inner.turns"])
 declare_flow(refflow.Chain([turn, refflow.RationalQuadraticSpline([-math.pi, 0.0, math.pi], [-math.pi, 0.0, math.pi], [1.0, slope, 1.0],
                                                                   "none")]),
