@@ -124,7 +124,7 @@ def test_a_file_that_has_changed_is_not_resumed(run, monkeypatch):
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 REFUSED = {
-    ("--energy", "u9"): "there is no energy 'u9'; there are u1, u2, u3, u4; a density of your own is a Python file",
+    ("--energy", "u9"): "there is no energy 'u9'; there are u1, u2, u3, u4; write a density of your own into a Python file",
     ("--energy", "nothing.py"): "there is no file nothing.py",
     (): "a flow is fitted to DATA or to --energy",
     ("data.csv", "--energy", "u1"): "give one of the two",

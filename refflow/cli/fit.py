@@ -150,7 +150,7 @@ def fitted(options, interruptions):
 
 
 def divided(options, data, values, rng):
-    """{"train": values, "validation": values, "test": values}, without the parts that are empty; {} where there are no values."""
+    """{"train": values, "validation": values, "test": values}, without the parts that are empty; {} if `values` is None."""
     if values is None:
         return {}
     n = len(values)

@@ -31,7 +31,7 @@ from ..report import aligned
 from ..training import Annealing, ClipNorm, TrainingError, fit_reverse_kl
 
 LONGEST = 10.0                          # the norm to which longer gradients are shortened: one sample may be far outside the density
-MEASURED = 4096                         # samples of a flow, of which its divergence is the mean
+MEASURED = 4096                         # the divergence of a flow is the mean over so many of its samples
 OF_DATA = ("context", "dequantise", "header", "test", "held_out")
 
 
@@ -50,7 +50,7 @@ class Formula:
 
     @classmethod
     def to_fit(cls, options, rng):
-        """(the density, None): there are no values."""
+        """(the density, None), since a density has no values."""
         refuse_foreign(options, OF_SPEECH, ("glow_tts",), "speech, and --energy is a density")
         refuse_foreign(options, OF_IMAGES, ("glow", "image_realnvp"), "images, and --energy is a density")
         refuse_foreign(options, OF_DATA, (CIRCULAR,), "rows, and --energy is a density")
@@ -58,7 +58,7 @@ class Formula:
         if name.lower() in ENERGIES:
             return cls(name.lower(), ENERGIES[name.lower()]), None
         if not name.endswith(".py"):
-            raise CannotRun(f"there is no energy {name!r}; {likeliest(name, ENERGIES)}; a density of your own is a Python file, "
+            raise CannotRun(f"there is no energy {name!r}; {likeliest(name, ENERGIES)}; write a density of your own into a Python file, "
                             "name.py, with D, log_density(x) and gradient(x)")
         module, _ = imported(Path(name))
         checked_file(name, module)

@@ -1,4 +1,4 @@
-"""Which map of which library has an answer here: `refflow coverage`, and validation/tables/coverage.md.
+"""Each map of each library, with the page or the composition that makes it here: `refflow coverage`, and validation/tables/coverage.md.
 
 A row is one map with the names that the libraries give it, see `row`.  What was asked of the libraries' own code, and with which
 error, is in asked.json, and what was found in findings.json: `python -m validation.coverage` makes both from the records of

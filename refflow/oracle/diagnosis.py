@@ -435,7 +435,7 @@ def added(clue, what, eps):
 
 
 def with_epsilon(clue):
-    """{where it is added: the answer}: under a root, inside a logarithm, beside the input or beside a positive field."""
+    """{the place of the number: the answer as a function of it}: under a root, in a logarithm, beside the input or a positive field."""
     f, event = clue.point.f, np.asarray(clue.point.event, np.float64)
     signed, found = np.where(event < 0, -1.0, 1.0), {}
     if clue.quantity in LOG_DETS and (terms := log_terms(clue)).size:
@@ -532,7 +532,7 @@ def cancelled(clue):
 
 
 def has_wide_image(clue, event):
-    """Has the image of an event, which is no longer a number of few digits, more digits than float32 holds?"""
+    """Has the image of a short event, one of few digits, more digits than float32 holds?"""
     where, rank = set_of(clue.point.f, clue.side), clue.point.f.event_ndim[SIDES[clue.side]]
     if not np.all(where.members(event, rank)):
         return False

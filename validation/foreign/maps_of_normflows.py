@@ -1,6 +1,6 @@
 """Maps of normflows: its layers at random weights, and whole flows, whose forward leads from latents to data.
 
-Planar and radial flows have no inverse in closed form, and residual flows a log-det by a random series: what they lack is not asked.
+normflows' planar and radial flows have no inverse, and the log-det of its residual flows is a random series: what a flow lacks is not asked.
 """
 
 from __future__ import annotations

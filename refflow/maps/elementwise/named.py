@@ -37,7 +37,7 @@ __all__ = ["beta_stretch", "erfc", "exponential_cdf", "frechet_cdf", "generalise
 def exponential_cdf(rate=1.0) -> WeibullCDF:
     """x = 1 - exp(-rate z), from (0, inf) to (0, 1), for rate > 0.
 
-    To `WeibullCDF` the concentration is a rounded number, also 1: x loses 153 units at z = 1e-301, and the inverse's
+    `WeibullCDF` treats its concentration as a rounded number, even 1: x loses 153 units at z = 1e-301, and the inverse's
     log-det 234, as `log z` is large.
 
     Source: definition.
@@ -48,7 +48,7 @@ def exponential_cdf(rate=1.0) -> WeibullCDF:
 def rayleigh_cdf(scale=1.0) -> WeibullCDF:
     """x = 1 - exp(-(z/scale)^2/2), from (0, inf) to (0, 1), for scale > 0.
 
-    To `WeibullCDF` the concentration is a rounded number, also 2: x loses 25 units at z = 6e-91, and the slope 54
+    `WeibullCDF` treats its concentration as a rounded number, even 2: x loses 25 units at z = 6e-91, and the slope 54
     at z = 1e-301, as `log z` is large.
 
     Source: definition.

@@ -24,7 +24,7 @@ For the inverse map, `dr = (A dR - r dc + g r dalpha)/(A d)`, so that with `X = 
     x_bar = o/g + ((X - l_bar m)/d) n                                               (12)
     centre_bar = (q/g) o + (((d - 1) X + l_bar m)/d) n                              (13)
     c_bar = -r X/(A d) - l_bar ((D - 1)/d + alpha (r^2 + 2 c r + alpha c)/(A^3 d^2))/A              (14)
-    alpha_bar = g r X/(A d) + l_bar ((D - 1) g/d + (alpha (2 r^2 + 2 c r + c^2) - c r^2)/(A^3 d^2))/A       (15)
+    alpha_bar = g r X/(A d) + l_bar ((D - 1) g/d + w/(A^3 d^2))/A,   w = alpha (2 r^2 + 2 c r + c^2) - c r^2    (15)
 In (14) and (15), the derivatives of (3) by `r` and by the field are one term: their sum would cancel.
 The unit of error is normwise: (2) adds a part along `n` and a part across it.
 
@@ -118,8 +118,8 @@ class textbook:
         o, m = z_bar - X * n, -q * ((D - 1) / g + 2 * alpha / (A * d)) / A          # (7)
         centre_bar = q / g * o + ((d - 1) * X + l_bar * m) / d * n                  # (13)
         c_bar = -r * X / (A * d) - l_bar * ((D - 1) / d + alpha * (r**2 + 2 * c * r + alpha * c) / (A**3 * d**2)) / A       # (14)
-        of_l = (D - 1) * g / d + (alpha * (2 * r**2 + 2 * c * r + c**2) - c * r**2) / (A**3 * d**2)     # (15)
-        alpha_bar = g * r * X / (A * d) + l_bar * of_l / A                          # (15)
+        w = alpha * (2 * r**2 + 2 * c * r + c**2) - c * r**2                        # (15)
+        alpha_bar = g * r * X / (A * d) + l_bar * ((D - 1) * g / d + w / (A**3 * d**2)) / A     # (15)
         return o / g + (X - l_bar * m) / d * n, {"centre": centre_bar, "alpha": alpha_bar, "slack": c_bar}      # (12)
 
 
