@@ -4,6 +4,7 @@
     python -m validation.peers torch nflows         some of them
     --again                                         also what is recorded
     --findings                                      only the reproductions, which take seconds
+    --workers N                                     so many libraries at a time, by default as many as there are processors
     --cache DIRECTORY                               where the environments are kept, by default ~/.cache/refflow/libraries
     --json                                          print the records, an object for each line
 
@@ -22,6 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from refflow.report import json_text
@@ -142,23 +144,28 @@ def main(arguments=None) -> int:
     parser.add_argument("libraries", nargs="*", choices=[[], *library_names()], help="all, if none is named")
     parser.add_argument("--again", action="store_true", help="also what is recorded")
     parser.add_argument("--findings", action="store_true", help="only the reproductions")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="so many libraries at a time")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where environments are kept")
     parser.add_argument("--json", action="store_true", help="print JSON, an object for each line")
     chosen = parser.parse_args(arguments)
-    status = 0
-    for library in chosen.libraries or library_names():
-        try:
-            record = recorded(library, chosen.cache, chosen.again, chosen.findings)
-        except NotInstalled as refused:
-            print(f"{library}: cannot be installed: {refused}", file=sys.stderr)
-            status = 2
-        except subprocess.CalledProcessError as failed:
-            print(f"{library}: could not be run, exit status {failed.returncode}", file=sys.stderr)
-            status = 2
-        else:
-            print(json.dumps(record) if chosen.json else summary(record), flush=True)
+    with ThreadPoolExecutor(chosen.workers) as pool:
+        statuses = list(pool.map(lambda library: told(library, chosen), chosen.libraries or library_names()))
     write_pages()
-    return status
+    return max(statuses)
+
+
+def told(library, chosen):
+    """Print a library's record, or why there is none; 0, or 2 if there is none."""
+    try:
+        record = recorded(library, chosen.cache, chosen.again, chosen.findings)
+    except NotInstalled as refused:
+        print(f"{library}: cannot be installed: {refused}", file=sys.stderr)
+    except subprocess.CalledProcessError as failed:
+        print(f"{library}: could not be run, exit status {failed.returncode}", file=sys.stderr)
+    else:
+        print(json.dumps(record) if chosen.json else summary(record), flush=True)
+        return 0
+    return 2
 
 
 def summary(record):

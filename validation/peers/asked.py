@@ -83,6 +83,7 @@ def asked(library, theirs=(), progress=None):
 
 
 def told(done, total, name):
+    """Names of maps begin with their library's."""
     print(f"  {done + 1}/{total} {name}", file=sys.stderr, flush=True)
 
 
