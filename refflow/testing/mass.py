@@ -11,8 +11,10 @@ is up to REACH, is off by u |c| / |B|, and the density by their product, which m
 In one dimension Gauss-Legendre rules are summed over pieces of the t axis: from one standard deviation of y to the next,
 divided at the breaks of f, where derivatives jump.  A piece is halved until its halves agree with it; by arsinh t,
 and in any case, if its ends differ by orders of magnitude, where all nodes of a rule may miss the mass.  The error is their
-disagreement, plus the mass where one float of x stands for a range of y over which the normal density changes:
-    doubt = density min(1, REACH u |x| |dy/dx| / |B|)                                           (4)
+disagreement, plus the mass where one float of x or of z stands for a range of y over which the normal density changes:
+    doubt = density min(1, REACH r),   r = u (|x| |dy/dx| + |z| |dy/dz|) / |B|                  (4)
+and the mass by which the ends are off, as images of y = c -+ REACH B that are rounded,
+    r exp(-REACH^2/2) / sqrt(2 pi)                                                              (5)
 In two dimensions the trapezoidal rule converges exponentially in t, after t = m + A s with the mean m and the covariance A A^T
 of R^-1(f(T(y))); maps with breaks are not integrated in two dimensions.
 """
@@ -172,10 +174,11 @@ def in_pieces(view, p, R, latent):
 
     def rule(lower, upper):
         nodes = lower + (upper - lower) * (NODES[0] + 1) / 2
-        found = density(view, p, R, latent, nodes.reshape(-1, 1), True)
+        found = density(view, p, R, latent, nodes.reshape(-1, 1), True)[:2]
         return [(values.reshape(nodes.shape) * NODES[1] * (upper - lower) / 2).sum(-1, keepdims=True) for values in found]
 
-    lower, upper, total, error = t[:-1], t[1:], 0.0, 0.0
+    lower, upper, total = t[:-1], t[1:], 0.0
+    error = (density(view, p, R, latent, t[[0, -1]], True)[2] * np.exp(-REACH**2 / 2) / np.sqrt(2 * np.pi)).sum()        # (5)
     whole, _ = rule(lower, upper)
     while len(whole):
         middle, apart = halved(lower, upper)
@@ -250,7 +253,7 @@ def integral(view, p, R, latent, mean, A, lower, upper, count):
 
 
 def density(view, p, R, latent, t, doubted=False):
-    """The integrand of (1), 0 where it is not finite; where `doubted`, in one dimension, with (4)."""
+    """The integrand of (1), 0 where it is not finite; where `doubted`, in one dimension, with the doubt and r of (4)."""
     (centre, B), (x, log_chart) = latent, R.member(t)
     z, log_det = view.inverse_and_log_det(x)
     y = back(p.f.domain, flat(z, (len(x),)))
@@ -260,5 +263,6 @@ def density(view, p, R, latent, t, doubted=False):
     values = np.where(np.isfinite(values), values, 0)
     if not doubted:
         return values
-    rounding = REACH * 2.0**-53 * np.abs(flat(x, (len(x),)))[:, 0] * np.exp(log_det - log_stretch) / np.abs(B[0, 0])
-    return values, values * np.minimum(1, rounding)                                             # (4)
+    slopes = np.abs(flat(x, (len(x),)))[:, 0] * np.exp(log_det - log_stretch) + np.abs(flat(z, (len(z),)))[:, 0] * np.exp(-log_stretch)
+    r = 2.0**-53 * slopes / np.abs(B[0, 0])
+    return values, values * np.minimum(1, REACH * r), r                                         # (4)
