@@ -427,3 +427,7 @@ def test_an_equation_is_not_asked_far_away():
     f = Chain([refflow.Gaussianization([1.0, 1.0], [0.5, -1.0])])
     report = check(adapter(f, dtype="float64")(lambda params, z: {"forward": f.forward(z), "log_det": f.log_det(z)}))
     assert len(report.passed) == 2 and not report.failed
+
+
+def test_events_at_the_end_of_the_floats_are_drawn_without_a_warning():
+    assert sum(point.side == "inverse" for point in instance_points(refflow.LOFT(100.0), np.dtype("float32"))) > 20

@@ -269,6 +269,7 @@ class Hard:
                 events = image
         return marks & every(nested, len(events))
 
+    @np.errstate(over="ignore")
     def has_room(self, events, by):
         """Marks of events that are asked even if they are moved, relatively, at the start."""
         return self.asked(events * (1 - by)) & self.asked(events * (1 + by))
