@@ -10,9 +10,10 @@ import pytest
 from scipy.special import expit, ndtri
 
 import refflow
-from refflow.testing import black_box_laws
+from refflow.testing import black_box_laws, black_box_points
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import LAWS, Found, Skipped, run_law, verdict, verdicts
+from refflow.testing.black_box_points import BoxPoints
 from refflow.testing import Known, law_tests
 
 pytest_plugins = ("pytester",)
@@ -507,3 +508,19 @@ def test_a_rounding_of_the_log_det_moves_no_image():
     run_law("every parameter reaches the image", of_softmax(0))
     with pytest.raises(Found, match="moves the log-det and not the image"):
         run_law("every parameter reaches the image", of_softmax(1e-9))
+
+
+def seen_on_a_grid():
+    """The smallest noise, in roundings to a grid, that is seen at latents of which the grid takes at least a tenth of a rounding."""
+    grid = 2.0**-44
+    z = np.random.default_rng(0).uniform(1, 1.5, 400)
+    points = BoxPoints(BlackBox(lambda z: np.round(z / grid) * grid), events=z)
+    noise = points.noise(points.box.image)[:, 0]
+    return (noise[np.abs(np.round(z / grid) - z / grid) > 0.1] / grid).min()
+
+
+def test_noise_is_seen_where_roundings_are_symmetric(monkeypatch):
+    """Equal steps to both sides of a latent near a float of the grid are rounded alike, and cancel."""
+    assert seen_on_a_grid() > 0.1
+    monkeypatch.setattr(black_box_points, "NEARBY", np.repeat(2.0 ** (np.arange(4) / 4), 2))
+    assert seen_on_a_grid() < 0.01

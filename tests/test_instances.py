@@ -17,7 +17,7 @@ from refflow.accuracy.drawing import Point, example
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import ClampedExpScale, SigmoidScale
 from refflow.maps.parametrisations import SPLINES
-from refflow.oracle import adapter, check
+from refflow.oracle import adapter, check, instances
 from refflow.oracle.instances import Hard, instance_points
 from refflow.oracle.points import run_time_truth, run_time_truths, together
 
@@ -427,3 +427,19 @@ def test_an_equation_is_not_asked_far_away():
     f = Chain([refflow.Gaussianization([1.0, 1.0], [0.5, -1.0])])
     report = check(adapter(f, dtype="float64")(lambda params, z: {"forward": f.forward(z), "log_det": f.log_det(z)}))
     assert len(report.passed) == 2 and not report.failed
+
+
+def test_events_at_the_end_of_the_floats_are_drawn_without_a_warning():
+    assert sum(point.side == "inverse" for point in instance_points(refflow.LOFT(100.0), np.dtype("float32"))) > 20
+
+
+SUBNORMAL = refflow.DeepSigmoid(weights=[1.0], rate=[9.791542499451516], bias=[-1.862023668469546])
+
+
+@pytest.mark.parametrize("f", [Chain([SUBNORMAL, AFFINE]), Chain([AFFINE, Inverse(SUBNORMAL)])], ids=["forth", "back"])
+def test_events_at_which_a_solver_gives_up_are_left_out(f, monkeypatch):
+    """Its root is sought among subnormal numbers; the other events of the same kind are asked."""
+    assert {point.side for point in instance_points(f, np.dtype("float64"))} == {"forward", "inverse"}
+    monkeypatch.setattr(instances, "by_parts", lambda function, events, refused: function(events))
+    with pytest.raises(ArithmeticError):
+        list(instance_points(f, np.dtype("float64")))

@@ -233,8 +233,11 @@ class Hard:
     @np.errstate(all="ignore")
     def moved_back(self, k, events):
         """Events of stage k as events of the start, rounded; those that no event of the start reaches are left out."""
-        events, reached = self.starts(k, events)
-        return events[reached]
+        def reached(events):
+            events, marks = self.starts(k, events)
+            return events[marks]
+
+        return by_parts(reached, events, self.none(0).astype(self.dtype))
 
     def starts(self, k, events):
         """(events of stage k as events of the start, rounded; marks of those that an event of the start reaches)."""
@@ -258,6 +261,9 @@ class Hard:
     @np.errstate(all="ignore")
     def asked(self, events):
         """Marks of the events whose numbers between the parts of f are ordinary, and stay in their sets if they are rounded."""
+        return by_parts(self.asked_together, events, np.array([False]))
+
+    def asked_together(self, events):
         marks = np.full(len(events), True)
         with outside_marked() as nested:
             for k, (step, way) in enumerate(self.steps):
@@ -269,6 +275,7 @@ class Hard:
                 events = image
         return marks & every(nested, len(events))
 
+    @np.errstate(over="ignore")
     def has_room(self, events, by):
         """Marks of events that are asked even if they are moved, relatively, at the start."""
         return self.asked(events * (1 - by)) & self.asked(events * (1 + by))
@@ -321,6 +328,16 @@ def ask_all(step, way, events):
     pullback(np.ones_like(image), np.ones_like(log_det))
     if not way and step.event_ndim == (0, 0):
         step.jacobian(events)
+
+
+def by_parts(function, events, refused):
+    """The values of a function of events; `refused` is the value of an event at which a solver gives up."""
+    try:
+        return function(events)
+    except ArithmeticError:
+        if len(events) < 2:
+            return refused
+        return np.concatenate([by_parts(function, part, refused) for part in np.array_split(events, 2)])
 
 
 def steps_of(f, side):

@@ -13,7 +13,8 @@ and of the inverse map (z, k) at x, k its log-det,
 
 A box may be noisier than the rounding of its inputs explains, if it goes through numbers that are ill-conditioned.  N is the
 smaller of two second differences, with steps root(u)/16 delta and an eighth of it, each the largest of eight with nearby
-steps: too small for curvature to show, so that what it shows is rounding.  Where `N > 4 U`, `U` becomes N.  For x that is
+steps: too small for curvature to show, so that what it shows is rounding.  The steps to the two sides are not equal: the
+roundings of an image near a float would cancel.  Where `N > 4 U`, `U` becomes N.  For x that is
 all.  For l, z and k it may become no larger than 2^16 U, times N_x/U_x where the images are that noisy themselves: a map
 whose images keep their digits, and whose inverse or log-det loses 16 bits, has a formula that cancels.
 
@@ -39,7 +40,7 @@ ALLOWED = 16
 SIZES = np.logspace(-3, 1, 6)           # of latents
 EACH = 7                                # latents of each size
 MAGNITUDES = {"float64": 10, "float32": 8, "float16": 3, "bfloat16": 3}     # of events of a declared domain, 2^-m to 2^m
-NEARBY = 8                              # second differences at one size of step
+NEARBY = 2.0 ** (np.arange(8) / 8)      # steps of second differences, in pairs of one to either side
 NOISY = 4                               # the noise in units at which it takes their place
 LOST = 2.0**16                          # what noise may excuse where images keep their digits
 RESOLVED = 4                            # roundings of a step, at least, where the room is narrow
@@ -240,12 +241,14 @@ class BoxPoints:
         here = answers(function, self.z).reshape(len(self.z), -1)
         if self.quiet:
             return np.zeros(here.shape)
-        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (1, NEARBY, *self.z.shape))
-        steps = np.sqrt(self.u) / np.array((16, 128))[:, None] * np.linspace(1, 1.875, NEARBY)
-        signs = (steps.reshape(2, NEARBY, *(1,) * self.z.ndim) * signs).reshape(-1, *self.z.shape)
+        count, other = len(NEARBY), NEARBY.reshape(-1, 2)[:, ::-1].ravel()
+        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (1, count // 2, *self.z.shape)).repeat(2, 1)
+        steps = np.sqrt(self.u) / np.array((16, 128))[:, None] * NEARBY
+        signs = (steps.reshape(2, count, *(1,) * self.z.ndim) * signs).reshape(-1, *self.z.shape)
         both = self.beside(self.z, signs, self.delta).reshape(-1, *self.box.event)
-        plus, minus = answers(function, self.box.held(both)).reshape(2, 2, NEARBY, *here.shape)
-        found = np.abs(plus - 2 * here + minus).max(1).min(0)
+        plus, minus = answers(function, self.box.held(both)).reshape(2, 2, count // 2, 2, *here.shape) - here
+        weight = (other / (NEARBY + other)).reshape(count // 2, 2, 1, 1)
+        found = np.abs(2 * (weight * plus + (1 - weight) * minus[:, :, ::-1])).max((1, 2)).min(0)
         return np.where(np.isfinite(found), found, np.inf)
 
     def agree(self, near, far, own, noise):

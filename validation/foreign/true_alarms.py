@@ -78,6 +78,9 @@ TRUE_ALARMS = (
          (["NormalizingFlow of MaskedAffineFlow"], DOUBLE, [MOVED]))
     | of("normflows", "an entry that passes is added to 0 times exp(s) of its own, which is not a number where exp(s) overflows",
          (["NormalizingFlow of MaskedAffineFlow"], DOUBLE, [TAILS, FINITE]))
+    | of("normflows", "the width of a bin is the difference of two rounded edges: where it is 0.0089, the log-det of the spline is "
+                      "-5.8881102 in float32, and -5.8881333 is true, 56 units away",
+         (["AutoregressiveRationalQuadraticSpline"], SINGLE, [WIDER]))
     | of("numpyro", "atan(z)/pi + 1/2 is -1.1e-17 at -1e200: pi is rounded", (["Cauchy.cdf"], DOUBLE, [MEMBER]))
     | of("bijx", "1 - tanh^2 cancels, as the losses of Tanh show: so do the gradients of its logarithm",
          (["Chain(AffineLinear, Tanh)"], DOUBLE, [OF_PARAMETERS]))
