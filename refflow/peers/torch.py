@@ -10,15 +10,20 @@ Conventions that differ without being defects:
   torch's inverse is compared with the chart's.
 - log_abs_det_jacobian sums over the event that the transform's domain declares.  A transform that acts on each entry separately
   is compared as one, with event axes only inside IndependentTransform.
+- LowerCholeskyTransform and PositiveDefiniteTransform read the lower triangle of a matrix, and have no log-det: they are asked their
+  values at the numbers of that triangle.
 """
 
 from __future__ import annotations
+
+from math import isqrt
 
 import torch
 from torch import distributions as d
 from torch.distributions import transforms as t
 
 import refflow
+from refflow.oracle import adapter
 
 from .shared import directions
 from .shared.constraints import declare_constraints, with_ends
@@ -100,6 +105,35 @@ declare(refflow.Concatenate([refflow.Exp(), refflow.Independent(vector, 1)], (2,
         lambda p: t.CatTransform([t.ExpTransform(), second(p, event_dim=1)], -1, [2, 3]))
 declare(refflow.stack([refflow.Exp(), scalar]), "StackTransform [dim=-1]",
         lambda p: t.StackTransform([t.ExpTransform(), second(p)], -1))
+
+
+# -- matrices, of which torch knows no log-det ------------------------------------------------------------------------
+
+def triangle(z):
+    """The entries of a triangle, row by row, as torch's matrix."""
+    size = isqrt(2 * z.shape[-1])
+    matrix = z.new_zeros(*z.shape[:-1], size, size)
+    matrix[..., *torch.tril_indices(size, size)] = z
+    return matrix
+
+
+def entries(matrix):
+    return matrix[..., *torch.tril_indices(*matrix.shape[-2:])]
+
+
+def declare_values(page, name, transform):
+    """Without log-dets, and so without gradients."""
+    @adapter(page, theirs=f"torch.distributions.transforms.{name}")
+    def mine(params, z):
+        return {"forward": transform(triangle(torch.from_numpy(z))),
+                "inverse": lambda x: entries(transform.inv(torch.from_numpy(x)))}
+
+
+declare(refflow.Chain([refflow.Affine()]), "identity_transform", lambda p: t.identity_transform,
+        fixed=["stages.0.shift", "stages.0.scale"])
+declare_values("CholeskyFactor", "LowerCholeskyTransform", t.LowerCholeskyTransform())
+declare_values(refflow.Chain([refflow.CholeskyFactor(), refflow.CholeskyOuterProduct()]), "PositiveDefiniteTransform",
+               t.PositiveDefiniteTransform())
 
 
 # -- the constraints --------------------------------------------------------------------------------------------------
