@@ -213,7 +213,6 @@ KNOTS = [f"stages.0.{name}" for name in ("input_knots", "output_knots", "slopes"
 SHIFT, SCALE = ["stages.0.shift"], ["stages.0.scale"]
 INNER = refflow.Affine(scale=1.5, shift=-0.25)
 L = [[0.75, 0, 0], [0.5, -1.5, 0], [-0.25, 3, 2.0]]
-WIDTH = HIGH - LOW
 AFFINE = ["shift", "scale"]
 knots = refflow.RationalQuadraticSpline(input_knots=[-4.0, -2.5, -0.5, 1.0, 4.0], output_knots=[-4.0, -3.0, 0.5, 0.75, 4.0],
                                         slopes=[1.0, 0.25, 3.0, 0.125, 1.0])
@@ -226,9 +225,7 @@ declare(alone(refflow.Affine(shift=0.75)), "Shift", of_stage(lambda p: both(tfb.
 declare(alone(refflow.Affine(scale=-1.5)), "Scale", of_stage(lambda p: both(tfb.Scale(p["scale"]))), fixed=SHIFT)
 declare(refflow.Inverse(refflow.Exp()), "Log", lambda p: both(tfb.Log()))
 declare(alone(refflow.Power(2.0)), "Square", lambda p: both(tfb.Square()), fixed=["stages.0.exponent"])
-declare(refflow.Chain([refflow.Affine(shift=-LOW), refflow.Softplus(), refflow.Affine(scale=-1.0, shift=WIDTH), refflow.Softplus(),
-                       refflow.Affine(scale=-WIDTH / np.log1p(np.exp(WIDTH)), shift=HIGH)]),
-        "SoftClip", given(tfb.SoftClip, LOW, HIGH), fixed=[f"stages.{i}.{name}" for i in (0, 2, 4) for name in AFFINE])
+declare_named(refflow.softplus_clip(LOW, HIGH), "SoftClip", tfb.SoftClip, LOW, HIGH)
 declare(alone(refflow.OpenInterval([LOW, HIGH])), "GeneralizedPareto [concentration=-0.5]",
         given(lambda low, high, shape: tfb.GeneralizedPareto(low, (high - low) / 2, shape), LOW, HIGH, -0.5), fixed=["stages.0.ends"])
 for power in (0.5, -2.0):

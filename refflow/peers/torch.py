@@ -16,21 +16,19 @@ Conventions that differ without being defects:
 
 from __future__ import annotations
 
-from math import isqrt
-
 import torch
 from torch import distributions as d
 from torch.distributions import transforms as t
 
 import refflow
-from refflow.oracle import adapter
 
 from .shared import directions
 from .shared.constraints import declare_constraints, with_ends
-from .shared.torch import declaring
+from .shared.torch import declaring, declaring_values
 
 version = torch.__version__
 declare_map = declaring("torch.distributions.transforms.")
+declare_values = declaring_values("torch.distributions.transforms.")
 
 
 def declare(page, name, build, **options):
@@ -107,33 +105,13 @@ declare(refflow.stack([refflow.Exp(), scalar]), "StackTransform [dim=-1]",
         lambda p: t.StackTransform([t.ExpTransform(), second(p)], -1))
 
 
-# -- matrices, of which torch knows no log-det ------------------------------------------------------------------------
-
-def triangle(z):
-    """The entries of a triangle, row by row, as torch's matrix."""
-    size = isqrt(2 * z.shape[-1])
-    matrix = z.new_zeros(*z.shape[:-1], size, size)
-    matrix[..., *torch.tril_indices(size, size)] = z
-    return matrix
-
-
-def entries(matrix):
-    return matrix[..., *torch.tril_indices(*matrix.shape[-2:])]
-
-
-def declare_values(page, name, transform):
-    """Without log-dets, and so without gradients."""
-    @adapter(page, theirs=f"torch.distributions.transforms.{name}")
-    def mine(params, z):
-        return {"forward": transform(triangle(torch.from_numpy(z))),
-                "inverse": lambda x: entries(transform.inv(torch.from_numpy(x)))}
-
+# -- matrices, whose log-det torch does not know ----------------------------------------------------------------------
 
 declare(refflow.Chain([refflow.Affine()]), "identity_transform", lambda p: t.identity_transform,
         fixed=["stages.0.shift", "stages.0.scale"])
-declare_values("CholeskyFactor", "LowerCholeskyTransform", t.LowerCholeskyTransform())
+declare_values("CholeskyFactor", "LowerCholeskyTransform", lambda: t.LowerCholeskyTransform())
 declare_values(refflow.Chain([refflow.CholeskyFactor(), refflow.CholeskyOuterProduct()]), "PositiveDefiniteTransform",
-               t.PositiveDefiniteTransform())
+               lambda: t.PositiveDefiniteTransform())
 
 
 # -- the constraints --------------------------------------------------------------------------------------------------
