@@ -83,6 +83,7 @@ declare(alone(refflow.Affine()), "Lambda", lambda p: both(distrax.Lambda(lambda 
 declare(alone(refflow.Affine(shift=0.75)), "Shift", of_stage(lambda p: both(distrax.Shift(p["shift"]))), fixed=SCALE)
 declare("Affine", "ScalarAffine", lambda p: both(affine(p)), broadcast=True)
 declare("Sigmoid", "Sigmoid", lambda p: both(distrax.Sigmoid()))
+declare(alone(refflow.GumbelCDF()), "GumbelCDF", lambda p: both(distrax.GumbelCDF()), fixed=["stages.0.loc", "stages.0.scale"])
 declare("Tanh", "Tanh", lambda p: both(distrax.Tanh()))
 declare("DenseLinear", "UnconstrainedAffine", lambda p: both(distrax.UnconstrainedAffine(p["W"], p["shift"])))
 declare(alone(refflow.ActNorm(scale=[0.75, -1.5, 2.0])), "DiagLinear", of_stage(lambda p: both(distrax.DiagLinear(p["scale"]))),

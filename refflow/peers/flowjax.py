@@ -6,7 +6,7 @@ which stand in the place of its constrained parameters; planar maps at their raw
 The networks of Coupling and MaskedAutoregressive have one layer, with refflow's `W a + b` as its numbers.  The library adds the
 raw numbers of the transformer that it is given to them, and so do refflow's conventions of its name.
 
-Left out: LeakyTanh, which has no page; NumericalInverse, whose inverse is its user's; maps that only hand on a context.
+Left out: LeakyTanh, which has no page; NumericalInverse, whose inverse is its user's.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ import jax.numpy as jnp
 import numpy as np
 import paramax
 import scipy
+from flowjax.bijections.block_autoregressive_network import _LeakyTanh
 from flowjax.flows import _affine_with_min_scale
 
 import refflow
-from refflow.maps.coupling import Family, additive_family, affine_family
+from refflow.maps.autoregressive import BlockAutoregressive
+from refflow.maps.conditioners import BlockDense, Contextual, Dense, ReLU, Sequential
+from refflow.maps.coupling import Coupling, Family, additive_family, affine_family
 from refflow.maps.elementwise import CONVENTIONS
 from refflow.maps.parametrisations import SPLINES
 from refflow.models.gaussian import lower_triangular
 
 from .shared import pinned
 from .shared.jax import compiled, declaring, of_events
-from .shared.networks import SIZE, autoregressive, block_autoregressive, block_matrix, coupling, layer_of, masked_layer
+from .shared.networks import SIZE, autoregressive, block_autoregressive, block_matrix, coupling, layer, layer_of, masked_layer
 
 version = pinned("flowjax", "19.1.2")
 declare = declaring("flowjax.bijections.")
@@ -178,5 +181,34 @@ TRANSFORMERS = {
 for name, (transformer, family) in TRANSFORMERS.items():
     declare(coupling(family), f"Coupling [{name}]", compiled(of_coupling(transformer)))
     declare(autoregressive(family), f"MaskedAutoregressive [{name}]", compiled(of_autoregressive(transformer)))
+def conditioned(embed=None):
+    """The layer of the context as the shift; `embed` makes what the layer sees."""
+    def build(p):
+        of_shift = p["net"]["inner"]["layers"]["2"] if embed else p["net"]["inner"]
+        made = b.AdditiveCondition(lambda c: of_shift["W"] @ c + of_shift["b"], (SIZE,), (2,))
+        made = b.EmbedCondition(made, lambda c: embed(p["net"]["inner"]["layers"]["0"], c), (2,)) if embed else made
+        return tuple(of_events(lambda event, call=call: call(event, p["context"]), 1)
+                     for call in (made.transform_and_log_det, made.inverse_and_log_det))
+
+    return build
+
+
+def of_context(network):
+    """Every entry is shifted by what the network makes of a context."""
+    return Coupling(np.zeros(SIZE, bool), Contextual(network), additive_family()).at(context=np.array([1.0, 0.5]))
+
+
+embedding = Sequential([Dense(*layer(2, 2)), ReLU(), Dense(*layer(SIZE, 2))])
+declare(of_context(Dense(*layer(SIZE, 2))), "AdditiveCondition", conditioned())
+declare(of_context(embedding), "EmbedCondition [AdditiveCondition]",
+        conditioned(lambda first, c: jax.nn.relu(first["W"] @ c + first["b"])))
+def leaky_tanh(z):
+    x, log_det = _LeakyTanh(0.01).transform_and_log_det(z[0])
+    return x[None], log_det
+
+
+leaky = [BlockDense([[[1.0]]], [[0.0]], [0.0])] * 2
+declare(BlockAutoregressive(leaky, leak=0.01), "block_autoregressive_network._LeakyTanh",
+        lambda p: (of_events(leaky_tanh, 1), None), fixed=[f"layers.{i}.{name}" for i in "01" for name in ("within", "below", "b")])
 compiled_network = compiled(block_network)
 declare(block_autoregressive(), "BlockAutoregressiveNetwork", lambda p: (compiled_network(p)[0], None))

@@ -96,6 +96,7 @@ powers = np.tril(RATE ** np.abs(TIMES[:, None] - TIMES))
 scalar = refflow.Affine(shift=0.5, scale=-1.5)
 declare(refflow.Chain([refflow.OrthogonalLinear(scipy.fft.dct(np.eye(5), norm="ortho", axis=0))]), "DiscreteCosineTransform",
         lambda p: directions(t.DiscreteCosineTransform()), fixed=["stages.0.Q"])
+declare(refflow.Chain([refflow.haar(4)]), "HaarTransform", lambda p: directions(t.HaarTransform()), fixed=["stages.0.Q"])
 declare(refflow.Chain([lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1.5, 3, 0.75]]))]), "LowerCholeskyAffine", triangular,
         fixed=["stages.0.order", "stages.0.upper"])
 declare(refflow.Chain([refflow.DenseLinear(powers, None)]), "RecursiveLinearTransform", compiled(recursive), fixed=["stages.0.W"])

@@ -64,6 +64,8 @@ declare_measurable(refflow.Chain([refflow.Affine(shift=0.75)]), "LocTransform", 
 declare_measurable(refflow.Chain([refflow.Affine(scale=-1.5)]), "ScaleTransform",
                    lambda p: of_variables.ScaleTransform(first(p, "scale")))
 declare_measurable("Exp", "ExpTransform", lambda p: of_variables.ExpTransform())
+declare_measurable("Erf", "ErfTransform", lambda p: of_variables.ErfTransform())
+declare_measurable(refflow.erfc(), "ErfcTransform", lambda p: of_variables.ErfcTransform())
 declare_measurable("Tanh", "TanhTransform", lambda p: of_variables.TanhTransform())
 declare_measurable(refflow.Chain([refflow.Power(CUBE)]), "PowerTransform", lambda p: of_variables.PowerTransform(CUBE))
 declare_measurable(refflow.Chain([refflow.Affine(scale=0.75), refflow.Exp()]), "ChainedTransform",

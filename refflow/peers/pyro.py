@@ -14,8 +14,12 @@ of a matrix is a sum of as many terms as its user asks for: 30 are asked.  The l
 domain is a number: it is summed here.  Its log-det and that of MatrixExponential, which are the same for all events, have no batch:
 they are broadcast here.
 
-Left out: BlockAutoregressive, whose image is bounded, so that no events can be drawn there; its gated and residual kinds,
-ELUTransform and PositivePowerTransform, which have no page; what Pyro takes from torch, see `torch`.
+UnitLowerCholeskyTransform and SoftplusLowerCholeskyTransform read the lower triangle of a matrix, and have no log-det: they are asked
+their values at the numbers of that triangle.  BlockAutoregressive is asked with the leaky tanh of other libraries: the image of its
+own tanh is bounded.
+
+Left out: its gated and residual kinds, ELUTransform and PositivePowerTransform, which have no page; what Pyro takes from torch, see
+`torch`.
 """
 
 from __future__ import annotations
@@ -25,10 +29,12 @@ import scipy
 import torch
 from pyro.distributions import constraints
 from pyro.distributions import transforms as t
+from pyro.distributions.transforms.block_autoregressive import eps
 from pyro.distributions.transforms.householder import ConditionedHouseholder
-from torch.distributions import biject_to
+from torch.distributions import biject_to as torch_biject_to
 
 import refflow
+from refflow import biject_to
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
 from refflow.maps.parametrisations import (LINEAR_RATIONAL_SPLINES, SPLINES, Entries, Free, GatedLocationScale,
@@ -37,12 +43,13 @@ from refflow.models.gaussian import lower_triangular
 
 from .shared import by_rows, directions, evaluated, image_and_log_det, pinned, summed
 from .shared.constraints import declare_constraints, with_ends
-from .shared.networks import SIZE, autoregressive, by_entry, coupling, masked_outputs, outputs
+from .shared.networks import SIZE, autoregressive, block_autoregressive, block_matrix, by_entry, coupling, masked_outputs, outputs
 from .shared.numbers import raw, splines, vectors
-from .shared.torch import declaring, holding, second_entry
+from .shared.torch import Tanh, declaring, declaring_values, holding, second_entry
 
 version = pinned("pyro-ppl", "1.9.2")
 declare = declaring("pyro.distributions.transforms.")
+declare_values = declaring_values("pyro.distributions.transforms.")
 BINS = 3
 COUNTS = {"linear": [BINS, BINS, BINS - 1, BINS], "quadratic": [BINS, BINS, BINS - 1]}
 NAMES = ("unnormalized_widths", "unnormalized_heights", "unnormalized_derivatives", "unnormalized_lambdas")
@@ -155,6 +162,16 @@ def of_its_dtype(make, *arrays):
     return direction(0), direction(1)
 
 
+class LessIdentity:
+    """A transform to triangles with ones on the diagonal, less these."""
+
+    def __call__(self, z):
+        return t.UnitLowerCholeskyTransform()(z) - torch.eye(z.shape[-1], dtype=z.dtype)
+
+    def inv(self, x):
+        return t.UnitLowerCholeskyTransform().inv(x + torch.eye(x.shape[-1], dtype=x.dtype))
+
+
 def exponential(W):
     return holding(t.MatrixExponential(3, iterations=30), weights=W)
 
@@ -178,6 +195,11 @@ declare(refflow.Chain([lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1
 declare(refflow.Pointwise(linear), "GeneralizedChannelPermute", channel_permute, fixed=["inner.order"])
 declare(refflow.Chain([refflow.Inverse(refflow.BatchNorm([1.0, -0.5, 0.25], [4.0, 0.25, 1.0], [0.5, 2.0, 1.5], [0.25, -1.0, 3.0]))]),
         "BatchNorm", normalisation)
+declare(refflow.Chain([refflow.haar(4)]), "HaarTransform", lambda p: directions(t.HaarTransform()), fixed=["stages.0.Q"])
+declare_values(refflow.Chain([refflow.Permutation([1, 3, 4, 0, 2, 5]), biject_to("softplus_lower_cholesky", np.eye(3), "numpyro")]),
+               "SoftplusLowerCholeskyTransform", lambda: t.SoftplusLowerCholeskyTransform())
+declare_values("StrictTriangle", "UnitLowerCholeskyTransform [less the identity]", LessIdentity, below=-1,
+               params={"upper": lambda upper: not upper})
 declare("SimplexToOrdered", "SimplexToOrderedTransform", lambda p: directions(t.SimplexToOrderedTransform()), chart_gradient=True)
 declare("CholeskyOuterProduct", "CholeskyTransform", lambda p: directions(t.CholeskyTransform()), direction="inverse",
         chart_gradient=True)
@@ -244,4 +266,29 @@ declare(autoregressive(sigmoids, size=1), "NeuralAutoregressive",
         lambda p: only_forward(t.NeuralAutoregressive(masked(p, 3, 3, 3), 3)))
 declare(refflow.Chain([refflow.SumOfSquares([[1.0, -2.0, 0.5]], slope_floor=0.25, shift=0.5)]), "Polynomial", polynomial)
 
-declare_constraints("pyro", declare, lambda name, ends: directions(biject_to(with_ends(getattr(constraints, name), ends))))
+class LeakyTanh(torch.distributions.Transform):
+    """x = tanh z + z/100."""
+
+    def __call__(self, z):
+        return Tanh.apply(z) + z / 100
+
+    def log_abs_det_jacobian(self, z, x):
+        e = torch.exp(-2 * z.abs())
+        return torch.log(4 * e / (1 + e) ** 2 + 0.01)
+
+
+def block_network(p):
+    """A row of its matrix is exp(gain) w/(|w| + eps), with w the exponential of its weights within blocks."""
+    layers = list(p["layers"].values())
+    module = t.BlockAutoregressive(len(layers[0]["within"]), [of["within"].shape[1] for of in layers[:-1]])
+    module.T = LeakyTanh()
+    for of, layer in zip(layers, module.to(layers[0]["b"].dtype).layers):
+        matrix, on_diagonal = block_matrix(of, torch.from_numpy)
+        weights = torch.where(on_diagonal, matrix.clamp(min=1e-30).log(), matrix)
+        holding(layer, _weight=weights, _diag_weight=(torch.linalg.norm(matrix, axis=-1, keepdims=True) + eps).log(), bias=of["b"])
+    return only_forward(module)
+
+
+declare(block_autoregressive(), "BlockAutoregressive [leaky tanh]", block_network)
+
+declare_constraints("pyro", declare, lambda name, ends: directions(torch_biject_to(with_ends(getattr(constraints, name), ends))))

@@ -8,7 +8,8 @@ Conventions that differ without being defects:
 - a Python number given to a bijector is rounded to float32, whatever the event is: an array keeps its digits;
 - FillTriangular takes the entries of a triangle in the order of a spiral, here reordered;
 - a masked autoregressive flow goes from x to z in one pass, z = (x - shift) exp(-log_scale);
-- RationalQuadraticSpline and MatrixInverseTriL raise under jax.jit, and are not compiled here.
+- RationalQuadraticSpline and MatrixInverseTriL raise under jax.jit, and are not compiled here;
+- the power of PowerTransform is a Python number.
 
 Left out: maps that TensorFlow alone has (BatchNormalization, DiscreteCosineTransform, Glow with all that it is made of), and the
 default bijector of WishartTriL, which is not onto: its diagonal is softplus of softplus and stays above log 2.
@@ -22,6 +23,7 @@ import numpy as np
 from tensorflow_probability.substrates import jax as tfp
 
 import refflow
+from refflow.core.tree import flatten
 from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import ExpScale
 from refflow.maps.parametrisations import SPLINES, LocationScale, Premultiplied
@@ -74,6 +76,10 @@ declare("Softplus", "Softplus", lambda p: both(tfb.Softplus()))
 declare("Softsign", "Softsign", lambda p: both(tfb.Softsign()))
 declare("Tanh", "Tanh", lambda p: both(tfb.Tanh()))
 declare("WeibullCDF", "WeibullCDF", compiled(lambda p: both(tfb.WeibullCDF(p["scale"], p["concentration"]))))
+declare("Expm1", "Expm1", lambda p: both(tfb.Expm1()))
+declare("Expm1", "Log1p", lambda p: both(tfb.Log1p()), direction="inverse")
+declare("GumbelCDF", "GumbelCDF", compiled(lambda p: both(tfb.GumbelCDF(p["loc"], p["scale"]))))
+declare("KumaraswamyCDF", "KumaraswamyCDF", compiled(lambda p: both(tfb.KumaraswamyCDF(p["concentration1"], p["concentration0"]))))
 declare("Ordered", "Ascending", lambda p: both(tfb.Ascending(), 1))
 declare("Permutation", "Permute", lambda p: both(tfb.Permute(p["order"]), 1))
 declare("MatrixTranspose", "Transpose", lambda p: both(tfb.Transpose([1, 0]), 2))
@@ -134,12 +140,18 @@ def triangular(p):
     return both(tfb.ScaleMatvecTriL((p["lower"] + jnp.eye(3, dtype=p["lower"].dtype)) * p["scale"]), 1)
 
 
-def with_ends(make):
-    """Ends that are numbers to the page, in the dtype of the event."""
+def given(make, *numbers):
+    """At numbers that are not fields of the composite, in the dtype of the event."""
     def direction(side):
-        return lambda event: both(make(*(jnp.asarray(end, event.dtype) for end in (LOW, HIGH))))[side](event)
+        return lambda event: both(make(*(jnp.asarray(number, event.dtype) for number in numbers)))[side](event)
 
-    return lambda p: (direction(0), direction(1))
+    return compiled(lambda p: (direction(0), direction(1)))
+
+
+def declare_named(f, name, make, *numbers):
+    """A composition whose stages' fields are not the library's."""
+    f = alone(f)
+    declare(f, name, given(make, *numbers), fixed=[".".join(path) for path, _ in flatten(f.params())])
 
 
 def blockwise(p):
@@ -201,7 +213,6 @@ KNOTS = [f"stages.0.{name}" for name in ("input_knots", "output_knots", "slopes"
 SHIFT, SCALE = ["stages.0.shift"], ["stages.0.scale"]
 INNER = refflow.Affine(scale=1.5, shift=-0.25)
 L = [[0.75, 0, 0], [0.5, -1.5, 0], [-0.25, 3, 2.0]]
-WIDTH = HIGH - LOW
 AFFINE = ["shift", "scale"]
 knots = refflow.RationalQuadraticSpline(input_knots=[-4.0, -2.5, -0.5, 1.0, 4.0], output_knots=[-4.0, -3.0, 0.5, 0.75, 4.0],
                                         slopes=[1.0, 0.25, 3.0, 0.125, 1.0])
@@ -214,12 +225,18 @@ declare(alone(refflow.Affine(shift=0.75)), "Shift", of_stage(lambda p: both(tfb.
 declare(alone(refflow.Affine(scale=-1.5)), "Scale", of_stage(lambda p: both(tfb.Scale(p["scale"]))), fixed=SHIFT)
 declare(refflow.Inverse(refflow.Exp()), "Log", lambda p: both(tfb.Log()))
 declare(alone(refflow.Power(2.0)), "Square", lambda p: both(tfb.Square()), fixed=["stages.0.exponent"])
-declare(refflow.Chain([refflow.Affine(shift=-LOW), refflow.Softplus(), refflow.Affine(scale=-1.0, shift=WIDTH), refflow.Softplus(),
-                       refflow.Affine(scale=-WIDTH / np.log1p(np.exp(WIDTH)), shift=HIGH)]),
-        "SoftClip", compiled(with_ends(tfb.SoftClip)), fixed=[f"stages.{i}.{name}" for i in (0, 2, 4) for name in AFFINE])
+declare_named(refflow.softplus_clip(LOW, HIGH), "SoftClip", tfb.SoftClip, LOW, HIGH)
 declare(alone(refflow.OpenInterval([LOW, HIGH])), "GeneralizedPareto [concentration=-0.5]",
-        compiled(with_ends(lambda low, high: tfb.GeneralizedPareto(low, (high - low) / 2, jnp.asarray(-0.5, low.dtype)))),
-        fixed=["stages.0.ends"])
+        given(lambda low, high, shape: tfb.GeneralizedPareto(low, (high - low) / 2, shape), LOW, HIGH, -0.5), fixed=["stages.0.ends"])
+for power in (0.5, -2.0):
+    declare_named(refflow.Inverse(refflow.BoxCox(power)), f"PowerTransform [power={power}]", lambda power=power: tfb.PowerTransform(power))
+declare_named(refflow.frechet_cdf(0.25, 1.5, 2.0), "FrechetCDF", tfb.FrechetCDF, 0.25, 1.5, 2.0)
+declare_named(refflow.gompertz_cdf(1.5, 0.25), "GompertzCDF", tfb.GompertzCDF, 0.25, 1.5)
+for shape in (0.5, -2.0):
+    declare_named(refflow.generalised_extreme_value_cdf(0.25, 2.0, shape), f"GeneralizedExtremeValueCDF [concentration={shape}]",
+                  tfb.GeneralizedExtremeValueCDF, 0.25, 2.0, shape)
+declare_named(refflow.moyal_cdf(0.25, 2.0), "MoyalCDF", tfb.MoyalCDF, 0.25, 2.0)
+declare_named(refflow.rayleigh_cdf(1.5), "RayleighCDF", tfb.RayleighCDF, 1.5)
 declare("CholeskyFactor", "FillScaleTriL [diag_bijector=Exp]", cholesky_factor, chart_gradient=True)
 declare(alone(knots), "RationalQuadraticSpline", of_stage(spline), fixed=KNOTS)
 declare(alone(plu), "ScaleMatvecLU", of_stage(lambda p: both(lu(p), 1)))

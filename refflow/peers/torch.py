@@ -10,6 +10,8 @@ Conventions that differ without being defects:
   torch's inverse is compared with the chart's.
 - log_abs_det_jacobian sums over the event that the transform's domain declares.  A transform that acts on each entry separately
   is compared as one, with event axes only inside IndependentTransform.
+- LowerCholeskyTransform and PositiveDefiniteTransform read the lower triangle of a matrix, and have no log-det: they are asked their
+  values at the numbers of that triangle.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ import refflow
 
 from .shared import directions
 from .shared.constraints import declare_constraints, with_ends
-from .shared.torch import declaring
+from .shared.torch import declaring, declaring_values
 
 version = torch.__version__
 declare_map = declaring("torch.distributions.transforms.")
+declare_values = declaring_values("torch.distributions.transforms.")
 
 
 def declare(page, name, build, **options):
@@ -100,6 +103,15 @@ declare(refflow.Concatenate([refflow.Exp(), refflow.Independent(vector, 1)], (2,
         lambda p: t.CatTransform([t.ExpTransform(), second(p, event_dim=1)], -1, [2, 3]))
 declare(refflow.stack([refflow.Exp(), scalar]), "StackTransform [dim=-1]",
         lambda p: t.StackTransform([t.ExpTransform(), second(p)], -1))
+
+
+# -- matrices, whose log-det torch does not know ----------------------------------------------------------------------
+
+declare(refflow.Chain([refflow.Affine()]), "identity_transform", lambda p: t.identity_transform,
+        fixed=["stages.0.shift", "stages.0.scale"])
+declare_values("CholeskyFactor", "LowerCholeskyTransform", lambda: t.LowerCholeskyTransform())
+declare_values(refflow.Chain([refflow.CholeskyFactor(), refflow.CholeskyOuterProduct()]), "PositiveDefiniteTransform",
+               lambda: t.PositiveDefiniteTransform())
 
 
 # -- the constraints --------------------------------------------------------------------------------------------------

@@ -6,7 +6,11 @@ autoregressive layers with the network of `shared.networks` in the place of thei
 What it calls inverse leads from latents to data; planar, radial and Sylvester layers have nothing else.  Planar and Sylvester layers
 have a sigmoid, 1/2 + tanh(a/2)/2: they are asked less a shift.  Nothing keeps a planar layer invertible: it is asked where it is.
 
-Not asked yet: the other splines, the sigmoidal transformers, triangular matrices and their products, images.
+Triangular matrices have their diagonal, actnorms and scales their scale, the linear rational spline its knots, and sigmoidal
+transformers their rates, biases and weights in the place of numbers from which the library makes them.  The inverse of the latter is
+a bisection on [-10, 10]: their forward is asked.
+
+Left out: `AffineInverseMaskedAutoregressive`, which divides by a scale with a floor; `Cubic`, which raises at every event; the unconstrained monotonic network, whose integral is a sum over nodes.
 """
 
 from __future__ import annotations
@@ -14,19 +18,30 @@ from __future__ import annotations
 import numpy as np
 import refflow
 import torch
-from torchflows.bijections.finite.autoregressive import layers
-from torchflows.bijections.finite.autoregressive.transformers.linear.affine import Affine, SafeAffine
+from torchflows.bijections.base import BijectiveComposition
+from torchflows.bijections.finite.autoregressive import layers, layers_base
+from torchflows.bijections.finite.autoregressive.transformers.combination.sigmoid import DeepSigmoid, Sigmoid
+from torchflows.bijections.finite.autoregressive.transformers.linear.affine import Affine, SafeAffine, Shift
+from torchflows.bijections.finite.autoregressive.transformers.linear.convolution import Invertible1x1ConvolutionTransformer
+from torchflows.bijections.finite.autoregressive.transformers.linear.matrix import LUTransformer
+from torchflows.bijections.finite.autoregressive.transformers.spline.linear_rational import LinearRational
 from torchflows.bijections.finite.autoregressive.transformers.spline.rational_quadratic import RationalQuadratic
+from torchflows.bijections.finite.matrix.decomposition import LUMatrix
 from torchflows.bijections.finite.matrix.identity import IdentityMatrix
 from torchflows.bijections.finite.matrix.orthogonal import HouseholderProductMatrix
 from torchflows.bijections.finite.matrix.permutation import PermutationMatrix, RandomPermutationMatrix, ReversePermutationMatrix
+from torchflows.bijections.finite.matrix.triangular import (LowerTriangularInvertibleMatrix,
+                                                            NonTrainableLowerTriangularInvertibleMatrix,
+                                                            UpperTriangularInvertibleMatrix)
+from torchflows.bijections.finite.multiscale import base as multiscale
 from torchflows.bijections.finite.residual import planar, radial, sylvester
 
-from refflow.maps.coupling import Family, affine_family
+from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
 from refflow.maps.parametrisations import SPLINES, LocationScale
+from refflow.models.gaussian import lower_triangular
 
-from .shared import pinned
+from .shared import by_rows, pinned
 from .shared.networks import SIZE, autoregressive, connects, coupling, network_of
 from .shared.numbers import raw, splines, vectors
 from .shared.torch import Network, declaring, holding, rows_of, second_entry
@@ -116,11 +131,11 @@ class PerEntry(torch.nn.Module):
         return self.network(inputs).unflatten(-1, (inputs.shape[-1], -1))
 
 
-def coupled(kind, directions=("forward", "inverse"), **settings):
+def coupled(kind, directions=("forward", "inverse"), edges=None, **settings):
     """The first half passes."""
 
     def build(p):
-        module = kind((len(HALVES),), transformer_kwargs=settings)
+        module = kind((len(HALVES),), transformer_kwargs=settings, coupling_kwargs={"edge_list": edges})
         module.conditioner_transform = Network(p)
         return rows_of(module, 1, *directions)
 
@@ -129,6 +144,7 @@ def coupled(kind, directions=("forward", "inverse"), **settings):
 
 def in_order(kind, count, directions=("forward", "inverse"), **settings):
     def build(p):
+        p = p.get("inner", p)
         module = kind((SIZE,), transformer_kwargs=settings)
         module.conditioner_transform = PerEntry(Network(p, connects(SIZE, count)))
         return rows_of(module, 1, *directions)
@@ -150,6 +166,67 @@ declare_of(autoregressive(AFFINE, tanh=True), "autoregressive.layers.AffineForwa
            in_order(layers.AffineForwardMaskedAutoregressive, 2))
 declare_of(autoregressive(SPLINE, tanh=True), "autoregressive.layers.RQSForwardMaskedAutoregressive",
            in_order(layers.RQSForwardMaskedAutoregressive, SPLINE.size, **FEW))
+
+
+declare_of(coupling(additive_family(), passes=HALVES, tanh=True), "autoregressive.layers_base.CouplingBijection [Shift]",
+           coupled(lambda shape, **settings: layers_base.CouplingBijection(shape, Shift, **settings)))
+declare_of(autoregressive(additive_family(), tanh=True), "autoregressive.layers_base.MaskedAutoregressiveBijection [Shift]",
+           in_order(lambda shape, **settings: layers_base.MaskedAutoregressiveBijection(shape, Shift, **settings), 1))
+declare_of(coupling(AFFINE, passes=HALVES, tanh=True), "autoregressive.conditioning.coupling_masks.GraphicalCoupling",
+           coupled(layers.AffineCoupling, edges=[(0, 2), (1, 3), (0, 3)]))
+declare_of(refflow.Inverse(autoregressive(SPLINE, tanh=True)), "autoregressive.layers.RQSInverseMaskedAutoregressive",
+           in_order(layers.RQSInverseMaskedAutoregressive, SPLINE.size, **FEW))
+
+
+# -- fields in the place of raw numbers -------------------------------------------------------------------------------
+
+class GivenKnots(LinearRational):
+    """Knots, slopes and middles, in the place of what it makes of raw numbers."""
+
+    def compute_knots(self, *raw):
+        return [torch.as_tensor(field).expand(len(raw[0]), -1) for field in self.fields]
+
+
+class GivenTerms(Sigmoid):
+    """Rates, biases and weights, in the place of what it makes of raw numbers."""
+
+    def extract_parameters(self, h):
+        return [field.expand(len(h), -1) for field in (*self.fields, self.fields[-1].log())]
+
+
+def each_entry(transformer, count):
+    """A transformer of one entry, at raw numbers 0."""
+    def of(call):
+        return lambda event: by_rows(lambda rows: call(rows, rows.new_zeros(*rows.shape, count)), event, 0)
+
+    return of(transformer.forward), of(transformer.inverse)
+
+
+def linear_rational(p):
+    inner = p["stages"]["0"]
+    made = GivenKnots((1,), boundary=3.0, n_bins=3)
+    made.fields = [inner[name] for name in ("input_knots", "output_knots", "slopes", "middles")]
+    return each_entry(made, 12)
+
+
+def sigmoids(inner):
+    made = GivenTerms((1,), hidden_dim=3)
+    made.fields = [inner[name] for name in ("rate", "bias", "weights")]
+    return made
+
+
+def deep_sigmoid(p):
+    made = DeepSigmoid((1,), n_hidden_layers=2, hidden_dim=3)
+    made.components = [sigmoids(inner) for inner in p["stages"].values()]
+    return each_entry(made, 18)[0], None
+
+
+ENDS = ["stages.0.input_knots", "stages.0.output_knots"]                    # are numbers to it
+knots = refflow.LinearRationalSpline([-3.0, -1.0, 0.5, 3.0], [-3.0, 0.0, 1.0, 3.0], [1.0, 0.5, 2.0, 1.0], [0.5, 0.25, 0.75])
+terms = [refflow.DeepSigmoid([0.25, 0.25, 0.5], [0.5, 1.0, 2.0], [0.5, -1.0, 0.25]),
+         refflow.DeepSigmoid([0.5, 0.25, 0.25], [1.0, 1.5, 0.75], [0.0, 0.5, -2.0])]
+declare(refflow.Chain([knots]), "LinearRational [knots, slopes and middles given]", linear_rational, fixed=ENDS)
+declare(refflow.Chain(terms), "DeepSigmoid [rates, biases and weights given]", deep_sigmoid)
 
 
 # -- matrices, shifts -------------------------------------------------------------------------------------------------
@@ -186,3 +263,152 @@ declare_of(refflow.Independent(refflow.Affine(), 1), "matrix.identity.IdentityMa
            fixed=["inner.shift", "inner.scale"])
 declare_of(refflow.Independent(refflow.Affine(shift=[0.5, -1.0, 0.25], scale=[1.0] * 3), 1), "autoregressive.layers.ElementwiseShift",
            elementwise_shift, fixed=["inner.scale"])
+
+
+# -- triangles, scales ------------------------------------------------------------------------------------------------
+
+class Lower(LowerTriangularInvertibleMatrix):
+    """The diagonal itself, in the place of an exponential of raw numbers."""
+
+    def constrain_diagonal_elements(self, u):
+        return self.diagonal
+
+    def log_det_project(self):
+        return self.diagonal.log().sum()
+
+
+def lower_matrix(L):
+    size = len(L)
+    made = holding(Lower((size,)), off_diagonal_elements=L[tuple(np.tril_indices(size, -1))])
+    made.diagonal = L.diagonal()
+    return made
+
+
+def whole(p):
+    """The page has a unit lower triangle times the diagonal."""
+    inner = p["stages"]["0"]
+    return (inner["lower"].tril(-1) + torch.eye(SIZE, dtype=inner["scale"].dtype)) * inner["scale"]
+
+
+def upper_matrix(U):
+    made = UpperTriangularInvertibleMatrix((len(U),))
+    made.lower = lower_matrix(U.T)
+    return made
+
+
+def upper_of(inner):
+    return inner["upper"].triu(1) + torch.diag(inner["scale"])
+
+
+def lower_upper(p):
+    inner = p["stages"]["0"]
+    made = LUMatrix((SIZE,))
+    holding(made.lower, off_diagonal_elements=inner["lower"][tuple(np.tril_indices(SIZE, -1))])
+    made.upper = upper_matrix(upper_of(inner))
+    return rows_of(made, 1)
+
+
+def numbers_of(inner):
+    """The matrices of the page, in the place of what the transformer makes of raw numbers."""
+    lower = inner["lower"].tril(-1) + torch.eye(SIZE, dtype=inner["scale"].dtype)
+    return lambda h: (lower, upper_of(inner), inner["scale"].log().expand(len(h), -1))
+
+
+def lu_transformer(p):
+    made = holding(LUTransformer((SIZE,)), extract_matrices=numbers_of(p["stages"]["0"]))
+    return without_numbers(made, 1)
+
+
+def convolution(p):
+    made = Invertible1x1ConvolutionTransformer((SIZE, 2, 2))
+    made.invertible_linear.extract_matrices = numbers_of(p["inner"])
+    return without_numbers(made, 3)
+
+
+def without_numbers(made, event_ndim):
+    """A transformer that reads no raw numbers."""
+    def of(call):
+        return lambda event: by_rows(lambda rows: call(rows, rows.new_zeros(len(rows), 1)), event, event_ndim)
+
+    return of(made.forward), of(made.inverse)
+
+
+def of_scale(kind, name):
+    """A layer at a scale, in the place of what it makes of raw numbers."""
+    def build(p):
+        inner = p.get("inner", p)
+        inner = inner.get("inner", inner)
+        made = kind((SIZE,))
+        setattr(made.transformer, name, lambda u: inner["scale"].expand(u.shape))
+        columns = [inner["scale"], torch.as_tensor(inner["shift"])][:made.value.shape[-1]]          # the first is not read
+        return rows_of(holding(made, value=torch.stack(columns, -1)), 1)
+
+    return build
+
+
+def squeezed(p):
+    return rows_of(multiscale.Squeeze((1, 2, 2)), 3)
+
+
+plu = refflow.PLULinear(order=[0, 1, 2], lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], scale=[1.0, 0.5, 3.0], shift=None,
+                        upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]])
+triangle = lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1.5, 3, 0.75]]))
+vector = refflow.Independent(refflow.Affine(shift=[0.5, -1.0, 0.25], scale=[0.5, 2.0, 3.0]), 1)
+NO_SHIFT = ["stages.0.shift", "stages.0.upper", "stages.0.order"]
+declare_of(refflow.Chain([triangle]), "matrix.triangular.LowerTriangularInvertibleMatrix [diagonal given]",
+           lambda p: rows_of(lower_matrix(whole(p)), 1), fixed=NO_SHIFT)
+declare_of(refflow.Chain([triangle]), "matrix.triangular.NonTrainableLowerTriangularInvertibleMatrix",
+           lambda p: rows_of(NonTrainableLowerTriangularInvertibleMatrix(whole(p)), 1), fixed=NO_SHIFT)
+declare_of(refflow.Chain([refflow.PLULinear([0, 1, 2], np.zeros((3, 3)), plu.upper, plu.scale, None)]),
+           "matrix.triangular.UpperTriangularInvertibleMatrix [diagonal given]",
+           lambda p: rows_of(upper_matrix(upper_of(p["stages"]["0"])), 1), fixed=["stages.0.lower"])
+declare_of(refflow.Chain([plu]), "matrix.decomposition.LUMatrix [diagonal given]", lower_upper)
+declare(refflow.Chain([plu]), "linear.matrix.LUTransformer [matrices given]", lu_transformer)
+declare(refflow.Pointwise(plu), "linear.convolution.Invertible1x1ConvolutionTransformer [matrices given]", convolution)
+declare_of(vector, "autoregressive.layers.ElementwiseAffine [scale given]", of_scale(layers.ElementwiseAffine, "constrain_scale"))
+declare_of(refflow.Inverse(vector), "autoregressive.layers.ActNorm [scale given]", of_scale(layers.ActNorm, "constrain_scale"))
+declare_of(refflow.Independent(refflow.Affine(scale=[0.5, 2.0, 3.0], shift=[0.0] * 3), 1),
+           "autoregressive.layers.ElementwiseScale [scale given]", of_scale(layers.ElementwiseScale, "constrain_alpha"),
+           fixed=["inner.shift"])
+declare_of("Squeeze", "multiscale.base.Squeeze", squeezed,
+           params={"factor": lambda factor: factor == 2, "order": lambda order: order == "blocks"})
+
+
+# -- compositions, images ---------------------------------------------------------------------------------------------
+
+def composed(p):
+    shift = holding(layers.ElementwiseShift((SIZE,)), value=p["stages"]["1"]["inner"]["shift"][:, None])
+    drawn = RandomPermutationMatrix((SIZE,))
+    drawn.forward_permutation, drawn.inverse_permutation = torch.tensor(ORDER), torch.argsort(torch.tensor(ORDER))
+    return rows_of(BijectiveComposition([drawn, shift]), 1)
+
+
+class Flat(torch.nn.Module):
+    """A network of the vector that an image is, in C order."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs, context=None):
+        return self.network(inputs.flatten(1))
+
+
+def image_coupling(kind, passes):
+    """An additive coupling of images of this shape, by a network of their passing entries."""
+    def build(p):
+        made = kind(passes.shape, transformer_class=Shift)
+        made.conditioner_transform = Flat(Network(p))
+        return rows_of(made, 3)
+
+    return build
+
+
+CHECKERBOARD = np.arange(4).reshape(1, 2, 2) % 2 == 1
+CHANNELS = np.array([True, False])[:, None, None] & np.ones((1, 1, 2), bool)
+declare_of(refflow.Chain([refflow.Permutation(ORDER), refflow.Independent(refflow.Affine(shift=[0.5, -1.0, 0.25], scale=[1.0] * 3), 1)]),
+           "BijectiveComposition", composed, fixed=["stages.1.inner.scale"])
+declare_of(coupling(additive_family(), passes=CHECKERBOARD, tanh=True), "multiscale.base.CheckerboardCoupling [Shift]",
+           image_coupling(multiscale.CheckerboardCoupling, CHECKERBOARD))
+declare_of(coupling(additive_family(), passes=CHANNELS, tanh=True), "multiscale.base.ChannelWiseCoupling [Shift]",
+           image_coupling(multiscale.ChannelWiseCoupling, CHANNELS))

@@ -107,12 +107,12 @@ def block_autoregressive():
         BlockDense([[[1.5, 0.5]], [[0.25, 1.0]]], [[0, 0, 0, 0], [0.75, -1.0, 0, 0]], [0.5, -0.25])], leak=0.01)
 
 
-def block_matrix(of):
-    """(the matrix of a block triangular layer, marks of its blocks on the diagonal)."""
+def block_matrix(of, array=np.asarray):
+    """(the matrix of a block triangular layer, marks of its blocks on the diagonal); `array` makes the marks a framework's."""
     D, A, B = of["within"].shape
     same, before, block = np.eye(D, dtype=bool), np.tri(D, k=-1, dtype=bool), np.ones((A, B), bool)
-    blocks = (same[:, None, :, None] * of["within"][:, :, None, :]).reshape(D * A, D * B)
-    return blocks + of["below"] * np.kron(before, block), np.kron(same, block)
+    blocks = (array(same[:, None, :, None]) * of["within"][:, :, None, :]).reshape(D * A, D * B)
+    return blocks + of["below"] * array(np.kron(before, block)), array(np.kron(same, block))
 
 
 # -- a page as a composite --------------------------------------------------------------------------------------------

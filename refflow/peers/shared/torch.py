@@ -79,6 +79,31 @@ def declaring(prefix):
     return declare
 
 
+def declaring_values(prefix):
+    """A function `declare(page, name, make)` for transforms of matrices that read a triangle and have no log-det.
+
+    The page's events are the triangle's entries, row by row; `below` is -1 for the strict triangle.
+    """
+    def declare(page, name, make, below=0, **options):
+        def triangle(size):
+            return tuple(torch.tril_indices(size, size, below))
+
+        def matrix(z):
+            size = next(size for size in range(z.shape[-1] + 2) if len(triangle(size)[0]) == z.shape[-1])
+            held = z.new_zeros(*z.shape[:-1], size, size)
+            held[..., *triangle(size)] = z
+            return held
+
+        @functools.wraps(make)                          # of the library's module, by which its adapters are found
+        def mine(params, z):
+            return {"forward": values(make()(matrix(torch.from_numpy(z)))),
+                    "inverse": lambda x: values(make().inv(torch.from_numpy(x))[..., *triangle(x.shape[-1])])}
+
+        adapter(page, theirs=prefix + name, **options)(mine)
+
+    return declare
+
+
 def rows_of(module, event_ndim=0, forward="forward", inverse="inverse"):
     """(forward, inverse) of a module whose methods return (image, log_det) of a batch of rows.
 
