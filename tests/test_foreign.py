@@ -145,6 +145,7 @@ def test_a_loss_is_one_by_its_true_number(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.library} {loss.example.name} {loss.example.quantity}")
+@pytest.mark.filterwarnings("ignore:Error in function boost")     # where the search stops, it says so
 def test_the_library_gives_the_number_of_a_loss(loss):
     maps = pytest.importorskip(f"validation.foreign.maps_of_{loss.library}").maps()
     one = loss.example
