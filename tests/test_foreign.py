@@ -1,5 +1,6 @@
 """Maps of other libraries as black boxes: the tables are well formed, answers merge and resume, and a planted mistake alarms."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from refflow.testing.black_box_laws import LAWS
 from refflow.testing.black_box_points import ALLOWED
 from validation import black_box as command
 from validation.defects.environments import LIBRARIES
-from validation.foreign import asking, maps_of_scipy
+from validation.foreign import asking, maps_of_scipy, table
 from validation.foreign.asked import answers
 from validation.foreign.entry import BOTH, normal, positive
 from validation.foreign.judged import judged
@@ -144,6 +145,7 @@ def test_a_loss_is_one_by_its_true_number(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.library} {loss.example.name} {loss.example.quantity}")
+@pytest.mark.filterwarnings("ignore:Error in function boost")     # where the search stops, it says so
 def test_the_library_gives_the_number_of_a_loss(loss):
     maps = pytest.importorskip(f"validation.foreign.maps_of_{loss.library}").maps()
     one = loss.example
@@ -303,3 +305,26 @@ def test_kept_answers_are_not_asked_again(tmp_path, monkeypatch):
     assert asked[0] == [] and all(done == [["norm.cdf", "float64"]] for done in asked[1:])
     list(asking.answers("scipy", 0, again=True, cache=tmp_path))
     assert asked[-1] == []
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("listed_there, counts", ((True, "| 0 | 2 |"), (False, "| 2 | 0 |")))
+def test_the_table_is_made_of_what_is_kept(listed, listed_there, counts, tmp_path, monkeypatch):
+    """Answers of these laws, of two seeds; an answer of other laws is left out."""
+    if listed_there:
+        listed[KEY] = Reason("the library is wrong")
+    monkeypatch.setattr(asking, "digest", lambda library: "these")
+    (tmp_path / "foreign").mkdir()
+    for seed, laws in ((0, "these"), (10, "these"), (1, "others")):
+        (tmp_path / "foreign" / f"scipy-{seed}-{laws}.jsonl").write_text(json.dumps(ANSWER | {"seed": seed}) + "\n")
+    monkeypatch.setattr(command, "VERSIONS", {"scipy": "1"})
+    monkeypatch.setattr(command, "kept_answers", lambda library: asking.kept_answers(library, tmp_path))
+    text = table.text({"scipy": "1"}, command.kept())
+    assert f"| scipy | 1 | 1 | 2 | 84 | 0 | 4 {counts}" in text and text.startswith("# Right maps")
+    assert ("| scipy | the library is wrong | norm.cdf |  |" in text) is listed_there
+
+
+def test_the_table_has_every_library_and_no_false_alarm():
+    text = table.TABLE.read_text(encoding="utf-8")
+    assert "False alarms: 0." in text and all(f"\n| {library} | {version} |" in text for library, version in asking.VERSIONS.items())

@@ -6,6 +6,8 @@ that go through ill-conditioned numbers and back.  Every alarm is printed with i
 
     python -m validation.black_box --kind foreign [--library NAME]      the maps of other libraries, see `validation.foreign`
 
+    python -m validation.black_box --write      foreign/table.md, from the answers that are kept; nothing is asked
+
 Each library is asked in an environment of its own.  Where the library is wrong and not the law, the alarm is printed apart with its
 reason: `foreign.judged` holds the library's numbers at the failing place to the truth at 50 digits, and `foreign.losses` says why
 they are lost; what no number shows is listed in `foreign.true_alarms`.
@@ -30,7 +32,8 @@ from refflow.core.source import RandomSource
 from refflow.maps import load_all
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_points import ALLOWED
-from validation.foreign.asking import VERSIONS
+from validation.foreign import table as foreign_table
+from validation.foreign.asking import VERSIONS, kept_answers
 from validation.foreign.asking import answers as foreign_answers
 from validation.foreign.judged import judged
 from validation.foreign import losses_in_jax, losses_in_torch  # noqa: F401  (each adds its losses)
@@ -47,6 +50,9 @@ HERE = ("own", "torch", "flows", "ill-conditioned")
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    if options.write:
+        foreign_table.TABLE.write_text(foreign_table.text(VERSIONS, kept()), encoding="utf-8")
+        return 0
     kinds = options.kind or (["foreign"] if options.library else HERE)
     found = trials(kinds, options.draws, options.budget, options.seed, options.only, options.library or VERSIONS,
                    shown=None if options.json else print, again=options.again)
@@ -63,6 +69,7 @@ def parser():
     one.add_argument("--library", choices=VERSIONS, action="append", help="only foreign boxes of this library")
     one.add_argument("--only", metavar="NAME", help="only the box of this name")
     one.add_argument("--again", action="store_true", help="ask foreign boxes whose answers are kept again")
+    one.add_argument("--write", action="store_true", help="ask nothing: write foreign/table.md from the answers that are kept")
     one.add_argument("--json", action="store_true", help="counts and alarms as JSON")
     return one
 
@@ -82,6 +89,17 @@ def trials(kinds, draws, budget, first=0, only=None, libraries=(), shown=None, a
                 total.finished += [(library, seed)] if only is None else []
         total.seeds += 1
     return total.summary()
+
+
+def kept():
+    """{library: (the summary of the answers that are kept, how many seeds, how many maps)}."""
+    found = {}
+    for library in VERSIONS:
+        total, seeds = Total(), kept_answers(library)
+        for answer in (one for of_seed in seeds.values() for one in of_seed):
+            total.add(answer, "foreign", library)
+        found[library] = total.summary(), len(seeds), len({name for _, name, _, _ in total.asked})
+    return found
 
 
 def answers(kind, seed, only):

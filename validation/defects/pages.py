@@ -126,9 +126,8 @@ def said(defect, record, kind):
 
 
 def why(defect, record):
-    if record and record.get("error"):
-        return record["error"]
-    return defect.missed or "The reason is not known."
+    error = record["error"] + ". " if record and record.get("error") else ""
+    return error + defect.missed or "The reason is not known."
 
 
 def cell(text):

@@ -35,6 +35,13 @@ def answers(library, seed, only=None, again=False, limit=LIMIT, cache=CACHE):
         yield answer
 
 
+def kept_answers(library, cache=CACHE):
+    """{seed: the answers that are kept} of a library, by these laws."""
+    paths = (Path(cache) / "foreign").glob(f"{library}-*-{digest(library)}.jsonl")
+    found = {int(path.name.split("-")[1]): path.read_text(encoding="utf-8").splitlines() for path in paths}
+    return {seed: [json.loads(line) for line in found[seed]] for seed in sorted(found)}
+
+
 def digest(library):
     """What the answers depend on: the laws, and the maps."""
     maps = ROOT / "validation" / "foreign" / f"maps_of_{library}.py"

@@ -15,7 +15,7 @@ from .truths import EQUATIONS, Unknown, truth
 
 WORDS = {"forward": "the image", "inverse": "the inverse", "log_det": "the log-det", "inverse_log_det": "the log-det of the inverse",
          "slope": "the slope"}
-SHOWN = 12                              # digits of the truth
+SHOWN = 18                              # digits of the truth
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def function_is(F):
 
 
 LOSSES = [
-    Loss("torch", "softplus is the identity from 20 on, and loses exp(-z)", ((("SoftplusTransform",), (IMAGE,)),),
+    Loss("torch", "softplus is the identity from 20 on, and loses exp(-z)",
+         ((("SoftplusTransform",), (IMAGE,)), (("SoftplusTransform", "SigmoidTransform"), (SCORE, SCORE_BACK))),
          Example("SoftplusTransform", IMAGE, 26.0, 26.0, (), LINE, HALF_LINE)),
     Loss("torch", "the last part is 1 minus the others, which cancels near 0", ((("StickBreakingTransform",), (IMAGE,)),),
          Example("StickBreakingTransform", IMAGE, [0.0, 8.0, 0.0],
@@ -116,13 +117,19 @@ LOSSES = [
          ((("ComposeTransform of four",), (*THERE, *BACK)),),
          Example("ComposeTransform of four", IMAGE, -740.0, -739.9974206648909, (0.0, 1.0, 1.0))),
     Loss("scipy", "the log-density is the logarithm of a density that underflows, or has a power that overflows",
-         ((("*.cdf",), (SCORE,)), (("*.ppf",), (SCORE_BACK,))), Example("laplace.cdf", SCORE, 1000.0, -INF, (0.0, 1.0), LINE, UNIT)),
+         ((("*.cdf", "*.ppf"), (SCORE, SCORE_BACK)),), Example("laplace.cdf", SCORE, 1000.0, -INF, (0.0, 1.0), LINE, UNIT)),
     Loss("scipy", "the quantile of t is infinite where it is beyond 1e40 or so", ((("t.ppf",), THERE), (("t.cdf",), BACK)),
          Example("t.ppf", IMAGE, 1e-290, INF, (8.0,), UNIT, LINE)),
     Loss("scipy", "the quantile of F is not a number at tiny probabilities", ((("f.ppf",), THERE), (("f.cdf",), BACK)),
          Example("f.cdf", ORIGIN, 1e-290, np.nan, (8.0, 8.0), HALF_LINE, UNIT)),
     Loss("scipy", "the quantile of genlogistic has a power that overflows", ((("genlogistic.ppf",), THERE), (("genlogistic.cdf",), BACK)),
          Example("genlogistic.ppf", IMAGE, 1e-290, INF, (0.7,), UNIT, LINE), seed=1),
+    Loss("scipy", "the quantile of exponweib is a logarithm of 1 less a root of q, which rounds to 1",
+         ((("exponweib.ppf",), THERE), (("exponweib.cdf",), BACK)),
+         Example("exponweib.ppf", IMAGE, 1 - 2.0**-53, INF, (4.0, 1.0), UNIT, HALF_LINE), seed=2),
+    Loss("scipy", "the search for the quantile of beta stops before it is found, at tiny probabilities",
+         ((("beta.ppf",), THERE), (("beta.cdf",), BACK)),
+         Example("beta.cdf", ORIGIN, 1e-100, 2.9865309607453103e-32, (2.876425761695059, 2.994342325600385), UNIT, UNIT), seed=5),
     Loss("scipy", "ndtri_exp loses three digits in the far tail", ((("special.log_ndtr, special.ndtri_exp",), BACK),),
          Example("special.log_ndtr, special.ndtri_exp", ORIGIN, -500007.8266948122, -1000.0000000006112, (), LINE, [-INF, 0.0])),
 ]
