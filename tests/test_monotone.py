@@ -15,6 +15,7 @@ from refflow import (LOFT, BernsteinPolynomial, Chain, DeepSigmoid, DenseSigmoid
                      UnconstrainedMonotonic)
 from refflow.core import pairs
 from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
+from refflow.maps.elementwise.solve import increasing_root
 from refflow.maps.monotone import (bernstein_polynomial, dense_sigmoid, gaussianization, mixture, normal_mixture_cdf,
                                    sigmoid_mixture, sum_of_squares, unconstrained_monotonic)
 from validation.measure import measure
@@ -33,6 +34,17 @@ def test_a_solver_stopped_early_is_caught(f, monkeypatch):
     exact = mixture.increasing_root
     monkeypatch.setattr(mixture, "increasing_root", lambda *given: exact(*given) * (1 + 1e-11))
     assert measure(f, x=0.4)["inverse"][0] > 1e3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_roots_may_be_subnormal_numbers(dtype):
+    """Neighbours among them are apart by the smallest number, which is the narrowest bracket that there is."""
+    smallest = np.finfo(dtype).smallest_subnormal
+    x = np.array([-1.0, 2.0, 3.0, 12345.0], dtype) * smallest
+    f = DeepSigmoid([0.5, 0.5], [1.0, 1.0], [0.0, 0.0]).astype(dtype)
+    assert (np.abs(f.inverse(x) - x) <= smallest).all()
+    with np.errstate(all="ignore"):
+        assert np.array_equal(increasing_root(lambda z, i: z - x[i], -np.ones_like(x), np.ones_like(x)), x)
 
 
 def test_the_logit_of_a_rounded_mean_has_no_tails():

@@ -23,9 +23,10 @@ def increasing_root(function, lower, upper):
         near = np.flatnonzero(far == 0)
         far[near] = increasing_root(lambda x, i: function(x, near[i]), lower[near], upper[near])
         return far
-    # a bracket must be narrower than x times this: the neighbours of a power of 2 are apart by exactly x times eps
+    # a bracket must be narrower than these: the neighbours of a power of 2 are apart by exactly x times eps, subnormal numbers by the
+    # smallest one
     width = np.nextafter(limits.eps, lower.dtype.type(1))
-    tolerances = {"xatol": limits.smallest_subnormal, "xrtol": width, "fatol": 0, "frtol": 0}
+    tolerances = {"xatol": 2 * limits.smallest_subnormal, "xrtol": width, "fatol": 0, "frtol": 0}
     found = elementwise.find_root(function, (lower, upper), args=(np.arange(lower.size),), tolerances=tolerances)
     if not np.all(found.success):
         i = int(np.argmin(found.success))
