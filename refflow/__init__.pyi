@@ -610,6 +610,10 @@ class GroupedLinear(Bijector):
     W: NDArray[np.floating[Any]]
     def __init__(self, W: ArrayLike) -> None: ...
 
+class HouseholderLinear(Bijector):
+    vectors: NDArray[np.floating[Any]]
+    def __init__(self, vectors: ArrayLike) -> None: ...
+
 class OrthogonalLinear(Bijector):
     Q: NDArray[np.floating[Any]]
     def __init__(self, Q: ArrayLike) -> None: ...

@@ -57,6 +57,7 @@ HOME = {
     "UnconstrainedMonotonic": "monotone.unconstrained_monotonic",
     "DenseLinear": "linear.dense",
     "GroupedLinear": "linear.grouped",
+    "HouseholderLinear": "linear.householder",
     "OrthogonalLinear": "linear.orthogonal",
     "Permutation": "linear.permutation",
     "PLULinear": "linear.plu",
