@@ -606,6 +606,10 @@ class DenseLinear(Bijector):
     shift: NDArray[np.floating[Any]] | None
     def __init__(self, W: ArrayLike, shift: ArrayLike | None = ...) -> None: ...
 
+class ExponentialLinear(Bijector):
+    A: NDArray[np.floating[Any]]
+    def __init__(self, A: ArrayLike) -> None: ...
+
 class GroupedLinear(Bijector):
     W: NDArray[np.floating[Any]]
     def __init__(self, W: ArrayLike) -> None: ...
@@ -613,6 +617,12 @@ class GroupedLinear(Bijector):
 class HouseholderLinear(Bijector):
     vectors: NDArray[np.floating[Any]]
     def __init__(self, vectors: ArrayLike) -> None: ...
+
+class LowRankLinear(Bijector):
+    diagonal: NDArray[np.floating[Any]]
+    U: NDArray[np.floating[Any]]
+    V: NDArray[np.floating[Any]]
+    def __init__(self, diagonal: ArrayLike, U: ArrayLike, V: ArrayLike) -> None: ...
 
 class OrthogonalLinear(Bijector):
     Q: NDArray[np.floating[Any]]

@@ -28,7 +28,7 @@ In (1) and (3), a partial result may overflow where the result does not.  Events
 
 In (7), `y` or `g` may overflow or vanish where the product with the other does not, and so may `1/|v_k|`.  With
 `y = 2^a y'`, `g = 2^b g'`, all powers come in at once, and the part along `e` is taken away from the sum over the batch:
-    v_k_bar = (e_bar - (e^T e_bar) e)/|v'|,   e_bar = -2 2^(a + b - p) ((e^T y') g' + (e^T g') y')           (11)
+    v_k_bar = 2^(a + b - p) (e_bar - (e^T e_bar) e)/|v'|,   e_bar = -2 ((e^T y') g' + (e^T g') y')            (11)
 
 In (3), an event may have infinite entries after a map that reaches its limits.  Reflections would take their differences.  There
     z = Q^T x                    by the rules of floats, the matrix first           (12)

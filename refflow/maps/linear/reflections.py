@@ -7,10 +7,13 @@ With `G = Y_k_bar` and `s_k = G^T e_k`,
     Y_(k-1)_bar = H_k G = G - 2 e_k s_k^T                                           (3)
     e_k_bar = -2 (G w_k + Y_(k-1) s_k)                                              (4)
     v_k_bar = (e_k_bar - (e_k^T e_k_bar) e_k)/|v_k|                                 (5)
-The length of `v_k` has no effect, so that `v_k_bar` is at a right angle to `v_k`.  `|v|^2` may overflow or vanish.  Vectors are scaled
-by powers of two, `v_k = 2^(p_k) v_k'`, exactly.  Columns may be scaled too: if column `j` of `Y` is `2^(a_j)` times one that
-is given, and that of `G` is `2^(b_j)` times one that is given, then these powers come into (4) together, and the largest of them only after (5), where nothing overflows that the result does not contain:
-    e_k_bar = -2 sum_j 2^(a_j + b_j - t) (w_kj G_j + s_kj Y_j),   v_k_bar = 2^(t - p_k) (e_k_bar - (e_k^T e_k_bar) e_k)/|v_k'|   (6)
+The length of `v_k` has no effect, so that `v_k_bar` is at a right angle to `v_k`.  In (1), `|v|^2` may overflow or vanish.  Vectors are
+scaled by powers of two, exactly:
+    v_k = 2^(p_k) v_k',   e_k = v_k'/|v_k'|                                         (6)
+Columns may be scaled as well.  If columns `j` of `Y` and of `G` stand for `2^(a_j)` and `2^(b_j)` times themselves, the powers come
+into (4) relative to the largest one, and the rest after (5).  Nothing overflows that the result does not contain:
+    e_k_bar = -2 sum_j 2^(a_j + b_j - t) (w_kj G_j + s_kj Y_j),   t = max_j (a_j + b_j)         (7)
+    v_k_bar = 2^(t - p_k) (e_k_bar - (e_k^T e_k_bar) e_k)/|v_k'|                    (8)
 """
 
 from __future__ import annotations
@@ -42,14 +45,14 @@ class Reflections:
         return Y, steps
 
     def pulled(self, steps, G, exponents=0):
-        """The cotangents of Y_0 and of the vectors; `exponents` (..., 1, N) are the a_j + b_j of (6)."""
-        bars, top = [None] * len(steps), exponents if type(exponents) is int else exponents.max(-1, keepdims=True, initial=LOWEST)
-        below = exponents - top
+        """The cotangents of Y_0 and of the vectors; `exponents` (..., 1, N) are the a_j + b_j of (7)."""
+        top = exponents if type(exponents) is int else exponents.max(-1, keepdims=True, initial=LOWEST)
+        bars, below = [None] * len(steps), exponents - top
         for k, e, w, Y in reversed(steps):
             s = e.mT @ G
-            e_bar = -2 * (G @ scaled(w, below).mT + Y @ scaled(s, below).mT)        # (4) (6)
+            e_bar = -2 * (G @ scaled(w, below).mT + Y @ scaled(s, below).mT)        # (4) (7)
             v_bar = (e_bar - (e.mT @ e_bar) * e) / self.sizes[..., k, :, None]      # (5)
-            bars[k] = scaled(v_bar, top - self.exponent(k))[..., 0]                 # (6)
+            bars[k] = scaled(v_bar, top - self.exponent(k))[..., 0]                 # (8)
             G = G - 2 * e * s                                                       # (3)
         return G, np.stack(bars, -2)
 
