@@ -21,20 +21,18 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (1), a sum of powers of floats loses its orthogonality where `A` is large: each squaring of `exp(S/2)` doubles what is lacking.  `S`,
 its exponential and derivatives are computed with pairs of floats, of twice the digits, as in `ExponentialLinear`, and rounded
 once.  The matrix is then orthogonal to within rounding, however large `A` is up to `2^40`.                         (8)
+The page is certified at `D <= 3`, with entries of `A` from `2^-10` to `2^10`.
 
 Source: Hoogeboom, Satorras, Tomczak and Welling, arXiv:2006.01910, section 3; Higham, Functions of Matrices, section 11.10.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, pair, real
 from ...core.arrays import doubled
-from ..constrained.cayley_orthogonal import inverse_of
-from .exponential import derivative, exponential, moved, times
+from .exponential import derivative, exponential, exponential_of, moved
 
 
 class textbook:
@@ -83,10 +81,15 @@ class RotationLinear(Bijector):
     event_ndim = (1, 1)
     unit_determinant = True             # log|det| is 0 up to rounding
 
+    @classmethod
+    def examples(cls, source):
+        D = source.count(1, 3)
+        return cls(source.signed((D, D), -10, 10)), (D,)
+
     @staticmethod
     def definition(m, z, A):
         D = range(len(z))
-        Q = turning(m, [[m.mpf(A[i][j]) - A[j][i] for j in D] for i in D])
+        Q = exponential_of(m, [[m.mpf(A[i][j]) - A[j][i] for j in D] for i in D])
         return [sum(q * z_j for q, z_j in zip(row, z)) for row in Q]                # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
@@ -144,23 +147,3 @@ class RotationLinear(Bijector):
         case("Subnormal", "an event of subnormal numbers", z=[[2.0**-1070, 2.0**-1074]], x=[[2.0**-1070, 2.0**-1074]],
              A=[[1.0, 0.5], [-0.25, 2.0]]),
     )
-
-
-def turning(m, S):
-    """exp(S) in the numbers of m, which is orthogonal however the numbers are rounded to more or fewer digits.
-
-    By Pade's approximant of order 10, 2^-40 S gives N(S) N(-S)^-1, where `N(-S) = N(S)^T` and the rest is far below 50 digits; the result
-    is squared 40 times.
-    """
-    D, q = range(len(S)), 10
-    B = [[s / 2**40 for s in row] for row in S]
-    power = [[m.mpf(int(i == j)) for j in D] for i in D]
-    N = [[m.mpf(0) for _ in D] for _ in D]
-    for j in range(q + 1):
-        up, down = math.factorial(2 * q - j) * math.comb(q, j), math.factorial(2 * q)
-        N = [[n + p * up / down for n, p in zip(*rows)] for rows in zip(N, power)]
-        power = times(power, B)
-    Q = times(N, inverse_of([list(row) for row in zip(*N)]))
-    for _ in range(40):
-        Q = times(Q, Q)
-    return Q
