@@ -1,0 +1,197 @@
+"""Linear maps with the parameters of a form: reflections, low rank, exponentials, QR and singular values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+import refflow
+from refflow import (CayleyOrthogonal, Chain, DenseLinear, ExponentialLinear, HouseholderLinear, HouseholderProduct, LowRankLinear,
+                     OrthogonalLinear, RotationLinear, qr_linear, svd_linear)
+from refflow.maps.linear import exponential, reflections
+
+ULP = np.finfo(np.float64).eps
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def matrix(f, D):
+    return f.jacobian(np.zeros(D))
+
+
+def unorthogonal(Q):
+    """|Q^T Q - I| in units of rounding."""
+    return np.abs(Q.mT @ Q - np.eye(Q.shape[-1])).max() / ULP
+
+
+def slopes(f, side, event, bars, step=2.0**-20):
+    """Central differences of L by all parameters of f; NaN by what must stay 0, as the other half of a triangle."""
+    vector = f.ravel()
+
+    def loss(moved):
+        (image, log_det), _ = getattr(f.unravel(moved), side)(event)
+        return (bars[0] * image).sum() + (bars[1] * log_det).sum()
+
+    def slope(one):
+        try:
+            return (loss(vector + step * one) - loss(vector - step * one)) / (2 * step)
+        except ValueError:
+            return np.nan
+
+    return np.array([slope(one) for one in np.eye(len(vector))])
+
+
+def flat(bars):
+    return np.concatenate([flat(bar) if isinstance(bar, dict) else np.ravel(bar) for bar in bars.values()])
+
+
+FORMS = {
+    "reflections": lambda: HouseholderLinear(normal(1, 2, 3)),
+    "low rank": lambda: LowRankLinear(normal(1, 3), normal(2, 3, 2), normal(3, 3, 2)),
+    "exponential": lambda: ExponentialLinear(normal(1, 3, 3)),
+    "rotation": lambda: RotationLinear(normal(1, 3, 3)),
+    "QR": lambda: qr_linear(normal(1, 2, 3), np.triu(normal(2, 3, 3), 1), normal(3, 3)),
+    "singular values": lambda: svd_linear(normal(1, 2, 3), np.abs(normal(2, 3)), normal(3, 3, 3)),
+}
+
+
+def wrong(f, side):
+    """How far the cotangents of all parameters are from differences, over a batch."""
+    event, bars = normal(4, 5, 3), (normal(5, 5, 3), normal(6, 5))
+    _, pullback = getattr(f, side)(event)
+    found = flat(pullback(*bars)[1])
+    return np.nanmax(np.abs(found - slopes(f, side, event, bars))) / np.abs(found).max()
+
+
+@pytest.mark.parametrize("side", ["vjp", "inverse_vjp"])
+@pytest.mark.parametrize("form", FORMS)
+def test_all_parameters_have_gradients(form, side):
+    assert wrong(FORMS[form](), side) < 1e-8
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_batch_of_parameters_is_a_stack_of_singles(form):
+    f, z = FORMS[form](), normal(4, 3)
+    g = refflow.core.tree.mapped(f, lambda path, field, held, _: held if field.constant else np.stack([held, held]))
+    x, log_det = g.forward_and_log_det(z)
+    np.testing.assert_allclose(x, np.stack([f.forward(z)] * 2), rtol=1e-13)
+    np.testing.assert_allclose(log_det, [f.log_det(z)] * 2, rtol=1e-13, atol=1e-15)
+
+
+# -- reflections ------------------------------------------------------------------------------------------------------
+
+def test_reflections_are_the_product_of_their_parametrisation():
+    """In the other order; both stand on one algebra."""
+    V = normal(1, 3, 4)
+    fields, _ = HouseholderProduct(4, 3).vjp(V[::-1].ravel())
+    np.testing.assert_allclose(matrix(HouseholderLinear(V), 4), fields["Q"], atol=2 * ULP)
+
+
+def test_the_sizes_of_vectors_do_not_count():
+    """|v|^2 neither overflows nor underflows; a power of two changes no digit."""
+    V, z = normal(1, 3, 4), normal(2, 4)
+    for sizes in ((2.0**900, 2.0**-900, 1.0), (2.0**-1000, 2.0**-1000, 2.0**1000)):
+        assert np.array_equal(HouseholderLinear(V * np.array(sizes)[:, None]).forward(z), HouseholderLinear(V).forward(z))
+
+
+def test_an_unscaled_vector_is_found(monkeypatch):
+    monkeypatch.setattr(reflections, "unit_scaled", lambda v: (v, 0))
+    with pytest.raises(AssertionError), np.errstate(all="ignore"):
+        test_the_sizes_of_vectors_do_not_count()
+
+
+def test_a_vector_of_zeros_is_refused():
+    with pytest.raises(ValueError, match=r"HouseholderLinear: vectors must be finite and not all 0; vectors\[1\]"):
+        HouseholderLinear([[1.0, 2.0], [0.0, 0.0]])
+
+
+# -- low rank ---------------------------------------------------------------------------------------------------------
+
+def test_low_rank_is_the_dense_matrix():
+    d, U, V, z = normal(1, 4), normal(2, 4, 2), normal(3, 4, 2), normal(4, 5, 4)
+    f, dense = LowRankLinear(d, U, V), DenseLinear(np.diag(d) + U @ V.T, None)
+    for method in ("forward", "inverse", "log_det", "jacobian"):
+        np.testing.assert_allclose(getattr(f, method)(z), getattr(dense, method)(z), rtol=1e-12)
+
+
+def test_a_sum_that_cancels_is_refused():
+    with pytest.raises(ValueError, match=r"LowRankLinear: I \+ V\^T diag\(diagonal\)\^-1 U must be finite and invertible"):
+        LowRankLinear([2.0, 1.0], [[1.0], [0.0]], [[-2.0], [0.0]])
+    with pytest.raises(ValueError, match=r"its pivots\[1\] are \[0\.\]"):
+        LowRankLinear([2.0, 1.0], [[1.0], [0.0]], [[[1.0], [0.0]], [[-2.0], [0.0]]])
+
+
+def test_a_small_diagonal_keeps_its_digits():
+    """W^-1 is 2^-20 of diag(d)^-1 here; without pairs the difference in Woodbury's identity loses as much."""
+    f = LowRankLinear([2.0**-20], [[1.0]], [[1.0]])
+    assert f.inverse([3.0])[0] == 3 / (1 + 2.0**-20)
+
+
+# -- exponentials -----------------------------------------------------------------------------------------------------
+
+def test_the_exponential_of_a_nilpotent_matrix_is_exact():
+    A = np.array([[0.0, 2.0**20], [0.0, 0.0]])
+    assert np.array_equal(matrix(ExponentialLinear(A), 2), np.eye(2) + A)
+
+
+def test_the_exponential_is_that_of_scipy():
+    A = normal(1, 4, 4)
+    np.testing.assert_allclose(matrix(ExponentialLinear(A), 4), scipy.linalg.expm(A), rtol=1e-12)
+
+
+def test_a_rotation_is_orthogonal_however_large_its_angles():
+    for size in (1.0, 2.0**10, 2.0**40):
+        assert unorthogonal(matrix(RotationLinear(size * normal(1, 5, 5)), 5)) < 4
+
+
+def test_a_rotation_without_pairs_is_found(monkeypatch):
+    class Plain(np.ndarray):
+        high = property(lambda self: np.asarray(self))
+
+    monkeypatch.setattr(exponential, "pair", lambda v: np.asarray(getattr(v, "high", v)).view(Plain))
+    assert unorthogonal(matrix(RotationLinear(2.0**10 * normal(1, 5, 5)), 5)) > 100
+
+
+def test_the_numbers_of_a_cayley_map_have_gradients():
+    """OrthogonalLinear holds the matrix; CayleyOrthogonal takes its cotangent to the numbers of the skew part."""
+    numbers, z, x_bar, cayley = normal(1, 3), normal(2, 3), normal(3, 3), CayleyOrthogonal(np.eye(3))
+
+    def loss(numbers):
+        return x_bar @ OrthogonalLinear(cayley.forward(numbers)).forward(z)
+
+    (Q, _), pullback = cayley.vjp(numbers)
+    _, of_matrix = OrthogonalLinear(Q).vjp(z)
+    found, _ = pullback(of_matrix(x_bar, 0.0)[1]["Q"], 0.0)
+    step = 2.0**-20
+    differences = [(loss(numbers + step * one) - loss(numbers - step * one)) / (2 * step) for one in np.eye(3)]
+    np.testing.assert_allclose(found, differences, rtol=1e-8, atol=1e-9)
+
+
+# -- compositions -----------------------------------------------------------------------------------------------------
+
+def test_factored_forms():
+    """The whole, and its log-det."""
+    V, upper, d, z = normal(1, 3, 4), np.triu(normal(2, 4, 4), 1), normal(3, 4), normal(4, 5, 4)
+    Q = matrix(HouseholderLinear(V), 4)
+    for f, W in ((qr_linear(V, upper, d), Q @ (upper + np.diag(d))), (svd_linear(V, d, V[::-1]), Q @ np.diag(d) @ Q.T)):
+        assert isinstance(f, Chain)
+        np.testing.assert_allclose(f.forward(z), z @ W.T, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(f.inverse(f.forward(z)), z, rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(f.log_det(z), np.log(np.abs(d)).sum(), rtol=1e-13)
+
+
+def test_a_wrong_pullback_is_found(monkeypatch):
+    """The cotangent of a vector that keeps its part along the vector, and one of an exponential that is not its adjoint."""
+    pulled, derivative = reflections.Reflections.pulled, exponential.derivative
+
+    def unprojected(self, steps, G, exponents=0):
+        event_bar, bars = pulled(self, steps, G, exponents)
+        return event_bar, bars + self.units
+
+    monkeypatch.setattr(reflections.Reflections, "pulled", unprojected)
+    monkeypatch.setattr(exponential, "derivative", lambda A, left, right: derivative(A.mT, left, right))
+    for form in ("reflections", "QR", "singular values", "exponential"):
+        assert wrong(FORMS[form](), "vjp") > 1e-3
