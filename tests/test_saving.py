@@ -66,8 +66,8 @@ from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale
 from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, LINEAR_RATIONAL_SPLINES, PLANARS, QUADRATIC_SPLINES,
                                           RADIALS, SPLINES, SUMS_OF_SQUARES, TRIANGULAR, Free, GatedLocationScale, PerField,
                                           SoftmaxWeights)
-from refflow.maps.conditioners import CircleFeatures, separable_network
-from refflow.maps.parametrisations import IncreasingEntries, MatrixEntries
+from refflow.maps.conditioners import ELU, CircleFeatures, separable_network
+from refflow.maps.parametrisations import HouseholderProduct, IncreasingEntries, MatrixEntries, OrthonormalColumns, SylvesterFields
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import plainest
@@ -95,6 +95,7 @@ def composites():
     yield ScaledShift(0.5, ExpScale(), [1.0, 2.0])
     yield PerField(("shift", "scale"), (Free(), ExpScale(0.25)))
     yield SoftmaxWeights(2)
+    yield from (SylvesterFields(2), HouseholderProduct(3, 2), OrthonormalColumns(3, 2, 1e-6))
     yield CircleFeatures()
     yield MatrixEntries(2, 3)
     yield IncreasingEntries(ExpScale(), 2)
@@ -110,7 +111,7 @@ def composites():
     yield Uniform(0.0, [1.0, 2.0], (5, 2))
     yield Coupling(half, dense_network(rng, [2, 3, 4], "tanh"), Family(ScaledAffine, GatedLocationScale(1.5)))
     yield all_in_one(dense_network(rng, [2, 3, 4], "softplus"), np.eye(4))
-    yield Sequential([SoftplusActivation(), Dense(np.ones((2, 2)))])
+    yield Sequential([SoftplusActivation(), Dense(np.ones((2, 2))), ELU()])
     yield of_batch(BatchNorm(np.zeros(2), np.ones(2), passes=np.array([True, False])), None)
     yield from (Pointwise(f(np.eye(2))) for f in (DenseLinear, OrthogonalLinear, lambda W: Transposed(DenseLinear(W))))
     yield Sequential([ConcatenatedReLU(np.ones((2, 2), bool), 0.5), Conv2d(np.ones((2, 3, 1, 1)), padding="edge")])

@@ -5,7 +5,7 @@ Exit status: 0; 2 if it could not run.
 
 from __future__ import annotations
 
-from .. import coverage
+import refflow.coverage as coverage
 from ..oracle.pages import CannotRun
 from ..report import aligned, json_text
 

@@ -24,7 +24,7 @@ SPEECH = ("glow_tts", "glow_tts_text", "utterances", "cli_speech")
 MODELS = ("model_starts", "autoregressive_models", "circular_models", "mixture_models", "realnvp")
 JUDGES = {
     **dict.fromkeys(("training.fit", "training.optimisers", "training.schedules", "training.unconstrained", "training.diagnosis",
-                     "training.penalty", "training.recipes"), FIT),
+                     "training.penalty", "training.recipes", "training.formula"), FIT),
     "training.batch_norm": ("batch_norm",),
     "saving": ("saving", "saved_files"),
     "oracle.verdict": ("report",),
@@ -51,7 +51,7 @@ JUDGES = {
     "models.sylvester": ("sylvester",),
     "training.gaussians": ("gaussians", "cli_images", "cli_contexts"),
     **dict.fromkeys(("models.realnvp", "models.maf", "models.iaf", "models.nsf", "models.naf", "models.bnaf", "models.bpf",
-                     "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
+                     "models.planar", "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
                      "models.gaussianization_flow", "models.autoregressive", "models.sizes"), MODELS),
     "models.all_in_one": ("coupling",),
 }

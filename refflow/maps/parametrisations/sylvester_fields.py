@@ -65,6 +65,7 @@ class SylvesterFields(Map):
 
     dimension: int = plain(rule=count())
     names = ("R", "S", "diagonal", "b", "slack")
+    terms = 2                                           # in (3)
 
     size = property(lambda self: self.dimension * (self.dimension + 3))
     cores = property(lambda self: ((self.dimension,) * 2,) * 2 + ((self.dimension,),) * 3)
