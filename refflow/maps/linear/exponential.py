@@ -1,14 +1,16 @@
 r"""Linear map by the exponential of a matrix, `R^D -> R^D`.
 
 The map.  With any matrix `A`,
-    x = exp(A) z,   exp(A) = I + A + A^2/2 + A^3/6 + ...                            (1)
+    x = exp(A) z,   exp(A) = I + A + A^2/2 + A^3/6 + ... = exp(A/2)^2               (1)
     z = exp(-A) x                                                                   (2)
     dx/dz = exp(A)                                                                  (3)
     log|det dx/dz| = tr A = a_11 + a_22 + ... + a_DD                                (4)
-`exp(A)` is invertible for every `A`, and its determinant is positive.  The unit of error is normwise, as for all matrix pages.
+The series is summed for a small matrix, which `A` becomes by halving.  `exp(A)` is invertible for every `A`, and its determinant is
+positive.  The unit of error is normwise, as for all matrix pages.
 
 The reverse rule.  The derivative of the exponential along `E` is
-    L(A, E) = E + (E A + A E)/2 + (E A^2 + A E A + A^2 E)/6 + ...                   (5)
+    L(A, E) = E + (E A + A E)/2 + (E A^2 + A E A + A^2 E)/6 + ...
+            = R L(A/2, E/2) + L(A/2, E/2) R,   R = exp(A/2)                         (5)
 Its adjoint is `L(A^T, .)`, as `tr(G^T L(A, E)) = tr(L(A^T, G)^T E)`.  With the cotangent `l_bar` of (4),
     z_bar = exp(A)^T x_bar,   A_bar = L(A^T, x_bar z^T) + l_bar I                   (6)
 and for the inverse map, with the cotangent `l_bar` of its log-det, minus (4),
@@ -59,12 +61,13 @@ class textbook:
 
     def sums(A, E):
         """exp(A) and L(A, E)."""
+        if np.any(np.abs(A) > 1 / len(A)):
+            root, along = textbook.sums(A / 2, E / 2)
+            return root @ root, root @ along + along @ root                         # (1) (5)
         one = np.eye(len(A), dtype=A.dtype)
-        total, along, power, moved, n = one, 0 * one, one, 0 * one, 0
-        while n == 0 or np.any(total + power != total) or np.any(along + moved != along):
-            n += 1
-            power, moved = power @ A / n, (moved @ A + power @ E) / n
-            total, along = total + power, along + moved                             # (1) (5)
+        total, along = one, 0 * E
+        for n in range(160, 0, -1):
+            total, along = one + A @ total / n, (E @ total + A @ along) / n         # (1) (5)
         return total, along
 
     def exponential(A):
