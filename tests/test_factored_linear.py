@@ -9,7 +9,7 @@ import scipy.linalg
 import refflow
 from refflow import (CayleyOrthogonal, Chain, DenseLinear, ExponentialLinear, HouseholderLinear, HouseholderProduct, LowRankLinear,
                      OrthogonalLinear, RotationLinear, qr_linear, svd_linear)
-from refflow.maps.linear import exponential, reflections
+from refflow.maps.linear import exponential, reflections, rotation
 
 ULP = np.finfo(np.float64).eps
 
@@ -153,6 +153,26 @@ def test_a_rotation_without_pairs_is_found(monkeypatch):
 
     monkeypatch.setattr(exponential, "pair", lambda v: np.asarray(getattr(v, "high", v)).view(Plain))
     assert unorthogonal(matrix(RotationLinear(2.0**10 * normal(1, 5, 5)), 5)) > 100
+
+
+@pytest.mark.parametrize("side", ["vjp", "inverse_vjp"])
+def test_a_gradient_that_overflows_is_0_on_the_diagonal(side):
+    _, pullback = getattr(RotationLinear(normal(1, 2, 2)), side)(np.array([2.0**1000, 2.0**999]))
+    _, of_A = pullback(np.array([2.0**60, 2.0**50]), 0.0)
+    assert np.array_equal(np.abs(of_A["A"]), [[0, np.inf], [np.inf, 0]]) and of_A["A"][0, 1] == -of_A["A"][1, 0]
+
+
+def test_a_power_that_comes_in_early_is_found(monkeypatch):
+    derivative = rotation.derivative
+
+    def early(S, left, right):
+        along, e = derivative(S, left, right)
+        with np.errstate(all="ignore"):
+            return np.ldexp(along, e), 0
+
+    monkeypatch.setattr(rotation, "derivative", early)
+    with pytest.raises(AssertionError):
+        test_a_gradient_that_overflows_is_0_on_the_diagonal("vjp")
 
 
 def test_the_numbers_of_a_cayley_map_have_gradients():

@@ -28,8 +28,8 @@ alone, errors reach a thousand units.  All of it is computed with pairs of float
 `16^-N/N!` is below the last digit of a pair for `N = 16`.
 The page is certified at moderate parameters, `2^-4` to `2^4`, at `D <= 3`, and at the hard cases: `exp(A)` soon leaves the floats.
 
-In (5), `L` is linear in `E`, so that the sum over a batch is taken first; it is scaled by a power of two, and so are events and
-cotangents, exactly, because pairs have their digits only while their roundings are normal numbers:
+In (5), `L` is linear in `E`, so that the sum over a batch is taken first.  Events and cotangents are scaled by powers of two,
+exactly, because pairs have their digits only while their roundings are normal numbers; the largest power of the sum comes in last:
     x = 2^e exp(A) z',   z = 2^e z',   L(A, 2^e E) = 2^e L(A, E)                    (12)
 
 In (2), an event may have infinite entries after a map that reaches its limits.  They are multiplied by `exp(-A)` by the rules of
@@ -50,8 +50,9 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, pair, real
 from ...core.arithmetic import exact_sum, scaled, unit_scaled
 from ...core.arrays import doubled
-from ...core.products import product, scaled_outer_sum, solution
+from ...core.products import outer_sum, product, solution
 from ..constrained.cayley_orthogonal import inverse_of
+from .reflections import LOWEST
 
 LARGEST, TERMS = 2.0**-4, 16                    # of (8), and N
 
@@ -114,6 +115,11 @@ class ExponentialLinear(Bijector):
     def definition(m, z, A):
         return [sum(e * z_j for e, z_j in zip(row, z)) for row in exponential_of(m, A)]         # (1)
 
+    @staticmethod
+    def inverse_definition(m, x, A):
+        opposite = [[-a for a in row] for row in A]
+        return [sum(e * x_j for e, x_j in zip(row, x)) for row in exponential_of(m, opposite)]  # (2)
+
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
@@ -135,7 +141,7 @@ class ExponentialLinear(Bijector):
         E = exponential(self.A)
 
         def pullback(x_bar, l_bar):
-            A_bar = derivative(self.A.mT, x_bar, z) + self.log_det_part(l_bar)      # (6)
+            A_bar = scaled(*derivative(self.A.mT, x_bar, z)) + self.log_det_part(l_bar)         # (6) (12)
             return moved(E.mT, x_bar), {"A": A_bar.astype(z.dtype)}                 # (6)
 
         return (moved(E, z), self.log_det(z)), pullback                             # (1) (4)
@@ -144,7 +150,7 @@ class ExponentialLinear(Bijector):
         E = exponential(-self.A)
 
         def pullback(z_bar, l_bar):
-            A_bar = -derivative(-self.A.mT, z_bar, x) - self.log_det_part(l_bar)    # (7)
+            A_bar = -scaled(*derivative(-self.A.mT, z_bar, x)) - self.log_det_part(l_bar)       # (7) (12)
             return moved(E.mT, z_bar), {"A": A_bar.astype(x.dtype)}                 # (7)
 
         return (moved(E, x), -self.log_det(x)), pullback                            # (2) (4)
@@ -213,12 +219,19 @@ def exponential(A):
 
 
 def derivative(A, left, right):
-    """L(A, left right^T) in float64, of an array or a pair A, summed over the batch if A has none."""
-    left, right = doubled(left, right)                                              # (11)
-    E = scaled_outer_sum(*unit_scaled(left), *unit_scaled(right), pair(A).high)     # (12)
-    E, e = unit_scaled(E.reshape(*E.shape[:-2], -1))                                # (12)
-    E = E.reshape(*E.shape[:-1], *A.shape[-2:])
-    return scaled(series(A, E)[1].high, e if type(e) is int else e[..., None])      # (5) (12)
+    """(L, e) with 2^e L = L(A, left right^T), in float64, of an array or a pair A, summed over the batch if A has none."""
+    E, e = outer(left, right, A)
+    return series(A, E)[1].high, e                                                  # (5)
+
+
+def outer(left, right, A):
+    """(E, e) with 2^e E = left right^T in float64, summed over the batch if A has none."""
+    (left, i), (right, j) = (unit_scaled(events) for events in doubled(left, right))            # (12)
+    e = top = i + j
+    if len(A.shape) == 2 and type(e) is not int:
+        top = e.max(initial=LOWEST)
+    E = outer_sum(scaled(left, e - top), right, pair(A).high)                       # (12)
+    return E, top[..., None] if np.ndim(top) else top
 
 
 def series(A, E=None):

@@ -23,6 +23,10 @@ its exponential and derivatives are computed with pairs of floats, of twice the 
 once.  The matrix is then orthogonal to within rounding, however large `A` is up to `2^40`.                         (8)
 The page is certified at `D <= 3`, with entries of `A` from `2^-10` to `2^4`, and at the hard cases.
 
+In (6), both terms may overflow where their difference does not, as on the diagonal.  The power of two of events and cotangents
+comes in last:
+    A_bar = 2^e (S_bar' - S_bar'^T),   S_bar = 2^e S_bar'                           (9)
+
 Source: Hoogeboom, Satorras, Tomczak and Welling, arXiv:2006.01910, section 3; Higham, Functions of Matrices, section 11.10.
 """
 
@@ -31,6 +35,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, pair, real
+from ...core.arithmetic import scaled
 from ...core.arrays import doubled
 from .exponential import derivative, exponential, exponential_of, moved
 
@@ -93,6 +98,10 @@ class RotationLinear(Bijector):
         Q = exponential_of(m, [[m.mpf(A[i][j]) - A[j][i] for j in D] for i in D])
         return [sum(q * z_j for q, z_j in zip(row, z)) for row in Q]                # (1)
 
+    @staticmethod
+    def inverse_definition(m, x, A):
+        return RotationLinear.definition(m, x, [list(row) for row in zip(*A)])      # (2)
+
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
@@ -118,8 +127,8 @@ class RotationLinear(Bijector):
         Q = exponential(S)
 
         def pullback(x_bar, log_det_bar):
-            S_bar = derivative(-S, x_bar, z)                                        # (5)
-            return moved(Q.mT, x_bar), {"A": (S_bar - S_bar.mT).astype(z.dtype)}    # (5) (6)
+            S_bar, e = derivative(-S, x_bar, z)                                     # (5)
+            return moved(Q.mT, x_bar), {"A": scaled(S_bar - S_bar.mT, e).astype(z.dtype)}       # (5) (6) (9)
 
         return (moved(Q, z), self.log_det(z)), pullback                             # (1) (4)
 
@@ -128,8 +137,8 @@ class RotationLinear(Bijector):
         Q = exponential(S)
 
         def pullback(z_bar, log_det_bar):
-            along = derivative(S, z_bar, x)                                         # (7)
-            return moved(Q, z_bar), {"A": (along.mT - along).astype(x.dtype)}       # (7) (6)
+            along, e = derivative(S, z_bar, x)                                      # (7)
+            return moved(Q, z_bar), {"A": scaled(along.mT - along, e).astype(x.dtype)}          # (7) (6) (9)
 
         return (moved(Q.mT, x), -self.log_det(x)), pullback                         # (2) (4)
 
