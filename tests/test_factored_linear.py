@@ -1,4 +1,4 @@
-"""Linear maps with the parameters of a form: reflections, low rank, exponentials, QR and singular values."""
+"""Linear maps with the parameters of a form: reflections, low rank, exponentials, triangles, QR and singular values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 import scipy.linalg
 
 import refflow
-from refflow import (CayleyOrthogonal, Chain, DenseLinear, ExponentialLinear, HouseholderLinear, HouseholderProduct, LowRankLinear,
-                     OrthogonalLinear, RotationLinear, qr_linear, svd_linear)
-from refflow.maps.linear import exponential, reflections, rotation
+from refflow import (CayleyLinear, CayleyOrthogonal, Chain, DenseLinear, ExponentialLinear, HouseholderLinear, HouseholderProduct,
+                     LowRankLinear, RotationLinear, qr_linear, svd_linear, triangular_linear)
+from refflow.maps.linear import cayley, exponential, reflections, rotation
 
 ULP = np.finfo(np.float64).eps
 
@@ -53,6 +53,9 @@ FORMS = {
     "low rank": lambda: LowRankLinear(normal(1, 3), normal(2, 3, 2), normal(3, 3, 2)),
     "exponential": lambda: ExponentialLinear(normal(1, 3, 3)),
     "rotation": lambda: RotationLinear(normal(1, 3, 3)),
+    "Cayley": lambda: CayleyLinear(normal(1, 3, 3)),
+    "lower triangle": lambda: triangular_linear(np.tril(normal(1, 3, 3), -1), normal(2, 3)),
+    "upper triangle": lambda: triangular_linear(np.triu(normal(1, 3, 3), 1), normal(2, 3), lower=False),
     "QR": lambda: qr_linear(normal(1, 2, 3), np.triu(normal(2, 3, 3), 1), normal(3, 3)),
     "singular values": lambda: svd_linear(normal(1, 2, 3), np.abs(normal(2, 3)), normal(3, 3, 3)),
 }
@@ -77,7 +80,7 @@ def test_a_batch_of_parameters_is_a_stack_of_singles(form):
     f, z = FORMS[form](), normal(4, 3)
     g = refflow.core.tree.mapped(f, lambda path, field, held, _: held if field.constant else np.stack([held, held]))
     x, log_det = g.forward_and_log_det(z)
-    np.testing.assert_allclose(x, np.stack([f.forward(z)] * 2), rtol=1e-13)
+    np.testing.assert_allclose(x, np.stack([f.forward(z)] * 2), rtol=1e-12)
     np.testing.assert_allclose(log_det, [f.log_det(z)] * 2, rtol=1e-13, atol=1e-15)
 
 
@@ -142,52 +145,61 @@ def test_the_exponential_is_that_of_scipy():
     np.testing.assert_allclose(matrix(ExponentialLinear(A), 4), scipy.linalg.expm(A), rtol=1e-12)
 
 
-def test_a_rotation_is_orthogonal_however_large_its_angles():
+@pytest.mark.parametrize("page", [RotationLinear, CayleyLinear])
+def test_a_rotation_is_orthogonal_however_large_its_parameters(page):
     for size in (1.0, 2.0**10, 2.0**40):
-        assert unorthogonal(matrix(RotationLinear(size * normal(1, 5, 5)), 5)) < 4
+        assert unorthogonal(matrix(page(size * normal(1, 5, 5)), 5)) < 4
 
 
-def test_a_rotation_without_pairs_is_found(monkeypatch):
-    class Plain(np.ndarray):
-        high = property(lambda self: np.asarray(self))
+class Plain(np.ndarray):
+    """An array in the place of a pair."""
 
-    monkeypatch.setattr(exponential, "pair", lambda v: np.asarray(getattr(v, "high", v)).view(Plain))
-    assert unorthogonal(matrix(RotationLinear(2.0**10 * normal(1, 5, 5)), 5)) > 100
+    high = property(lambda self: np.asarray(self))
+
+
+@pytest.mark.parametrize("page, module", [(RotationLinear, exponential), (CayleyLinear, cayley)])
+def test_a_rotation_without_pairs_is_found(page, module, monkeypatch):
+    monkeypatch.setattr(module, "pair", lambda v: np.asarray(getattr(v, "high", v)).view(Plain))
+    if module is cayley:
+        monkeypatch.setattr(cayley, "inverse_and_pivots", lambda A: (np.linalg.inv(A), None))
+    assert unorthogonal(matrix(page(2.0**40 * normal(1, 5, 5)), 5)) > 100
 
 
 @pytest.mark.parametrize("side", ["vjp", "inverse_vjp"])
-def test_a_gradient_that_overflows_is_0_on_the_diagonal(side):
-    _, pullback = getattr(RotationLinear(normal(1, 2, 2)), side)(np.array([2.0**1000, 2.0**999]))
+@pytest.mark.parametrize("page", [RotationLinear, CayleyLinear])
+def test_a_gradient_that_overflows_is_0_on_the_diagonal(page, side):
+    _, pullback = getattr(page(normal(1, 2, 2)), side)(np.array([2.0**1000, 2.0**999]))
     _, of_A = pullback(np.array([2.0**60, 2.0**50]), 0.0)
     assert np.array_equal(np.abs(of_A["A"]), [[0, np.inf], [np.inf, 0]]) and of_A["A"][0, 1] == -of_A["A"][1, 0]
 
 
-def test_a_power_that_comes_in_early_is_found(monkeypatch):
-    derivative = rotation.derivative
+@pytest.mark.parametrize("page, module, name", [(RotationLinear, rotation, "derivative"), (CayleyLinear, cayley, "outer")])
+def test_a_power_that_comes_in_early_is_found(page, module, name, monkeypatch):
+    late = getattr(module, name)
 
-    def early(S, left, right):
-        along, e = derivative(S, left, right)
+    def early(*given):
+        found, e = late(*given)
         with np.errstate(all="ignore"):
-            return np.ldexp(along, e), 0
+            return np.ldexp(found, e), 0
 
-    monkeypatch.setattr(rotation, "derivative", early)
+    monkeypatch.setattr(module, name, early)
     with pytest.raises(AssertionError):
-        test_a_gradient_that_overflows_is_0_on_the_diagonal("vjp")
+        test_a_gradient_that_overflows_is_0_on_the_diagonal(page, "vjp")
 
 
-def test_the_numbers_of_a_cayley_map_have_gradients():
-    """OrthogonalLinear holds the matrix; CayleyOrthogonal takes its cotangent to the numbers of the skew part."""
-    numbers, z, x_bar, cayley = normal(1, 3), normal(2, 3), normal(3, 3), CayleyOrthogonal(np.eye(3))
+def test_events_of_different_sizes_share_a_gradient():
+    """The powers of two of a batch differ; the sum over it is that of the largest."""
+    z, x_bar = normal(1, 2, 3) * np.array([[2.0**200], [2.0**-300]]), normal(2, 2, 3)
+    for f in (RotationLinear(normal(3, 3, 3)), CayleyLinear(normal(3, 3, 3))):
+        alone, both = f.vjp(z[0])[1](x_bar[0], 0.0)[1]["A"], f.vjp(z)[1](x_bar, np.zeros(2))[1]["A"]
+        np.testing.assert_allclose(both, alone, rtol=1e-14)
 
-    def loss(numbers):
-        return x_bar @ OrthogonalLinear(cayley.forward(numbers)).forward(z)
 
-    (Q, _), pullback = cayley.vjp(numbers)
-    _, of_matrix = OrthogonalLinear(Q).vjp(z)
-    found, _ = pullback(of_matrix(x_bar, 0.0)[1]["Q"], 0.0)
-    step = 2.0**-20
-    differences = [(loss(numbers + step * one) - loss(numbers - step * one)) / (2 * step) for one in np.eye(3)]
-    np.testing.assert_allclose(found, differences, rtol=1e-8, atol=1e-9)
+def test_a_cayley_map_is_that_of_the_numbers_below_the_diagonal():
+    """CayleyOrthogonal gives the same matrix of a strict lower triangle."""
+    numbers, lower = normal(1, 3), np.zeros((3, 3))
+    lower[np.tril_indices(3, -1)] = numbers
+    np.testing.assert_allclose(matrix(CayleyLinear(lower), 3), CayleyOrthogonal(np.eye(3)).forward(numbers), atol=2 * ULP)
 
 
 # -- compositions -----------------------------------------------------------------------------------------------------
@@ -201,6 +213,17 @@ def test_factored_forms():
         np.testing.assert_allclose(f.forward(z), z @ W.T, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(f.inverse(f.forward(z)), z, rtol=1e-11, atol=1e-11)
         np.testing.assert_allclose(f.log_det(z), np.log(np.abs(d)).sum(), rtol=1e-13)
+
+
+def test_triangles():
+    triangle, d, z = normal(1, 3, 3), normal(2, 3), normal(3, 5, 3)
+    for lower, strict in ((True, np.tril(triangle, -1)), (False, np.triu(triangle, 1))):
+        for scale in (d, np.ones(3)):
+            f, W = triangular_linear(strict, scale, lower), strict + np.diag(scale)
+            np.testing.assert_allclose(f.forward(z), z @ W.T, rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(f.log_det(z), np.log(np.abs(scale)).sum(), rtol=1e-13, atol=1e-15)
+        with pytest.raises(ValueError, match="PLULinear: upper"):
+            triangular_linear(strict, d, not lower)
 
 
 def test_a_wrong_pullback_is_found(monkeypatch):

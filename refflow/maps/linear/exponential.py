@@ -184,18 +184,20 @@ class ExponentialLinear(Bijector):
 def exponential_of(m, A):
     """exp(A) in the numbers of m; that of a skew A is orthogonal, to however many digits the numbers have.
 
-    Pade's approximant of order 10 for 2^-20 A is N(A) N(-A)^-1, far closer than 50 digits to its exponential; 20 squarings follow.
+    Pade's approximant of order 13 for B = 2^-14 A is N(B) N(-B)^-1, far closer than 50 digits to its exponential; 14 squarings follow.
     """
-    D, q = range(len(A)), 10
-    power = [[m.mpf(int(i == j)) for j in D] for i in D]
-    above = below = [[m.mpf(0) for _ in D] for _ in D]
+    D, q = range(len(A)), 13
+    B = [[a / 2**14 for a in row] for row in A]
+    square, power = times(B, B), [[m.mpf(int(i == j)) for j in D] for i in D]
+    sums = [[[m.mpf(0) for _ in D] for _ in D] for _ in range(2)]                   # of even powers, and of odd ones without a B
     for j in range(q + 1):
-        up, down, sign = math.factorial(2 * q - j) * math.comb(q, j), math.factorial(2 * q), (-1) ** j
-        above = [[n + p * up / down for n, p in zip(*rows)] for rows in zip(above, power)]
-        below = [[n + p * sign * up / down for n, p in zip(*rows)] for rows in zip(below, power)]
-        power = times(power, [[a / 2**20 for a in row] for row in A])
+        up, down = math.factorial(2 * q - j) * math.comb(q, j), math.factorial(2 * q)
+        sums[j % 2] = [[n + p * up / down for n, p in zip(*rows)] for rows in zip(sums[j % 2], power)]
+        power = times(power, square) if j % 2 and j < q else power
+    even, odd = sums[0], times(B, sums[1])
+    above, below = ([[e + sign * o for e, o in zip(*rows)] for rows in zip(even, odd)] for sign in (1, -1))
     total = times(above, inverse_of(below))                                         # (1)
-    for _ in range(20):
+    for _ in range(14):
         total = times(total, total)
     return total
 

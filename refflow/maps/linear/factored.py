@@ -1,6 +1,6 @@
 r"""Linear maps in factored forms that have a name of their own; each function returns a composition of pages.
 
-The stages hold the factors, and pullbacks give the cotangent of each.  A stage may have a parameter that its form does not have, as the
+The pages inside hold the factors, and pullbacks give the cotangent of each.  A page may have a parameter that its form does not have, as the
 lower triangle of a `PLULinear`; each docstring says which.  Where such a parameter is trained as well, the map leaves the form.
 """
 
@@ -12,8 +12,9 @@ from ...core import Chain
 from ..normalization import ActNorm
 from .householder import HouseholderLinear
 from .plu import PLULinear
+from .transposed import Transposed
 
-__all__ = ["qr_linear", "svd_linear"]
+__all__ = ["qr_linear", "svd_linear", "triangular_linear"]
 
 
 def qr_linear(vectors, upper, scale) -> Chain:
@@ -39,3 +40,18 @@ def svd_linear(left, scale, right) -> Chain:
     """
     scale = np.asarray(scale)
     return Chain([HouseholderLinear(right), ActNorm(scale, np.zeros_like(scale)), HouseholderLinear(left)])
+
+
+def triangular_linear(triangle, scale, lower=True) -> PLULinear | Transposed:
+    """x = (diag(scale) + triangle) z, with a `triangle` (D, D) strictly lower triangular, or strictly upper if `lower` is False.
+
+    `scale` (D,) has no entry 0.  Ones give the unit diagonal.  The log-det is log|scale_1 ... scale_D|.  The field `upper` of a
+    `PLULinear` holds `triangle`, of a lower one in the `inner` of a `Transposed`, where it is transposed; the other triangle of the
+    `PLULinear` is 0 and does not belong to the form.
+
+    Source: Golub & Van Loan, Matrix Computations, section 3.1.
+    """
+    triangle = np.asarray(triangle)
+    upper = triangle.mT if lower else triangle
+    f = PLULinear(np.arange(upper.shape[-1]), np.zeros_like(upper), upper, scale, None)
+    return Transposed(f) if lower else f
