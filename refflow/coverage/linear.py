@@ -10,9 +10,9 @@ ROWS = (
     row("Diagonal linear", "y=d*x, ld=sum log|d|", "ActNorm(b * np.ones(D), a * np.ones(D))", distrax="DiagLinear",
         tfp="ScaleMatvecDiag"),
     row("Triangular linear/affine", "y=Tx+b", "lower_triangular(L)",
-        remark="a PLULinear; an upper one is PLULinear(np.arange(D), np.zeros((D, D)), upper, d), a unit one has d = 1",
-        distrax="TriangularLinear", flowjax="TriangularAffine", numpyro="LowerCholeskyAffine", pyro="LowerCholeskyAffine", tfp="ScaleMatvecTriL",
-        torchflows=("LowerTriangular, UpperTriangularInvertibleMatrix, LowerTriangularInvertibleMatrix, "
+        remark="a PLULinear; by its own entries triangular_linear(lower, d), an upper one triangular_linear(upper, d, lower=False)",
+        distrax="TriangularLinear", flowjax="TriangularAffine", numpyro="LowerCholeskyAffine", pyro="LowerCholeskyAffine",
+        tfp="ScaleMatvecTriL", torchflows=("LowerTriangular, UpperTriangularInvertibleMatrix, LowerTriangularInvertibleMatrix, "
             "NonTrainableLowerTriangularInvertibleMatrix")),
     row("LU linear (unit L)", "W=LU", "PLULinear(np.arange(D), lower, upper, d, None)", distrax="LowerUpperTriangularAffine",
         nflows="LULinear", normflows="_LULinear, LULinearPermute", survae="LinearLU", torchflows="LUMatrix, LUTransformer"),
@@ -34,8 +34,8 @@ ROWS = (
         zuko="RotationTransform"),
     row("Givens/2-D rotation", "fixed angle", "OrthogonalLinear([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])",
         remark="the angle has no gradient", survae="Rotate"),
-    row("Learned orthogonal", "y=Qx (projected to orthogonal)", "OrthogonalLinear(Q)", remark="trained by CayleyOrthogonal",
-        freia="OrthogonalTransform"),
+    row("Learned orthogonal", "y=Qx (projected to orthogonal)", "OrthogonalLinear(Q)",
+        remark="trained by CayleyOrthogonal, or as CayleyLinear(W)", freia="OrthogonalTransform"),
     row("Fixed linear", "W given", "DenseLinear(W)", freia="FixedLinearTransform"),
     row("Diag + low rank", "W=D+UV^T (Woodbury)", "LowRankLinear(d, u[:, None], v[:, None])",
         distrax="DiagPlusLowRankLinear", survae="LinearLowRank"),

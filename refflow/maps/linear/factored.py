@@ -1,7 +1,8 @@
 r"""Linear maps in factored forms that have a name of their own; each function returns a composition of pages.
 
-The pages inside hold the factors, and pullbacks give the cotangent of each.  A page may have a parameter that its form does not have, as the
-lower triangle of a `PLULinear`; each docstring says which.  Where such a parameter is trained as well, the map leaves the form.
+The pages inside hold the factors, and pullbacks give the cotangent of each.  A page may have a parameter that its form does not
+have, as the lower triangle of a `PLULinear`; each docstring says which.  Where such a parameter is trained as well, the map leaves
+the form.
 """
 
 from __future__ import annotations
