@@ -23,8 +23,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain, refusal
-from ...core.arrays import at_index
 from ...core.rules import count
+from ...core.sets import nonzero_vector
 from ..linear.reflections import Reflections
 from .parametrisation import Map, parametrisation
 
@@ -62,10 +62,9 @@ class HouseholderProduct(Map):
 
     def vjp(self, h):
         vectors = h.reshape(*h.shape[:-1], self.reflections, self.dimension)
-        zero = ~vectors.any(-1)
-        if zero.any():
-            index = tuple(int(i) for i in np.argwhere(zero)[0])
-            raise ValueError(f"HouseholderProduct: v must not be 0; {at_index('v', index)} = {vectors[index]}")
+        wrong = nonzero_vector.refusal("v", vectors)
+        if wrong:
+            raise ValueError(f"HouseholderProduct: {wrong}")
         reflections = Reflections(vectors)
         one = np.broadcast_to(np.eye(self.dimension, dtype=h.dtype), (*h.shape[:-1], *self.cores[0]))
         Q, steps = reflections.moved(one)                                           # (1) (2)
