@@ -62,7 +62,7 @@ ALIASES = {
     ("DiagPlusLowRankLinear", "LinearLowRank", "LowRank", "Woodbury"): "`LowRankLinear`",
     ("QR",): "`qr_linear`",
     ("SVD",): "`svd_linear`",
-    ("Triangular", "LowerTriangular", "UpperTriangular"): "`triangular_linear`, of either triangle",
+    ("LowerTriangular", "UpperTriangular"): "`triangular_linear`, of either triangle",
     ("IndependentTransform",): "`Independent`",
     ("Linear", "LinearLayer"): "`DenseLinear` as a bijector; `Dense` as a layer of a network",
     ("Logit", "LogitTransform"): "`Inverse` of `Sigmoid`; of pixels `alpha_logit`",
