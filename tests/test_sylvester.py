@@ -94,7 +94,7 @@ def test_one_matrix_feeds_both_triangles():
 
 @pytest.mark.parametrize("page, h, said", [
     (OrthonormalColumns(2, 2), [[1.0, 0, 0, 1], [1, 2, 2, 4]], r"OrthonormalColumns: Q must be orthonormal .* h\[1\] is"),
-    (HouseholderProduct(2, 2), [[1.0, 0, 0, 1], [1, 2, 0, 0]], r"HouseholderProduct: v must not be 0; v\[1, 1\]")])
+    (HouseholderProduct(2, 2), [[1.0, 0, 0, 1], [1, 2, 0, 0]], r"HouseholderProduct: v must be finite and not all 0; v\[1, 1\]")])
 def test_bases_that_are_refused(page, h, said):
     with np.errstate(all="ignore"), pytest.raises(ValueError, match=said):
         fields_of(page, h)
@@ -451,7 +451,7 @@ def with_last_layer(flow, bias):
 @pytest.mark.parametrize("flow, bias, said", [
     ("planar", lambda b: 0 * b, "Planar: w must be finite and not all 0"),
     ("triangular", lambda b: 0 * b, "Sylvester: diagonal must be finite and not 0"),
-    ("householder", lambda b: np.where(np.arange(len(b)) % 36 < 28, b, 0), "HouseholderProduct: v must not be 0"),
+    ("householder", lambda b: np.where(np.arange(len(b)) % 36 < 28, b, 0), "HouseholderProduct: v must be finite and not all 0"),
     ("orthogonal", lambda b: np.where(np.arange(len(b)) % 18 < 10, b, 1), "OrthonormalColumns: Q must be orthonormal")])
 def test_fields_that_networks_leave_outside_their_sets(flow, bias, said):
     with pytest.raises(ValueError, match=said):

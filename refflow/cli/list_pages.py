@@ -68,7 +68,7 @@ def of_model(name) -> dict:
 
 def compositions() -> list[str]:
     """The functions that return compositions with a name of their own."""
-    return [name for name, home in HOME.items() if home.endswith(".named")]
+    return [name for name, home in HOME.items() if home.endswith((".named", ".factored"))]
 
 
 def of_composition(name) -> dict:

@@ -53,8 +53,16 @@ ALIASES = {
         "latents in one pass",
     ("MADE", "AutoregressiveNN"): "`masked_dense_network`, of `MaskedDense` layers",
     ("InverseTransform", "Invert"): "`Inverse`",
-    ("Householder", "Rotation", "Orthogonal"):
-        "`OrthogonalLinear` holds the matrix; `CayleyOrthogonal` makes one from free numbers",
+    ("Orthogonal", "Cayley"):
+        "`CayleyLinear`, of any matrix; `OrthogonalLinear` holds the orthogonal matrix, `CayleyOrthogonal` makes one from free numbers",
+    ("Householder", "HouseholderSequence"):
+        "`HouseholderLinear` holds the vectors; `HouseholderProduct` makes the matrix of a network's numbers",
+    ("Rotation", "RotationTransform"): "`RotationLinear`, by exp(A - A^T); `OrthogonalLinear` holds the matrix",
+    ("MatrixExponential",): "`ExponentialLinear`",
+    ("DiagPlusLowRankLinear", "LinearLowRank", "LowRank", "Woodbury"): "`LowRankLinear`",
+    ("QR",): "`qr_linear`",
+    ("SVD",): "`svd_linear`",
+    ("LowerTriangular", "UpperTriangular"): "`triangular_linear`, of either triangle",
     ("IndependentTransform",): "`Independent`",
     ("Linear", "LinearLayer"): "`DenseLinear` as a bijector; `Dense` as a layer of a network",
     ("Logit", "LogitTransform"): "`Inverse` of `Sigmoid`; of pixels `alpha_logit`",

@@ -20,6 +20,7 @@ Q = scipy.linalg.qr(W)[0]
 V = np.ones((2 * D, 3))                                     # a matrix of a network that sees a context of three entries
 F = np.vstack([np.ones(D) / 2, np.sqrt(0.5) * np.array([[1, 0, -1, 0], [0, 1, 0, -1]]), np.array([1, -1, 1, -1]) / 2])
 H4 = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
+reflected = np.stack([u, v, d])                              # vectors of three reflections
 passes = masks.halves(D)
 graph = np.tril(np.ones((D, D), bool), -1)
 umnn_family = Family(UnconstrainedMonotonic, PerPart(("rate", "bias", "weights", "offset", "shift"), (

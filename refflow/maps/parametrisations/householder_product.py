@@ -23,8 +23,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain, refusal
-from ...core.arrays import at_index
 from ...core.rules import count
+from ...core.sets import nonzero_vector
+from ..linear.reflections import Reflections
 from .parametrisation import Map, parametrisation
 
 
@@ -61,26 +62,16 @@ class HouseholderProduct(Map):
 
     def vjp(self, h):
         vectors = h.reshape(*h.shape[:-1], self.reflections, self.dimension)
-        sizes = np.sqrt((vectors * vectors).sum(-1))
-        if not (sizes > 0).all():
-            index = tuple(int(i) for i in np.argwhere(~(sizes > 0))[0])
-            raise ValueError(f"HouseholderProduct: v must not be 0; {at_index('v', index)} = {vectors[index]}")
-        Q, steps = np.broadcast_to(np.eye(self.dimension, dtype=h.dtype), (*h.shape[:-1], *self.cores[0])), []
-        for k in range(self.reflections):
-            size = sizes[..., k, None, None]
-            e = vectors[..., k, :, None] / size                                     # (1)
-            w = Q.mT @ e                                                            # (2)
-            steps.append((e, size, w, Q))
-            Q = Q - 2 * e * w.mT                                                    # (2)
+        wrong = nonzero_vector.refusal("v", vectors)
+        if wrong:
+            raise ValueError(f"HouseholderProduct: {wrong}")
+        reflections = Reflections(vectors)
+        one = np.broadcast_to(np.eye(self.dimension, dtype=h.dtype), (*h.shape[:-1], *self.cores[0]))
+        Q, steps = reflections.moved(one)                                           # (1) (2)
 
         def pullback(bars):
-            G, v_bars = bars["Q"], []
-            for e, size, w, before in reversed(steps):
-                g = G.mT @ e
-                e_bar = -2 * (G @ w + before @ g)                                   # (5)
-                v_bars.append((e_bar - (e.mT @ e_bar) * e) / size)                  # (6)
-                G = G - 2 * e * g.mT                                                # (4)
-            return np.stack(v_bars[::-1], -3).reshape(*h.shape[:-1], self.size), {}
+            _, v_bars = reflections.pulled(steps, bars["Q"])                        # (4) (5) (6)
+            return v_bars.reshape(h.shape), {}
 
         return {"Q": Q}, pullback                                                   # (3)
 
