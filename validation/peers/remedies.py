@@ -99,6 +99,14 @@ REMEDIES = {
     ("torchflows", "the log-det of an autoregressive inverse is taken at other points"):
         "Keep z, invert it with h of the entries found so far, and add the log-det of the entry that each round finds; or, in the end, "
         "minus the log-det of forward at x.",
+    ("torchflows", "the 1x1 convolution counts one pixel"): "Multiply the log-det of the matrix by the number of pixels.",
+    ("torchflows", "the sigmoidal transformers have the log-det of no map"):
+        "log dx/dz = -log d - log(1 - d) + logsumexp_k(log w_k + log a_k + log sigmoid(c_k) + log sigmoid(-c_k)), with c_k = a_k z + b_k.",
+    ("torchflows", "LUMatrix raises in float64"): "Make the identity in the dtype of the parameter: torch.eye(n, dtype=..., device=...).",
+    ("torchflows", "LinearRational's log-det has an eps that its map has not"):
+        "2 log of the denominator itself, which is a sum of positive terms inside a bin.",
+    ("pyro", "BlockAutoregressive's log-det is of other weights than its map"):
+        "Take the logarithm of the row's norm once, as log(|w| + eps), for the weights and for the log-det.",
     ("torchflows", "RationalQuadratic with raw numbers 0 is not the identity"): "Pad the raw slopes with 0, as they are before c is added.",
     ("pzflow", "InvSoftplus overflows and cancels"):
         "x = max(z, 0) + log1p(exp(-|z|)), and z = x + log(-expm1(-x)).",
