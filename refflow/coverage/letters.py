@@ -22,8 +22,6 @@ F = np.vstack([np.ones(D) / 2, np.sqrt(0.5) * np.array([[1, 0, -1, 0], [0, 1, 0,
 H4 = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
 passes = masks.halves(D)
 graph = np.tril(np.ones((D, D), bool), -1)
-umnn_family = Family(UnconstrainedMonotonic, PerPart(("rate", "bias", "weights", "offset", "shift"), (
-    *(Entries(Free(), K) for _ in range(3)), PerField(("offset",), (Free(),)), PerField(("shift",), (Free(),)))))
 mixture_family = Family(LogisticMixtureLogit, PerPart(("weights", "loc", "scale"), (
     SoftmaxWeights(K), Entries(Free(), K), Entries(ExpScale(), K))))
 sigmoid_family = Family(DeepSigmoid, transformer(K))

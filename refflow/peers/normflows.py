@@ -8,7 +8,7 @@ Planar flows with tanh and radial flows have no inverse; their forward is asked.
 Splines are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps with the network of
 `shared.networks` in the place of their own.
 
-Left out: `BatchNorm`, which has no map of one event, only of a batch; residual flows, which have no page; `MultiscaleFlow`, whose
+Left out: `BatchNorm`, whose map is of a batch, not of an event; residual flows, which have no page; `MultiscaleFlow`, whose
 latents are a list.
 """
 

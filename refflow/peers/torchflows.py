@@ -10,7 +10,7 @@ Triangular matrices have their diagonal, actnorms and scales their scale, and si
 in the place of numbers from which the library makes them.  The inverse of the latter is a bisection on [-10, 10]: their forward is
 asked.
 
-Left out: `AffineInverseMaskedAutoregressive`, which divides by a scale with a floor; `Cubic`, which raises at every event; the
+Left out: `AffineInverseMaskedAutoregressive`, which divides by a scale with a floor; `Cubic`, which raises for more than one event; the
 unconstrained monotonic network, whose integral is a sum over nodes.
 """
 
@@ -451,10 +451,15 @@ CHECKERBOARD = np.arange(4).reshape(1, 2, 2) % 2 == 1
 CHANNELS = np.array([True, False])[:, None, None] & np.ones((1, 1, 2), bool)
 declare_of(refflow.Chain([refflow.Permutation(ORDER), refflow.Independent(refflow.Affine(shift=[0.5, -1.0, 0.25], scale=[1.0] * 3), 1)]),
            "BijectiveComposition", composed, fixed=["stages.1.inner.scale"])
-four = [refflow.Independent(refflow.Affine(shift=shift, scale=scale), 1)
-        for shift, scale in (([0.5, -1.0, 0.25, 1.0], [0.5, 2.0, 3.0, 1.5]), ([1.0, 0.0, -0.5, 2.0], [2.0, 0.25, 1.0, 0.75]))]
-declare_of(refflow.Chain([four[0], refflow.Permutation([3, 2, 1, 0]), coupling(additive_family(), passes=HALVES, tanh=True),
-                          refflow.Inverse(four[1]), four[0], refflow.Inverse(four[1])]),
+
+
+def of_four(turns):
+    """An affine map of four entries; each stage has one of its own."""
+    return refflow.Independent(refflow.Affine(shift=np.roll([0.5, -1.0, 0.25, 1.0], turns), scale=np.roll([0.5, 2.0, 3.0, 1.5], turns)), 1)
+
+
+declare_of(refflow.Chain([of_four(0), refflow.Permutation([3, 2, 1, 0]), coupling(additive_family(), passes=HALVES, tanh=True),
+                          refflow.Inverse(of_four(1)), of_four(2), refflow.Inverse(of_four(3))]),
            "autoregressive.architectures.NICE [n_layers=1, scales given]", nice)
 declare_of(coupling(additive_family(), passes=CHECKERBOARD, tanh=True), "multiscale.base.CheckerboardCoupling [Shift]",
            image_coupling(multiscale.CheckerboardCoupling, CHECKERBOARD))
