@@ -25,6 +25,7 @@ from torchflows.bijections.finite.autoregressive.transformers.combination.sigmoi
 from torchflows.bijections.finite.autoregressive.transformers.linear.affine import Affine, SafeAffine, Shift
 from torchflows.bijections.finite.autoregressive.transformers.linear.convolution import Invertible1x1ConvolutionTransformer
 from torchflows.bijections.finite.autoregressive.transformers.linear.matrix import LUTransformer
+from torchflows.bijections.finite.autoregressive.transformers.spline.linear import Linear
 from torchflows.bijections.finite.autoregressive.transformers.spline.linear_rational import LinearRational
 from torchflows.bijections.finite.autoregressive.transformers.spline.rational_quadratic import RationalQuadratic
 from torchflows.bijections.finite.matrix.decomposition import LUMatrix, QRMatrix
@@ -81,6 +82,19 @@ def linear_rational(bins, bound):
 
 for like, composite in splines(refflow.LinearRationalSpline, linear_rational(BINS, 3.0)):
     declare(composite, f"LinearRational [{like} numbers]", transformer_of(LinearRational((1,), boundary=3.0, n_bins=BINS)))
+def linear_spline(bins, bound):
+    """Equal bins, as the numbers of widths are 0, which are the module's; the numbers of heights are divided by 1000."""
+    knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3)
+    return PerPart(("input_knots", "output_knots"), (Premultiplied(knots, np.zeros((bins, 0))), Premultiplied(knots, np.eye(bins) / 1000)),
+                   (("tails", "identity"),))
+
+
+def with_equal_bins(p):
+    return transformer_of(holding(Linear((1,), boundary=3.0), u_x=torch.zeros_like(raw(p).detach())))(p)
+
+
+for like, composite in splines(refflow.LinearSpline, linear_spline(8, 3.0)):
+    declare(composite, f"spline.Linear [equal bins, {like} numbers]", with_equal_bins)
 for name, module in {"torchflows": Affine, "torchflows SafeAffine": SafeAffine}.items():
     for like, composite in splines(ScaledAffine, LocationScale(CONVENTIONS[name])):
         declare(composite, f"{module.__name__} [{like} numbers]", transformer_of(module((1,))))

@@ -1565,3 +1565,20 @@ def one_set_of_weights(m):
     W2 = w / (m.sqrt(2) * w + eps)
     W1 = m.exp(10) / (m.exp(10) + eps)
     return [m.log(2 * W1 * W2)] * 2
+
+
+# -- TFP --------------------------------------------------------------------------------------------------------------
+
+@finding("tfp", "RayleighCDF's inverse log-det has a float32 constant", "defect",
+         "log dz/dx = -log(1 - x) - 1/2 log(-2 log(1 - x)), x = 1/2, for scale 1", """
+The root of 2 is computed in float32, whatever the dtype of the event is: in float64 half of the digits are lost at every event, and
+the log-det is not minus that of forward.""", """
+import jax
+jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+f = tfp.bijectors.RayleighCDF(scale=jnp.asarray(1.0, jnp.float64))
+print(float(f.inverse_log_det_jacobian(jnp.asarray(0.5, jnp.float64), 0)))
+""")
+def half_of_rayleigh(m):
+    return [m.log(2) - m.log(2 * m.log(2)) / 2]

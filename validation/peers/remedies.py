@@ -56,6 +56,7 @@ REMEDIES = {
     ("pyro", "The log-dets of Polynomial and NeuralAutoregressive add 1e-8"):
         "Without 1e-8: log of the slope, and log(softplus(raw)) of a rate, which is the raw number below -40.",
     ("pyro", "Polynomial moved to float64 integrates with thirds of float32"): "Divide by power_mask, whose integers are exact.",
+    ("tfp", "RayleighCDF's inverse log-det has a float32 constant"): "Take the root of 2 in the dtype of the event.",
     ("pyro", "BlockAutoregressive's log-det divides by another norm than its map"):
         "Use one norm in both: log W_ij = gain + w_ij - log(|w| + 1e-8), of the same rows.",
     ("pyro", "SimplexToOrderedTransform takes the last part as 1 minus the others"): BOTH_SUMS,
