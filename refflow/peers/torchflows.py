@@ -71,7 +71,7 @@ def transformer_of(module):
 for like, composite in splines(refflow.RationalQuadraticSpline, SPLINES["torchflows"](BINS, 3.0)):
     declare(composite, f"RationalQuadratic [{like} numbers]", transformer_of(RationalQuadratic((1,), boundary=3.0, n_bins=BINS)))
 def linear_rational(bins, bound):
-    """Heights start from the widths; the numbers of middles come before those of slopes, and the last one does not matter."""
+    """Heights start from the widths; in h, middles stand before slopes, and the last number does not matter."""
     knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-2)
     fields = PerPart(("input_knots", "output_knots", "slopes", "middles"),
                      (knots, knots, KnotSlopes(CentredSoftplusScale(floor=1e-5), bins), IntervalEntries(bins, 0.0, 1.0)),
