@@ -23,7 +23,6 @@ import numpy as np
 from tensorflow_probability.substrates import jax as tfp
 
 import refflow
-from refflow.core.tree import flatten
 from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import ExpScale
 from refflow.maps.parametrisations import SPLINES, LocationScale, Premultiplied
@@ -149,9 +148,8 @@ def given(make, *numbers):
 
 
 def declare_named(f, name, make, *numbers):
-    """A composition whose stages' fields are not the library's."""
-    f = alone(f)
-    declare(f, name, given(make, *numbers), fixed=[".".join(path) for path, _ in flatten(f.params())])
+    """A composition whose stages' fields are not the library's, without gradients."""
+    declare(alone(f), name, given(make, *numbers), gradients=False)
 
 
 def blockwise(p):
