@@ -11,9 +11,10 @@ Conventions that differ without being defects:
 - RationalQuadraticSpline and MatrixInverseTriL raise under jax.jit, and are not compiled here;
 - the power of PowerTransform is a Python number.
 
-Left out: SoftClip, MoyalCDF and GompertzCDF, at some of whose events the unit of error of the composition cannot be measured: a stage's input is
-moved out of its range; maps that TensorFlow alone has (BatchNormalization, DiscreteCosineTransform, Glow with all that it is made of), and the
-default bijector of WishartTriL, which is not onto: its diagonal is softplus of softplus and stays above log 2.
+Left out: SoftClip, MoyalCDF and GompertzCDF, at some of whose events the unit of error of the composition cannot be measured, as
+a stage's input is moved out of its range; maps that TensorFlow alone has (BatchNormalization, DiscreteCosineTransform, Glow with all
+that it is made of), and the default bijector of WishartTriL, which is not onto: its diagonal is softplus of softplus and stays above
+log 2.
 """
 
 from __future__ import annotations
