@@ -10,14 +10,15 @@ from ..oracle.pages import CannotRun
 from ..report import aligned, json_text
 
 HEAD = ("theirs", "map", "answer", "asked as", "float32", "float64")
-COUNTS = ("library", "version", "maps", "answered", "asked", "missing", "outside")
+COUNTS = ("library", "version", "maps", "answered", "asked", "absent", "missing", "outside")
 
 
 def add_command(commands):
     one = commands.add_parser("coverage", help="the maps of other libraries, and what answers for each", description=(
         "Without LIBRARY: how many maps each library has, and how many of them have an answer here.  With it: for each of its maps "
         "the code that makes it, the adapters that ask the library's own, and their worst errors in units of rounding; then the "
-        "maps without an answer, with the reason.  The letters in the code have values in refflow.coverage.letters."))
+        "maps without an answer, with the reason.  Absent is what the library's release does not have.  The letters in "
+        "the code have values in refflow.coverage.letters."))
     one.add_argument("library", metavar="LIBRARY", nargs="?", help="a library, as torch or nflows")
     one.add_argument("--json", action="store_true", help="one object for each row")
     one.set_defaults(run=run)
@@ -41,14 +42,15 @@ def counts(library):
     states = [row.state for row in rows]
     version = coverage.held("asked.json").get(library, {}).get("version", "-")
     return {"library": library, "version": version, "maps": len(rows), "answered": states.count("answered"),
-            "asked": sum(bool(coverage.asked(row, library)) for row in rows), "missing": states.count("missing"),
+            "asked": sum(bool(coverage.asked(row, library)) for row in rows),
+            "absent": sum(bool(coverage.absent(row, library)) for row in rows if row.answer), "missing": states.count("missing"),
             "outside": states.count("outside")}
 
 
 def facts(row, library):
     return {"theirs": row.theirs[library], "map": row.map, "equation": row.equation, "state": row.state,
             "answer": row.answer or None, "reason": row.missing or row.outside or None, "remark": row.remark or None,
-            "asked": coverage.asked(row, library)}
+            "absent": coverage.absent(row, library), "asked": coverage.asked(row, library)}
 
 
 def text(found, library):
@@ -67,5 +69,5 @@ def lines_of(one):
     """A line for each adapter, the first with the map."""
     first = one["theirs"], one["map"], one["answer"]
     adapters = [(theirs, errors.get("float32", "-"), errors.get("float64", "-")) for theirs, errors in one["asked"].items()]
-    rows = adapters or [("not asked", "-", "-")]
+    rows = adapters or [(one["absent"] or "not asked", "-", "-")]
     return [(*(first if k == 0 else ("", "", "")), *row) for k, row in enumerate(rows)]

@@ -42,6 +42,12 @@ def held(file):
     return json.loads((resources.files(__name__) / file).read_text(encoding="utf-8"))
 
 
+def absent(row, library):
+    """"not in 0.2" and the like, if the library's release has none of the map's names."""
+    notes = [re.search(r"\((not [io]n [^)]*)\)", name) for name in names(row, library)]
+    return notes[0][1] if all(notes) else None
+
+
 def asked(row, library):
     """{name of an adapter: its worst errors, float32 and float64} of the library's map."""
     heads = {head(name) for name in names(row, library)}

@@ -44,13 +44,14 @@ ROWS = (
     row("Circular RQ-spline AR", "y_i=g(x_i;th(x_<i))",
         'autoregressive(Family(RationalQuadraticSpline, SPLINES["distrax"](K, -B, B, "circular")))',
         normflows="CircularAutoregressiveRationalQuadraticSpline", zuko="NCSF"),
-    row("UMNN AR", "y=int_0^x g + c", "autoregressive(umnn_family)", remark="the exact integral; a sum over nodes is another map",
+    row("UMNN AR", "y=int_0^x g + c",
+        outside="its integral is a sum over nodes, which is another map; UnconstrainedMonotonic is the exact integral",
         nflows="MaskedUMNNAutoregressiveTransform (not in 0.14)",
         torchflows="UMNNMaskedAutoregressive, UnconstrainedMonotonicNeuralNetwork, UnconstrainedMonotonicTransformer",
         zuko="UNAF (UnconstrainedMonotonicTransform)"),
     row("NAF deep sigmoidal (DSF)", "logit(w.sigmoid(ax+b))", "autoregressive(sigmoid_family)", remark="the model: naf",
         pyro="NeuralAutoregressive",
-        torchflows=("DeepSigmoidal*MaskedAutoregressive, DeepSigmoid, DeepSigmoidalForwardMaskedAutoregressive, "
+        torchflows=("DeepSigmoidal*MaskedAutoregressive, DeepSigmoid, combination.Sigmoid, DeepSigmoidalForwardMaskedAutoregressive, "
             "DeepSigmoidalInverseMaskedAutoregressive, DenseSigmoid, DenseSigmoidalForwardMaskedAutoregressive, "
             "DenseSigmoidalInverseMaskedAutoregressive")),
     row("NAF deep dense sigmoidal (DDSF)", "y_i=g(x_i;th(x_<i))", "naf(rng, D, dense=2).bijector",

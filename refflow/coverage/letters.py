@@ -23,8 +23,6 @@ H4 = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 
 reflected = np.stack([u, v, d])                              # vectors of three reflections
 passes = masks.halves(D)
 graph = np.tril(np.ones((D, D), bool), -1)
-umnn_family = Family(UnconstrainedMonotonic, PerPart(("rate", "bias", "weights", "offset", "shift"), (
-    *(Entries(Free(), K) for _ in range(3)), PerField(("offset",), (Free(),)), PerField(("shift",), (Free(),)))))
 mixture_family = Family(LogisticMixtureLogit, PerPart(("weights", "loc", "scale"), (
     SoftmaxWeights(K), Entries(Free(), K), Entries(ExpScale(), K))))
 sigmoid_family = Family(DeepSigmoid, transformer(K))

@@ -8,28 +8,28 @@ Planar flows with tanh and radial flows have no inverse; their forward is asked.
 Splines are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps with the network of
 `shared.networks` in the place of their own.
 
-Left out: `BatchNorm`, which has no map of one event, only of a batch; residual flows, which have no page; `MultiscaleFlow`, whose
-latents are a list.
+Left out: `BatchNorm`, whose map is of a batch, not of an event; residual flows, which have no page.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import normflows
 import torch
 from normflows import flows, transforms
 from normflows.flows import neural_spline
 from normflows.utils.splines import unconstrained_rational_quadratic_spline
 
 import refflow
-from refflow.maps.conditioners import Contextual, Dense
+from refflow.maps.conditioners import Contextual, Conv2d, Dense
 from refflow.maps.coupling import Coupling, Family, additive_family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ExpScale
 from refflow.maps.parametrisations import SPLINES
 
 from .shared import pinned
-from .shared.networks import PASSES, SIZE, autoregressive, connects, coupling, layer, network_of
+from .shared.networks import PASSES, SIZE, autoregressive, connects, coupling, layer, network, network_of
 from .shared.numbers import raw, splines, vectors
-from .shared.torch import Network, declaring, holding, rows_of, second_entry, shifting
+from .shared.torch import Network, Tanh, declaring, holding, rows_of, second_entry, shifting
 
 version = pinned("normflows", "1.7.3")
 declare = declaring("normflows.")
@@ -363,6 +363,82 @@ declare(refflow.Pointwise(dense), "flows.Invertible1x1Conv [use_lu=False]", conv
 declare(refflow.Pointwise(plu), "flows.Invertible1x1Conv [use_lu=True]", lu_convolution)
 declare("Squeeze", "flows.Squeeze", lambda p: backwards(flows.Squeeze(), 3),
         params={"factor": lambda factor: factor == 2, "order": lambda order: order == "interleaved"})
+
+
+# -- a step of Glow, scales -------------------------------------------------------------------------------------------
+
+class OfPixels(torch.nn.Module):
+    """A convolution of one pixel, with the tanh of `shared.networks`."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, z):
+        return torch.nn.functional.conv2d(Tanh.apply(z), self.layer["W"], self.layer["b"])
+
+
+def glow_step(p):
+    """Coupling, convolution, actnorm."""
+    stages = p["stages"]
+    block = flows.GlowBlock(2, 1, scale_map="exp", use_lu=False)
+    block.flows[0].flows[1].param_map = OfPixels(stages["0"]["net"]["layers"]["1"])
+    holding(block.flows[1], W=stages["1"]["inner"]["inner"]["W"])
+    block.flows[2].data_dep_init_done = torch.tensor(1.0)
+    holding(block.flows[2], s=stages["2"]["inner"]["logs"][:, None, None], t=stages["2"]["inner"]["bias"][:, None, None])
+    return rows_of(block, 3)
+
+
+class OfScales(torch.nn.Module):
+    """A flow of two scales as a map of an image: its latents are one vector, what was factored out first."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x):
+        (kept, factored), log_det = self.flow.inverse_and_log_det(x)
+        return torch.cat([factored.flatten(1), kept.flatten(1)], 1), log_det
+
+    def inverse(self, z):
+        factored, kept = z.unflatten(1, (2, 2, 1, 1)).unbind(1)
+        return self.flow.forward_and_log_det([kept, factored])
+
+
+def multiscale(p):
+    inner = p["stages"]["0"]["inner"], p["stages"]["1"]["rest"]["stages"]["0"]["inner"]
+    of_all, of_kept = [Shifting(each["shift"]) for each in inner]
+    return rows_of(OfScales(normflows.MultiscaleFlow([torch.nn.Identity()] * 2, [[of_kept], [of_all]], [flows.Merge()])), (3, 1))
+
+
+class Shifting(flows.Flow):
+    """x = z - t for latents z: the page's direction is from data to latents."""
+
+    def __init__(self, t):
+        super().__init__()
+        self.t = t
+
+    def forward(self, z):
+        return z - self.t, z.new_zeros(len(z))
+
+    def inverse(self, x):
+        return x + self.t, x.new_zeros(len(x))
+
+
+def shift_of_channels(shift):
+    return refflow.Independent(refflow.Affine(shift=np.reshape(shift, (-1, 1, 1)), scale=np.ones((len(shift), 1, 1))), 3)
+
+
+to_vector = refflow.Chain([shift_of_channels([0.25, -1.0]), refflow.Reshape((2, 1, 1), (2,))])
+pixels = refflow.DenseLinear(W=[[1.0, 0.5], [-0.25, 1.5]], shift=None)
+W, b = layer(2, 1)
+declare(refflow.Chain([Coupling(np.array([True, False])[:, None, None], network(Conv2d(W[..., None, None], b), tanh=True),
+                                affine_family(ExpScale(), FIRST_SHIFT)),
+                       refflow.Inverse(refflow.Pointwise(pixels)),
+                       refflow.Pointwise(refflow.GlowTTSActNorm(logs=[0.5, -1.0], bias=[0.25, 1.0]))]),
+        "flows.GlowBlock [scale_map=exp, use_lu=False]", glow_step)
+declare(refflow.Chain([shift_of_channels([0.5, 1.0, -1.0, 0.0]), refflow.FactorOut([True, True, False, False], to_vector)]),
+        "MultiscaleFlow [shifts]", multiscale, fixed=["stages.0.inner.scale", "stages.1.rest.stages.0.inner.scale"])
 
 
 # -- planar, radial ---------------------------------------------------------------------------------------------------

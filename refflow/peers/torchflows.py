@@ -6,11 +6,12 @@ autoregressive layers with the network of `shared.networks` in the place of thei
 What it calls inverse leads from latents to data; planar, radial and Sylvester layers have nothing else.  Planar and Sylvester layers
 have a sigmoid, 1/2 + tanh(a/2)/2: they are asked less a shift.  Nothing keeps a planar layer invertible: it is asked where it is.
 
-Triangular matrices have their diagonal, actnorms and scales their scale, the linear rational spline its knots, and sigmoidal
-transformers their rates, biases and weights in the place of numbers from which the library makes them.  The inverse of the latter is
-a bisection on [-10, 10]: their forward is asked.
+Triangular matrices have their diagonal, actnorms and scales their scale, and sigmoidal transformers their rates, biases and weights
+in the place of numbers from which the library makes them.  The inverse of the latter is a bisection on [-10, 10]: their forward is
+asked.
 
-Left out: `AffineInverseMaskedAutoregressive`, which divides by a scale with a floor; `Cubic`, which raises at every event; the unconstrained monotonic network, whose integral is a sum over nodes.
+Left out: `AffineInverseMaskedAutoregressive`, which divides by a scale with a floor; `Cubic`, which raises for more than one event; the
+unconstrained monotonic network, whose integral is a sum over nodes.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ import numpy as np
 import refflow
 import torch
 from torchflows.bijections.base import BijectiveComposition
-from torchflows.bijections.finite.autoregressive import layers, layers_base
+from torchflows.bijections.finite.autoregressive import architectures, layers, layers_base
 from torchflows.bijections.finite.autoregressive.transformers.combination.sigmoid import DeepSigmoid, Sigmoid
 from torchflows.bijections.finite.autoregressive.transformers.linear.affine import Affine, SafeAffine, Shift
 from torchflows.bijections.finite.autoregressive.transformers.linear.convolution import Invertible1x1ConvolutionTransformer
 from torchflows.bijections.finite.autoregressive.transformers.linear.matrix import LUTransformer
+from torchflows.bijections.finite.autoregressive.transformers.spline.linear import Linear
 from torchflows.bijections.finite.autoregressive.transformers.spline.linear_rational import LinearRational
 from torchflows.bijections.finite.autoregressive.transformers.spline.rational_quadratic import RationalQuadratic
-from torchflows.bijections.finite.matrix.decomposition import LUMatrix
+from torchflows.bijections.finite.matrix.decomposition import LUMatrix, QRMatrix
 from torchflows.bijections.finite.matrix.identity import IdentityMatrix
 from torchflows.bijections.finite.matrix.orthogonal import HouseholderProductMatrix
 from torchflows.bijections.finite.matrix.permutation import PermutationMatrix, RandomPermutationMatrix, ReversePermutationMatrix
@@ -37,8 +39,9 @@ from torchflows.bijections.finite.multiscale import base as multiscale
 from torchflows.bijections.finite.residual import planar, radial, sylvester
 
 from refflow.maps.coupling import Family, additive_family, affine_family
-from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
-from refflow.maps.parametrisations import SPLINES, LocationScale
+from refflow.maps.elementwise import CONVENTIONS, CentredSoftplusScale, ScaledAffine
+from refflow.maps.parametrisations import (SPLINES, Entries, Free, IntervalEntries, KnotSlopes, LocationScale, PerPart, Premultiplied,
+                                           SoftmaxKnots, SoftmaxWeights)
 from refflow.models.gaussian import lower_triangular
 
 from .shared import by_rows, pinned
@@ -67,6 +70,31 @@ def transformer_of(module):
 
 for like, composite in splines(refflow.RationalQuadraticSpline, SPLINES["torchflows"](BINS, 3.0)):
     declare(composite, f"RationalQuadratic [{like} numbers]", transformer_of(RationalQuadratic((1,), boundary=3.0, n_bins=BINS)))
+def linear_rational(bins, bound):
+    """Heights start from the widths; in h, middles stand before slopes, and the last number does not matter."""
+    knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-2)
+    fields = PerPart(("input_knots", "output_knots", "slopes", "middles"),
+                     (knots, knots, KnotSlopes(CentredSoftplusScale(floor=1e-5), bins), IntervalEntries(bins, 0.0, 1.0)),
+                     (("tails", "identity"),))
+    widths, heights, middles, slopes = np.split(np.eye(4 * bins)[:-1], [bins, 2 * bins, 3 * bins])
+    return Premultiplied(fields, np.concatenate([widths, widths + heights / 100, slopes / 100, middles]))
+
+
+for like, composite in splines(refflow.LinearRationalSpline, linear_rational(BINS, 3.0)):
+    declare(composite, f"LinearRational [{like} numbers]", transformer_of(LinearRational((1,), boundary=3.0, n_bins=BINS)))
+def linear_spline(bins, bound):
+    """Equal bins, as the numbers of widths are 0, which are the module's; the numbers of heights are divided by 1000."""
+    knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3)
+    return PerPart(("input_knots", "output_knots"), (Premultiplied(knots, np.zeros((bins, 0))), Premultiplied(knots, np.eye(bins) / 1000)),
+                   (("tails", "identity"),))
+
+
+def with_equal_bins(p):
+    return transformer_of(holding(Linear((1,), boundary=3.0), u_x=torch.zeros_like(raw(p).detach())))(p)
+
+
+for like, composite in splines(refflow.LinearSpline, linear_spline(8, 3.0)):
+    declare(composite, f"spline.Linear [equal bins, {like} numbers]", with_equal_bins)
 for name, module in {"torchflows": Affine, "torchflows SafeAffine": SafeAffine}.items():
     for like, composite in splines(ScaledAffine, LocationScale(CONVENTIONS[name])):
         declare(composite, f"{module.__name__} [{like} numbers]", transformer_of(module((1,))))
@@ -131,23 +159,23 @@ class PerEntry(torch.nn.Module):
         return self.network(inputs).unflatten(-1, (inputs.shape[-1], -1))
 
 
-def coupled(kind, directions=("forward", "inverse"), edges=None, **settings):
-    """The first half passes."""
+def coupled(kind, directions=("forward", "inverse"), edges=None, changed=lambda module: module, **settings):
+    """The first half passes; the module may be `changed`."""
 
     def build(p):
         module = kind((len(HALVES),), transformer_kwargs=settings, coupling_kwargs={"edge_list": edges})
         module.conditioner_transform = Network(p)
-        return rows_of(module, 1, *directions)
+        return rows_of(changed(module), 1, *directions)
 
     return build
 
 
-def in_order(kind, count, directions=("forward", "inverse"), **settings):
+def in_order(kind, count, directions=("forward", "inverse"), changed=lambda module: module, **settings):
     def build(p):
         p = p.get("inner", p)
         module = kind((SIZE,), transformer_kwargs=settings)
         module.conditioner_transform = PerEntry(Network(p, connects(SIZE, count)))
-        return rows_of(module, 1, *directions)
+        return rows_of(changed(module), 1, *directions)
 
     return build
 
@@ -174,18 +202,15 @@ declare_of(autoregressive(additive_family(), tanh=True), "autoregressive.layers_
            in_order(lambda shape, **settings: layers_base.MaskedAutoregressiveBijection(shape, Shift, **settings), 1))
 declare_of(coupling(AFFINE, passes=HALVES, tanh=True), "autoregressive.conditioning.coupling_masks.GraphicalCoupling",
            coupled(layers.AffineCoupling, edges=[(0, 2), (1, 3), (0, 3)]))
+LINEAR = Family(refflow.LinearRationalSpline, linear_rational(2, 3.0))
+declare_of(coupling(LINEAR, passes=HALVES, tanh=True), "autoregressive.layers.LRSCoupling", coupled(layers.LRSCoupling, **FEW))
+declare_of(autoregressive(LINEAR, tanh=True), "autoregressive.layers.LRSForwardMaskedAutoregressive",
+           in_order(layers.LRSForwardMaskedAutoregressive, LINEAR.size, **FEW))
 declare_of(refflow.Inverse(autoregressive(SPLINE, tanh=True)), "autoregressive.layers.RQSInverseMaskedAutoregressive",
            in_order(layers.RQSInverseMaskedAutoregressive, SPLINE.size, **FEW))
 
 
 # -- fields in the place of raw numbers -------------------------------------------------------------------------------
-
-class GivenKnots(LinearRational):
-    """Knots, slopes and middles, in the place of what it makes of raw numbers."""
-
-    def compute_knots(self, *raw):
-        return [torch.as_tensor(field).expand(len(raw[0]), -1) for field in self.fields]
-
 
 class GivenTerms(Sigmoid):
     """Rates, biases and weights, in the place of what it makes of raw numbers."""
@@ -194,19 +219,29 @@ class GivenTerms(Sigmoid):
         return [field.expand(len(h), -1) for field in (*self.fields, self.fields[-1].log())]
 
 
+class PlainTerms(Sigmoid):
+    """Rates by softplus, weights by softmax, in the place of its own ways."""
+
+    def extract_parameters(self, h):
+        rates, bias, logits = h.chunk(3, -1)
+        return torch.nn.functional.softplus(rates), bias, logits.softmax(-1), logits.log_softmax(-1)
+
+
+def plain_terms(module):
+    module.transformer.components = [PlainTerms(module.transformer.event_shape, hidden_dim=2)]
+    return module
+
+
+def only_forward(build):
+    return lambda p: (build(p)[0], None)
+
+
 def each_entry(transformer, count):
     """A transformer of one entry, at raw numbers 0."""
     def of(call):
         return lambda event: by_rows(lambda rows: call(rows, rows.new_zeros(*rows.shape, count)), event, 0)
 
     return of(transformer.forward), of(transformer.inverse)
-
-
-def linear_rational(p):
-    inner = p["stages"]["0"]
-    made = GivenKnots((1,), boundary=3.0, n_bins=3)
-    made.fields = [inner[name] for name in ("input_knots", "output_knots", "slopes", "middles")]
-    return each_entry(made, 12)
 
 
 def sigmoids(inner):
@@ -221,11 +256,15 @@ def deep_sigmoid(p):
     return each_entry(made, 18)[0], None
 
 
-ENDS = ["stages.0.input_knots", "stages.0.output_knots"]                    # are numbers to it
-knots = refflow.LinearRationalSpline([-3.0, -1.0, 0.5, 3.0], [-3.0, 0.0, 1.0, 3.0], [1.0, 0.5, 2.0, 1.0], [0.5, 0.25, 0.75])
 terms = [refflow.DeepSigmoid([0.25, 0.25, 0.5], [0.5, 1.0, 2.0], [0.5, -1.0, 0.25]),
          refflow.DeepSigmoid([0.5, 0.25, 0.25], [1.0, 1.5, 0.75], [0.0, 0.5, -2.0])]
-declare(refflow.Chain([knots]), "LinearRational [knots, slopes and middles given]", linear_rational, fixed=ENDS)
+SIGMOIDS = Family(refflow.DeepSigmoid, PerPart(("rate", "bias", "weights"), (Entries(refflow.SoftplusScale(), 2), Entries(Free(), 2),
+                                                                            SoftmaxWeights(2))))
+ONE = {"changed": plain_terms, "n_hidden_layers": 1, "hidden_dim": 2}
+declare_of(coupling(SIGMOIDS, passes=HALVES, tanh=True), "autoregressive.layers.DeepSigmoidalCoupling [softplus, softmax]",
+           only_forward(coupled(layers.DeepSigmoidalCoupling, **ONE)))
+declare_of(autoregressive(SIGMOIDS, tanh=True), "autoregressive.layers.DeepSigmoidalForwardMaskedAutoregressive [softplus, softmax]",
+           only_forward(in_order(layers.DeepSigmoidalForwardMaskedAutoregressive, 6, **ONE)))
 declare(refflow.Chain(terms), "DeepSigmoid [rates, biases and weights given]", deep_sigmoid)
 
 
@@ -333,23 +372,27 @@ def without_numbers(made, event_ndim):
     return of(made.forward), of(made.inverse)
 
 
-def of_scale(kind, name):
+def at_scale(made, p, name="constrain_scale"):
     """A layer at a scale, in the place of what it makes of raw numbers."""
-    def build(p):
-        inner = p.get("inner", p)
-        inner = inner.get("inner", inner)
-        made = kind((SIZE,))
-        setattr(made.transformer, name, lambda u: inner["scale"].expand(u.shape))
-        columns = [inner["scale"], torch.as_tensor(inner["shift"])][:made.value.shape[-1]]          # the first is not read
-        return rows_of(holding(made, value=torch.stack(columns, -1)), 1)
+    inner = p["inner"].get("inner", p["inner"])
+    setattr(made.transformer, name, lambda u: inner["scale"].expand(u.shape))
+    columns = [inner["scale"], torch.as_tensor(inner["shift"])][:made.value.shape[-1]]              # the first is not read
+    return holding(made, value=torch.stack(columns, -1))
 
-    return build
+
+def orthogonal_upper(p):
+    made = QRMatrix((SIZE,))
+    U = upper_of(p["stages"]["0"])
+    holding(made.orthogonal, v=U.new_tensor([AXIS]))
+    made.upper = upper_matrix(U)
+    return rows_of(made, 1)
 
 
 def squeezed(p):
     return rows_of(multiscale.Squeeze((1, 2, 2)), 3)
 
 
+AXIS = np.array([1.0, 2.0, 2.0])                                                # of length 3
 plu = refflow.PLULinear(order=[0, 1, 2], lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], scale=[1.0, 0.5, 3.0], shift=None,
                         upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]])
 triangle = lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1.5, 3, 0.75]]))
@@ -363,12 +406,18 @@ declare_of(refflow.Chain([refflow.PLULinear([0, 1, 2], np.zeros((3, 3)), plu.upp
            "matrix.triangular.UpperTriangularInvertibleMatrix [diagonal given]",
            lambda p: rows_of(upper_matrix(upper_of(p["stages"]["0"])), 1), fixed=["stages.0.lower"])
 declare_of(refflow.Chain([plu]), "matrix.decomposition.LUMatrix [diagonal given]", lower_upper)
+declare_of(refflow.Chain([refflow.PLULinear([0, 1, 2], np.zeros((3, 3)), plu.upper, plu.scale, None),
+                          refflow.OrthogonalLinear(np.eye(3) - 2 * np.outer(AXIS, AXIS) / 9)]),
+           "matrix.decomposition.QRMatrix [diagonal given]", orthogonal_upper, fixed=["stages.0.lower", "stages.1.Q"])
 declare(refflow.Chain([plu]), "linear.matrix.LUTransformer [matrices given]", lu_transformer)
 declare(refflow.Pointwise(plu), "linear.convolution.Invertible1x1ConvolutionTransformer [matrices given]", convolution)
-declare_of(vector, "autoregressive.layers.ElementwiseAffine [scale given]", of_scale(layers.ElementwiseAffine, "constrain_scale"))
-declare_of(refflow.Inverse(vector), "autoregressive.layers.ActNorm [scale given]", of_scale(layers.ActNorm, "constrain_scale"))
+declare_of(vector, "autoregressive.layers.ElementwiseAffine [scale given]",
+           lambda p: rows_of(at_scale(layers.ElementwiseAffine((SIZE,)), p), 1))
+declare_of(refflow.Inverse(vector), "autoregressive.layers.ActNorm [scale given]",
+           lambda p: rows_of(at_scale(layers.ActNorm((SIZE,)), p), 1))
 declare_of(refflow.Independent(refflow.Affine(scale=[0.5, 2.0, 3.0], shift=[0.0] * 3), 1),
-           "autoregressive.layers.ElementwiseScale [scale given]", of_scale(layers.ElementwiseScale, "constrain_alpha"),
+           "autoregressive.layers.ElementwiseScale [scale given]",
+           lambda p: rows_of(at_scale(layers.ElementwiseScale((SIZE,)), p, "constrain_alpha"), 1),
            fixed=["inner.shift"])
 declare_of("Squeeze", "multiscale.base.Squeeze", squeezed,
            params={"factor": lambda factor: factor == 2, "order": lambda order: order == "blocks"})
@@ -381,6 +430,14 @@ def composed(p):
     drawn = RandomPermutationMatrix((SIZE,))
     drawn.forward_permutation, drawn.inverse_permutation = torch.tensor(ORDER), torch.argsort(torch.tensor(ORDER))
     return rows_of(BijectiveComposition([drawn, shift]), 1)
+
+
+def nice(p):
+    made, stages = architectures.NICE((4,), n_layers=1), p["stages"]
+    made.layers[2].conditioner_transform = Network(stages["2"])
+    for i in (0, 3, 4, 5):
+        at_scale(made.layers[i], stages[str(i)])
+    return rows_of(made, 1)
 
 
 class Flat(torch.nn.Module):
@@ -408,6 +465,16 @@ CHECKERBOARD = np.arange(4).reshape(1, 2, 2) % 2 == 1
 CHANNELS = np.array([True, False])[:, None, None] & np.ones((1, 1, 2), bool)
 declare_of(refflow.Chain([refflow.Permutation(ORDER), refflow.Independent(refflow.Affine(shift=[0.5, -1.0, 0.25], scale=[1.0] * 3), 1)]),
            "BijectiveComposition", composed, fixed=["stages.1.inner.scale"])
+
+
+def of_four(turns):
+    """An affine map of four entries; each stage has one of its own."""
+    return refflow.Independent(refflow.Affine(shift=np.roll([0.5, -1.0, 0.25, 1.0], turns), scale=np.roll([0.5, 2.0, 3.0, 1.5], turns)), 1)
+
+
+declare_of(refflow.Chain([of_four(0), refflow.Permutation([3, 2, 1, 0]), coupling(additive_family(), passes=HALVES, tanh=True),
+                          refflow.Inverse(of_four(1)), of_four(2), refflow.Inverse(of_four(3))]),
+           "autoregressive.architectures.NICE [n_layers=1, scales given]", nice)
 declare_of(coupling(additive_family(), passes=CHECKERBOARD, tanh=True), "multiscale.base.CheckerboardCoupling [Shift]",
            image_coupling(multiscale.CheckerboardCoupling, CHECKERBOARD))
 declare_of(coupling(additive_family(), passes=CHANNELS, tanh=True), "multiscale.base.ChannelWiseCoupling [Shift]",

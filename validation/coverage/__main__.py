@@ -72,7 +72,7 @@ def public(library, cache):
 
 
 def table():
-    lines = [HEAD, "| library | version | maps | answered | asked | missing | outside |", "|" + " --- |" * 7]
+    lines = [HEAD, "| library | version | maps | answered | asked | absent | missing | outside |", "|" + " --- |" * 8]
     lines += ["| " + " | ".join(str(value) for value in counts(library).values()) + " |" for library in coverage.libraries()]
     lines += ["", f"{coverage.pairs()} pairs of a map and a library are asked."]
     for chapter in coverage.CHAPTERS:

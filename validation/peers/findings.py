@@ -1470,3 +1470,115 @@ for entries in (2, 3):
 """)
 def half_a_unit(m):
     return [m.mpf(1.001) / 2] * 2
+
+
+@finding("torchflows", "the 1x1 convolution counts one pixel", "defect",
+         "log|det dx/dz| = H W sum_i log U_ii; here H = W = 2 and U_ii = 1.1 for both channels", """
+The log-det of Invertible1x1ConvolutionTransformer is the log-det of the matrix, which acts on each pixel: it lacks a factor of the number
+of pixels. So the log-dets of Invertible1x1ConvolutionalCoupling and of the Glow layers made of it are wrong.""", """
+import torch
+from torchflows.bijections.finite.autoregressive.transformers.linear.convolution import Invertible1x1ConvolutionTransformer
+layer = Invertible1x1ConvolutionTransformer((2, 2, 2))
+h = torch.zeros(1, 4, dtype=torch.float64)
+print(layer.forward(torch.ones(1, 2, 2, 2, dtype=torch.float64), h)[1].item())
+""")
+def of_four_pixels(m):
+    return [8 * m.log(1 + 1 / m.mpf(10))]
+
+
+@finding("torchflows", "the sigmoidal transformers have the log-det of no map", "defect",
+         "x = logit(sum_k w_k sigmoid(a_k z + b_k));   here b = 0 and all a_k = a = log(exp(1) - 1/1000) + 1/1000, so that x = a z and "
+         "log dx/dz = log a", """
+The slope of the logit, 1/(d (1 - d)), enters with one wrong sign, as log d - log(1 - d), and the logarithms of the terms of the sum over
+k are added, where the logarithm of the sum is meant. The same first line stands in DenseSigmoid. The maps themselves are right between
+their clips at 1e-6.""", """
+import torch
+from torchflows.bijections.finite.autoregressive.transformers.combination.sigmoid import Sigmoid
+t = Sigmoid((1,), hidden_dim=4)
+h = torch.zeros(1, 1, 12, dtype=torch.float64)
+for z in (0.0, 1.0):
+    x, log_det = t.forward(torch.tensor([[z]], dtype=torch.float64), h)
+    print(x.item())
+    print(log_det.item())
+""")
+def one_sigmoid(m):
+    a = m.log(m.e - m.mpf(1) / 1000) + m.mpf(1) / 1000
+    return [0, m.log(a), a, m.log(a)]
+
+
+@finding("torchflows", "LUMatrix raises in float64", "defect",
+         "x = L U z; here L is the identity and U = 1.001 times it, z = (1, 1)", """
+The unit triangle is made of torch.eye in the default dtype, and then takes the entries of a parameter of another dtype. All matrices with
+`unitriangular=True` raise so after `.double()`.""", """
+import torch
+from torchflows.bijections.finite.matrix.decomposition import LUMatrix
+layer = LUMatrix((2,)).double()
+for p in layer.parameters():
+    p.data.zero_()
+x, log_det = layer(torch.ones(1, 2, dtype=torch.float64))
+print(x[0, 0].item())
+""")
+def scaled_identity(m):
+    return [1 + m.mpf(1) / 1000]
+
+
+@finding("torchflows", "LinearRational's log-det has an eps that its map has not", "defect",
+         "log dx/dz = 0: equal bins and slopes 1 are the identity", """
+An eps of 5e-10 is added to a square before its logarithm, and not to the map: the log-det is wrong from the tenth digit on, and by more
+where the raw number of the first weight is negative, which scales all weights and does not matter to the map.""", """
+import torch
+from torchflows.bijections.finite.autoregressive.transformers.spline.linear_rational import LinearRational
+t = LinearRational((1,), boundary=3.0, n_bins=3)
+h = torch.zeros(1, 1, 12, dtype=torch.float64)
+for first in (0.0, -10.0):
+    h[..., -1] = first
+    x, log_det = t.forward(torch.tensor([[0.25]], dtype=torch.float64), h)
+    print(x.item())
+    print(log_det.item())
+""")
+def identity_spline(m):
+    return [m.mpf(1) / 4, 0] * 2
+
+
+# -- Pyro -------------------------------------------------------------------------------------------------------------
+
+@finding("pyro", "BlockAutoregressive's log-det is of other weights than its map", "defect",
+         "x = W2 tanh(W1 z);  log dx/dz at 0 = log(W2 W1), with the weights of the map", """
+The map divides the rows of its weights by |w| + eps, the log-det by sqrt(|w|^2 + eps), with eps = 1e-8. They agree to eight digits where
+|w| is about 1, and to fewer where it is small: here w = (exp(-7), exp(-7)) and a gain of 1, with W1 = (1, 1).""", """
+import torch
+from pyro.distributions.transforms import BlockAutoregressive
+t = BlockAutoregressive(1, hidden_factors=[2]).double()
+first, second = t.layers
+for layer, weight in ((first, 10.0), (second, -7.0)):
+    layer._weight.data = torch.full_like(layer._weight, weight)
+    layer._diag_weight.data = torch.zeros_like(layer._diag_weight)
+    layer.bias.data = torch.zeros_like(layer.bias)
+z = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+x = t(z)
+print(torch.autograd.grad(x, z)[0].log().item())
+print(t.log_abs_det_jacobian(z, x).item())
+""")
+def one_set_of_weights(m):
+    eps = m.mpf(1e-8)
+    w = m.exp(-7)
+    W2 = w / (m.sqrt(2) * w + eps)
+    W1 = m.exp(10) / (m.exp(10) + eps)
+    return [m.log(2 * W1 * W2)] * 2
+
+
+# -- TFP --------------------------------------------------------------------------------------------------------------
+
+@finding("tfp", "RayleighCDF's inverse log-det has a float32 constant", "defect",
+         "log dz/dx = -log(1 - x) - 1/2 log(-2 log(1 - x)), x = 1/2, for scale 1", """
+The root of 2 is computed in float32, whatever the dtype of the event is: in float64 half of the digits are lost at every event, and
+the log-det is not minus that of forward.""", """
+import jax
+jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+f = tfp.bijectors.RayleighCDF(scale=jnp.asarray(1.0, jnp.float64))
+print(float(f.inverse_log_det_jacobian(jnp.asarray(0.5, jnp.float64), 0)))
+""")
+def half_of_rayleigh(m):
+    return [m.log(2) - m.log(2 * m.log(2)) / 2]

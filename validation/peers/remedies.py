@@ -56,6 +56,7 @@ REMEDIES = {
     ("pyro", "The log-dets of Polynomial and NeuralAutoregressive add 1e-8"):
         "Without 1e-8: log of the slope, and log(softplus(raw)) of a rate, which is the raw number below -40.",
     ("pyro", "Polynomial moved to float64 integrates with thirds of float32"): "Divide by power_mask, whose integers are exact.",
+    ("tfp", "RayleighCDF's inverse log-det has a float32 constant"): "Take the root of 2 in the dtype of the event.",
     ("pyro", "BlockAutoregressive's log-det divides by another norm than its map"):
         "Use one norm in both: log W_ij = gain + w_ij - log(|w| + 1e-8), of the same rows.",
     ("pyro", "SimplexToOrderedTransform takes the last part as 1 minus the others"): BOTH_SUMS,
@@ -99,6 +100,14 @@ REMEDIES = {
     ("torchflows", "the log-det of an autoregressive inverse is taken at other points"):
         "Keep z, invert it with h of the entries found so far, and add the log-det of the entry that each round finds; or, in the end, "
         "minus the log-det of forward at x.",
+    ("torchflows", "the 1x1 convolution counts one pixel"): "Multiply the log-det of the matrix by the number of pixels.",
+    ("torchflows", "the sigmoidal transformers have the log-det of no map"):
+        "log dx/dz = -log d - log(1 - d) + logsumexp_k(log w_k + log a_k + log sigmoid(c_k) + log sigmoid(-c_k)), with c_k = a_k z + b_k.",
+    ("torchflows", "LUMatrix raises in float64"): "Make the identity in the dtype of the parameter: torch.eye(n, dtype=..., device=...).",
+    ("torchflows", "LinearRational's log-det has an eps that its map has not"):
+        "2 log of the denominator itself, which is a sum of positive terms inside a bin.",
+    ("pyro", "BlockAutoregressive's log-det is of other weights than its map"):
+        "Take the logarithm of the row's norm once, as log(|w| + eps), for the weights and for the log-det.",
     ("torchflows", "RationalQuadratic with raw numbers 0 is not the identity"): "Pad the raw slopes with 0, as they are before c is added.",
     ("pzflow", "InvSoftplus overflows and cancels"):
         "x = max(z, 0) + log1p(exp(-|z|)), and z = x + log(-expm1(-x)).",
