@@ -453,3 +453,31 @@ def test_events_at_which_a_solver_gives_up_are_left_out(f, monkeypatch):
     monkeypatch.setattr(instances, "by_parts", lambda function, events, refused: function(events))
     with pytest.raises(ArithmeticError):
         list(instance_points(f, np.dtype("float64")))
+
+
+# -- compositions whose sets are larger than what every stage takes ---------------------------------------------------
+
+NARROW = {
+    "SoftClip of TFP": Chain([Affine(shift=1.0), Softplus(), Affine(scale=-1.0, shift=3.0), Softplus(), Affine(scale=-0.98, shift=2.0)]),
+    "Moyal": refflow.moyal_cdf(0.5, 1.5),
+    "Gompertz": refflow.gompertz_cdf(0.5, 1.5),
+    "generalised extreme values": refflow.generalised_extreme_value_cdf(0.5, 1.5, -2.0),
+}
+
+
+def answers_of(f, wrong=0.0):
+    @adapter(f, dtype="float64")
+    def theirs(params, z):
+        return {"forward": f.forward(z), "log_det": f.log_det(z) + wrong, "inverse": f.inverse}
+
+    return theirs
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_an_event_that_leaves_the_set_of_a_stage_is_left_out_alone(name):
+    """Its truth moves it; the others of its batch are asked, and the report says so."""
+    report = check(answers_of(NARROW[name]))
+    left_out = sum(one.left_out.get("moved for its truth, it leaves the set of a stage", 0) for one in report.asked)
+    assert left_out < sum(one.events for one in report.asked) / 4 and (left_out > 0) == (name in ("Moyal", "SoftClip of TFP"))
+    assert {found.quantity for found in report.passed} >= {"forward", "log_det"} and not report.failed
+    assert {found.quantity for found in check(answers_of(NARROW[name], 1e-3)).failed} == {"log_det"}

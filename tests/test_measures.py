@@ -365,3 +365,19 @@ def test_a_gradient_of_another_extension_is_compared_along_the_set(wrong):
         return {found.quantity for found in report.failed}
 
     assert failed(True) == ({"inverse_vjp.x_bar"} if wrong else set()) and failed(False) == {"inverse_vjp.x_bar"}
+
+
+@pytest.mark.parametrize("wrong", [0, 1e-3])
+def test_a_cotangent_on_a_set_without_coordinates_is_compared_along_it(wrong):
+    """z = y/(1 - h) has other values off the sphere than the page."""
+    f = refflow.Stereographic()
+
+    def mine(params, z):
+        def inverse_vjp(x, z_bar, log_det_bar):
+            x_bar, _ = f.inverse_vjp(x)[1](z_bar, log_det_bar)
+            return x_bar * (1 + wrong) + 3 * x, {}
+
+        return {"forward": f.forward(z), "inverse_vjp": inverse_vjp}
+
+    failed = check(adapter("Stereographic", dtype="float64", chart_gradient=True)(mine)).failed
+    assert {found.quantity for found in failed} == ({"inverse_vjp.x_bar"} if wrong else set())

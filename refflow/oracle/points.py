@@ -391,7 +391,10 @@ def steady(point, name) -> bool:
     lose all its digits without kappa being wrong.
     """
     derivatives = is_derivative(name)
-    here = run_time_truth(point, derivatives).get(name)
+    try:
+        here = run_time_truth(point, derivatives).get(name)
+    except ValueError:
+        return False
     for beside in neighbours(point):
         try:
             near = run_time_truth(beside, derivatives).get(name)
@@ -410,7 +413,15 @@ def steady_events(point, name, asked):
     if not point.lead:
         return np.full(asked.shape, steady(point, name))
     batch = point.changed(event=point.event[indices])
-    here, rank = run_time_truth(batch).get(name), point.f.event_ndim[SIDES[point.side]]
+    try:
+        return steady_together(batch, name, marks, indices)
+    except ValueError:                      # one of them leaves the set of a stage
+        marks[indices] = [steady(batch.single(i), name) for i in range(len(indices))]
+        return marks
+
+
+def steady_together(batch, name, marks, indices):
+    here, rank = run_time_truth(batch).get(name), batch.f.event_ndim[SIDES[batch.side]]
     for beside in moved(batch):
         inside = set_of(beside.f, beside.side).members(beside.event, rank).reshape(len(indices), -1).all(-1)
         still = unmoved(here, run_time_truth(beside)[name]).reshape(len(indices), -1).all(-1)
@@ -510,6 +521,9 @@ def both_sides(f, z, lead):
     """The question at z, and the question at each of its images that lies inside the codomain and in range."""
     dtype = z.dtype
     f = f.astype(dtype)
+    z = stage_members(f, z, lead)
+    if z is None:
+        return
     yield Point(f, "forward", z, lead=lead)
     x = f.forward(z)
     if f.event_ndim == (0, 0) and lead and f.codomain.rank == 0:
@@ -524,13 +538,21 @@ def both_sides(f, z, lead):
         yield Point(f, "inverse", x)
 
 
-def is_taken(f, x):
-    """Are these events members at every stage too?  A chain's own codomain may be larger than its image."""
+def is_taken(f, events, side="inverse"):
+    """Are these events members at every stage too?  A chain's own sets may be larger than its domain and its image."""
     try:
-        f.inverse(x)
+        (f.inverse if side == "inverse" else f.forward)(events)
     except ValueError:
         return False
     return True
+
+
+def stage_members(f, z, lead):
+    """The events z that are members at every stage; None if there are none."""
+    if is_taken(f, z, "forward"):
+        return z
+    kept = [event for event in z if is_taken(f, event, "forward")] if lead else []
+    return np.stack(kept) if kept else None
 
 
 def finite(x, rank):
