@@ -11,10 +11,8 @@ Conventions that differ without being defects:
 - RationalQuadraticSpline and MatrixInverseTriL raise under jax.jit, and are not compiled here;
 - the power of PowerTransform is a Python number.
 
-Left out: SoftClip, MoyalCDF and GompertzCDF, at some of whose events the unit of error of the composition cannot be measured, as
-a stage's input is moved out of its range; maps that TensorFlow alone has (BatchNormalization, DiscreteCosineTransform, Glow with all
-that it is made of), and the default bijector of WishartTriL, which is not onto: its diagonal is softplus of softplus and stays above
-log 2.
+Left out: maps that TensorFlow alone has (BatchNormalization, DiscreteCosineTransform, Glow with all that it is made of), and the
+default bijector of WishartTriL, which is not onto: its diagonal is softplus of softplus and stays above log 2.
 """
 
 from __future__ import annotations
@@ -228,9 +226,13 @@ declare(alone(refflow.Power(2.0)), "Square", lambda p: both(tfb.Square()), fixed
 declare(alone(refflow.OpenInterval([LOW, HIGH])), "GeneralizedPareto [concentration=-0.5]",
         given(lambda low, high, shape: tfb.GeneralizedPareto(low, (high - low) / 2, shape), LOW, HIGH, -0.5), fixed=["stages.0.ends"])
 declare_named(refflow.Inverse(refflow.BoxCox(0.5)), "PowerTransform [power=0.5]", lambda: tfb.PowerTransform(0.5))
+declare_named(refflow.softplus_clip(LOW, HIGH), "SoftClip", tfb.SoftClip, LOW, HIGH)
+declare_named(refflow.moyal_cdf(0.25, 2.0), "MoyalCDF", tfb.MoyalCDF, 0.25, 2.0)
+declare_named(refflow.gompertz_cdf(1.5, 0.25), "GompertzCDF", tfb.GompertzCDF, 0.25, 1.5)
 declare_named(refflow.frechet_cdf(0.25, 1.5, 2.0), "FrechetCDF", tfb.FrechetCDF, 0.25, 1.5, 2.0)
-declare_named(refflow.generalised_extreme_value_cdf(0.25, 2.0, 0.5), "GeneralizedExtremeValueCDF [concentration=0.5]",
-              tfb.GeneralizedExtremeValueCDF, 0.25, 2.0, 0.5)
+for shape in (0.5, -2.0):
+    declare_named(refflow.generalised_extreme_value_cdf(0.25, 2.0, shape), f"GeneralizedExtremeValueCDF [concentration={shape}]",
+                  tfb.GeneralizedExtremeValueCDF, 0.25, 2.0, shape)
 declare_named(refflow.rayleigh_cdf(1.5), "RayleighCDF", tfb.RayleighCDF, 1.5)
 declare("CholeskyFactor", "FillScaleTriL [diag_bijector=Exp]", cholesky_factor, chart_gradient=True)
 declare(alone(knots), "RationalQuadraticSpline", of_stage(spline), fixed=KNOTS)
