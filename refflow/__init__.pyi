@@ -115,6 +115,12 @@ class BlockDense(Conditioner):
 class CircleFeatures(Conditioner):
     def __init__(self) -> None: ...
 
+class ClassEmbedding(Conditioner):
+    E: NDArray[np.floating[Any]]
+    context: NDArray[np.floating[Any]] | None
+    mask: NDArray[np.bool_] | None
+    def __init__(self, E: ArrayLike, context: ArrayLike | None = ..., mask: ArrayLike | None = ...) -> None: ...
+
 class ConcatenatedReLU(Conditioner):
     channel: NDArray[np.bool_] | None
     factor: float
@@ -137,6 +143,11 @@ class Conv2d(Conditioner):
     b: NDArray[np.floating[Any]] | None
     padding: str
     def __init__(self, W: ArrayLike, b: ArrayLike | None = ..., padding: str = ...) -> None: ...
+
+class Delay(Conditioner):
+    start: NDArray[np.floating[Any]] | None
+    mask: NDArray[np.bool_] | None
+    def __init__(self, start: ArrayLike | None = ..., mask: ArrayLike | None = ...) -> None: ...
 
 class Dense(Conditioner):
     W: NDArray[np.floating[Any]]
@@ -189,6 +200,11 @@ class LayerNorm(Conditioner):
     eps: float
     def __init__(self, gain: ArrayLike, bias: ArrayLike | None = ..., eps: float = ...) -> None: ...
 
+class LearnedPositions(Conditioner):
+    P: NDArray[np.floating[Any]]
+    mask: NDArray[np.bool_] | None
+    def __init__(self, P: ArrayLike, mask: ArrayLike | None = ...) -> None: ...
+
 class MaskedDense(Conditioner):
     W: NDArray[np.floating[Any]]
     connects: NDArray[np.bool_]
@@ -208,10 +224,16 @@ class RelativeAttention(Conditioner):
     keep: NDArray[np.bool_] | None
     rate: float
     mask: NDArray[np.bool_] | None
-    def __init__(self, E_k: ArrayLike | None = ..., E_v: ArrayLike | None = ..., heads: int = ..., block_length: int = ..., keep: ArrayLike | None = ..., rate: float = ..., mask: ArrayLike | None = ...) -> None: ...
+    causal: bool
+    def __init__(self, E_k: ArrayLike | None = ..., E_v: ArrayLike | None = ..., heads: int = ..., block_length: int = ..., keep: ArrayLike | None = ..., rate: float = ..., mask: ArrayLike | None = ..., causal: bool = ...) -> None: ...
 
 class ReLU(Conditioner):
     def __init__(self) -> None: ...
+
+class ReshapedNetwork(Conditioner):
+    net: Conditioner
+    shape: Any
+    def __init__(self, net: Conditioner, shape: Any) -> None: ...
 
 class Residual(Conditioner):
     inner: Conditioner
@@ -1023,6 +1045,7 @@ def bpf(rng: Any, size: Any, hidden: Any = ..., layers: Any = ..., degree: Any =
 def check(target: Any = ..., *, page: Any = ..., dtypes: Any = ..., parameters: Any = ..., seed: Any = ..., time_limit: Any = ..., **options: Any) -> Any: ...
 def circulant(kernel: Any) -> DenseLinear: ...
 def circular_nsf(rng: Any, size: Any, hidden: Any = ..., couplings: Any = ..., bins: Any = ..., activation: Any = ..., dtype: Any = ...) -> Any: ...
+def context_of_classes(labels: Any, classes: Any, dtype: Any = ...) -> Any: ...
 def convention_of(constraint: Any, library: Any) -> Any: ...
 def cumulative_sum(D: Any) -> PLULinear: ...
 def dense_network(rng: Any, sizes: Any, activation: Any = ..., residual: Any = ..., layer_norm: Any = ..., weight_norm: Any = ..., zero_last: Any = ..., context: Any = ..., dtype: Any = ...) -> Any: ...
