@@ -224,6 +224,8 @@ HOME = {
     "with_dropout": "conditioners.speech_networks",
     "TanhActivation": "conditioners.tanh_activation",
     "Times": "conditioners.times",
+    "at_temperature": "conditioners.transformer_networks",
+    "transformer": "conditioners.transformer_networks",
     "UnitVector": "conditioners.unit_vector",
     "WaveNet": "conditioners.wave_net",
     "WeightNormDense": "conditioners.weight_norm",

@@ -1,0 +1,75 @@
+r"""Transformers: compositions of pages for signals `(C, T)`, one position for each token.
+
+With LN the normalisation of the channels at each position, and every `W` a dense layer at each position, a layer is
+    h <- h + W_o attention(W_qkv LN(h))                                             (1)
+    h <- h + W_2 gelu(W_1 LN(h))        `W_1` to `expansion` times as many channels (2)
+where the rows of `W_qkv` are those of queries, keys and values, each head after head, and `gelu` is exact.  With `causal`, no output
+depends on a later position.  At the start, weights and biases are drawn as in PyTorch, and every LN has gain 1 and bias 0.
+
+At a temperature `tau`, the scores of attention are divided by `tau`.  Scores are linear in the queries, and so are the queries in the
+rows of their weights and biases:
+    W_q <- W_q / tau,   b_q <- b_q / tau                                            (3)
+
+Source: Vaswani et al., arXiv:1706.03762; the order of LN and attention, Xiong et al., arXiv:2002.04745.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import tree
+from ...core.rules import ABOVE_0
+from .dense import Dense
+from .gelu import GELU
+from .layer_norm import LayerNorm
+from .positionwise import Positionwise
+from .relative_attention import RelativeAttention
+from .residual import Residual
+from .sequential import Sequential
+from .speech_networks import Drawn
+
+__all__ = ["at_temperature", "transformer"]
+
+
+def transformer(rng, channels, heads=1, layers=1, expansion=4, causal=False, eps=1e-5, dtype=np.float64):
+    """A Sequential of layers (1) and (2), from (channels, T) to (channels, T).
+
+    `eps`: of LN.  Weights are drawn from the Generator `rng`.  ValueError for sizes that are not counts, and for channels that are
+    not a multiple of `heads`.
+    """
+    draw = Drawn("transformer", rng, dtype)
+    draw.counts(channels=channels, heads=heads, layers=layers, expansion=expansion)
+    if channels % heads:
+        raise ValueError(f"transformer: channels must be a multiple of heads = {heads}, not {channels}")
+
+    def dense(outputs, inputs):
+        return Dense(*draw.weights(outputs, inputs))
+
+    def norm():
+        return LayerNorm(np.ones(channels, dtype), eps=eps)
+
+    def layer():
+        mixed = (Positionwise(norm()), Positionwise(dense(3 * channels, channels)), RelativeAttention(heads=heads, causal=causal),
+                 Positionwise(dense(channels, channels)))
+        own = (norm(), dense(expansion * channels, channels), GELU(), dense(channels, expansion * channels))
+        return Residual(Sequential(mixed)), Residual(Positionwise(Sequential(own)))         # (1) (2)
+
+    return Sequential([part for _ in range(layers) for part in layer()])
+
+
+def at_temperature(net, temperature):
+    """A network, or a flow with networks, whose attention follows a dense layer, at a temperature: (3).
+
+    ValueError unless the temperature is above 0.
+    """
+    tau = ABOVE_0.checked("at_temperature", "temperature", temperature)
+    changed = {}
+    for path, value in tree.walk(net):
+        if isinstance(value, RelativeAttention):
+            *above, place = path
+            where = (*above, str(int(place) - 1), "layer")
+            for key in ("W", "b"):
+                array = np.array(tree.at_path(net.params(), (*where, key)))
+                array[:len(array) // 3] /= tau                                      # (3)
+                changed[(*where, key)] = array
+    return net.replace(**tree.nest(changed)) if tau != 1 else net
