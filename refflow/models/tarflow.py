@@ -14,8 +14,8 @@ where `a_t` and `b_t` depend on the tokens before `t` alone, and are 0 for the f
 One pass of every network takes images to latents; the way back takes a pass for each token.  `Autoregressive` with the shift and the
 logarithm of the scale `-b` and `-a` is (3), so that its network ends in a factor -1.
 
-The context is the unit vector of a class, or for images whose class is not given the mean of all classes
-(`context_of_classes`).  At the start `W_out` is 0, entries of `P` and `E` are `N(0, 10^-4)`, and everything else is drawn as in PyTorch.     (9)
+The context is the unit vector of a class, or for images whose class is not given the mean of all classes (`context_of_classes`).
+At the start `W_out` is 0, entries of `P` and `E` are `N(0, 10^-4)`, and everything else is drawn as in PyTorch.     (9)
 
 Training.  Images have pixels in `[-1, 1]`.  They are dequantised, `dequantised(v, rng, low=-1, high=1)`, or noise is added,
     x <- x + std e,   e ~ N(0, I)                                                   (10)
@@ -195,10 +195,10 @@ def images_of(flow, z, guidance, guided="ab", temperature=1.0, annealed=False):
     free = at_temperature(given_class(flow), temperature)
     if free.equals(flow):
         raise ValueError("images_of: guidance needs a class, or a temperature other than 1; both passes are the same")
-    with np.errstate(all="ignore"):
-        return guided_inverse(*(f.bijector.inner.unchecked(z.dtype) for f in (flow, free)), z, guidance, guided, annealed)
+    return guided_inverse(*(f.bijector.inner.unchecked(z.dtype) for f in (flow, free)), z, guidance, guided, annealed)
 
 
+@np.errstate(all="ignore")
 def guided_inverse(f, free, x, guidance, guided, annealed):
     """The inverse of a chain of blocks with guidance; `free` is the chain of the other pass."""
     for stage, other in zip(reversed(f.stages), reversed(free.stages)):

@@ -77,8 +77,9 @@ class Block:
         if not layers:
             raise Lacking("there is no layer 'attn_blocks.0' in it")
         self.at, self.places = int(reverse), places(layers, classes, reverse)
-        stages = tarflow_block(np.random.default_rng(0), features, len(params["pos_embed"]), channels, layers, reverse=reverse, head_size=head_size,
-                               expansion=shape("attn_blocks.0.mlp.main.0.weight")[0] // channels, scaled=scaled, classes=classes)
+        expansion = shape("attn_blocks.0.mlp.main.0.weight")[0] // channels
+        stages = tarflow_block(np.random.default_rng(0), features, len(params["pos_embed"]), channels, layers, reverse=reverse,
+                               head_size=head_size, expansion=expansion, scaled=scaled, classes=classes)
         ours = tree.nest({path: to(params[name]) for name, (path, to, _) in self.places.items()})
         self.stages = [stage.replace(**ours) if i == self.at else stage for i, stage in enumerate(stages)]
 
@@ -118,7 +119,7 @@ def at(f, labels, last=False):
 
 
 def labels_of(theirs, *keys):
-    """Their labels under the first of these keys that the file has, or None."""
+    """Their labels under the first of these keys that the file has, or None: those of samples stand in in/yrev if they are others."""
     return next((theirs[key] for key in keys if key in theirs), None)
 
 
@@ -139,43 +140,43 @@ def block(config, theirs) -> dict:
     made["gradient of data"] = pair(theirs_of(x_bar, x.shape[1:]), theirs["gradin/x"])
     starts = {"z": ours(given["z"]), "u": ours(theirs["in/u"]) if "in/u" in theirs else None}
     return made | {name: pair(theirs_of(back, x.shape[1:]), theirs[f"out/{name}"])
-                   for name, back in samples(config, theirs, f, starts, y)}
+                   for name, back in samples(config, theirs, f, starts)}
 
 
-def samples(config, theirs, f, starts, y):
+def samples(config, theirs, f, starts):
     """[(name of an output of the file, the samples)] of a chain of ours.
 
     `starts`: the latents, by the letter in the name.  The name says which labels were given: those of the samples, a negative one
     for all, which takes the last class, or those of the data.
     """
-    again = labels_of(theirs, "in/yrev", "in/y_rev", "in/y")
-    for name in sorted(name.removeprefix("out/") for name in theirs if name.startswith("out/reverse")):
+    guided = dict(guidances(config, theirs))
+    plain = {name.removeprefix("out/") for name in theirs if name.startswith("out/reverse")}
+    for name in sorted(plain | guided.keys()):
         start = starts["z" if name.startswith("reverse_of_z") else "u"]
-        labels = -np.ones(len(start), int) if "negative" in name else again if "yrev" in name or "of_z" not in name else y
-        given, how = at(f, labels, last=True), guidance_of(config, name)
-        if how is None:
-            yield name, given.inverse(start)
+        labels = labels_of(theirs, "in/y") if name == "reverse_of_z" else labels_of(theirs, "in/yrev", "in/y")
+        given = at(f, -np.ones(len(start), int) if "negative" in name else labels, last=True)
+        if name in guided:
+            guidance, what, temperature, annealed = guided[name]
+            yield name, guided_inverse(given, at_temperature(at(f, None), temperature), start, guidance, what, annealed)
         else:
-            guidance, guided, temperature, annealed = how
-            yield name, guided_inverse(given, at_temperature(at(f, None), temperature), start, guidance, guided, annealed)
+            yield name, given.inverse(start)
 
 
 ARGUMENTS = {"guidance": 0.0, "guide_what": "ab", "attn_temp": 1.0, "annealed_guidance": False}
 
 
-def guidance_of(config, name):
-    """The arguments of guidance of a sample, in the order of their function; None without guidance.
+def guidances(config, theirs):
+    """[(name of an output, its arguments of guidance, in the order of `ARGUMENTS`)].
 
-    The configuration lists them for the samples reverse_guided0, reverse_guided1, ..., or by the names of the samples.
+    The configuration lists the arguments, by name or in this order, for the outputs (reverse_)guided0, (reverse_)guided1, ..., or for
+    the outputs that it names.
     """
     given = config.get("guided", [])
-    if isinstance(given, list):
-        given = {(how.get("name") if isinstance(how, dict) else None) or f"reverse_guided{i}": how for i, how in enumerate(given)}
-    how = next((how for key, how in given.items() if name in (key, f"reverse_{key}")), None)
-    if how is None:
-        return None
-    how = how if isinstance(how, dict) else dict(zip(ARGUMENTS, how))
-    return [how.get(key, default) for key, default in ARGUMENTS.items()]
+    for i, (key, how) in enumerate(given.items() if isinstance(given, dict) else ((None, how) for how in given)):
+        how = how if isinstance(how, dict) else dict(zip(ARGUMENTS, how))
+        for name in (key or how.get("name"), f"reverse_{key}", f"reverse_guided{i}", f"guided{i}"):
+            if f"out/{name}" in theirs:
+                yield name, [how.get(argument, default) for argument, default in ARGUMENTS.items()]
 
 
 # -- a model ---------------------------------------------------------------------------------------------------------
@@ -214,7 +215,7 @@ def model(config, theirs) -> dict:
         gradient |= one.gradients(bars["bijector"]["inner"]["stages"][str(start + one.at)], grad, f"blocks.{k}.")
     made["gradients of parameters"] = gradients(gradient, grad)
     made["gradient of data"] = pair(x_bar, theirs["gradin/x"])
-    made |= sampled(config, theirs, flow, ends, tokens, y) if "in/noise" in theirs else {}
+    made |= sampled(config, theirs, flow, ends) if "in/noise" in theirs else {}
     if "out/bpd" in theirs:
         dequantised = placed(theirs["in/x_uint8"], theirs["in/u"], 256, -1, 1)
         log_prob = at(flow, None).log_prob(dequantised)
@@ -223,12 +224,12 @@ def model(config, theirs) -> dict:
     return made
 
 
-def sampled(config, theirs, flow, ends, tokens, y):
+def sampled(config, theirs, flow, ends):
     """{quantity: Pair} of samples, of what stands after each block, and of the step along the score."""
     noise, f = ours(theirs["in/noise"]), flow.bijector.inner
     z = noise * np.sqrt(ours(theirs["buffer/var"][None])) if "buffer/var" in theirs else noise
-    made = {name: back for name, back in samples(config, theirs, f, {"u": z, "z": None}, y) if "seq" not in name}
-    labels = labels_of(theirs, "in/yrev", "in/y_rev", "in/y")
+    made = {name: back for name, back in samples(config, theirs, f, {"u": z}) if "seq" not in name}
+    labels = labels_of(theirs, "in/yrev", "in/y")
     given, to_image = at(f, labels, last=True).stages, Chain(f.stages[:2])
     made["reverse_seq0"] = to_image.inverse(noise)
     for k, (start, end) in enumerate(zip([2, *ends][::-1][1:], ends[::-1]), 1):

@@ -2,9 +2,10 @@ r"""Transformers: compositions of pages for signals `(C, T)`, one position for e
 
 With LN the normalisation of the channels at each position, and every `W` a dense layer at each position, a layer is
     h <- h + W_o attention(W_qkv LN(h))                                             (1)
-    h <- h + W_2 gelu(W_1 LN(h))        `W_1` to `expansion` times as many channels (2)
-where the rows of `W_qkv` are those of queries, keys and values, each head after head, and `gelu` is exact.  With `causal`, no output
-depends on a later position.  At the start, weights and biases are drawn as in PyTorch, and every LN has gain 1 and bias 0.
+    h <- h + W_2 gelu(W_1 LN(h))                                                    (2)
+where `W_qkv` makes queries, then keys, then values, of one head after the other, `W_1` makes `expansion` times as many channels, and
+`gelu` is exact.  With `causal`, no output depends on a later position.  At the start, weights and biases are drawn as in PyTorch, and
+every LN has gain 1 and bias 0.
 
 At a temperature `tau`, the scores of attention are divided by `tau`.  Scores are linear in the queries, and so are the queries in the
 rows of their weights and biases:
