@@ -52,8 +52,6 @@ class Rotary(Conditioner):
     def output_shape(self, shape):
         if shape[0] < self.rotated:
             raise ValueError(f"it rotates {self.rotated} channels")
-        if shape[1] != self.dims["T"]:
-            raise ValueError(f"it has angles for T={self.dims['T']} positions")
         return shape
 
     def depends(self, shape):
@@ -81,12 +79,13 @@ class Rotary(Conditioner):
     def turned(self, a, back=1):
         """R a, or R^T a with back = -1."""
         cosine, sine = (f(self.angles).astype(a.dtype) for f in (np.cos, np.sin))
-        pairs = a[..., :self.rotated, :].reshape(*a.shape[:-2], -1, *cosine.shape[:1], 2, a.shape[-1])
+        P, T = cosine.shape
+        pairs = a[..., :self.rotated, :].reshape(*a.shape[:-2], self.rotated // (2 * P), P, 2, T)
         first, second = pairs[..., 0, :], pairs[..., 1, :]
         h = np.array(a)
         turned = np.stack((first * cosine - second * (back * sine),                 # (1) (7)
                            first * (back * sine) + second * cosine), -2)            # (2) (8)
-        h[..., :self.rotated, :] = turned.reshape(*a.shape[:-2], self.rotated, a.shape[-1])
+        h[..., :self.rotated, :] = turned.reshape(*a.shape[:-2], self.rotated, T)
         return h
 
     def forward(self, a):
@@ -117,7 +116,7 @@ class Rotary(Conditioner):
     refused = (
         refusal("rotated must be a multiple of 2 P = 4", angles=[[0.5], [1.0]], rotated=2),
         refusal("it rotates 4 channels", [[1.0], [2.0]], angles=[[0.5]], rotated=4),
-        refusal("it has angles for T=1 positions", [[1.0, 1.0], [2.0, 1.0]], angles=[[0.5]], rotated=2),
+        refusal("have T=1", [[1.0, 1.0], [2.0, 1.0]], angles=[[0.5]], rotated=2),
     )
 
 
