@@ -66,7 +66,7 @@ from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale
 from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, LINEAR_RATIONAL_SPLINES, PLANARS, QUADRATIC_SPLINES,
                                           RADIALS, SPLINES, SUMS_OF_SQUARES, TRIANGULAR, Free, GatedLocationScale, PerField,
                                           SoftmaxWeights)
-from refflow.maps.conditioners import ELU, CircleFeatures, Delay, separable_network
+from refflow.maps.conditioners import ELU, CircleFeatures, Delay, Positionwise, RMSNorm, Rotary, separable_network
 from refflow.maps.parametrisations import HouseholderProduct, IncreasingEntries, MatrixEntries, OrthonormalColumns, SylvesterFields
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.oracle.pages import bijectors
@@ -127,7 +127,7 @@ def composites():
     small = {"filters": 3, "duration_filters": 3, "layers": 1, "blocks": 1, "hidden": 3, "wave_layers": 1}
     yield glow_tts(rng, 3, 2, 4, **small, mean_only=False, sigmoid_scale=True, speakers=2, speaker_channels=2)
     yield from (tarflow(rng, (1, 4, 4), 2, 4, 2, 1, head_size=2, classes=3), tarflow(rng, (1, 2, 2), 1, 2, 1, 1, head_size=1, scaled=False))
-    yield Delay([0.5, -0.5], mask=[True, False])
+    yield Sequential([Delay([0.5, -0.5]), Rotary([[0.5, 1.0]], 2), Positionwise(RMSNorm([1.0, 2.0]))])
     yield GatedActivation()
     yield from (TRIANGULAR["distrax, TFP, Pyro"](2), LINEAR_RATIONAL_SPLINES["Pyro, FlowTorch"](2), BATCH_NORMS["Pyro"](2))
     yield from (QUADRATIC_SPLINES["nflows"](3), BERNSTEIN_POLYNOMIALS["zuko BPF"](6), SUMS_OF_SQUARES["zuko"](2, 2))

@@ -4,18 +4,18 @@ The map.  The first `rotated` channels are heads of `2 P` channels each; a head'
 at position `t` by the angle `w_it`, which all heads share,
     h_(2i) = a_(2i) cos w_it - a_(2i+1) sin w_it                                    (1)
     h_(2i+1) = a_(2i) sin w_it + a_(2i+1) cos w_it                                  (2)
-and all further channels stay as they are.  Where queries and keys are rotated and values are not, their products depend on the
-difference of two angles alone, and so on the distance of two positions if angles are proportional to positions:
-    <R_s q, R_t k> = <q, R_(t-s) k>                                                 (3)
-    dh/da = R,   R^T R = I       R of (1) and (2) at each position                  (4)
+and all further channels stay as they are.  With `R_t` for the matrix of (1) and (2) at position `t`,
+    dh_t/da_t = R_t,   R_t^T R_t = I,   all other blocks of dh/da are 0             (3)
+Where queries and keys are rotated and values are not, the products `<R_s q, R_t k> = <q, R_s^T R_t k>` depend on the difference of two
+angles alone, and so on the distance of two positions if angles are proportional to positions.
 Positions with several coordinates `y_kt`, as rows and columns of an image, or places in a text, have the angles
-    w_it = sum_k y_kt f_ki                                                          (5)
+    w_it = sum_k y_kt f_ki                                                          (4)
 with a frequency for each coordinate and pair, 0 for the pairs that another coordinate turns.  A coordinate's `n` pairs have
-    f_j = base^(-j/n)   for j = 0, ..., n - 1                                       (6)
+    f_j = base^(-j/n)   for j = 0, ..., n - 1                                       (5)
 
-The reverse rule.  By (4), cotangents turn back:
-    a_bar_(2i) = h_bar_(2i) cos w_it + h_bar_(2i+1) sin w_it                        (7)
-    a_bar_(2i+1) = -h_bar_(2i) sin w_it + h_bar_(2i+1) cos w_it                     (8)
+The reverse rule.  By (3), cotangents turn back:
+    a_bar_(2i) = h_bar_(2i) cos w_it + h_bar_(2i+1) sin w_it                        (6)
+    a_bar_(2i+1) = -h_bar_(2i) sin w_it + h_bar_(2i+1) cos w_it                     (7)
 
 Source: Su, Lu, Pan, Murtadha, Wen & Liu, arXiv:2104.09864.
 """
@@ -83,8 +83,8 @@ class Rotary(Conditioner):
         pairs = a[..., :self.rotated, :].reshape(*a.shape[:-2], self.rotated // (2 * P), P, 2, T)
         first, second = pairs[..., 0, :], pairs[..., 1, :]
         h = np.array(a)
-        turned = np.stack((first * cosine - second * (back * sine),                 # (1) (7)
-                           first * (back * sine) + second * cosine), -2)            # (2) (8)
+        turned = np.stack((first * cosine - second * (back * sine),                 # (1) (6)
+                           first * (back * sine) + second * cosine), -2)            # (2) (7)
         h[..., :self.rotated, :] = turned.reshape(*a.shape[:-2], self.rotated, T)
         return h
 
@@ -94,10 +94,10 @@ class Rotary(Conditioner):
     def jacobian(self, a):
         N, T = a.shape[-2:]
         columns = self.turned(np.eye(N * T, dtype=a.dtype).reshape(N * T, N, T)).reshape(N * T, N * T)
-        return np.broadcast_to(columns.T, (*a.shape[:-2], N * T, N * T))            # (4)
+        return np.broadcast_to(columns.T, (*a.shape[:-2], N * T, N * T))            # (3)
 
     def vjp(self, a):
-        return self.turned(a), lambda h_bar: (self.turned(h_bar, -1), {})           # (7) (8)
+        return self.turned(a), lambda h_bar: (self.turned(h_bar, -1), {})           # (6) (7)
 
     @classmethod
     def examples(cls, source):
@@ -121,7 +121,7 @@ class Rotary(Conditioner):
 
 
 def rotary_angles(positions, pairs, base=1e4):
-    """The angles (P, T) of (5) and (6): `positions` (K, T), a row for each coordinate, which turns its number of `pairs`, in order.
+    """The angles (P, T) of (4) and (5): `positions` (K, T), a row for each coordinate, which turns its number of `pairs`, in order.
 
     ValueError unless there is a number of pairs, an int of at least 0, for each coordinate.
     """
@@ -132,5 +132,5 @@ def rotary_angles(positions, pairs, base=1e4):
     for k, n in enumerate(pairs):
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise ValueError(f"rotary_angles: pairs[{k}] must be an int >= 0, not {n!r}")
-    frequencies = [float(base) ** (-np.arange(n) / max(n, 1)) for n in pairs]       # (6)
-    return np.concatenate([f[:, None] * row for f, row in zip(frequencies, positions)])         # (5)
+    frequencies = [float(base) ** (-np.arange(n) / max(n, 1)) for n in pairs]       # (5)
+    return np.concatenate([f[:, None] * row for f, row in zip(frequencies, positions)])         # (4)
