@@ -59,18 +59,27 @@ def transformer(rng, channels, heads=1, layers=1, expansion=4, causal=False, eps
 
 
 def at_temperature(net, temperature):
-    """A network, or a flow with networks, whose attention follows a dense layer, at a temperature: (3).
+    """A network, or a flow with networks, at a temperature: (3).
 
-    ValueError unless the temperature is above 0.
+    ValueError unless the temperature is above 0, and for attention that does not follow a dense layer at each position.
     """
     tau = ABOVE_0.checked("at_temperature", "temperature", temperature)
     changed = {}
     for path, value in tree.walk(net):
         if isinstance(value, RelativeAttention):
-            *above, place = path
-            where = (*above, str(int(place) - 1), "layer")
+            where, layer = dense_before(net, path)
             for key in ("W", "b"):
-                array = np.array(tree.at_path(net.params(), (*where, key)))
+                array = np.array(getattr(layer, key))
                 array[:len(array) // 3] /= tau                                      # (3)
                 changed[(*where, key)] = array
     return net.replace(**tree.nest(changed)) if tau != 1 else net
+
+
+def dense_before(net, path):
+    """(path, layer): the dense layer before the attention at a path."""
+    *above, place = path or ("",)
+    layers = tree.at_path(net, above)
+    before = layers[int(place) - 1] if isinstance(layers, tuple) and place != "0" else None
+    if not isinstance(before, Positionwise) or not isinstance(before.layer, Dense):
+        raise ValueError(f"at_temperature: attention must follow a dense layer at each position; {'.'.join(path) or 'the network'} does not")
+    return (*above, str(int(place) - 1), "layer"), before.layer
