@@ -53,6 +53,7 @@ from refflow.training import (
     SquaredNorm,
     TrainingError,
     Unconstrained,
+    WarmedCosine,
     WarmUp,
     fit,
     fit_reverse_kl,
@@ -235,6 +236,25 @@ def test_a_weight_factor_multiplies_the_parameters_of_every_step(other):
         assert np.array_equal(run(make(*constants, 1.0), GRADIENTS, START), run(make(*constants), GRADIENTS, START))
 
 
+def test_weight_decay_follows_the_learning_rate():
+    """lambda = 2 and alpha = 1/8 give the weight factor 3/4; a schedule's factor is in alpha."""
+    plain, decayed = (0.125, 0.8, 0.9, 1e-3, False), Adam(0.125, 0.8, 0.9, 1e-3, weight_decay=2.0)
+    assert np.array_equal(run(decayed, GRADIENTS, START), run(Adam(*plain, 0.75), GRADIENTS, START))
+    halved, _ = decayed.step(START, GRADIENTS[0], decayed.start(START), 0.5)
+    assert np.array_equal(halved, Adam(0.0625, 0.8, 0.9, 1e-3, False, 0.875).step(START, GRADIENTS[0], decayed.start(START))[0])
+
+
+def test_adamw_is_torchs():
+    torch = pytest.importorskip("torch")
+    theirs = torch.tensor(np.asarray(START), requires_grad=True)
+    rule = torch.optim.AdamW([theirs], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
+    found = run(Adam(0.1, 0.9, 0.95, weight_decay=0.5), GRADIENTS, START)
+    for ours, g in zip(found, GRADIENTS):
+        theirs.grad = torch.tensor(np.asarray(g))
+        rule.step()
+        assert np.allclose(ours, theirs.detach().numpy(), rtol=1e-13, atol=1e-14)
+
+
 def test_rmsprop_momentum_is_its_recurrence():
     """Above the floor eps and below it, with a momentum that is a number or a schedule."""
     a, rho, eps = 0.1, 0.95, 1e-2
@@ -339,6 +359,7 @@ def test_schedules():
     assert [Annealing()(t) for t in (1, 5000, 9900, 20000)] == [0.0101, 0.51, 1, 1]
     assert [Exponential(0.5, 0.2)(t) for t in (1, 2, 3, 4)] == [1, 0.5, 0.25, 0.2]
     assert [Cosine(4, 0.5)(t) for t in (1, 3, 5, 50)] == pytest.approx([1, 0.75, 0.5, 0.5])
+    assert [WarmedCosine(2, 6, 0.5)(t) for t in (1, 2, 3, 5, 7, 50)] == pytest.approx([0.5, 0.75, 1, 0.75, 0.5, 0.5])
     noam = Noam(192, 4000)
     assert noam(1) == pytest.approx(192**-0.5 * 4000**-1.5) and noam(4000) == pytest.approx((192 * 4000) ** -0.5)
     assert noam(16000) == pytest.approx(noam(4000) / 2)
@@ -365,9 +386,21 @@ def test_the_settings_of_the_papers():
                                  "averaging": EMA(1 - 1 / 3), "batch_size": 64}
     assert recipes.glow(4, 2e-3, 3, 2) == {"optimiser": AdaMax(2e-3, beta2=7 / 8, glow=True), "schedule": WarmUp(12, start=0),
                                            "averaging": EMA(7 / 8), "batch_size": 64}
+    assert recipes.tarflow(192, 10, 3) == {"optimiser": Adam(1e-4, 0.9, 0.95, 1e-8 * 192, weight_decay=1e-4), "batch_size": 256,
+                                           "schedule": WarmedCosine(10, 30, 1e-6 / 1e-4)}
     for given, noam in (((), Noam(192, 4000)), ((16, 10), Noam(16, 10))):
         assert recipes.glow_tts(*given) == {"optimiser": Adam(1.0, 0.9, 0.98, 1e-9), "schedule": noam, "clip": ClipValue(5.0),
                                             "batch_size": 32}
+
+
+def test_the_rate_of_tarflow():
+    """The schedule of the authors' loop: the first step is at the lowest rate, and the rate is set anew after each step."""
+    lowest, highest, warm_up, steps = 1e-6, 1e-4, 5, 15
+    schedule = recipes.tarflow(12, warm_up, 3)["schedule"]
+    for taken in range(steps):
+        t = (taken - warm_up) / (steps - warm_up)
+        share = taken / warm_up if taken <= warm_up else (1 + math.cos(math.pi * t)) / 2
+        assert highest * schedule(taken + 1) == pytest.approx(lowest + share * (highest - lowest), rel=1e-14)
 
 
 @pytest.mark.parametrize("images, batch", [(50000, 64), (50000, 512), (64, 16), (10, 16)])
@@ -390,6 +423,7 @@ def test_the_rate_of_glow(images, batch):
     lambda: Annealing(0), lambda: Annealing(3, 1.5),
     lambda: WarmUp(3, start=2), lambda: Noam(0), lambda: Polyak(-1), lambda: MomentumRamp(3, start=6), lambda: LBFGS(memory=0),
     lambda: RMSPropMomentum(momentum=1.0), lambda: AdaMax(-1.0), lambda: Adam(weight_factor=0.0),
+    lambda: Adam(weight_decay=-1.0), lambda: WarmedCosine(0, 3), lambda: WarmedCosine(3, 3), lambda: WarmedCosine(1, 2, 2.0),
     lambda: AdaMax(weight_factor=1.5)])
 def test_bad_settings_are_refused(make):
     with pytest.raises(ValueError, match="must be"):

@@ -53,6 +53,14 @@ class Conditioner(Value):
         """
         return np.ones((math.prod(self.output_shape(tuple(shape))), math.prod(shape)), bool)
 
+    def depends_on_positions(self, shape):
+        """Which positions of a signal h (M, T) may depend on which of a signal a (C, S): (T, S) booleans, for the shape of a.
+
+        A page of signals writes it where it is cheaper than `depends`, from which it follows.
+        """
+        M, T = self.output_shape(tuple(shape))
+        return self.depends(shape).reshape(M, T, *shape).any((0, 2))
+
     def forward(self, a):
         """h = net(a): (*batch, *event_out).
 

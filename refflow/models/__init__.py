@@ -29,6 +29,7 @@ from .realnvp_images import image_realnvp
 from .sospf import sospf
 from .stochastic_durations import StochasticDurations, stochastic_durations
 from .sylvester import SylvesterVAE, sylvester_vae, warmed_up
+from .tarflow import tarflow, tarflow_block
 from .umnn import umnn
 
 
@@ -110,4 +111,5 @@ BUILDERS = {"gaussian": gaussian} | {name: functools.partial(builder, **defaults
 
 __all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "SylvesterVAE", "all_in_one", "autoregressive_nsf", "bnaf", "bpf",
            "circular_nsf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf",
-           "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "stochastic_durations", "sylvester_vae", "umnn", "warmed_up"]
+           "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "stochastic_durations", "sylvester_vae", "tarflow",
+           "tarflow_block", "umnn", "warmed_up"]

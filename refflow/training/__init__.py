@@ -7,7 +7,7 @@ from .batch_norm import of_batch, with_statistics
 from .fit import Result, State, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
 from .penalty import SquaredNorm
-from .schedules import Annealing, Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
+from .schedules import Annealing, Constant, Cosine, Exponential, MomentumRamp, Noam, WarmedCosine, WarmUp
 from .speech import fit_speech
 from .unconstrained import Unconstrained
 
@@ -34,6 +34,7 @@ __all__ = [
            "TrainingError",
            "Unconstrained",
            "WarmUp",
+           "WarmedCosine",
            "fit",
            "fit_reverse_kl",
            "fit_speech",

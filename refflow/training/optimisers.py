@@ -17,6 +17,8 @@ where `u_t = 0`, all gradients were 0, and the step is 0.  Glow's code keeps Ada
     theta_t = theta - alpha_t m_t / (u_t + eps),   alpha_t of (4)                   (7)
 Its weight decay is a factor, in Adam and AdaMax:
     theta in (3), (4), (6), (7) is w theta,   w = 1 being none                      (17)
+AdamW's decay follows the learning rate (Loshchilov & Hutter, arXiv:1711.05101); with `lambda`, the weight decay,
+    theta in (3) and (4) is w theta,   w = 1 - alpha lambda                         (18)
 
 RMSProp with momentum (NICE's code; the moments are Tieleman & Hinton's, Coursera 2012, lecture 6.5):
     s_t = rho s + (1 - rho) g^2                                                     (8)
@@ -57,7 +59,7 @@ def decayed(vector, w):
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam.  `uncorrected_eps` chooses (4) in place of (3); `weight_factor` is w of (17).
+    """Adam.  `uncorrected_eps` chooses (4) in place of (3); `weight_factor` is w of (17); with `weight_decay`, lambda of (18), AdamW.
 
     `start(vector)` -> state; `step(vector, gradient, state, factor)` -> (vector, state), with the learning rate times
     `factor`.  A state is a dictionary of the step `t` and arrays; arguments are not changed.
@@ -69,9 +71,10 @@ class Adam:
     eps: float = 1e-8
     uncorrected_eps: bool = False
     weight_factor: float = 1.0
+    weight_decay: float = 0.0
 
     def __post_init__(self):
-        hold(self, learning_rate=ABOVE_0, beta1=DECAY, beta2=DECAY, eps=AT_LEAST_0, weight_factor=FACTOR)
+        hold(self, learning_rate=ABOVE_0, beta1=DECAY, beta2=DECAY, eps=AT_LEAST_0, weight_factor=FACTOR, weight_decay=AT_LEAST_0)
 
     def start(self, vector):
         return {"t": 0, "m": np.zeros_like(vector), "v": np.zeros_like(vector)}
@@ -85,7 +88,8 @@ class Adam:
         else:
             m_hat, v_hat = m / (1 - self.beta1**t), v / (1 - self.beta2**t)         # (3)
             change = alpha * m_hat / (np.sqrt(v_hat) + self.eps)                    # (3)
-        return decayed(vector, self.weight_factor) - change, {"t": t, "m": m, "v": v}           # (3) (4)
+        w = self.weight_factor * (1 - alpha * self.weight_decay)                    # (17) (18)
+        return decayed(vector, w) - change, {"t": t, "m": m, "v": v}                # (3) (4)
 
 
 @dataclass(frozen=True)

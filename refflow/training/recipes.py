@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from .optimisers import EMA, Adam, AdaMax, ClipNorm, ClipValue, RMSPropMomentum
-from .schedules import Exponential, MomentumRamp, Noam, WarmUp
+from .schedules import Exponential, MomentumRamp, Noam, WarmedCosine, WarmUp
 
 
 def nice(steps_per_epoch, learning_rate=1e-3, lowest=1e-4, batch_size=200) -> dict:
@@ -41,3 +41,12 @@ def glow_tts(width=192, warm_up=4000) -> dict:
     """Glow-TTS: Adam with Noam's schedule, gradient entries within +-5."""
     return {"optimiser": Adam(1.0, 0.9, 0.98, 1e-9), "schedule": Noam(width, warm_up), "clip": ClipValue(5.0),
             "batch_size": 32}
+
+
+def tarflow(size, steps_per_epoch, epochs, learning_rate=1e-4, lowest=1e-6, batch_size=256) -> dict:
+    """TarFlow: AdamW, its learning rate warmed up from `lowest` over an epoch and brought back to it by a cosine.
+
+    `size`: the entries of an image, by which the authors divide the loss; eps of the loss that is not divided is as many times theirs.
+    """
+    return {"optimiser": Adam(learning_rate, 0.9, 0.95, 1e-8 * size, weight_decay=1e-4),
+            "schedule": WarmedCosine(steps_per_epoch, epochs * steps_per_epoch, lowest / learning_rate), "batch_size": batch_size}

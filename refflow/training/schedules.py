@@ -8,6 +8,8 @@ Exponential decay to a lowest factor (NICE: Dinh, Krueger & Bengio, arXiv:1410.8
     f_t = max(r^(t-1), lowest)                                                      (3)
 Cosine decay over `n` steps (Loshchilov & Hutter, arXiv:1608.03983, section 3):
     f_t = lowest + (1 - lowest) (1 + cos(pi min((t-1)/n, 1))) / 2                   (4)
+Linear warm-up from the lowest factor over `m` steps, then (4) down to it at step `n` (TarFlow's code, Zhai et al., arXiv:2412.06329):
+    f_t = lowest + (1 - lowest) (t - 1)/m   for t <= m + 1,   (4) of t - m and n - m steps after        (9)
 Noam (Vaswani et al., arXiv:1706.03762, section 5.3), for a network of `d` entries, warmed up over `n` steps:
     f_t = d^(-1/2) min(t^(-1/2), t n^(-3/2))                                        (5)
 Momentum of NICE's code, constant within each epoch `e` of `n` steps, going from `mu_0` to `mu_1` between epochs a and
@@ -79,6 +81,25 @@ class Cosine:
     def __call__(self, t):
         part = min((t - 1) / self.steps, 1.0)
         return self.lowest + (1 - self.lowest) * (1 + math.cos(math.pi * part)) / 2         # (4)
+
+
+@dataclass(frozen=True)
+class WarmedCosine:
+    """Linear growth from `lowest` to 1 over `warm_up` steps, then half a period of a cosine, back to `lowest` at step `steps`."""
+
+    warm_up: int
+    steps: int
+    lowest: float = 0.0
+
+    def __post_init__(self):
+        hold(self, warm_up=count(), steps=count(), lowest=FRACTION)
+        if self.steps <= self.warm_up:
+            raise ValueError(f"WarmedCosine: steps must be > warm_up = {self.warm_up}, not {self.steps!r}")
+
+    def __call__(self, t):
+        if t <= self.warm_up:
+            return self.lowest + (1 - self.lowest) * (t - 1) / self.warm_up         # (9)
+        return Cosine(self.steps - self.warm_up, self.lowest)(t - self.warm_up)     # (4) (9)
 
 
 @dataclass(frozen=True)

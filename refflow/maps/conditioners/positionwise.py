@@ -64,6 +64,9 @@ class Positionwise(Conditioner):
     def depends(self, shape):
         return np.kron(self.layer.depends(shape[:1]), np.eye(shape[1], dtype=bool))
 
+    def depends_on_positions(self, shape):
+        return np.eye(shape[1], dtype=bool)
+
     @staticmethod
     def definition(m, a, layer, mask):
         def at(t):

@@ -1,4 +1,4 @@
-r"""Attention of a sequence to itself, with relative positions in a window.
+r"""Attention of a sequence to itself, causal or not, with relative positions in a window or without.
 
 The map.  An event has `3 C` channels and `T` positions: the first `C` channels are queries, the next keys, the last values.
 Heads share the channels, `d = C / heads` each, in order.  For one head, with `q_i`, `k_j` and `v_j` in `R^d` and the vectors
@@ -6,7 +6,8 @@ Heads share the channels, `d = C / heads` each, in order.  For one head, with `q
     s_ij = <q_i, k_j + E_k(j - i)> / d^(1/2)                                        (1)
     P_ij = exp(s_ij) / sum_l exp(s_il)          over the keys that query `i` sees, else 0       (2)
     h_i  = sum_j D_ij P_ij (v_j + E_v(j - i))                                       (3)
-Query `i` sees key `j` if both are valid and `|j - i| <= block_length`.  The factors of dropout are
+Query `i` sees key `j` if both are valid and `|j - i| <= block_length`; with `causal`, it sees no key after its own, `j <= i`.  The
+factors of dropout are
     D_ij = 1 / (1 - rate)   where keep, else 0;   1 without keep                    (4)
 An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4` instead
 of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, with the largest score `s_im`, which is 0 in floats unless all
@@ -62,7 +63,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain, real, refusal, sequence_mask
-from ...core.rules import count, number, optional
+from ...core.rules import FLAG, count, number, optional
 from ...core.arithmetic import (NOTHING, apart, at_pair, difference_of_pairs, exact_product, exact_sum, expansion, largest_pair,
                                 product_of_pairs, sum_of_pairs)
 from ...core.arrays import masked
@@ -91,12 +92,12 @@ class textbook:
         """D_ij A_ij."""
         return A if keep is None else (A.T * keep[n].T).T / (1 - rate)              # (4)
 
-    def seen(T, block_length, mask):
+    def seen(T, block_length, mask, causal):
         i = np.arange(T)
-        near = abs(i[:, None] - i) <= (T if block_length is None else block_length)
+        near = (abs(i[:, None] - i) <= (T if block_length is None else block_length)) & (i <= i[:, None] + (0 if causal else T))
         return near if mask is None else near & mask & mask[:, None]
 
-    def head(n, a, E_k, E_v, heads, block_length, keep, rate, mask):
+    def head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
         """Of one head: q (T, d), k_j + E_k(j - i) and U (T, T, d), P and D P (T, T), and the root of d."""
         C, T = len(a) // 3, len(a[0])
         d = C // heads
@@ -104,26 +105,26 @@ class textbook:
         keys = k + textbook.at_distances(E_k, n, T, d, a.dtype)
         root = np.sqrt(a.dtype.type(d))
         s = (q[:, None] * keys).sum(-1) / root                                      # (1)
-        P, seen = np.zeros((T, T), a.dtype), textbook.seen(T, block_length, mask)
+        P, seen = np.zeros((T, T), a.dtype), textbook.seen(T, block_length, mask, causal)
         for i in range(T):
             shares = np.exp(s[i][seen[i]])
             P[i][seen[i]] = shares / shares.sum()                                   # (2)
         U = textbook.dropped(v + textbook.at_distances(E_v, n, T, d, a.dtype), n, keep, rate)       # (5)
         return q, keys, U, P, textbook.dropped(P, n, keep, rate), root
 
-    def forward(a, E_k, E_v, heads, block_length, keep, rate, mask):
+    def forward(a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
         h = []
         for n in range(heads):
-            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask)
+            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal)
             h.append((P[:, :, None] * U).sum(1).T)                                  # (3)
         return np.concatenate(h)
 
-    def jacobian(a, E_k, E_v, heads, block_length, keep, rate, mask):
+    def jacobian(a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
         C, T = len(a) // 3, len(a[0])
         d = C // heads
         J = np.zeros((heads, d, T, 3, heads, d, T), a.dtype)
         for n in range(heads):
-            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask)
+            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal)
             ds = P[:, :, None] * (U - (P[:, :, None] * U).sum(1, keepdims=True))    # (5)
             for i in range(T):
                 for j in range(T):
@@ -132,13 +133,13 @@ class textbook:
                     J[n, :, i, 2, n, :, j] = D_P[i, j] * np.eye(d, dtype=int)       # (5)
         return J.reshape(C * T, 3 * C * T)
 
-    def vjp(a, E_k, E_v, heads, block_length, keep, rate, mask, h_bar):
+    def vjp(a, E_k, E_v, heads, block_length, keep, rate, mask, causal, h_bar):
         C, T = len(a) // 3, len(a[0])
         d = C // heads
         a_bar = np.zeros((3, heads, d, T), a.dtype)
         bars = {} if E_k is None else {"E_k": 0 * E_k, "E_v": 0 * E_v}
         for n in range(heads):
-            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask)
+            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal)
             g = h_bar[n * d:(n + 1) * d].T
             u = (g[:, None] * U).sum(-1)                                            # (7)
             s_bar = P * (u - (P * u).sum(-1, keepdims=True))                        # (8)
@@ -157,7 +158,8 @@ class RelativeAttention(Conditioner):
 
     E_k and E_v (G, 2 w + 1, d) for a window w, G = 1 if the heads share them, else G = heads; None: no relative positions.
     `block_length`: how far a query sees, None for everywhere; `keep` (heads, T, T), boolean, with `rate`: dropout of P, None
-    for no dropout; `mask` (*batch, T), filled in by `at(mask=...)`.
+    for no dropout; `mask` (*batch, T), filled in by `at(mask=...)`; `causal`: does a query see no key after its own?  Then h_t
+    depends on no later position, as transformers that generate need it: `RelativeAttention(heads=H, causal=True)`.
     """
 
     E_k: Array = Field(real, ("G", "R", "K"), optional=True)
@@ -167,6 +169,7 @@ class RelativeAttention(Conditioner):
     keep: Array = constant("H", "T", "T", optional=True)
     rate: float = plain(0.0, number(0, 1, low_included=True))
     mask: Array = sequence_mask("T")
+    causal: bool = plain(False, FLAG)
     event_ndim = (2, 2)
     event_shape = ("N", "T")
 
@@ -192,8 +195,31 @@ class RelativeAttention(Conditioner):
                 raise ValueError(f"its fields have {letter}={self.dims[letter]}")
         return N // 3, T
 
+    def depends(self, shape):
+        """h_i on the values that query `i` sees and keeps, channel by channel; on its head's queries and keys if it sees two."""
+        (N, T), H = shape, self.heads
+        d, (kept, moved) = N // (3 * H), self.read(T)
+        pattern = np.zeros((H, d, T, 3, H, d, T), bool)
+        for n in range(H):
+            pattern[n, :, :, 0, n] = (moved[n].any(-1)[:, None] & np.eye(T, dtype=bool))[:, None]
+            pattern[n, :, :, 1, n] = moved[n][:, None]
+            for c in range(d):
+                pattern[n, c, :, 2, n, c] = kept[n]
+        return pattern.reshape(H * d * T, N * T)
+
+    def depends_on_positions(self, shape):
+        return np.any(self.read(shape[1]), (0, 1))
+
+    def read(self, T):
+        """Whose values each query's h reads, and whose scores move it, (heads, T, T) each."""
+        seen = self.seen(T)
+        kept = seen if self.keep is None else seen & self.keep
+        moved = seen & ((seen.sum(-1) > 1) & kept.any(-1))[..., None]               # with one key, P is 1 whatever its score
+        return [np.broadcast_to(part, np.broadcast_shapes(part.shape, (1, self.heads, T, T))).reshape(-1, self.heads, T, T).any(0)
+                for part in (kept, moved)]
+
     @staticmethod
-    def definition(m, a, E_k, E_v, heads, block_length, keep, rate, mask):
+    def definition(m, a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
         C, T = len(a) // 3, len(a[0])
         d = C // heads
 
@@ -202,7 +228,8 @@ class RelativeAttention(Conditioner):
             return E[n % len(E)][r + w] if abs(r) <= w else [0] * d
 
         def seen(i, j):
-            return (mask is None or mask[i] and mask[j]) and (block_length is None or abs(j - i) <= block_length)
+            valid = mask is None or mask[i] and mask[j]
+            return valid and (block_length is None or abs(j - i) <= block_length) and (j <= i or not causal)
 
         def factor(n, i, j):
             return 1 if keep is None else 1 / (1 - m.mpf(rate)) if keep[n][i][j] else 0     # (4)
@@ -236,6 +263,7 @@ class RelativeAttention(Conditioner):
         """Which keys a query sees, (..., T, T)."""
         i = np.arange(T)
         near = np.abs(i[:, None] - i) <= (T if self.block_length is None else self.block_length)
+        near = near & (i <= i[:, None]) if self.causal else near
         return near if self.mask is None else near & (self.mask[..., :, None] & self.mask[..., None, :])[..., None, :, :]
 
     def attention(self, q, k):
@@ -338,7 +366,7 @@ class RelativeAttention(Conditioner):
             E = [weights(source, shape, 2) for _ in E]
         keep = source.booleans((heads, T, T), 0.75) if source.chance(0.25) else None
         mask = source.booleans((T,), 0.75) if keep is None and source.chance(0.5) else None
-        return cls(*E, heads, source.choice((None, None, 1)), keep, 0.25, mask), (3 * heads * d, T)
+        return cls(*E, heads, source.choice((None, None, 1)), keep, 0.25, mask, source.chance(0.5)), (3 * heads * d, T)
 
     hard_cases = (
         case("Alone", "one position: its weight is 1, and scores have no gradient", z=[[[2.0], [-1.0], [3.0]]],
@@ -351,6 +379,8 @@ class RelativeAttention(Conditioner):
              z=[[[1.0, -0.5, 0.0], [0.5, 2.0, 9.0], [1.0, 3.0, 5.0]]]),
         case("Nothing", "no position is valid: h is 0", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], mask=[False, False]),
         case("Blocked", "every position sees itself alone", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], block_length=0),
+        case("Causal", "the last key has the largest score: the first query does not see it", causal=True,
+             z=[[[1.0, -0.5, 2.0], [0.5, 2.0, 9.0], [1.0, 3.0, 5.0]]]),
         case("Dropped", "the weight of its own key is dropped, without being distributed over the others",
              z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], keep=[[[False, True], [True, False]]], rate=0.5),
         case("Huge", "a score overflows", z=[[[2.0**600, 1.0], [2.0**600, 2.0**599], [1.0, -1.0]]]),

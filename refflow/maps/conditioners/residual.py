@@ -46,6 +46,9 @@ class Residual(Conditioner):
         pattern = self.inner.depends(shape)
         return pattern | np.eye(len(pattern), dtype=bool)
 
+    def depends_on_positions(self, shape):
+        return self.inner.depends_on_positions(shape) | np.eye(shape[1], dtype=bool)
+
     @staticmethod
     def definition(m, a, inner):
         return each(lambda a_i, h_i: a_i + h_i, a, inner.definition(m, a))          # (1)

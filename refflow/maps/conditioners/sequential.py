@@ -113,6 +113,13 @@ class Sequential(Conditioner):
             shape = self.next_shape(i, layer, lift, shape)
         return pattern
 
+    def depends_on_positions(self, shape):
+        pattern = np.eye(shape[1], dtype=bool)
+        for i, (layer, lift) in enumerate(self.lifted()):
+            pattern = pattern if lift else boolean_product(layer.depends_on_positions(shape), pattern)
+            shape = self.next_shape(i, layer, lift, shape)
+        return pattern
+
     @staticmethod
     def definition(m, a, layers):
         for layer in layers:
