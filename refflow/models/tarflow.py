@@ -196,13 +196,14 @@ def images_of(flow, z, guidance, guided="ab", temperature=1.0, annealed=False):
     free = at_temperature(given_class(flow), temperature)
     if free.equals(flow):
         raise ValueError("images_of: guidance needs a class, or a temperature other than 1; both passes are the same")
-    return guided_inverse(*(f.bijector.inner.unchecked(z.dtype) for f in (flow, free)), z, guidance, guided, annealed)
+    return guided_inverse(flow.bijector.inner, free.bijector.inner, z, guidance, guided, annealed)
 
 
 @np.errstate(all="ignore")
 def guided_inverse(f, free, x, guidance, guided, annealed):
     """The inverse of a chain of blocks with guidance; `free` is the chain of the other pass."""
-    for stage, other in zip(reversed(f.stages), reversed(free.stages)):
+    both = (reversed(chain.unchecked(x.dtype).stages) for chain in (f, free))
+    for stage, other in zip(*both):
         if isinstance(stage, Autoregressive):
             stage = tree.copied(stage, net=Guided(stage, other.net, guidance, guided, annealed))
         x = stage.inverse(x)                                                        # (3) (4)
