@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, BlockDense, Contextual, Dense, Dropout,
-                                       GatedContext, LayerNorm, MaskedDense, ReLU, Residual, Sequential, SiLU, SkipSum,
-                                       SoftplusActivation, TanhActivation, Times, WeightNormDense, dense_network, initialisers,
+                                       GatedContext, LayerNorm, MaskedDense, ReLU, Residual, RMSNorm, Rotary, Sequential, SiLU,
+                                       SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense, dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks, xavier_normal,
                                        xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
@@ -51,6 +51,11 @@ def run_on(nets, dtype, spread=9, part=1):
 def test_page(name, dtype):
     if name == "LayerNorm":         # with a small eps it is nearly a step, and differences are meaningless
         run_on(st.sampled_from([(1,), (2,), (3,), (16, 3), (1, 2)]).flatmap(layer_norm), dtype, spread=3)
+    elif name == "RMSNorm":
+        run_on(st.sampled_from([(1,), (2,), (3,), (16, 3)]).flatmap(lambda shape: st.builds(
+            RMSNorm, gain=matrix(*shape), eps=st.sampled_from([0.1, 1.0]))), dtype, spread=3)
+    elif name == "Rotary":                  # a law asks events of two channels and two positions
+        run_on(st.builds(Rotary, angles=matrix(1, 2), rotated=st.just(2)), dtype)
     elif name in KERNELS:           # kernels of all sizes have hundreds of entries, with one difference for each
         banks = SIGNAL_BANKS if name.endswith("1d") else BANKS
         run_on(st.sampled_from(banks).flatmap(lambda bank: kernels(name, *bank)), dtype, part=4)

@@ -93,7 +93,7 @@ def tarflow(rng, shape, patch=2, channels=768, blocks=8, layers=8, *, head_size=
 
 def tarflow_block(rng, features, tokens, channels, layers, *, reverse=False, head_size=64, expansion=4, scaled=True, classes=0,
                   dtype=np.float64):
-    """[the stages of a block (2) to (4)], of vectors of features x tokens entries; other arguments as those of `tarflow`."""
+    """[the stages of a block (2) to (4)], of vectors of features x tokens entries; `tarflow` explains the other arguments."""
     draw = Drawn("tarflow", rng, dtype)
     draw.counts(features=features, tokens=tokens, channels=channels, layers=layers, head_size=head_size, expansion=expansion)
     if isinstance(classes, bool) or not isinstance(classes, (int, np.integer)) or classes < 0:

@@ -50,6 +50,7 @@ JUDGES = {
     "models.defaults": ("cli_flows",),
     "models.stochastic_durations": ("stochastic_durations",),
     "models.sylvester": ("sylvester",),
+    "models.tarflow": ("tarflow",),
     "training.gaussians": ("gaussians", "cli_images", "cli_contexts"),
     **dict.fromkeys(("models.realnvp", "models.maf", "models.iaf", "models.nsf", "models.naf", "models.bnaf", "models.bpf",
                      "models.planar", "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",

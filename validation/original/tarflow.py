@@ -119,7 +119,7 @@ def at(f, labels, last=False):
 
 
 def labels_of(theirs, *keys):
-    """Their labels under the first of these keys that the file has, or None: those of samples stand in in/yrev if they are others."""
+    """Their labels under the first of these keys that the file has, or None; samples may have other labels, in/yrev, than data."""
     return next((theirs[key] for key in keys if key in theirs), None)
 
 
@@ -146,8 +146,8 @@ def block(config, theirs) -> dict:
 def samples(config, theirs, f, starts):
     """[(name of an output of the file, the samples)] of a chain of ours.
 
-    `starts`: the latents, by the letter in the name.  The name says which labels were given: those of the samples, a negative one
-    for all, which takes the last class, or those of the data.
+    `starts`: the latents, by the letter in the name.  The name says which labels were given: the samples' own, the data's, or a
+    negative one for all, which takes the last class.
     """
     guided = dict(guidances(config, theirs))
     plain = {name.removeprefix("out/") for name in theirs if name.startswith("out/reverse")}

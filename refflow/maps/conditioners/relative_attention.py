@@ -198,12 +198,7 @@ class RelativeAttention(Conditioner):
     def depends(self, shape):
         """h_i on the values that query `i` sees and keeps, channel by channel; on its head's queries and keys if it sees two."""
         (N, T), H = shape, self.heads
-        d = N // (3 * H)
-        seen = self.seen(T)
-        kept = seen if self.keep is None else seen & self.keep
-        moved = seen & ((seen.sum(-1) > 1) & kept.any(-1))[..., None]               # with one key, P is 1 whatever its score
-        kept, moved = (np.broadcast_to(part, np.broadcast_shapes(part.shape, (1, H, T, T))).reshape(-1, H, T, T).any(0)
-                       for part in (kept, moved))
+        d, (kept, moved) = N // (3 * H), self.read(T)
         pattern = np.zeros((H, d, T, 3, H, d, T), bool)
         for n in range(H):
             pattern[n, :, :, 0, n] = (moved[n].any(-1)[:, None] & np.eye(T, dtype=bool))[:, None]
@@ -213,8 +208,15 @@ class RelativeAttention(Conditioner):
         return pattern.reshape(H * d * T, N * T)
 
     def depends_on_positions(self, shape):
-        seen = self.seen(shape[1])
-        return seen.reshape(-1, *seen.shape[-2:]).any(0)
+        return np.any(self.read(shape[1]), (0, 1))
+
+    def read(self, T):
+        """Whose values each query's h reads, and whose scores move it, (heads, T, T) each."""
+        seen = self.seen(T)
+        kept = seen if self.keep is None else seen & self.keep
+        moved = seen & ((seen.sum(-1) > 1) & kept.any(-1))[..., None]               # with one key, P is 1 whatever its score
+        return [np.broadcast_to(part, np.broadcast_shapes(part.shape, (1, self.heads, T, T))).reshape(-1, self.heads, T, T).any(0)
+                for part in (kept, moved)]
 
     @staticmethod
     def definition(m, a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
