@@ -11,7 +11,7 @@ from refflow.core import Inverse, tree
 from refflow.fast import tokens, tuned
 from refflow.fast.table import twin
 from refflow.maps.autoregressive import Autoregressive
-from refflow.maps.conditioners import GELU, Delay, Dense, RelativeAttention, ReshapedNetwork, Sequential, Times
+from refflow.maps.conditioners import GELU, Delay, Dense, LayerNorm, RelativeAttention, ReshapedNetwork, Sequential, Times
 from refflow.models.tarflow import classes_of, given_class, images_of, tarflow
 from refflow.training import LikelihoodGradient
 
@@ -116,6 +116,18 @@ def test_huge_scores_are_left_to_the_page():
     assert np.array_equal(tuned(f).inverse(z), f.inverse(z))
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("exponent", [-200, -60, 0, 45, 51, 60, 100, 600])
+@pytest.mark.parametrize("eps", [1e-5, 2.0**-110])
+def test_a_normalisation_is_its_page(exponent, eps, dtype):
+    """Where squares overflow or vanish too."""
+    rng, largest = RNG(0), np.finfo(dtype).maxexp - 10
+    norm = LayerNorm(rng.normal(size=8).astype(dtype), rng.normal(size=8).astype(dtype), eps).unchecked(np.dtype(dtype))
+    a = np.ldexp(rng.normal(size=(20, 8)) + rng.normal(size=(20, 1)), min(exponent, largest)).astype(dtype)
+    with np.errstate(all="ignore"):
+        assert difference(tokens.normalised(norm, a), norm.forward(a)) < 16
+
+
 def test_a_class_is_missing():
     with pytest.raises(ValueError, match="there is no context"):
         tuned(drawn("classes")).bijector.forward(latents())
@@ -173,7 +185,13 @@ def late_tokens(monkeypatch):
     monkeypatch.setattr(tokens, "outputs", outputs)
 
 
-@pytest.mark.parametrize("bug", [late_keys, stale_values, late_tokens])
+def other_variance(monkeypatch):
+    """The unbiased one."""
+    right = tokens.normalised
+    monkeypatch.setattr(tokens, "normalised", lambda norm, a: norm.bias + (right(norm, a) - norm.bias) * np.sqrt(7 / 8))
+
+
+@pytest.mark.parametrize("bug", [late_keys, stale_values, late_tokens, other_variance])
 def test_a_wrong_cache_shows(bug, monkeypatch):
     bug(monkeypatch)
     assert far_from_page("scaled") > 1e6 and far_with_guidance("ab") > 1e6

@@ -5,7 +5,8 @@ act on one token.  Attention alone sees others, and in a causal network only ear
     s_j = <q_t, k_j> / d^(1/2)      for j <= t                                      (1)
     h_t = sum_j exp(s_j - s_m) v_j / sum_j exp(s_j - s_m),   s_m the largest        (2)
 The page passes all `T` tokens through the network `T` times.  By (1) and (2), the inverse passes each token once, and attention
-costs `O(T^2)` altogether.  With guidance, two networks are read, each with its own keys and values.
+costs `O(T^2)` altogether.  With guidance, two networks are read, each with its own keys and values.  Layer normalisation is computed
+by plain sums, as (1) to (4) of its page print it, where these are far inside the floats.
 
 A step of `likelihood` keeps the events that enter such a map, and in "reversible" memory recomputes everything else from them: the
 inverse, from which other maps are reconstructed, would cost far more than a pass of the network.
@@ -22,12 +23,13 @@ import numpy as np
 
 from ..core import sets
 from ..maps.autoregressive import Autoregressive
-from ..maps.conditioners import (ClassEmbedding, Delay, LearnedPositions, Positionwise, RelativeAttention, ReshapedNetwork, Residual,
-                                 Sequential, Times)
+from ..maps.conditioners import (ClassEmbedding, Delay, LayerNorm, LearnedPositions, Positionwise, RelativeAttention, ReshapedNetwork,
+                                 Residual, Sequential, Times)
 from ..maps.conditioners.relative_attention import far
 from ..models.tarflow import Guided
 from .couplings import Unusual
 
+LEAST = 2.0**-100                       # of eps of a layer normalisation by plain sums; their largest variance is its inverse
 
 # -- networks that can be read token by token --------------------------------------------------------------------------
 
@@ -85,8 +87,20 @@ def reader(layer, tokens):
     if type(layer) is ClassEmbedding:
         of_class = layer.of_class()
         return lambda t, a: a + of_class
-    layer = layer.layer if type(layer) is Positionwise else layer
-    return lambda t, a: layer.forward(a)
+    if type(layer) is Positionwise:
+        return reader(layer.layer, tokens)
+    return (lambda t, a: normalised(layer, a)) if type(layer) is LayerNorm else lambda t, a: layer.forward(a)
+
+
+def normalised(norm, a):
+    """The page of layer normalisation by plain sums, where they are far inside the floats."""
+    d = a - a.mean(-1, keepdims=True)
+    d -= d.mean(-1, keepdims=True)
+    variance = np.vecdot(d, d)[..., None] / a.shape[-1]
+    if norm.eps < LEAST or not (variance < 1 / LEAST).all():
+        return norm.forward(a)
+    d *= 1 / np.sqrt(variance + d.dtype.type(norm.eps))
+    return norm.gain * d + norm.bias
 
 
 def in_turn(readers):
