@@ -28,6 +28,8 @@ class Context:
     mean: tuple
     std: tuple
 
+    absent = None                       # the context that stands for none, where there is one
+
     def note(self):
         return {"columns": self.columns, "mean": self.mean, "std": self.std}
 
@@ -42,6 +44,13 @@ class Context:
     def standardised(self, values):
         """Values (N, C), in the units of the table, as the flow sees them."""
         return ActNorm(np.array(self.std), np.array(self.mean)).inverse(values)
+
+    def refuse(self, found):
+        """CannotRun for contexts (M, C) that a flow does not take."""
+        bad = np.argwhere(~np.isfinite(self.standardised(found)))
+        if len(bad):
+            i, j = bad[0]
+            raise CannotRun(f"--given: {self.keys()[j]} is {found[i, j]:g}, which is too large")
 
 
 def context_of(table, text) -> Context | None:
@@ -101,21 +110,20 @@ def noted(found, names) -> Context | None:
 def given_contexts(context, options):
     """(M, C): the contexts of `--given`, in the units of the table: one as a=1,b=2, or the rows of a file.
 
-    None for a flow without a context.
+    None for a flow without a context; without `--given`, the context that stands for none, where there is one.
     """
     text = options.given
     if context is None and text is not None:
         raise CannotRun(f"{options.flow}: its flow has no context; leave out --given")
     if context is None:
         return None
+    if text is None and context.absent is not None:
+        return np.array([context.absent])
     if text is None:
         raise CannotRun(f"{options.flow}: its flow is conditioned on {context.words()}; give a context, such as --given "
                         f"{example(context)}")
     found = of_words(context, text) if "=" in text else of_file(context, text)
-    bad = np.argwhere(~np.isfinite(context.standardised(found)))
-    if len(bad):
-        i, j = bad[0]
-        raise CannotRun(f"--given: {context.keys()[j]} is {found[i, j]:g}, which is too large")
+    context.refuse(found)
     return found
 
 

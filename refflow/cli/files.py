@@ -47,6 +47,12 @@ def write_npy(path, array, replace):
     write_atomically(path, content.getvalue(), replace)
 
 
+def write_npz(path, arrays, replace):
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_atomically(path, content.getvalue(), replace)
+
+
 def table_text(names, rows):
     """Comma-separated values."""
     text = io.StringIO()

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Start, likeliest, refuse_foreign
-from .rows import CIRCULAR, OF_IMAGES, OF_SPEECH, Rows, model_of, settings_of
+from .rows import CIRCULAR, MODELS_OF_IMAGES, OF_IMAGES, OF_SPEECH, Rows, model_of, settings_of
 from ..core.arrays import in_parts
 from ..energies import ENERGIES
 from ..fast import tuned
@@ -52,7 +52,7 @@ class Formula:
     def to_fit(cls, options, rng):
         """(the density, None), since a density has no values."""
         refuse_foreign(options, OF_SPEECH, ("glow_tts",), "speech, and --energy is a density")
-        refuse_foreign(options, OF_IMAGES, ("glow", "image_realnvp"), "images, and --energy is a density")
+        refuse_foreign(options, OF_IMAGES, MODELS_OF_IMAGES, "images, and --energy is a density")
         refuse_foreign(options, OF_DATA, (CIRCULAR,), "rows, and --energy is a density")
         name = options.energy
         if name.lower() in ENERGIES:

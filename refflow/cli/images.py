@@ -1,4 +1,4 @@
-r"""Images: integers in a .npy file, (N, C, H, W) or (N, H, W), or with --channels-last (N, H, W, C).
+r"""Images: integers in a .npy file, (N, C, H, W) or (N, H, W), or with --channels-last (N, H, W, C); in a .npz file with classes.
 
 A pixel of 0 .. values - 1, reduced to one of `bins` values 0 .. bins - 1 (Glow's n_bits), is an integer k.  In every step it
 is dequantised anew,
@@ -6,6 +6,7 @@ is dequantised anew,
 and the density of a flow is one of y, in the units of k, so that -log2 p(y) / D are bits for each of the D entries:
     y = bins (x + 1/2)      with x from Glow                                        (2)
     y = bins x              with x from RealNVP, whose first stage is the logit     (3)
+    y = bins (x + 1)/2      with x from TarFlow                                     (4)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .classes import IMAGES, NONE, Classes, Labelled, classes_named, is_npz, labels_of, noted_classes, read_npz
 from .dataset import Given, Start, by_likelihood, compared, comparison_text, in_units, likeliest, refuse_foreign
 from .rows import OF_SPEECH
 from .files import is_npy, read_npy, write_npy
@@ -26,6 +28,7 @@ from ..maps.elementwise import Affine
 from ..models import BUILDERS, image_realnvp
 from ..models.glow import glow
 from ..models.realnvp_images import penalised
+from ..models.tarflow import classes_of, tarflow
 from ..models.defaults import defaults_of
 from ..oracle import CannotRun
 from ..report import counted
@@ -35,26 +38,30 @@ from ..training.gaussians import gaussian_of_images
 MOST_VALUES = 2**16                     # float32 then has 8 bits for the noise
 FOR_START = 256                         # images on which a flow is initialised
 LAYOUTS = ("NHW", "NCHW", "NHWC")
-MODELS = ("glow", "realnvp")
+MODELS = ("glow", "realnvp", "tarflow")
+UNITS = {"glow": (0.5, 1.0), "realnvp": (0.0, 1.0), "tarflow": (0.5, 0.5)}      # y / bins at x = 0, and the slope of (2) to (4)
+HEAD = 32                               # entries of a head of TarFlow, or the largest power of 2 that divides its channels
 NAMES = {"image_realnvp": "realnvp"}    # of refflow.models
+FOREIGN = {"glow": ("patch", "context", "layers"), "realnvp": ("patch", "context", "layers", "permutation"),
+           "tarflow": ("levels", "additive", "permutation")}           # options that are for others of these models
 SHORTEST = 20                           # steps of an epoch, for Glow's AdaMax: of one step, its beta2 would be 0
 
 
 @dataclass(frozen=True)
 class Images:
-    """How the images of a flow are made of integers: `shape` is (C, H, W), `layout` that of the file."""
+    """How the images of a flow are made of integers: `shape` is (C, H, W), `layout` that of the file, `context` their classes."""
 
     values: int
     bins: int
     shape: tuple
     layout: str
+    context: Classes | None = None
 
     word = "image"
     names = None
     measures = ("bits_per_dim",)
     scores = ("log_prob", "bits_per_dim")
     measured = 512
-    context = None
     batch_size = 64
     size = property(lambda self: math.prod(self.shape))
     loss_units = property(lambda self: {"dimensions": self.size, "levels": 1})
@@ -64,7 +71,9 @@ class Images:
 
     @staticmethod
     def holds(path):
-        """Is it a .npy file of more than a table?"""
+        """Is it a .npz file of images, or a .npy file of more than a table?"""
+        if is_npz(path):
+            return True
         if not is_npy(path) or not Path(path).is_file():
             return False
         try:
@@ -76,7 +85,7 @@ class Images:
     def to_fit(cls, options, rng):
         options.model = NAMES.get(options.model, options.model)
         refuse_options(options)
-        v, layout = read_images(options.data, options.channels_last)
+        v, layout, others = read_images(options.data, options.channels_last)
         values = options.values or 256
         bins = values if options.bits is None else 2**options.bits
         if not 2 <= values <= MOST_VALUES:
@@ -90,7 +99,10 @@ class Images:
         if options.values is None and v.max() < values // 4:
             print(f"refflow: {options.data}: the largest pixel is {int(v.max())}; if there are no larger ones, say --values "
                   f"{int(v.max()) + 1}", file=sys.stderr)
-        return data, k
+        if options.context is None:
+            return data, k
+        labels = labels_of(options.data, options.context, others, len(v))
+        return replace(data, context=classes_named(options.context, int(labels.max()) + 1)), Labelled(k, labels)
 
     @classmethod
     def of_flow(cls, flow, note):
@@ -101,10 +113,12 @@ class Images:
         counts = all(type(n) is int and n >= 1 for n in (values, bins)) and values % bins == 0
         if not counts or layout not in LAYOUTS or not isinstance(shape, list) or flow.event_shape != tuple(shape):
             return None
-        return cls(values, bins, tuple(shape), layout)
+        context = noted_classes(found.get("context")) if flow.needs("context") else None
+        return cls(values, bins, tuple(shape), layout, context if context and context.count == classes_of(flow) else None)
 
     def note(self):
-        return {"images": {"values": self.values, "bins": self.bins, "shape": list(self.shape), "layout": self.layout}}
+        context = {"context": self.context.note()} if self.context else {}
+        return {"images": {"values": self.values, "bins": self.bins, "shape": list(self.shape), "layout": self.layout} | context}
 
     def text(self):
         C, H, W = self.shape
@@ -112,18 +126,27 @@ class Images:
         return f"{H} x {W} pixels{f', {C} channels' * (C > 1)}, 0 .. {self.values - 1}{reduced}"
 
     def summary(self, counts):
-        return f"{self.text()}, {counts}"
+        given = f" given {self.context.words()}, one of {self.context.count}" if self.context else ""
+        return f"{self.text()}{given}, {counts}"
 
     # -- their events -------------------------------------------------------------------------------------------------
 
     def read(self, path, header=None):
         refuse_header(header)
-        v, _ = read_images(path, self.layout == "NHWC")
+        v, _, others = read_images(path, self.layout == "NHWC")
         if v.shape[1:] != self.shape:
             C, H, W = self.shape
             raise CannotRun(f"{path}: its images have {v.shape[1]} channels of {v.shape[2]} x {v.shape[3]} pixels, not {C} of "
                             f"{H} x {W}")
-        return Given(self.integers(v, path), ["image"], [[str(i)] for i in range(len(v))], list(range(len(v))))
+        k = self.integers(v, path)
+        if self.context is not None:
+            k = Labelled(k, self.labels(path, others, len(v)))
+        return Given(k, ["image"], [[str(i)] for i in range(len(v))], list(range(len(v))))
+
+    def labels(self, path, others, count):
+        """The classes of the images of a file; without such an array, their class is not given."""
+        name = self.context.names[0]
+        return self.context.held(labels_of(path, name, others, count), path) if name in others else np.full(count, NONE)
 
     def integers(self, v, path, hint=""):
         """k of (1) as (N, C, H, W) of float32; wrong pixels are refused with their index in the file and their value."""
@@ -137,6 +160,8 @@ class Images:
         return v[:, 0] if self.layout == "NHW" else np.moveaxis(v, 1, -1) if self.layout == "NHWC" else v
 
     def with_noise(self, values, rng):
+        if isinstance(values, Labelled):
+            return Labelled(self.with_noise(values.images, rng), values.labels)
         return dequantised(values, rng, self.bins, None, 0.0, float(self.bins), np.float32)        # (1)
 
     def refreshed(self, values, rng):
@@ -146,26 +171,33 @@ class Images:
 
     def start(self, options, parts, rng):
         k, sizes = parts["train"], sizes_of(options, self.shape)
-        L, K, width = sizes["levels"], sizes["depth"], sizes["hidden"]
-        shift = 0.5 if options.model == "glow" else 0.0
-        units = Affine(np.float32(self.bins * shift), np.float32(self.bins))        # (2) (3)
+        units = Affine(*(np.float32(self.bins * number) for number in UNITS[options.model]))        # (2) (3) (4)
         try:
-            if options.model == "glow":
-                model = glow(rng, self.shape, L, K, width, coupling="additive" if options.additive else "affine",
-                             permutation=options.permutation or "1x1", dtype=np.float32)
-            else:
-                model = image_realnvp(rng, self.shape, L, width, K, additive=options.additive, dtype=np.float32)
+            model = self.model(options, sizes, rng)
         except ValueError as error:
             raise CannotRun(f"no model can be made of images of {self.text()}: {error}") from None
-        flow, fixed = in_units(model, [units], self.with_noise(k[:FOR_START], rng), rng)
+        flow, fixed = in_units(model, [units], self.divided(self.with_noise(k[:FOR_START], rng))[0], rng, self.context)
         settings = recipe(options, flow, -(-len(k) // (options.batch_size or self.batch_size)))
         about = {"sizes": sizes, "additive": options.additive, "permutation": options.permutation}
         return Start(flow, fixed, settings, about)
 
+    def model(self, options, sizes, rng):
+        """ValueError for images that it does not take."""
+        K, width = sizes["depth"], sizes["hidden"]
+        if options.model == "glow":
+            return glow(rng, self.shape, sizes["levels"], K, width, coupling="additive" if options.additive else "affine",
+                        permutation=options.permutation or "1x1", dtype=np.float32)
+        if options.model == "realnvp":
+            return image_realnvp(rng, self.shape, sizes["levels"], width, K, additive=options.additive, dtype=np.float32)
+        return tarflow(rng, self.shape, sizes["patch"], width, K, sizes["layers"], head_size=math.gcd(width, HEAD),
+                       classes=self.context.count if self.context else 0, dtype=np.float32)
+
     def arrays(self, values):
-        return [values]
+        return [values.images, values.labels] if isinstance(values, Labelled) else [values]
 
     def trained(self, start, parts, rng, settings):
+        if self.context is not None:
+            parts = parts | {"train": parts["train"].partly_unlabelled(rng)}
         return by_likelihood(self, start, parts, rng, settings)
 
     def compared(self, before, after, parts, rng):
@@ -175,10 +207,22 @@ class Images:
         return comparison_text(self, report)
 
     def divided(self, y):
-        return y, None
+        return (y, None) if self.context is None else (y.images, self.context.of_labels(y.labels))
+
+    def given(self, y, context):
+        """Which of the images y have this context, a class; all if it is none."""
+        return (y.labels == context[0]) | (context[0] == NONE)
+
+    def modelled_names(self):
+        return None
+
+    def joined(self, x, contexts):
+        return x
 
     def gaussian(self, train, held_out):
-        return gaussian_of_images(train, held_out)
+        """Without their classes."""
+        density, kind = gaussian_of_images(*(y if y is None else self.divided(y)[0] for y in (train, held_out)))
+        return density and (lambda y: density(self.divided(y)[0])), kind
 
     # -- their samples ------------------------------------------------------------------------------------------------
 
@@ -212,24 +256,25 @@ def is_png(path):
 
 
 def read_images(path, channels_last=False):
-    """((N, C, H, W), layout) of a file."""
+    """((N, C, H, W), layout, the other arrays of a .npz file by their names) of a file."""
     if not Path(path).exists():
         raise CannotRun(f"there is no file {path}")
     try:
-        v = read_npy(path)
+        others = read_npz(path) if is_npz(path) else {IMAGES: read_npy(path)}
     except ValueError as error:
         raise CannotRun(f"{path}: it is not a .npy file of images: {error}") from None
+    v = others.pop(IMAGES)
     if v.ndim not in (3, 4) or not v.size:
         raise CannotRun(f"{path}: images are an array (N, channels, height, width) or (N, height, width), not of shape "
                         f"{v.shape}")
     if v.ndim == 3:
-        return v[:, None], "NHW"
+        return v[:, None], "NHW", others
     if channels_last:
-        return np.moveaxis(v, -1, 1), "NHWC"
+        return np.moveaxis(v, -1, 1), "NHWC", others
     if v.shape[1] not in (1, 3) and v.shape[-1] in (1, 3):
         print(f"refflow: {path}: {v.shape[1]} channels of {v.shape[2]} x {v.shape[3]} pixels; if channels are the last "
               "axis, say --channels-last", file=sys.stderr)
-    return v, "NCHW"
+    return v, "NCHW", others
 
 
 def hint_on_pixels(v, values):
@@ -268,14 +313,24 @@ def refuse_options(options):
             raise CannotRun(f"there is no model {options.model!r} of images; {likeliest(options.model, MODELS)}")
         raise CannotRun(f"{options.data}: {options.model} needs a table of numbers; for images there are --model "
                         f"{' and --model '.join(MODELS)}")
-    for key in ("couplings", "layers", "bins", "components", "dense", "context", *("permutation",) * (options.model != "glow")):
+    for key in ("couplings", "bins", "components", "dense", *FOREIGN[options.model]):
         if getattr(options, key):
             raise CannotRun(f"--{key}: the model {options.model} of images has no such option")
 
 
 def sizes_of(options, shape):
-    """{"levels", "depth", "hidden"} of the model."""
-    sizes, (_, H, W) = defaults_of("glow" if options.model == "glow" else "image_realnvp"), shape
+    """{option: size} of the model."""
+    own = {"realnvp": "image_realnvp"}.get(options.model, options.model)
+    sizes, (_, H, W) = defaults_of(own), shape
+    if options.hidden is not None and len(options.hidden) != 1:
+        raise CannotRun(f"--hidden: the networks of {options.model} have one width, not {len(options.hidden)}")
+    given = {key: getattr(options, key) for key in sizes} | {"hidden": options.hidden and options.hidden[0]}
+    given = {key: size for key, size in given.items() if size is not None}
+    return sizes | given if options.model == "tarflow" else halved(options, sizes, H, W) | given
+
+
+def halved(options, sizes, H, W):
+    """The sizes of a model that halves height and width."""
     if H * W == 1:
         raise CannotRun(f"{options.data}: {options.model} needs more than one pixel; reshape the images to a table of their "
                         f"channels")
@@ -286,10 +341,7 @@ def sizes_of(options, shape):
     if not sizes["levels"] and not options.levels:
         raise CannotRun(f"{options.data}: Glow halves height and width, which must be even, not {H} x {W}; pad or crop the "
                         "images")
-    if options.hidden is not None and len(options.hidden) != 1:
-        raise CannotRun(f"--hidden: the networks of {options.model} have one width, not {len(options.hidden)}")
-    given = {"levels": options.levels, "depth": options.depth, "hidden": options.hidden and options.hidden[0]}
-    return sizes | {key: size for key, size in given.items() if size is not None}
+    return sizes
 
 
 def recipe(options, flow, per_epoch):
@@ -299,10 +351,12 @@ def recipe(options, flow, per_epoch):
     """
     if options.model == "glow":
         chosen = recipes.glow(max(per_epoch, SHORTEST), options.learning_rate or 1e-3)
+    elif options.model == "tarflow":
+        chosen = recipes.tarflow(math.prod(flow.event_shape), 1, 2, options.learning_rate or 1e-3)
     else:
         chosen = recipes.realnvp() | {"penalty": SquaredNorm(5e-5, penalised(flow))}
         if options.learning_rate:
             chosen["optimiser"] = replace(chosen["optimiser"], learning_rate=options.learning_rate)
-    average = (0.99 if options.model == "glow" else 0.0) if options.average is None else options.average
+    average = (0.0 if options.model == "realnvp" else 0.99) if options.average is None else options.average
     schedule = WarmUp(max(1, min(10 * per_epoch, options.steps // 10)), Cosine(max(options.steps, 1)))
     return chosen | {"schedule": schedule, "averaging": EMA(average) if average else None}

@@ -122,7 +122,7 @@ def subject_given(options, flow, data, note, rng):
     if options.data is None:
         return Subject(flow, data, note, None, names, rng)
     rows = data.with_noise(data.read(options.data, options.header).values, rng)
-    same = (rows[:, data.context.columns] == contexts).all(1)
+    same = data.given(rows, contexts[0])
     if not same.any():
         raise CannotRun(f"{options.data}: no row has the context {options.given}; without DATA the picture shows the density "
                         "alone")

@@ -36,7 +36,8 @@ LARGEST = 2.0**1000                     # the largest numbers that pages are cer
 ROWS_PER_UNIT = 8                       # for each entry of a hidden layer, by default
 MOVED = 8                               # entries that the couplings of a model transform together, at least, by default
 SHOWN = 4                               # columns that a message names
-OF_IMAGES = ("levels", "depth", "values", "bits", "channels_last", "additive", "permutation", "held_out")
+OF_IMAGES = ("levels", "depth", "patch", "values", "bits", "channels_last", "additive", "permutation", "held_out")
+MODELS_OF_IMAGES = ("glow", "image_realnvp", "tarflow")
 OF_SPEECH = ("table", "unit", "dropout")
 CIRCULAR = "circular-nsf"               # the model of angles
 RATES = {"gaussian": 5e-3, "planar": 1e-2, "radial": 1e-2}         # Adam's, of others 0.001
@@ -123,6 +124,10 @@ class Rows:
         if self.context is None:
             return y, None
         return y[:, self.modelled()], self.context.standardised(y[:, self.context.columns])
+
+    def given(self, y, context):
+        """Which of the rows y have this context, (C,)."""
+        return (y[:, self.context.columns] == context).all(1)
 
     def joined(self, x, contexts):
         """Rows of the table, from their modelled columns and the context in the units of the table."""
@@ -222,7 +227,7 @@ def refuse_options(options):
     """Refuse models and options that are not for rows."""
     if Path(options.data).exists():
         refuse_foreign(options, OF_SPEECH, ("glow_tts",), f"speech; {options.data} is not a folder")
-        refuse_foreign(options, OF_IMAGES, ("glow", "image_realnvp"), f"images; {options.data} is not an array (N, channels, "
+        refuse_foreign(options, OF_IMAGES, MODELS_OF_IMAGES, f"images; {options.data} is not an array (N, channels, "
                        "height, width) or (N, height, width) in a .npy file")
 
 

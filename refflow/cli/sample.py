@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from .classes import OF_GUIDANCE, add_guidance, drawn_with_guidance, refuse_guidance
 from .contexts import given_contexts
 from .kinds import opened
 from .options import add_flow, add_given, add_seed, add_table_out, count, rate, writes_a_file
@@ -21,6 +22,7 @@ def add_command(commands):
     add_flow(one)
     one.add_argument("--n", type=count, default=1, help="how many rows, for each context if there are any (1)")
     add_given(one)
+    add_guidance(one)
     one.add_argument("--temperature", type=rate, default=1.0, metavar="T", help="latents times T (1)")
     add_table_out(one)
     add_seed(one)
@@ -31,17 +33,24 @@ def run(options):
     flow, data, _ = opened(options.flow)
     data.refuse_samples(options)
     contexts = given_contexts(data.context, options)
+    refuse_guidance(options, flow, data.context)
     refuse_beyond_memory(options, flow, 1 if contexts is None else len(contexts))
     rng = np.random.default_rng(options.seed)
-    if contexts is None:
+    contexts = None if contexts is None else np.repeat(contexts, options.n, 0)
+    standardised = None if contexts is None else data.context.standardised(contexts)
+    if options.guidance is not None:
+        z = latents(flow, rng, options.n if contexts is None else len(contexts), options.temperature)
+        y = drawn_with_guidance(flow, z, standardised, options)
+    elif contexts is None:
         y = drawn(flow, rng, options.n, options.temperature)
     else:
-        contexts = np.repeat(contexts, options.n, 0)
-        y = data.joined(drawn_given(flow, rng, data.context.standardised(contexts), options.temperature), contexts)
+        y = data.joined(drawn_given(flow, rng, standardised, options.temperature), contexts)
     data.write_samples(options, y)
     if options.json:
         report = {"flow": options.flow, "seed": options.seed, "n": options.n, "temperature": options.temperature}
         report |= {} if contexts is None else {"given": options.given}
+        guidance = {"guidance": options.guidance, **{key: getattr(options, key) for key in OF_GUIDANCE}}
+        report |= {} if options.guidance is None else guidance
         report |= data.note() | {"out": options.out}
         print(json_text(report | ({} if options.out else {"rows": data.samples(y).tolist()}), indent=None))
     return 0

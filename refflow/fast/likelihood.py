@@ -5,7 +5,8 @@ In the flow's inverse map, `h_0 = x, h_k = f_k(h_(k-1)), z = h_K`, the pullbacks
 it.  Both are stored for one chunk of events at a time ("stored"), or recomputed on the way back ("reversible"), where
     h'_K = z,   h'_(k-1) = f_k^-1(h'_k)                                             (2)
 so that memory does not grow with `K`, apart from the parameters themselves.  A coupling knows the part of the event that its
-network sees from either side: one pass of the network serves (2) and the pullback.
+network sees from either side: one pass of the network serves (2) and the pullback.  An autoregressive map of tokens, whose inverse
+takes many passes, keeps `h_(k-1)` instead, and recomputes what its network found there.
 
 `h'_k` equals `h_k` up to rounding, which a chain can amplify without bound.  For each stage and event the forward pass keeps
     s_k = sum_j w_j h_kj,   w_j = 1 + (j golden mod 1),   golden = (sqrt 5 - 1)/2   (3)

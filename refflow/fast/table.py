@@ -19,18 +19,19 @@ from .couplings import TunedCoupling, TunedNormal
 from .images import TunedImageCoupling, TunedMatrix, TunedNorm
 from .residual import TunedPlanar, TunedRadial
 from .splines import SplineCoupling, TunedSplineCoupling
+from .tokens import KeptInput, TokenByToken
 from .unit_by_unit import UnitByUnit
 
 COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
-         Autoregressive: (TunedAutoregressive,), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
+         Autoregressive: (TunedAutoregressive, KeptInput), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
 BASES = {StandardNormal: TunedNormal}
-MAPS = {Autoregressive: UnitByUnit, Coupling: SplineCoupling, Planar: TunedPlanar, Radial: TunedRadial}
+MAPS = {Autoregressive: (UnitByUnit, TokenByToken), Coupling: (SplineCoupling,), Planar: (TunedPlanar,), Radial: (TunedRadial,)}
 
 
 def tuned(value):
-    """A flow, or a map, that computes the same in less time: samples and inverses of autoregressive maps, in one pass each,
-    gradients of couplings and autoregressive maps of splines, and everything of planar and radial flows.
+    """A flow, or a map, that computes the same in less time: samples and inverses of autoregressive maps, of single entries or of
+    tokens, in one pass each, gradients of couplings and autoregressive maps of splines, and everything of planar and radial flows.
 
     Its fields and methods are the same; files and training take the original.
     """
@@ -40,11 +41,11 @@ def tuned(value):
 def exchanged(value, made):
     """The value, or a copy with twins in place of maps; a component that stands in several places stays one."""
     if id(value) not in made:
-        new, same, found = {}, True, MAPS.get(type(value))
+        new, same = {}, True
         for (key, *index), component in tree.components(value):
             inner = exchanged(component, made)
             new[key], same = (*new.get(key, ()), inner) if index else inner, same and inner is component
-        found = found if found and found.takes(value) else None
+        found = next((kind for kind in MAPS.get(type(value), ()) if kind.takes(value)), None)
         made[id(value)] = value if same and not found else tree.copied(value, found, **new)
     return made[id(value)]
 

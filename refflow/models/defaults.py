@@ -29,6 +29,7 @@ DEFAULTS = {
     "radial": ("radial", {"layers": ("layers", 8)}),
     "glow": ("glow", {"levels": ("levels", 3), "depth": ("steps", 4), "hidden": ("hidden", 32)}),
     "image_realnvp": ("image_realnvp", {"levels": ("scales", 2), "depth": ("residual_blocks", 1), "hidden": ("base_dim", 16)}),
+    "tarflow": ("tarflow", {"patch": ("patch", 2), "hidden": ("channels", 64), "depth": ("blocks", 4), "layers": ("layers", 2)}),
     "glow_tts": ("glow_tts", {"hidden": ("channels", 64), "depth": ("blocks", 4), "layers": ("layers", 2)})}
 
 

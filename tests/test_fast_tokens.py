@@ -1,0 +1,265 @@
+"""Tuned autoregressive maps of tokens are their pages: samples with a cache of keys and values, guidance, gradients that recompute."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from refflow.core import Inverse, tree
+from refflow.fast import tokens, tuned
+from refflow.fast.table import twin
+from refflow.maps.autoregressive import Autoregressive
+from refflow.maps.conditioners import GELU, Delay, Dense, LayerNorm, RelativeAttention, ReshapedNetwork, Sequential, Times
+from refflow.models.tarflow import classes_of, given_class, images_of, tarflow
+from refflow.training import LikelihoodGradient
+
+RNG = np.random.default_rng
+SETTINGS = {"scaled": {}, "shifts alone": {"scaled": False}, "classes": {"classes": 3}, "one token": {"patch": 4},
+            "tokens of one pixel": {"patch": 1, "blocks": 3}, "two layers": {"layers": 2, "classes": 2}}
+GUIDANCE = {"ab": (1.5, "ab"), "a, at a temperature": (2.0, "a", 0.5), "b, annealed": (0.75, "b", 1.5, True)}
+
+
+def drawn(name, dtype=np.float64, size=0.1, **given):
+    """A flow whose parameters have all been moved."""
+    sizes = {"patch": 2, "channels": 8, "blocks": 2, "layers": 1, "head_size": 4, "expansion": 2} | SETTINGS[name] | given
+    flow, rng = tarflow(RNG(0), (1, 4, 4), **sizes, dtype=dtype), RNG(5)
+    params = flow.bijector.ravel()
+    return flow.replace(bijector=flow.bijector.unravel_params(params + (size * rng.standard_normal(params.shape)).astype(dtype)))
+
+
+def blocks(flow):
+    return [stage for stage in flow.bijector.inner.stages if isinstance(stage, Autoregressive)]
+
+
+def latents(shape=(2,), dtype=np.float64):
+    return RNG(3).standard_normal((*shape, 16)).astype(dtype)
+
+
+def difference(one, other):
+    """In roundings of the largest number."""
+    assert one.dtype == other.dtype and one.shape == other.shape
+    return np.abs(one - other).max(initial=0) / max(np.abs(other).max(initial=0), 1) / np.finfo(other.dtype).eps
+
+
+def given(flow, labels=(1, 0)):
+    return given_class(flow, labels if classes_of(flow) else None)
+
+
+def far_from_page(name, dtype=np.float64, **more):
+    """How far samples and their log-dets are from the page's."""
+    flow, z = given(drawn(name, dtype, **more)), latents(dtype=dtype)
+    pairs = zip(tuned(flow).bijector.forward_and_log_det(z), flow.bijector.forward_and_log_det(z))
+    return max(difference(*pair) for pair in pairs)
+
+
+def far_with_guidance(how, name="classes"):
+    flow, z = given(drawn(name)), latents()
+    return difference(images_of(tuned(flow), z, *GUIDANCE[how]), images_of(flow, z, *GUIDANCE[how]))
+
+
+# -- samples ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_samples_are_the_page_s(name, dtype):
+    assert all(type(f) is tokens.TokenByToken for f in blocks(tuned(drawn(name, dtype))))
+    assert far_from_page(name, dtype) < 1000
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 3)])
+def test_batches(shape):
+    for flow in (drawn("scaled"), given_class(drawn("classes"))):
+        z = latents(shape)
+        assert difference(tuned(flow).bijector.forward(z), flow.bijector.forward(z)) < 1000
+        x, log_det = blocks(flow)[0].inverse_and_log_det(z)
+        again, tuned_log_det = blocks(tuned(flow))[0].inverse_and_log_det(z)
+        assert difference(again, x) < 1000 and difference(tuned_log_det, log_det) < 1000 and x.shape == z.shape
+
+
+@pytest.mark.parametrize("how", GUIDANCE)
+@pytest.mark.parametrize("name", ["classes", "two layers"])
+def test_samples_with_guidance_are_the_page_s(how, name):
+    flow, z = given(drawn(name)), latents()
+    assert far_with_guidance(how, name) < 1000
+    assert difference(images_of(tuned(flow), z, *GUIDANCE[how]), flow.bijector.forward(z)) > 1e6
+
+
+def test_a_temperature_alone_guides_a_flow_without_classes():
+    flow, z = drawn("scaled"), latents()
+    assert difference(images_of(tuned(flow), z, 1.0, temperature=0.5), images_of(flow, z, 1.0, temperature=0.5)) < 1000
+
+
+def test_each_token_passes_once(monkeypatch):
+    """The page passes all tokens for each token."""
+    passed, right = [], GELU.forward
+    monkeypatch.setattr(GELU, "forward", lambda self, a: (passed.append(a[0].size), right(self, a))[1])
+    flow, z, counts = drawn("scaled").bijector.inner.unchecked(np.float64), latents(), []
+    for f in (tuned(flow), flow):
+        passed.clear()
+        f.inverse(z)
+        counts.append(sum(passed))
+    T, blocks_and_units = 4, 2 * 16
+    assert counts == [(T - 1) * blocks_and_units, T * T * blocks_and_units]
+
+
+def test_huge_scores_are_left_to_the_page():
+    """Where the page sums differences of scores exactly."""
+    flow, z = drawn("scaled"), latents()
+    f = blocks(flow)[0]
+    path = next(path for path, value in tree.walk(f) if isinstance(value, RelativeAttention))
+    where = (*path[:-1], str(int(path[-1]) - 1), "layer", "W")
+    queries_and_keys = np.where(np.arange(24) < 16, 2.0**30, 1)[:, None]
+    f = f.replace(**tree.nest({where: queries_and_keys * tree.at_path(f.params(), where)}))
+    assert type(tuned(f)) is tokens.TokenByToken
+    assert np.array_equal(tuned(f).inverse(z), f.inverse(z))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("exponent", [-200, -60, 0, 45, 51, 60, 100, 600])
+@pytest.mark.parametrize("eps", [1e-5, 2.0**-110])
+def test_a_normalisation_is_its_page(exponent, eps, dtype):
+    """Where squares overflow or vanish too."""
+    rng, largest = RNG(0), np.finfo(dtype).maxexp - 10
+    norm = LayerNorm(rng.normal(size=8).astype(dtype), rng.normal(size=8).astype(dtype), eps).unchecked(np.dtype(dtype))
+    a = np.ldexp(rng.normal(size=(20, 8)) + rng.normal(size=(20, 1)), min(exponent, largest)).astype(dtype)
+    with np.errstate(all="ignore"):
+        assert difference(tokens.normalised(norm, a), norm.forward(a)) < 16
+
+
+def test_a_class_is_missing():
+    with pytest.raises(ValueError, match="there is no context"):
+        tuned(drawn("classes")).bijector.forward(latents())
+
+
+@pytest.mark.parametrize("change", ["start", "window", "layout"])
+def test_other_maps_stay_as_they_are(change):
+    f = blocks(drawn("scaled"))[0]
+    if change == "layout":
+        f = blocks(drawn("shifts alone"))[0].replace(layout="interleaved")
+    else:
+        cls, new = {"start": (Delay, {"start": np.ones(8)}), "window": (RelativeAttention, {"block_length": 1})}[change]
+        f = f.replace(net=tree.remade(f.net, lambda path, value: new if isinstance(value, cls) else {}))
+    assert tuned(f) is f and twin(f, 0) is None
+
+
+# -- planted bugs -----------------------------------------------------------------------------------------------------
+
+def late_keys(monkeypatch):
+    """A query that does not see its own token."""
+    right = tokens.Attention.__call__
+
+    def call(self, t, a):
+        q, k, v = np.split(a, 3, -1)
+        return right(self, t, np.concatenate((q, 0 * k, v), -1))
+
+    monkeypatch.setattr(tokens.Attention, "__call__", call)
+
+
+def stale_values(monkeypatch):
+    """Only the first token is kept."""
+    right = tokens.Attention.__call__
+
+    def call(self, t, a):
+        h = right(self, t, a)
+        self.values[..., t, :] = self.values[..., 0, :]
+        return h
+
+    monkeypatch.setattr(tokens.Attention, "__call__", call)
+
+
+def late_tokens(monkeypatch):
+    """The outputs for a token are those at the token before the one before it."""
+    right = tokens.outputs
+
+    def outputs(net):
+        read, held = right(net), []
+
+        def late(t, before):
+            held.append(read(t, before))
+            return held[max(t - 1, 0)]
+
+        return late if type(net) is ReshapedNetwork else read
+
+    monkeypatch.setattr(tokens, "outputs", outputs)
+
+
+def other_variance(monkeypatch):
+    """The unbiased one."""
+    right = tokens.normalised
+    monkeypatch.setattr(tokens, "normalised", lambda norm, a: norm.bias + (right(norm, a) - norm.bias) * np.sqrt(7 / 8))
+
+
+@pytest.mark.parametrize("bug", [late_keys, stale_values, late_tokens, other_variance])
+def test_a_wrong_cache_shows(bug, monkeypatch):
+    bug(monkeypatch)
+    assert far_from_page("scaled") > 1e6 and far_with_guidance("ab") > 1e6
+
+
+def test_one_cache_for_both_passes_shows(monkeypatch):
+    right, made = tokens.reader, {}
+
+    def shared(layer, count):
+        if type(layer) is RelativeAttention:
+            return made.setdefault(layer.heads, right(layer, count))
+        return right(layer, count)
+
+    monkeypatch.setattr(tokens, "reader", shared)
+    assert far_with_guidance("ab") > 1e6
+
+
+def test_guidance_in_the_wrong_pass_shows(monkeypatch):
+    right = tokens.outputs
+
+    def exchanged(net):
+        if type(net) is tokens.Guided:
+            net.net, net.free = net.free, net.net
+        return right(net)
+
+    monkeypatch.setattr(tokens, "outputs", exchanged)
+    assert far_with_guidance("a, at a temperature") > 1e6
+
+
+# -- gradients --------------------------------------------------------------------------------------------------------
+
+def gradient(flow, memory, count=6, dtype=np.float64):
+    """(log_prob and all cotangents, the peak of memory)."""
+    x, rng = RNG(1).uniform(-1, 1, (count, 1, 4, 4)).astype(dtype), RNG(2)
+    context = np.eye(classes_of(flow), dtype=dtype)[np.arange(count) % classes_of(flow)] if classes_of(flow) else None
+    given, b = LikelihoodGradient(memory), rng.standard_normal(count).astype(dtype)
+    tracemalloc.start()
+    log_prob, bars = given(flow, x, b, context)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert given.drifted == given.by_page == 0
+    return [log_prob, *(bar for _, bar in tree.flatten(bars))], peak
+
+
+@pytest.mark.parametrize("name", ["scaled", "shifts alone", "classes", "two layers"])
+def test_recomputed_gradients_are_the_stored_ones(name):
+    flow = drawn(name)
+    (stored, _), (recomputed, _) = (gradient(flow, memory) for memory in ("stored", "reversible"))
+    assert all(np.array_equal(one, other) for one, other in zip(stored, recomputed, strict=True))
+    assert all(twin(f, 0) is tokens.KeptInput and twin(f, 1) is None for f in blocks(flow))
+
+
+def test_recomputed_gradients_take_the_memory_of_one_block():
+    flow = drawn("scaled", blocks=8, size=0.05)
+    (_, stored), (_, recomputed) = (gradient(flow, memory, 256) for memory in ("stored", "reversible"))
+    assert recomputed < 0.3 * stored
+
+
+def test_a_wrong_kept_input_shows(monkeypatch):
+    """The event after the map in place of the one before it: reconstruction is given up, as if it had drifted."""
+    monkeypatch.setattr(tokens.KeptInput, "reversed", lambda self, after, memory: (after, self.at(after, after, memory)))
+    with pytest.raises(AssertionError):
+        gradient(drawn("scaled"), "reversible")
+
+
+def test_an_inverse_keeps_nothing():
+    """On its other side a map of tokens has the step of any map."""
+    flow = drawn("scaled")
+    f, x = blocks(flow)[0], latents()
+    assert twin(f, 1) is None and difference(tuned(Inverse(f)).forward(x), f.inverse(x)) < 1000
+    assert isinstance(f.net, Times) and not tokens.is_read(Sequential((Dense(np.eye(2)),)))
