@@ -144,6 +144,12 @@ class Conv2d(Conditioner):
     padding: str
     def __init__(self, W: ArrayLike, b: ArrayLike | None = ..., padding: str = ...) -> None: ...
 
+class CrossAttention(Conditioner):
+    net: Conditioner
+    heads: int
+    context: NDArray[np.floating[Any]] | None
+    def __init__(self, net: Conditioner, heads: int = ..., context: ArrayLike | None = ...) -> None: ...
+
 class Delay(Conditioner):
     start: NDArray[np.floating[Any]] | None
     mask: NDArray[np.bool_] | None
@@ -262,6 +268,9 @@ class SoftplusActivation(Conditioner):
     def __init__(self) -> None: ...
 
 class TanhActivation(Conditioner):
+    def __init__(self) -> None: ...
+
+class TanhGELU(Conditioner):
     def __init__(self) -> None: ...
 
 class Times(Conditioner):
@@ -497,6 +506,10 @@ class ArctanExpScale(Scale):
     clamp: float
     factor: float
     def __init__(self, clamp: float = ..., factor: float = ...) -> None: ...
+
+class BoundedSigmoidScale(Scale):
+    bound: float
+    def __init__(self, bound: float = ...) -> None: ...
 
 class BoxCox(Bijector):
     power: NDArray[np.floating[Any]]
