@@ -17,8 +17,9 @@ The reverse rule.  With `g = h_bar`, and `u_ij` for the derivative with respect 
     k_bar_j = sum_i s_bar_ij q_i / d^(1/2),   v_bar_j = sum_i P_ij g_i              (9)
 and with the pullback `net*` at `c`,
     c_bar = net*(k_bar, v_bar)                                                      (10)
-The unit of error is normwise: by (7), `sum_j s_bar_ij = 0`, so that a part that all keys share, such as the bias of a dense layer, leaves
-(8) unchanged and has the cotangent 0, which floats reach only up to the size of the other cotangents.
+By (7), `sum_j s_bar_ij = 0`, so that a part that all keys share, such as the bias of a layer, has the cotangent 0 and leaves (8)
+unchanged, and so does a part that all values share.  The unit of error therefore excuses no rounding of it, and nets of the certificate
+are linear.
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
@@ -47,6 +48,7 @@ from ...core import Array, Conditioner, case, child, conditioner, context, plain
 from ...core.arrays import sum_to_shape
 from ...core.rules import count
 from ...core.words import intermediate
+from .conv1d import Conv1d
 from .dense import Dense
 from .examples import weights
 from .positionwise import Positionwise
@@ -99,7 +101,7 @@ class textbook:
         return a_bar, {"net": net_bar, "context": context_bar}
 
 
-@conditioner(source="arXiv:1706.03762", normwise=True, textbook=textbook)
+@conditioner(source="arXiv:1706.03762", textbook=textbook)
 class CrossAttention(Conditioner):
     """h (*batch, C, T) from queries (*batch, C, T) and the context (*batch, E, S), filled in by `at(context=...)`.
 
@@ -113,6 +115,7 @@ class CrossAttention(Conditioner):
     event_ndim = (2, 2)
     event_shape = ("C", "T")
 
+    normwise = property(lambda self: self.net.normwise)
     smooth = property(lambda self: self.net.smooth)
 
     def _validate(self):
@@ -220,22 +223,21 @@ class CrossAttention(Conditioner):
     @classmethod
     def examples(cls, source):
         heads, d, T, S, E = source.choice(((1, 1), (2, 1), (1, 2))) + tuple(source.count(1, most) for most in (2, 3, 2))
-        net = Positionwise(Dense(weights(source, (2 * heads * d, E), 2), weights(source, (2 * heads * d,), 2)))
+        net = Conv1d(weights(source, (2 * heads * d, E, 1), 2))
         return cls(net, heads, source.signed((E, S), -4, 4)), (heads * d, T)
 
     hard_cases = (
         case("Alone", "one position in the context: its weight is 1, and scores have no gradient", z=[[[2.0, -1.0]]],
-             net=Positionwise(Dense([[0.5], [2.0]], [1.0, 0.0])), context=[[3.0]]),
-        case("Saturated", "one weight is 1 - 2^-30: (5) loses its digits", z=[[[5.0, 0.1]]],
-             net=Positionwise(Dense([[1.0], [2.0]], [0.0, 1.0])), context=[[4.0, 0.0]]),
-        case("Equal", "all keys are equal, and the scores huge: the queries' cotangents are 0", z=[[[2.0**30, -16.0]]],
-             net=Positionwise(Dense([[0.0], [2.0]], [16.0, 1.0])), context=[[4.0, 1.0, -1.0]]),
-        case("Huge", "a score overflows", z=[[[2.0**1000, -2.0**1000, 2.0**-1000]]],
-             net=Positionwise(Dense([[2.0**60], [2.0]], [0.0, 1.0])), context=[[4.0, 1.0, -1.0]]),
+             net=Conv1d([[[0.5]], [[2.0]]]), context=[[3.0]]),
+        case("Saturated", "one weight is 1 - 2^-30: (5) loses its digits", z=[[[5.0, 0.1]]], net=Conv1d([[[1.0]], [[2.0]]]),
+             context=[[4.0, 0.1]]),
+        case("Alike", "keys and values are nearly equal", z=[[[3.0, -16.0]]], net=Conv1d([[[1.0]], [[0.5]]]),
+             context=[[4.0, 4.0 + 2.0**-20]]),
+        case("Huge", "a score overflows", z=[[[2.0**1000, -2.0**1000, 2.0**-1000]]], net=Conv1d([[[2.0**60]], [[2.0]]]),
+             context=[[4.0, 1.0, -1.0]]),
         case("Heads", "each head has its own weights", z=[[[1.0, -2.0], [0.5, 3.0]]], heads=2, context=[[1.0, -0.5], [0.25, 2.0]],
-             net=Positionwise(Dense([[1.0, 0.5], [-1.0, 2.0], [0.5, 0.25], [3.0, -1.0]], [0.0, 0.5, 1.0, 0.0]))),
-        case("Subnormal", "the smaller weight is subnormal", z=[[[-740.0, -1.0]]], context=[[1.0, 0.0]],
-             net=Positionwise(Dense([[1.0], [2.5]], [0.0, 0.5]))),
+             net=Conv1d([[[1.0], [0.5]], [[-1.0], [2.0]], [[0.5], [0.25]], [[3.0], [-1.0]]])),
+        case("Subnormal", "the smaller weight is subnormal", z=[[[-740.0, -1.0]]], context=[[2.0, 1.0]], net=Conv1d([[[1.0]], [[2.5]]])),
     )
     refused = (
         refusal("net must be of signals", net=Dense([[1.0], [1.0]])),
