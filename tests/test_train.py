@@ -388,8 +388,9 @@ def test_the_settings_of_the_papers():
                                            "averaging": EMA(7 / 8), "batch_size": 64}
     assert recipes.tarflow(192, 10, 3) == {"optimiser": Adam(1e-4, 0.9, 0.95, 1e-8 * 192, weight_decay=1e-4), "batch_size": 256,
                                            "schedule": WarmedCosine(10, 30, 1e-6 / 1e-4)}
-    assert recipes.jet(192, 30) == {"optimiser": Adam(3e-4, 0.9, 0.95, 1e-8 * 192 * math.log(2), weight_decay=1 / 30), "batch_size": 1024,
-                                    "clip": ClipNorm(192 * math.log(2)), "schedule": WarmedCosine(3, 30)}
+    nats = 192 * math.log(2)
+    assert recipes.jet(192, 30) == {"optimiser": Adam(3e-4, 0.9, 0.95, 1e-8 * nats, weight_decay=1e-5 / 3e-4), "batch_size": 1024,
+                                    "clip": ClipNorm(nats), "schedule": WarmedCosine(3, 30)}
     for given, noam in (((), Noam(192, 4000)), ((16, 10), Noam(16, 10))):
         assert recipes.glow_tts(*given) == {"optimiser": Adam(1.0, 0.9, 0.98, 1e-9), "schedule": noam, "clip": ClipValue(5.0),
                                             "batch_size": 32}

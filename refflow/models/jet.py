@@ -33,7 +33,7 @@ with GELU approximated by tanh, four times as wide inside, and LN's eps 1e-6.  T
 
 At the start `W_out` of (14), `W_o` of (12) and their biases are 0, so that `sigma = m/2`: for `m = 2`, the flow is the identity.  Entries
 of `P` are `N(0, 1/channels)`, `W_in` and `W_q, W_k,v` of (12) have variance 1/(their inputs), weights of (13) are Xavier's, and biases
-0 but for those of its dense layers, `N(0, 10^-12)`.                                                   (15)
+are 0, except the biases of its dense layers, `N(0, 10^-12)`.                                                   (15)
 
 Training.  A pixel `v` of 0 .. 255 becomes `x = v/127.5 - 1 + u/127.5` with `u` uniform on `[0, 1)`, so that `x` reaches `HIGH`, a little
 more than 1: `dequantised(v, rng, low=-1, high=HIGH)`.  The loss is in bits for each of the `D = F T` entries,
@@ -123,7 +123,8 @@ def channel_order(features, tokens):
 
 
 def spatial_order(tokens, features):
-    """The order of the entries (6), from the order of the tokens, those of a first.  ValueError for an odd number of features."""
+    """The order of the entries (6), from the order of the tokens, first the tokens of a.  ValueError for an odd
+    number of features."""
     (t, s), half = np.meshgrid(tokens, np.arange(2), indexing="ij"), halved(features)
     f = s * half + np.arange(half)[:, None, None]
     return np.concatenate(np.split(f * len(tokens) + t, 2, 1)).ravel()              # (6)
@@ -150,7 +151,7 @@ def halved(features):
 # -- the network ------------------------------------------------------------------------------------------------------
 
 def jet_network(rng, features, tokens, channels, layers, *, heads=8, context=0, dtype=np.float64):
-    """The network of (2), of vectors of features/2 x tokens entries; other arguments as those of `jet`."""
+    """The network of (2), of vectors of features/2 x tokens entries; other arguments as in `jet`."""
     draw = Drawn("jet", rng, dtype)
     draw.counts(features=features, tokens=tokens, channels=channels, layers=layers, heads=heads)
     if isinstance(context, bool) or not isinstance(context, (int, np.integer)) or context < 0:

@@ -1,7 +1,7 @@
 """Jet, compared with its authors' numbers: couplings, whole models, and the projections of spatial couplings.
 
-Their tokens are rows, (B, T, F), ours columns of (F, T), flattened; their images are (B, H, W, C).  Their matrices multiply rows, those
-of queries, keys and values (inputs, heads, d), which are one matrix here; the parameters of all couplings of a model are stacked.
+Their tokens are rows, (B, T, F), ours columns of (F, T), flattened; their images are (B, H, W, C).  Their matrices multiply rows; the
+matrices of queries, keys and values, (inputs, heads, d), are one matrix here; the parameters of all couplings of a model are stacked.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def projections(config, theirs) -> dict:
 
 
 def matrix_of(pattern, rows, columns):
-    """Their matrix: a column for each token, those of the first half in front."""
+    """Their matrix: a column for each token, the first half in front."""
     order = np.concatenate(halves_of(pattern, rows, columns))
     return (np.arange(rows * columns)[:, None] == order).astype(np.int8)
 

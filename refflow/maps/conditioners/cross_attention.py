@@ -6,7 +6,7 @@ Heads share the channels, `d = C / heads` each, in order.  For one head, with `q
     s_ij = <q_i, k_j> / d^(1/2)                                                     (2)
     P_ij = exp(s_ij) / sum_l exp(s_il)                                              (3)
     h_i  = sum_j P_ij v_j                                                           (4)
-Every query sees all positions of the context, and no other query.  The Jacobian is 0 but for
+Every query sees all positions of the context, and no other query.  The blocks of the Jacobian that are not 0 are
     dh_i/ds_ij = P_ij (v_j - h_i)                                                   (5)
     dh_i/dq_i  = sum_j dh_i/ds_ij k_j^T / d^(1/2)                                   (6)
 With one position in the context, `P` is 1, and `h` does not depend on the queries.
@@ -251,14 +251,14 @@ class CrossAttention(Conditioner):
 def unit_queries(q):
     """q' and e, with q = 2^e q' at every position."""
     e = np.frexp(np.abs(q).max(-2, keepdims=True))[1]                               # (11)
-    return np.ldexp(q, -e), e
+    return np.ldexp(q, -e), e                                                       # (11)
 
 
 def attention(q, k):
     """P (*batch, heads, T, S)."""
     f = np.frexp(np.abs(k).max((-2, -1), keepdims=True))[1]                         # (11)
     scaled, e = unit_queries(q)
-    s = scaled.mT @ np.ldexp(k, -f) / math.sqrt(q.shape[-2])                        # (2)
+    s = scaled.mT @ np.ldexp(k, -f) / math.sqrt(q.shape[-2])                        # (2) (11)
     shares = np.exp(np.ldexp(s - s.max(-1, keepdims=True), e.mT + f))               # (11)
     return shares / shares.sum(-1, keepdims=True)                                   # (3)
 

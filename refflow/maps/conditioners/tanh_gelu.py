@@ -48,12 +48,15 @@ class textbook:
     """(1) to (4) as they are printed, for one event."""
 
     def forward(a):
-        return a / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (a + 0.044715 * a ** 3)))  # (1)
+        return a * textbook.sigma(a)                                                # (1)
+
+    def sigma(a):
+        v = np.sqrt(8 / np.pi) * a * (1 + 44715 * a ** 2 / 10**6)                   # (2)
+        return 1 / (1 + np.exp(-v))
 
     def slope(a):
-        v = np.sqrt(8 / np.pi) * a * (1 + 0.044715 * a ** 2)                        # (2)
-        w = np.sqrt(8 / np.pi) * a * (1 + 3 * 0.044715 * a ** 2)                    # (3)
-        sigma = 1 / (1 + np.exp(-v))
+        w = np.sqrt(8 / np.pi) * a * (1 + 3 * 44715 * a ** 2 / 10**6)               # (3)
+        sigma = textbook.sigma(a)
         return sigma * (1 + w * (1 - sigma))                                        # (3)
 
     def vjp(a, h_bar):

@@ -69,7 +69,7 @@ class BoundedSigmoidScale(Scale):
             return apart
         v, r = shifted(-s, self.s_1)
         excess = -(self.bound - 1) * (np.expm1(v) + r * np.exp(v)) * m * np.exp(w)  # (4)
-        return np.where((-0.5 <= excess) & (excess <= 1), np.log1p(excess), apart)
+        return np.where((-0.5 <= excess) & (excess <= 1), np.log1p(excess), apart)   # (3) (4)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
