@@ -388,6 +388,9 @@ def test_the_settings_of_the_papers():
                                            "averaging": EMA(7 / 8), "batch_size": 64}
     assert recipes.tarflow(192, 10, 3) == {"optimiser": Adam(1e-4, 0.9, 0.95, 1e-8 * 192, weight_decay=1e-4), "batch_size": 256,
                                            "schedule": WarmedCosine(10, 30, 1e-6 / 1e-4)}
+    nats = 192 * math.log(2)
+    assert recipes.jet(192, 30) == {"optimiser": Adam(3e-4, 0.9, 0.95, 1e-8 * nats, weight_decay=1e-5 / 3e-4), "batch_size": 1024,
+                                    "clip": ClipNorm(nats), "schedule": WarmedCosine(3, 30)}
     for given, noam in (((), Noam(192, 4000)), ((16, 10), Noam(16, 10))):
         assert recipes.glow_tts(*given) == {"optimiser": Adam(1.0, 0.9, 0.98, 1e-9), "schedule": noam, "clip": ClipValue(5.0),
                                             "batch_size": 32}
@@ -401,6 +404,23 @@ def test_the_rate_of_tarflow():
         t = (taken - warm_up) / (steps - warm_up)
         share = taken / warm_up if taken <= warm_up else (1 + math.cos(math.pi * t)) / 2
         assert highest * schedule(taken + 1) == pytest.approx(lowest + share * (highest - lowest), rel=1e-14)
+
+
+def test_a_step_of_jet_is_the_authors():
+    """Their loss is in bits for each entry, clipped at norm 1; their decay follows the schedule, but not the learning rate."""
+    size, rng = 12, np.random.default_rng(0)
+    settings, p, state = recipes.jet(size, 20), rng.standard_normal(5), None
+    theirs, m, v, optimiser = p.copy(), np.zeros(5), np.zeros(5), settings["optimiser"]
+    state = optimiser.start(p)
+    for taken in range(6):
+        bits = rng.standard_normal(5) * (0.1 if taken % 2 else 3.0)
+        p, state = optimiser.step(p, settings["clip"](bits * size * math.log(2)), state, settings["schedule"](taken + 1))
+        bits = bits * min(1, 1 / np.sqrt((bits * bits).sum()))
+        m, v = 0.9 * m + 0.1 * bits, 0.95 * v + 0.05 * bits**2
+        rise = m / (1 - 0.9**(taken + 1)) / (np.sqrt(v / (1 - 0.95**(taken + 1))) + 1e-8)
+        share = min(1, taken / 2) * (1 + math.cos(math.pi * max(0, (taken - 2) / 18))) / 2
+        theirs = theirs - share * (3e-4 * rise + 1e-5 * theirs)
+        assert np.allclose(p, theirs, rtol=1e-13)
 
 
 @pytest.mark.parametrize("images, batch", [(50000, 64), (50000, 512), (64, 16), (10, 16)])

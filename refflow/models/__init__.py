@@ -19,6 +19,7 @@ from .gaussianization_flow import gaussianization_flow
 from .glow import glow
 from .glow_tts import GlowTTS, glow_tts
 from .iaf import iaf
+from .jet import jet, jet_coupling, jet_network
 from .maf import maf
 from .naf import naf
 from .nice import nice
@@ -110,6 +111,6 @@ SMALL = {"nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": 
 BUILDERS = {"gaussian": gaussian} | {name: functools.partial(builder, **defaults_of(name)) for name, builder in SMALL.items()}
 
 __all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "SylvesterVAE", "all_in_one", "autoregressive_nsf", "bnaf", "bpf",
-           "circular_nsf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf",
-           "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "stochastic_durations", "sylvester_vae", "tarflow",
-           "tarflow_block", "umnn", "warmed_up"]
+           "circular_nsf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "jet",
+           "jet_coupling", "jet_network", "maf", "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "stochastic_durations",
+           "sylvester_vae", "tarflow", "tarflow_block", "umnn", "warmed_up"]

@@ -50,3 +50,14 @@ def tarflow(size, steps_per_epoch, epochs, learning_rate=1e-4, lowest=1e-6, batc
     """
     return {"optimiser": Adam(learning_rate, 0.9, 0.95, 1e-8 * size, weight_decay=1e-4),
             "schedule": WarmedCosine(steps_per_epoch, epochs * steps_per_epoch, lowest / learning_rate), "batch_size": batch_size}
+
+
+def jet(size, steps, learning_rate=3e-4, batch_size=1024) -> dict:
+    """Jet: AdamW, gradients of norm at most 1, its learning rate warmed up from 0 over a tenth of the steps, then along a cosine to 0.
+
+    `size`: the entries of an image.  The authors' loss is in bits for each of them; eps and the norm of the gradients of a loss in nats
+    are as many times theirs.  Their decay of 1e-5 a step follows the schedule, but not the learning rate.
+    """
+    nats = size * math.log(2)
+    return {"optimiser": Adam(learning_rate, 0.9, 0.95, 1e-8 * nats, weight_decay=1e-5 / learning_rate), "clip": ClipNorm(nats),
+            "schedule": WarmedCosine(max(1, steps // 10), steps), "batch_size": batch_size}

@@ -48,6 +48,7 @@ JUDGES = {
                      "models.glow_tts_text"), SPEECH),
     "models.alignment": ("alignment",),
     "models.defaults": ("cli_flows",),
+    "models.jet": ("jet",),
     "models.stochastic_durations": ("stochastic_durations",),
     "models.sylvester": ("sylvester",),
     "models.tarflow": ("tarflow",),

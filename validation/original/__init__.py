@@ -28,15 +28,16 @@ from pathlib import Path
 from refflow import oracle
 from validation.recorded import written
 
-from . import glow, glow_tts, nice, planar, realnvp, sylvester, tarflow, vits
+from . import glow, glow_tts, jet, nice, planar, realnvp, sylvester, tarflow, vits
 from .comparison import ALLOWED, PRACTICE, Difference, Lacking, contents, listed
 
-MODELS = {"tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts, "vits": vits,
+MODELS = {"jet": jet, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts, "vits": vits,
           "planar": planar, "sylvester": sylvester}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
            "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
 TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"vits": "VITS", "planar": "planar and radial flows",
-                                                                 "sylvester": "Sylvester flows", "tarflow": "TarFlow"}
+                                                                 "sylvester": "Sylvester flows", "tarflow": "TarFlow",
+                                                                 "jet": "Jet"}
 WIDTH = 40                              # of names of files
 AGREEMENT = Path(oracle.__file__).parent / "agreement.json"
 

@@ -4,8 +4,8 @@ With LN the normalisation of the channels at each position, and every `W` a dens
     h <- h + W_o attention(W_qkv LN(h))                                             (1)
     h <- h + W_2 gelu(W_1 LN(h))                                                    (2)
 where `W_qkv` makes queries, then keys, then values, of one head after the other, `W_1` makes `expansion` times as many channels, and
-`gelu` is exact.  With `causal`, no output depends on a later position.  At the start, weights and biases are drawn as in PyTorch, and
-every LN has gain 1 and bias 0.
+`gelu` is exact, unless there is another `activation`.  With `causal`, no output depends on a later position.  At the start, weights
+and biases are drawn as in PyTorch, and every LN has gain 1 and bias 0.
 
 At a temperature `tau`, the scores of attention are divided by `tau`.  Scores are linear in the queries, and so are the queries in the
 rows of their weights and biases:
@@ -32,7 +32,7 @@ from .speech_networks import Drawn
 __all__ = ["at_temperature", "transformer"]
 
 
-def transformer(rng, channels, heads=1, layers=1, expansion=4, causal=False, eps=1e-5, dtype=np.float64):
+def transformer(rng, channels, heads=1, layers=1, expansion=4, causal=False, eps=1e-5, activation=GELU(), dtype=np.float64):
     """A Sequential of layers (1) and (2), from (channels, T) to (channels, T).
 
     `eps`: of LN.  Weights are drawn from the Generator `rng`.  ValueError for sizes that are not counts, and for channels that are
@@ -52,7 +52,7 @@ def transformer(rng, channels, heads=1, layers=1, expansion=4, causal=False, eps
     def layer():
         mixed = (Positionwise(norm()), Positionwise(dense(3 * channels, channels)), RelativeAttention(heads=heads, causal=causal),
                  Positionwise(dense(channels, channels)))
-        own = (norm(), dense(expansion * channels, channels), GELU(), dense(channels, expansion * channels))
+        own = (norm(), dense(expansion * channels, channels), activation, dense(channels, expansion * channels))
         return Residual(Sequential(mixed)), Residual(Positionwise(Sequential(own)))         # (1) (2)
 
     return Sequential([part for _ in range(layers) for part in layer()])

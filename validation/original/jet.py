@@ -1,0 +1,264 @@
+"""Jet, compared with its authors' numbers: couplings, whole models, and the projections of spatial couplings.
+
+Their tokens are rows, (B, T, F), ours columns of (F, T), flattened; their images are (B, H, W, C).  Their matrices multiply rows; the
+matrices of queries, keys and values, (inputs, heads, d), are one matrix here; the parameters of all couplings of a model are stacked.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from refflow.core import Chain, Flow, Inverse, tree
+from refflow.maps.densities import StandardNormal
+from refflow.maps.dequantisation import placed
+from refflow.maps.shape import Reshape, Squeeze
+from refflow.models.jet import HIGH, channel_order, halves_of, jet_coupling, jet_network, loss_vjp, spatial_order
+
+from .comparison import PRACTICE, Lacking, answered, gradients, numbers, order_of, pair, read_as
+from .tarflow import ours, theirs_of
+
+FILES = tuple(sorted(path.stem for path in PRACTICE.glob("jet_*.npz")))
+ATTENTION = "MultiHeadDotProductAttention_0"
+
+
+# -- their arrays ----------------------------------------------------------------------------------------------------
+
+def places(layers, context):
+    """{their name: (our path in the coupling, the axes of the inputs in front, its part and how many parts)} of a network."""
+    found = {}
+
+    def dense(name, *path, inputs=1, part=(0, 1)):
+        found[f"{name}/kernel"] = (("net", "net", "layers", *path, "layer", "W"), inputs, part)
+        found[f"{name}/bias"] = (("net", "net", "layers", *path, "layer", "b"), 0, part)
+
+    def norm(name, *path):
+        found[f"{name}/scale"] = (("net", "net", "layers", *path, "gain"), 0, (0, 1))
+        found[f"{name}/bias"] = (("net", "net", "layers", *path, "bias"), 0, (0, 1))
+
+    dense("init_proj", "0")
+    found["posemb"] = (("net", "net", "layers", "1", "P"), 2, (0, 1))
+    if context:
+        across = ("2", "inner", "layers")
+        dense(f"{ATTENTION}/query", *across, "0")
+        for k, name in enumerate(("key", "value")):
+            dense(f"{ATTENTION}/{name}", *across, "1", "net", part=(k, 2))
+        dense(f"{ATTENTION}/out", *across, "2", inputs=2)
+    body = 2 + bool(context)
+    for i in range(layers):
+        theirs = f"vit/encoderblock_{i}"
+        mixed, own = ((str(body), "layers", str(2 * i + k), "inner") for k in range(2))
+        norm(f"{theirs}/LayerNorm_0", *mixed, "layers", "0", "layer")
+        for k, name in enumerate(("query", "key", "value")):
+            dense(f"{theirs}/{ATTENTION}/{name}", *mixed, "layers", "1", part=(k, 3))
+        dense(f"{theirs}/{ATTENTION}/out", *mixed, "layers", "3", inputs=2)
+        norm(f"{theirs}/LayerNorm_1", *own, "layer", "layers", "0")
+        for k, layer in enumerate(("1", "3")):
+            path = ("net", "net", "layers", *own, "layer", "layers", layer)
+            found[f"{theirs}/MlpBlock_0/Dense_{k}/kernel"] = ((*path, "W"), 1, (0, 1))
+            found[f"{theirs}/MlpBlock_0/Dense_{k}/bias"] = ((*path, "b"), 0, (0, 1))
+    norm("vit/encoder_norm", str(body + 1), "layer")
+    dense("final_proj", str(body + 2))
+    return found
+
+
+def as_ours(array, inputs):
+    """A vector, or a matrix (outputs, inputs), from an array of theirs with the axes of its inputs in front."""
+    return array.reshape(math.prod(array.shape[:inputs]), -1).T if inputs else array.ravel()
+
+
+class Network:
+    """A network of theirs, of the arrays `params`, {name: array}."""
+
+    def __init__(self, params):
+        self.shapes = {name: array.shape for name, array in params.items()}
+        half, channels = params["init_proj/kernel"].shape
+        layers = len({match[1] for match in map(re.compile(r"vit/encoderblock_(\d+)/").match, params) if match})
+        if not layers:
+            raise Lacking("there is no layer 'vit/encoderblock_0' in it")
+        kernel = self.shapes.get(f"{ATTENTION}/key/kernel")
+        self.context = kernel[0] if kernel else 0
+        heads = params[f"vit/encoderblock_0/{ATTENTION}/query/kernel"].shape[1]
+        self.places, rows = places(layers, self.context), {}
+        for name, (path, inputs, _) in self.places.items():
+            rows.setdefault(path, []).append(as_ours(params[name], inputs))
+        shell = jet_network(np.random.default_rng(0), 2 * half, params["posemb"].shape[1], channels, layers, heads=heads,
+                            context=self.context)
+        self.net = shell.replace(**tree.nest({path[1:]: np.concatenate(parts) for path, parts in rows.items()}))
+
+    def gradients(self, bars):
+        """{their name: gradient}, from the cotangents of the coupling."""
+        found = {}
+        for name, (path, inputs, (part, parts)) in self.places.items():
+            bar = np.split(tree.at_path(bars, path), parts)[part]
+            found[name] = (bar.T if inputs else bar).reshape(self.shapes[name])
+        return found
+
+
+def as_context(given):
+    """Their context (B, S, E) as ours."""
+    return np.swapaxes(given, 1, 2)
+
+
+# -- a coupling ------------------------------------------------------------------------------------------------------
+
+def coupling(config, theirs) -> dict:
+    """{quantity: Pair} of a coupling."""
+    params, grad = answered("param/dnn/", theirs), answered("grad/dnn/", theirs)
+    x, wz, wl = theirs["in/x"], theirs["in/wz"], theirs["in/wl"]
+    own, (tokens, features) = Network(params), x.shape[1:]
+    order, made = order_and_pattern(config, theirs, tokens, features)
+    f = Chain(jet_coupling(order, own.net, config["scale_factor"]))
+    if own.context:
+        f = f.at(context=as_context(theirs["in/context"]))
+    (z, log_det), pullback = f.vjp(ours(x))
+    x_bar, bars = pullback(ours(wz), wl)
+    given = {"z": theirs_of(z, x.shape[1:]), "logdet": log_det}
+    given["loss"] = (given["z"] * wz).sum() + (log_det * wl).sum()
+    if "in/u" in theirs:
+        u, inverse_log_det = f.inverse_and_log_det(ours(theirs["in/u"]))
+        given |= {"inverse_u": theirs_of(u, x.shape[1:]), "inverse_u_logdet": inverse_log_det}
+    made |= {name: pair(value, theirs[f"out/{name}"]) for name, value in given.items() if f"out/{name}" in theirs}
+    made["gradients of parameters"] = gradients(own.gradients(bars["stages"]["1"]), grad)
+    made["gradient of data"] = pair(theirs_of(x_bar, x.shape[1:]), theirs["gradin/x"])
+    return made | gradient_of_context(theirs, bars)
+
+
+def order_and_pattern(config, theirs, tokens, features):
+    """(the order of the entries, {quantity: Pair} of the projections): the other kind's projection is 0."""
+    P, Q = theirs["in/channel_proj"], theirs["in/spatial_proj"]
+    if config["coupling"] == "channels":
+        return channel_order(order_of(P.T), tokens), {"no projection of tokens": pair(np.zeros_like(Q), Q)}
+    pattern = matrix_of(config["spatial_kind"], config["h"], config["w"])
+    made = {"no projection of channels": pair(np.zeros_like(P), P), "projection of tokens": pair(pattern, Q)}
+    return spatial_order(order_of(Q.T), features), made
+
+
+def gradient_of_context(theirs, bars):
+    return {"gradient of context": pair(as_context(bars["context"]), theirs["gradin/context"])} if "gradin/context" in theirs else {}
+
+
+# -- a model ---------------------------------------------------------------------------------------------------------
+
+PREFIX_OF_MODEL = "couplings/dnn/"
+PROJECTIONS = {kind: f"{kind}_coupling_masks-FREEZE_ME" for kind in ("channel", "spatial")}
+
+
+def images(x):
+    """(B, H, W, C) as (B, C, H, W)."""
+    return np.moveaxis(x, -1, 1)
+
+
+def channels_last(x):
+    return np.moveaxis(x, 1, -1)
+
+
+def model_of(config, params, channels, height, width):
+    """(the flow, [Network]): ours of their stacked parameters, for images of this size."""
+    of_channels, of_tokens = (params[name] for name in PROJECTIONS.values())
+    features, tokens = of_channels.shape[-1], of_tokens.shape[-1]
+    patch = math.isqrt(features // channels)
+    if (features, tokens) != (channels * patch**2, height * width // patch**2):
+        raise Lacking(f"images of {height} x {width} and {channels} channels do not have {tokens} tokens of {features} features")
+    stages = [Squeeze(patch, "blocks"), Reshape((features, height // patch, width // patch), (features * tokens,))]
+    networks = []
+    for k, (P, Q) in enumerate(zip(of_channels, of_tokens)):
+        networks.append(Network({name.removeprefix(PREFIX_OF_MODEL): array[k] for name, array in params.items()
+                                 if name.startswith(PREFIX_OF_MODEL)}))
+        order = channel_order(order_of(P.T), tokens) if P.any() else spatial_order(order_of(Q.T), features)
+        stages += jet_coupling(order, networks[-1].net, config["scale_factor"])
+    return Flow(Inverse(Chain(stages)), StandardNormal(features * tokens)), networks
+
+
+def model(config, theirs) -> dict:
+    """{quantity: Pair} of a whole model; its loss is in bits, or a sum of cotangents `in/wz` and `in/wl`."""
+    params, made = answered("param/", theirs), {}
+    grad = answered("grad/", theirs, {name for name in params if name.startswith(PREFIX_OF_MODEL)})
+    if "in/x_uint8" in theirs and "in/u" in theirs:
+        x = placed(theirs["in/x_uint8"], theirs["in/u"], 256, -1, HIGH)
+        made["x_dequantised"] = x
+    x = images(theirs["in/x"] if "in/x" in theirs else made["x_dequantised"])
+    flow, networks = model_of(config, params, *x.shape[1:])
+    if networks[0].context:
+        flow = flow.at(context=as_context(theirs["in/context"]))
+    f = flow.bijector.inner
+    (z, log_det), pullback = f.vjp(x)
+    to_image = Chain(f.stages[:2])
+
+    def as_image(vectors):
+        return channels_last(to_image.inverse(vectors))
+
+    made |= {"z": as_image(z), "logdet": log_det}
+    if "in/wz" in theirs:
+        made["loss"] = (made["z"] * theirs["in/wz"]).sum() + (log_det * theirs["in/wl"]).sum()
+        x_bar, bars = pullback(to_image.forward(images(theirs["in/wz"])), theirs["in/wl"])
+        bars = {"bijector": {"inner": bars}} | {key: bars[key] for key in ("context",) if key in bars}
+    else:
+        bits, of_bits = loss_vjp(flow, x)
+        made |= {"loss": bits.mean(), "bpd": bits}
+        x_bar, bars = of_bits(1 / len(x))
+    for name in ("u", "noise"):
+        if f"in/{name}" in theirs and np.shape(theirs[f"in/{name}"]) == made["z"].shape and "x_dequantised" not in made:
+            back, back_log_det = f.inverse_and_log_det(to_image.forward(images(theirs[f"in/{name}"])))
+            made |= {f"inverse_{name}": channels_last(back), f"inverse_{name}_logdet": back_log_det}
+    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in made.items() if f"out/{name}" in theirs}
+    stages = bars["bijector"]["inner"]["stages"]
+    each = [one.gradients(stages[str(3 + 3 * k)]) for k, one in enumerate(networks)]
+    made["gradients of parameters"] = gradients({PREFIX_OF_MODEL + name: np.stack([one[name] for one in each]) for name in each[0]}, grad)
+    if "gradin/x" in theirs:
+        made["gradient of data"] = pair(channels_last(x_bar), theirs["gradin/x"])
+    return made | gradient_of_context(theirs, bars)
+
+
+# -- projections -----------------------------------------------------------------------------------------------------
+
+NAME = re.compile(r"out/(\d+)x(\d+)_ps(\d+)/(.+)")
+
+
+def projections(config, theirs) -> dict:
+    """{quantity: Pair} of matrices of patterns; those that are refused here must be another pattern than their name says."""
+    made = {}
+    for key in [key for key in theirs if NAME.fullmatch(key)]:
+        height, width, patch, pattern = NAME.fullmatch(key).groups()
+        rows, columns, P = int(height) // int(patch), int(width) // int(patch), theirs[key]
+        name = key.removeprefix("out/")
+        try:
+            own = np.zeros_like(P) if pattern == "zero" else matrix_of(pattern, rows, columns)
+            made[name] = pair(own, P)
+        except ValueError:
+            made[f"{name}, refused"] = pair(True, not is_pattern(P, pattern, rows, columns))
+    return made
+
+
+def matrix_of(pattern, rows, columns):
+    """Their matrix: a column for each token, the first half in front."""
+    order = np.concatenate(halves_of(pattern, rows, columns))
+    return (np.arange(rows * columns)[:, None] == order).astype(np.int8)
+
+
+def is_pattern(P, pattern, rows, columns):
+    """Does a matrix of theirs permute, and does its first half have one parity of what its pattern's name says?"""
+    if not np.array_equal(P.sum(0), np.ones(len(P))) or not np.array_equal(P.sum(1), np.ones(len(P))):
+        return False
+    i, j = np.divmod(np.argmax(P, 0)[:len(P) // 2], columns)
+    along = {"checkerboard": i + j, "vstripes": j, "hstripes": i}[pattern.removesuffix("-inv")] % 2
+    return bool(np.all(along == pattern.endswith("-inv")))
+
+
+def of_kind(kind):
+    return lambda config, keys: config.get("system") == "jet" and config.get("kind") == kind
+
+
+KINDS = {"a coupling": (of_kind("Coupling"), coupling), "a model": (of_kind("Model"), model),
+         "projections": (of_kind("spatial projections"), projections)}
+
+
+def holds(config, keys):
+    return any(is_held(config, keys) for is_held, _ in KINDS.values())
+
+
+def read(name):
+    """({quantity: Difference}, keys that nothing reads)."""
+    return read_as(KINDS, *numbers(name))
