@@ -18,7 +18,7 @@ from refflow.models.gaussian import lower_triangular
 
 from .shared import pinned
 from .shared.jax import compiled, declaring, second_entry
-from .shared.networks import PASSES, alone, coupling, of_stage, outputs
+from .shared.networks import PASSES, alone, coupling, layer_of, of_stage, outputs
 from .shared.numbers import raw, splines
 
 version = pinned("distrax", "0.1.9")
@@ -62,7 +62,7 @@ def split_coupling(p):
 def masked_coupling(inner, size):
     """Its network sees the whole event, with 0 at the entries that do not pass, and gives numbers for every entry."""
     def build(p):
-        W, b = (p["net"][name].reshape(2, size, -1) for name in ("W", "b"))
+        W, b = (part.reshape(2, size, -1) for part in layer_of(p))
         whole = jnp.zeros((3, size, 3), W.dtype).at[1:, :, 0].set(W[..., 0])
         bias = jnp.zeros((3, size), b.dtype).at[1:].set(b[..., 0])
         return both(distrax.MaskedCoupling(jnp.asarray(PASSES), lambda a: jnp.einsum("kpj,...j->...kp", whole, a) + bias, inner))

@@ -30,13 +30,14 @@ def layer(outputs, inputs, weights=True):
     return weights * numbers(outputs, inputs), numbers(outputs)
 
 
-def network(dense, tanh):
-    return Sequential((TanhActivation(), dense)) if tanh else dense
+def network(dense, tanh, weights):
+    """The layer; without weights it stands alone, where `declare` holds its W fixed."""
+    return Sequential((TanhActivation(), dense) if tanh else (dense,)) if weights else dense
 
 
 def network_of(passes, count, tanh=False, weights=True):
     """From the entries that pass to `count` numbers for each of the others."""
-    return network(Dense(*layer(count * int(np.sum(~passes)), int(np.sum(passes)), weights)), tanh)
+    return network(Dense(*layer(count * int(np.sum(~passes)), int(np.sum(passes)), weights)), tanh, weights)
 
 
 def coupling(family, layout="interleaved", passes=PASSES, tanh=False, weights=True):
@@ -53,7 +54,7 @@ def connects(size, count, layout="interleaved"):
 def autoregressive(family, layout="interleaved", size=SIZE, tanh=False, weights=True):
     """Each entry by the numbers that the network, whose weights are masked, makes of the entries before it."""
     W, b = layer(family.size * size, size, weights)
-    return Autoregressive(network(MaskedDense(W, connects(size, family.size, layout), b), tanh), family, layout)
+    return Autoregressive(network(MaskedDense(W, connects(size, family.size, layout), b), tanh, weights), family, layout)
 
 
 # -- in a library -----------------------------------------------------------------------------------------------------
@@ -61,7 +62,7 @@ def autoregressive(family, layout="interleaved", size=SIZE, tanh=False, weights=
 def layer_of(p):
     """(W, b) in the parameters of a composite, or of its network."""
     net = p.get("net", p)
-    net = net["layers"]["1"] if "layers" in net else net
+    net = net["layers"][str(len(net["layers"]) - 1)] if "layers" in net else net
     return net["W"], net["b"]
 
 
