@@ -18,7 +18,7 @@ from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import ClampedExpScale, SigmoidScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.maps.monotone import mixture
-from refflow.oracle import adapter, check, instances
+from refflow.oracle import CannotRun, adapter, check, instances
 from refflow.oracle.instances import Hard, instance_points
 from refflow.oracle.points import run_time_truth, run_time_truths, together
 
@@ -481,3 +481,24 @@ def test_an_event_that_leaves_the_set_of_a_stage_is_left_out_alone(name):
     assert left_out < sum(one.events for one in report.asked) / 4 and (left_out > 0) == (name in ("Moyal", "SoftClip of TFP"))
     assert {found.quantity for found in report.passed} >= {"forward", "log_det"} and not report.failed
     assert {found.quantity for found in check(answers_of(NARROW[name], 1e-3)).failed} == {"log_det"}
+
+
+def test_the_plainest_event_may_be_outside_the_set_of_a_stage():
+    """Half a turn takes 0 to an end of the circle, which the spline after it refuses."""
+    ends = np.array([-np.pi, np.pi], np.float32)
+    spline = refflow.Inverse(refflow.OpenInterval(ends))
+    f = Chain([refflow.CircularShift(ends=ends, turns=0.5), spline])
+    assert {point.side for point in instance_points(f, np.dtype("float32"))} == {"forward", "inverse"}
+
+
+def test_an_adapter_of_a_library_that_raises_ends_its_own_part(monkeypatch):
+    """One of a user's is an error of use."""
+    def theirs(params, z):
+        raise KeyError("missing")
+
+    with pytest.raises(CannotRun, match="the adapter itself raised"):
+        check(adapter("Tanh", dtype="float64")(theirs))
+    monkeypatch.setattr(theirs, "__module__", "refflow.peers.mine")
+    report = check(adapter("Tanh", dtype="float64")(theirs))
+    assert [(one.quantity, one.reason.split(":")[0]) for one in report.skipped] == [("all", "it could not be asked")]
+    assert not report.passed and not report.failed

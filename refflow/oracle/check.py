@@ -168,11 +168,22 @@ def in_json(loaded, chosen, parameters):
 
 
 def check_part(sent, index, dtype, keep_errors):
-    """The part of the report on one adapter in one dtype."""
+    """The part of the report on one adapter in one dtype; one of many that raises ends its own part alone."""
     report, adapter = Report(sent.loaded.name, sent.loaded.version), sent.adapter(index)
     with no_exit(adapter.theirs, file_of(adapter.function)), limited(sent.time_limit):
-        check_adapter(adapter, dtype, certified(), report, keep_errors)
+        try:
+            check_adapter(adapter, dtype, certified(), report, keep_errors)
+        except (ValueError, ArithmeticError) as error:                  # CannotRun is a ValueError
+            if not is_shipped(adapter):
+                raise
+            report = Report(sent.loaded.name, sent.loaded.version)
+            report.skipped.append(Skipped(adapter.name, adapter.theirs, "all", dtype, f"it could not be asked: {error}"))
     return report
+
+
+def is_shipped(adapter):
+    """Is it one of refflow's own adapters of a library?  Of a user's, an exception is an error of use."""
+    return (adapter.function.__module__ or "").startswith("refflow.peers.")
 
 
 def check_adapter(adapter, dtype, certificate, report, keep_errors=False):

@@ -35,7 +35,8 @@ from ..core.sets import EXPONENTS
 from ..maps.autoregressive import Autoregressive
 from ..maps.coupling import Coupling
 from ..maps.coupling.coupling import MaskedBijector
-from .points import COTANGENTS, COUNT, MODERATE, PARTS, ROOM, SPREADS, VJP, both_sides, composite_shape, with_gradients
+from .points import (COTANGENTS, COUNT, MODERATE, PARTS, ROOM, SPREADS, VJP, both_sides, composite_shape, is_taken, stage_members,
+                     with_gradients)
 
 COMPOSITE = 2               # the spread of the entries of a moderate event
 ENTRIES = 4                 # of an event, on which each number stands in turn
@@ -93,6 +94,8 @@ class Hard:
         """The number of an event's entries, and of the roundings within the map that kappa counts one by one."""
         f, of_z = self.f.astype(np.float64), self.shapes[-SIDES[self.side]]
         event = f.domain.plainest(f.parameter_batch + of_z).astype(np.float64)
+        if not is_taken(f, event, "forward"):
+            event = stage_members(f, drawn(f.domain, RandomSource(np.random.default_rng(7)), (COUNT, *event.shape)), 1)[0]
         event = f.forward(event) if self.side == "inverse" else event       # the codomain may be larger than the image
         view, event = per_event(f, event, SIDES[self.side])
         image, _ = value_and_log_det(view, event, VJP[self.side], normwise(self.f))
