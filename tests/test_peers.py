@@ -43,7 +43,7 @@ def test_the_records_are_small_and_say_what_they_are():
         assert record["schema"] == SCHEMA and record["library"] == library and record["version"]
         assert bool(record["rows"]) == ("adapters" in record)
         assert "adapters are written for" not in record["version"]
-    assert sum(path.stat().st_size for path in pages.RECORDED.glob("*.json")) < 1e6
+    assert sum(path.stat().st_size for path in pages.RECORDED.glob("*.json")) < 3e6
 
 
 @pytest.mark.parametrize("finding", FOUND, ids=lambda finding: f"{finding.library}, {finding.name}")

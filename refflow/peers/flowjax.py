@@ -179,8 +179,9 @@ TRANSFORMERS = {
                                 Family(refflow.RationalQuadraticSpline, SPLINES["FlowJAX 19"](3, -3.0, 3.0))),
 }
 for name, (transformer, family) in TRANSFORMERS.items():
-    declare(coupling(family), f"Coupling [{name}]", compiled(of_coupling(transformer)))
-    declare(autoregressive(family), f"MaskedAutoregressive [{name}]", compiled(of_autoregressive(transformer)))
+    weights = name != "RationalQuadraticSpline"
+    declare(coupling(family, weights=weights), f"Coupling [{name}]", compiled(of_coupling(transformer)))
+    declare(autoregressive(family, weights=weights), f"MaskedAutoregressive [{name}]", compiled(of_autoregressive(transformer)))
 def conditioned(embed=None):
     """The layer of the context as the shift; `embed` makes what the layer sees."""
     def build(p):

@@ -75,7 +75,7 @@ class Delay(Conditioner):
     @classmethod
     def examples(cls, source):
         C, T = source.count(1, 2), source.count(1, 3)
-        start = weights(source, (C,)) if source.chance(0.5) else None
+        start = weights(source, (C,)) if source.chance(0.75) else None
         return cls(start, source.orders((T,)) < source.count(1, T) if source.chance(0.5) else None), (C, T)
 
     hard_cases = (
