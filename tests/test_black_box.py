@@ -101,6 +101,12 @@ def raises_when_empty(z):
     return z + 0 * z[0]
 
 
+def folded_plane(z):
+    """A planar flow with w^T u = -3: its slope along w is negative near the hyperplane, and its log-det right everywhere."""
+    h = np.tanh(z[:, :1])
+    return z - 3 * h * [1.0, 0.5], np.log(np.abs(1 - 3 * (1 - h[:, 0] ** 2)))
+
+
 def overwrites(z):
     x = 2 * z
     z *= 0
@@ -257,7 +263,8 @@ MISTAKES = {                    # a box, and the laws that it breaks
     "a log-det that is -inf far out": (lambda: BlackBox(steep_tails), {TAILS, "finite"}),
     "two log-dets": (lambda: BlackBox(lambda z: (2 * z, np.full(len(z), 0.7)), log_det=lambda z: np.full(len(z), np.log(2))),
                      {"fused is separate"}),
-    "two latents of one image": (lambda: BlackBox(fold, lambda x: x, event=(2,)), {"inverse of forward"}),
+    "two latents of one image": (lambda: BlackBox(fold, lambda x: x, event=(2,)), {"inverse of forward", BY_DIFFERENCES}),
+    "a map that folds space": (lambda: BlackBox(folded_plane, event=(2,)), {BY_DIFFERENCES}),
     "an image that is not reached": (lambda: BlackBox(np.tanh, np.arctanh, codomain=(-2, 2)), {"forward of inverse"}),
     "an image outside": (lambda: BlackBox(np.exp, codomain=(0, 2)), {"the image is in the codomain"}),
     "padding that is read": (lambda: sequences(True), {"padding changes nothing"}),

@@ -257,7 +257,7 @@ def box_of_members(box, event):
 
 @law("log-det is the determinant of differences", "log_det")
 def determinant(box, p):
-    """log|det| of the Jacobian, by central differences and Ridders' extrapolation, is the log-det."""
+    """log|det| of the Jacobian, by central differences and Ridders' extrapolation, is the log-det; det has one sign."""
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     square(p)
@@ -266,10 +266,21 @@ def determinant(box, p):
     p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
     U, usable = p.of_log_det
     by_differences = determinant_in_coordinates if p.structured else determinant_of_differences
-    found, e = agreed(*(by_differences(box, p, h) for h in FIRST_STEPS))
+    (one, signs), (other, _) = (by_differences(box, p, h) for h in FIRST_STEPS)
+    found, e = agreed(one, other)
     bound = 10 * e[:, None] + ALLOWED * U
     usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
     p.held_to("log-det", p.log_det, found, bound, usable, but="and of differences of forward")
+    if not p.structured and p.size > 1:
+        unfolded(p, signs, usable)
+
+
+def unfolded(p, signs, usable):
+    """The determinant of a bijector of a connected set has one sign; its logarithm does not tell.  Of one number, see `monotone`."""
+    up, down = (p.z[usable & (signs == sign)] for sign in (1, -1))
+    if len(up) and len(down):
+        raise Found(f"it folds space: the determinant of differences is positive at {up[0].tolist()} and negative at {down[0].tolist()}",
+                    latents=np.stack((up[0], down[0])))
 
 
 def between_neighbours(box, p):
@@ -332,7 +343,7 @@ def agreed(one, other):
 
 
 def determinant_of_differences(box, p, h):
-    """(log|det J|, e) at every point."""
+    """((log|det J|, e), the sign of det J or 0 where steps disagree) at every point."""
     steps = h * 2.0 ** -np.arange(RUNGS[box.precision])
     z, reach = p.z.reshape(len(p.z), -1), p.reach.reshape(len(p.z), -1)
     move = np.eye(p.size)[None, :, None] * (steps[:, None, None] * reach)[:, None, :, :, ]
@@ -348,11 +359,11 @@ def determinant_of_differences(box, p, h):
     moved = np.moveaxis(known / np.abs(width), 1, -1)                                               # of each slope, by rounding
     inverse = np.linalg.inv(np.where((sign != 0)[..., None, None], slopes, np.eye(p.size)))
     rounding = 2 * (np.abs(inverse.mT) * moved).sum((-2, -1))
-    return ridders(np.where(sign != 0, log_det, np.nan), rounding)
+    return ridders(np.where(sign != 0, log_det, np.nan), rounding), np.where((sign == sign[0]).all(0), sign[0], 0)
 
 
 def determinant_in_coordinates(box, p, h):
-    """(log|det|, e) at every point of the derivative of coordinates of x by coordinates of z, where a set is structured."""
+    """((log|det|, e), None) at every point of the derivative of coordinates of x by coordinates of z, where a set is structured."""
     frame, n = p.frame, p.frame.dimensions
     steps = h * 2.0 ** -np.arange(RUNGS[box.precision])
     move = np.eye(n)[:, None, :] * steps[:, None, None, None] * frame.steps(p.reach)
@@ -365,7 +376,7 @@ def determinant_in_coordinates(box, p, h):
     sign, log_det = np.linalg.slogdet(np.where(np.isfinite(changes), changes, 0))
     inverse = np.linalg.inv(np.where((sign != 0)[..., None, None], changes, np.eye(n)))
     rounding = 2 * (np.abs(inverse.mT) * moved).sum((-2, -1))
-    return ridders(np.where(sign != 0, log_det - np.linalg.slogdet(widths)[1], np.nan), rounding)
+    return ridders(np.where(sign != 0, log_det - np.linalg.slogdet(widths)[1], np.nan), rounding), None
 
 
 @law("log-det is the determinant of the gradient", "log_det", "pullback")
