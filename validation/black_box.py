@@ -245,13 +245,13 @@ def box_of(f, shape, dtype, moved=False, **more):
 
     return BlackBox(lambda z: now().forward_and_log_det(z), lambda x: now().inverse_and_log_det(x), event=shape,
                     log_det=lambda z: now().log_det(z), dtype=dtype, backend="numpy", parameters=[vector] if moved else None,
-                    pullback=lambda z, x_bar, l_bar: now().vjp(z)[1](x_bar, l_bar)[0], domain=interval_of(f.domain),
-                    codomain=interval_of(f.codomain), **more)
+                    pullback=lambda z, x_bar, l_bar: now().vjp(z)[1](x_bar, l_bar)[0], domain=declared(f.domain),
+                    codomain=declared(f.codomain), **more)
 
 
-def interval_of(where):
-    """A set of numbers that is not the whole line; None for the line and for structures."""
-    return None if where.rank or where.name in ("real", "extended_real") else where
+def declared(where):
+    """A set that is not the whole line; None for the line."""
+    return None if where.name in ("real", "extended_real") else where
 
 
 def drawn(page, source):
