@@ -1360,6 +1360,27 @@ def the_same(m):
     return [m.mpf(1) / 2]
 
 
+@finding("pyro", "A log-scale far beyond its clamp is not clamped", "range",
+         "log dx/dz = min(max(a, -5), 3)", """
+The clamp is x + (clamp(x) - x), whose gradient is 1: it rounds at the size of x. The answer is right up to |x| = 2^24 in float32 and
+2^53 in float64. Beyond that it is a multiple of the spacing of x, such as 4 in place of 3 at 2e16, and it is 0 from 2^27 and 2^56 on.
+AffineCoupling and AffineAutoregressive meet this only where a network has diverged, against which a clamp is there. Here: a
+network whose last bias alone is not 0.""", """
+import torch
+from pyro.distributions.transforms import AffineAutoregressive
+from pyro.nn import AutoRegressiveNN
+for dtype, a in ((torch.float32, 1e9), (torch.float64, 2e16)):
+    net = AutoRegressiveNN(1, [4]).to(dtype)
+    for p in net.parameters():
+        p.data.zero_()
+    net.layers[-1].bias.data = torch.tensor([0.0, a], dtype=dtype)
+    f, z = AffineAutoregressive(net), torch.zeros(1, dtype=dtype)
+    print(f.log_abs_det_jacobian(z, f(z)).item())
+""")
+def clamped(m):
+    return [3, 3]
+
+
 @finding("pyro", "The log-dets of Polynomial and NeuralAutoregressive add 1e-8", "defect",
          "log dx/dz = log a^2 of x = a^2 z, a = 1e-3;   log dx/dz = log r of x = r z, r = log(1 + exp(-18))", """
 Polynomial has log(slope + 1e-8), and NeuralAutoregressive log(rate + 1e-8) for each unit, whereas their values have no such term: the
