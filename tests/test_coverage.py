@@ -43,6 +43,21 @@ def test_every_public_map_has_a_row(monkeypatch):
     assert coverage.without_a_row("torch") == ["MadeUpTransform"]
 
 
+def test_what_a_release_is_said_to_lack_it_lacks():
+    """By its public names at that version, and by what was asked; a map that comes with a release would be found."""
+    said = [(one, library) for one in coverage.ROWS for library in one.theirs if coverage.absent(one, library)]
+    assert said and not [found for found in said if held_by_the_release(*found)]
+    planted = row("Affine", "", "Affine()", torch="AffineTransform (not in 2.13)")
+    assert coverage.absent(planted, "torch") == "not in 2.13" and held_by_the_release(planted, "torch") == ["AffineTransform"]
+    assert coverage.absent(replace(planted, theirs={"torch": "AffineTransform, ExpTransform (not in 2.13)"}), "torch") is None
+
+
+def held_by_the_release(row, library):
+    """The names of a map that are public in the library."""
+    public = coverage.held("public.json").get(library, {"names": []})["names"]
+    return [head for name in coverage.names(row, library) if (head := coverage.head(name)) in public or coverage.asked(row, library)]
+
+
 def test_the_files_are_those_that_the_records_make():
     for name, value in (("asked.json", made.asked()), ("findings.json", made.findings())):
         assert (made.DATA / name).read_text(encoding="utf-8") == made.json_text(value) + "\n"
