@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from .contexts import Context
-from ..core import Flow, Inverse
+from ..core import Flow, Inverse, tree
 from ..core.arrays import in_parts
 from ..maps.autoregressive import Autoregressive
-from ..maps.conditioners import context_of_classes
+from ..maps.conditioners import CrossAttention, context_of_classes
 from ..models.tarflow import GUIDED, images_of
 from ..oracle import CannotRun
 
@@ -48,9 +48,13 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Classes(Context):
-    """The context of images given one of the classes 0 .. count - 1, of which no class is one too."""
+    """The context of images given one of the classes 0 .. count - 1, of which no class is one too.
+
+    `attended`: a flow attends to it, as a signal of one position.
+    """
 
     count: int = 0
+    attended: bool = False
 
     absent = (float(NONE),)
 
@@ -61,10 +65,11 @@ class Classes(Context):
         return self.of_labels(np.asarray(values)[:, 0].astype(int))
 
     def of_labels(self, labels):
-        """The context (N, count) of classes (N,), of which some may be NONE."""
+        """The context (N, count), or (N, count, 1), of classes (N,), of which some may be NONE."""
         given = labels != NONE
         found = context_of_classes(np.where(given, labels, 0), self.count, np.float32)
-        return np.where(given[:, None], found, context_of_classes(None, self.count, np.float32))
+        found = np.where(given[:, None], found, context_of_classes(None, self.count, np.float32))
+        return found[..., None] if self.attended else found
 
     def refuse(self, found):
         labels = found[:, 0]
@@ -80,16 +85,23 @@ class Classes(Context):
         return labels
 
 
-def classes_named(name, count):
-    return Classes((0,), (name,), (0.0,), (1.0,), count)
+def classes_named(name, count, attended=False):
+    return Classes((0,), (name,), (0.0,), (1.0,), count, attended)
 
 
-def noted_classes(found):
-    """The classes that a note describes, None if it describes none."""
+def noted_classes(found, flow):
+    """The classes that a note describes, None if it describes none, or not the context of the flow."""
     if not isinstance(found, dict) or found.keys() != {"name", "classes"}:
         return None
     name, count = found["name"], found["classes"]
-    return classes_named(name, count) if isinstance(name, str) and type(count) is int and count >= 1 else None
+    if not isinstance(name, str) or type(count) is not int or count < 1:
+        return None
+    classes = classes_named(name, count, any(isinstance(value, CrossAttention) for _, value in tree.walk(flow)))
+    try:
+        flow.at(context=classes.of_labels(np.array([NONE])))
+    except ValueError:
+        return None
+    return classes
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -36,18 +36,18 @@ def add_command(commands):
         "not been."))
     add_data(one, "?")
     one.add_argument("--model", default="gaussian",
-                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow, tarflow or image_realnvp, which "
-                          "realnvp names too, of speech glow_tts")
+                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow, jet, tarflow or image_realnvp, "
+                          "which realnvp names too, of speech glow_tts")
     one.add_argument("--context", metavar="A,B,...", help=(
         "columns to condition on, by their names, or by their numbers from 1 if they have none: the flow is the density of "
-        "the other columns given these; of images with tarflow the array of their classes in DATA, a .npz file"))
+        "the other columns given these; of images with jet or tarflow the array of their classes in DATA, a .npz file"))
     one.add_argument("--hidden", type=counts, metavar="N,N,...", help=(
         "widths of the hidden layers of its networks (64,64, at most an eighth of the rows), or its channels"))
     one.add_argument("--couplings", type=positive_count, metavar="N", help=(
-        "how many couplings it has (4; of 2 columns 8, of 3 columns 5)"))
+        "how many couplings it has (4; of 2 columns 8, of 3 columns 5; of jet 8)"))
     one.add_argument("--layers", type=count, metavar="N", help=(
         "how many layers that are not couplings it has (5 of maf, 1 of bnaf and sospf, 8 of planar and radial, else 3), or the "
-        "encoder of texts, or each transformer of tarflow (2)"))
+        "encoder of texts, or each transformer of tarflow (2) or of jet (1)"))
     one.add_argument("--bins", type=positive_count, metavar="N", help="bins of its splines (8)")
     one.add_argument("--components", type=positive_count, metavar="N", help=(
         "components of each map: sigmoids of naf, units of umnn, logistics of flow++, normals of gaussianization (8), "
@@ -91,7 +91,7 @@ def add_options_of_formulas(command):
 
 def add_options_of_images(command):
     one = command.add_argument_group("images", "DATA is a .npy file of integers, (N, channels, height, width) or "
-                                               "(N, height, width), or a .npz file with these as images; --model is glow, "
+                                               "(N, height, width), or a .npz file with these as images; --model is glow, jet, "
                                                "tarflow or image_realnvp")
     one.add_argument("--values", type=positive_count, metavar="N", help="how many values a pixel has, 0 .. N - 1 (256)")
     one.add_argument("--bits", type=positive_count, metavar="N", help="keep N bits of them: 2^N values, a divisor")
@@ -100,7 +100,7 @@ def add_options_of_images(command):
     one.add_argument("--depth", type=count, metavar="N", help=(
         "steps of each level of Glow (4), residual blocks of each network of RealNVP (1), blocks of TarFlow (4) or of the "
         "decoder of Glow-TTS (4)"))
-    one.add_argument("--patch", type=positive_count, metavar="N", help="height and width of TarFlow's tokens, in pixels (2)")
+    one.add_argument("--patch", type=positive_count, metavar="N", help="height and width of the tokens of TarFlow and Jet, in pixels (2)")
     one.add_argument("--additive", action="store_true", help="couplings that add, in RealNVP the first two of three")
     one.add_argument("--permutation", metavar="NAME", help="Glow's: 1x1, lu, orthogonal, shuffle or reverse (1x1)")
     one.add_argument("--held-out", metavar="FILE", help="images that choose the best step, in place of a part of DATA")

@@ -7,6 +7,7 @@ and the density of a flow is one of y, in the units of k, so that -log2 p(y) / D
     y = bins (x + 1/2)      with x from Glow                                        (2)
     y = bins x              with x from RealNVP, whose first stage is the logit     (3)
     y = bins (x + 1)/2      with x from TarFlow                                     (4)
+    y = (bins - 1) (x + 1)/2            with x from Jet, to which bins - 1 is 1     (5)
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from ..maps.dequantisation import binned, dequantised, quantised
 from ..maps.elementwise import Affine
 from ..models import BUILDERS, image_realnvp
 from ..models.glow import glow
+from ..models.jet import jet
 from ..models.realnvp_images import penalised
-from ..models.tarflow import classes_of, tarflow
+from ..models.tarflow import tarflow
 from ..models.defaults import defaults_of
 from ..oracle import CannotRun
 from ..report import counted
@@ -38,12 +40,13 @@ from ..training.gaussians import gaussian_of_images
 MOST_VALUES = 2**16                     # float32 then has 8 bits for the noise
 FOR_START = 256                         # images on which a flow is initialised
 LAYOUTS = ("NHW", "NCHW", "NHWC")
-MODELS = ("glow", "realnvp", "tarflow")
-UNITS = {"glow": (0.5, 1.0), "realnvp": (0.0, 1.0), "tarflow": (0.5, 0.5)}      # y / bins at x = 0, and the slope of (2) to (4)
-HEAD = 32                               # entries of a head of TarFlow, or the largest power of 2 that divides its channels
+MODELS = ("glow", "jet", "realnvp", "tarflow")
+OF_TOKENS = ("jet", "tarflow")
+HEAD = 32                               # entries of a head of attention, or the largest power of 2 that divides the channels
 NAMES = {"image_realnvp": "realnvp"}    # of refflow.models
-FOREIGN = {"glow": ("patch", "context", "layers"), "realnvp": ("patch", "context", "layers", "permutation"),
-           "tarflow": ("levels", "additive", "permutation")}           # options that are for others of these models
+FOREIGN = {"glow": ("patch", "context", "layers", "couplings"), "realnvp": ("patch", "context", "layers", "permutation", "couplings"),
+           "tarflow": ("levels", "additive", "permutation", "couplings"),
+           "jet": ("levels", "additive", "permutation", "depth")}      # options that are for others of these models
 SHORTEST = 20                           # steps of an epoch, for Glow's AdaMax: of one step, its beta2 would be 0
 
 
@@ -102,7 +105,8 @@ class Images:
         if options.context is None:
             return data, k
         labels = labels_of(options.data, options.context, others, len(v))
-        return replace(data, context=classes_named(options.context, int(labels.max()) + 1)), Labelled(k, labels)
+        context = classes_named(options.context, int(labels.max()) + 1, options.model == "jet")
+        return replace(data, context=context), Labelled(k, labels)
 
     @classmethod
     def of_flow(cls, flow, note):
@@ -113,8 +117,8 @@ class Images:
         counts = all(type(n) is int and n >= 1 for n in (values, bins)) and values % bins == 0
         if not counts or layout not in LAYOUTS or not isinstance(shape, list) or flow.event_shape != tuple(shape):
             return None
-        context = noted_classes(found.get("context")) if flow.needs("context") else None
-        return cls(values, bins, tuple(shape), layout, context if context and context.count == classes_of(flow) else None)
+        context = noted_classes(found.get("context"), flow) if flow.needs("context") else None
+        return cls(values, bins, tuple(shape), layout, context)
 
     def note(self):
         context = {"context": self.context.note()} if self.context else {}
@@ -171,7 +175,7 @@ class Images:
 
     def start(self, options, parts, rng):
         k, sizes = parts["train"], sizes_of(options, self.shape)
-        units = Affine(*(np.float32(self.bins * number) for number in UNITS[options.model]))        # (2) (3) (4)
+        units = units_of(options.model, self.bins)
         try:
             model = self.model(options, sizes, rng)
         except ValueError as error:
@@ -183,14 +187,17 @@ class Images:
 
     def model(self, options, sizes, rng):
         """ValueError for images that it does not take."""
-        K, width = sizes["depth"], sizes["hidden"]
+        K, width = sizes.get("depth"), sizes["hidden"]
         if options.model == "glow":
             return glow(rng, self.shape, sizes["levels"], K, width, coupling="additive" if options.additive else "affine",
                         permutation=options.permutation or "1x1", dtype=np.float32)
         if options.model == "realnvp":
             return image_realnvp(rng, self.shape, sizes["levels"], width, K, additive=options.additive, dtype=np.float32)
-        return tarflow(rng, self.shape, sizes["patch"], width, K, sizes["layers"], head_size=math.gcd(width, HEAD),
-                       classes=self.context.count if self.context else 0, dtype=np.float32)
+        head, classes = math.gcd(width, HEAD), self.context.count if self.context else 0
+        if options.model == "jet":
+            return jet(rng, self.shape, sizes["patch"], width, sizes["couplings"], sizes["layers"], heads=width // head, context=classes,
+                       dtype=np.float32)
+        return tarflow(rng, self.shape, sizes["patch"], width, K, sizes["layers"], head_size=head, classes=classes, dtype=np.float32)
 
     def arrays(self, values):
         return [values.images, values.labels] if isinstance(values, Labelled) else [values]
@@ -299,6 +306,13 @@ def picture_of(k, limits):
 
 # -- models -----------------------------------------------------------------------------------------------------------
 
+def units_of(model, bins):
+    """The map from the images of a model to y."""
+    half = (bins - 1 if model == "jet" else bins) / 2
+    shift, scale = {"glow": (half, bins), "realnvp": (0, bins)}.get(model, (half, half))        # (2) (3) (4) (5)
+    return Affine(shift=np.float32(shift), scale=np.float32(scale))
+
+
 def refuse_header(header):
     if header is not None:
         raise CannotRun("--header and --no-header are for tables, not for images")
@@ -313,7 +327,7 @@ def refuse_options(options):
             raise CannotRun(f"there is no model {options.model!r} of images; {likeliest(options.model, MODELS)}")
         raise CannotRun(f"{options.data}: {options.model} needs a table of numbers; for images there are --model "
                         f"{' and --model '.join(MODELS)}")
-    for key in ("couplings", "bins", "components", "dense", *FOREIGN[options.model]):
+    for key in ("bins", "components", "dense", *FOREIGN[options.model]):
         if getattr(options, key):
             raise CannotRun(f"--{key}: the model {options.model} of images has no such option")
 
@@ -326,7 +340,7 @@ def sizes_of(options, shape):
         raise CannotRun(f"--hidden: the networks of {options.model} have one width, not {len(options.hidden)}")
     given = {key: getattr(options, key) for key in sizes} | {"hidden": options.hidden and options.hidden[0]}
     given = {key: size for key, size in given.items() if size is not None}
-    return sizes | given if options.model == "tarflow" else halved(options, sizes, H, W) | given
+    return sizes | given if options.model in OF_TOKENS else halved(options, sizes, H, W) | given
 
 
 def halved(options, sizes, H, W):
@@ -349,10 +363,13 @@ def recipe(options, flow, per_epoch):
 
     Averaged parameters do not fit the moving statistics of RealNVP's batch normalisations, which belong to the last parameters.
     """
+    size, rate = math.prod(flow.event_shape), options.learning_rate or 1e-3
     if options.model == "glow":
-        chosen = recipes.glow(max(per_epoch, SHORTEST), options.learning_rate or 1e-3)
+        chosen = recipes.glow(max(per_epoch, SHORTEST), rate)
     elif options.model == "tarflow":
-        chosen = recipes.tarflow(math.prod(flow.event_shape), 1, 2, options.learning_rate or 1e-3)
+        chosen = recipes.tarflow(size, 1, 2, rate)
+    elif options.model == "jet":
+        chosen = recipes.jet(size, 2, rate)
     else:
         chosen = recipes.realnvp() | {"penalty": SquaredNorm(5e-5, penalised(flow))}
         if options.learning_rate:
