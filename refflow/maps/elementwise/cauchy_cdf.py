@@ -100,7 +100,7 @@ class CauchyCDF(Bijector):
         return -LOG_PI - 2 * np.log(np.hypot(1, z))                                 # (4) (13)
 
     def slope(self, z):
-        r = 1 / np.hypot(1, z)
+        r = 1 / np.hypot(1, z)                                                      # (13)
         return r * r / np.pi                                                        # (3) (13)
 
     def inverse_and_log_det(self, x):
@@ -110,7 +110,7 @@ class CauchyCDF(Bijector):
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        r = 1 / np.hypot(1, z)
+        r = 1 / np.hypot(1, z)                                                      # (13)
 
         def pullback(x_bar, log_det_bar):
             return x_bar / np.pi * r * r - 2 * log_det_bar * (z * r) * r, {}        # (6) (15)

@@ -96,13 +96,6 @@ class LeakyTanh(Bijector):
             return x if z > 0 else -x
         return m.tanh(z)                                                            # (2)
 
-    @staticmethod
-    def inverse_definition(m, x, max_val):
-        if abs(x) > m.tanh(max_val):
-            z = max_val + (abs(x) - m.tanh(max_val)) * m.cosh(max_val) ** 2         # (1) (3)
-            return z if x > 0 else -z
-        return m.atanh(x)                                                           # (3)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def breaks(self):

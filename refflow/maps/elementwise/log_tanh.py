@@ -109,13 +109,6 @@ class LogTanh(Bijector):
             return x if z > 0 else -x
         return m.tanh(z)                                                            # (2)
 
-    @staticmethod
-    def inverse_definition(m, x, cut_point):
-        if abs(x) > m.tanh(cut_point):
-            z = cut_point * m.exp((abs(x) - m.tanh(cut_point)) * m.cosh(cut_point) ** 2 / cut_point)        # (1) (3)
-            return z if x > 0 else -z
-        return m.atanh(x)                                                           # (3)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def breaks(self):
