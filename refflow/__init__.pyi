@@ -538,6 +538,9 @@ class ClampedExpScale(Scale):
     straight_through: bool
     def __init__(self, low: float = ..., high: float = ..., straight_through: bool = ...) -> None: ...
 
+class Cos(Bijector):
+    def __init__(self) -> None: ...
+
 class DoubleExpScale(Scale):
     low: float
     rate: float
@@ -653,6 +656,12 @@ class SigmoidScale(Scale):
 class SignedPower(Bijector):
     exponent: NDArray[np.floating[Any]]
     def __init__(self, exponent: ArrayLike) -> None: ...
+
+class Sin(Bijector):
+    def __init__(self) -> None: ...
+
+class Sinh(Bijector):
+    def __init__(self) -> None: ...
 
 class SinhArcsinh(Bijector):
     skewness: NDArray[np.floating[Any]]
