@@ -41,8 +41,8 @@ from torchflows.bijections.finite.residual import planar, radial, sylvester
 
 from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, CentredSoftplusScale, ExpScale, ScaledAffine, ScaledShift
-from refflow.maps.parametrisations import (CUBIC_SPLINES, SPLINES, Entries, Free, IntervalEntries, KnotSlopes, LocationScale, PerPart, Premultiplied,
-                                           SoftmaxKnots, SoftmaxWeights)
+from refflow.maps.parametrisations import (CUBIC_SPLINES, SPLINES, Entries, Free, IntervalEntries, KnotSlopes, LocationScale, PerPart,
+                                           Premultiplied, SoftmaxKnots, SoftmaxWeights)
 from refflow.models.gaussian import lower_triangular
 
 from .shared import by_rows, pinned
@@ -479,8 +479,8 @@ def nice(p):
 def multiscale_of_two(p):
     """Without couplings, and with an affine map of the part that is kept."""
     made = multiscale.MultiscaleBijection((1, 2, 2), Shift, n_blocks=2, n_checkerboard_layers=0, n_channel_wise_layers=0)
-    kept = p["stages"]["1"]["parts"]["1"]
-    made.small_bijection = at_scale(layers.ElementwiseAffine((2, 1, 1)), {"inner": {name: field.reshape(2, 1, 1) for name, field in kept["inner"].items()}})
+    fields = {name: field.reshape(2, 1, 1) for name, field in p["stages"]["1"]["parts"]["1"]["inner"].items()}
+    made.small_bijection = at_scale(layers.ElementwiseAffine((2, 1, 1)), {"inner": fields})
     return rows_of(made, 3)
 
 
@@ -520,7 +520,8 @@ declare_of(refflow.Chain([of_four(0), refflow.Permutation([3, 2, 1, 0]), couplin
                           refflow.Inverse(of_four(1)), of_four(2), refflow.Inverse(of_four(3))]),
            "autoregressive.architectures.NICE [n_layers=1, scales given]", nice)
 flat = refflow.Reshape((1, 2, 2), (4,))
-parts = [refflow.Independent(refflow.Affine(shift=shift, scale=scale), 1) for shift, scale in (([0.0, 0.0], [1.0, 1.0]), ([0.5, -1.0], [2.0, 0.75]))]
+parts = [refflow.Independent(refflow.Affine(shift=[0.0, 0.0], scale=[1.0, 1.0]), 1),
+         refflow.Independent(refflow.Affine(shift=[0.5, -1.0], scale=[2.0, 0.75]), 1)]
 declare_of(refflow.Chain([flat, refflow.Concatenate(parts, (2, 2)), refflow.Inverse(flat)]), "multiscale.base.MultiscaleBijection [affine]",
            multiscale_of_two, fixed=[f"stages.1.parts.0.inner.{name}" for name in ("shift", "scale")])
 declare_of(coupling(additive_family(), passes=CHECKERBOARD, tanh=True), "multiscale.base.CheckerboardCoupling [Shift]",
