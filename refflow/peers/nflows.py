@@ -16,6 +16,7 @@ import torch
 from nflows import transforms as t
 from nflows.transforms.autoregressive import AutoregressiveTransform
 from nflows.transforms.coupling import CouplingTransform
+from nflows.transforms.nonlinearities import CauchyCDF, CauchyCDFInverse
 
 import refflow
 from refflow.maps.coupling import Family, additive_family, affine_family
@@ -57,8 +58,8 @@ declare("Tanh", "Tanh", lambda p: scalar(t.Tanh()))
 declare("Sigmoid", "Sigmoid [temperature=1]", lambda p: scalar(t.Sigmoid()))
 declare(refflow.Inverse(refflow.Sigmoid()), "Logit [temperature=1]", lambda p: scalar(t.Logit()))
 declare("LeakyReLU", "LeakyReLU", lambda p: scalar(t.LeakyReLU(float(p["negative_slope"]))), fixed=["negative_slope"])
-declare("CauchyCDF", "CauchyCDF", lambda p: scalar(t.CauchyCDF()))
-declare(refflow.Inverse(refflow.CauchyCDF()), "CauchyCDFInverse", lambda p: scalar(t.CauchyCDFInverse()))
+declare("CauchyCDF", "nonlinearities.CauchyCDF", lambda p: scalar(CauchyCDF()))
+declare(refflow.Inverse(refflow.CauchyCDF()), "nonlinearities.CauchyCDFInverse", lambda p: scalar(CauchyCDFInverse()))
 declare(refflow.Chain([refflow.LogTanh()]), "LogTanh", lambda p: scalar(t.LogTanh(float(first(p)["cut_point"]))),
         fixed=["stages.0.cut_point"])
 declare("Affine", "PointwiseAffineTransform", lambda p: scalar(t.PointwiseAffineTransform(p["shift"], p["scale"])),
