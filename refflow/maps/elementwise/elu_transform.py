@@ -17,8 +17,8 @@ For the inverse map and `x < 0`, `dz/dx = 1/(1 + x)`, and with the cotangent `l_
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  All are those of `Expm1`
-at the negative part of the event, which is 0 on the right:
+In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  All are taken as in
+`Expm1`, at the negative part of the event, which is 0 on the right:
     x = expm1(min(z, 0)),   z = log1p(min(x, 0))                                    (8)
 
 In (6), `exp z` may lose digits below the smallest normal number, where `x_bar exp z` does not:

@@ -12,8 +12,8 @@ Between the ends all else is as in `Tanh`.  Beyond them
     log|dz/dx| = 2 log cosh m                                                       (6)
 The second derivative jumps at `|z| = m`, which belongs to the hyperbolic tangent.
 
-The reverse rule.  Between the ends, the cotangents are those of `Tanh`, and `m_bar = 0`.  Beyond them, with `ds/dm = -2 s T` and
-the cotangent `l_bar` of (5),
+The reverse rule.  Between the ends, `Tanh` gives the cotangents, and `m_bar = 0`.  Beyond them, with `ds/dm = -2 s T` and the
+cotangent `l_bar` of (5),
     z_bar = x_bar s                                                                 (7)
     m_bar = -2 T (sign(z) x_bar s d + l_bar)                                        (8)
 For the inverse map, with the cotangent `l_bar` of (6),

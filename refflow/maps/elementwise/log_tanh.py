@@ -13,7 +13,7 @@ Within the cut points all else is as in `Tanh`.  Beyond them
     log|dz/dx| = 2 log cosh c + w                                                   (6)
 The second derivative jumps at `|z| = c`, which belongs to the hyperbolic tangent.
 
-The reverse rule.  Within the cut points, the cotangents are those of `Tanh`, and `c_bar = 0`.  Beyond them, `dL/dz = 1/z`,
+The reverse rule.  Within the cut points, `Tanh` gives the cotangents, and `c_bar = 0`.  Beyond them, `dL/dz = 1/z`,
 `dL/dc = -1/c` and `dA/dc = A r`.  With the cotangent `l_bar` of (5),
     z_bar = (x_bar sign(z) A - l_bar)/z                                             (7)
     c_bar = (sign(z) x_bar A L + l_bar) r,   r = (1 - 2 c T)/c                      (8)

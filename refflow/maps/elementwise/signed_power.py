@@ -4,7 +4,7 @@ The map.  With an exponent `a != 0` and `sign z`, which is 1 or -1,
     x = sign(z) |z|^a                                                               (1)
     z = sign(x) |x|^(1/a)                                                           (2)
     dx/dz = a |z|^(a-1)                                                             (3)
-The log-dets are those of `Power` at `|z|` and at `|x|`.  0 is left out: the slope there is 0 or infinite unless `a = 1`, and for
+`Power` at `|z|` and at `|x|` has the same log-dets.  0 is left out: the slope there is 0 or infinite unless `a = 1`, and for
 `a < 0` the map jumps.  `a = -1` is the reciprocal of numbers of both signs.
 
 The reverse rule.  With the pullback `P_z*` of `Power` at `|z|`, which returns the cotangents of its event and of `a`,
