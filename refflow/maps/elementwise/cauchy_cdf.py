@@ -26,10 +26,11 @@ the nearer end, and with `x - 1/2` and `1 - x` where they are exact,
 (12) keeps the digits of a subnormal `x`.
 
 In (3) and (4), `z^2` may overflow where the result does not vanish:
-    dx/dz = r r/pi,   log|dx/dz| = -log pi + 2 log r,   r = 1/h,   h = hypot(1, z)  (13)
+    dx/dz = r r/pi    for |z| > 1,   log|dx/dz| = -log pi + 2 log r,   r = 1/h,   h = hypot(1, z)       (13)
 
-In (5), the same holds; and `1 + z^2 = 1/s^2`:
-    log|dz/dx| = log pi - 2 log s                                                   (14)
+In (5), the same holds, and `1 + z^2 = 1/s^2`.  A small `s` may have lost the digits of `x`:
+    log|dz/dx| = log pi - 2 log s    for s > 2^-10
+               = -log pi - 2 log t   elsewhere                                      (14)
 
 In (6) and (7), `1 + z^2` may overflow where its product or quotient with a cotangent does not, and `s = 0` at the ends, which an
 event may be: a cotangent 0 makes its term 0.
@@ -101,11 +102,11 @@ class CauchyCDF(Bijector):
 
     def slope(self, z):
         r = 1 / np.hypot(1, z)                                                      # (13)
-        return r * r / np.pi                                                        # (3) (13)
+        return np.where(np.abs(z) <= 1, 1 / (np.pi * (1 + z * z)), r * r / np.pi)   # (3) (13)
 
     def inverse_and_log_det(self, x):
-        s, _, _ = circle(x)
-        return self.inverse(x), LOG_PI - 2 * np.log(s)                              # (5) (14)
+        s, _, t = circle(x)
+        return self.inverse(x), np.where(s > 2**-10, LOG_PI - 2 * np.log(s), -LOG_PI - 2 * np.log(t))       # (5) (14)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ class CauchyCDF(Bijector):
         case("Tiny", "x rounds to 1/2; the gradient of the log-det is -2 z", z=[1e-17, -1e-160, 5e-324]),
         case("Median", "z is nearly pi (x - 1/2)", x=[0.5, np.nextafter(0.5, 0), np.nextafter(0.5, 1)]),
         case("Switch", "(10) and (11) meet", x=[0.25, np.nextafter(0.25, 0), 0.75, np.nextafter(0.75, 1)]),
-        case("Ends", "z has few digits of x, or x is subnormal", x=[np.nextafter(1, 0), 1e-300, 2e-309]),
+        case("Ends", "z has few digits of x, or x is subnormal", x=[np.nextafter(1, 0), 1e-300, 2e-309, 5e-324]),
     )
 
 
