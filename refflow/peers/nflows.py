@@ -60,8 +60,22 @@ declare(refflow.Inverse(refflow.Sigmoid()), "Logit [temperature=1]", lambda p: s
 declare("LeakyReLU", "LeakyReLU", lambda p: scalar(t.LeakyReLU(float(p["negative_slope"]))), fixed=["negative_slope"])
 declare("CauchyCDF", "nonlinearities.CauchyCDF", lambda p: scalar(CauchyCDF()))
 declare(refflow.Inverse(refflow.CauchyCDF()), "nonlinearities.CauchyCDFInverse", lambda p: scalar(CauchyCDFInverse()))
-declare(refflow.Chain([refflow.LogTanh()]), "LogTanh", lambda p: scalar(t.LogTanh(float(first(p)["cut_point"]))),
-        fixed=["stages.0.cut_point"])
+
+
+def log_tanh(p):
+    return t.LogTanh(float(first(p)["cut_point"]))
+
+
+def with_its_slope(p):
+    """alpha and beta for which neither value nor slope jumps."""
+    module = log_tanh(p)
+    module.alpha = module.cut_point / np.cosh(module.cut_point) ** 2
+    module.beta = np.exp(module.inv_cut_point / module.alpha) / module.cut_point
+    return module
+
+
+for name, make in {"LogTanh": log_tanh, "LogTanh [alpha and beta given]": with_its_slope}.items():
+    declare(refflow.Chain([refflow.LogTanh()]), name, lambda p, make=make: scalar(make(p)), fixed=["stages.0.cut_point"])
 declare("Affine", "PointwiseAffineTransform", lambda p: scalar(t.PointwiseAffineTransform(p["shift"], p["scale"])),
         params={"scale": positive})
 declare("Affine", "AffineTransform", lambda p: scalar(t.AffineTransform(p["shift"], p["scale"])), params={"scale": positive})
