@@ -525,6 +525,9 @@ class BoxCox(Bijector):
     power: NDArray[np.floating[Any]]
     def __init__(self, power: ArrayLike | None = ...) -> None: ...
 
+class CauchyCDF(Bijector):
+    def __init__(self) -> None: ...
+
 class CentredSoftplusScale(Scale):
     floor: float
     def __init__(self, floor: float = ...) -> None: ...
@@ -535,10 +538,16 @@ class ClampedExpScale(Scale):
     straight_through: bool
     def __init__(self, low: float = ..., high: float = ..., straight_through: bool = ...) -> None: ...
 
+class Cos(Bijector):
+    def __init__(self) -> None: ...
+
 class DoubleExpScale(Scale):
     low: float
     rate: float
     def __init__(self, low: float = ..., rate: float = ...) -> None: ...
+
+class ELUTransform(Bijector):
+    def __init__(self) -> None: ...
 
 class Erf(Bijector):
     def __init__(self) -> None: ...
@@ -581,12 +590,20 @@ class LeakyReLU(Bijector):
     negative_slope: NDArray[np.floating[Any]]
     def __init__(self, negative_slope: ArrayLike) -> None: ...
 
+class LeakyTanh(Bijector):
+    max_val: NDArray[np.floating[Any]]
+    def __init__(self, max_val: ArrayLike) -> None: ...
+
 class LOFT(Bijector):
     threshold: NDArray[np.floating[Any]]
     def __init__(self, threshold: ArrayLike) -> None: ...
 
 class Log1pSoftplusScale(Scale):
     def __init__(self) -> None: ...
+
+class LogTanh(Bijector):
+    cut_point: NDArray[np.floating[Any]]
+    def __init__(self, cut_point: ArrayLike | None = ...) -> None: ...
 
 class LogisticCDF(Bijector):
     loc: NDArray[np.floating[Any]]
@@ -635,6 +652,16 @@ class SigmoidScale(Scale):
     offset: float
     floor: float
     def __init__(self, offset: float = ..., floor: float = ...) -> None: ...
+
+class SignedPower(Bijector):
+    exponent: NDArray[np.floating[Any]]
+    def __init__(self, exponent: ArrayLike) -> None: ...
+
+class Sin(Bijector):
+    def __init__(self) -> None: ...
+
+class Sinh(Bijector):
+    def __init__(self) -> None: ...
 
 class SinhArcsinh(Bijector):
     skewness: NDArray[np.floating[Any]]

@@ -244,7 +244,7 @@ class Exact:
         names = {"arctan": "atan", "arccos": "acos", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf",
                  "gammaln": "loggamma", "psi": "digamma", "erf": "erf", "erfinv": "erfinv"}
         held = getattr(mpmath, names.get(name, name), None)
-        if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "abs", *names):
+        if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "tan", "abs", *names):
             return np.frompyfunc(held, 1, 1)
         return getattr(np, name)
 

@@ -7,7 +7,8 @@ from .row import row
 ROWS = (
     row("Normal CDF", "Phi((x-m)/s)", "NormalCDF()", bijx="GaussianCDF", tfp="NormalCDF",
         torch="CumulativeDistributionTransform(Normal)"),
-    row("Cauchy CDF / quantile", "atan(x)/pi+1/2", missing="no page", bijx="Tan (quantile)", nflows="CauchyCDF, CauchyCDFInverse"),
+    row("Cauchy CDF / quantile", "atan(x)/pi+1/2", "CauchyCDF()", remark="the quantile: Inverse(CauchyCDF())", bijx="Tan (quantile)",
+        nflows="CauchyCDF, CauchyCDFInverse"),
     row("Gumbel CDF", "exp(-exp(-z))", "GumbelCDF(b, a)", distrax="GumbelCDF", tfp="GumbelCDF"),
     row("Weibull CDF", "1-exp(-(x/s)^k)", "WeibullCDF(a, b)", tfp="WeibullCDF", torch="CumulativeDistributionTransform(Weibull)"),
     row("Frechet CDF", "exp(-z^-a)", "frechet_cdf(0.0, a, 2.0)", tfp="FrechetCDF"),
@@ -20,10 +21,9 @@ ROWS = (
     row("Moyal CDF", "erfc(exp(-z/2)/sqrt2)", "moyal_cdf(b, a)", tfp="MoyalCDF"),
     row("Rayleigh CDF", "1-exp(-x^2/2s^2)", "rayleigh_cdf(a)", tfp="RayleighCDF"),
     row("Generic distribution CDF", "F_D(x)",
-        missing="the distribution functions of the normal, Weibull, logistic, Gumbel, Kumaraswamy and mixtures "
-        "have pages; no wrapper takes any other",
+        outside="its distribution is an argument; the distribution functions that have pages have rows of their own",
         bijectors_jl="CDFBijector, vector CDF", torch="CumulativeDistributionTransform"),
-    row("Generic distribution quantile", "F_D^-1(u)", missing="likewise, through Inverse",
+    row("Generic distribution quantile", "F_D^-1(u)", outside="likewise, through Inverse",
         bijectors_jl="QuantileBijector, vector Quantile", torch="CumulativeDistributionTransform.inv"),
     row("Gaussian-mixture CDF", "sum w Phi((x-m)/s)", "NormalMixtureCDF([0.25, 0.75], [-1.0, 2.0], [0.5, 1.0])",
         survae="GaussianMixture{Coupling,Autoregressive}Bijection"),

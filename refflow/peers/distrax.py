@@ -50,11 +50,6 @@ def triangular(p):
     return both(distrax.TriangularLinear((p["lower"] + jnp.eye(3, dtype=p["lower"].dtype)) * p["scale"]))
 
 
-def low_rank(p):
-    dtype = p["shift"].dtype
-    return both(distrax.DiagPlusLowRankLinear(*(jnp.asarray(part, dtype) for part in (DIAGONAL, U, V))))
-
-
 def split_coupling(p):
     return both(distrax.SplitCoupling(1, 1, outputs(p), lambda h: distrax.Block(distrax.Shift(h), 1)))
 
@@ -92,8 +87,8 @@ declare(alone(lower_triangular(L)), "TriangularLinear", of_stage(triangular), fi
 declare(alone(refflow.PLULinear(order=[0, 1, 2], lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], shift=[0.5, -1, 2],
                                 upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]], scale=[0.75, -1.5, 2.0])),
         "LowerUpperTriangularAffine", of_stage(lu))
-declare(alone(refflow.DenseLinear(np.diag(DIAGONAL) + U @ V.T, np.zeros(3))), "DiagPlusLowRankLinear", of_stage(low_rank),
-        fixed=MATRIX)
+declare(alone(refflow.LowRankLinear(DIAGONAL, U, V)), "DiagPlusLowRankLinear",
+        of_stage(lambda p: both(distrax.DiagPlusLowRankLinear(p["diagonal"], p["U"], p["V"]))))
 declare(refflow.Chain([INNER, refflow.Affine(scale=-0.5, shift=3.0)]), "Chain",
         lambda p: both(distrax.Chain([affine(p["stages"]["1"]), affine(p["stages"]["0"])])))
 declare(refflow.Inverse(INNER), "Inverse", lambda p: both(distrax.Inverse(affine(p["inner"]))))

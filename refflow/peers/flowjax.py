@@ -6,7 +6,7 @@ which stand in the place of its constrained parameters; planar maps at their raw
 The networks of Coupling and MaskedAutoregressive have one layer, with refflow's `W a + b` as its numbers.  The library adds the
 raw numbers of the transformer that it is given to them, and so do refflow's conventions of its name.
 
-Left out: LeakyTanh, which has no page; NumericalInverse, whose inverse is its user's.
+Left out: NumericalInverse, whose inverse is its user's.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ declare("Power", "Power", lambda p: events(b.Power(p["exponent"])))
 declare("Sigmoid", "Sigmoid", lambda p: events(b.Sigmoid()))
 declare("Softplus", "SoftPlus", lambda p: events(b.SoftPlus()))
 declare("Tanh", "Tanh", lambda p: events(b.Tanh()))
+declare(refflow.Chain([refflow.LeakyTanh(3.0)]), "LeakyTanh", lambda p: events(b.LeakyTanh(float(p["stages"]["0"]["max_val"]))),
+        fixed=["stages.0.max_val"])
 declare("Permutation", "Permute", lambda p: events(b.Permute(p["order"]), 1))
 declare(refflow.Chain([knots]), "RationalQuadraticSpline [knots and slopes given]", spline,
         fixed=KNOTS)
@@ -112,7 +114,6 @@ def block_network(p):
                   1)
 
 
-VECTOR = np.array([1.0, 2.0, -2.0])                                             # of length 3
 DCT = scipy.fft.dct(np.eye(4), norm="ortho", axis=0)
 REVERSED = refflow.Permutation([3, 2, 1, 0])
 scalar = refflow.Affine(shift=0.5, scale=1.5)
@@ -126,8 +127,8 @@ declare(refflow.Chain([refflow.Affine(scale=0.75)]), "Scale", lambda p: events(s
 declare(REVERSED, "Flip", lambda p: events(b.Flip((4,)), 1))
 declare(refflow.Chain([refflow.OrthogonalLinear(DCT)]), "DiscreteCosine", lambda p: events(b.DiscreteCosine((4,)), 1),
         fixed=["stages.0.Q"])
-declare(refflow.Chain([refflow.OrthogonalLinear(np.eye(3) - 2 * np.outer(VECTOR, VECTOR) / 9)]), "Householder",
-        lambda p: events(b.Householder(VECTOR), 1), fixed=["stages.0.Q"])
+declare(refflow.Chain([refflow.HouseholderLinear([[1.0, 2.0, -1.5]])]), "Householder",
+        lambda p: events(b.Householder(first(p)["vectors"][0]), 1))
 declare(refflow.Chain([lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1.5, 3, 0.75]]))]), "TriangularAffine", compiled(triangular),
         fixed=["stages.0.order", "stages.0.upper"])
 declare(refflow.Chain([refflow.Reshape((2, 2), (4,)), REVERSED, refflow.Reshape((4,), (2, 2))]), "Reshape",

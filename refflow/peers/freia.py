@@ -233,8 +233,7 @@ def orthogonal(p):
 
 
 def reflections(p):
-    dtype = torch.from_numpy(p["stages"]["0"]["Q"]).dtype
-    return rows_of(Directions(holding(m.HouseholderPerm([(4,)], n_reflections=2), Vs=torch.tensor(VECTORS, dtype=dtype))), 1)
+    return rows_of(Directions(holding(m.HouseholderPerm([(4,)], n_reflections=2), Vs=p["stages"]["0"]["vectors"].flip(0))), 1)
 
 
 VECTORS = np.array([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 0.0, 0.0]])
@@ -244,7 +243,7 @@ shifts = refflow.Independent(refflow.Affine(shift=[0.5, -1.0, 0.25, 2.0], scale=
 scales = refflow.Independent(refflow.Affine(shift=[0.0] * 4, scale=[1.0, 0.5, 3.0, 0.25]), 1)
 declare(refflow.Chain([rotation, shifts, scales]), "OrthogonalTransform [scales given]", orthogonal,
         fixed=["stages.0.Q", "stages.1.inner.scale", "stages.2.inner.shift"])
-declare(refflow.Chain([rotation]), "HouseholderPerm", reflections, fixed=["stages.0.Q"])
+declare(refflow.Chain([refflow.HouseholderLinear(VECTORS)]), "HouseholderPerm", reflections)
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------------

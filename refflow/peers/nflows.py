@@ -4,10 +4,9 @@ Its forward and inverse return (image, log_det) of a batch of rows.  They are ca
 tanh.  Splines are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps with the network of
 `shared.networks` in the place of their own.
 
-Scales that a module makes of raw numbers are given to it as they are.  Reflections have vectors whose matrix is exact.
+Scales that a module makes of raw numbers are given to it as they are.
 
-A documented choice, not a defect: the inverse of `Sigmoid` clamps at its argument eps.  Left out: `LogTanh` and `CauchyCDF`,
-which have no page.
+A documented choice, not a defect: the inverse of `Sigmoid` clamps at its argument eps.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import torch
 from nflows import transforms as t
 from nflows.transforms.autoregressive import AutoregressiveTransform
 from nflows.transforms.coupling import CouplingTransform
+from nflows.transforms.nonlinearities import CauchyCDF, CauchyCDFInverse
 
 import refflow
 from refflow.maps.coupling import Family, additive_family, affine_family
@@ -58,6 +58,24 @@ declare("Tanh", "Tanh", lambda p: scalar(t.Tanh()))
 declare("Sigmoid", "Sigmoid [temperature=1]", lambda p: scalar(t.Sigmoid()))
 declare(refflow.Inverse(refflow.Sigmoid()), "Logit [temperature=1]", lambda p: scalar(t.Logit()))
 declare("LeakyReLU", "LeakyReLU", lambda p: scalar(t.LeakyReLU(float(p["negative_slope"]))), fixed=["negative_slope"])
+declare("CauchyCDF", "nonlinearities.CauchyCDF", lambda p: scalar(CauchyCDF()))
+declare(refflow.Inverse(refflow.CauchyCDF()), "nonlinearities.CauchyCDFInverse", lambda p: scalar(CauchyCDFInverse()))
+
+
+def log_tanh(p):
+    return t.LogTanh(float(first(p)["cut_point"]))
+
+
+def with_its_slope(p):
+    """alpha and beta for which neither value nor slope jumps."""
+    module = log_tanh(p)
+    module.alpha = module.cut_point / np.cosh(module.cut_point) ** 2
+    module.beta = np.exp(module.inv_cut_point / module.alpha) / module.cut_point
+    return module
+
+
+for name, make in {"LogTanh": log_tanh, "LogTanh [alpha and beta given]": with_its_slope}.items():
+    declare(refflow.Chain([refflow.LogTanh()]), name, lambda p, make=make: scalar(make(p)), fixed=["stages.0.cut_point"])
 declare("Affine", "PointwiseAffineTransform", lambda p: scalar(t.PointwiseAffineTransform(p["shift"], p["scale"])),
         params={"scale": positive})
 declare("Affine", "AffineTransform", lambda p: scalar(t.AffineTransform(p["shift"], p["scale"])), params={"scale": positive})
@@ -244,56 +262,44 @@ def convolution(p):
     return image(module)
 
 
-def reflections(p):
-    return vector(holding(t.HouseholderSequence(4, 2), q_vectors=VECTORS.to(dtype_of(p))))
-
-
-def dtype_of(p):
-    return torch.from_numpy(first(p)["Q"]).dtype
+def reflecting(module, stage):
+    """A module with the vectors of the page, of which the last one reflects first."""
+    return holding(module, q_vectors=stage["vectors"].flip(0))
 
 
 def qr(p):
-    triangle, shift = first(p), p["stages"]["2"]["inner"]["shift"]
-    module = t.QRLinear(4, 2)
-    module.orthogonal.q_vectors = torch.nn.Parameter(VECTORS.to(shift.dtype))
+    triangle, module = first(p), t.QRLinear(4, 2)
+    reflecting(module.orthogonal, p["stages"]["1"])
     return vector(holding(module, upper_entries=triangle["upper"][np.triu_indices(4, 1)], log_upper_diag=triangle["scale"].log(),
-                          bias=shift))
+                          bias=p["stages"]["2"]["inner"]["shift"]))
 
 
 def svd(p):
-    diagonal, shift = p["stages"]["1"]["inner"]["scale"], p["stages"]["3"]["inner"]["shift"]
+    right, diagonal, left, shift = (p["stages"][i] for i in "0123")
     module = SVDLinear(4, 2)
-    module.orthogonal_2.q_vectors = torch.nn.Parameter(VECTORS.to(shift.dtype))
-    module.orthogonal_1.q_vectors = torch.nn.Parameter(VECTORS.flip(0).to(shift.dtype))
-    return vector(holding(module, diagonal=diagonal, bias=shift))
+    reflecting(module.orthogonal_2, right)
+    reflecting(module.orthogonal_1, left)
+    return vector(holding(module, diagonal=diagonal["scale"], bias=shift["inner"]["shift"]))
 
 
-def reflected(vectors):
-    """The product of their reflections, the first one first: exact where the squared lengths are powers of 2."""
-    Q = np.eye(vectors.shape[-1])
-    for v in vectors:
-        Q = Q - 2 * np.outer(v, v @ Q) / (v @ v)
-    return refflow.OrthogonalLinear(Q=Q)
-
-
-VECTORS = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 0.0, 0.0]], dtype=torch.float64)
+VECTORS = np.array([[1.0, 0.5, 1.0, -1.5], [1.0, -1.0, 0.25, 0.0]])
 ORDER = [2, 0, 1]
-Q, Q_BACKWARDS = reflected(VECTORS.numpy()), reflected(VECTORS.numpy()[::-1])
 SHIFT = refflow.Independent(refflow.Affine(shift=[0.5, -1.0, 0.25, 2.0], scale=[1.0] * 4), 1)
-DIAGONAL = refflow.Independent(refflow.Affine(shift=[0.0] * 4, scale=[1.0, 0.5, 3.0, 0.25]), 1)
+SCALES = np.array([1.0, 0.5, 3.0, 0.25])
 TRIANGLES = {"lower": [[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], "upper": [[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]],
              "scale": [1.0, 0.5, 3.0], "shift": [0.5, -1.0, 0.25]}
 plu = refflow.PLULinear(order=[0, 1, 2], **TRIANGLES)
-upper = refflow.PLULinear(order=[0, 1, 2, 3], lower=np.zeros((4, 4)), scale=[1.0, 0.5, 3.0, 0.25], shift=None,
-                          upper=[[0, 1.5, -0.5, 1], [0, 0, 0.75, -2], [0, 0, 0, 0.25], [0, 0, 0, 0]])
+upper = [[0, 1.5, -0.5, 1], [0, 0, 0.75, -2], [0, 0, 0, 0.25], [0, 0, 0, 0]]
 declare("DenseLinear", "NaiveLinear", naive)
 declare(refflow.Chain([plu]), "LULinear [diagonal given]", lambda p: vector(lu(LULinear(3), first(p), bias=first(p)["shift"])))
 declare(refflow.Chain([refflow.Pointwise(refflow.Permutation(ORDER)), refflow.Pointwise(plu)]), "OneByOneConvolution [diagonal given]",
         convolution)
-declare(refflow.Chain([Q]), "HouseholderSequence", reflections, fixed=["stages.0.Q"])
-declare(refflow.Chain([upper, Q, SHIFT]), "QRLinear", qr, fixed=["stages.0.lower", "stages.1.Q", "stages.2.inner.scale"])
-declare(refflow.Chain([Q, DIAGONAL, Q_BACKWARDS, SHIFT]), "SVDLinear [diagonal given]", svd,
-        fixed=["stages.0.Q", "stages.1.inner.shift", "stages.2.Q", "stages.3.inner.scale"])
+declare(refflow.Chain([refflow.HouseholderLinear(VECTORS)]), "HouseholderSequence",
+        lambda p: vector(reflecting(t.HouseholderSequence(4, 2), first(p))))
+declare(refflow.Chain([*refflow.qr_linear(VECTORS, upper, SCALES).stages, SHIFT]), "QRLinear", qr,
+        fixed=["stages.0.lower", "stages.2.inner.scale"])
+declare(refflow.Chain([*refflow.svd_linear(VECTORS, SCALES, VECTORS[::-1]).stages, SHIFT]), "SVDLinear [diagonal given]", svd,
+        fixed=["stages.1.bias", "stages.3.inner.scale"])
 
 
 # -- normalisation ----------------------------------------------------------------------------------------------------

@@ -4,8 +4,7 @@ Its x, y, log_abs_det_jacobian(x, y) are z, x, log_det here.  Where x has more e
 function of the chart, as in `torch`.  LowerCholeskyTransform takes the diagonal's numbers last: they are reordered here.  The
 block autoregressive network has no inverse.
 
-Left out: ScaledUnitLowerCholeskyTransform, the gated and residual kinds of the block autoregressive network, which have no page;
-maps of complex numbers.
+Left out: the gated and residual kinds of the block autoregressive network, which have no page; maps of complex numbers.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Its transforms lead from constrained values forward to free ones; their `backwar
 page's forward.  Expressions of pytensor are evaluated one by one.  Transforms of random variables lead from latents to data;
 the log_jac_det of these is the inverse's.
 
-Left out: SinhTransform, CoshTransform, ErfcxTransform and their inverses, which have no page.
+Left out: CoshTransform, ErfcxTransform and their inverses, which have no page.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ declare_measurable("Exp", "ExpTransform", lambda p: of_variables.ExpTransform())
 declare_measurable("Erf", "ErfTransform", lambda p: of_variables.ErfTransform())
 declare_measurable(refflow.erfc(), "ErfcTransform", lambda p: of_variables.ErfcTransform())
 declare_measurable("Tanh", "TanhTransform", lambda p: of_variables.TanhTransform())
+declare_measurable("Sinh", "SinhTransform", lambda p: of_variables.SinhTransform())
+declare_measurable(refflow.Inverse(refflow.Sinh()), "ArcsinhTransform", lambda p: of_variables.ArcsinhTransform())
 declare_measurable(refflow.Chain([refflow.Power(CUBE)]), "PowerTransform", lambda p: of_variables.PowerTransform(CUBE))
 declare_measurable(refflow.Chain([refflow.Affine(scale=0.75), refflow.Exp()]), "ChainedTransform",
                    lambda p: of_variables.ChainedTransform([of_variables.ScaleTransform(first(p, "scale")), of_variables.ExpTransform()]))

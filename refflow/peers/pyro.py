@@ -18,8 +18,7 @@ UnitLowerCholeskyTransform and SoftplusLowerCholeskyTransform read the lower tri
 their values at the numbers of that triangle.  BlockAutoregressive is asked with the leaky tanh of other libraries: the image of its
 own tanh is bounded.
 
-Left out: its gated and residual kinds, ELUTransform and PositivePowerTransform, which have no page; what Pyro takes from torch, see
-`torch`.
+Left out: its gated and residual kinds, which have no page; what Pyro takes from torch, see `torch`.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from pyro.distributions import constraints
 from pyro.distributions import transforms as t
 from pyro.distributions.transforms.block_autoregressive import eps
 from pyro.distributions.transforms.householder import ConditionedHouseholder
+from pyro.distributions.transforms.matrix_exponential import ConditionedMatrixExponential
 from torch.distributions import biject_to as torch_biject_to
 
 import refflow
@@ -72,6 +72,9 @@ for order, (page, conventions) in ORDERS.items():
 
 declare("LeakyReLU", "LeakyReLUTransform", lambda p: directions(t.LeakyReLUTransform()), fixed=["negative_slope"],
         params={"negative_slope": lambda slope: abs(slope - 0.01) < 1e-9})
+declare("ELUTransform", "ELUTransform", lambda p: directions(t.ELUTransform()))
+declare("SignedPower", "PositivePowerTransform", lambda p: directions(t.PositivePowerTransform(p["exponent"])),
+        params={"exponent": lambda exponent: exponent > 0})
 declare("Ordered", "OrderedTransform", lambda p: directions(t.OrderedTransform()))
 declare("Permutation", "Permute", lambda p: directions(t.Permute(torch.from_numpy(p["order"]))))
 declare("Softplus", "SoftplusTransform", lambda p: directions(t.SoftplusTransform()))
@@ -154,14 +157,6 @@ def for_each(call):
     return both
 
 
-def of_its_dtype(make, *arrays):
-    """(forward, inverse) of a map with constants, which are of the dtype of the event."""
-    def direction(side):
-        return lambda event: directions(make(*(torch.as_tensor(array, dtype=event.dtype) for array in arrays)))[side](event)
-
-    return direction(0), direction(1)
-
-
 class LessIdentity:
     """A transform to triangles with ones on the diagonal, less these."""
 
@@ -172,24 +167,30 @@ class LessIdentity:
         return t.UnitLowerCholeskyTransform().inv(x + torch.eye(x.shape[-1], dtype=x.dtype))
 
 
-def exponential(W):
-    return holding(t.MatrixExponential(3, iterations=30), weights=W)
+def backwards(p):
+    """The vectors of the page, of which the last one reflects first."""
+    return first(p)["vectors"].flip(0)
+
+
+def exponential(make):
+    return lambda p: [for_each(call) for call in directions(make(first(p)["A"]))]
 
 
 ORDER = [2, 0, 1]
 VECTORS = np.array([[1.0, 2.0, 2.0], [0.0, 3.0, -4.0]])
-REFLECTIONS = [np.eye(3) - 2 * np.outer(v, v) / (v @ v) for v in VECTORS]
 WEIGHTS = np.array([[0.25, -0.5, 0.125], [0.5, -0.25, 0.75], [-0.125, 0.25, 0.5]])
 linear = refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], shift=None,
                            upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]], scale=[0.75, -1.5, 2.0])
 declare(refflow.Chain([refflow.OrthogonalLinear(scipy.fft.dct(np.eye(5), norm="ortho", axis=0))]), "DiscreteCosineTransform",
         lambda p: directions(t.DiscreteCosineTransform()), fixed=["stages.0.Q"])
-declare(refflow.Chain([refflow.OrthogonalLinear(REFLECTIONS[1] @ REFLECTIONS[0])]), "Householder",
-        lambda p: of_its_dtype(lambda v: holding(t.Householder(3, 2), u_unnormed=v), VECTORS), fixed=["stages.0.Q"])
-declare(refflow.Chain([refflow.OrthogonalLinear(REFLECTIONS[1] @ REFLECTIONS[0])]), "ConditionedHouseholder",
-        lambda p: of_its_dtype(ConditionedHouseholder, VECTORS), fixed=["stages.0.Q"])
-declare(refflow.Chain([refflow.DenseLinear(scipy.linalg.expm(WEIGHTS), None)]), "MatrixExponential [iterations=30]",
-        lambda p: [for_each(call) for call in of_its_dtype(exponential, WEIGHTS)], fixed=["stages.0.W"])
+declare(refflow.Chain([refflow.HouseholderLinear(VECTORS)]), "Householder",
+        lambda p: directions(holding(t.Householder(3, 2), u_unnormed=backwards(p))))
+declare(refflow.Chain([refflow.HouseholderLinear(VECTORS)]), "ConditionedHouseholder",
+        lambda p: directions(ConditionedHouseholder(backwards(p))))
+declare(refflow.Chain([refflow.ExponentialLinear(WEIGHTS)]), "MatrixExponential [iterations=30]",
+        exponential(lambda A: holding(t.MatrixExponential(3, iterations=30), weights=A)))
+declare(refflow.Chain([refflow.ExponentialLinear(WEIGHTS)]), "ConditionedMatrixExponential [iterations=30]",
+        exponential(lambda A: ConditionedMatrixExponential(A, iterations=30)))
 declare(refflow.Chain([lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1.5, 3, 0.75]]))]), "LowerCholeskyAffine", triangular,
         fixed=["stages.0.order", "stages.0.upper"])
 declare(refflow.Pointwise(linear), "GeneralizedChannelPermute", channel_permute, fixed=["inner.order"])

@@ -71,6 +71,8 @@ declare("NormalCDF", "NormalCDF [after Scale and Shift]", lambda p: both(
 declare("Power", "Power", lambda p: both(tfb.Power(jnp.asarray(p["exponent"]))), gradients=False)
 declare("Sigmoid", "Sigmoid", lambda p: both(tfb.Sigmoid()))
 declare("SinhArcsinh", "SinhArcsinh", compiled(lambda p: both(tfb.SinhArcsinh(p["skewness"], p["tailweight"]))))
+declare("Sinh", "Sinh", lambda p: both(tfb.Sinh()))
+declare(alone(refflow.SignedPower(-1.0)), "Reciprocal", lambda p: both(tfb.Reciprocal()), fixed=["stages.0.exponent"])
 declare("Softplus", "Softplus", lambda p: both(tfb.Softplus()))
 declare("Softsign", "Softsign", lambda p: both(tfb.Softsign()))
 declare("Tanh", "Tanh", lambda p: both(tfb.Tanh()))
@@ -160,10 +162,6 @@ def on_diagonal(p):
     return both(tfb.TransformDiagonal(tfb.Exp()), 2)
 
 
-def reflected(p):
-    return [lambda event, side=side: both(tfb.Householder(jnp.asarray(AXIS, event.dtype)), 1)[side](event) for side in (0, 1)]
-
-
 def real_nvp(with_scale):
     def build(p):
         def shift_and_log_scale(a, *_, **__):
@@ -205,7 +203,7 @@ def spline_autoregressive(p):
     return both(tfb.MaskedAutoregressiveFlow(bijector_fn=lambda x, **_: tfb.Invert(recipe(masked(p)(x))), unroll_loop=True), 1)
 
 
-BINS, LOW, HIGH, AXIS = 3, -1.0, 2.0, [0.5, -0.5, 0.5, 0.5]
+BINS, LOW, HIGH = 3, -1.0, 2.0
 ORDER = [2, 0, 1]
 KNOTS = [f"stages.0.{name}" for name in ("input_knots", "output_knots", "slopes")]      # their ends are numbers to it
 SHIFT, SCALE = ["stages.0.shift"], ["stages.0.scale"]
@@ -241,7 +239,8 @@ declare(refflow.Pointwise(plu, 2), "ScaleMatvecLU [of each position]", lambda p:
 declare(alone(refflow.ActNorm(scale=[0.75, -1.5, 2.0])), "ScaleMatvecDiag",
         of_stage(lambda p: both(tfb.ScaleMatvecDiag(p["scale"]), 1)), fixed=["stages.0.bias"])
 declare(alone(lower_triangular(np.array(L))), "ScaleMatvecTriL", of_stage(triangular), fixed=["stages.0.upper", *SHIFT])
-declare(alone(refflow.OrthogonalLinear(np.eye(4) - 2 * np.outer(AXIS, AXIS))), "Householder", reflected, fixed=["stages.0.Q"])
+declare(alone(refflow.HouseholderLinear([[0.5, -1.0, 0.5, 1.5]])), "Householder",
+        of_stage(lambda p: both(tfb.Householder(p["vectors"][0]), 1)))
 declare(alone(refflow.PLULinear(np.arange(4), np.tril(np.ones((4, 4)), -1), np.zeros((4, 4)), np.ones(4), None)), "Cumsum",
         lambda p: both(tfb.Cumsum(), 1), fixed=[f"stages.0.{name}" for name in ("lower", "upper", "scale")])
 declare(refflow.Reshape((2, 3), (6,)), "Reshape", lambda p: both(tfb.Reshape((6,), (2, 3)), 2, 1))

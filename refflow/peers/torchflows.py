@@ -8,10 +8,9 @@ have a sigmoid, 1/2 + tanh(a/2)/2: they are asked less a shift.  Nothing keeps a
 
 Triangular matrices have their diagonal, actnorms and scales their scale, and sigmoidal transformers their rates, biases and weights
 in the place of numbers from which the library makes them.  The inverse of the latter is a bisection on [-10, 10]: their forward is
-asked.
+asked.  `AffineInverseMaskedAutoregressive` is asked without the floor of its scale, by which it divides.  `Cubic` has no inverse.
 
-Left out: `AffineInverseMaskedAutoregressive`, which divides by a scale with a floor; `Cubic`, which raises for more than one event; the
-unconstrained monotonic network, whose integral is a sum over nodes.
+Left out: the unconstrained monotonic network, whose integral is a sum over nodes.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ import refflow
 import torch
 from torchflows.bijections.base import BijectiveComposition
 from torchflows.bijections.finite.autoregressive import architectures, layers, layers_base
-from torchflows.bijections.finite.autoregressive.transformers.combination.sigmoid import DeepSigmoid, Sigmoid
+from torchflows.bijections.finite.autoregressive.transformers.combination.sigmoid import (DeepDenseSigmoid, DeepSigmoid,
+                                                                                          DenseSigmoidInnerTransform, Sigmoid)
 from torchflows.bijections.finite.autoregressive.transformers.linear.affine import Affine, SafeAffine, Shift
 from torchflows.bijections.finite.autoregressive.transformers.linear.convolution import Invertible1x1ConvolutionTransformer
 from torchflows.bijections.finite.autoregressive.transformers.linear.matrix import LUTransformer
+from torchflows.bijections.finite.autoregressive.transformers.spline.cubic import Cubic
 from torchflows.bijections.finite.autoregressive.transformers.spline.linear import Linear
 from torchflows.bijections.finite.autoregressive.transformers.spline.linear_rational import LinearRational
 from torchflows.bijections.finite.autoregressive.transformers.spline.rational_quadratic import RationalQuadratic
@@ -39,9 +40,9 @@ from torchflows.bijections.finite.multiscale import base as multiscale
 from torchflows.bijections.finite.residual import planar, radial, sylvester
 
 from refflow.maps.coupling import Family, additive_family, affine_family
-from refflow.maps.elementwise import CONVENTIONS, CentredSoftplusScale, ScaledAffine
-from refflow.maps.parametrisations import (SPLINES, Entries, Free, IntervalEntries, KnotSlopes, LocationScale, PerPart, Premultiplied,
-                                           SoftmaxKnots, SoftmaxWeights)
+from refflow.maps.elementwise import CONVENTIONS, CentredSoftplusScale, ExpScale, ScaledAffine, ScaledShift
+from refflow.maps.parametrisations import (CUBIC_SPLINES, SPLINES, Entries, Free, IntervalEntries, KnotSlopes, LocationScale, PerPart,
+                                           Premultiplied, SoftmaxKnots, SoftmaxWeights)
 from refflow.models.gaussian import lower_triangular
 
 from .shared import by_rows, pinned
@@ -95,6 +96,19 @@ def with_equal_bins(p):
 
 for like, composite in splines(refflow.LinearSpline, linear_spline(8, 3.0)):
     declare(composite, f"spline.Linear [equal bins, {like} numbers]", with_equal_bins)
+def cubic_spline(bins):
+    """Heights start from the widths; the page's slopes at the ends are made of the last two numbers."""
+    fields = CUBIC_SPLINES["nflows"](bins, 1.0)
+    widths, heights, ends = np.split(np.eye(fields.size), [bins, 2 * bins])
+    return Premultiplied(fields, np.concatenate([widths, widths + heights / 1000, ends]))
+
+
+def only_forward(build):
+    return lambda p: (build(p)[0], None)
+
+
+for like, composite in splines(refflow.CubicSpline, cubic_spline(8)):
+    declare(composite, f"spline.Cubic [{like} numbers]", only_forward(transformer_of(Cubic((1,)))))
 for name, module in {"torchflows": Affine, "torchflows SafeAffine": SafeAffine}.items():
     for like, composite in splines(ScaledAffine, LocationScale(CONVENTIONS[name])):
         declare(composite, f"{module.__name__} [{like} numbers]", transformer_of(module((1,))))
@@ -202,6 +216,9 @@ declare_of(autoregressive(additive_family(), tanh=True), "autoregressive.layers_
            in_order(lambda shape, **settings: layers_base.MaskedAutoregressiveBijection(shape, Shift, **settings), 1))
 declare_of(coupling(AFFINE, passes=HALVES, tanh=True), "autoregressive.conditioning.coupling_masks.GraphicalCoupling",
            coupled(layers.AffineCoupling, edges=[(0, 2), (1, 3), (0, 3)]))
+DIVIDED = Family(ScaledShift, Premultiplied(LocationScale(ExpScale()), [[-0.5, 0.0], [0.0, -1.0]]))
+declare_of(autoregressive(DIVIDED, tanh=True), "autoregressive.layers.AffineInverseMaskedAutoregressive [min_scale=0]",
+           in_order(layers.AffineInverseMaskedAutoregressive, 2, BACKWARDS, min_scale=0.0))
 LINEAR = Family(refflow.LinearRationalSpline, linear_rational(2, 3.0))
 declare_of(coupling(LINEAR, passes=HALVES, tanh=True), "autoregressive.layers.LRSCoupling", coupled(layers.LRSCoupling, **FEW))
 declare_of(autoregressive(LINEAR, tanh=True), "autoregressive.layers.LRSForwardMaskedAutoregressive",
@@ -232,10 +249,6 @@ def plain_terms(module):
     return module
 
 
-def only_forward(build):
-    return lambda p: (build(p)[0], None)
-
-
 def each_entry(transformer, count):
     """A transformer of one entry, at raw numbers 0."""
     def of(call):
@@ -256,6 +269,33 @@ def deep_sigmoid(p):
     return each_entry(made, 18)[0], None
 
 
+class GivenLayer(DenseSigmoidInnerTransform):
+    """Rates, biases and the weights of both means, in the place of what it makes of raw numbers."""
+
+    def extract_parameters(self, h):
+        a, b, w, u = (field.expand(*h.shape[:2], *field.shape) for field in self.fields)
+        return a, b, w, w.log(), u, u.log()
+
+
+def dense_layers(inner):
+    """A layer of one entry for each layer of the page, with a row of `rate`, `bias` and the matrices that lead to it and from it."""
+    units = inner["rate"].shape[-1]
+    averaging = [inner["rate"].new_ones(units, 1), *inner["averaging"]]
+    mixing = [*inner["mixing"], inner["weights"][None]]
+    made = [GivenLayer(u.shape[1], len(w), 1) for u, w in zip(averaging, mixing)]
+    for layer, *fields in zip(made, inner["rate"], inner["bias"], mixing, averaging):
+        layer.fields = fields
+    return made
+
+
+def deep_dense_sigmoid(p):
+    made = DeepDenseSigmoid((1,), n_hidden_layers=1)
+    made.components[0].layers = torch.nn.ModuleList(dense_layers(p["stages"]["0"]))
+    return each_entry(made, made.n_parameters_per_element)[0], None
+
+
+dense = refflow.DenseSigmoid(rate=[[0.5, 1.0], [1.5, 0.75]], bias=[[0.5, -1.0], [0.25, 0.0]], mixing=[[[0.5, 0.5], [0.25, 0.75]]],
+                             averaging=[[[0.75, 0.25], [0.5, 0.5]]], weights=[0.25, 0.75])
 terms = [refflow.DeepSigmoid([0.25, 0.25, 0.5], [0.5, 1.0, 2.0], [0.5, -1.0, 0.25]),
          refflow.DeepSigmoid([0.5, 0.25, 0.25], [1.0, 1.5, 0.75], [0.0, 0.5, -2.0])]
 SIGMOIDS = Family(refflow.DeepSigmoid, PerPart(("rate", "bias", "weights"), (Entries(refflow.SoftplusScale(), 2), Entries(Free(), 2),
@@ -266,13 +306,14 @@ declare_of(coupling(SIGMOIDS, passes=HALVES, tanh=True), "autoregressive.layers.
 declare_of(autoregressive(SIGMOIDS, tanh=True), "autoregressive.layers.DeepSigmoidalForwardMaskedAutoregressive [softplus, softmax]",
            only_forward(in_order(layers.DeepSigmoidalForwardMaskedAutoregressive, 6, **ONE)))
 declare(refflow.Chain(terms), "DeepSigmoid [rates, biases and weights given]", deep_sigmoid)
+declare(refflow.Chain([dense]), "DeepDenseSigmoid [rates, biases and weights given]", deep_dense_sigmoid)
 
 
 # -- matrices, shifts -------------------------------------------------------------------------------------------------
 
 def reflections(p):
-    dtype = torch.from_numpy(p["stages"]["0"]["Q"]).dtype
-    return rows_of(holding(HouseholderProductMatrix((4,), n_factors=2), v=torch.tensor(VECTORS, dtype=dtype)), 1)
+    """The last vector of the page reflects first."""
+    return rows_of(holding(HouseholderProductMatrix((4,), n_factors=2), v=p["stages"]["0"]["vectors"].flip(0)), 1)
 
 
 def of_order(p):
@@ -291,9 +332,7 @@ def drawn_order(p):
 
 ORDER = [2, 0, 1]
 VECTORS = np.array([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 0.0, 0.0]])
-H = [np.eye(4) - 2 * np.outer(v, v) / (v @ v) for v in VECTORS]
-declare_of(refflow.Chain([refflow.OrthogonalLinear(H[1] @ H[0])]), "matrix.orthogonal.HouseholderProductMatrix", reflections,
-           fixed=["stages.0.Q"])
+declare_of(refflow.Chain([refflow.HouseholderLinear(VECTORS)]), "matrix.orthogonal.HouseholderProductMatrix", reflections)
 declare_of("Permutation", "matrix.permutation.PermutationMatrix", of_order)
 declare_of(refflow.Chain([refflow.Permutation(ORDER)]), "matrix.permutation.RandomPermutationMatrix [order given]", drawn_order)
 declare_of(refflow.Chain([refflow.Permutation([3, 2, 1, 0])]), "matrix.permutation.ReversePermutationMatrix",
@@ -382,9 +421,8 @@ def at_scale(made, p, name="constrain_scale"):
 
 def orthogonal_upper(p):
     made = QRMatrix((SIZE,))
-    U = upper_of(p["stages"]["0"])
-    holding(made.orthogonal, v=U.new_tensor([AXIS]))
-    made.upper = upper_matrix(U)
+    holding(made.orthogonal, v=p["stages"]["1"]["vectors"])
+    made.upper = upper_matrix(upper_of(p["stages"]["0"]))
     return rows_of(made, 1)
 
 
@@ -392,7 +430,6 @@ def squeezed(p):
     return rows_of(multiscale.Squeeze((1, 2, 2)), 3)
 
 
-AXIS = np.array([1.0, 2.0, 2.0])                                                # of length 3
 plu = refflow.PLULinear(order=[0, 1, 2], lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], scale=[1.0, 0.5, 3.0], shift=None,
                         upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]])
 triangle = lower_triangular(np.array([[0.5, 0, 0], [0.25, 2, 0], [-1.5, 3, 0.75]]))
@@ -406,9 +443,8 @@ declare_of(refflow.Chain([refflow.PLULinear([0, 1, 2], np.zeros((3, 3)), plu.upp
            "matrix.triangular.UpperTriangularInvertibleMatrix [diagonal given]",
            lambda p: rows_of(upper_matrix(upper_of(p["stages"]["0"])), 1), fixed=["stages.0.lower"])
 declare_of(refflow.Chain([plu]), "matrix.decomposition.LUMatrix [diagonal given]", lower_upper)
-declare_of(refflow.Chain([refflow.PLULinear([0, 1, 2], np.zeros((3, 3)), plu.upper, plu.scale, None),
-                          refflow.OrthogonalLinear(np.eye(3) - 2 * np.outer(AXIS, AXIS) / 9)]),
-           "matrix.decomposition.QRMatrix [diagonal given]", orthogonal_upper, fixed=["stages.0.lower", "stages.1.Q"])
+declare_of(refflow.qr_linear([[1.0, 2.0, -1.5]], plu.upper, plu.scale), "matrix.decomposition.QRMatrix [diagonal given]",
+           orthogonal_upper, fixed=["stages.0.lower"])
 declare(refflow.Chain([plu]), "linear.matrix.LUTransformer [matrices given]", lu_transformer)
 declare(refflow.Pointwise(plu), "linear.convolution.Invertible1x1ConvolutionTransformer [matrices given]", convolution)
 declare_of(vector, "autoregressive.layers.ElementwiseAffine [scale given]",
@@ -438,6 +474,14 @@ def nice(p):
     for i in (0, 3, 4, 5):
         at_scale(made.layers[i], stages[str(i)])
     return rows_of(made, 1)
+
+
+def multiscale_of_two(p):
+    """Without couplings, and with an affine map of the part that is kept."""
+    made = multiscale.MultiscaleBijection((1, 2, 2), Shift, n_blocks=2, n_checkerboard_layers=0, n_channel_wise_layers=0)
+    fields = {name: field.reshape(2, 1, 1) for name, field in p["stages"]["1"]["parts"]["1"]["inner"].items()}
+    made.small_bijection = at_scale(layers.ElementwiseAffine((2, 1, 1)), {"inner": fields})
+    return rows_of(made, 3)
 
 
 class Flat(torch.nn.Module):
@@ -475,6 +519,11 @@ def of_four(turns):
 declare_of(refflow.Chain([of_four(0), refflow.Permutation([3, 2, 1, 0]), coupling(additive_family(), passes=HALVES, tanh=True),
                           refflow.Inverse(of_four(1)), of_four(2), refflow.Inverse(of_four(3))]),
            "autoregressive.architectures.NICE [n_layers=1, scales given]", nice)
+flat = refflow.Reshape((1, 2, 2), (4,))
+parts = [refflow.Independent(refflow.Affine(shift=[0.0, 0.0], scale=[1.0, 1.0]), 1),
+         refflow.Independent(refflow.Affine(shift=[0.5, -1.0], scale=[2.0, 0.75]), 1)]
+declare_of(refflow.Chain([flat, refflow.Concatenate(parts, (2, 2)), refflow.Inverse(flat)]), "multiscale.base.MultiscaleBijection [affine]",
+           multiscale_of_two, fixed=[f"stages.1.parts.0.inner.{name}" for name in ("shift", "scale")])
 declare_of(coupling(additive_family(), passes=CHECKERBOARD, tanh=True), "multiscale.base.CheckerboardCoupling [Shift]",
            image_coupling(multiscale.CheckerboardCoupling, CHECKERBOARD))
 declare_of(coupling(additive_family(), passes=CHANNELS, tanh=True), "multiscale.base.ChannelWiseCoupling [Shift]",

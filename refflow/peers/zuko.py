@@ -7,8 +7,7 @@ affine maps are asked at their raw numbers, see `shared.numbers`; couplings and 
 Documented choices, not defects: the inverse of `GaussianizationTransform` and of the polynomials is a bisection on [-10, 10] to
 1e-6, and the mean of the former is drawn towards 0 by 1e-6; only their forward is asked, of the former at moderate numbers.
 
-Left out: `UnconstrainedMonotonicTransform`, whose integral is a sum over nodes; the sine, the cosine and the signed power, which
-have no page.
+Left out: `UnconstrainedMonotonicTransform`, whose integral is a sum over nodes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy
 import torch
 import zuko
 from zuko import transforms as t
@@ -58,6 +56,10 @@ declare("Affine", "AdditiveTransform", lambda p: directions(t.AdditiveTransform(
 declare("Softsign", "SoftclipTransform [bound=1]", lambda p: directions(t.SoftclipTransform(1.0)))
 declare(refflow.Chain([refflow.CircularShift(ends=[-3.0, 3.0], turns=0.5)]), "CircularShiftTransform", circular_shift,
         gradients=False)
+declare("Sin", "SinTransform", lambda p: directions(t.SinTransform()))
+declare("Cos", "CosTransform", lambda p: directions(t.CosTransform()))
+declare(refflow.Chain([refflow.SignedPower(1.5)]), "SignedPowerTransform",
+        lambda p: directions(t.SignedPowerTransform(p["stages"]["0"]["exponent"].log())))
 declare("Permutation", "PermutationTransform", lambda p: directions(t.PermutationTransform(torch.from_numpy(p["order"]))))
 for like, composite in splines(refflow.RationalQuadraticSpline, SPLINES["zuko"](BINS)):
     declare(composite, f"MonotonicRQSTransform [{like} numbers]", spline)
@@ -200,15 +202,11 @@ def lower_upper(p):
     return directions(t.LULinearTransform(inner["upper"].T + torch.diag(inner["scale"]) + inner["lower"].T))
 
 
-def rotation(p):
-    return directions(t.RotationTransform(torch.tensor(A, dtype=torch.from_numpy(p["stages"]["0"]["Q"]).dtype)))
-
-
 A = np.array([[0.0, -0.5, 0.25], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
 plu = refflow.PLULinear(order=[0, 1, 2], lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], scale=[1.0, -0.5, 3.0], shift=None,
                         upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]])
 declare(refflow.Chain([refflow.Transposed(plu)]), "LULinearTransform", lower_upper)
-declare(refflow.Chain([refflow.OrthogonalLinear(scipy.linalg.expm(A - A.T))]), "RotationTransform", rotation, fixed=["stages.0.Q"])
+declare(refflow.Chain([refflow.RotationLinear(A)]), "RotationTransform", lambda p: directions(t.RotationTransform(p["stages"]["0"]["A"])))
 
 
 # -- compositions -----------------------------------------------------------------------------------------------------

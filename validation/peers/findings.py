@@ -249,6 +249,22 @@ def slope_after_the_cut(m):
     return [m.log((1 - m.tanh(1)**2) / m.mpf(1 + 1e-9))]
 
 
+@finding("nflows", "CauchyCDF ignores its location and its scale", "defect",
+         "x = 1/2 + arctan((z - location)/scale)/pi;   log dx/dz = -log(pi scale (1 + ((z - location)/scale)^2))", """
+The constructor takes location, scale and features, and keeps none of them: the map is the standard one. CauchyCDFInverse passes them
+on, to no effect.""", """
+import torch
+from nflows.transforms.nonlinearities import CauchyCDF
+t = CauchyCDF(location=3.0, scale=2.0)
+x, log_det = t(torch.zeros(1, 1, dtype=torch.float64))
+print(x.item())
+print(log_det.item())
+""")
+def moved_cauchy(m):
+    d = m.mpf(-3) / 2
+    return [m.mpf(1) / 2 + m.atan(d) / m.pi, -m.log(2 * m.pi * (1 + d**2))]
+
+
 @finding("nflows", "NaiveLinear has no inverse with a torch of today", "defect",
          "z = W^-1 (x - b)", """
 It calls torch.solve, which torch has removed.""", """
@@ -1559,6 +1575,22 @@ for first in (0.0, -10.0):
 """)
 def identity_spline(m):
     return [m.mpf(1) / 4, 0] * 2
+
+
+@finding("torchflows", "Cubic raises in the first and in the last bin", "defect",
+         "x = z: raw numbers 0 make equal bins and slopes 1", """
+The slopes at the two knots of a bin are made of the bins beside it. The first bin has none on its left, and the last one none on its
+right: the knots there are looked up beyond the array. Two events of a batch raise in every bin, since the differences between events and
+knots are a matrix of all pairs.""", """
+import torch
+from torchflows.bijections.finite.autoregressive.transformers.spline.cubic import Cubic
+t = Cubic((1,), n_bins=4)
+h = torch.zeros(1, 1, 10, dtype=torch.float64)
+for z in (0.25, 0.75):
+    print(t.forward(torch.tensor([[z]], dtype=torch.float64), h)[0].item())
+""")
+def two_bins(m):
+    return [m.mpf(1) / 4, m.mpf(3) / 4]
 
 
 # -- Pyro -------------------------------------------------------------------------------------------------------------

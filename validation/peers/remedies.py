@@ -28,6 +28,8 @@ REMEDIES = {
     ("torch", "a scale after StickBreakingTransform counts one dimension too many"):
         "On the simplex of K entries, a scale counts K - 1 of them; or refuse a transform of all entries after one that leaves a "
         "set of lower dimension.",
+    ("nflows", "CauchyCDF ignores its location and its scale"):
+        "Keep the arguments and map (z - location)/scale, with log scale taken from the log-det; or take none.",
     ("nflows", "LeakyReLU's log-det is a float32 constant"): "Compute log(slope) in the dtype of the inputs.",
     ("nflows", "PiecewiseQuadraticCDF jumps in density at the tails"):
         "With widths w_k and unnormalised heights v_k, the area under the end bin with end height h is w_0 (h + v_1)/2: a half, where "
@@ -104,6 +106,9 @@ REMEDIES = {
     ("torchflows", "the sigmoidal transformers have the log-det of no map"):
         "log dx/dz = -log d - log(1 - d) + logsumexp_k(log w_k + log a_k + log sigmoid(c_k) + log sigmoid(-c_k)), with c_k = a_k z + b_k.",
     ("torchflows", "LUMatrix raises in float64"): "Make the identity in the dtype of the parameter: torch.eye(n, dtype=..., device=...).",
+    ("torchflows", "Cubic raises in the first and in the last bin"):
+        "At the end knots take the slope of the only bin, or a slope from the last two raw numbers, which are not used; and give x_k the "
+        "shape of x.",
     ("torchflows", "LinearRational's log-det has an eps that its map has not"):
         "2 log of the denominator itself, which is a sum of positive terms inside a bin.",
     ("pyro", "BlockAutoregressive's log-det is of other weights than its map"):

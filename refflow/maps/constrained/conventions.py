@@ -10,6 +10,7 @@ Two libraries may take the same free numbers in another order, or in another bas
     z = Q y,   Q_jk = entry j of ZeroSum^-1(h_k)                                    another basis h_1 .. h_{K-1} of the plane   (4)
     h_k = (1, .., 1, -k, 0, .., 0) / sqrt(k (k + 1))                                Stan's basis, with k ones       (5)
     z_k = y_k + s,   s = y_1 + .. + y_{K-1}                                         softmax of (y, -s)              (6)
+    L_ij = exp(t_i) r_ij for j < i,   L_ii = exp t_i                                a diagonal times unit triangles (7)
 (6) as `softmax(y_1, .., y_{K-1}, -s) = softmax(y_1 + s, .., y_{K-1} + s, 0)`.
 
 Sources: torch 2.13, `biject_to`; Pyro 1.9.2 and NumPyro 0.22, the same; TFP 0.26, the default event space bijectors of
@@ -95,6 +96,16 @@ def softplus_diagonal(where, like):
     return found("Concatenate")([found("Affine")(), log_softplus], (D * (D - 1) // 2, D)) if D > 1 else log_softplus
 
 
+def times_the_diagonal(where, like):
+    """Numbers r_ij of the strict triangle, row by row, times exp(t_i), for the numbers t_1 .. t_D that follow them."""
+    D = like.shape[-1]
+    rows, _ = np.tril_indices(D, -1)
+    pick = np.zeros((2 * len(rows), D), like.dtype)
+    pick[2 * np.arange(len(rows)), rows] = 1                                        # (7)
+    scales = found("Dense")(pick, np.zeros(len(pick), like.dtype))
+    return found("Coupling")(np.arange(len(rows) + D) >= len(rows), scales, found("affine_family")(found("ExpScale")()), "interleaved")
+
+
 def in_stans_basis(axis):
     """Vectors along an axis of the last two, by their numbers in the basis (5)."""
     def stage(where, like):
@@ -160,6 +171,8 @@ OF_NUMPYRO = OF_PYRO + rows(
     ("zero_sum(2)", "zero_sum_matrix", ("ZeroSumMatrix",)),
     ("lower_cholesky", "cholesky_factor", (the_diagonal_last, "CholeskyFactor")),
     ("softplus_lower_cholesky", "cholesky_factor", (softplus_diagonal, the_diagonal_last, "CholeskyFactor")),
+    ("scaled_unit_lower_cholesky", "cholesky_factor",
+     (softplus_diagonal, times_the_diagonal, the_diagonal_last, "CholeskyFactor")),
     ("positive_definite", "positive_definite", FREE_COVARIANCE),
     ("positive_semidefinite", "positive_definite", FREE_COVARIANCE))
 OF_TFP = rows(
