@@ -24,7 +24,7 @@ from .shared.numbers import raw, splines
 version = pinned("distrax", "0.1.9")
 declare = declaring("distrax.")
 BINS, BOUND = 5, 3.0
-SHIFT, SCALE, MATRIX = ["stages.0.shift"], ["stages.0.scale"], ["stages.0.W", "stages.0.shift"]
+SHIFT, SCALE = ["stages.0.shift"], ["stages.0.scale"]
 
 
 def both(bijector):

@@ -364,6 +364,27 @@ def two_thirds(m):
 
 # -- zuko -------------------------------------------------------------------------------------------------------------
 
+@finding("zuko", "RotationTransform's gradient loses digits where its cotangent is large", "range",
+         "x = exp(A - A^T) z;   dL/dA_12 = d/dt L(exp(A - A^T + t (E_12 - E_21)) z) at t = 0,   L = c (x_1 + x_2 + x_3)", """
+A gradient is linear in the cotangent: divided by c, it is the same for every power of two c. torch.linalg.matrix_exp takes it from the
+exponential of a block matrix that holds the cotangent, and chooses the number of squarings by the norm of the whole. A large cotangent
+costs half of the digits.""", """
+import torch
+from zuko.transforms import RotationTransform
+for c in (1.0, 2.0**40):
+    A = torch.tensor([[0.0, -0.5, 0.25], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    x = RotationTransform(A)(torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64))
+    print(torch.autograd.grad(c * x.sum(), A)[0][0, 1].item() / c)
+""")
+def turned(m):
+    def total(t):
+        S = m.matrix([[0, t - m.mpf(1) / 2, m.mpf(1) / 4], [m.mpf(1) / 2 - t, 0, 1], [-m.mpf(1) / 4, -1, 0]])
+        return sum(m.expm(S)[i, 1] for i in range(3))
+
+    with m.workdps(3 * m.mp.dps):
+        return [m.diff(total, 0)] * 2
+
+
 @finding("zuko", "GaussianizationTransform saturates at 4.89", "defect",
          "f(x) = Phi^-1(mean_i Phi(exp(a_i) x + b_i)) = x for K = 1, a = b = 0", """
 The mean is multiplied by 1 - 1e-6 before erfinv, which the docstring's equation does not have. With one component, scale 0

@@ -46,6 +46,8 @@ REMEDIES = {
     ("normflows", "transforms.Shift writes to its input"): "z = z - self.shift.",
     ("normflows", "transforms.Logit is not the map of its docstring"):
         "alpha + (1 - alpha) z and log(1 - alpha), or 1 - 2 alpha in the docstring.",
+    ("zuko", "RotationTransform's gradient loses digits where its cotangent is large"):
+        "In torch: divide the cotangent by a power of two near its norm before the block matrix is made, and multiply the gradient by it.",
     ("zuko", "GaussianizationTransform saturates at 4.89"):
         "Phi^-1 of a mean from the smaller tail: with m = mean_i Phi(u_i) and n = mean_i Phi(-u_i), ndtri(m) where m < 1/2, and "
         "-ndtri(n) elsewhere; no factor is needed.",

@@ -24,10 +24,12 @@ In floating point.  No equation changes here, only the form in which it is compu
 
 In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1:
     s = 1/C^2,   C = cosh m                                                         (11)
-and `|x| - T` loses the digits of `1 - T`, which decide on which side of the end an `x` near 1 lies:
-    w = (|x| - T) C^2                                   for T <  1/2                (12)
-      = (|x| - 1) C^2 + (1 + exp(-2 m))/2               for T >= 1/2                (13)
-since `1 - T = 2/(1 + exp(2 m))`.  `C^2` may overflow, or be infinite where `|x| - 1` is 0: both are multiplied one by one.
+and the rounding of `T` decides on which side of an end an `x` beside it lies.  With `E = exp(-2 m) - 1` in a pair of floats, of twice
+the digits,
+    w = (|x| (2 + E) + E)/(2 + E) C^2                   for m <  20 and |x| <= 2    (12)
+      = (|x| - 1) C^2 + (1 + exp(-2 m))/2               for m >= 20                 (13)
+since `T = -E/(2 + E)` and `1 - T = 2/(1 + exp(2 m))`.  `C^2` may overflow, or be infinite where `|x| - 1` is 0; and so may `w` where
+its product with a cotangent does not.  All are multiplied one by one, the cotangent first.
 
 In (5) and (6), `cosh m` overflows for a large `m`, and rounds to 1 for a small one.  They are the log-det of `Tanh` at `m`.  (14)
 
@@ -40,6 +42,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real
 from ...core.arithmetic import times
+from ...core.pairs import expm1, pair
 from .tanh import Tanh
 
 
@@ -91,9 +94,11 @@ class LeakyTanh(Bijector):
 
     @staticmethod
     def definition(m, z, max_val):
-        if abs(z) > max_val:
-            x = m.tanh(max_val) + (abs(z) - max_val) / m.cosh(max_val) ** 2         # (1) (2)
-            return x if z > 0 else -x
+        T, s = m.tanh(max_val), 1 / m.cosh(max_val) ** 2
+        if z > max_val:
+            return T + s * (z - max_val)                                            # (1) (2)
+        if z < -max_val:
+            return -(T + s * (-z - max_val))                                        # (1) (2)
         return m.tanh(z)                                                            # (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
@@ -133,7 +138,7 @@ class LeakyTanh(Bijector):
 
         def pullback(x_bar, log_det_bar):
             z_bar = np.where(d <= 0, pullback_between(x_bar, log_det_bar)[0], x_bar / C / C)        # (7) (11)
-            m_bar = -2 * T * (side * x_bar * (d / C) / C + log_det_bar)             # (8) (11)
+            m_bar = -2 * (side * (T * x_bar) * (d / C) / C + T * log_det_bar)       # (8) (11)
             return z_bar, {"max_val": np.where(d <= 0, 0, m_bar)}
 
         return self.forward_and_log_det(z), pullback
@@ -144,7 +149,7 @@ class LeakyTanh(Bijector):
 
         def pullback(z_bar, log_det_bar):
             x_bar = np.where(w <= 0, pullback_between(z_bar, log_det_bar)[0], times(z_bar, C, C))   # (9) (11)
-            m_bar = 2 * T * (side * times(z_bar, w) + log_det_bar)                  # (10)
+            m_bar = 2 * (side * excess(x, m, T * z_bar) + T * log_det_bar)          # (10)
             return x_bar, {"max_val": np.where(w <= 0, 0, m_bar)}
 
         return self.inverse_and_log_det(x), pullback
@@ -166,8 +171,10 @@ def unchecked_tanh(like):
     return Tanh().unchecked(like.dtype)
 
 
-def excess(x, m):
-    """w."""
-    T, C = np.tanh(m), np.cosh(m)                                                   # (11)
-    near_1 = times(np.abs(x) - 1, C, C) + (1 + np.exp(-2 * m)) / 2                  # (1) (13)
-    return np.where(T < 0.5, (np.abs(x) - T) * C * C, near_1)                       # (1) (12)
+def excess(x, m, factor=1):
+    """w, or its product with a factor."""
+    a, C = np.abs(x), np.cosh(m)                                                    # (11)
+    E = expm1(pair(-2 * np.minimum(m, 20).astype(np.float64)))                      # (12)
+    beside = ((np.minimum(a, 2).astype(np.float64) * (2 + E) + E) / (2 + E)).astype(x.dtype)        # (12)
+    early = times(factor * np.where(a <= 2, beside, a - np.tanh(m)), C, C)          # (1) (12)
+    return np.where(m < 20, early, times(factor * (a - 1), C, C) + factor * (1 + np.exp(-2 * m)) / 2)       # (1) (13)

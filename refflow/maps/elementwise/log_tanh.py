@@ -25,11 +25,13 @@ In floating point.  No equation changes here, only the form in which it is compu
 
 In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1, and `|x| - T` loses the digits of `1 - T`.  `w` is the `w` of
 `LeakyTanh` over `c`, and
-    A = c/C^2,   C = cosh c                                                         (11)
-where `C` may overflow: the factors are multiplied one by one.  `|z|/c` may overflow, too:
+    A = c/(1 + sinh^2 c)     for c <= 1
+      = c/C^2,   C = cosh c  for c >  1                                             (11)
+The first row adds fewer roundings.  `C` may overflow: the factors are multiplied one by one.  `|z|/c` may overflow, too:
     L = log|z| - log c                                  where |z|/c overflows       (12)
 
-In (3) and (10), `exp(w)` may overflow where its product with `c`, or with a cotangent, does not:
+In (3) and (10), `exp(w)` may overflow where its product with `c`, or with a cotangent, does not; where the product is infinite, it
+outweighs `w`:
     |z| = (c h) h,   h = exp(w/2)                                                   (13)
 
 In (5) and (6), `cosh c` overflows for a large `c`, and rounds to 1 for a small one: `-2 log cosh c` is the log-det of `Tanh` at
@@ -104,9 +106,11 @@ class LogTanh(Bijector):
 
     @staticmethod
     def definition(m, z, cut_point):
-        if abs(z) > cut_point:
-            x = m.tanh(cut_point) + cut_point / m.cosh(cut_point) ** 2 * m.log(abs(z) / cut_point)          # (1) (2)
-            return x if z > 0 else -x
+        T, A = m.tanh(cut_point), cut_point / m.cosh(cut_point) ** 2
+        if z > cut_point:
+            return T + A * m.log(z / cut_point)                                     # (1) (2)
+        if z < -cut_point:
+            return -(T + A * m.log(-z / cut_point))                                 # (1) (2)
         return m.tanh(z)                                                            # (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
@@ -116,9 +120,9 @@ class LogTanh(Bijector):
         return np.stack((-self.cut_point, self.cut_point), -1)
 
     def tail(self, v):
-        """v A = v c/C^2."""
-        C = np.cosh(self.cut_point)
-        return v * self.cut_point / C / C                                           # (11)
+        """v A."""
+        c, S, C = self.cut_point, np.sinh(self.cut_point), np.cosh(self.cut_point)
+        return np.where(c <= 1, v * c / (1 + S * S), v * c / C / C)                 # (11)
 
     def L(self, z):
         a, c = np.abs(z), self.cut_point
@@ -145,8 +149,7 @@ class LogTanh(Bijector):
         return np.where(self.inside(z), tanh.log_det(z), tanh.log_det(self.cut_point) - self.L(z))  # (5) (14)
 
     def slope(self, z):
-        C = np.cosh(self.cut_point)                                                 # (11)
-        return np.where(self.inside(z), unchecked_tanh(z).slope(z), self.cut_point / np.abs(z) / C / C)     # (4) (11)
+        return np.where(self.inside(z), unchecked_tanh(z).slope(z), self.tail(1) / np.abs(z))       # (4)
 
     def inverse_and_log_det(self, x):
         w, tanh = self.w(x), unchecked_tanh(x)
@@ -157,12 +160,12 @@ class LogTanh(Bijector):
 
     def vjp(self, z):
         c, side, inside, L = self.cut_point, np.sign(z), self.inside(z), self.L(z)
-        C, r, (_, pullback_within) = np.cosh(c), (1 - 2 * c * np.tanh(c)) / c, unchecked_tanh(z).vjp(z)     # (8)
+        r, (_, pullback_within) = (1 - 2 * c * np.tanh(c)) / c, unchecked_tanh(z).vjp(z)            # (8)
 
         def pullback(x_bar, log_det_bar):
-            beyond = x_bar * (c / np.abs(z)) / C / C - log_det_bar / z              # (7) (11)
+            beyond = (side * self.tail(x_bar) - log_det_bar) / z                    # (7)
             z_bar = np.where(inside, pullback_within(x_bar, log_det_bar)[0], beyond)
-            c_bar = (side * self.tail(x_bar * L) + log_det_bar) * r                 # (8) (11)
+            c_bar = (side * self.tail(x_bar * L) + log_det_bar) * r                 # (8)
             return z_bar, {"cut_point": np.where(inside, 0, c_bar)}
 
         return self.forward_and_log_det(z), pullback
@@ -175,7 +178,8 @@ class LogTanh(Bijector):
         def pullback(z_bar, log_det_bar):
             beyond = times(times(z_bar, h, h) + log_det_bar * side / c, C, C)       # (9) (11) (13)
             x_bar = np.where(w <= 0, pullback_within(z_bar, log_det_bar)[0], beyond)
-            c_bar = -(side * times(z_bar * c, w, h, h) + times(log_det_bar, 1 + w)) * r     # (10) (13)
+            through_z = side * times(z_bar * c, w, h, h)                            # (13)
+            c_bar = -np.where(np.isinf(through_z), through_z, through_z + times(log_det_bar, 1 + w)) * r    # (10) (13)
             return x_bar, {"cut_point": np.where(w <= 0, 0, c_bar)}
 
         return self.inverse_and_log_det(x), pullback
