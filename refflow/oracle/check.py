@@ -570,8 +570,11 @@ class Subject:
         alone = (self.again(point.single(i), failure) for i in range(len(point.event) if point.lead else 0))
         return next((f for f in alone if f is not None), failure)
 
-    def again(self, point, failure):
-        """The same kind of failure, a number or an exception, at another point, or None; its truth is computed at run time."""
+    def again(self, point, failure, threshold=0):
+        """The same kind of failure, a number or an exception, at another point, or None; its truth is computed at run time.
+
+        `threshold`: the least error that counts as a failure.
+        """
         name = failure.quantity
         try:
             truth = self.truths([point], is_derivative(name))[0].get(truth_name(name))
@@ -585,7 +588,7 @@ class Subject:
         if truth is None or not isinstance(given, np.ndarray) or failure.message or given.shape != truth.high.shape:
             return None
         C, known = self.errors(point, given, truth)
-        if not known.all() or not C[0] > failure.allowed:
+        if not known.all() or not C[0] > failure.allowed or C[0] < threshold:
             return None
         found = Failure(point, name, float(C[0]), failure.allowed, given, truth)
         judged = self.own or found.symptom not in ("another number", "0") or steady(point, truth_name(name))

@@ -6,6 +6,8 @@ fewer digits.  Each step is kept only if the quantity still fails by at least th
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from ..core.declarations import Child, Field
@@ -13,6 +15,7 @@ from ..core.tree import flatten
 from ..accuracy.drawing import SIDES, plainest_of
 
 BUDGET = 150            # questions asked for one finding
+SECONDS = 5             # of a processor, after which no more are asked: of a map whose truth takes long
 DIGITS = (1, 2, 3)
 HALVINGS = 12
 
@@ -20,8 +23,8 @@ HALVINGS = 12
 def shrunk(failures, threshold, again, fixed=False):
     """The simplest failure reached from any of `failures`, all of one quantity, with C >= threshold.
 
-    `again(point, failure)` asks for the same quantity at another point and returns its failure there, or None.  With `fixed`
-    the parameters stay as they are.
+    `again(point, failure, threshold)` asks for the same quantity at another point and returns its failure there, or None if it does
+    not fail by the threshold.  With `fixed` the parameters stay as they are.
     """
     start = min(failures, key=lambda f: complexity(f.point))
     search = Search(start, threshold, again, fixed)
@@ -42,20 +45,21 @@ class Search:
 
     def __init__(self, start, threshold, again, fixed):
         self.best, self.threshold, self.again, self.fixed, self.left = start, threshold, again, fixed, BUDGET
+        self.end = time.process_time() + SECONDS
 
     def try_point(self, **changes):
         """Does the changed question fail too?  If so, it becomes the best."""
-        if self.left <= 0:
+        if self.left <= 0 or time.process_time() > self.end:
             return False
         self.left -= 1
         try:
             changed = self.best.point.changed(**changes)
             if not inside(changed):
                 return False
-            found = self.again(changed, self.best)
+            found = self.again(changed, self.best, self.threshold)
         except (ValueError, IndexError):
             return False
-        if found is None or found.error < self.threshold:
+        if found is None:
             return False
         self.best = found
         return True
