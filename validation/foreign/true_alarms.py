@@ -83,8 +83,13 @@ TRUE_ALARMS = (
           [SCORE, SAMPLES, DIFFERENCES, GRADIENT, MINUS]),
          (["NormalizingFlow of MaskedAffineFlow", "NormalizingFlow of splines"], DOUBLE, [OF_PARAMETERS]),
          (["NormalizingFlow of MaskedAffineFlow"], DOUBLE, [MOVED]))
+    | of("normflows", "the sum of log-dets is a float32 tensor whatever the flow is: so is its gradient at moved parameters",
+         (["NormalizingFlow of couplings"], DOUBLE, [MOVED]), seed=1)
+    | of("normflows", "the scale exp(s) is 0 where s < -104, such as -12261 at an entry of 137271: the inverse is 0/0",
+         (["NormalizingFlow of couplings"], SINGLE, [BACK]), seed=1)
     | of("normflows", "an entry that passes is added to 0 times exp(s) of its own, which is not a number where exp(s) overflows",
          (["NormalizingFlow of MaskedAffineFlow"], DOUBLE, [TAILS, FINITE]))
+    | of("normflows", "the same at tails in float32", (["NormalizingFlow of MaskedAffineFlow"], SINGLE, [TAILS]), seed=1)
     | of("normflows", "the width of a bin is the difference of two rounded edges: where it is 0.0089, the log-det of the spline is "
                       "-5.8881102 in float32, and -5.8881333 is true, 56 units away",
          (["AutoregressiveRationalQuadraticSpline"], SINGLE, [WIDER]))
