@@ -21,13 +21,14 @@ import math
 
 import numpy as np
 
-from ..core import sets
+from ..core import sets, tree
 from ..maps.autoregressive import Autoregressive
 from ..maps.conditioners import (ClassEmbedding, Delay, LayerNorm, LearnedPositions, Positionwise, RelativeAttention, ReshapedNetwork,
                                  Residual, Sequential, Times)
 from ..maps.conditioners.relative_attention import far
 from ..models.tarflow import Guided
 from .couplings import Unusual
+from .transformers import TunedNetwork
 
 LEAST = 2.0**-100                       # of eps of a layer normalisation by plain sums; their largest variance is its inverse
 
@@ -153,6 +154,13 @@ class TokenByToken(Autoregressive):
 
 # -- a step of `likelihood` --------------------------------------------------------------------------------------------
 
+def with_rows(value):
+    """A map, or a network, whose tokens are rows."""
+    if type(value) is ReshapedNetwork:
+        return tree.copied(value, TunedNetwork)
+    return tree.copied(value, net=with_rows(value.net))
+
+
 class KeptInput:
     """An autoregressive map of tokens on side 0: its own page, which keeps the events that enter it, and nothing else."""
 
@@ -161,7 +169,7 @@ class KeptInput:
         return side == 0 and stage.domain is sets.real and TokenByToken.takes(stage)
 
     def __init__(self, stage, side, path, number, space):
-        self.stage, self.path = stage, path
+        self.stage, self.path = with_rows(stage), path
 
     def forward(self, event):
         return *self.stage.forward_and_log_det(event), event.copy()
