@@ -13,9 +13,10 @@ The second time removes the rounding of the first, which is large beside the res
 
 Layer normalisation.  Equations (1) to (9) of its page as they are printed, where squares are far inside the floats.      (4)
 
-GELU in float32.  With a polynomial `p` of degree 6, for `t = min(a^2, 30)`,
-    Phi(a) = 1 / (1 + exp(-a p(t)))                                                 (5)
-Of these polynomials, `p` has the smallest largest error of `a max(|a|, 1) Phi(a)`.  With the unit roundoff `u`, the error of
+GELU in float32.  With a polynomial `p` of degree 6,
+    Phi(a) = 1 / (1 + exp(-a p(a^2)))                                               (5)
+Of these polynomials, `p` has the least error of `max(|a|, 1) a Phi(a)` for `a^2 <= 30`; beyond that it increases, and `Phi` is 0 or 1.
+With the unit roundoff `u`, the error of
     h = a Phi(a)                is at most 4 u max(|a|, 1)                          (6)
     dh/da = Phi(a) + a phi(a)   is at most 6 u                                      (7)
 
@@ -36,8 +37,7 @@ ROWS = 64                               # queries of a block
 AT_ONCE = 2**14                         # numbers of which GELU is computed at a time, in the processor's cache
 LEAST = 2.0**-100                       # of eps of a layer normalisation by (4); its inverse, of the largest variance
 FAR = 2.0**64                           # the largest cotangent, and the inverse of the smallest
-LOGIT = (1.5957689, 0.072667822, -6.5909502e-05, -0.00011055589, 7.946227e-06, -2.6729379e-07, 3.6187275e-09)
-END = 30
+LOGIT = (1.5957689, 0.072667822, -6.5909502e-05, -0.00011055589, 7.946227e-06, -2.6729379e-07, 3.6187275e-09)     # p of (5)
 
 
 class TunedNetwork(ReshapedNetwork):
@@ -47,18 +47,26 @@ class TunedNetwork(ReshapedNetwork):
         return self.vjp(a)[0]
 
     def vjp(self, a):
-        h, rows_pullback = rows_vjp(self.net, as_vectors(self.as_signal(a)))
+        rows = as_vectors(self.as_signal(a))
+        h, rows_pullback = rows_vjp(self.net, rows)
         if not np.isfinite(h).all():
             return super().vjp(a)
+        unused = [rows_pullback]
 
         def pullback(h_bar):
             largest = np.abs(h_bar).max(initial=0)
             if largest and not 1 / FAR < largest < FAR:
                 return ReshapedNetwork.vjp(self, a)[1](h_bar)
-            a_bar, net_bar = rows_pullback(as_vectors(h_bar.reshape(*h_bar.shape[:-1], *h.shape[:-3:-1])))
-            return as_signal(a_bar).reshape(a_bar.shape[:-2] + a.shape[-1:]), {"net": net_bar}
+            once = unused.pop() if unused else rows_vjp(self.net, rows)[1]
+            a_bar, net_bar = once(as_vectors(h_bar.reshape(*h_bar.shape[:-1], *h.shape[:-3:-1])))
+            return vectors_of(a_bar), self.reduce({"net": net_bar})
 
-        return as_signal(h).reshape(*h.shape[:-2], h.shape[-2] * h.shape[-1]), pullback
+        return vectors_of(h), pullback
+
+
+def vectors_of(rows):
+    """Rows (*batch, T, C) as vectors (*batch, C T)."""
+    return as_signal(rows).reshape(*rows.shape[:-2], rows.shape[-2] * rows.shape[-1])
 
 
 def rows_vjp(layer, a):
@@ -68,8 +76,7 @@ def rows_vjp(layer, a):
     if type(layer) is Residual:
         return residual_vjp(layer, a)
     if type(layer) is Positionwise:
-        h, layer_pullback = rows_vjp(layer.layer, a)
-        return h, lambda h_bar: within("layer", *layer_pullback(h_bar))
+        return positionwise_vjp(layer, a)
     if type(layer) is RelativeAttention and not far(*of_heads(a, layer.heads)[:2]):
         return attention_vjp(layer, a)
     if type(layer) is LayerNorm:
@@ -78,10 +85,6 @@ def rows_vjp(layer, a):
         h, slope = gelu(a, True)
         return h, lambda h_bar: (h_bar * slope, {})
     return layer.vjp(a) if layer.event_ndim < (2, 2) else signals_vjp(layer, a)
-
-
-def within(key, a_bar, bars):
-    return a_bar, {key: bars}
 
 
 def sequential_vjp(net, a):
@@ -94,7 +97,7 @@ def sequential_vjp(net, a):
         bars = {}
         for i in reversed(range(len(pullbacks))):
             h_bar, bars[str(i)] = pullbacks.pop()(h_bar)
-        return h_bar, {"layers": {str(i): bars[str(i)] for i in range(len(bars))}}
+        return h_bar, net.reduce({"layers": {str(i): bars[str(i)] for i in range(len(bars))}})
 
     return a, pullback
 
@@ -104,9 +107,19 @@ def residual_vjp(net, a):
 
     def pullback(h_bar):
         a_bar, inner_bar = inner_pullback(h_bar)
-        return h_bar + a_bar, {"inner": inner_bar}
+        return h_bar + a_bar, net.reduce({"inner": inner_bar})
 
     return a + h, pullback
+
+
+def positionwise_vjp(net, a):
+    h, layer_pullback = rows_vjp(net.layer, a)
+
+    def pullback(h_bar):
+        a_bar, layer_bar = layer_pullback(h_bar)
+        return a_bar, net.reduce({"layer": layer_bar})
+
+    return h, pullback
 
 
 def signals_vjp(layer, a):
@@ -183,60 +196,71 @@ def attention_vjp(layer, a):
 
 # -- normalisation and GELU -------------------------------------------------------------------------------------------
 
-def mean(rows):
-    return np.add.reduce(rows, -1, keepdims=True) / rows.dtype.type(rows.shape[-1])
+ONE, MINUS_LOGIT = np.float32(1), [np.float32(-coefficient) for coefficient in LOGIT]
+
+
+def standardised(a, eps):
+    """n, r and sum d^2 of (4)."""
+    N = a.shape[-1]
+    d = a - np.add.reduce(a, -1, keepdims=True) / N
+    squares = np.vecdot(d, d)
+    r = (math.sqrt(N) / np.sqrt(squares + N * eps))[..., None]
+    d *= r
+    return d, r, squares
+
+
+def are_plain(squares, eps):
+    """Are these sums, and eps, far inside the floats?"""
+    return eps >= LEAST and np.max(squares, initial=0) < 1 / LEAST
 
 
 def normalised_vjp(norm, a):
     """(4)."""
-    d, N = a - mean(a), a.shape[-1]
-    d -= mean(d)
-    variance = np.vecdot(d, d)[..., None] / a.dtype.type(N)
-    if N == 2 or norm.eps < LEAST or not (variance < 1 / LEAST).all():
+    (n, r, squares), N = standardised(a, norm.eps), a.shape[-1]
+    if N == 2 or not are_plain(squares, norm.eps):
         return norm.vjp(a)
-    r = 1 / np.sqrt(variance + a.dtype.type(norm.eps))
-    d *= r
 
     def pullback(h_bar):
         ones, c = np.ones(h_bar.size // N, a.dtype), norm.gain * h_bar
-        bars = {"gain": ones @ (h_bar * d).reshape(-1, N), "bias": ones @ h_bar.reshape(-1, N)}
-        c -= mean(c)
-        c -= d * (np.vecdot(d, c)[..., None] / a.dtype.type(N))
+        bars = {"gain": ones @ (h_bar * n).reshape(-1, N), "bias": ones @ h_bar.reshape(-1, N)}
+        c -= c.mean(-1, keepdims=True)
+        c -= n * (np.vecdot(n, c)[..., None] / N)
         c *= r
         return c, bars
 
-    h = norm.gain * d
+    h = norm.gain * n
     h += norm.bias
     return h, pullback
 
 
 def gelu(a, sloped=False):
     """(h, dh/da), or h alone, of float32 numbers, by (5) to (7)."""
-    h, slope, flat = np.empty_like(a), np.empty_like(a) if sloped else None, a.reshape(-1)
-    for start in range(0, a.size, AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        gelu_of_part(flat[part], h.reshape(-1)[part], slope.reshape(-1)[part] if sloped else None)
+    h, slope = np.empty_like(a), np.empty_like(a) if sloped else None
+    if a.size <= AT_ONCE:
+        gelu_of_part(a, h, slope)
+    else:
+        flat = [None if array is None else array.reshape(-1) for array in (a, h, slope)]
+        for start in range(0, a.size, AT_ONCE):
+            gelu_of_part(*(array if array is None else array[start:start + AT_ONCE] for array in flat))
     return (h, slope) if sloped else h
 
 
 def gelu_of_part(a, h, slope):
+    """The same, into arrays."""
     t = a * a
-    np.minimum(t, END, out=t)
-    q = t * np.float32(LOGIT[-1])
-    for coefficient in LOGIT[-2:0:-1]:
-        q += np.float32(coefficient)
-        q *= t
-    q += np.float32(LOGIT[0])
-    q *= a
-    np.negative(q, out=q)
-    np.exp(q, out=q)
-    q += np.float32(1)                                                              # 1 / Phi
-    np.divide(a, q, out=h)                                                          # (6)
+    np.multiply(t, MINUS_LOGIT[-1], out=h)
+    for coefficient in MINUS_LOGIT[-2:0:-1]:
+        h += coefficient
+        h *= t
+    h += MINUS_LOGIT[0]
+    h *= a
+    np.exp(h, out=h)
+    h += ONE                                                                        # 1 / Phi of (5)
     if slope is not None:
-        np.multiply(a, a, out=t)
         t *= np.float32(-0.5)
         np.exp(t, out=t)
         t *= a
         t *= np.float32(1 / ROOT_TWO_PI)
-        np.divide(1, q, out=slope)
+        np.divide(ONE, h, out=slope)
         slope += t                                                                  # (7)
+    np.divide(a, h, out=h)                                                          # (6)
