@@ -142,8 +142,9 @@ def of_heads(a, heads):
 
 
 def far(q, k):
-    """Are there scores so large that rounding changes their differences by more than 1/16?"""
-    return not q.shape[-1] * np.abs(q).max(initial=0) * np.abs(k).max(initial=0) < 2.0 ** (np.finfo(q.dtype).nmant - 4)
+    """May scores be so large, by |q| |k|, that rounding changes their differences by more than 1/16?"""
+    squares = (np.vecdot(part, part).max(initial=0) for part in (q, k))
+    return not math.prod(squares) < 4.0 ** (np.finfo(q.dtype).nmant - 4)
 
 
 def blocks_of(T):
