@@ -1,23 +1,23 @@
 """TarFlow: the loss and its gradient in all parameters, and samples with a cache of keys and values, compared with torch eager.
 
-Images of 3 x 16 x 16 in patches of 2 x 2, 64 tokens of 12 features, in transformers of width 128 with 2 heads, 2 layers to a
-block, 16 images, float32.  The same maths and numbers in both: torch has its own fused attention, its LayerNorm and its GELU, and
-for samples keys and values in arrays that are allocated once.  Times at 4 blocks; extra peak memory of the gradient at 8,
-refflow's with the activations of each block recomputed.  The peak includes the gradient itself, which both return.  "refflow page"
-is the pages alone, whose samples pass all tokens through a network for every token.
+Images of 3 x 16 x 16 in patches of 2 x 2, so 64 tokens of 12 features; transformers of width 128 with 2 heads and 2 layers in each
+block; 16 images, float32.  The same maths and numbers in both.  torch has its own fused attention, LayerNorm and GELU, and for samples
+it keeps keys and values in arrays that are allocated once.  Times are at 4 blocks, by the processor's clock.  The extra peak memory is
+that of the gradient at 8 blocks; refflow recomputes the activations of each block.  The peak includes the gradient itself, which each
+library returns.  "refflow page" is the gradient of the pages alone.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 
 from .memory import MEBIBYTE, extra_peak, in_new_process
-from .rounds import timed, timing_rows
+from .rounds import timed
 
 SHAPE, PATCH, WIDTH, HEAD, LAYERS, BLOCKS, DEEP, BATCH = (3, 16, 16), 2, 128, 64, 2, 4, 8, 16
-REPETITIONS, SAMPLINGS = 10, 3
-STEP, SAMPLES, PEAK = "loss and gradients", "samples", f"peak, {DEEP} blocks"
-WHAT = f"TarFlow, 64 tokens of 12, width {WIDTH}, {BLOCKS} blocks of {LAYERS} layers, batch {BATCH}, float32: times, extra peak memory"
+REPETITIONS = {"loss and gradients": 10, "samples": 3}
+WHAT = f"TarFlow, 64 tokens of 12, width {WIDTH}, blocks of {LAYERS} layers, batch {BATCH}, float32: CPU time, extra peak memory"
 
 
 def flow_of(blocks, seed=1):
@@ -38,10 +38,10 @@ def images():
 
 def latents():
     import numpy as np
-    return np.random.default_rng(2).standard_normal((BATCH, 768)).astype(np.float32)
+    return np.random.default_rng(2).standard_normal((BATCH, math.prod(SHAPE))).astype(np.float32)
 
 
-# -- each library: (a function that returns (loss, gradients in the order of `params()`), one from latents to images) -----
+# -- each library: (a function that returns (loss, gradients in the order of `params()`), one from latents to images) ------
 
 def refflow_work(blocks, memory="stored"):
     import numpy as np
@@ -62,13 +62,13 @@ def refflow_work(blocks, memory="stored"):
 
 def page_work(blocks):
     import numpy as np
-    flow, x, z = flow_of(blocks), images(), latents()
+    flow, x = flow_of(blocks), images()
 
     def step():
         log_prob, pullback = flow.log_prob_vjp(x)
         return -log_prob.mean() / x[0].size, pullback(np.full(BATCH, -1 / x.size, np.float32))[1]
 
-    return step, lambda: flow.bijector.forward(z)
+    return step,
 
 
 def torch_work(blocks):
@@ -124,7 +124,7 @@ class Torch:
             log_scale, shift = self.F.pad(out[:, :-1], (0, 0, 1, 0)).chunk(2, -1)
             h, log_det = (h - shift) * torch.exp(-log_scale), log_det - log_scale.sum((1, 2))
             h = h.flip(1) if turned else h
-        return (((h * h).sum((1, 2)) / 2 - log_det) / size + 0.5 * torch.log(torch.tensor(2 * torch.pi))).mean()
+        return ((h * h).sum((1, 2)) / 2 - log_det).mean() / size + math.log(2 * math.pi) / 2
 
     def samples(self, z):
         torch, (B, D) = self.torch, z.shape
@@ -157,7 +157,7 @@ WORK = {"refflow": refflow_work, "torch": torch_work, "refflow page": page_work}
 
 
 def peak(library):
-    """The extra peak of a gradient at DEEP blocks, after one of a flow of a single block."""
+    """Of a gradient at DEEP blocks, after one of a flow of a single block."""
     saving = {"memory": "reversible"} if library == "refflow" else {}
     WORK[library](1, **saving)[0]()
     return extra_peak(WORK[library](DEEP, **saving)[0])[0]
@@ -167,10 +167,8 @@ def worker(library):
     def measure(threads):
         if threads != 1:
             raise SystemExit("tarflow is timed in one thread")
-        step, sample = WORK[library](BLOCKS)
-        warm = 0 if library == "refflow page" else 1
-        return {STEP: timed(step, REPETITIONS), SAMPLES: timed(sample, SAMPLINGS if warm else 1, warm)} | {
-            PEAK: in_new_process(peak, library)}
+        works = zip(REPETITIONS.items(), WORK[library](BLOCKS))
+        return {case: timed(work, count, 1) for (case, count), work in works} | {"peak": in_new_process(peak, library)}
 
     return measure
 
@@ -179,6 +177,16 @@ WORKERS = {library: worker(library) for library in WORK}
 
 
 def rows(rounds):
-    """Times and their ratios, and in a last row the memory in MiB and its ratios, medians over the rounds."""
-    made, median = timing_rows([{library: {case: r[library][case] for case in (STEP, SAMPLES)} for library in r} for r in rounds]), None
+    """For each library its times, its memory, and refflow's ratios to them, medians over the rounds."""
+    median, made = statistics.median, []
+    for library in rounds[0]:
+        row = {"library": library}
+        for case in REPETITIONS:
+            timed_case = case in rounds[0][library]
+            row[f"{case}, CPU ms"] = 1e3 * median(r[library][case]["cpu"] for r in rounds) if timed_case else None
+            row[f"refflow's / its ({case})"] = (
+                median(r["refflow"][case]["cpu"] / r[library][case]["cpu"] for r in rounds) if timed_case else None)
+        row[f"MiB, {DEEP} blocks"] = median(r[library]["peak"] for r in rounds) / MEBIBYTE
+        row["refflow's MiB / its"] = median(r["refflow"]["peak"] / r[library]["peak"] for r in rounds)
+        made.append(row)
     return made
