@@ -175,7 +175,7 @@ def outputs(net, made):
         both = outputs(net.net, made), outputs(net.free, made)
         return lambda t, before: net.guided(*(read(t, before) for read in both), net.weights[:, t])
     read, M = reader(net.net.layers[:-1], net.shape[1], made), net.of_net()[0]
-    return lambda t, before: finite(read(t - 1, before)) if t else np.zeros(M, before.dtype)
+    return lambda t, before: read(t - 1, before) if t else np.zeros(M, before.dtype)
 
 
 # -- the inverse ------------------------------------------------------------------------------------------------------
@@ -204,9 +204,10 @@ class TokenByToken(Autoregressive):
             if is_plain:
                 z[..., t], log_slopes[..., t] = exponential([h[..., i, :] for i in range(2)], images[..., t], form)
             else:
-                z[..., t], log_slopes[..., t] = self.map_at(h.mT)[0].inverse_and_log_det(images[..., t])
-        if not all(part.in_range() for part in made) or is_plain and not safe(log_slopes):
+                z[..., t], log_slopes[..., t] = self.map_at(finite(h).mT)[0].inverse_and_log_det(images[..., t])
+        if not all(part.in_range() for part in made) or is_plain and not safe(finite(log_slopes)):
             raise Unusual
+        finite(z)
         return z.reshape(x.shape), log_slopes.reshape(x.shape)
 
 

@@ -1,7 +1,7 @@
 r"""Causal networks of tokens, tuned: tokens are the rows of matrices, and attention goes through its queries in blocks.
 
 A signal `(B, C, T)` becomes rows `(B, T, C)`, so that a layer of single tokens is one product of matrices, without a transpose before
-and after it.  Maps and reverse rules are those of the pages.  Three are computed otherwise.
+and after it.  The pages give the maps and their reverse rules.  Three layers are computed in another form.
 
 Attention.  The queries `i` of a block see no key after the last of them.  With `m_i` the largest score of a query,
     s_ij = <q_i, k_j> / d^(1/2),   n_i = sum_j exp(s_ij - m_i)      for j <= i      (1)
@@ -25,6 +25,7 @@ Where scores or cotangents are so large, or cotangents so small, that the pages 
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -38,6 +39,7 @@ AT_ONCE = 2**14                         # numbers of which GELU is computed at a
 LEAST = 2.0**-100                       # of eps of a layer normalisation by (4); its inverse, of the largest variance
 FAR = 2.0**64                           # the largest cotangent, and the inverse of the smallest
 LOGIT = (1.5957689, 0.072667822, -6.5909502e-05, -0.00011055589, 7.946227e-06, -2.6729379e-07, 3.6187275e-09)     # p of (5)
+ONE, *MINUS_LOGIT = (np.array(number, np.float32) for number in (1, *np.negative(LOGIT)))      # of all forms, NumPy is fastest with arrays
 
 
 class TunedNetwork(ReshapedNetwork):
@@ -197,13 +199,16 @@ def attention_vjp(layer, a):
 
 # -- normalisation and GELU -------------------------------------------------------------------------------------------
 
-ONE, MINUS_LOGIT = np.float32(1), [np.float32(-coefficient) for coefficient in LOGIT]
+@functools.cache
+def averaging(N, dtype):
+    """The vector whose products with others are their means."""
+    return np.full(N, 1 / N, dtype)
 
 
 def standardised(a, eps):
     """n, r and sum d^2 of (4)."""
     N = a.shape[-1]
-    d = a - np.add.reduce(a, -1, keepdims=True) / N
+    d = a - (a @ averaging(N, a.dtype))[..., None]
     squares = np.vecdot(d, d)
     r = (math.sqrt(N) / np.sqrt(squares + N * eps))[..., None]
     d *= r
@@ -224,7 +229,7 @@ def normalised_vjp(norm, a):
     def pullback(h_bar):
         ones, c = np.ones(h_bar.size // N, a.dtype), norm.gain * h_bar
         bars = {"gain": ones @ (h_bar * n).reshape(-1, N), "bias": ones @ h_bar.reshape(-1, N)}
-        c -= c.mean(-1, keepdims=True)
+        c -= (c @ averaging(N, a.dtype))[..., None]
         c -= n * (np.vecdot(n, c)[..., None] / N)
         c *= r
         return c, bars
