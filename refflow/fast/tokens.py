@@ -167,15 +167,15 @@ def in_turn(readers):
 
 
 def outputs(net, made):
-    """A function (t, token t - 1) -> the outputs of a network for token t, (*batch, M), for t = 0, 1, ... in turn."""
+    """A function (t, token t - 1) -> the outputs of a network for token t, (*batch, M), for t = 1, 2, ... in turn."""
     if type(net) is Times:
         inner = outputs(net.net, made)
         return lambda t, before: net.factor * inner(t, before)
     if type(net) is Guided:
         both = outputs(net.net, made), outputs(net.free, made)
         return lambda t, before: net.guided(*(read(t, before) for read in both), net.weights[:, t])
-    read, M = reader(net.net.layers[:-1], net.shape[1], made), net.of_net()[0]
-    return lambda t, before: read(t - 1, before) if t else np.zeros(M, before.dtype)
+    read = reader(net.net.layers[:-1], net.shape[1], made)
+    return lambda t, before: read(t - 1, before)
 
 
 # -- the inverse ------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class TokenByToken(Autoregressive):
         z, log_slopes = np.zeros(images.shape, x.dtype), np.zeros(images.shape, x.dtype)
         read, is_plain = outputs(self.net, made), form is not None and is_exponential(form.scale)
         for t in range(T):
-            h = read(t, z[..., t - 1])
+            h = read(t, z[..., t - 1]) if t else np.zeros(self.outputs * images.shape[-2], x.dtype)
             h = h.reshape(*h.shape[:-1], self.outputs, images.shape[-2])
             if is_plain:
                 z[..., t], log_slopes[..., t] = exponential([h[..., i, :] for i in range(2)], images[..., t], form)
