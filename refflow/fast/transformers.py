@@ -11,16 +11,18 @@ Only `m_i` and `n_i` are kept.  The pullback computes (1) and (2) again, so that
     c_ij = <g_i, v_j>,   c_ij <- c_ij - sum_l P_il c_il   twice,   s_bar_ij = P_ij c_ij         (3)
 The second time removes the rounding of the first, which is large beside the result where one `P_ij` is near 1.
 
-Layer normalisation.  Equations (1) to (9) of its page as they are printed, where squares are far inside the floats.      (4)
+Layer normalisation.  Where squares are far inside the floats, with the mean `mu` of the `N` entries,
+    r = N^(1/2) / (sum_j (a_j - mu)^2 + N eps)^(1/2),   n = r (a - mu)              (4)
+and (4) to (8) of its page.  The rounding of `mu` counts as if `a` had been rounded; the page subtracts it again.
 
 GELU in float32.  With a polynomial `p` of degree 6,
     Phi(a) = 1 / (1 + exp(-a p(a^2)))                                               (5)
-Of these polynomials, `p` has the least error of `max(|a|, 1) a Phi(a)` for `a^2 <= 30`; beyond that it increases, and `Phi` is 0 or 1.
-With the unit roundoff `u`, the error of
+Of all these polynomials, `p` has the least error of `max(|a|, 1) Phi(a)` for `a^2 <= 30`.  Beyond 30 it increases, and `Phi` is 0 or 1 up
+to rounding.  With the unit roundoff `u`, the error of
     h = a Phi(a)                is at most 4 u max(|a|, 1)                          (6)
     dh/da = Phi(a) + a phi(a)   is at most 6 u                                      (7)
 
-Where scores or cotangents are so large, or cotangents so small, that the pages scale them, the pages take over.
+Where scores are so large that their page computes differences exactly, squares leave this range, or a sum overflows, the pages take over.
 """
 
 from __future__ import annotations
@@ -37,7 +39,6 @@ from ..maps.elementwise.normal_cdf import ROOT_TWO_PI
 ROWS = 64                               # queries of a block
 AT_ONCE = 2**14                         # numbers of which GELU is computed at a time, in the processor's cache
 LEAST = 2.0**-100                       # of eps of a layer normalisation by (4); its inverse, of the largest variance
-FAR = 2.0**64                           # the largest cotangent, and the inverse of the smallest
 LOGIT = (1.5957689, 0.072667822, -6.5909502e-05, -0.00011055589, 7.946227e-06, -2.6729379e-07, 3.6187275e-09)     # p of (5)
 ONE, *MINUS_LOGIT = (np.array(number, np.float32) for number in (1, *np.negative(LOGIT)))      # of all forms, NumPy is fastest with arrays
 
@@ -49,25 +50,28 @@ class TunedNetwork(ReshapedNetwork):
         return self.vjp(a)[0]
 
     def vjp(self, a):
-        rows = as_vectors(self.as_signal(a))
+        T = self.shape[1]
+        rows = rows_of(a, T)
         h, rows_pullback = rows_vjp(self.net, rows)
         if not np.isfinite(h).all():
             return super().vjp(a)
         unused = [rows_pullback]
 
         def pullback(h_bar):
-            largest = np.abs(h_bar).max(initial=0)
-            if largest and not 1 / FAR < largest < FAR:
-                return ReshapedNetwork.vjp(self, a)[1](h_bar)
             once = unused.pop() if unused else rows_vjp(self.net, rows)[1]
-            a_bar, net_bar = once(as_vectors(h_bar.reshape(*h_bar.shape[:-1], *h.shape[:-3:-1])))
+            a_bar, net_bar = once(rows_of(h_bar, T))
             return vectors_of(a_bar), self.reduce({"net": net_bar})
 
         return vectors_of(h), pullback
 
 
+def rows_of(vectors, T):
+    """Vectors (*batch, C T) as rows (*batch, T, C)."""
+    return as_vectors(vectors.reshape(*vectors.shape[:-1], vectors.shape[-1] // T, T))
+
+
 def vectors_of(rows):
-    """Rows (*batch, T, C) as vectors (*batch, C T)."""
+    """The reverse."""
     return as_signal(rows).reshape(*rows.shape[:-2], rows.shape[-2] * rows.shape[-1])
 
 
@@ -144,9 +148,9 @@ def of_heads(a, heads):
 
 
 def far(q, k):
-    """May scores be so large, by |q| |k|, that rounding changes their differences by more than 1/16?"""
+    """May rounding change differences of scores by more than 1/16?  Not if d |q| |k| u, which bounds the error of one, is small."""
     squares = (np.vecdot(part, part).max(initial=0) for part in (q, k))
-    return not math.prod(squares) < 4.0 ** (np.finfo(q.dtype).nmant - 4)
+    return not q.shape[-1]**2 * math.prod(squares) < 4.0 ** (np.finfo(q.dtype).nmant - 4)
 
 
 def blocks_of(T):
@@ -206,12 +210,12 @@ def averaging(N, dtype):
 
 
 def standardised(a, eps):
-    """n, r and sum d^2 of (4)."""
+    """n, r and the sum of squares of (4)."""
     N = a.shape[-1]
     d = a - (a @ averaging(N, a.dtype))[..., None]
     squares = np.vecdot(d, d)
-    r = (math.sqrt(N) / np.sqrt(squares + N * eps))[..., None]
-    d *= r
+    r = (math.sqrt(N) / np.sqrt(squares + N * eps))[..., None]                      # (4)
+    d *= r                                                                          # (4)
     return d, r, squares
 
 
@@ -221,7 +225,7 @@ def are_plain(squares, eps):
 
 
 def normalised_vjp(norm, a):
-    """(4)."""
+    """By (4), or by the page: also for two entries, where a_bar cancels."""
     (n, r, squares), N = standardised(a, norm.eps), a.shape[-1]
     if N == 2 or not are_plain(squares, norm.eps):
         return norm.vjp(a)
