@@ -11,7 +11,10 @@ from refflow.core import Inverse, tree
 from refflow.fast import tokens, tuned
 from refflow.fast.table import twin
 from refflow.maps.autoregressive import Autoregressive
-from refflow.maps.conditioners import GELU, Delay, Dense, LayerNorm, RelativeAttention, ReshapedNetwork, Sequential, Times
+from refflow.maps.conditioners import (GELU, Delay, Dense, LayerNorm, Positionwise, RelativeAttention, ReshapedNetwork, Sequential,
+                                       TanhActivation, Times)
+from refflow.maps.coupling import affine_family
+from refflow.maps.elementwise import ExpScale, SigmoidScale
 from refflow.models.tarflow import classes_of, given_class, images_of, tarflow
 from refflow.training import LikelihoodGradient
 
@@ -117,13 +120,33 @@ def test_huge_scores_are_left_to_the_page():
     assert np.array_equal(tuned(f).inverse(z), f.inverse(z))
 
 
-@pytest.mark.parametrize("bias", [650.0, -650.0])
-def test_scales_beyond_what_products_keep_are_left_to_the_page(bias):
-    f, z = blocks(drawn("scaled"))[0], latents()
-    path = [path for path, value in tree.walk(f) if isinstance(value, Dense)][-1]
-    f = f.replace(**tree.nest({(*path, "b"): np.full(8, bias)}))
+def of_two_tokens(layers, family=affine_family(ExpScale(), shift_first=True)):
+    """A map of two tokens of four features."""
+    return Autoregressive(ReshapedNetwork(Sequential((*layers, Delay())), (4, 2)), family)
+
+
+def solved_is_the_page_s(f, x):
     assert type(tuned(f)) is tokens.TokenByToken
-    assert np.array_equal(tuned(f).inverse(z), f.inverse(z), equal_nan=True)
+    for one, other in zip(tuned(f).inverse_and_log_det(x), f.inverse_and_log_det(x)):
+        assert np.isfinite(other).all() and np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("s", [800.0, -800.0])
+def test_scales_beyond_what_products_keep_are_left_to_the_page(s):
+    """exp(-s) is 0, or overflows; its product with the event is neither."""
+    x = np.ones((1, 4, 2)) * [1.0, np.sign(s) * 2.0 ** (np.sign(s) * 1000)]
+    solved_is_the_page_s(of_two_tokens([Positionwise(Dense(np.zeros((8, 4)), np.repeat([s, 0.0], 4)))]), x.reshape(1, 8))
+
+
+@pytest.mark.parametrize("which", ["s", "t", "s, of another scale", "tanh"])
+def test_sums_that_overflow_are_left_to_the_page(which):
+    """A sum of 0 overflows on its way."""
+    W = np.outer(np.repeat([which != "t", which == "t"], 4), [1.0, 1.0, -1.0, -1.0]) * 2.0**823
+    layers = [Positionwise(Dense(W if which != "tanh" else W[:4], np.full(8 if which != "tanh" else 4, 0.5)))]
+    if which == "tanh":
+        layers += [TanhActivation(), Positionwise(Dense(np.ones((8, 4)) / 8))]
+    family = affine_family(SigmoidScale()) if "another" in which else affine_family(ExpScale(), shift_first=True)
+    solved_is_the_page_s(of_two_tokens(layers, family), np.full((1, 8), 2.0**200))
 
 
 @pytest.mark.parametrize("size", [2.0**60, 2.0**600, 2.0**1020])

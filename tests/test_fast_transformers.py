@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from refflow.core import tree
 from refflow.fast import transformers
-from refflow.fast.transformers import TunedNetwork, attention_vjp, gelu, normalised_vjp, of_heads, rows_vjp
+from refflow.fast.transformers import TunedNetwork, attention_vjp, far, gelu, normalised_vjp, of_heads, rows_vjp
 from refflow.maps.conditioners import (GELU, ClassEmbedding, Delay, Dense, LayerNorm, LearnedPositions, Positionwise, RelativeAttention,
                                        ReshapedNetwork, Residual, Sequential, TanhActivation, transformer)
 
@@ -176,8 +176,8 @@ def norm_distances(norm, a, h_bar):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("exponent", [-200, -60, 0, 45, 51, 60, 100, 600])
-@pytest.mark.parametrize("eps", [1e-5, 2.0**-110])
+@pytest.mark.parametrize("exponent", [-200, -70, -60, 0, 45, 51, 60, 100, 600])
+@pytest.mark.parametrize("eps", [1e-5, 2.0**-110, 2.0**-145])
 @pytest.mark.parametrize("N", [2, 8])
 def test_a_normalisation_is_its_page(exponent, eps, dtype, N):
     """Where squares overflow or vanish too, and for two entries, where the pullback cancels."""
@@ -209,7 +209,10 @@ def test_a_wrong_normalisation_shows(bug, monkeypatch):
 def network(dtype=np.float64, C=8, T=5, classes=0, activation=GELU(), layers=2):
     """A causal transformer between dense layers, all weights drawn."""
     rng, F = RNG(0), 3
-    of_class = (ClassEmbedding(rng.standard_normal((classes, C)), np.full(classes, 1 / classes)),) if classes else ()
+    of_class = ()
+    if classes:
+        embedding = ClassEmbedding(rng.standard_normal((classes, C)), np.full(classes, 1 / classes))
+        of_class = embedding, Residual(embedding.replace(E=embedding.E + 1))
     net = Sequential((Positionwise(Dense(rng.standard_normal((C, F)), rng.standard_normal(C))),
                       LearnedPositions(rng.standard_normal((C, T + 1))), *of_class,
                       transformer(rng, C, 2, layers, 2, causal=True, activation=activation), Residual(LearnedPositions(np.ones((C, T)))),
@@ -268,6 +271,13 @@ def far_scores():
     q, layer = 1.25 * 2.0**32, RelativeAttention(causal=True)
     a = np.array([[q, 2.0**20, 1.0], [q, 2.0**20 + 2.0**-32, -1.0]])
     return np.abs(rows_vjp(unchecked(layer, np.float64), a)[0] - layer.forward(a.T).T).max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_how_large_scores_may_be(dtype):
+    """d |q| |k| u is 1/32 where an error of one score may be 1/32."""
+    q, k = np.full((3, 4), 2.0**5, dtype), np.full((3, 4), 2.0**-5 / 64 / unit(dtype) / 8, dtype)
+    assert far(q, k) and not far(q, k * dtype(0.99)) and far(q, k * dtype(np.nan)) and far(q, k / dtype(0.0))
 
 
 def test_far_scores_are_left_to_the_page(monkeypatch):

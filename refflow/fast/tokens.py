@@ -62,8 +62,8 @@ class Attention:
         *batch, N = a.shape
         parts = a.reshape(*batch, 3, self.heads, N // (3 * self.heads))
         if self.held is None:
-            self.held = np.empty((*parts.shape[:-1], self.tokens, parts.shape[-1]), a.dtype)
-        self.held[..., t, :], self.known = parts, t + 1
+            self.held = np.zeros((*parts.shape[:-1], self.tokens, parts.shape[-1]), a.dtype)
+        self.held[..., t, :] = parts
         s = np.matvec(self.held[..., 1, :, :t + 1, :], parts[..., 0, :, :])
         s *= 1 / math.sqrt(parts.shape[-1])                                         # (1)
         s -= np.maximum.reduce(s, -1, keepdims=True)
@@ -73,7 +73,7 @@ class Attention:
         return h.reshape(*batch, N // 3)
 
     def in_range(self):
-        return self.held is None or not far(*np.moveaxis(self.held[..., :self.known, :], -4, 0)[:2])
+        return self.held is None or not far(self.held[..., 0, :, :, :], self.held[..., 1, :, :, :])
 
 
 class Standardised:
@@ -210,7 +210,7 @@ class TokenByToken(Autoregressive):
                 z[..., t], log_slopes[..., t] = exponential([h[..., i, :] for i in range(2)], images[..., t], form)
             else:
                 z[..., t], log_slopes[..., t] = self.map_at(finite(h).mT)[0].inverse_and_log_det(images[..., t])
-        if not all(part.in_range() for part in made) or is_plain and not safe(finite(log_slopes)):
+        if not all(part.in_range() for part in made) or is_plain and not safe(log_slopes):
             raise Unusual
         finite(z)
         return z.reshape(x.shape), log_slopes.reshape(x.shape)
