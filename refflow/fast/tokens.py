@@ -63,13 +63,14 @@ class Attention:
         parts = a.reshape(*batch, 3, self.heads, N // (3 * self.heads))
         if self.held is None:
             self.held = np.zeros((*parts.shape[:-1], self.tokens, parts.shape[-1]), a.dtype)
+            self.factor, self.ones = np.array(1 / math.sqrt(parts.shape[-1]), a.dtype), np.ones(self.tokens, a.dtype)
         self.held[..., t, :] = parts
         s = np.matvec(self.held[..., 1, :, :t + 1, :], parts[..., 0, :, :])
-        s *= 1 / math.sqrt(parts.shape[-1])                                         # (1)
+        s *= self.factor                                                            # (1)
         s -= np.maximum.reduce(s, -1, keepdims=True)
         np.exp(s, out=s)
         h = np.vecmat(s, self.held[..., 2, :, :t + 1, :])
-        h /= np.add.reduce(s, -1, keepdims=True)                                    # (2)
+        h /= np.vecdot(s, self.ones[:t + 1])[..., None]                             # (2)
         return h.reshape(*batch, N // 3)
 
     def in_range(self):
@@ -199,21 +200,31 @@ class TokenByToken(Autoregressive):
             return super().solved(x)
 
     def solved_in_turn(self, x):
-        T, batch, form, made = len(self.levels), x.shape[:-1], self.affine_form, []
-        images = x.reshape(*batch, x.shape[-1] // T, T)
-        z, log_slopes = np.zeros(images.shape, x.dtype), np.zeros(images.shape, x.dtype)
+        images, form, made = token_by_token(x, len(self.levels)), self.affine_form, []
+        z, log_slopes, features = np.empty_like(images), np.empty_like(images), images.shape[-1]
         read, is_plain = outputs(self.net, made), form is not None and is_exponential(form.scale)
-        for t in range(T):
-            h = read(t, z[..., t - 1]) if t else np.zeros(self.outputs * images.shape[-2], x.dtype)
-            h = h.reshape(*h.shape[:-1], self.outputs, images.shape[-2])
+        for t, image in enumerate(images):
+            h = read(t, z[t - 1]) if t else np.zeros(self.outputs * features, x.dtype)
+            h = h.reshape(*h.shape[:-1], self.outputs, features)
             if is_plain:
-                z[..., t], log_slopes[..., t] = exponential([h[..., i, :] for i in range(2)], images[..., t], form)
+                z[t], log_slopes[t] = exponential([h[..., i, :] for i in range(2)], image, form)
             else:
-                z[..., t], log_slopes[..., t] = self.map_at(finite(h).mT)[0].inverse_and_log_det(images[..., t])
+                z[t], log_slopes[t] = self.map_at(finite(h).mT)[0].inverse_and_log_det(image)
         if not all(part.in_range() for part in made) or is_plain and not safe(log_slopes):
             raise Unusual
-        finite(z)
-        return z.reshape(x.shape), log_slopes.reshape(x.shape)
+        return together(finite(z)), together(log_slopes)
+
+
+def token_by_token(vectors, T):
+    """Vectors (*batch, F T) as an array of tokens (T, *batch, F)."""
+    signals = vectors.reshape(*vectors.shape[:-1], vectors.shape[-1] // T, T)
+    return np.ascontiguousarray(np.moveaxis(signals, -1, 0))
+
+
+def together(tokens):
+    """The reverse."""
+    T, *batch, features = tokens.shape
+    return np.moveaxis(tokens, 0, -1).reshape(*batch, features * T)
 
 
 # -- a step of `likelihood` --------------------------------------------------------------------------------------------
