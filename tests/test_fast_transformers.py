@@ -86,8 +86,8 @@ def other_mask(monkeypatch, k):
     monkeypatch.setattr(transformers.np, "triu", lambda A, _: np.where(np.arange(len(A)) - np.arange(len(A))[:, None] >= k, A, 0))
 
 
-def no_sum(monkeypatch):
-    """The page's weights without their sum, which both passes divide by."""
+def other_root(monkeypatch):
+    """Scores divided by half of the root of d."""
     right = transformers.scores
     monkeypatch.setattr(transformers, "scores", lambda q, k: 2 * right(q, k))
 
@@ -98,7 +98,7 @@ def late_block(monkeypatch):
     monkeypatch.setattr(transformers, "blocks_of", lambda T: [(rows, rows) for rows, _ in right(T)])
 
 
-@pytest.mark.parametrize("plant", [lambda m: other_mask(m, 2), lambda m: other_mask(m, 0), no_sum, late_block])
+@pytest.mark.parametrize("plant", [lambda m: other_mask(m, 2), lambda m: other_mask(m, 0), other_root, late_block])
 def test_wrong_attention_shows(plant, monkeypatch):
     monkeypatch.setattr(transformers, "ROWS", 4)
     assert attention_is_the_page_s(2, 8, 4, np.float64)
@@ -201,7 +201,7 @@ def test_a_wrong_normalisation_shows(bug, monkeypatch):
     else:
         monkeypatch.setattr(transformers, "are_plain", lambda squares, eps: True)
     with np.errstate(all="ignore"):
-        assert not max(norm_distances(*norm_and_event(600, np.float64, 1e-5) if bug == "range" else norm_and_event(0, np.float64, 1e-5))) < 32
+        assert not max(norm_distances(*norm_and_event(600 if bug == "range" else 0, np.float64, 1e-5))) < 32
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
@@ -290,7 +290,9 @@ def test_a_pullback_serves_twice():
     """It lets go of what it has used, and computes it again."""
     net = tree.copied(network(), TunedNetwork)
     pullback, h_bar = net.vjp(np.ones((1, 15)))[1], np.ones((1, 30))
-    for (_, one), (_, other) in zip(*(tree.flatten({"a": a_bar} | bars) for a_bar, bars in (pullback(h_bar), pullback(h_bar))), strict=True):
+    (a_bar, bars), (again, bars_again) = pullback(h_bar), pullback(h_bar)
+    assert np.array_equal(a_bar, again)
+    for (_, one), (_, other) in zip(tree.flatten(bars), tree.flatten(bars_again), strict=True):
         assert np.array_equal(one, other)
 
 
