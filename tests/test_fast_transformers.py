@@ -276,8 +276,8 @@ def far_scores():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_how_large_scores_may_be(dtype):
     """d |q| |k| u is 1/32 where an error of one score may be 1/32."""
-    q, k = np.full((3, 4), 2.0**5, dtype), np.full((3, 4), 2.0**-5 / 64 / unit(dtype) / 8, dtype)
-    assert far(q, k) and not far(q, k * dtype(0.99)) and far(q, k * dtype(np.nan)) and far(q, k / dtype(0.0))
+    q, k = np.full((3, 4), 2.0**5, dtype), np.full((3, 4), 2.0**-14 / unit(dtype), dtype)
+    assert far(q, k) and not far(q, k * dtype(0.99)) and far(q, k * dtype(np.nan)) and far(q, k * dtype(np.inf))
 
 
 def test_far_scores_are_left_to_the_page(monkeypatch):
