@@ -12,7 +12,7 @@ import pytest
 from refflow.core.tree import flatten
 from refflow.models.alignment import best_path as refflow_path
 from validation.bench import __main__ as command
-from validation.bench import alignment, glow, maf, memory, nsf, planar, realnvp
+from validation.bench import alignment, glow, maf, memory, nsf, planar, realnvp, tarflow
 from validation.bench.rounds import environment, machine, table, timed, timing_rows
 from validation.defects.environments import folder_of
 
@@ -123,6 +123,30 @@ def test_glow_agrees_with_jax():
     agree(glow.refflow_step(1, 1), glow.jax_step(1, 1), 1e-4)
 
 
+@pytest.mark.parametrize("library", ["torch", "refflow page"])
+def test_tarflow_agrees(library):
+    """At two blocks, one of which turns the tokens."""
+    pytest.importorskip(library.split()[0])
+    (one, samples), (other, *others) = tarflow.WORK["refflow"](2), tarflow.WORK[library](2)
+    agree(one, other, 1e-4)
+    for other_samples in others:
+        np.testing.assert_allclose(samples(), np.asarray(other_samples()), rtol=0, atol=1e-4)
+
+
+def test_tarflow_recomputed_agrees():
+    agree(tarflow.refflow_work(2, "reversible")[0], tarflow.refflow_work(2)[0], 1e-6)
+
+
+def test_the_recorded_output_of_tarflow():
+    """A gradient takes at most 1.2 of torch's time, samples 0.8, and a gradient of 8 blocks 0.3 of its memory."""
+    document = json.loads((Path(tarflow.__file__).with_name("tarflow.json")).read_text())
+    rows = {row["library"]: row for row in document["rows"]}
+    assert document["benchmark"] == "tarflow" and document["threads"] == 1 and document["what"] == tarflow.WHAT
+    assert list(rows) == list(tarflow.WORKERS)
+    assert rows["torch"]["refflow's / its (loss and gradients)"] <= 1.2 and rows["torch"]["refflow's / its (samples)"] <= 0.8
+    assert rows["torch"]["refflow's MiB / its"] <= 0.3
+
+
 def test_the_compiled_loop_agrees():
     if "compiled" not in alignment.WORKERS:
         pytest.skip(alignment.WHAT)
@@ -140,6 +164,8 @@ def fake(bench):
         if bench is memory:
             size = 2**20 * (1 if library == "refflow" else 60)
             return {str(depth): timing(library) | {"peak": depth * size} for depth in memory.DEPTHS}
+        if bench is tarflow:
+            return dict.fromkeys(tarflow.REPETITIONS, timing(library)) | {"peak": 2**20 * (1 if library == "refflow" else 5)}
         if bench is glow:
             return {f"K = {glow.STEPS}": timing(library)} | {f"peak, K = {K}": K * 2**20 for K in (glow.STEPS, glow.DEEP)}
         return {case: timing(library) for case in ("one", "two")}
@@ -162,6 +188,9 @@ def test_tables_and_json(name, monkeypatch, capsys):
         assert deep["MiB"] == 256 and deep["torch's MiB / its"] == 60 and deep["s"] == 1
         assert deep["time / torch"] == deep["time / refflow stored"] == 0.5 and deep["CPU / refflow page"] == 0.25
         assert deep["growth"] == pytest.approx(2**20 / (2 * 8 * (33 * 128 + 129 * 128 + 129 * 64)))
+    elif bench is tarflow:
+        assert rows[1]["samples, CPU ms"] == 4000 and rows[1]["refflow's / its (samples)"] == 0.25
+        assert rows[1]["MiB, 8 blocks"] == 5 and rows[1]["refflow's MiB / its"] == 0.2
     elif bench is glow:
         assert rows[1]["refflow's time / its"] == 0.5 and rows[1]["refflow's CPU / its"] == 0.25
     else:

@@ -235,8 +235,9 @@ def test_more_events_than_are_computed_at_a_time(monkeypatch):
         tuned_is_the_pages(f, events(f, count=13))
 
 
-@pytest.mark.parametrize("family", [Family(RationalQuadraticSpline, SPLINES["nflows"](4, 3.0)), affine_family(SoftplusScale())],
-                         ids=["vectors as fields", "another scale"])
+@pytest.mark.parametrize("family", [Family(RationalQuadraticSpline, SPLINES["nflows"](4, 3.0)), affine_family(SoftplusScale()),
+                                    affine_family(ExpScale(), shift_first=True)],
+                         ids=["vectors as fields", "another scale", "shifted first"])
 def test_any_family(family):
     made = net(np.random.default_rng(8), P=family.size, layout="interleaved")
     tuned_is_the_pages(f := Autoregressive(made, family, "interleaved"), events(f))

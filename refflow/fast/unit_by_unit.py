@@ -271,7 +271,7 @@ class UnitByUnit(Autoregressive):
         steps, entries, layers = len(self.levels), self.entries(x), []
         outputs = outputs_of(net, entries, steps, layers)
         form = self.affine_form
-        solve = (exponential if form is not None and not form.shift_first and is_exponential(form.scale) else self.by_family)
+        solve = (exponential if form is not None and is_exponential(form.scale) else self.by_family)
         rows, log_slopes, x_rows = self.rows(len(x)), np.empty_like(entries.rows), x[entries.order]
         for k, level in enumerate(self.levels):
             for units in layers:
@@ -294,9 +294,9 @@ class UnitByUnit(Autoregressive):
 
 
 def exponential(h, x, form):
-    """The same for x = exp(s) z + t."""
-    w = -h[form.s]
-    return (x - h[form.t]) * np.exp(w), w
+    """The same for x = exp(s) z + t, or x = exp(s) (z + t)."""
+    w, t = -h[form.s], h[form.t]
+    return x * np.exp(w) - t if form.shift_first else (x - t) * np.exp(w), w
 
 
 def safe(log_slopes):

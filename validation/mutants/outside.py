@@ -42,6 +42,7 @@ JUDGES = {
     "fast.residual": ("fast_residual",),
     "fast.table": ("fast_table",),
     "fast.tokens": ("fast_tokens",),
+    "fast.transformers": ("fast_transformers", "fast_tokens"),
     **dict.fromkeys(("fast.autoregressive", "fast.unit_by_unit"), UNIT_BY_UNIT),
     **dict.fromkeys(("models.realnvp_images", "models.glow", "models.nice"), IMAGES),
     **dict.fromkeys(("fast.wave_net", "fast.speech", "training.speech", "models.glow_tts", "models.glow_tts_batch",
