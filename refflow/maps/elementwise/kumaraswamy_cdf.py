@@ -75,9 +75,9 @@ from ...core.arrays import doubled
 from ...core.words import log_2
 from .weibull_cdf import is_normal
 
-BERNOULLI = ((1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798), (-174611, 330), (854513, 138))
 ONE = (1.0,)
-SERIES = [over / (under * math.factorial(2 * k)) for k, (over, under) in enumerate(BERNOULLI, 1)]           # (27)
+SERIES = [over / (under * math.factorial(2 * k)) for k, (over, under) in enumerate((                        # (27)
+    (1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798), (-174611, 330), (854513, 138)), 1)]
 
 
 class textbook:
