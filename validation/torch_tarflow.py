@@ -67,12 +67,15 @@ class Block(nn.Module):
         """Queries or keys (B, heads, T, d), where positions turn them."""
         return q
 
+    def outputs(self, g):
+        return self.out(g)
+
     def parts(self, h):
         """(a, b), 0 for the first token: outputs are delayed by one token."""
         g = self.net(h)
         for layer in self.layers:
             g = layer(g, self.seen(h.shape[1]), self.rotated)
-        return F.pad(self.out(g)[:, :-1], (0, 0, 1, 0)).chunk(2, -1)
+        return F.pad(self.outputs(g)[:, :-1], (0, 0, 1, 0)).chunk(2, -1)
 
     def turned(self, h):
         return h.flip(1) if self.reverse else h
@@ -118,7 +121,7 @@ class TarFlow(nn.Module):
 # -- refflow's weights ------------------------------------------------------------------------------------------------
 
 def of_flow(flow, kind=Block):
-    """The torch model, of blocks of a kind, with the weights of a flow of `refflow.models.tarflow` without classes, in float64."""
+    """The torch model, of blocks of a kind, with the weights of a flow of `refflow.models.tarflow` given one class, or none; float64."""
     return TarFlow([with_weights(f, kind, k % 2 == 1) for k, f in enumerate(autoregressive(flow))])
 
 
@@ -127,12 +130,15 @@ def autoregressive(flow):
 
 
 def with_weights(f, kind, reverse):
-    first, positions, body, _, _ = f.net.net.net.layers
+    first, positions, *of_class, body, _, _ = f.net.net.net.layers
     heads = next(value.heads for _, value in tree.walk(body) if isinstance(value, RelativeAttention))
     made = kind(first.layer.W.shape[1], *positions.P.shape[::-1], heads, len(body.layers) // 2, reverse).double()
     with torch.no_grad():
-        for theirs, (_, ours) in zip(made.parameters(), tree.flatten(f.net.params()), strict=True):
-            theirs.copy_(torch.tensor(np.array(ours)))
+        ours = [array for path, array in tree.flatten(f.net.params()) if path[-1] not in ("E", "context")]
+        for theirs, array in zip(made.parameters(), ours, strict=True):
+            theirs.copy_(torch.tensor(array))
+        for layer in of_class:
+            made.net[1].P += torch.tensor(layer.of_class().reshape(-1, 1))     # the same for every token
     return made
 
 
