@@ -176,8 +176,8 @@ The rule, in the order of the first column:
   latter in float32 and rounds it once: the two rows are equal. The rounded scales are another map's, whose log-det is not -sum a.
 - With both, the log-det belongs to its map, to the digits of float32, though networks are computed in bfloat16: they make another a and
   b, and the map and its log-det have the same. It is another map than that of the weights, and the other columns say how far it is.
-- **The last layer of each network: float32.** It makes a and b, which are otherwise rounded to 2^-9 of themselves. Of the trained flow, the
-  error of log p(x) falls to a third; the drawn flows gain less.
+- **The last layer of each network: float32.** It makes a and b, which are otherwise rounded to 2^-9 of themselves. Of the trained flow,
+  the error of log p(x) falls to a third; the drawn flows gain less.
 - **Tokens between blocks: float32.** In bfloat16, images lose the noise of their dequantisation first of all, and the errors of z grow by 15
   to 50 %.
 """

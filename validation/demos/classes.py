@@ -3,7 +3,7 @@ r"""Digits given their class: a TarFlow's bits per dimension, and its samples wi
     python -m validation.demos.classes --out DIRECTORY [--short] [--write]
 
 Two TarFlows learn scikit-learn's digits by `refflow fit`, one given the class of each image and one not.  A tenth of the images chooses
-the best step, and the bits per dimension are those of another tenth, which chooses nothing.  A run that stops is resumed by the same
+the best step.  Another tenth chooses nothing; its bits per dimension are shown.  A run that stops is resumed by the same
 command, and what is trained stays.  Samples `x_i` of the class `c_i` have the same latents at every weight of guidance.  Judges know
 nothing of the flow: they are the real images `v`,
     right = 1/n #{i: the nearest v to x_i is of the class c_i}                      (1)
