@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,3 +186,29 @@ def test_a_reshape_that_does_not_know_the_heads_is_found(monkeypatch):
     monkeypatch.setattr(theirs.Layer, "size", lambda self, C: -1)
     found = verdict(EMPTY, box_of(theirs.Block))
     assert found.status == "FAIL" and "raised RuntimeError: cannot reshape" in found.text
+
+
+# -- from the command line --------------------------------------------------------------------------------------------
+
+FILE = """
+import torch
+from refflow.testing import BlackBox
+from validation.torch_tarflow import Block, TarFlow
+
+class Mine(Block):
+    def log_det(self, a):
+        return -a.{added}((1, 2))
+
+torch.manual_seed(0)
+flow = TarFlow([Mine(features=2, tokens=3, channels=4, heads=1, layers=1)]).double()
+mine = BlackBox(flow, flow.inverse, event=(3, 2), parameters=flow.parameters)
+"""
+
+
+@pytest.mark.parametrize("added, status", [("sum", 0), ("mean", 1)])
+def test_a_file_of_less_than_twenty_lines(run, added, status):
+    assert len(FILE.strip().splitlines()) < 20
+    Path("mine.py").write_text(FILE.format(added=added))
+    found, out, err = run("check", "mine.py")
+    assert found == status and not err, out
+    assert ("not summed over the event: the mean over its entries" in out) == bool(status)
