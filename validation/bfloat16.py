@@ -164,22 +164,23 @@ def trained(path):
 
 KEYS = {"off": "log-det, against its own map", "wrong": "log-det, against float64", "log p": "log p(x)", "mean": "its mean", "z": "z"}
 RULE = """\
-Errors are in bits/dim, but those of z, the largest of a latent. "Its own map" is the map with the scales that were multiplied by: a
-log-det that is not this map's does not belong to it, and the density has not the integral 1. Weights and images are float32 numbers, and
-log-dets of blocks are added exactly; the truth is refflow's in float64, with the same weights.
+Errors are in bits/dim, except in the column z, which has the largest error of a latent. A block's own map multiplies by the scales as
+they were rounded. With a log-det that is not its own, a density does not integrate to 1. Weights and images are float32 numbers, and the
+log-dets of blocks are added exactly. The truth is refflow's in float64, with the same weights.
 
 The rule, in the order of the first column:
 
-- **The sum over tokens and features: float32.** Several hundred nats in bfloat16 are a multiple of 2 or 4, and a mean has the same relative
-  error, 2^-9.
-- **Scales: float32, and not cast back.** Cast back, exp(-a) in float32 is exp(-a) in bfloat16, to the last bit, since torch computes the
-  latter in float32 and rounds it once: the two rows are equal. The rounded scales are another map's, whose log-det is not -sum a.
-- With both, the log-det belongs to its map, to the digits of float32, though networks are computed in bfloat16: they make another a and
-  b, and the map and its log-det have the same. It is another map than that of the weights, and the other columns say how far it is.
+- **The sum over tokens and features: float32.** In bfloat16, a sum of several hundred nats is rounded to a multiple of 2 or 4. A mean,
+  which the authors take, has the same relative error, up to 2^-9.
+- **Scales: float32, and not cast back.** exp(-a) in float32 that is cast back is exp(-a) in bfloat16 to the last bit, because torch
+  computes the latter in float32 and rounds it once. The two rows are equal. A rounded scale belongs to another map, whose log-det is
+  not -sum a.
+- With both, the log-det belongs to its map to the digits of float32, even where networks are computed in bfloat16. Such networks give
+  other a and b, which the map and its log-det share. This map is not the one of the weights; the other columns say how far away it is.
 - **The last layer of each network: float32.** It makes a and b, which are otherwise rounded to 2^-9 of themselves. Of the trained flow,
   the error of log p(x) falls to a third; the drawn flows gain less.
-- **Tokens between blocks: float32.** In bfloat16, images lose the noise of their dequantisation first of all, and the errors of z grow by 15
-  to 50 %.
+- **Tokens between blocks: float32.** In bfloat16, images first of all lose the noise of their dequantisation, and the errors of z grow by
+  15 to 50 %.
 """
 
 
