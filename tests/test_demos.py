@@ -1,4 +1,4 @@
-"""The demonstrations: a voice that learns from espeak-ng, whose phonemes have known times; a posterior on sets; four energies."""
+"""The demonstrations: a voice whose phonemes have known times; a posterior on sets; four energies; digits given their class."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 
 import refflow
 from refflow.audio import MelSettings
+from refflow.data import load_data, load_images
 from refflow.models.alignment import durations
 from refflow.models.glow_tts import Speech
 from refflow.speech import read_speech
 from refflow.energies import ENERGIES
 from refflow.models import planar
-from validation.demos import energies, espeak, posterior, speech
+from validation.demos import classes, energies, espeak, posterior, speech
 
 
 def installed():
@@ -214,3 +215,44 @@ def test_the_four_energies_run(tmp_path, monkeypatch, capsys):
     text = readme.read_text()
     assert text.startswith(f"before\n{energies.BEGIN}| energy | gap, 1 flows") and "old" not in text and text.count("\n| u") == 4
     assert energies.main(["--out", str(tmp_path / "flows"), "--short"]) == 0 and "$" not in capsys.readouterr().out
+
+
+# -- digits given their class -------------------------------------------------------------------------------------------
+
+GOOD = {"bits": {"given": 2.04, "free": 2.2, "gaussian": 3.0}, "right": {0: 0.8, 0.5: 0.9, 1: 0.94, 2: 0.9}, "judges": 0.99}
+
+
+def test_judges_see_the_class_and_what_is_not_of_it():
+    """Real images, moved by one grey value, have their class; of the next class they do not."""
+    pytest.importorskip("sklearn")
+    images, labels = load_images("digit_images"), load_data("digits").labels
+    assert (classes.judged(images, images, labels, themselves=True) == labels).mean() > 0.98
+    moved = np.stack([np.clip(images[labels == c][:20, 0].astype(int) + 1, 0, 16) for c in range(10)])
+    assert classes.right(moved, images, labels) > 0.98
+    assert classes.right(np.roll(moved, 1, 0), images, labels) < 0.02
+    assert classes.right(np.full_like(moved, 8), images, labels) == 0.1                # all the same
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({}, None), ({"bits": {"given": 2.6, "free": 2.7}}, "2.600 bits/dim, more than 2.5"),
+    ({"bits": {"given": 2.3, "free": 2.2}}, "and without it 2.200"),
+    ({"right": {0: 0.9, 1: 0.92}}, "with guidance 0.920 of the samples are right"),
+])
+def test_a_class_or_guidance_that_does_not_help_fails(wrong, words):
+    found = classes.failures(GOOD | wrong)
+    assert found == [] if words is None else len(found) == 1 and words in found[0]
+
+
+def test_digits_given_their_class_run(tmp_path, monkeypatch, capsys):
+    """Few steps, which learn nothing: everything is written, and what is trained is not trained again."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{classes.BEGIN}old\n{classes.END}after\n")
+    for name, value in (("README", readme), ("PICTURE", tmp_path / "classes.png"), ("SHORT", 1), ("SAMPLES", 2), ("WEIGHTS", (0, 1))):
+        monkeypatch.setattr(classes, name, value)
+    assert classes.main(["--out", str(tmp_path / "flows"), "--short", "--write"]) == 0
+    assert capsys.readouterr().out.count("$ refflow fit") == 2 and (tmp_path / "classes.png").stat().st_size > 0
+    text = readme.read_text()
+    assert text.startswith(f"before\n{classes.BEGIN}|  | bits/dim") and "old" not in text and text.endswith(f"{classes.END}after\n")
+    assert classes.main(["--out", str(tmp_path / "flows"), "--short"]) == 0 and "$ refflow fit" not in capsys.readouterr().out

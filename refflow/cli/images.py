@@ -40,7 +40,7 @@ from ..training.gaussians import gaussian_of_images
 MOST_VALUES = 2**16                     # float32 then has 8 bits for the noise
 FOR_START = 256                         # images on which a flow is initialised
 LAYOUTS = ("NHW", "NCHW", "NHWC")
-MODELS = ("glow", "jet", "realnvp", "tarflow")
+MODELS = ("glow", "realnvp", "tarflow", "jet")
 OF_TOKENS = ("jet", "tarflow")
 HEAD = 32                               # entries of a head of attention, or the largest power of 2 that divides the channels
 NAMES = {"image_realnvp": "realnvp"}    # of refflow.models
