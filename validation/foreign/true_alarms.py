@@ -41,6 +41,8 @@ TRUE_ALARMS = (
            "IndependentTransform(StackTransform, 1)"], BOTH, [EMPTY]))
     | of("torch", "the quantile of Cauchy is tan(pi (q - 1/2)): in float32 at 0.0047538280 it is -163.88267, and -163.88164 is true, 105 "
                   "roundings away", (["Cauchy.cdf"], SINGLE, [FORTH]), seed=4)
+    | of("torch", "the distribution function is taken through maps that decrease as 1/2 - (u - 1/2), which cancels near 0: at moved "
+                  "parameters of Gumbel it is 0 at -9 in float32, and 1.68e-12 is true", (["Gumbel.cdf"], SINGLE, [MOVED]), seed=5)
     | of("freia", "the log-det is expanded to the length of a tensor that is empty: an empty batch raises",
          (["AllInOneBlock", "AllInOneBlock [GIN]", "AllInOneBlock [permute_soft]", "AllInOneBlock [Householder]",
            "AllInOneBlock [reverse_permutation]", "AllInOneBlock of images", "Fixed1x1Conv", "HaarDownsampling",
