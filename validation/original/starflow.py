@@ -1,0 +1,313 @@
+"""STARFlow, compared with its authors' numbers: blocks, whole models and the learned denoiser.
+
+Their tokens are rows, (B, [frames,] H, W, F), ours columns of (F, T), flattened; their texts are (B, S, E), ours (B, E, S).  Their log-dets
+are kept for each token and feature, in the order of the block's sequence.  Their root mean squares multiply by `1 + weight`, ours by
+the gain.  What a block has follows from its arrays; its activations, clip and positions are in the configuration.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from refflow.core import Chain, Flow, Inverse, tree
+from refflow.maps.conditioners import PrefixedNetwork, at_temperature
+from refflow.maps.densities import StandardNormal
+from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_network, denoiser_target, frame_by_frame, given_text, guided,
+                                     image_as_video, in_turn, loss_vjp, norm_vjp, own_map, positions, readers, sampled, scale_and_shift,
+                                     slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets, video_as_image)
+
+from .comparison import PRACTICE, Lacking, answered, gradients, numbers, pair, read_as
+from .tarflow import ours, same, theirs_of
+
+FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
+
+
+# -- their arrays ----------------------------------------------------------------------------------------------------
+
+def said(config, name, default):
+    """What the configuration says of a switch, inside "switches" or beside it."""
+    held = config.get("switches", {}).get(name, config.get(name))
+    return default if held is None else held
+
+
+class Net:
+    """The network of arrays `params` of theirs: what it is made of, and where its parameters are in ours.
+
+    `places`: [(their name, our path, the slice of our rows that are theirs, what theirs and ours differ by)], of the network alone.
+    """
+
+    def __init__(self, config, params):
+        def shape(name):
+            return params[name].shape
+
+        self.params, self.places, self.fixed = params, [], {}
+        self.channels, self.features = shape("proj_in.weight")
+        self.layers = len({match[1] for match in map(re.compile(r"attn_blocks\.(\d+)\.").match, params) if match})
+        if not self.layers:
+            raise Lacking("there is no layer 'attn_blocks.0' in it")
+        d, first = config["head_dim"], "attn_blocks.0"
+        rows, self.gated = len(params[f"{first}.attention.qkv.weight"]), f"{first}.mlp.gate_proj.weight" in params
+        heads = shape(f"{first}.attention.proj.weight")[1] // d
+        E, S = said(config, "txt_dim", 0), said(config, "txt_size", 0)
+        inside = len(params[f"{first}.mlp.{'gate_proj' if self.gated else 'main.0'}.weight"])
+        self.text, self.start, self.final_norm = (E, S) if E else None, "sos_embed" in params, "final_norm.weight" in params
+        self.norm = ("layer" if f"{first}.attention.norm.bias" in params else
+                     "root mean square" if f"{first}.attention.norm.weight" in params else "none")
+        self.parts = {"query_key_norm": f"{first}.attention.query_norm.weight" in params,
+                      "norm_after": f"{first}.attention.post_norm.weight" in params,
+                      "split_pairs": bool(said(config, "hf_style_rope", False)), "key_heads": (rows // d - heads) // 2, "norm": self.norm}
+        self.given = dict(channels=self.channels, text=self.text, third=bool(S or said(config, "frames", 0)),
+                          length=said(config, "pt_seq_len", None), line=bool(said(config, "rope_1d", False)), head_size=d, heads=heads,
+                          expansion=inside / self.channels, final_norm=self.final_norm, gated=self.gated, **self.parts)
+        self.grouped = self.parts["key_heads"] != heads
+
+    def dense(self, name, *path, rows=slice(None), into=None):
+        into = len(self.params[f"{name}.weight"]) if into is None else into
+        self.places.append((f"{name}.weight", (*path, "W"), rows, 0))
+        if f"{name}.bias" in self.params:
+            self.places.append((f"{name}.bias", (*path, "b"), rows, 0))
+        else:
+            self.fixed[(*path, "b")] = np.zeros(into)
+
+    def normed(self, name, *path):
+        """[the places of a normalisation of theirs, if there is one]: whether there is."""
+        if f"{name}.weight" not in self.params:
+            return False
+        by_root_mean_square = f"{name}.bias" not in self.params
+        self.places.append((f"{name}.weight", (*path, "gain"), slice(None), int(by_root_mean_square)))
+        if not by_root_mean_square:
+            self.places.append((f"{name}.bias", (*path, "bias"), slice(None), 0))
+        return True
+
+    def placed(self, first, last):
+        """Find everything, between the paths of the first layer and of the last one: `trunk` is the layer after `first`."""
+        at, trunk = first
+        self.dense("proj_in", *at, "layer")
+        if self.text:
+            reads = (*trunk, "net", "layer")
+            trunk = (*trunk, "inner")
+            if "proj_txt.weight" in self.params:
+                self.dense("proj_txt", *reads)
+            else:
+                self.fixed |= {(*reads, "W"): np.eye(self.channels), (*reads, "b"): np.zeros(self.channels)}
+        for i in range(self.layers):
+            self.layer(f"attn_blocks.{i}", *((*trunk, "layers", "0", "layers", str(2 * i + k), "inner") for k in range(2)))
+        self.normed("final_norm", *trunk, "layers", "1", "layer")
+        self.dense("proj_out", *last, "layer")
+        return self
+
+    def layer(self, name, mixed, own):
+        """A layer of attention, and one of dense layers."""
+        attention, mlp, k = f"{name}.attention", f"{name}.mlp", 0
+
+        def here(path, *inner):
+            return (*path, str(k), *inner)
+
+        mixed, own = (*mixed, "layers"), (*own, "layer", "layers")
+        k += self.normed(f"{attention}.norm", *here(mixed, "layer"))
+        self.dense(f"{attention}.qkv", *here(mixed, "layer"))
+        k += 1
+        if self.parts["query_key_norm"]:
+            for theirs, part in (("query", "queries"), ("key", "keys")):
+                self.normed(f"{attention}.{theirs}_norm", *here(mixed, "layer", part))
+            k += 1
+        k += self.parts["split_pairs"] + 1 + self.grouped + 1                       # the rearrangement, the rotation, the groups, attention
+        self.dense(f"{attention}.proj", *here(mixed, "layer"))
+        k += 1
+        self.normed(f"{attention}.post_norm", *here(mixed, "layer"))
+        k = 0
+        k += self.normed(f"{mlp}.norm", *here(own))
+        if self.gated:
+            n = len(self.params[f"{mlp}.gate_proj.weight"])
+            for part, rows in (("gate_proj", slice(0, n)), ("up_proj", slice(n, 2 * n))):
+                self.dense(f"{mlp}.{part}", *here(own), rows=rows, into=2 * n)
+        else:
+            self.dense(f"{mlp}.main.0", *here(own))
+        k += 2
+        self.dense(f"{mlp}.{'down_proj' if self.gated else 'main.2'}", *here(own))
+        k += 1
+        self.normed(f"{mlp}.post_norm", *here(own))
+
+    def filled(self, value, *above):
+        """A value of ours with their arrays, whose network is at the path `above`."""
+        held = {(*above, *path): array for path, array in self.fixed.items()}
+        for name, path, rows, offset in self.places:
+            path = (*above, *path)
+            held[path] = np.array(held.get(path, tree.at_path(value.params(), path)))
+            held[path][rows] = self.params[name].reshape(held[path][rows].shape) + offset
+        return value.replace(**tree.nest(held))
+
+    def gradients(self, bars, names, prefix=""):
+        """{their name: gradient}, from the cotangents of the network."""
+        return {prefix + name: tree.at_path(bars, path)[rows].reshape(self.params[name].shape)
+                for name, path, rows, _ in self.places if prefix + name in names}
+
+
+class Block(Net):
+    """A block of theirs: our stages, and where their parameters are in the network of the map `f`, the stage number `at`."""
+
+    def __init__(self, config, params, grid, permutation):
+        super().__init__(config, params)
+        clip, base, k = said(config, "soft_clip", 0), ("net", "net", "layers"), int(self.start)
+        if self.start:
+            self.places.append(("sos_embed", (*base, "0", "start"), slice(None), 0))
+        last = (*base, str(k + 2))
+        self.placed(((*base, str(k)), (*base, str(k + 1))), (*last, "net", "layers", "0", "net") if clip else last)
+        reverse = permutation != "identity"
+        stages = starflow_block(np.random.default_rng(0), self.features, grid, layers=self.layers, reverse=reverse,
+                                within_frames=reverse and permutation != "flip", start=self.start, clip=float(clip),
+                                scale="softplus" if said(config, "use_softplus", False) else "exp", **self.given)
+        self.at = int(reverse)
+        stages[self.at] = self.filled(stages[self.at], "net")
+        self.stages, self.f = stages, stages[self.at]
+
+
+# -- tokens and texts ------------------------------------------------------------------------------------------------
+
+def vectors(x):
+    """Tokens (B, [frames,] H, W, F) as vectors of ours."""
+    return ours(x.reshape(len(x), -1, x.shape[-1]))
+
+
+def tokens(v, shape):
+    """The reverse, for tokens of the shape ([frames,] H, W, F)."""
+    return theirs_of(v, (math.prod(shape[:-1]), shape[-1])).reshape(len(v), *shape)
+
+
+def rows(v, shape):
+    """(B, T, F) of vectors of ours, for tokens of that shape."""
+    return theirs_of(v, (math.prod(shape[:-1]), shape[-1]))
+
+
+def text_of(theirs, *keys):
+    """Their text under the first of these keys, as ours, or None."""
+    return next((np.swapaxes(theirs[key], -1, -2) for key in keys if key in theirs), None)
+
+
+def given(value, text):
+    """A map, network or flow of ours at a text, if it reads one and there is one."""
+    return given_text(value, text) if text is not None and readers(value) else value
+
+
+def doubled(theirs, i, B):
+    """(text, null text) of the pair i, of the file's own text if it has no pair."""
+    text = text_of(theirs, f"in/y_cfg{i}", "in/y_cfg", "in/y")
+    return (None, None) if text is None else (text[:B], text[-B:])
+
+
+# -- a block ---------------------------------------------------------------------------------------------------------
+
+def block(config, theirs) -> dict:
+    """{quantity: Pair} of a block."""
+    params, grad = answered("param/", theirs), answered("grad/", theirs)
+    x, wz, wl = theirs["in/x"], theirs["in/wz"], theirs["in/wl"]
+    own, shape, y = Block(config, params, x.shape[1:-1], config["permutation"]), x.shape[1:], text_of(theirs, "in/y")
+    f, turned = given(own.f, y), Chain(own.stages[:own.at] or [own.stages[0]]) if own.at else None
+
+    def turn(v):
+        return turned.forward(v) if turned else v
+
+    event = turn(vectors(x))
+    (image, log_slopes), pullback = slopes_vjp(f, event)
+    event_bar, bars = pullback(turn(vectors(wz)), ours(wl))
+    values = {"z": tokens(turn(image), shape), "logdet": rows(log_slopes, shape)}
+    values["loss"] = (values["z"] * wz).sum() + (values["logdet"] * wl).sum()
+    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in values.items()}
+    made["gradients of parameters"] = gradients(own.gradients(bars["net"], grad), grad)
+    made["gradient of data"] = pair(tokens(turn(event_bar), shape), theirs["gradin/x"])
+    if "gradin/y" in theirs:
+        made["gradient of the text"] = pair(np.swapaxes(context_bar(bars), -1, -2), theirs["gradin/y"])
+    if "out/y" in theirs:
+        made["y"] = pair(np.swapaxes(states_of_text(f, event), -1, -2), theirs["out/y"])
+    if "out/freqs_cis" in theirs:
+        made["freqs_cis"] = pair(angles(own, x.shape[1:-1], theirs["out/freqs_cis"]), theirs["out/freqs_cis"])
+    found = samples(config, theirs, own, turn, shape) if "in/u" in theirs else {}
+    return made | {name: pair(value, theirs[f"out/{name}"]) for name, value in found.items()}
+
+
+def context_bar(bars):
+    """The cotangent of a text among a block's cotangents."""
+    return bars["net"]["context"]
+
+
+def states_of_text(f, event):
+    """What the transformer makes of the text, (B, C, S)."""
+    layers = f.net.net.net.layers
+    a = event.reshape(*event.shape[:-1], *f.net.net.shape)
+    for layer in layers:
+        if isinstance(layer, PrefixedNetwork):
+            return layer.inner.forward(layer.joined(layer.net.forward(layer.context), a))[..., :layer.positions]
+        a = layer.forward(a)
+    raise Lacking("there is a text, but the block reads none")
+
+
+def angles(own, grid, theirs):
+    """Their table of angles, (S + T, head_dim): each angle stands twice."""
+    held = own.given
+    text = len(theirs) - math.prod(grid) if held["line"] else own.text[1] if own.text else 0
+    return np.repeat(positions(grid, held["head_size"], held["length"], text, held["third"], held["line"]).T, 2, -1)
+
+
+def samples(config, theirs, own, turn, shape):
+    """{name of an output: the samples, or images of data, of a block}."""
+    u, B, made = turn(vectors(theirs["in/u"])), len(theirs["in/u"]), {}
+    plain = given(own.f, text_of(theirs, "in/y"))
+
+    def put(name, events):
+        if f"out/{name}" in theirs:
+            made[name] = tokens(turn(events), shape)
+
+    if "out/reverse_u" in theirs:
+        put("reverse_u", plain.inverse(u))
+    for i, how in enumerate(config.get("guided", [])):
+        w, tau, (text, null) = how["guidance"], how.get("attn_temp", 1.0), doubled(theirs, i, B)
+        both = [given(own.f, one) for one in (text, null)]
+        cooled = [at_temperature(f, tau) for f in both]
+        put(f"reverse_guided{i}", in_turn(own.f, guided(*cooled, w) if w else step_of(cooled[0]), u))
+        if f"out/forward_guided_z{i}" in theirs:
+            event = turn(vectors(theirs["in/x"]))
+            s, b = guided(*both, w)(event)
+            made[f"forward_guided_z{i}"] = np.tile(tokens(turn((event - b) / s), shape), (2, *[1] * len(shape)))
+            made[f"forward_guided_logdet{i}"] = np.tile(rows(-np.log(s), shape), (2, 1, 1))
+    for i, how in enumerate(listed(config.get("jacobi", []))):
+        w, (text, null) = how.get("guidance", 0), doubled(theirs, i, B)
+        if w:
+            step = guided(given(own.f, text), given(own.f, null), w)
+        else:
+            step = step_of(plain)
+        for name in (f"jacobi{i}", f"jacobi_u{i}", f"reverse_jacobi{i}", *(("jacobi", "jacobi_u") if i == 0 else ())):
+            put(name, by_jacobi(own.f, step, u, jacobi_of(how, shape)))
+    return made
+
+
+def step_of(f):
+    return lambda h: scale_and_shift(f, h)
+
+
+def listed(held):
+    return [held] if isinstance(held, dict) else held
+
+
+def jacobi_of(how, shape):
+    """The `Jacobi` of their arguments, of which the block is cut into frames."""
+    return Jacobi(how.get("jacobi_block_size", how.get("block_size", 32)), how.get("jacobi_max_iter", how.get("max_iter", 32)),
+                  how.get("jacobi_th", how.get("th", 0.001)), shape[-3] * shape[-2])
+
+
+def of_system(kind):
+    return lambda config, keys: config.get("system") == "starflow" and config.get("kind") == kind
+
+
+KINDS = {"a block": (of_system("MetaBlock"), block)}
+
+
+def holds(config, keys):
+    return any(is_held(config, keys) for is_held, _ in KINDS.values())
+
+
+def read(name):
+    """({quantity: Difference}, keys that nothing reads)."""
+    return read_as(KINDS, *numbers(name))
