@@ -73,7 +73,7 @@ from ..maps.shape import Reshape, Squeeze
 from .tarflow import denoised, latents, loss_vjp, noised
 
 __all__ = ["Jacobi", "denoised", "denoised_by_network", "denoiser_target", "frames_seen", "given_text", "image_as_video", "images_of",
-           "loss_vjp", "noised", "norm_vjp", "starflow", "starflow_block", "starflow_denoiser", "token_log_dets", "video_as_image"]
+           "loss_vjp", "noised", "norm_vjp", "regularised_loss_vjp", "starflow", "starflow_block", "starflow_denoiser", "token_log_dets", "video_as_image"]
 
 SCALES = {"exp": ExpScale(), "softplus": ReciprocalSoftplusScale()}
 ORDERS = ("L2R", "R2L")
@@ -317,6 +317,22 @@ def norm_vjp(flow, x):
     return norm, of_norm
 
 
+def regularised_loss_vjp(flow, x, weight=1.0, norm_weight=1e-4):
+    """(loss (B,), pullback): `weight` times the loss of TarFlow plus `norm_weight` times (10), of images x (B, C, H, W).
+
+    The authors' weight is 1, or `std/0.3` where the text says what noise is in the data.  The pullback is that of `loss_vjp`.
+    """
+    weight, norm_weight = (AT_LEAST_0.checked("regularised_loss_vjp", name, held)
+                           for name, held in (("weight", weight), ("norm_weight", norm_weight)))
+    (loss, of_loss), (norm, of_norm) = loss_vjp(flow, x), norm_vjp(flow, x)
+
+    def pullback(loss_bar):
+        (x_bar, bars), (norm_x_bar, norm_bars) = of_loss(weight * loss_bar), of_norm(norm_weight * loss_bar)
+        return x_bar + norm_x_bar, {key: tree.added(bars[key], norm_bars[key]) if key in norm_bars else bar for key, bar in bars.items()}
+
+    return weight * loss + norm_weight * norm, pullback
+
+
 def zeros(value):
     """Cotangents of 0 of a value's parameters."""
     return tree.nest({path: np.zeros_like(held) for path, held in tree.flatten(value.params())})
@@ -445,11 +461,14 @@ def frames_seen(grid, text=0, ahead=1, window=None):
     return within | (place < 0)
 
 
-def denoiser_target(flow, x, std):
-    """(14): what the network of a denoiser learns to predict of noisy images x (B, C, H, W)."""
+def denoiser_target(flow, x, std, weight=1.0, norm_weight=0.0):
+    """(14): what the network of a denoiser learns to predict of noisy images x (B, C, H, W).
+
+    With the weights of the loss in training, `weight` and `norm_weight`, it is the gradient of that loss.
+    """
     std = AT_LEAST_0.checked("denoiser_target", "std", std)
-    score, _ = loss_vjp(flow, x)[1](-flow.base.event_shape[0])
-    return -score.dtype.type(std) * score                                           # (14)
+    x_bar, _ = regularised_loss_vjp(flow, x, weight, norm_weight)[1](flow.base.event_shape[0])
+    return x_bar.dtype.type(std) * x_bar                                            # (14)
 
 
 def denoised_by_network(net, flow, x, std, lower=0.0):

@@ -15,9 +15,9 @@ import numpy as np
 from refflow.core import Chain, Flow, Inverse, tree
 from refflow.maps.conditioners import PrefixedNetwork, at_temperature
 from refflow.maps.densities import StandardNormal
-from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_network, denoiser_target, frame_by_frame, given_text, guided,
-                                     image_as_video, in_turn, loss_vjp, norm_vjp, own_map, positions, readers, sampled, scale_and_shift,
-                                     slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets, video_as_image)
+from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_network, denoiser_target, frame_by_frame, frames_seen, given_text,
+                                     guided, image_as_video, in_turn, own_map, positions, readers, regularised_loss_vjp, sampled,
+                                     scale_and_shift, slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets, video_as_image)
 
 from .comparison import PRACTICE, Lacking, answered, gradients, numbers, pair, read_as
 from .tarflow import ours, same, theirs_of
@@ -297,11 +297,186 @@ def jacobi_of(how, shape):
                   how.get("jacobi_th", how.get("th", 0.001)), shape[-3] * shape[-2])
 
 
+# -- a model ---------------------------------------------------------------------------------------------------------
+
+def model_of(config, params, shape):
+    """(the flow, the stages of each block, [Block], one None for no layers) for images of (C, H, W) or videos of (frames, C, H, W)."""
+    *frames, C, H, W = shape
+    p, R2L = config["patch_size"], said(config, "seq_order", "R2L") == "R2L"
+    still, turn = (H // p, W // p), "flip in frames" if said(config, "temporal_causal", 0) else "flip"
+    F, top_only, local = C * p**2, said(config, "cond_top_only", False), bool(frames) and said(config, "shallow_block_local", False)
+    K, made, stages = config["num_blocks"], [], []
+    for k in range(K):
+        own = {name.removeprefix(f"blocks.{k}."): array for name, array in params.items() if name.startswith(f"blocks.{k}.")}
+        shallow = k < K - 1
+        says = config | {"frames": frames[0] if frames else 0, "txt_dim": 0 if top_only and shallow else said(config, "txt_dim", 0),
+                         "pt_seq_len": said(config, "pt_seq_len", None) or config["img_size"] // p, "switches": switches(config)}
+        apart = local and shallow
+        grid = (1, *still) if apart else (*frames, *still)
+        made.append(Block(says, own, grid, "identity" if (k % 2 == 0) == R2L else turn) if own else None)
+        here = made[-1].stages if own else []
+        stages.append(frame_by_frame(here, F, *frames, *still) if apart and here else here)
+    shell = starflow(np.random.default_rng(0), (C, H * (frames or [1])[0], W), p, 4, (0,), head_size=4)
+    first = shell.bijector.inner.stages
+    return Flow(Inverse(Chain([*first, *(stage for part in stages for stage in part)])), StandardNormal(shell.base.event_shape[0])), stages, made
+
+
+def switches(config):
+    """What the configuration says of single blocks, without the text and the frames, which differ from block to block."""
+    return {key: held for key, held in config.get("switches", {}).items() if key not in ("txt_dim", "frames", "pt_seq_len")}
+
+
+def model(config, theirs) -> dict:
+    """{quantity: Pair} of a whole model."""
+    params, grad, x = answered("param/", theirs), answered("grad/", theirs), theirs["in/x"]
+    flow, parts, blocks = model_of(config, params, x.shape[1:])
+    y, image, D = text_of(theirs, "in/y"), as_image(x), x[0].size
+    trained, shape = given(flow, y), token_shape(config, x.shape[1:])
+    weight, norm_weight = said(config, "loss_weight", 1.0), said(config, "latent_norm_regularization", 0.0)
+    (losses, pullback) = regularised_loss_vjp(trained, image, weight, norm_weight)
+    x_bar, bars = pullback(1 / len(x))
+    stages, ends = trained.bijector.inner.stages, np.cumsum([2, *map(len, parts)])
+    events = [Chain(stages[:2]).forward(image)]
+    for start, end in zip(ends, ends[1:]):
+        events.append(Chain(stages[start:end]).forward(events[-1]) if end > start else events[-1])
+    made = {f"outputs{k}": tokens(event, shape) for k, event in enumerate(events)}
+    made |= {"z": as_theirs(Chain(stages[:2]).inverse(events[-1]), x.shape), "loss": losses.mean()}
+    log_dets, found = iter(token_log_dets(trained, image)), []
+    for k, one in enumerate(blocks):
+        found.append(np.zeros(len(x)) if one is None else np.swapaxes(next(log_dets), -1, -2))
+        made |= {f"logdets{k}": found[-1], f"logdet{k}": found[-1]}
+    made["loss_z"], made["loss_logdet"] = (events[-1]**2).mean() / 2, -sum(one.mean() for one in found)
+    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in made.items() if f"out/{name}" in theirs}
+    gradient, nested = {}, bars["bijector"]["inner"]["stages"]
+    for k, one in enumerate(blocks):
+        for i in range(ends[k], ends[k + 1]):
+            if own_map(stages[i]) is not None:
+                own = nested[str(i)]
+                gradient |= one.gradients((own["inner"] if "inner" in own else own)["net"], grad, f"blocks.{k}.")
+    made["gradients of parameters"] = gradients(gradient, {name: array for name, array in grad.items() if name.startswith("blocks.")})
+    made["gradient of data"] = pair(as_theirs(x_bar, x.shape), theirs["gradin/x"])
+    if "gradin/y" in theirs:
+        made["gradient of the text"] = pair(np.swapaxes(bars["context"], -1, -2), theirs["gradin/y"])
+    return made | model_samples(config, theirs, flow, ends) | denoising(config, theirs, flow, params)
+
+
+def as_image(x):
+    return video_as_image(x) if x.ndim == 5 else x
+
+
+def as_theirs(image, shape):
+    return image_as_video(image, shape[1]) if len(shape) == 5 else image
+
+
+def token_shape(config, shape):
+    *frames, C, H, W = shape
+    p = config["patch_size"]
+    return *frames, H // p, W // p, C * p**2
+
+
+def model_samples(config, theirs, flow, ends):
+    """{quantity: Pair} of samples, and of what stands after each block."""
+    key = next((key for key in ("in/noise", "in/u") if key in theirs), None)
+    if key is None:
+        return {}
+    u, f, made = theirs[key], flow.bijector.inner, {}
+    patches, B = Chain(f.stages[:2]), len(u)
+    z, shape = patches.forward(as_image(u)), token_shape(config, u.shape[1:])
+    deep_only, text = said(config, "cond_top_only", False), text_of(theirs, "in/yrev", "in/y")
+
+    def put(name, image):
+        if f"out/{name}" in theirs:
+            made[name] = pair(as_theirs(image, u.shape), theirs[f"out/{name}"])
+
+    stages, event = given(f, text).stages, z
+    put("reverse_seq0", as_image(u))
+    for k, (start, end) in enumerate(zip(ends[-2::-1], ends[:0:-1]), 1):
+        event = Chain(stages[start:end]).inverse(event) if end > start else event
+        put(f"reverse_seq{k}", patches.inverse(event))
+    for name in ("reverse", "reverse_u"):
+        put(name, patches.inverse(event))
+    for i, how in enumerate(listed(config.get("guided", []))):
+        pair_of = doubled(theirs, i, B)
+        given_pair = [at_temperature(given(f, one), how.get("attn_temp", 1.0)) for one in pair_of]
+        image = sampled(*given_pair, z, how["guidance"], deep_only or how.get("guide_top") is not None, None)
+        for name in (f"guided{i}", f"reverse_guided{i}"):
+            put(name, image)
+    for i, how in enumerate(listed(config.get("jacobi", []))):
+        w, pair_of = how.get("guidance", 0), doubled(theirs, i, B)
+        both = [given(f, one) for one in (pair_of if w else (text, text))]
+        image = sampled(*both, z, w, deep_only, jacobi_of(how, shape))
+        for name in (f"jacobi{i}", f"reverse_jacobi{i}", *(("jacobi", "reverse_jacobi") if i == 0 else ())):
+            put(name, image)
+    return made
+
+
+def denoising(config, theirs, flow, params):
+    """{quantity: Pair} of the step along the score, and of the learned denoiser."""
+    made, y = {}, text_of(theirs, "in/yrev", "in/y")
+    std = said(config, "denoise_std", said(config, "noise_std", None))
+    if "out/denoised" in theirs:
+        start = next(theirs[key] for key in ("in/denoise_x", "out/reverse", "in/x") if key in theirs)
+        made["denoised"] = pair(as_theirs(denoised(given(flow, y), as_image(start), std), start.shape), theirs["out/denoised"])
+    own = {name.removeprefix("learnable_self_denoiser."): array for name, array in params.items() if name.startswith("learnable_self_den")}
+    if own:
+        x = theirs["in/x"]
+        says = config | {"txt_dim": own["proj_txt.weight"].shape[1] if "proj_txt.weight" in own else 0, "switches": switches(config),
+                         "frames": x.shape[1] if x.ndim == 5 else 0,
+                         "pt_seq_len": said(config, "pt_seq_len", None) or config["img_size"] // config["patch_size"]}
+        net, shape = denoiser_of(says, own, token_shape(config, x.shape[1:])[:-1]), x.shape
+        patches = Chain(flow.bijector.inner.stages[:2])
+        net = given(net.net, text_of(theirs, "in/y"))
+        prediction = patches.inverse(net.forward(patches.forward(as_image(x))))
+        target = denoiser_target(given(flow, text_of(theirs, "in/y")), as_image(x), std or 1.0)
+        for name, image in (("pred", prediction), ("denoiser", prediction), ("denoiser_target", target), ("target", target)):
+            if f"out/{name}" in theirs:
+                made[name] = pair(as_theirs(image, shape), theirs[f"out/{name}"])
+        if "out/denoised_learned" in theirs:
+            moved = denoised_by_network(net, flow, as_image(x), std, said(config, "sigma_next", 0.0))
+            made["denoised_learned"] = pair(as_theirs(moved, shape), theirs["out/denoised_learned"])
+    return made
+
+
+# -- the denoiser ----------------------------------------------------------------------------------------------------
+
+def denoiser_of(config, params, grid):
+    """A Net whose `net` is the filled network of vectors."""
+    made, base = Net(config, params), ("net", "layers")
+    made.placed(((*base, "0"), (*base, "1")), (*base, "2"))
+    ahead = said(config, "block_causal", said(config, "temporal_causal", 0))
+    window = said(config, "window", said(config, "denoiser_window", None))
+    net = starflow_denoiser(np.random.default_rng(0), made.features, grid, layers=made.layers, ahead=ahead, window=window, **made.given)
+    made.net = made.filled(net)
+    return made
+
+
+def denoiser(config, theirs) -> dict:
+    """{quantity: Pair} of the learned denoiser alone, of tokens (B, [frames,] H, W, F)."""
+    params, grad, x = answered("param/", theirs), answered("grad/", theirs), theirs["in/x"]
+    own, y = denoiser_of(config, params, x.shape[1:-1]), text_of(theirs, "in/y")
+    h, pullback = given(own.net, y).vjp(vectors(x))
+    out = next((name for name in ("pred", "z", "x", "out") if f"out/{name}" in theirs), "pred")
+    made, weights = {out: pair(tokens(h, x.shape[1:]), theirs[f"out/{out}"])}, next((key for key in ("in/wz", "in/w") if key in theirs), None)
+    if weights:
+        x_bar, bars = pullback(vectors(theirs[weights]))
+        made["gradients of parameters"] = gradients(own.gradients(bars, grad), grad)
+        made["gradient of data"] = pair(tokens(x_bar, x.shape[1:]), theirs["gradin/x"])
+        if "out/loss" in theirs:
+            made["loss"] = pair((tokens(h, x.shape[1:]) * theirs[weights]).sum(), theirs["out/loss"])
+        if "gradin/y" in theirs:
+            made["gradient of the text"] = pair(np.swapaxes(bars["context"], -1, -2), theirs["gradin/y"])
+    if "out/mask" in theirs:
+        text = y.shape[-1] if y is not None and own.text else 0
+        made["mask"] = pair(frames_seen(x.shape[1:-1], text, said(config, "block_causal", 1), said(config, "window", None)), theirs["out/mask"])
+    return made
+
+
 def of_system(kind):
     return lambda config, keys: config.get("system") == "starflow" and config.get("kind") == kind
 
 
-KINDS = {"a block": (of_system("MetaBlock"), block)}
+KINDS = {"a block": (of_system("MetaBlock"), block), "a model": (of_system("Model"), model),
+         "a denoiser": (of_system("NonCausalBlock"), denoiser)}
 
 
 def holds(config, keys):
