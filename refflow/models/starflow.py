@@ -328,7 +328,7 @@ def regularised_loss_vjp(flow, x, weight=1.0, norm_weight=1e-4):
 
     def pullback(loss_bar):
         (x_bar, bars), (norm_x_bar, norm_bars) = of_loss(weight * loss_bar), of_norm(norm_weight * loss_bar)
-        return x_bar + norm_x_bar, {key: tree.added(bars[key], norm_bars[key]) if key in norm_bars else bar for key, bar in bars.items()}
+        return x_bar + norm_x_bar, tree.added(bars, norm_bars)
 
     return weight * loss + norm_weight * norm, pullback
 
