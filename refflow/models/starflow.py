@@ -26,9 +26,9 @@ Positions belong to places in the sequence, and (2) does not move them.  On a `l
 
 At the start `W_out` is 0, the start token `N(0, 1)`, and everything else is drawn as in PyTorch.       (9)
 
-Training.  `loss_vjp` of TarFlow is the loss, in nats for each entry; noise is added to the data first (`noised`).  Each of the `K`
-events that enter a block has its square held small, with a weight of `10^-4`:
-    norm = (1/D) sum_k |h_k|^2                          of the h that enter block k (10)
+Training.  `loss_vjp` of TarFlow is the loss, in nats for each entry; noise is added to the data first (`noised`).  The squares
+of the events that enter the blocks are held small, with a weight of `10^-4`:
+    norm = (1/D) sum_k |h_k|^2          of the event h_k that enters block k        (10)
 
 Samples with guidance.  At each token, two passes see the tokens before it: `(s, b)` given the text, and `(s', b')` given another text,
 which says nothing.  Two Gaussians are combined, `N(b, s^2)^(1+w) N(b', s'^2)^(-w)`, with `s'` at least `s`:
@@ -334,8 +334,8 @@ def regularised_loss_vjp(flow, x, weight=1.0, norm_weight=1e-4):
 
 
 def zeros(value):
-    """Cotangents of 0 of a value's parameters."""
-    return tree.nest({path: np.zeros_like(held) for path, held in tree.flatten(value.params())})
+    """Cotangents of 0 of a value's parameters, the context left out."""
+    return tree.nest({path: np.zeros_like(held) for path, held in tree.flatten(value.params()) if path != ("context",)})
 
 
 # -- samples ----------------------------------------------------------------------------------------------------------
