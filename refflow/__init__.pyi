@@ -258,7 +258,8 @@ class ReLU(Conditioner):
 class RepeatedHeads(Conditioner):
     heads: int
     key_heads: int
-    def __init__(self, heads: int, key_heads: int) -> None: ...
+    size: int
+    def __init__(self, heads: int, key_heads: int, size: int = ...) -> None: ...
 
 class ReshapedNetwork(Conditioner):
     net: Conditioner

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, BlockDense, Contextual, Dense, Dropout,
-                                       GatedContext, LayerNorm, MaskedDense, ReLU, Residual, RMSNorm, Rotary, RepeatedHeads, Sequential, SiLU,
+                                       GatedContext, LayerNorm, MaskedDense, ReLU, Residual, RMSNorm, Rotary, Sequential, SiLU,
                                        SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense, dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks, xavier_normal,
                                        xavier_uniform, zero)
@@ -56,8 +56,6 @@ def test_page(name, dtype):
             RMSNorm, gain=matrix(*shape), eps=st.sampled_from([0.1, 1.0]))), dtype, spread=3)
     elif name == "Rotary":                  # a law asks events of two channels and two positions
         run_on(st.builds(Rotary, angles=matrix(1, 2), rotated=st.just(2)), dtype)
-    elif name == "RepeatedHeads":           # a law asks events of three or four entries
-        run_on(st.just(RepeatedHeads(2, 1)), dtype)
     elif name in KERNELS:           # kernels of all sizes have hundreds of entries, with one difference for each
         banks = SIGNAL_BANKS if name.endswith("1d") else BANKS
         run_on(st.sampled_from(banks).flatmap(lambda bank: kernels(name, *bank)), dtype, part=4)

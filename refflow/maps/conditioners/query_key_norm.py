@@ -21,7 +21,6 @@ import numpy as np
 from ...core import Conditioner, case, child, conditioner, plain, refusal
 from ...core.rules import count
 from .conv1d import Conv1d
-from .repeated_heads import head_size
 from .rms_norm import RMSNorm
 
 
@@ -52,15 +51,22 @@ class QueryKeyNorm(Conditioner):
                 raise ValueError(f"QueryKeyNorm: the parameters of {name} must have no batch, not {norm.parameter_batch}")
         super()._validate()
 
+    def head_size(self, N):
+        """d.  ValueError if N channels do not hold the heads."""
+        heads = self.heads + 2 * self.key_heads
+        if N % heads or N == 0:
+            raise ValueError(f"its events hold {heads} heads of one size")
+        return N // heads
+
     def output_shape(self, shape):
-        d = head_size(shape[0], self.heads, self.key_heads)
+        d = self.head_size(shape[0])
         for name in ("queries", "keys"):
             if tuple(getattr(self, name).output_shape((d,))) != (d,):
                 raise ValueError(f"its {name} must keep vectors of {d} entries")
         return shape
 
     def depends(self, shape):
-        d = head_size(shape[0], self.heads, self.key_heads)
+        d = self.head_size(shape[0])
         blocks = [*[self.queries.depends((d,))] * self.heads, *[self.keys.depends((d,))] * self.key_heads,
                   np.eye(self.key_heads * d, dtype=bool)]
         return block_diagonal(blocks, bool)

@@ -75,7 +75,7 @@ def transformer(rng, channels, heads=1, layers=1, expansion=4, causal=False, eps
     if norm not in NORMS:
         raise ValueError(f"transformer: norm must be one of {NORMS}, not {norm!r}")
     d, G, inside = head_size or channels // heads, key_heads or heads, widened(channels, expansion)
-    grouped = RepeatedHeads(heads, G)
+    grouped = [RepeatedHeads(heads, G, d)] if G != heads else []
 
     def dense(outputs, inputs):
         return Dense(*draw.weights(outputs, inputs))
@@ -97,8 +97,7 @@ def transformer(rng, channels, heads=1, layers=1, expansion=4, causal=False, eps
         read += [BijectorLayer(Permutation(neighbours(d, heads + G, G)))] if split_pairs else []        # (5)
         mixed = [Positionwise(part) for part in read]
         mixed += [Rotary(angles, (heads + G) * d)] if angles is not None else []
-        mixed += [Positionwise(grouped)] if G != heads else []
-        mixed += [RelativeAttention(heads=heads, causal=causal, sees=sees), Positionwise(dense(channels, heads * d))]
+        mixed += [*grouped, RelativeAttention(heads=heads, causal=causal, sees=sees), Positionwise(dense(channels, heads * d))]
         mixed += [Positionwise(part) for part in after()]
         wide = [dense(2 * inside, channels), GatedLinearUnit(activation)] if gated else [dense(inside, channels), activation]
         own = (*before(), *wide, dense(channels, inside), *after())
