@@ -41,9 +41,9 @@ def turned(torch, t, table, split):
 class Port:
     """A block of the tensors p, by their names; `permutation` is "identity", "flip" or "flip_in_block"."""
 
-    def __init__(self, torch, p, switches, d, heads, permutation="identity", txt=0, txt_dim=0, length=2, frames=0, line=False, causal=True):
+    def __init__(self, torch, p, switches, d, heads, permutation="identity", txt=0, txt_dim=0, length=2, line=False, causal=True):
         self.torch, self.p, self.d, self.heads, self.permutation = torch, p, d, heads, permutation
-        self.txt, self.txt_dim, self.length, self.frames, self.line, self.causal = txt, txt_dim, length, frames, line, causal
+        self.txt, self.txt_dim, self.length, self.line, self.causal = txt, txt_dim, length, line, causal
         self.s = SWITCHES | switches
         self.layers = sum(name.endswith("qkv.weight") for name in p)
 
@@ -52,7 +52,9 @@ class Port:
         return h + self.p[f"{name}.bias"] if f"{name}.bias" in self.p else h
 
     def rms(self, name, h):
-        return h * self.torch.rsqrt((h * h).mean(-1, keepdim=True) + 1e-6) * (1 + self.p[f"{name}.weight"]) if f"{name}.weight" in self.p else h
+        if f"{name}.weight" not in self.p:
+            return h
+        return h * self.torch.rsqrt((h * h).mean(-1, keepdim=True) + 1e-6) * (1 + self.p[f"{name}.weight"])
 
     def norm(self, name, h):
         if f"{name}.bias" in self.p:
@@ -247,7 +249,8 @@ def arrays(rng, F, C, layers, d, heads, groups, inside, switches, txt_dim=0, out
 
 
 GUIDED = [{"guidance": 2.0, "attn_temp": 1.0, "annealed_guidance": False}, {"guidance": 0.75, "attn_temp": 0.7, "annealed_guidance": True}]
-JACOBI = [{"jacobi_block_size": 2, "jacobi_max_iter": 2, "jacobi_th": 1e-3}, {"jacobi_block_size": 3, "jacobi_max_iter": 9, "jacobi_th": 0.0},
+JACOBI = [{"jacobi_block_size": 2, "jacobi_max_iter": 2, "jacobi_th": 1e-3},
+          {"jacobi_block_size": 3, "jacobi_max_iter": 9, "jacobi_th": 0.0},
           {"jacobi_block_size": 1, "jacobi_max_iter": 1, "jacobi_th": 0.0, "guidance": 1.5}]
 
 
@@ -258,7 +261,7 @@ def block_file(torch, F=3, grid=(2, 3), C=8, layers=1, d=4, heads=2, groups=None
     of_block = kind == "MetaBlock"
     p = arrays(rng, F, C, layers, d, heads, groups or heads, inside, switches, txt_dim, 2 if of_block else 1)
     t = {name: torch.tensor(array, requires_grad=True) for name, array in p.items()}
-    own = Port(torch, t, switches, d, heads, permutation, txt, txt_dim, length, frames, line, of_block)
+    own = Port(torch, t, switches, d, heads, permutation, txt, txt_dim, length, line, of_block)
     x, wz, u = (torch.tensor(rng.standard_normal((B, *grid, F))) for _ in range(3))
     y, null = (torch.tensor(rng.standard_normal((B, txt, txt_dim))) if txt_dim else None for _ in range(2))
     given = {"in/x": x.requires_grad_(), "in/wz": wz} | ({"in/y": y.requires_grad_()} if txt_dim else {})
@@ -372,7 +375,7 @@ def model_file(torch, C=2, side=4, patch=2, channels=8, layers=(1, 1, 2), d=20, 
         t |= {f"blocks.{k}.{name}": value for name, value in own.items()}
         flip = (k % 2 == 0) == (order == "L2R")
         permutation = ("flip_in_block" if temporal else "flip") if flip else "identity"
-        ports.append(Port(torch, own, switches, d, heads, permutation, txt, reads, side // patch, frames) if count else None)
+        ports.append(Port(torch, own, switches, d, heads, permutation, txt, reads, side // patch) if count else None)
     model = Model(torch, ports, patch, local, deep_only)
     x, u = (torch.tensor(rng.standard_normal((B, *([frames] if frames else []), C, side, side))) for _ in range(2))
     y, null = (torch.tensor(rng.standard_normal((B, txt, txt_dim))) if txt_dim else None for _ in range(2))
@@ -384,7 +387,8 @@ def model_file(torch, C=2, side=4, patch=2, channels=8, layers=(1, 1, 2), d=20, 
     out |= {f"logdets{k}": one for k, one in enumerate(log_dets)}
     config = {"system": "starflow", "kind": "Model", "in_channels": C, "img_size": side, "patch_size": patch, "channels": channels,
               "num_blocks": K, "layers_per_block": list(layers), "head_dim": d, "num_heads": heads, "txt_size": txt, "txt_dim": txt_dim,
-              "cond_top_only": deep_only, "seq_order": order, "temporal_causal": temporal, "shallow_block_local": local, "switches": switches,
+              "cond_top_only": deep_only, "seq_order": order, "temporal_causal": temporal, "shallow_block_local": local,
+              "switches": switches,
               "guided": GUIDED if txt_dim else [], "denoise_std": std, "latent_norm_regularization": regularisation}
     given = {"in/x": x, "in/u": u} | ({"in/y": y} if txt_dim else {})
     with torch.no_grad():
@@ -404,7 +408,7 @@ def model_file(torch, C=2, side=4, patch=2, channels=8, layers=(1, 1, 2), d=20, 
         own = arrays(rng, F, channels, 1, d, heads, groups or heads, inside, switches, 0, 1)
         own = {name: torch.tensor(array) for name, array in own.items()}
         t |= {f"learnable_self_denoiser.{name}": value for name, value in own.items()}
-        net = Port(torch, own, switches, d, heads, "identity", txt, 0, side // patch, frames, causal=False)
+        net = Port(torch, own, switches, d, heads, "identity", txt, 0, side // patch, causal=False)
         out["pred"] = unpatched(net.denoise(patches(x, patch), None, temporal), patch, C)
         grad, = torch.autograd.grad(model.loss(x, y), x)
         out["denoiser_target"] = grad * x.numel() * std

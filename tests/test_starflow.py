@@ -13,9 +13,10 @@ from refflow import load, save
 from refflow.core import Chain, tree
 from refflow.maps.conditioners import Delay, PrefixedNetwork, RelativeAttention, Sequential, at_temperature, soft_clip, transformer
 from refflow.models import starflow as starflow_flow
-from refflow.models.starflow import (Jacobi, by_jacobi, denoised_by_network, denoiser_target, frames_seen, given_text, guided, image_as_video,
-                                     images_of, loss_vjp, norm_vjp, own_map, positions, readers, regularised_loss_vjp, scale_and_shift,
-                                     slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets, video_as_image)
+from refflow.models.starflow import (Jacobi, by_jacobi, denoised_by_network, denoiser_target, frames_seen, given_text, guided,
+                                     image_as_video, images_of, loss_vjp, norm_vjp, own_map, positions, readers, regularised_loss_vjp,
+                                     scale_and_shift, slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets,
+                                     video_as_image)
 from refflow.testing.pages import equations
 from validation import original
 from validation.original import starflow as authors
@@ -387,7 +388,8 @@ def test_the_denoiser_learns_the_score_and_moves_samples():
     score, _ = flow.log_prob_vjp(x)[1](np.ones(3))
     assert np.allclose(denoiser_target(flow, x, 0.25), -0.25 * score, rtol=1e-12, atol=1e-13)
     _, of_norm = norm_vjp(flow, x)
-    assert np.allclose(denoiser_target(flow, x, 0.25, 2.0, 0.5), -0.5 * score + 0.25 * 0.5 * 16 * of_norm(1.0)[0], rtol=1e-12, atol=1e-13)
+    expected = -0.5 * score + 0.25 * 0.5 * 16 * of_norm(1.0)[0]
+    assert np.allclose(denoiser_target(flow, x, 0.25, 2.0, 0.5), expected, rtol=1e-12, atol=1e-13)
     net = given_text(drawn(starflow_denoiser(RNG(0), 4, (2, 2), 6, 1, text=(3, 2), head_size=20, heads=2)), text())
     patches = Chain(flow.bijector.inner.stages[:2])
     y = patches.inverse(net.forward(patches.forward(x)))
@@ -407,7 +409,8 @@ BLOCK = (RNG(0), 2, (1, 2), 4, 1)
     (lambda: starflow(RNG(0), (1, 4, 6), 4), "starflow: width must be a multiple of patch = 4, not 6"),
     (lambda: starflow(RNG(0), (1, 4, 4), order="up"), "starflow: order must be one of"),
     (lambda: starflow(RNG(0), (1, 4, 4), channels=100), "starflow: channels must be a multiple of head_size = 64, not 100"),
-    (lambda: starflow(RNG(0), (1, 4, 4), layers=3), "starflow: layers must hold the number of layers of each block, not 3"),
+    (lambda: starflow(RNG(0), (1, 4, 4), layers=3), "starflow: layers must hold the number of layers of each block, not all 0, and not 3"),
+    (lambda: starflow(RNG(0), (1, 4, 4), layers=(0, 0)), r"not all 0, and not \(0, 0\)"),
     (lambda: starflow(RNG(0), (1, 4, 4), 4, 4, layers=(-1, 1)), "starflow: layers must be an int >= 0, not -1"),
     (lambda: starflow(RNG(0), (1, 4, 4), local=True), "starflow: local is of videos; frames is 0"),
     (lambda: small("a video, frame by frame", text_everywhere=True), "shallow blocks that see one frame at a time read no text"),
@@ -419,7 +422,7 @@ BLOCK = (RNG(0), 2, (1, 2), 4, 1)
     (lambda: starflow_block(*BLOCK, clip=-1, head_size=4), "starflow: clip must be"),
     (lambda: starflow_block(*BLOCK, norm="batch", head_size=4), "transformer: norm must be one of"),
     (lambda: starflow_block(*BLOCK, heads=3, key_heads=2, head_size=4), "heads must be a multiple of key_heads = 2, not 3"),
-    (lambda: given_text(READER, text(2, 4)), r"starflow: text must have shape \(\*batch, 3, 2\), its width and its length, not \(2, 4, 2\)"),
+    (lambda: given_text(READER, text(2, 4)), r"text must have shape \(\*batch, 3, 2\), its width and its length, not \(2, 4, 2\)"),
     (lambda: given_text(READER, text(2, 3, 5)), r"its width and its length, not \(2, 3, 5\)"),
     (lambda: given_text(FLOW, text(2)), "starflow: there is a text, but the flow reads none"),
     (lambda: READER.at(context=text(2, 4)), r"PrefixedNetwork: net does not take a context of shape \(4, 2\)"),

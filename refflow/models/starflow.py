@@ -73,7 +73,8 @@ from ..maps.shape import Reshape, Squeeze
 from .tarflow import denoised, latents, loss_vjp, noised
 
 __all__ = ["Jacobi", "denoised", "denoised_by_network", "denoiser_target", "frames_seen", "given_text", "image_as_video", "images_of",
-           "loss_vjp", "noised", "norm_vjp", "regularised_loss_vjp", "starflow", "starflow_block", "starflow_denoiser", "token_log_dets", "video_as_image"]
+           "loss_vjp", "noised", "norm_vjp", "regularised_loss_vjp", "starflow", "starflow_block", "starflow_denoiser",
+           "starflow_transformer", "token_log_dets", "video_as_image"]
 
 SCALES = {"exp": ExpScale(), "softplus": ReciprocalSoftplusScale()}
 ORDERS = ("L2R", "R2L")
@@ -85,13 +86,14 @@ LAYERS = (2, 2, 2, 2, 2, 24)
 # -- building ---------------------------------------------------------------------------------------------------------
 
 def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, text=None, text_everywhere=False, order="L2R",
-             within_frames=False, local=False, deep_channels=None, length=None, dtype=np.float64, **network):
+             within_frames=False, local=False, deep_channels=None, dtype=np.float64, **network):
     """A STARFlow of images of shape (C, H, W), or of videos of `frames` such frames, as images (C, frames H, W), to a vector of latents.
 
     `patch`: p; `channels`: of the transformers, and `deep_channels` of the deep one if these differ; `layers`: of the transformer of each
     block, the deep one last, 0 for no block; `text`: (E, S), the width and length of a text y, (*batch, E, S), which the deep block
     reads, and all blocks if `text_everywhere`: the flow then takes `given_text(flow, y)`; `order`: (2); `within_frames`: it reverses
-    within frames; `local`: shallow blocks see one frame at a time; `length`: l; `network`: the other arguments of `starflow_block`.
+    within frames; `local`: shallow blocks see one frame at a time; `network`: the other arguments of `starflow_block` and of
+    `starflow_transformer`.
     Weights are drawn from the Generator `rng`.  ValueError for sizes that are not counts, for a height or width that the patch does
     not divide, and for another order.
     """
@@ -110,15 +112,15 @@ def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, tex
         raise ValueError(f"starflow: {'local' if local else 'within_frames'} is of videos; frames is 0")
     if local and text_everywhere:
         raise ValueError("starflow: shallow blocks that see one frame at a time read no text")
-    if np.ndim(layers) != 1 or not len(layers):
-        raise ValueError(f"starflow: layers must hold the number of layers of each block, not {layers!r}")
+    if np.ndim(layers) != 1 or not any(layers):
+        raise ValueError(f"starflow: layers must hold the number of layers of each block, not all 0, and not {layers!r}")
     still, F = (H // patch, W // patch), C * patch**2
     grid = (frames, *still) if frames else still
     D = F * math.prod(grid)
 
     def block(k, **given):
-        return starflow_block(rng, F, layers=layers[k], reverse=(k % 2 == 0) == (order == "L2R"), length=length,
-                              third=bool(frames or text), within_frames=within_frames, dtype=dtype, **network | given)       # (2)
+        return starflow_block(rng, F, layers=layers[k], reverse=(k % 2 == 0) == (order == "L2R"), within_frames=within_frames,
+                              third=bool(frames or text), dtype=dtype, **network | given)       # (2)
 
     last = len(layers) - 1
     shallow = [stage for k in range(last)
@@ -136,48 +138,49 @@ def frame_by_frame(stages, F, frames, rows, columns):
     return [*apart, *stages, *(Inverse(stage) for stage in reversed(apart))]
 
 
-def starflow_block(rng, features, grid, channels, layers, *, reverse=False, within_frames=False, text=None, third=False, length=None,
-                   line=False, scale="softplus", start=True, clip=4.0, head_size=64, heads=None, expansion=4, final_norm=True,
-                   gated=False, dtype=np.float64, **parts):
+def starflow_block(rng, features, grid, channels, layers, *, reverse=False, within_frames=False, scale="softplus", start=True, clip=4.0,
+                   dtype=np.float64, **network):
     """[the stages of a block (3)], of vectors of features x tokens entries, tokens in a `grid` of ([frames,] rows, columns).
 
-    `reverse` and `within_frames`: (2); `text`: (E, S), None for no text; `third`: is there the third coordinate (8)?  With a text or
-    frames it is there; `line`: positions on a line; `scale`: "softplus" or "exp"; `start`: is there a start token?  `clip`: c of (6), 0
-    for none; `heads`: channels/head_size for None; `final_norm`: N of (6); `gated`: with a gated unit; `parts`: the arguments
-    `key_heads`, `norm`, `query_key_norm`, `norm_after`, `split_pairs` of `transformer`.  No layers make no stages.
+    `channels`, `layers`: of the transformer; no layers make no stages; `reverse` and `within_frames`: (2); `scale`: "softplus" or "exp";
+    `start`: is there a start token?  `clip`: c of (6), 0 for none; `network`: the other arguments of `starflow_transformer`.
     """
-    draw = Drawn("starflow", rng, dtype)
-    grid = tuple(grid)
-    draw.counts(features=features, channels=channels, head_size=head_size, **{f"grid[{i}]": n for i, n in enumerate(grid)})
-    layers = count(0).checked("starflow", "layers", layers)
+    draw, grid = Drawn("starflow", rng, dtype), tuple(grid)
+    draw.counts(features=features, channels=channels, **{f"grid[{i}]": n for i, n in enumerate(grid)})
+    layers, tokens = count(0).checked("starflow", "layers", layers), math.prod(grid)
     if scale not in SCALES:
         raise ValueError(f"starflow: scale must be one of {tuple(SCALES)}, not {scale!r}")
-    clip, tokens = AT_LEAST_0.checked("starflow", "clip", clip), math.prod(grid)
+    clip = AT_LEAST_0.checked("starflow", "clip", clip)
     if not layers:
         return []
-    trunk = reading(draw, grid, channels, layers, text, third, length, line, head_size, heads, expansion, final_norm, gated, causal=True,
-                    **parts)                                                        # (5)
+    first = [Delay(rng.standard_normal(features).astype(dtype))] if start else []   # (4) (9)
     last = Positionwise(Dense(np.zeros((2 * features, channels), dtype), draw.weights(2 * features, channels)[1]))      # (6) (9)
-    net = (Positionwise(Dense(*draw.weights(channels, features))), trunk, soft_clip(last, clip) if clip else last)      # (4) (6)
-    if start:
-        net = (Delay(rng.standard_normal(features).astype(dtype)), *net)            # (4) (9)
-    else:
-        net = (*net, Delay())
-    f = Autoregressive(Times(ReshapedNetwork(Sequential(net), (features, tokens)), -1.0), affine_family(SCALES[scale], shift_first=True))  # (3)
+    net = (*first, Positionwise(Dense(*draw.weights(channels, features))),          # (4)
+           starflow_transformer(rng, grid, channels, layers, causal=True, dtype=dtype, **network),      # (5)
+           soft_clip(last, clip) if clip else last, *([] if start else [Delay()]))                      # (6)
+    family = affine_family(SCALES[scale], shift_first=True)
+    f = Autoregressive(Times(ReshapedNetwork(Sequential(net), (features, tokens)), -1.0), family)       # (3)
     places = np.arange(tokens).reshape(grid[0] if within_frames and len(grid) == 3 else 1, -1)[:, ::-1].ravel()
     turned = Permutation((np.arange(features)[:, None] * tokens + places).ravel())
     return [turned, f, turned] if reverse else [f]                                  # (2)
 
 
-def reading(draw, grid, channels, layers, text, third, length, line, head_size, heads, expansion, final_norm, gated, **parts):
-    """The transformer of (5) and the normalisation of (6), or of a denoiser."""
+def starflow_transformer(rng, grid, channels, layers, *, text=None, third=False, length=None, line=False, head_size=64, heads=None,
+                         expansion=4, final_norm=True, gated=False, dtype=np.float64, **parts):
+    """The transformer of (5), with N of (6) if `final_norm`, from (channels, tokens) to (channels, tokens).
+
+    `text`: (E, S), None for no text; `third`: is there the third coordinate (8)?  With a text or frames it is there; `line`: positions
+    on a line; `length`: l, the one of the grid for None; `heads`: channels/head_size for None; `gated`: with GELU by tanh; `parts`:
+    `key_heads`, `norm`, `query_key_norm`, `norm_after`, `split_pairs`, `causal` and `sees` of `transformer`.
+    """
+    draw, (E, S) = Drawn("starflow", rng, dtype), width_and_length(text)
+    draw.counts(head_size=head_size)
     if heads is None and channels % head_size:
         raise ValueError(f"starflow: channels must be a multiple of head_size = {head_size}, not {channels}")
-    E, S = width_and_length(text)
     angles = positions(grid, head_size, length, S, third or bool(text) or len(grid) == 3, line)
-    body = transformer(draw.rng, channels, heads or channels // head_size, layers, expansion, activation=TanhGELU() if gated else GELU(),
-                       dtype=draw.dtype, head_size=head_size, gated=gated, angles=angles, **parts)
-    trunk = Sequential((body, *([Positionwise(RMSNorm(np.ones(channels, draw.dtype)))] if final_norm else [])))     # (6)
+    body = transformer(rng, channels, heads or channels // head_size, layers, expansion, activation=TanhGELU() if gated else GELU(),
+                       dtype=dtype, head_size=head_size, gated=gated, angles=angles, **parts)
+    trunk = Sequential((body, *([Positionwise(RMSNorm(np.ones(channels, dtype)))] if final_norm else [])))          # (6)
     return PrefixedNetwork(trunk, Positionwise(Dense(*draw.weights(channels, E))), S) if text else trunk            # (5)
 
 
@@ -196,8 +199,8 @@ def positions(grid, head_size, length=None, text=0, third=False, line=False):
     *frames, rows, columns = grid
     tokens, own = math.prod(grid), PAIRS_OF_THIRD if third and not line else 0
     if head_size % 2 or not line and ((head_size // 2 - own) % 2 or head_size < 2 * own):
-        raise ValueError(f"starflow: head_size must be {'even' if line else 'a multiple of 4'}" + (f" and at least {2 * own}" if own else "")
-                         + f", not {head_size}")
+        wanted = "even" if line else "a multiple of 4" + (f" and at least {2 * own}" if own else "")
+        raise ValueError(f"starflow: head_size must be {wanted}, not {head_size}")
     if line:
         return rotary_angles(np.arange(float(text + tokens))[None], (head_size // 2,))
     side = math.sqrt(rows * columns)
@@ -238,7 +241,8 @@ def given_text(flow, text):
         raise ValueError("starflow: there is a text, but the flow reads none")
     wanted = found[0].net.layer.fixed_shape[0], found[0].positions
     if np.ndim(text) < 2 or np.shape(text)[-2:] != wanted:
-        raise ValueError(f"starflow: text must have shape (*batch, {wanted[0]}, {wanted[1]}), its width and its length, not {np.shape(text)}")
+        raise ValueError(f"starflow: text must have shape (*batch, {wanted[0]}, {wanted[1]}), its width and its length, "
+                         f"not {np.shape(text)}")
     return flow.at(context=np.asarray(text))
 
 
@@ -350,8 +354,8 @@ class Jacobi(NamedTuple):
 
     def checked(self):
         """ValueError for sizes that are not counts, and for a threshold below 0."""
-        counts = [count().checked("Jacobi", name, getattr(self, name)) for name in ("size", "iterations")]
-        return Jacobi(*counts, AT_LEAST_0.checked("Jacobi", "threshold", self.threshold), optional(count()).checked("Jacobi", "frame", self.frame))
+        rules = count(), count(), AT_LEAST_0, optional(count())
+        return Jacobi(*(rule.checked("Jacobi", name, held) for rule, name, held in zip(rules, self._fields, self)))
 
 
 @np.errstate(all="ignore")
@@ -433,20 +437,18 @@ def by_jacobi(f, step, z, how):
 
 # -- denoising by a network -------------------------------------------------------------------------------------------
 
-def starflow_denoiser(rng, features, grid, channels, layers=8, *, text=None, third=False, length=None, line=False, ahead=0, window=None,
-                      head_size=64, heads=None, expansion=4, final_norm=True, gated=False, dtype=np.float64, **parts):
+def starflow_denoiser(rng, features, grid, channels, layers=8, *, text=None, ahead=0, window=None, dtype=np.float64, **network):
     """The network of (15), of vectors of features x tokens entries; it takes a text by `given_text(net, y)`.
 
-    `ahead`, `window`: A and G of (16) in a video, where A = 0 and None let every token see all.  Other arguments as in
-    `starflow_block`.  ValueError for frames ahead and a window that leave a token nothing to see.
+    `ahead`, `window`: A and G of (16) in a video, where A = 0 and None let every token see all; `network`: the other arguments of
+    `starflow_transformer`.  ValueError for frames ahead and a window that leave a token nothing to see.
     """
-    draw = Drawn("starflow_denoiser", rng, dtype)
-    grid = tuple(grid)
-    draw.counts(features=features, channels=channels, layers=layers, head_size=head_size, **{f"grid[{i}]": n for i, n in enumerate(grid)})
+    draw, grid = Drawn("starflow_denoiser", rng, dtype), tuple(grid)
+    draw.counts(features=features, channels=channels, layers=layers, **{f"grid[{i}]": n for i, n in enumerate(grid)})
     sees = frames_seen(grid, width_and_length(text)[1], ahead, window) if ahead and len(grid) == 3 else None
-    trunk = reading(draw, grid, channels, layers, text, third, length, line, head_size, heads, expansion, final_norm, gated, sees=sees, **parts)
-    last = Dense(np.zeros((features, channels), dtype), draw.weights(features, channels)[1])
-    net = Positionwise(Dense(*draw.weights(channels, features))), trunk, Positionwise(last)
+    net = (Positionwise(Dense(*draw.weights(channels, features))),
+           starflow_transformer(rng, grid, channels, layers, text=text, sees=sees, dtype=dtype, **network),
+           Positionwise(Dense(np.zeros((features, channels), dtype), draw.weights(features, channels)[1])))
     return ReshapedNetwork(Sequential(net), (features, math.prod(grid)))
 
 

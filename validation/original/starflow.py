@@ -15,12 +15,14 @@ import numpy as np
 from refflow.core import Chain, Flow, Inverse, tree
 from refflow.maps.conditioners import PrefixedNetwork, at_temperature
 from refflow.maps.densities import StandardNormal
-from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_network, denoiser_target, frame_by_frame, frames_seen, given_text,
-                                     guided, image_as_video, in_turn, own_map, positions, readers, regularised_loss_vjp, sampled,
-                                     scale_and_shift, slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets, video_as_image)
+from refflow.maps.shape import Reshape, Squeeze
+from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_network, denoiser_target, frame_by_frame, frames_seen,
+                                     given_text, guided, image_as_video, in_turn, own_map, positions, readers, regularised_loss_vjp,
+                                     sampled, scale_and_shift, slopes_vjp, starflow_block, starflow_denoiser, token_log_dets,
+                                     video_as_image)
 
 from .comparison import PRACTICE, Lacking, answered, gradients, numbers, pair, read_as
-from .tarflow import ours, same, theirs_of
+from .tarflow import ours, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
 
@@ -316,9 +318,9 @@ def model_of(config, params, shape):
         made.append(Block(says, own, grid, "identity" if (k % 2 == 0) == R2L else turn) if own else None)
         here = made[-1].stages if own else []
         stages.append(frame_by_frame(here, F, *frames, *still) if apart and here else here)
-    shell = starflow(np.random.default_rng(0), (C, H * (frames or [1])[0], W), p, 4, (0,), head_size=4)
-    first = shell.bijector.inner.stages
-    return Flow(Inverse(Chain([*first, *(stage for part in stages for stage in part)])), StandardNormal(shell.base.event_shape[0])), stages, made
+    D, tall = math.prod(shape), H * (frames or [1])[0]
+    first = [Squeeze(p, "blocks"), Reshape((F, tall // p, W // p), (D,))]
+    return Flow(Inverse(Chain([*first, *(stage for part in stages for stage in part)])), StandardNormal(D)), stages, made
 
 
 def switches(config):
@@ -456,7 +458,8 @@ def denoiser(config, theirs) -> dict:
     own, y = denoiser_of(config, params, x.shape[1:-1]), text_of(theirs, "in/y")
     h, pullback = given(own.net, y).vjp(vectors(x))
     out = next((name for name in ("pred", "z", "x", "out") if f"out/{name}" in theirs), "pred")
-    made, weights = {out: pair(tokens(h, x.shape[1:]), theirs[f"out/{out}"])}, next((key for key in ("in/wz", "in/w") if key in theirs), None)
+    made = {out: pair(tokens(h, x.shape[1:]), theirs[f"out/{out}"])}
+    weights = next((key for key in ("in/wz", "in/w") if key in theirs), None)
     if weights:
         x_bar, bars = pullback(vectors(theirs[weights]))
         made["gradients of parameters"] = gradients(own.gradients(bars, grad), grad)
@@ -467,7 +470,8 @@ def denoiser(config, theirs) -> dict:
             made["gradient of the text"] = pair(np.swapaxes(bars["context"], -1, -2), theirs["gradin/y"])
     if "out/mask" in theirs:
         text = y.shape[-1] if y is not None and own.text else 0
-        made["mask"] = pair(frames_seen(x.shape[1:-1], text, said(config, "block_causal", 1), said(config, "window", None)), theirs["out/mask"])
+        mask = frames_seen(x.shape[1:-1], text, said(config, "block_causal", 1), said(config, "window", None))
+        made["mask"] = pair(mask, theirs["out/mask"])
     return made
 
 
