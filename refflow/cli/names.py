@@ -110,7 +110,7 @@ ALIASES = {
     ("Swish",): "`SiLU`",
     ("SwiGLU", "GLU"): "`GatedLinearUnit` with `SiLU`, after a `Dense` layer that makes both halves",
     ("GEGLU",): "`GatedLinearUnit` with `GELU` or `TanhGELU`",
-    ("Attention", "SelfAttention", "MultiHeadAttention", "MultiheadAttention", "CausalAttention", "MHA"):
+    ("Attention", "SelfAttention", "MultiHeadAttention", "CausalAttention", "MHA"):
         "`RelativeAttention`, causal or not, with relative positions or without; of a context `CrossAttention`",
     ("GroupedQueryAttention", "GQA", "MultiQueryAttention", "MQA"): "`RepeatedHeads` before `RelativeAttention`",
     ("QKNorm", "QKNormalization", "QueryKeyNormalization"): "`QueryKeyNorm`",
