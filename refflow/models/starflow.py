@@ -6,21 +6,21 @@ From an image `x` of `(C, H, W)` to latents.  Its patches of `p` by `p` pixels a
 one below the other, `video_as_image`, so that tokens of a frame follow the tokens of the frame before it.  Then come `K` blocks, of
 which the last one is deep and all others are shallow:
     block `k = 0, 1, ...` reverses the tokens if `k` is even and the order "L2R", or odd and "R2L", and puts them back     (2)
-    h_t <- (h_t - b_t) / s_t,   s = exp a   or   s = softplus(a + c),   c = log(exp(1) - 1)         (3)
+    h_t <- (h_t - b_t) / s_t,   s = exp a   or   s = softplus(a + log(exp(1) - 1))          (3)
 so that `s` is 1 at `a = 0`.  In a video, (2) may reverse the tokens within each frame, and shallow blocks may see one frame at a
 time.  `a_t` and `b_t` depend on the tokens before `t` alone.  The network is a causal transformer,
     g_t = W_in h_(t-1) + b_in,   h_(-1) a learned start token                       (4)
     g <- transformer((W_y y + b_y, g))                  behind a text `y`, if the block reads one           (5)
-    (a, b)_t = c tanh(o_t/c),   o_t = W_out N(g_t) + b_out                          (6)
-where `N` normalises by the root mean square, and where `c`, the clip, or `N` may be left out.  Without a start token, (4) reads `h_t`,
+    (a, b)_t = m tanh(o_t/m),   o_t = W_out N(g_t) + b_out                          (6)
+where `N` normalises by the root mean square, and where `m`, the clip, or `N` may be left out.  Without a start token, (4) reads `h_t`,
 and (6) is delayed by one token, so that the first token stays as it is.
     log p(x) = sum_i log N(z_i; 0, 1) - sum_k sum_t,f log s     of z, the last h    (7)
 `Autoregressive` with the scale `1/s` at `-a` and the shift `-b` is (3), so that its network ends in a factor -1.  `token_log_dets` keeps
 `-log s` for each token and feature.
 
-Positions turn the channels of queries and keys (`Rotary`).  In a grid of `h` by `w` tokens, and with the length `l` of the grid in
+Positions turn the channels of queries and keys (`Rotary`).  In a grid of `u` by `v` tokens, and with the length `l` of the grid in
 training, the token in row `i` and column `j` of frame `n`, and place `j` of a text of `S` places, have the coordinates
-    (i l/(h w)^(1/2), j l/(h w)^(1/2), n)     and     (0, 0, j l/S)                 (8)
+    (i l/(u v)^(1/2), j l/(u v)^(1/2), n)     and     (0, 0, j l/S)                 (8)
 The third one is there in videos and in models that read a text, and turns 8 pairs of each head; the first two share the other pairs.
 Positions belong to places in the sequence, and (2) does not move them.  On a `line`, the only coordinate is the place in the sequence.
 
@@ -32,8 +32,8 @@ of the events that enter the blocks are held small, with a weight of `10^-4`:
 
 Samples with guidance.  At each token, two passes see the tokens before it: `(s, b)` given the text, and `(s', b')` given another text,
 which says nothing.  Two Gaussians are combined, `N(b, s^2)^(1+w) N(b', s'^2)^(-w)`, with `s'` at least `s`:
-    k = min(s/s', 1)^2,   n = 1 + w (1 - k)                                         (11)
-    s <- s n^(-1/2),   b <- b + (w k/n) (b - b')                                    (12)
+    r = min(s/s', 1)^2,   d = 1 + w (1 - r)                                         (11)
+    s <- s d^(-1/2),   b <- b + (w r/d) (b - b')                                    (12)
 Only the deep block is guided, unless shallow blocks read the text too and `deep_only` is False.
 
 Samples by Jacobi's iteration.  The tokens of a part of the sequence are found all at once,
@@ -43,13 +43,14 @@ there are tokens in the part, or whenever nothing changes, the result is the one
 `4 size` after the first frame, where the first step reads the tokens of the frame before.  In a part that is not at its end, later
 parts see the tokens that its last step has read, as their keys and values are kept.
 
-Denoising.  Samples are moved along the score (`denoised`), or by a network, a transformer that is not causal and has seen
-    y = -std grad log p(x)                              of noisy data x             (14)
-and whose prediction `y` moves samples from noise of `std` to noise of `lower`:
-    x <- x - 0.3 y (std - lower)/std                                                (15)
-In a video its token in frame `q` sees the tokens of frame `k`, and all of the text, with `A` the frames ahead and `G` the window,
-    q + A - 1 - G <= k <= q + A - 1                                                 (16)
-and a place of the text sees what a token of the first frame may see at most.
+Denoising.  Samples are moved along the score (`denoised`), or by a network.  It is a transformer that is not causal, and is trained to
+predict
+    e = -std grad log p(x)                              of noisy data x             (14)
+Its prediction moves samples from noise of `std` to noise of `lower`:
+    x <- x - 0.3 e (std - lower)/std                                                (15)
+In a video, its token in frame `n` sees all of the text, and the tokens of frame `n'`, with `A` the frames ahead and `G` the window, where
+    n + A - 1 - G <= n' <= max(n, 0) + A - 1                                        (16)
+The places of the text stand before frame 0, in frames of as many tokens, so that their `n` is negative.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def starflow_block(rng, features, grid, channels, layers, *, reverse=False, with
     """[the stages of a block (3)], of vectors of features x tokens entries, tokens in a `grid` of ([frames,] rows, columns).
 
     `channels`, `layers`: of the transformer; no layers make no stages; `reverse` and `within_frames`: (2); `scale`: "softplus" or "exp";
-    `start`: is there a start token?  `clip`: c of (6), 0 for none; `network`: the other arguments of `starflow_transformer`.
+    `start`: is there a start token?  `clip`: m of (6), 0 for none; `network`: the other arguments of `starflow_transformer`.
     """
     draw, grid = Drawn("starflow", rng, dtype), tuple(grid)
     draw.counts(features=features, channels=channels, **{f"grid[{i}]": n for i, n in enumerate(grid)})
@@ -399,9 +400,9 @@ def guided(f, free, w):
     """A function of events: (s, b) with guidance."""
     def step(h):
         (s, b), (s_free, b_free) = scale_and_shift(f, h), scale_and_shift(free, h)
-        k = np.minimum(s / s_free, 1)**2                                            # (11)
-        n = 1 + w * (1 - k)                                                         # (11)
-        return s / np.sqrt(n), b + w * k / n * (b - b_free)                         # (12)
+        r = np.minimum(s / s_free, 1)**2                                            # (11)
+        d = 1 + w * (1 - r)                                                         # (11)
+        return s / np.sqrt(d), b + w * r / d * (b - b_free)                         # (12)
 
     return step
 
@@ -455,11 +456,12 @@ def starflow_denoiser(rng, features, grid, channels, layers=8, *, text=None, ahe
 def frames_seen(grid, text=0, ahead=1, window=None):
     """(16) for a text of `text` places and a grid of (frames, rows, columns): which keys (columns) each query (row) sees."""
     A, G = count().checked("frames_seen", "ahead", ahead), optional(count(0)).checked("frames_seen", "window", window)
-    frames, rows, columns = grid
     place = np.arange(text + math.prod(grid)) - text
-    frame, tokens = place // (rows * columns), rows * columns
-    q, latest = frame[:, None], np.maximum(place, 0)[:, None] // tokens + A - 1
-    within = (frame <= latest) & ((frame >= q + A - 1 - G) if G is not None else True)      # (16)
+    key = place // math.prod(grid[1:])
+    query = key[:, None]
+    within = key <= np.maximum(query, 0) + A - 1                                    # (16)
+    if G is not None:
+        within &= key >= query + A - 1 - G                                          # (16)
     return within | (place < 0)
 
 
