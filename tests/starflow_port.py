@@ -335,6 +335,7 @@ class Model:
             if block is None:
                 log_dets.append(x.new_zeros(len(x)))
             else:
+                self.states = block.forward(x, y if block.txt_dim else None)[1] if k == len(self.blocks) - 1 else None
                 x, log_det = self.per_frame(block, k, x, lambda block, x: block.forward(x, y if block.txt_dim else None)[::2])
                 log_dets.append(log_det)
             outputs.append(x)
@@ -381,9 +382,12 @@ def model_file(torch, C=2, side=4, patch=2, channels=8, layers=(1, 1, 2), d=20, 
     y, null = (torch.tensor(rng.standard_normal((B, txt, txt_dim))) if txt_dim else None for _ in range(2))
     x.requires_grad_()
     z, outputs, log_dets = model.forward(x, y.requires_grad_() if txt_dim else None)
-    loss = model.loss(x, y) + regularisation * sum((h**2).mean() for h in outputs[:-1])
+    states, plain = model.states, model.loss(x, y)
+    loss = plain + regularisation * sum((h**2).mean() for h in outputs[:-1])
     loss.backward()
-    out = {"z": unpatched(z, patch, C), "loss": loss} | {f"outputs{k}": h for k, h in enumerate(outputs)}
+    out = {"z": unpatched(z, patch, C), "loss": plain} | {f"outputs{k}": h for k, h in enumerate(outputs)}
+    out |= {"loss_reg": loss} if regularisation else {}
+    out |= {"y": states} if txt_dim else {}
     out |= {f"logdets{k}": one for k, one in enumerate(log_dets)}
     config = {"system": "starflow", "kind": "Model", "in_channels": C, "img_size": side, "patch_size": patch, "channels": channels,
               "num_blocks": K, "layers_per_block": list(layers), "head_dim": d, "num_heads": heads, "txt_size": txt, "txt_dim": txt_dim,

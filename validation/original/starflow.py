@@ -301,6 +301,10 @@ def jacobi_of(how, shape):
 
 # -- a model ---------------------------------------------------------------------------------------------------------
 
+TOTALS = ("loss_reg", "loss_regularised", "loss_total")     # names of a loss with (10) in it, beside the loss without
+
+
+
 def model_of(config, params, shape):
     """(the flow, the stages of each block, [Block], one None for no layers) for images of (C, H, W) or videos of (frames, C, H, W)."""
     *frames, C, H, W = shape
@@ -312,7 +316,7 @@ def model_of(config, params, shape):
         own = {name.removeprefix(f"blocks.{k}."): array for name, array in params.items() if name.startswith(f"blocks.{k}.")}
         shallow = k < K - 1
         says = config | {"frames": frames[0] if frames else 0, "txt_dim": 0 if top_only and shallow else said(config, "txt_dim", 0),
-                         "pt_seq_len": said(config, "pt_seq_len", None) or config["img_size"] // p, "switches": switches(config)}
+                         "pt_seq_len": said(config, "pt_seq_len", None) or config.get("img_size", H) // p, "switches": switches(config)}
         apart = local and shallow
         grid = (1, *still) if apart else (*frames, *still)
         made.append(Block(says, own, grid, "identity" if (k % 2 == 0) == R2L else turn) if own else None)
@@ -332,34 +336,40 @@ def model(config, theirs) -> dict:
     """{quantity: Pair} of a whole model."""
     params, grad, x = answered("param/", theirs), answered("grad/", theirs), theirs["in/x"]
     flow, parts, blocks = model_of(config, params, x.shape[1:])
-    y, image, D = text_of(theirs, "in/y"), as_image(x), x[0].size
-    trained, shape = given(flow, y), token_shape(config, x.shape[1:])
+    trained, ends = given(flow, text_of(theirs, "in/y")), np.cumsum([2, *map(len, parts)])
     weight, norm_weight = said(config, "loss_weight", 1.0), said(config, "latent_norm_regularization", 0.0)
-    (losses, pullback) = regularised_loss_vjp(trained, image, weight, norm_weight)
+    losses, pullback = regularised_loss_vjp(trained, as_image(x), weight, norm_weight)
     x_bar, bars = pullback(1 / len(x))
-    stages, ends = trained.bijector.inner.stages, np.cumsum([2, *map(len, parts)])
-    events = [Chain(stages[:2]).forward(image)]
-    for start, end in zip(ends, ends[1:]):
-        events.append(Chain(stages[start:end]).forward(events[-1]) if end > start else events[-1])
-    made = {f"outputs{k}": tokens(event, shape) for k, event in enumerate(events)}
-    made |= {"z": as_theirs(Chain(stages[:2]).inverse(events[-1]), x.shape), "loss": losses.mean()}
-    log_dets, found = iter(token_log_dets(trained, image)), []
-    for k, one in enumerate(blocks):
-        found.append(np.zeros(len(x)) if one is None else np.swapaxes(next(log_dets), -1, -2))
-        made |= {f"logdets{k}": found[-1], f"logdet{k}": found[-1]}
-    made["loss_z"], made["loss_logdet"] = (events[-1]**2).mean() / 2, -sum(one.mean() for one in found)
-    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in made.items() if f"out/{name}" in theirs}
-    gradient, nested = {}, bars["bijector"]["inner"]["stages"]
-    for k, one in enumerate(blocks):
-        for i in range(ends[k], ends[k + 1]):
-            if own_map(stages[i]) is not None:
-                own = nested[str(i)]
-                gradient |= one.gradients((own["inner"] if "inner" in own else own)["net"], grad, f"blocks.{k}.")
+    made = values_of(trained, ends, blocks, x, token_shape(config, x.shape[1:]))
+    named = next((name for name in TOTALS if f"out/{name}" in theirs), "loss")
+    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in (made | {named: losses.mean()}).items() if f"out/{name}" in theirs}
+    gradient, stages = {}, bars["bijector"]["inner"]["stages"]
+    for one, start, part in zip(blocks, ends, parts):
+        for i in (i for i, stage in enumerate(part, start) if own_map(stage) is not None):
+            gradient |= one.gradients(stages[str(i)].get("inner", stages[str(i)])["net"], grad, f"blocks.{blocks.index(one)}.")
     made["gradients of parameters"] = gradients(gradient, {name: array for name, array in grad.items() if name.startswith("blocks.")})
     made["gradient of data"] = pair(as_theirs(x_bar, x.shape), theirs["gradin/x"])
     if "gradin/y" in theirs:
         made["gradient of the text"] = pair(np.swapaxes(bars["context"], -1, -2), theirs["gradin/y"])
     return made | model_samples(config, theirs, flow, ends) | denoising(config, theirs, flow, params)
+
+
+def values_of(flow, ends, blocks, x, shape):
+    """{name: what a model gives} at images or videos x of theirs, whose block k is made of the stages ends[k] to ends[k + 1]."""
+    stages, image = flow.bijector.inner.stages, as_image(x)
+    events = [Chain(stages[:2]).forward(image)]
+    for start, end in zip(ends, ends[1:]):
+        events.append(Chain(stages[start:end]).forward(events[-1]) if end > start else events[-1])
+    found = iter(token_log_dets(flow, image))
+    log_dets = [np.zeros(len(x)) if one is None else np.swapaxes(next(found), -1, -2) for one in blocks]
+    made = {f"outputs{k}": tokens(event, shape) for k, event in enumerate(events)}
+    made |= {f"{name}{k}": one for k, one in enumerate(log_dets) for name in ("logdet", "logdets")}
+    made |= {"loss_z": (events[-1]**2).mean() / 2, "loss_logdet": -sum(one.mean() for one in log_dets)}
+    deep = blocks[-1]
+    if deep is not None and deep.text:
+        event = Chain([*stages[:2], *stages[2:ends[-2] + deep.at]]).forward(image)
+        made["y"] = np.swapaxes(states_of_text(own_map(stages[ends[-2] + deep.at]), event), -1, -2)
+    return made | {"z": as_theirs(Chain(stages[:2]).inverse(events[-1]), x.shape), "loss": made["loss_z"] + made["loss_logdet"]}
 
 
 def as_image(x):
@@ -424,7 +434,7 @@ def denoising(config, theirs, flow, params):
         x = theirs["in/x"]
         says = config | {"txt_dim": own["proj_txt.weight"].shape[1] if "proj_txt.weight" in own else 0, "switches": switches(config),
                          "frames": x.shape[1] if x.ndim == 5 else 0,
-                         "pt_seq_len": said(config, "pt_seq_len", None) or config["img_size"] // config["patch_size"]}
+                         "pt_seq_len": said(config, "pt_seq_len", None) or config.get("img_size", x.shape[-2]) // config["patch_size"]}
         net, shape = denoiser_of(says, own, token_shape(config, x.shape[1:])[:-1]), x.shape
         patches = Chain(flow.bijector.inner.stages[:2])
         net = given(net.net, text_of(theirs, "in/y"))
