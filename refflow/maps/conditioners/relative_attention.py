@@ -221,7 +221,8 @@ class RelativeAttention(Conditioner):
         return pattern.reshape(H * d * T, N * T)
 
     def depends_on_positions(self, shape):
-        return np.any(self.read(shape[1]), (0, 1))
+        kept, moved = self.read(shape[1])
+        return (kept | moved).any(0) | np.diag(moved.any((0, 2)))                   # a query moves its own scores
 
     def read(self, T):
         """Whose values each query's h reads, and whose scores move it, (heads, T, T) each."""

@@ -49,7 +49,7 @@ class RepeatedHeads(Conditioner):
         return 3 * self.heads * self.size, T
 
     def depends(self, shape):
-        return np.kron(np.eye(shape[0], dtype=bool)[self.origins()], np.eye(shape[1], dtype=bool))
+        return np.kron(np.eye(shape[0], dtype=bool)[self.origins()], self.depends_on_positions(shape))
 
     def depends_on_positions(self, shape):
         return np.eye(shape[1], dtype=bool)
