@@ -381,6 +381,23 @@ def test_the_threshold_ends_it():
     assert len(steps) == 33
 
 
+# -- known frames -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["a video", "a video, frame by frame"])
+@pytest.mark.parametrize("jacobi", [None, Jacobi(3, 12, 0.0, 4)])
+def test_samples_go_on_from_known_frames(name, jacobi):
+    flow, x = made(name)
+    z, first = flow.bijector.inverse(x), x[:, :, :4]
+    assert np.abs(images_of(flow, z, known=first, jacobi=jacobi) - x).max() < 1e-11
+    moved = RNG(3).standard_normal(z.shape)
+    other = images_of(flow, moved, known=first, jacobi=jacobi)
+    assert np.abs(other[:, :, :4] - first).max() < 1e-11
+    later = flow.bijector.inverse(other)
+    tokens = (slice(None), slice(None), slice(4, None))
+    assert np.abs((later - moved).reshape(3, 4, 8)[tokens]).max() < 1e-11          # the later frames have the given latents
+    assert np.abs(images_of(flow, moved, known=first + 1, jacobi=jacobi)[:, :, 4:] - other[:, :, 4:]).min() > 0
+
+
 # -- denoising --------------------------------------------------------------------------------------------------------
 
 def test_the_denoiser_learns_the_score_and_moves_samples():
@@ -399,7 +416,7 @@ def test_the_denoiser_learns_the_score_and_moves_samples():
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
-FLOW, READER = small(), small("a text")
+FLOW, READER, VIDEO = small(), small("a text"), small("a video")
 Z = np.zeros((2, 16))
 BLOCK = (RNG(0), 2, (1, 2), 4, 1)
 
@@ -435,6 +452,9 @@ BLOCK = (RNG(0), 2, (1, 2), 4, 1)
     (lambda: images_of(FLOW, Z + np.nan), r"images_of: z must be finite; z\[0, 0\] = nan"),
     (lambda: images_of(FLOW, Z, jacobi=Jacobi(0)), "Jacobi: size must be an int >= 1, not 0"),
     (lambda: images_of(FLOW, Z, jacobi=Jacobi(threshold=-1.0)), "Jacobi: threshold must be"),
+    (lambda: images_of(FLOW, Z, known=np.zeros((2, 1, 2, 4))), "images_of: known must be whole frames of a flow that reverses"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 2, 4))), "images_of: known must be whole frames"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 8, 4))), r"known must have shape \(B, 1, rows, 4\), with fewer"),
     (lambda: images_of(FLOW, Z, temperature=0.0), "at_temperature: temperature must be"),
     (lambda: starflow_denoiser(RNG(0), 2, (2, 1, 2), 4, 1, ahead=3, window=0, head_size=20, heads=1),
      r"RelativeAttention: sees must leave every query a key; sees\[0\] leaves query 0 none"),

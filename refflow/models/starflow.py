@@ -43,6 +43,9 @@ there are tokens in the part, or whenever nothing changes, the result is the one
 `4 size` after the first frame, where the first step reads the tokens of the frame before.  In a part that is not at its end, later
 parts see the tokens that its last step has read, as their keys and values are kept.
 
+Samples of videos may go on from known frames.  In the deep block, the tokens of these frames are then the ones of the known frames,
+whatever `z` is there, and come back through the shallow blocks as they were.
+
 Denoising.  Samples are moved along the score (`denoised`), or by a network.  It is a transformer that is not causal, and is trained to
 predict
     e = -std grad log p(x)                              of noisy data x             (14)
@@ -360,11 +363,12 @@ class Jacobi(NamedTuple):
 
 
 @np.errstate(all="ignore")
-def images_of(flow, z, text=None, null=None, guidance=0.0, *, deep_only=True, temperature=1.0, jacobi=None):
+def images_of(flow, z, text=None, null=None, guidance=0.0, *, deep_only=True, temperature=1.0, jacobi=None, known=None):
     """The images (B, C, H, W) of latents z (B, D), with guidance (11) of the weight `guidance`, in turn or by `jacobi`, a `Jacobi`.
 
     `text` and `null`: (B, E, S), or (E, S) for all images; `deep_only`: is the deep block alone guided?  `temperature`: of attention
-    in both passes.  ValueError for guidance without both texts, for a weight below 0, and where `given_text` raises it.
+    in both passes; `known`: the first frames of videos, (B, C, rows, W).  ValueError for guidance without both texts, for a weight below
+    0, for known frames of a flow that does not keep them apart from later ones, and where `given_text` raises it.
     """
     w, z = AT_LEAST_0.checked("images_of", "guidance", guidance), latents("images_of", flow, z)
     if w and (text is None or null is None):
@@ -373,11 +377,28 @@ def images_of(flow, z, text=None, null=None, guidance=0.0, *, deep_only=True, te
         jacobi = Jacobi(*jacobi).checked()
     given = at_temperature(flow if text is None else given_text(flow, text), temperature)
     free = at_temperature(given_text(flow, null), temperature) if w else given
-    return sampled(given.bijector.inner, free.bijector.inner, z, w, deep_only, jacobi)
+    tokens = None if known is None else known_tokens(given.bijector.inner, np.asarray(known, z.dtype), z)
+    return sampled(given.bijector.inner, free.bijector.inner, z, w, deep_only, jacobi, tokens)
 
 
-def sampled(f, free, z, w, deep_only, jacobi):
-    """The inverse of a chain of blocks with guidance; `free` is the chain of the other pass."""
+def known_tokens(f, known, z):
+    """The tokens (B, F, tokens) of known frames that enter the deep block of a chain."""
+    patches, deep = Chain(f.stages[:2]), max(i for i, stage in enumerate(f.stages) if own_map(stage) is not None)
+    C, rows, W = patches.input_shape(z.shape[1:])
+    if known.ndim != 4 or known.shape[1::2] != (C, W) or not 0 < known.shape[2] < rows:
+        raise ValueError(f"images_of: known must have shape (B, {C}, rows, {W}), with fewer than {rows} rows, not {known.shape}")
+    (F, T), events = own_map(f.stages[deep]).net.net.shape, []
+    for later in (0, 1):
+        x = np.full((len(known), C, rows, W), later, z.dtype)
+        x[..., :known.shape[2], :] = known
+        events.append(Chain(f.stages[:deep]).forward(x).reshape(len(known), F, T)[..., :T * known.shape[2] // rows])
+    if not np.array_equal(*events):
+        raise ValueError("images_of: known must be whole frames of a flow that reverses tokens within frames alone")
+    return events[0]
+
+
+def sampled(f, free, z, w, deep_only, jacobi, known=None):
+    """The inverse of a chain of blocks with guidance; `free` is the chain of the other pass, `known` are tokens of the deep block."""
     both, x = zip(*(chain.unchecked(z.dtype).stages for chain in (f, free))), z
     for stage, other in reversed(list(both)):
         own, theirs = own_map(stage), own_map(other)
@@ -385,8 +406,8 @@ def sampled(f, free, z, w, deep_only, jacobi):
             x = stage.inverse(x)
         else:
             step = guided(own, theirs, w) if w else lambda h, own=own: scale_and_shift(own, h)
-            x = in_turn(own, step, x) if jacobi is None else by_jacobi(own, step, x, jacobi)
-            w = 0 if deep_only else w
+            x = in_turn(own, step, x, known) if jacobi is None else by_jacobi(own, step, x, jacobi, known)
+            w, known = 0 if deep_only else w, None
     return x
 
 
@@ -407,20 +428,22 @@ def guided(f, free, w):
     return step
 
 
-def in_turn(f, step, z):
-    """The event whose image is z, token after token."""
-    h = np.zeros_like(z)
-    for level in f.levels:
+def in_turn(f, step, z, known=None):
+    """The event whose image is z, token after token, behind known ones."""
+    h, n = np.zeros_like(z), 0 if known is None else known.shape[-1]
+    h.reshape(*h.shape[:-1], *f.net.net.shape)[..., :n] = 0 if known is None else known
+    for level in f.levels[n:]:
         s, b = step(h)
         h[..., level] = (s * z + b)[..., level]                                     # (3)
     return h
 
 
-def by_jacobi(f, step, z, how):
-    """The event whose image is z, part after part; `read` are the tokens that the network reads."""
+def by_jacobi(f, step, z, how, known=None):
+    """The event whose image is z, part after part, behind known tokens; `read` are the tokens that the network reads."""
     F, T = f.net.net.shape
     z = z.reshape(*z.shape[:-1], F, T)
-    h, read, start, frame = z.copy(), np.zeros_like(z), 0, how.frame or T
+    h, read, start, frame = z.copy(), np.zeros_like(z), 0 if known is None else known.shape[-1], how.frame or T
+    h[..., :start] = read[..., :start] = 0 if known is None else known
     while start < T:
         stop = min(start + (how.size if start <= frame else 4 * how.size), T)
         for i in range(how.iterations):
