@@ -1,16 +1,15 @@
 r"""Grouped-query attention: heads of keys and values, each repeated for a group of queries, `((H + 2 G) d, T) -> (3 H d, T)`.
 
 The map.  The channels of a signal are `H` heads of queries, then `G` heads of keys, then `G` heads of values, of `d` channels each,
-and `G` divides `H`.  At every position, query head `n` attends to head `g(n)` of keys and of values:
-    h = (q_1, ..., q_H, k_g(1), ..., k_g(H), v_g(1), ..., v_g(H))                   (1)
+and `G` divides `H`.  At every position, head `n` of queries gets head `g(n)` of keys and of values:
+    h = (q, K, V),   K_n = k_(g(n)),   V_n = v_(g(n))       for n = 1, ..., H       (1)
     g(n) = ceil(n G/H)                                                              (2)
     dh_i/da_j = 1   where h_i is a_j,   0 elsewhere                                 (3)
 Attention with `H` heads to (1) is attention of grouped queries.  With `G = 1`, all queries share one head of keys and values.
 
-The reverse rule.  A head that stands in several places gets the sum of their cotangents.  With `k_bar(n)` for the cotangent of `k_g(n)`
-in (1),
-    k_bar_g = sum_n k_bar(n)    over the n with g(n) = g                            (4)
-and the same for values; queries stand in one place.
+The reverse rule.  A head that stands in several places gets the sum of their cotangents:
+    k_bar_g = sum_n K_bar_n,   v_bar_g = sum_n V_bar_n      over the n with g(n) = g        (4)
+Queries stand in one place, and keep theirs.
 
 Source: Ainslie, Lee-Thorp, de Jong, Zemlyanskiy, Lebron & Sanghai, arXiv:2305.13245.
 """
