@@ -4,8 +4,8 @@
                                              print its largest relative difference, and the name of the quantity
     python -m validation.original            the files in validation/practice/
     python -m validation.original glow       these files as far as they are of one system (nice, realnvp, glow, glow_tts, vits, planar,
-                                             sylvester, starflow, tarflow); for a single file, a line for each quantity; with a PATH, its
-                                             files are of it
+                                             sylvester, starflow, tarflow, jet); for a single file, a line for each quantity; with a PATH,
+                                             its files are of it
     python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
     --all                                    every quantity of every file
     --json                                   all of it as JSON
