@@ -37,8 +37,8 @@ MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "r
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
            "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
 TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"vits": "VITS", "planar": "planar and radial flows",
-                                                                 "sylvester": "Sylvester flows", "starflow": "STARFlow", "tarflow": "TarFlow",
-                                                                 "jet": "Jet"}
+                                                                 "sylvester": "Sylvester flows", "starflow": "STARFlow",
+                                                                 "tarflow": "TarFlow", "jet": "Jet"}
 WIDTH = 40                              # of names of files
 AGREEMENT = Path(oracle.__file__).parent / "agreement.json"
 
