@@ -18,7 +18,8 @@ from validation.original import comparison, glow, glow_ports, glow_tts_networks
 torch = pytest.importorskip("torch")
 
 SYSTEM_OF = {"nice": "nice", "realnvp": "realnvp", "glow": "glow", "glowtts": "glow_tts", "vits": "vits",
-             "radial": "planar", "sylvester": "sylvester", "tarflow": "tarflow", "jet": "jet"}
+             "radial": "planar", "sylvester": "sylvester", "tarflow": "tarflow", "jet": "jet",
+             "starflow": "starflow"}
 
 
 # -- which system a file is of ----------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2
 from refflow.core import Array, Bijector, bijector, real
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
-from refflow.models import all_in_one, glow_tts, jet, naf, tarflow
+from refflow.models import all_in_one, glow_tts, jet, naf, starflow, starflow_denoiser, tarflow
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
 from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, LINEAR_RATIONAL_SPLINES, PLANARS, QUADRATIC_SPLINES,
                                           RADIALS, SPLINES, SUMS_OF_SQUARES, TRIANGULAR, Free, GatedLocationScale, PerField,
@@ -129,6 +129,10 @@ def composites():
     yield from (tarflow(rng, (1, 4, 4), 2, 4, 2, 1, head_size=2, classes=3), tarflow(rng, (1, 2, 2), 1, 2, 1, 1, head_size=1, scaled=False))
     yield Sequential([Delay([0.5, -0.5]), Rotary([[0.5, 1.0]], 2), Positionwise(RMSNorm([1.0, 2.0]))])
     yield jet(rng, (2, 4, 4), 2, 4, 2, 1, heads=2, bound=1.5, kinds=("spatial", "channels"), context=3)
+    yield starflow(rng, (1, 2, 2), 1, 4, (1, 1), frames=2, text=(3, 2), within_frames=True, local=True, head_size=16, heads=2, key_heads=1,
+                   gated=True, query_key_norm=True, norm_after=True, norm="root mean square", split_pairs=True)
+    yield starflow(rng, (2, 2, 2), 1, 4, (1, 0), head_size=4, scale="exp", start=False, clip=0, norm="none", order="R2L")
+    yield starflow_denoiser(rng, 1, (2, 1, 2), 4, 1, text=(3, 2), ahead=1, window=0, head_size=16, heads=1)
     yield GatedActivation()
     yield from (TRIANGULAR["distrax, TFP, Pyro"](2), LINEAR_RATIONAL_SPLINES["Pyro, FlowTorch"](2), BATCH_NORMS["Pyro"](2))
     yield from (QUADRATIC_SPLINES["nflows"](3), BERNSTEIN_POLYNOMIALS["zuko BPF"](6), SUMS_OF_SQUARES["zuko"](2, 2))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from refflow.core import tree
-from refflow.maps.conditioners import (ClassEmbedding, Delay, Dense, LearnedPositions, Positionwise, RelativeAttention,
-                                       ReshapedNetwork, Residual, RMSNorm, Rotary, Sequential, at_temperature, context_of_classes,
-                                       rotary_angles, transformer)
+from refflow.maps.conditioners import (ClassEmbedding, Delay, Dense, LearnedPositions, Positionwise, PrefixedNetwork, RelativeAttention,
+                                       RepeatedHeads, ReshapedNetwork, Residual, RMSNorm, Rotary, Sequential, at_temperature,
+                                       context_of_classes, rotary_angles, transformer)
 
 RNG = np.random.default_rng
+SEES = np.array([[1, 1, 0, 1], [0, 1, 1, 1], [1, 0, 1, 0], [0, 0, 1, 1]], bool)
 
 
 # -- causal attention -------------------------------------------------------------------------------------------------
@@ -37,7 +38,22 @@ SETTINGS = {"causal": {"causal": True}, "causal, two heads": {"causal": True, "h
             "alone": {"block_length": 0}, "dropped": {"keep": RNG(3).random((1, 4, 4)) < 0.5, "rate": 0.5, "causal": True},
             "all of a query is dropped": {"keep": [[[False] * 4, [True] * 4, [False] * 4, [True] * 4]], "rate": 0.5},
             "relative": {"E_k": RNG(4).standard_normal((1, 3, 2)), "E_v": RNG(5).standard_normal((1, 3, 2)), "causal": True},
-            "masked": {"mask": [True, False, True, True], "causal": True}, "an empty sequence": {"mask": [False] * 4}}
+            "masked": {"mask": [True, False, True, True], "causal": True}, "an empty sequence": {"mask": [False] * 4},
+            "seen": {"sees": np.tri(4, 4, 1, bool)[::-1]}, "seen, causal": {"sees": SEES, "causal": True, "heads": 2}}
+
+
+def seen_apart(net, mask):
+    """How far attention with a mask is from torch's, without the mask."""
+    torch, a = pytest.importorskip("torch"), RNG(0).standard_normal((3, 6, 4))
+    theirs = torch.nn.functional.scaled_dot_product_attention(*(torch.tensor(part).mT for part in np.split(a, 3, 1)),
+                                                              attn_mask=torch.tensor(mask))
+    return np.abs(net.forward(a) - theirs.mT.numpy()).max()
+
+
+def test_a_query_sees_what_its_row_says():
+    assert seen_apart(RelativeAttention(sees=SEES), SEES) < 1e-15
+    assert seen_apart(RelativeAttention(sees=SEES, causal=True), SEES & np.tri(4, dtype=bool)) < 1e-15
+    assert seen_apart(RelativeAttention(sees=SEES.T), SEES) > 0.1              # keys and queries exchanged
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -74,7 +90,9 @@ def networks():
     dense = Positionwise(Dense(rng.standard_normal((6, 2)), rng.standard_normal(6)))
     yield from (RelativeAttention(**given) for given in SETTINGS.values() if given.get("heads", 1) == 1)
     yield from (Delay(), dense, LearnedPositions(np.ones((6, 4))), ClassEmbedding(np.ones((2, 6)), [0.5, 0.5]),
-                Rotary(rng.standard_normal((1, 4)), 4), Residual(Delay()))
+                Rotary(rng.standard_normal((1, 4)), 4), Residual(Delay()), RepeatedHeads(4, 1), RepeatedHeads(2, 2),
+                PrefixedNetwork(transformer(rng, 6, 3, 1, 2, True), Positionwise(Dense(np.ones((6, 3)))), 2),
+                PrefixedNetwork(RelativeAttention(sees=np.tri(6, 6, 2, bool)[::-1]), Positionwise(Dense(np.ones((6, 3)))), 2))
     for causal in (True, False):
         net = transformer(rng, 6, 3, 2, 2, causal)
         yield from (net, Sequential((dense, net, Delay())), Sequential((dense, RelativeAttention(causal=causal), Delay())))

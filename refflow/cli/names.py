@@ -108,6 +108,14 @@ ALIASES = {
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",
     ("StandardGaussian", "DiagGaussian", "Normal"): "`StandardNormal`; with location and scale `DiagonalNormal`",
     ("Swish",): "`SiLU`",
+    ("SwiGLU", "GLU"): "`GatedLinearUnit` with `SiLU`, after a `Dense` layer that makes both halves",
+    ("GEGLU",): "`GatedLinearUnit` with `GELU` or `TanhGELU`",
+    ("Attention", "SelfAttention", "MultiHeadAttention", "CausalAttention", "MHA"):
+        "`RelativeAttention`, causal or not, with relative positions or without; of a context `CrossAttention`",
+    ("GroupedQueryAttention", "GQA", "MultiQueryAttention", "MQA"): "`RepeatedHeads` before `RelativeAttention`",
+    ("QKNorm", "QKNormalization", "QueryKeyNormalization"): "`QueryKeyNorm`",
+    ("RoPE", "RotaryEmbedding", "RotaryPositionalEmbedding", "RotaryPositionEmbedding"):
+        "`Rotary`, with the angles of `rotary_angles`, in one dimension or several",
     ("PlanarLayer", "PlanarBijection"): "`Planar`; with a leaky rectified unit `PiecewisePlanar`",
     ("RadialLayer", "RadialBijection"): "`Radial`",
 }

@@ -48,7 +48,7 @@ def is_of_tokens(layer):
     if type(layer) in (Sequential, Residual):
         return all(map(is_of_tokens, layer.components()))
     if type(layer) is RelativeAttention:
-        return layer.causal and all(given is None for given in (layer.E_k, layer.block_length, layer.keep))
+        return layer.causal and all(given is None for given in (layer.E_k, layer.block_length, layer.keep, layer.sees))
     return type(layer) in (Positionwise, LearnedPositions, ClassEmbedding) or layer.event_ndim == (0, 0) and not layer.declared
 
 

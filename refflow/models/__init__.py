@@ -28,6 +28,7 @@ from .planar import planar, radial
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
 from .sospf import sospf
+from .starflow import starflow, starflow_block, starflow_denoiser
 from .stochastic_durations import StochasticDurations, stochastic_durations
 from .sylvester import SylvesterVAE, sylvester_vae, warmed_up
 from .tarflow import tarflow, tarflow_block
@@ -112,5 +113,5 @@ BUILDERS = {"gaussian": gaussian} | {name: functools.partial(builder, **defaults
 
 __all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "SylvesterVAE", "all_in_one", "autoregressive_nsf", "bnaf", "bpf",
            "circular_nsf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "jet",
-           "jet_coupling", "jet_network", "maf", "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "stochastic_durations",
-           "sylvester_vae", "tarflow", "tarflow_block", "umnn", "warmed_up"]
+           "jet_coupling", "jet_network", "maf", "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "starflow", "starflow_block",
+           "starflow_denoiser", "stochastic_durations", "sylvester_vae", "tarflow", "tarflow_block", "umnn", "warmed_up"]

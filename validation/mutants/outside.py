@@ -50,6 +50,7 @@ JUDGES = {
     "models.alignment": ("alignment",),
     "models.defaults": ("cli_flows",),
     "models.jet": ("jet",),
+    "models.starflow": ("starflow",),
     "models.stochastic_durations": ("stochastic_durations",),
     "models.sylvester": ("sylvester",),
     "models.tarflow": ("tarflow",),

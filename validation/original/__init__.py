@@ -4,7 +4,8 @@
                                              print its largest relative difference, and the name of the quantity
     python -m validation.original            the files in validation/practice/
     python -m validation.original glow       these files as far as they are of one system (nice, realnvp, glow, glow_tts, vits, planar,
-                                             sylvester, tarflow); for a single file, a line for each quantity; with a PATH, its files are of it
+                                             sylvester, starflow, tarflow, jet); for a single file, a line for each quantity; with a PATH,
+                                             its files are of it
     python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
     --all                                    every quantity of every file
     --json                                   all of it as JSON
@@ -28,16 +29,16 @@ from pathlib import Path
 from refflow import oracle
 from validation.recorded import written
 
-from . import glow, glow_tts, jet, nice, planar, realnvp, sylvester, tarflow, vits
+from . import glow, glow_tts, jet, nice, planar, realnvp, starflow, sylvester, tarflow, vits
 from .comparison import ALLOWED, PRACTICE, Difference, Lacking, contents, listed
 
-MODELS = {"jet": jet, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts, "vits": vits,
-          "planar": planar, "sylvester": sylvester}
+MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts,
+          "vits": vits, "planar": planar, "sylvester": sylvester}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
            "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
 TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"vits": "VITS", "planar": "planar and radial flows",
-                                                                 "sylvester": "Sylvester flows", "tarflow": "TarFlow",
-                                                                 "jet": "Jet"}
+                                                                 "sylvester": "Sylvester flows", "starflow": "STARFlow",
+                                                                 "tarflow": "TarFlow", "jet": "Jet"}
 WIDTH = 40                              # of names of files
 AGREEMENT = Path(oracle.__file__).parent / "agreement.json"
 

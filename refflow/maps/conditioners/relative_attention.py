@@ -6,8 +6,8 @@ Heads share the channels, `d = C / heads` each, in order.  For one head, with `q
     s_ij = <q_i, k_j + E_k(j - i)> / d^(1/2)                                        (1)
     P_ij = exp(s_ij) / sum_l exp(s_il)          over the keys that query `i` sees, else 0       (2)
     h_i  = sum_j D_ij P_ij (v_j + E_v(j - i))                                       (3)
-Query `i` sees key `j` if both are valid and `|j - i| <= block_length`; with `causal`, it sees no key after its own, `j <= i`.  The
-factors of dropout are
+Query `i` sees key `j` if both are valid and `|j - i| <= block_length`; with `causal`, it sees no key after its own, `j <= i`; with
+`sees`, it sees key `j` only where `sees_ij`.  The factors of dropout are
     D_ij = 1 / (1 - rate)   where keep, else 0;   1 without keep                    (4)
 An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4` instead
 of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, with the largest score `s_im`, which is 0 in floats unless all
@@ -92,12 +92,13 @@ class textbook:
         """D_ij A_ij."""
         return A if keep is None else (A.T * keep[n].T).T / (1 - rate)              # (4)
 
-    def seen(T, block_length, mask, causal):
+    def seen(T, block_length, mask, causal, sees):
         i = np.arange(T)
         near = (abs(i[:, None] - i) <= (T if block_length is None else block_length)) & (i <= i[:, None] + (0 if causal else T))
+        near = near if sees is None else near & sees
         return near if mask is None else near & mask & mask[:, None]
 
-    def head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
+    def head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal, sees):
         """Of one head: q (T, d), k_j + E_k(j - i) and U (T, T, d), P and D P (T, T), and the root of d."""
         C, T = len(a) // 3, len(a[0])
         d = C // heads
@@ -105,26 +106,26 @@ class textbook:
         keys = k + textbook.at_distances(E_k, n, T, d, a.dtype)
         root = np.sqrt(a.dtype.type(d))
         s = (q[:, None] * keys).sum(-1) / root                                      # (1)
-        P, seen = np.zeros((T, T), a.dtype), textbook.seen(T, block_length, mask, causal)
+        P, seen = np.zeros((T, T), a.dtype), textbook.seen(T, block_length, mask, causal, sees)
         for i in range(T):
             shares = np.exp(s[i][seen[i]])
             P[i][seen[i]] = shares / shares.sum()                                   # (2)
         U = textbook.dropped(v + textbook.at_distances(E_v, n, T, d, a.dtype), n, keep, rate)       # (5)
         return q, keys, U, P, textbook.dropped(P, n, keep, rate), root
 
-    def forward(a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
+    def forward(a, E_k, E_v, heads, block_length, keep, rate, mask, causal, sees):
         h = []
         for n in range(heads):
-            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal)
+            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal, sees)
             h.append((P[:, :, None] * U).sum(1).T)                                  # (3)
         return np.concatenate(h)
 
-    def jacobian(a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
+    def jacobian(a, E_k, E_v, heads, block_length, keep, rate, mask, causal, sees):
         C, T = len(a) // 3, len(a[0])
         d = C // heads
         J = np.zeros((heads, d, T, 3, heads, d, T), a.dtype)
         for n in range(heads):
-            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal)
+            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal, sees)
             ds = P[:, :, None] * (U - (P[:, :, None] * U).sum(1, keepdims=True))    # (5)
             for i in range(T):
                 for j in range(T):
@@ -133,13 +134,13 @@ class textbook:
                     J[n, :, i, 2, n, :, j] = D_P[i, j] * np.eye(d, dtype=int)       # (5)
         return J.reshape(C * T, 3 * C * T)
 
-    def vjp(a, E_k, E_v, heads, block_length, keep, rate, mask, causal, h_bar):
+    def vjp(a, E_k, E_v, heads, block_length, keep, rate, mask, causal, sees, h_bar):
         C, T = len(a) // 3, len(a[0])
         d = C // heads
         a_bar = np.zeros((3, heads, d, T), a.dtype)
         bars = {} if E_k is None else {"E_k": 0 * E_k, "E_v": 0 * E_v}
         for n in range(heads):
-            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal)
+            q, keys, U, P, D_P, root = textbook.head(n, a, E_k, E_v, heads, block_length, keep, rate, mask, causal, sees)
             g = h_bar[n * d:(n + 1) * d].T
             u = (g[:, None] * U).sum(-1)                                            # (7)
             s_bar = P * (u - (P * u).sum(-1, keepdims=True))                        # (8)
@@ -159,7 +160,8 @@ class RelativeAttention(Conditioner):
     E_k and E_v (G, 2 w + 1, d) for a window w, G = 1 if the heads share them, else G = heads; None: no relative positions.
     `block_length`: how far a query sees, None for everywhere; `keep` (heads, T, T), boolean, with `rate`: dropout of P, None
     for no dropout; `mask` (*batch, T), filled in by `at(mask=...)`; `causal`: does a query see no key after its own?  Then h_t
-    depends on no later position, as transformers that generate need it: `RelativeAttention(heads=H, causal=True)`.
+    depends on no later position, as transformers that generate need it: `RelativeAttention(heads=H, causal=True)`.  `sees` (T, T),
+    boolean, a row for each query, None for all keys.  ValueError for a query to which `sees` leaves no key.
     """
 
     E_k: Array = Field(real, ("G", "R", "K"), optional=True)
@@ -170,6 +172,7 @@ class RelativeAttention(Conditioner):
     rate: float = plain(0.0, number(0, 1, low_included=True))
     mask: Array = sequence_mask("T")
     causal: bool = plain(False, FLAG)
+    sees: Array = constant("T", "T", optional=True)
     event_ndim = (2, 2)
     event_shape = ("N", "T")
 
@@ -185,6 +188,16 @@ class RelativeAttention(Conditioner):
             raise ValueError(f"RelativeAttention: keep must have shape (heads, T, T) with heads={self.heads}, not "
                              f"{self.keep.shape}")
         super()._validate()
+        if self.sees is not None:
+            self.refuse_blind()
+
+    def refuse_blind(self):
+        """ValueError for a query that sees no key, even if all are valid."""
+        T = self.sees.shape[-1]
+        if self.sees.ndim != 2:
+            raise ValueError(f"RelativeAttention: sees must have shape (T, T), not {self.sees.shape}")
+        for i in np.flatnonzero(~self.near(T).any(-1))[:1]:
+            raise ValueError(f"RelativeAttention: sees must leave every query a key; sees[{i}] leaves query {i} none")
 
     def output_shape(self, shape):
         N, T = shape
@@ -208,7 +221,8 @@ class RelativeAttention(Conditioner):
         return pattern.reshape(H * d * T, N * T)
 
     def depends_on_positions(self, shape):
-        return np.any(self.read(shape[1]), (0, 1))
+        kept, moved = self.read(shape[1])
+        return (kept | moved).any(0) | np.diag(moved.any((0, 2)))                   # a query moves its own scores
 
     def read(self, T):
         """Whose values each query's h reads, and whose scores move it, (heads, T, T) each."""
@@ -219,7 +233,7 @@ class RelativeAttention(Conditioner):
                 for part in (kept, moved)]
 
     @staticmethod
-    def definition(m, a, E_k, E_v, heads, block_length, keep, rate, mask, causal):
+    def definition(m, a, E_k, E_v, heads, block_length, keep, rate, mask, causal, sees):
         C, T = len(a) // 3, len(a[0])
         d = C // heads
 
@@ -228,7 +242,7 @@ class RelativeAttention(Conditioner):
             return E[n % len(E)][r + w] if abs(r) <= w else [0] * d
 
         def seen(i, j):
-            valid = mask is None or mask[i] and mask[j]
+            valid = (mask is None or mask[i] and mask[j]) and (sees is None or sees[i][j])
             return valid and (block_length is None or abs(j - i) <= block_length) and (j <= i or not causal)
 
         def factor(n, i, j):
@@ -261,10 +275,15 @@ class RelativeAttention(Conditioner):
 
     def seen(self, T):
         """Which keys a query sees, (..., T, T)."""
+        near = self.near(T)
+        return near if self.mask is None else near & (self.mask[..., :, None] & self.mask[..., None, :])[..., None, :, :]
+
+    def near(self, T):
+        """The same if all positions are valid, (T, T)."""
         i = np.arange(T)
         near = np.abs(i[:, None] - i) <= (T if self.block_length is None else self.block_length)
         near = near & (i <= i[:, None]) if self.causal else near
-        return near if self.mask is None else near & (self.mask[..., :, None] & self.mask[..., None, :])[..., None, :, :]
+        return near if self.sees is None else near & self.sees
 
     def attention(self, q, k):
         """P (*batch, heads, T, T)."""
@@ -366,7 +385,9 @@ class RelativeAttention(Conditioner):
             E = [weights(source, shape, 2) for _ in E]
         keep = source.booleans((heads, T, T), 0.75) if source.chance(0.25) else None
         mask = source.booleans((T,), 0.75) if keep is None and source.chance(0.5) else None
-        return cls(*E, heads, source.choice((None, None, 1)), keep, 0.25, mask, source.chance(0.5)), (3 * heads * d, T)
+        block_length, causal = source.choice((None, None, 1)), source.chance(0.5)
+        sees = source.booleans((T, T), 0.5) | np.eye(T, dtype=bool) if source.chance(0.25) else None
+        return cls(*E, heads, block_length, keep, 0.25, mask, causal, sees), (3 * heads * d, T)
 
     hard_cases = (
         case("Alone", "one position: its weight is 1, and scores have no gradient", z=[[[2.0], [-1.0], [3.0]]],
@@ -381,6 +402,7 @@ class RelativeAttention(Conditioner):
         case("Blocked", "every position sees itself alone", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], block_length=0),
         case("Causal", "the last key has the largest score: the first query does not see it", causal=True,
              z=[[[1.0, -0.5, 2.0], [0.5, 2.0, 9.0], [1.0, 3.0, 5.0]]]),
+        case("Seen", "each query sees the other key alone", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], sees=[[False, True], [True, False]]),
         case("Dropped", "the weight of its own key is dropped, without being distributed over the others",
              z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], keep=[[[False, True], [True, False]]], rate=0.5),
         case("Huge", "a score overflows", z=[[[2.0**600, 1.0], [2.0**600, 2.0**599], [1.0, -1.0]]]),
@@ -401,6 +423,8 @@ class RelativeAttention(Conditioner):
         refusal("E_k and E_v must both be given, or neither", E_k=[[[1.0]]], E_v=None),
         refusal("E_k must have shape (1 or heads, 2 w + 1, d)", E_k=[[[1.0], [2.0]]], E_v=[[[1.0], [2.0]]]),
         refusal("E_k must have shape (1 or heads, 2 w + 1, d)", E_k=[[[1.0]]] * 2, E_v=[[[1.0]]] * 2, heads=3),
+        refusal("sees must leave every query a key; sees[1] leaves query 1 none", sees=[[True, False], [False, False]]),
+        refusal("sees must leave every query a key; sees[0] leaves query 0 none", sees=[[False, True], [True, True]], causal=True),
         refusal("keep must have shape (heads, T, T) with heads=2", heads=2, keep=[[[True]]]),
         refusal("have N=3", [[1.0]] * 6, E_k=[[[1.0]]], E_v=[[[1.0]]]),
         refusal("its events have 3 C channels", [[1.0], [2.0]]),

@@ -1,0 +1,561 @@
+"""STARFlow: its authors' numbers, torch's for other settings, masks, positions, gradients, guidance, Jacobi's iteration, refusals."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import starflow_port
+from refflow import load, save
+from refflow.core import Chain, tree
+from refflow.maps.conditioners import Delay, PrefixedNetwork, RelativeAttention, Sequential, at_temperature, soft_clip, transformer
+from refflow.models import starflow as starflow_flow
+from refflow.models.starflow import (Jacobi, by_jacobi, denoised_by_network, denoiser_target, frames_seen, given_text, guided,
+                                     image_as_video, images_of, loss_vjp, norm_vjp, own_map, positions, readers, regularised_loss_vjp,
+                                     scale_and_shift, slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets,
+                                     video_as_image)
+from refflow.testing.pages import equations
+from validation import original
+from validation.original import starflow as authors
+
+model_page = sys.modules["refflow.models.starflow"]
+RNG = np.random.default_rng
+SMALL = {"patch": 2, "channels": 6, "layers": (1, 1), "heads": 2, "head_size": 4, "expansion": 2, "clip": 0}
+TEXT = {"text": (3, 2), "head_size": 20}
+SETTINGS = {"an image": {}, "exponentials": {"scale": "exp", "clip": 2.0, "final_norm": False}, "no start token": {"start": False},
+            "a text": TEXT, "a text everywhere": TEXT | {"text_everywhere": True, "order": "R2L", "clip": 1.0},
+            "a video": {"frames": 2, "within_frames": True, "head_size": 20},
+            "a video, frame by frame": TEXT | {"frames": 2, "within_frames": True, "local": True, "layers": (1, 0, 1)},
+            "a language model's layers": {"key_heads": 1, "norm": "root mean square", "query_key_norm": True, "norm_after": True,
+                                          "gated": True, "split_pairs": True, "line": True, "expansion": 1.5}}
+
+
+def drawn(value, size=0.2, seed=5):
+    """A value with all its parameters moved: as it is built, no block changes a scale."""
+    params, rng = value.ravel(), RNG(seed)
+    return value.unravel(params + (size * rng.standard_normal(params.shape)).astype(params.dtype))
+
+
+def small(name="an image", dtype=np.float64, **given):
+    flow = starflow(RNG(0), (1, 4, 4), **SMALL | SETTINGS[name] | given, dtype=dtype)
+    return flow.replace(bijector=drawn(flow.bijector).params())
+
+
+def text(count=3, width=3, length=2, seed=7, dtype=np.float64):
+    return RNG(seed).standard_normal((count, width, length)).astype(dtype)
+
+
+def made(name, dtype=np.float64, **given):
+    """(a flow given its text, if it reads one, and images of it)."""
+    flow = small(name, dtype, **given)
+    x = RNG(1).standard_normal((3, 1, 4 * max(1, SETTINGS[name].get("frames", 0)), 4)).astype(dtype)
+    return given_text(flow, text(dtype=dtype)) if readers(flow) else flow, x
+
+
+def test_every_equation_is_cited():
+    assert equations(model_page) == []
+
+
+# -- the flow ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_flow_is_inverted_and_its_log_det_is_that_of_its_jacobian(name):
+    flow, x = made(name)
+    z, log_det = flow.bijector.inverse_and_log_det(x)
+    sign, expected = np.linalg.slogdet(flow.bijector.inner.jacobian(x))
+    assert np.all(sign == 1) and np.abs(log_det - expected).max() < 1e-12
+    assert np.abs(flow.bijector.forward(z) - x).max() < 1e-11
+
+
+@pytest.mark.parametrize("name", ["a text", "a language model's layers"])
+def test_a_float32_flow_is_the_float64_one_to_its_digits(name):
+    flow, x = made(name, np.float32)
+    log_prob = flow.log_prob(x)
+    assert log_prob.dtype == np.float32
+    assert np.allclose(log_prob, flow.astype(np.float64).log_prob(x.astype(np.float64)), rtol=2e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_log_dets_of_tokens_add_up(name):
+    flow, x = made(name)
+    of_tokens = token_log_dets(flow, x)
+    assert len(of_tokens) == 2 and all(one.shape[-2] == 4 for one in of_tokens)
+    total = sum(one.reshape(3, -1).sum(-1) for one in of_tokens)
+    assert np.abs(total - flow.bijector.inverse_and_log_det(x)[1]).max() < 1e-13
+
+
+def test_without_a_start_token_the_first_token_stays():
+    flow, x = made("no start token")
+    deep = token_log_dets(flow, x)[-1]
+    assert not deep[..., 0].any() and deep[..., 1:].all()
+    assert token_log_dets(*made("an image"))[-1].all()
+
+
+@pytest.mark.parametrize("scale", ["exp", "softplus"])
+def test_the_start_is_the_authors(scale):
+    """Before training, the last bias alone shifts and scales, and a bias of 0 leaves a scale of 1."""
+    f, = starflow_block(RNG(0), 2, (2, 2), 16, 1, head_size=4, scale=scale, clip=0)
+    layers = f.net.net.net.layers
+    assert isinstance(layers[0], Delay) and layers[0].start.shape == (2,)
+    assert not layers[-1].layer.W.any() and 0 < np.abs(layers[-1].layer.b).max() <= 1 / 4
+    still = f.replace(net={"net": {"net": {"layers": {"3": {"layer": {"b": np.zeros(4)}}}}}})
+    z = RNG(1).standard_normal((3, 8))
+    assert np.array_equal(still.forward_and_log_det(z)[0], z) and not still.log_det(z).any()
+    assert starflow_flow is starflow
+
+
+def test_a_flow_comes_back_from_a_file(tmp_path):
+    for name in ("a text everywhere", "a video, frame by frame", "a language model's layers"):
+        flow, x = made(name)
+        save(flow, tmp_path / "flow.npz")
+        again = load(tmp_path / "flow.npz")
+        assert again.equals(flow) and np.array_equal(again.log_prob(x), flow.log_prob(x))
+
+
+def test_a_video_is_an_image_whose_frames_stand_one_below_the_other():
+    video = RNG(0).standard_normal((2, 3, 1, 4, 2))
+    image = video_as_image(video)
+    assert image.shape == (2, 1, 12, 2) and np.array_equal(image[:, :, 4:8], video[:, 1])
+    assert np.array_equal(image_as_video(image, 3), video)
+
+
+# -- what sees what ---------------------------------------------------------------------------------------------------
+
+def seen_by_tokens(f, tokens, size=3):
+    """Which tokens depend on which, by the zeros of Jacobians of a map of vectors of 2 x tokens entries."""
+    J = f.jacobian(RNG(2).standard_normal((size, 2 * tokens))).reshape(size, 2, tokens, 2, tokens)
+    return (J != 0).any((0, 1, 3))
+
+
+@pytest.mark.parametrize("grid, within, order", [((2, 2), False, [3, 2, 1, 0]), ((2, 1, 2), False, [3, 2, 1, 0]),
+                                                 ((2, 1, 2), True, [1, 0, 3, 2])])
+def test_a_token_depends_on_the_tokens_before_it_alone(grid, within, order):
+    stages = starflow_block(RNG(0), 2, grid, 4, 1, head_size=20, heads=1, reverse=True, within_frames=within, clip=0)
+    f = Chain([drawn(stage, 1.0) if own_map(stage) else stage for stage in stages])
+    place = np.argsort(order)
+    assert np.array_equal(seen_by_tokens(f, 4), place[:, None] >= place)
+
+
+def test_shallow_blocks_of_videos_may_see_one_frame():
+    flow = small("a video, frame by frame", patch=4)
+    stages = flow.bijector.inner.stages
+    deep = max(i for i, stage in enumerate(stages) if own_map(stage))
+    shallow = Chain(stages[1:deep])
+    J = shallow.jacobian(RNG(2).standard_normal((3, 16, 2, 1))).reshape(3, 16, 2, 16, 2)
+    assert not J[:, :, 0, :, 1].any() and not J[:, :, 1, :, 0].any()
+    assert given_text(flow, text()).bijector.inner.jacobian(RNG(2).standard_normal((3, 1, 8, 4))).any()
+
+
+@pytest.mark.parametrize("ahead, window", [(1, 0), (1, 1), (2, 1), (3, None), (2, 5)])
+def test_a_denoiser_of_videos_sees_some_frames(ahead, window):
+    grid, S = (4, 1, 2), 2
+    net = drawn(starflow_denoiser(RNG(0), 2, grid, 4, 1, text=(3, S), ahead=ahead, window=window, head_size=20, heads=1), 1.0)
+    mask, frame = frames_seen(grid, S, ahead, window), np.arange(8) // 2
+    low = frame[:, None] + ahead - 1 - (8 if window is None else window)
+    assert np.array_equal(mask[S:, S:], (frame >= low) & (frame <= frame[:, None] + ahead - 1)) and mask[:, :S].all()
+    reads = given_text(net, text(1)[0])
+    found = seen_by_tokens(reads, 8)
+    assert np.array_equal(found, mask[S:, S:] | np.eye(8, dtype=bool)) and np.array_equal(found, reads.net.depends_on_positions((2, 8)))
+
+
+def test_the_text_conditions_all_tokens_and_depends_on_none():
+    flow, x = made("a text everywhere")
+    z = flow.bijector.inverse(x)
+    other = given_text(flow, text(seed=8)).bijector.inverse(x)
+    assert np.all(z != other)
+    reader = readers(flow)[0]
+    joined = RNG(3).standard_normal((6, 2 + 4))
+    before = reader.inner.forward(joined)[:, :2]
+    assert np.array_equal(before, reader.inner.forward(np.concatenate((joined[:, :2], 0 * joined[:, 2:]), -1))[:, :2])
+
+
+@pytest.mark.parametrize("part", ["a network that sees its own token", "attention that sees all"])
+def test_a_leak_is_refused(part):
+    f, = starflow_block(RNG(0), 2, (1, 3), 4, 1, head_size=4, clip=0)
+    layers = f.net.net.net.layers
+    if part == "a network that sees its own token":
+        leaking = Sequential(layers[1:])
+    else:
+        leaking = tree.remade(f.net.net.net, lambda path, value: {"causal": False} if isinstance(value, RelativeAttention) else {})
+    with pytest.raises(ValueError, match="Autoregressive: net's dependence must be strictly triangular .* output entry \\d depends on"):
+        f.replace(net=f.net.replace(net=f.net.net.replace(net=leaking)))
+
+
+# -- positions --------------------------------------------------------------------------------------------------------
+
+def test_positions_are_rows_and_columns_and_the_place_in_the_text():
+    angles = positions((2, 3), 8)
+    side = np.sqrt(6)
+    assert angles.shape == (4, 6) and np.allclose(angles[0], np.repeat([0, 1], 3) / side * side, rtol=1e-15)
+    assert np.allclose(angles[2], np.tile([0, 1, 2], 2), rtol=1e-15) and np.allclose(angles[3], angles[2] / 100, rtol=1e-15)
+    assert np.allclose(positions((2, 3), 8, 4.0), angles * 4 / side, rtol=1e-15)
+
+
+def test_a_text_and_frames_turn_eight_pairs():
+    """Of 12 pairs, two turn with rows, two with columns, and eight with the place in the text, or the frame."""
+    angles = positions((2, 1, 2), 24, 4.0, 3, third=True)
+    assert angles.shape == (12, 3 + 4)
+    assert not angles[:4, :3].any() and np.allclose(angles[4, :3], [0, 4 / 3, 8 / 3], rtol=1e-15)
+    assert np.array_equal(angles[4, 3:], [0, 0, 1, 1]) and np.allclose(angles[5], angles[4] * 1e4 ** (-1 / 8), rtol=1e-14)
+    assert np.allclose(angles[2, 3:], np.array([0, 1, 0, 1]) * 4 / np.sqrt(2), rtol=1e-15)
+    assert np.array_equal(positions((2, 2), 6, line=True, text=1)[0], np.arange(5))
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+def worst_slope(flow, x, loss=loss_vjp, weights=(1.0, -2.0, 0.5), step=1e-6):
+    """The largest difference of a gradient of a loss from a central difference, along a random direction of each parameter."""
+    weights = np.array(weights)
+
+    def value(flow, x):
+        return (loss(flow, x)[0] * weights).sum()
+
+    x_bar, bars = loss(flow, x)[1](weights)
+    context_bar = bars.pop("context", None)
+    bars, rng, found = dict(tree.flatten(bars)), RNG(2), []
+    held = dict(tree.flatten(flow.params()))
+    assert bars.keys() == {path for path in held if path[-1] != "context"}
+    for path in bars:
+        turn = rng.choice((-1.0, 1.0), held[path].shape)
+        ends = [value(flow.replace(**tree.nest({path: held[path] + sign * step * turn})), x) for sign in (1, -1)]
+        found.append(abs((ends[0] - ends[1]) / (2 * step) - (bars[path] * turn).sum()))
+    turn = rng.standard_normal(x.shape)
+    ends = [value(flow, x + sign * step * turn) for sign in (1, -1)]
+    found.append(abs((ends[0] - ends[1]) / (2 * step) - (x_bar * turn).sum()))
+    if context_bar is not None:
+        y, turn = text(), rng.standard_normal(text().shape)
+        ends = [value(given_text(flow, y + sign * step * turn), x) for sign in (1, -1)]
+        found.append(abs((ends[0] - ends[1]) / (2 * step) - (context_bar * turn).sum()))
+    return max(found)
+
+
+@pytest.mark.parametrize("name", ["exponentials", "a text everywhere", "a video, frame by frame", "a language model's layers"])
+def test_gradients_are_those_of_differences(name):
+    assert worst_slope(*made(name), loss=lambda flow, x: regularised_loss_vjp(flow, x, 0.5, 0.25)) < 1e-7
+
+
+def test_a_wrong_pullback_is_found(monkeypatch):
+    right = PrefixedNetwork.vjp
+
+    def unread(self, a):
+        h, pullback = right(self, a)
+        return h, lambda h_bar: (lambda a_bar, bars: (a_bar, bars | {"context": 0 * bars["context"]}))(*pullback(h_bar))
+
+    monkeypatch.setattr(PrefixedNetwork, "vjp", unread)
+    assert worst_slope(*made("a text")) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["a text everywhere", "a video, frame by frame"])
+def test_the_norm_is_of_the_events_that_enter_blocks(name):
+    flow, x = made(name)
+    f, D = flow.bijector.inner, x[0].size
+    events = [Chain(f.stages[:i]).forward(x) for i, stage in enumerate(f.stages) if own_map(stage)]
+    norm, _ = norm_vjp(flow, x)
+    assert len(events) == 2 and np.allclose(norm, sum((h.reshape(3, -1)**2).sum(-1) for h in events) / D, rtol=1e-14)
+    assert np.allclose(regularised_loss_vjp(flow, x, 0.5, 2.0)[0], loss_vjp(flow, x)[0] / 2 + 2 * norm, rtol=1e-14)
+
+
+def test_a_log_slope_has_its_own_cotangent():
+    f, = starflow_block(RNG(0), 2, (1, 3), 4, 1, head_size=4)
+    f, z, rng = drawn(f, 0.5), RNG(1).standard_normal((3, 6)), RNG(2)
+    x_bar, slopes_bar, turn = rng.standard_normal((3, 3, 6))
+    (x, slopes), pullback = slopes_vjp(f, z)
+    z_bar, _ = pullback(x_bar, slopes_bar)
+
+    def value(z):
+        x, slopes = slopes_vjp(f, z)[0]
+        return (x * x_bar + slopes * slopes_bar).sum()
+
+    assert abs((value(z + 1e-6 * turn) - value(z - 1e-6 * turn)) / 2e-6 - (z_bar * turn).sum()) < 1e-7
+    assert np.array_equal(x, f.forward(z)) and np.allclose(slopes.sum(-1), f.log_det(z), rtol=1e-14)
+
+
+# -- guidance ---------------------------------------------------------------------------------------------------------
+
+def test_guidance_combines_two_gaussians():
+    """Where the guided scale is the smaller one: precisions and their means are combined with the weights 1 + w and -w."""
+    f, = (stage for stage in map(own_map, small("a text").bijector.inner.stages[-1:]))
+    h, w = RNG(4).standard_normal((5, 16)), 1.5
+    one, other = (given_text(f, text(5, seed=seed)) for seed in (1, 2))
+    (s, b), (s_free, b_free), (s_w, b_w) = scale_and_shift(one, h), scale_and_shift(other, h), guided(one, other, w)(h)
+    below = s < s_free
+    assert 0 < below.mean() < 1
+    precision = (1 + w) / s**2 - w / s_free**2
+    assert np.allclose((1 / s_w**2)[below], precision[below], rtol=1e-12)
+    assert np.allclose(b_w[below], (((1 + w) * b / s**2 - w * b_free / s_free**2) / precision)[below], rtol=1e-11, atol=1e-12)
+    assert np.allclose(s_w[~below], s[~below], rtol=1e-14)
+    assert np.allclose(b_w[~below], ((1 + w) * b - w * b_free)[~below], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["a text", "a text everywhere"])
+def test_samples_with_guidance(name):
+    flow, z = small(name), RNG(4).standard_normal((3, 16))
+    y, null = text(), text(seed=9)
+    plain = images_of(flow, z, y)
+    assert np.abs(plain - given_text(flow, y).bijector.forward(z)).max() < 1e-12
+    assert np.abs(images_of(flow, z, y, y, 2.0) - plain).max() < 1e-12
+    found = images_of(flow, z, y, null, 2.0)
+    assert np.abs(found - plain).max() > 1e-3
+    whole = images_of(flow, z, y, null, 2.0, deep_only=False)
+    assert (np.abs(whole - found).max() > 1e-3) == (name == "a text everywhere")
+    cold = at_temperature(flow, 0.5)
+    assert np.abs(images_of(flow, z, y, null, 2.0, temperature=0.5) - images_of(cold, z, y, null, 2.0)).max() < 1e-12
+
+
+@pytest.mark.parametrize("parts", [{}, {"query_key_norm": True}, {"key_heads": 1, "angles": np.ones((2, 4))},
+                                   {"query_key_norm": True, "split_pairs": True, "angles": np.ones((2, 4)), "key_heads": 2}])
+def test_a_temperature_divides_the_scores(parts):
+    net = drawn(transformer(RNG(0), 8, 2, 2, causal=True, head_size=4, **parts))
+    a, tau, attention = RNG(4).standard_normal((2, 8, 4)), 0.5, RelativeAttention.vjp
+
+    def tempered(self, a):
+        q, k, v = np.split(a, 3, -2)
+        return attention(self, np.concatenate((q / tau, k, v), -2))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RelativeAttention, "vjp", tempered)
+        patch.setattr(RelativeAttention, "forward", lambda self, a: self.vjp(a)[0])
+        expected = net.forward(a)
+    assert np.abs(at_temperature(net, tau).forward(a) - expected).max() < 1e-13
+    assert np.abs(net.forward(a) - expected).max() > 1e-4
+
+
+def test_pairs_of_halves_change_the_order_of_channels_alone():
+    """Rearranged weights of queries and keys make one of the other."""
+    angles = RNG(1).standard_normal((2, 4))
+    given = {"causal": True, "head_size": 4, "angles": angles}
+    split, plain = transformer(RNG(0), 8, 2, 1, **given, split_pairs=True), transformer(RNG(0), 8, 2, 1, **given)
+    order = np.array([n * 4 + i for n in range(4) for i in (0, 2, 1, 3)] + list(range(16, 24)))
+    dense = plain.layers[0].inner.layers[1].layer
+    moved = {"W": dense.W[order], "b": dense.b[order]}
+    moved = plain.replace(layers={"0": {"inner": {"layers": {"1": {"layer": moved}}}}})
+    a = RNG(2).standard_normal((3, 8, 4))
+    assert np.array_equal(split.forward(a), moved.forward(a)) and np.abs(split.forward(a) - plain.forward(a)).max() > 1e-3
+
+
+def test_a_soft_clip():
+    net = transformer(RNG(0), 4, 2)
+    a = 100 * RNG(1).standard_normal((3, 4, 2))
+    assert np.allclose(soft_clip(net, 2.0).forward(a), 2 * np.tanh(net.forward(a) / 2), rtol=1e-14)
+
+
+# -- Jacobi's iteration -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("size", [1, 3, 32])
+def test_converged_it_is_the_sequential_one(name, size):
+    """In exact arithmetic after as many steps as a part has tokens: as here, to rounding, with no threshold."""
+    flow, x = made(name)
+    z, frame = flow.bijector.inverse(x), 4 if SETTINGS[name].get("frames") else None
+    assert np.abs(images_of(flow, z, jacobi=Jacobi(size, 4 * size, 0.0, frame)) - x).max() < 1e-11
+
+
+def test_converged_it_is_the_sequential_one_with_guidance():
+    flow, z = small("a text everywhere"), RNG(4).standard_normal((3, 16))
+    given = {"text": text(), "null": text(seed=9), "guidance": 2.0, "deep_only": False}
+    assert np.abs(images_of(flow, z, **given, jacobi=Jacobi(3, 3, 0.0)) - images_of(flow, z, **given)).max() < 1e-12
+
+
+def test_one_step_fewer_is_not_enough():
+    """The check above would show a token that is read too late or too early."""
+    flow, x = made("an image")
+    z = flow.bijector.inverse(x)
+    assert np.abs(images_of(flow, z, jacobi=Jacobi(4, 3, 0.0)) - x).max() > 1e-6
+    assert np.abs(images_of(flow, z, jacobi=Jacobi(4, 4, 0.0)) - x).max() < 1e-12
+
+
+def test_the_threshold_ends_it():
+    flow, x = made("an image")
+    f, z, steps = own_map(flow.bijector.inner.stages[-1]), flow.bijector.inverse(x), []
+
+    def step(h):
+        steps.append(h.copy())
+        return scale_and_shift(f, h)
+
+    by_jacobi(f, step, z, Jacobi(4, 32, np.inf))
+    assert len(steps) == 1 and np.array_equal(steps[0].reshape(3, 4, 4)[..., :3], z.reshape(3, 4, 4)[..., :3])
+    by_jacobi(f, step, z, Jacobi(4, 32, 0.0))
+    assert len(steps) == 33
+
+
+# -- known frames -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["a video", "a video, frame by frame"])
+@pytest.mark.parametrize("jacobi", [None, Jacobi(3, 12, 0.0, 4)])
+def test_samples_go_on_from_known_frames(name, jacobi):
+    flow, x = made(name)
+    z, first = flow.bijector.inverse(x), x[:, :, :4]
+    assert np.abs(images_of(flow, z, known=first, jacobi=jacobi) - x).max() < 1e-11
+    moved = RNG(3).standard_normal(z.shape)
+    other = images_of(flow, moved, known=first, jacobi=jacobi)
+    assert np.abs(other[:, :, :4] - first).max() < 1e-11
+    later = flow.bijector.inverse(other)
+    tokens = (slice(None), slice(None), slice(4, None))
+    assert np.abs((later - moved).reshape(3, 4, 8)[tokens]).max() < 1e-11          # the later frames have the given latents
+    assert np.abs(images_of(flow, moved, known=first + 1, jacobi=jacobi)[:, :, 4:] - other[:, :, 4:]).min() > 0
+
+
+# -- denoising --------------------------------------------------------------------------------------------------------
+
+def test_the_denoiser_learns_the_score_and_moves_samples():
+    flow, x = made("a text")
+    score, _ = flow.log_prob_vjp(x)[1](np.ones(3))
+    assert np.allclose(denoiser_target(flow, x, 0.25), -0.25 * score, rtol=1e-12, atol=1e-13)
+    _, of_norm = norm_vjp(flow, x)
+    expected = -0.5 * score + 0.25 * 0.5 * 16 * of_norm(1.0)[0]
+    assert np.allclose(denoiser_target(flow, x, 0.25, 2.0, 0.5), expected, rtol=1e-12, atol=1e-13)
+    net = given_text(drawn(starflow_denoiser(RNG(0), 4, (2, 2), 6, 1, text=(3, 2), head_size=20, heads=2)), text())
+    patches = Chain(flow.bijector.inner.stages[:2])
+    y = patches.inverse(net.forward(patches.forward(x)))
+    assert np.allclose(denoised_by_network(net, flow, x, 0.5, 0.2), x - 0.3 * 0.6 * y, rtol=1e-13)
+    assert np.array_equal(denoised_by_network(net, flow, x, 0.5, 0.5), x)
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+FLOW, READER, VIDEO = small(), small("a text"), small("a video")
+Z = np.zeros((2, 16))
+BLOCK = (RNG(0), 2, (1, 2), 4, 1)
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda: starflow(RNG(0), (4, 4)), r"starflow: shape must be \(C, H, W\), not \(4, 4\)"),
+    (lambda: starflow(RNG(0), (1, 4, 6), 4), "starflow: width must be a multiple of patch = 4, not 6"),
+    (lambda: starflow(RNG(0), (1, 4, 4), order="up"), "starflow: order must be one of"),
+    (lambda: starflow(RNG(0), (1, 4, 4), channels=100), "starflow: channels must be a multiple of head_size = 64, not 100"),
+    (lambda: starflow(RNG(0), (1, 4, 4), layers=3), "starflow: layers must hold the number of layers of each block, not all 0, and not 3"),
+    (lambda: starflow(RNG(0), (1, 4, 4), layers=(0, 0)), r"not all 0, and not \(0, 0\)"),
+    (lambda: starflow(RNG(0), (1, 4, 4), 4, 4, layers=(-1, 1)), "starflow: layers must be an int >= 0, not -1"),
+    (lambda: starflow(RNG(0), (1, 4, 4), local=True), "starflow: local is of videos; frames is 0"),
+    (lambda: small("a video, frame by frame", text_everywhere=True), "shallow blocks that see one frame at a time read no text"),
+    (lambda: small("a text", text=3), r"starflow: text must be \(width, length\), not 3"),
+    (lambda: small("a text", text=(3, 0)), r"starflow: text\[1\] must be an int >= 1, not 0"),
+    (lambda: small("a text", head_size=12), "starflow: head_size must be a multiple of 4 and at least 16, not 12"),
+    (lambda: small(head_size=6), "starflow: head_size must be a multiple of 4, not 6"),
+    (lambda: starflow_block(*BLOCK, scale="tanh", head_size=4), "starflow: scale must be one of"),
+    (lambda: starflow_block(*BLOCK, clip=-1, head_size=4), "starflow: clip must be"),
+    (lambda: starflow_block(*BLOCK, norm="batch", head_size=4), "transformer: norm must be one of"),
+    (lambda: starflow_block(*BLOCK, heads=3, key_heads=2, head_size=4), "heads must be a multiple of key_heads = 2, not 3"),
+    (lambda: given_text(READER, text(2, 4)), r"text must have shape \(\*batch, 3, 2\), its width and its length, not \(2, 4, 2\)"),
+    (lambda: given_text(READER, text(2, 3, 5)), r"its width and its length, not \(2, 3, 5\)"),
+    (lambda: given_text(FLOW, text(2)), "starflow: there is a text, but the flow reads none"),
+    (lambda: READER.at(context=text(2, 4)), r"PrefixedNetwork: net does not take a context of shape \(4, 2\)"),
+    (lambda: loss_vjp(READER, RNG(0).standard_normal((2, 1, 4, 4))), "there is no context"),
+    (lambda: images_of(READER, Z, text(2), guidance=1.0), "images_of: guidance needs a text, and a null text"),
+    (lambda: images_of(FLOW, Z, guidance=1.0), "images_of: guidance needs a text, and a null text"),
+    (lambda: images_of(FLOW, Z, text(2)), "there is a text, but the flow reads none"),
+    (lambda: images_of(READER, Z, text(2), text(2), -1.0), "images_of: guidance must be"),
+    (lambda: images_of(READER, Z[:, :3], text(2)), r"images_of: z must have shape \(B, 16\), not \(2, 3\)"),
+    (lambda: images_of(FLOW, Z + np.nan), r"images_of: z must be finite; z\[0, 0\] = nan"),
+    (lambda: images_of(FLOW, Z, jacobi=Jacobi(0)), "Jacobi: size must be an int >= 1, not 0"),
+    (lambda: images_of(FLOW, Z, jacobi=Jacobi(threshold=-1.0)), "Jacobi: threshold must be"),
+    (lambda: images_of(FLOW, Z, known=np.zeros((2, 1, 2, 4))), "images_of: known must be whole frames of a flow that reverses"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 2, 4))), "images_of: known must be whole frames"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 8, 4))), r"known must have shape \(B, 1, rows, 4\), with fewer"),
+    (lambda: images_of(FLOW, Z, temperature=0.0), "at_temperature: temperature must be"),
+    (lambda: starflow_denoiser(RNG(0), 2, (2, 1, 2), 4, 1, ahead=3, window=0, head_size=20, heads=1),
+     r"RelativeAttention: sees must leave every query a key; sees\[0\] leaves query 0 none"),
+    (lambda: denoised_by_network(None, FLOW, Z, 0.0), "denoised_by_network: std must be"),
+    (lambda: denoiser_target(FLOW, Z, -1.0), "denoiser_target: std must be"),
+])
+def test_bad_input_is_refused_by_name(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+# -- the authors' numbers, and torch's ----------------------------------------------------------------------------------
+
+def far(read):
+    found, unread = read
+    return {name for name, value in found.items() if not original.passes(value)}, unread
+
+
+@pytest.mark.parametrize("name", authors.FILES)
+def test_the_authors_numbers(name):
+    assert far(authors.read(name)) == (set(), [])
+
+
+def test_there_are_files():
+    assert authors.FILES == ("starflow_metablock_exp_rope2d", "starflow_metablock_softplus_sos_text")
+
+
+def read_made(tmp_path, config, arrays):
+    np.savez(tmp_path / "made.npz", cfg=json.dumps(config), **arrays)
+    assert [system for _, system, _ in original.files_of(None, [tmp_path / "made.npz"])] == ["starflow"]
+    return authors.read(tmp_path / "made.npz")
+
+
+READS = {"txt": 3, "txt_dim": 5, "d": 20}
+BLOCKS = {
+    "exponentials, reversed": {"permutation": "flip"},
+    "a start token": {"use_softplus": True, "use_sos": True, "soft_clip": 1.0, "length": 5, "grid": (3, 2)},
+    "a text, reversed": {**READS, "use_softplus": True, "use_sos": True, "use_final_norm": True, "soft_clip": 2.0, "permutation": "flip"},
+    "a text, no start token": {**READS, "layers": 2},
+    "a text that is not read": {"txt": 3, "d": 20, "use_sos": True},
+    "a language model": {"txt": 3, "txt_dim": 8, "d": 20, "heads": 4, "groups": 2, "layers": 2, "line": True, "use_swiglu": True,
+                         "use_qk_norm": True, "use_post_norm": True, "use_final_norm": True, "use_bias": False, "norm_type": "rms_norm",
+                         "hf_style_rope": True, "use_proj_txt": False, "use_sos": True, "use_softplus": True},
+    "no norm": {"heads": 4, "groups": 1, "norm_type": "none", "use_sos": True},
+    "halves of heads": {"heads": 4, "groups": 2, "norm_type": "rms_norm", "use_post_norm": True, "d": 8, "hf_style_rope": True},
+    "a line": {"line": True, "d": 6, "use_qk_norm": True},
+    "frames": {**READS, "grid": (3, 1, 2), "permutation": "flip_in_block", "use_sos": True, "use_softplus": True},
+    "frames, reversed": {**READS, "grid": (3, 2, 1), "permutation": "flip", "use_sos": True},
+    "a denoiser": {**READS, "kind": "NonCausalBlock"},
+    "a denoiser of frames": {**READS, "kind": "NonCausalBlock", "grid": (4, 1, 2), "ahead": 2, "window": 1, "layers": 2}}
+MODELS = {
+    "a model": {"use_sos": True, "use_softplus": True, "use_final_norm": True, "soft_clip": 4.0},
+    "a text everywhere": {"deep_only": False, "order": "R2L", "use_sos": True, "layers": (1, 1), "regularisation": 1e-2},
+    "no text": {"txt": 0, "txt_dim": 0, "d": 4, "order": "R2L", "deep_channels": 12, "layers": (1, 0, 1)},
+    "a video, frame by frame": {"frames": 3, "temporal": 1, "local": True, "use_sos": True, "use_softplus": True, "denoiser": True,
+                                "layers": (1, 1)},
+    "a video": {"frames": 2, "temporal": 2, "use_sos": True, "denoiser": True, "layers": (1, 1)}}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_torch_agrees_in_blocks(name, tmp_path):
+    torch = pytest.importorskip("torch")
+    assert far(read_made(tmp_path, *starflow_port.block_file(torch, **BLOCKS[name]))) == (set(), [])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_torch_agrees_in_models(name, tmp_path):
+    torch = pytest.importorskip("torch")
+    assert far(read_made(tmp_path, *starflow_port.model_file(torch, **MODELS[name]))) == (set(), [])
+
+
+RIGHT = starflow_port.Port
+
+
+def leaking(self, x, y, table, temperature=1.0):
+    return RIGHT_NET(self, x + 0.1 * x.flip(1), y, table, temperature)
+
+
+def summed(self, x, y=None, w=0):
+    z, states, log_det = RIGHT_FORWARD(self, x, y, w)
+    return z, states, log_det.sum(-1, keepdim=True) + 0 * log_det
+
+
+def by_old_guidance(s, b, w):
+    (s, s_u), (b, b_u) = s.chunk(2), b.chunk(2)
+    return (s + w * (s - s_u)).repeat(2, 1, 1), (b + w * (b - b_u)).repeat(2, 1, 1)
+
+
+def wrong_pair(torch, t, table, split):
+    return RIGHT_TURNED(torch, t, table.roll(1, -1), split)
+
+
+RIGHT_NET, RIGHT_FORWARD, RIGHT_TURNED = RIGHT.net, RIGHT.forward, starflow_port.turned
+PLANTED = {"a causal leak": (RIGHT, "net", leaking, "z"), "a sum over features": (RIGHT, "forward", summed, "logdet"),
+           "TarFlow's guidance": (RIGHT, "guided", staticmethod(by_old_guidance), "reverse_guided0"),
+           "a wrong rotary pair": (starflow_port, "turned", wrong_pair, "z")}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_changed_block_shows(name, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    owner, method, bug, shown = PLANTED[name]
+    monkeypatch.setattr(owner, method, bug)
+    assert shown in far(read_made(tmp_path, *starflow_port.block_file(torch, **READS, use_sos=True)))[0]
