@@ -940,7 +940,7 @@ def along_parameter(box, values, k, direction, at, U, index=...):
         return e[0] <= DIFFERENCE * (1 + abs(best[0])) and not abs(found - best[0]) <= bound and (best[0], bound)
 
     tables = extrapolations(loss, box.unit, RUNGS[box.precision], unit_of_loss(U, *at[1:]).sum(keepdims=True))
-    # what one table does not show, both do not: their error is no smaller
+    # what one table does not show, both do not, whose error is at least as large
     first = next(tables)
     shown = off(*first) and off(*agreed(first, next(tables)))
     if shown:
