@@ -48,7 +48,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Classes(Context):
-    """The context of images given one of the classes 0 .. count - 1, of which no class is one too.
+    """The context of images given their classes, 0 .. count - 1, or given that they have none.
 
     `attended`: a flow attends to it, as a signal of one position.
     """
@@ -65,7 +65,7 @@ class Classes(Context):
         return self.of_labels(np.asarray(values)[:, 0].astype(int))
 
     def of_labels(self, labels):
-        """The context (N, count), or (N, count, 1), of classes (N,), of which some may be NONE."""
+        """The context (N, count), or (N, count, 1), of classes (N,), where NONE stands for no class."""
         given = labels != NONE
         found = context_of_classes(np.where(given, labels, 0), self.count, np.float32)
         found = np.where(given[:, None], found, context_of_classes(None, self.count, np.float32))

@@ -1,6 +1,6 @@
 r"""A learned vector for each position, added to a signal, `(C, T) -> (C, T)`.
 
-The map.  The table `P` holds a vector `P_t` for each of `N` positions, of which a signal of `T <= N` positions takes the first:
+The map.  The table `P` holds a vector `P_t` for each of `N` positions.  A signal of `T <= N` positions takes the first `T` of them:
     h_t = a_t + P_t   at valid positions,   0 elsewhere                             (1)
     dh/da = I         at valid positions,   0 elsewhere                             (2)
 Attention alone does not know in which order its keys stand; with (1) it does.
