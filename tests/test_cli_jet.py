@@ -100,6 +100,23 @@ def test_the_optimiser_is_the_authors(run, monkeypatch):
     assert isinstance(settings["clip"], ClipNorm) and settings["averaging"] is None
 
 
+@pytest.mark.parametrize("model", ["jet", "tarflow"])
+@pytest.mark.parametrize("name", ["digit_images", "photographs"])
+def test_images_that_packages_ship(run, name, model):
+    """Trained, loaded, scored, sampled."""
+    pytest.importorskip("sklearn")
+    small = ("--stride", 160) if name == "photographs" else ()
+    values = 256 if name == "photographs" else 17
+    assert run("data", name, *small, "--out", "v.npy")[0] == 0
+    sizes = ("--patch", 4, "--hidden", 8, "--layers", 1, *(("--couplings", 5) if model == "jet" else ("--depth", 2)))
+    status, out, _ = run("fit", "v.npy", "--model", model, *sizes, "--values", values, "--steps", 2, "--batch-size", 8, "--test", 0.2,
+                         "--out", "flow.npz", "--json")
+    bits = [json.loads(out)[key]["test"]["bits_per_dim"] for key in ("before", "after")]
+    assert status == 0 and np.isfinite(bits).all() and bits[0] != bits[1]
+    assert run("sample", "flow.npz", "--n", 2, "--out", "s.npy")[0] == 0 and np.load("s.npy").shape == (2, *np.load("v.npy").shape[1:])
+    assert np.isfinite(json.loads(run("score", "flow.npz", "v.npy", "--json")[1])["bits_per_dim"])
+
+
 def test_pictures(run):
     pytest.importorskip("matplotlib")
     assert fitted(run)[0] == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refflow.core import Chain, tree
-from refflow.maps.conditioners import RelativeAttention, Rotary, Sequential, rotary_angles
+from refflow.maps.conditioners import RelativeAttention, Rotary, Sequential, context_of_classes, rotary_angles
 from refflow.models.tarflow import tarflow, tarflow_block
 from refflow.testing import BlackBox
 from refflow.testing.black_box_laws import verdict
@@ -129,10 +129,12 @@ def test_our_inverse_is_the_inverse_of_their_forward(kind):
     holds(BACK, box_of(kind, weights(rotary=kind is Rotated)))
 
 
-def test_a_whole_flow_has_our_numbers():
-    flow = tarflow(np.random.default_rng(0), (3, 4, 4), 2, 8, 3, 2, head_size=4)
-    f = flow.bijector.inner
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_whole_flow_has_our_numbers(classes):
+    """Given one class, too."""
+    f = tarflow(np.random.default_rng(0), (3, 4, 4), 2, 8, 3, 2, head_size=4, classes=classes).bijector.inner
     f = f.unravel(f.ravel() + 0.1 * np.random.default_rng(1).standard_normal(f.ravel().shape))
+    f = f.at(context=context_of_classes([2], classes)) if classes else f
     x = np.random.default_rng(2).uniform(-1, 1, (5, 3, 4, 4))
     model = theirs.of_flow(f)
     tokens = torch.tensor(theirs.tokens_of(Chain(f.stages[:2]).forward(x), 4))

@@ -1,8 +1,8 @@
 """TarFlow in torch, written from the equations of the paper (arXiv:2412.06329, section 3), as people write it.
 
 Tokens are rows, (B, T, F).  A block maps data to latents, z_t = (h_t - b_t) exp(-a_t), where a causal transformer of the tokens before t
-makes a_t and b_t; every second block reverses the tokens.  `of_flow` has the weights of one of refflow's flows.  What a subclass of
-`Block` changes, the tests plant as mistakes, and `validation.bfloat16` as other dtypes.
+makes a_t and b_t; every second block reverses the tokens.  `of_flow` takes the weights of one of refflow's flows.  Subclasses of `Block`
+change its methods: tests plant mistakes, and `validation.bfloat16` plants other dtypes.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def autoregressive(flow):
 
 
 def with_weights(f, kind, reverse):
+    """A block of a kind with the weights of an `Autoregressive` block of ours; the vector of its class joins each position."""
     first, positions, *of_class, body, _, _ = f.net.net.net.layers
     heads = next(value.heads for _, value in tree.walk(body) if isinstance(value, RelativeAttention))
     made = kind(first.layer.W.shape[1], *positions.P.shape[::-1], heads, len(body.layers) // 2, reverse).double()
@@ -138,7 +139,7 @@ def with_weights(f, kind, reverse):
         for theirs, array in zip(made.parameters(), ours, strict=True):
             theirs.copy_(torch.tensor(array))
         for layer in of_class:
-            made.net[1].P += torch.tensor(layer.of_class().reshape(-1, 1))     # the same for every token
+            made.net[1].P += torch.tensor(layer.of_class().reshape(-1, 1))
     return made
 
 
