@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from refflow.core import tree
-from refflow.maps.conditioners import (ClassEmbedding, Delay, Dense, LearnedPositions, Positionwise, PrefixedNetwork, RelativeAttention,
-                                       RepeatedHeads, ReshapedNetwork, Residual, RMSNorm, Rotary, Sequential, at_temperature,
-                                       context_of_classes, rotary_angles, transformer)
+from refflow.maps.conditioners import (ClassEmbedding, Delay, Dense, GatedLinearUnit, LearnedPositions, Positionwise, PrefixedNetwork,
+                                       QueryKeyNorm, RelativeAttention, RepeatedHeads, ReshapedNetwork, Residual, RMSNorm, Rotary,
+                                       Sequential, SiLU, at_temperature, context_of_classes, rotary_angles, transformer)
 
 RNG = np.random.default_rng
 SEES = np.array([[1, 1, 0, 1], [0, 1, 1, 1], [1, 0, 1, 0], [0, 0, 1, 1]], bool)
@@ -60,6 +60,16 @@ def test_a_query_sees_what_its_row_says():
 def test_depends_is_where_the_jacobian_is_not_0(name):
     net = RelativeAttention(**SETTINGS[name])
     shape = (6 * net.heads, 4)
+    J = net.jacobian(RNG(2).standard_normal((6, *shape)))
+    assert np.array_equal((J != 0).any(0), net.depends(shape))
+
+
+@pytest.mark.parametrize("net, shape", [(GatedLinearUnit(SiLU()), (6,)),
+                                        (QueryKeyNorm(RMSNorm([1.0, 2.0]), RMSNorm([3.0, 0.5]), 2, 1), (8,)),
+                                        (RepeatedHeads(4, 2), (8, 2)),
+                                        (PrefixedNetwork(RelativeAttention(causal=True), Positionwise(Dense(np.ones((6, 1)))), 2,
+                                                         np.ones((1, 2))), (6, 3))])
+def test_so_is_that_of_what_stands_beside_attention(net, shape):
     J = net.jacobian(RNG(2).standard_normal((6, *shape)))
     assert np.array_equal((J != 0).any(0), net.depends(shape))
 
