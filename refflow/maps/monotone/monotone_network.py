@@ -63,9 +63,9 @@ In (7), (12) and (13), the rounding of `z` counts.  So two steps of Newton's met
 of `f(z) = x` to
     z - (f(z) - x)/g(z)                                                             (20)
 
-In (13), the two parts of `c_bar` in (10) nearly cancel where one exponential leads and all other units have saturated: at a given
-`x`, its argument is known.  But the cotangents that reach `z` through any layer sum to `-z_bar`.  So where the terms of (21)
-are smaller than the terms of (10), the leading argument j has
+In (13), where one unit of a layer leads and all others have saturated, its argument is known at a given `x`.  So the cotangent of
+this argument is small, and the terms of (9) and (10) nearly cancel.  But the cotangents that reach `z` through any layer sum to
+`-z_bar`.  So where the terms of (21) are smaller, the leading argument j has
     c_j_bar = -(z_bar + sum_k rho_k_bar delta_k + sum_(k != j) c_k_bar gamma_k)/gamma_j             (21)
 
 Source: zuko, the class `MonotonicMLP` of its neural autoregressive flow, which takes the magnitudes of its weights; after Huang,
@@ -384,23 +384,29 @@ class Letters:
         for l in reversed(range(len(self.layers))):
             W_bar.insert(0, c_bar[..., None] * self.h[l][..., None, :] + rho_bar[..., None] * self.e[l][..., None, :])          # (8)
             b_bar.insert(0, c_bar)                                                  # (8)
-            h_bar, e_bar = ((bar[..., None] * self.layers[l][0]).sum(-2) for bar in (c_bar, rho_bar))           # (9)
+            before = c_bar, rho_bar
+            h_bar, e_bar = ((bar[..., None] * self.layers[l][0]).sum(-2) for bar in before)         # (9)
             if l > 0:
                 rho_bar = self.f[l - 1] * e_bar                                     # (10) (18)
-                parts = self.f[l - 1] * (exp(pair(self.m[l - 1])) * h_bar), self.r[l - 1] * self.rho[l - 1] * rho_bar           # (10)
-                c_bar = parts[0] + parts[1]                                         # (10)
+                rise, bend = self.f[l - 1] * exp(pair(self.m[l - 1])), self.r[l - 1] * self.rho[l - 1] * self.f[l - 1]          # (10)
+                c_bar = rise * h_bar + bend * e_bar                                 # (10) (18)
                 if of_root is not None:
-                    c_bar = self.balanced(l - 1, c_bar, sum(np.abs(part.high) for part in parts), rho_bar, of_root)
+                    h_size, e_size = ((np.abs(bar.high)[..., None] * self.layers[l][0]).sum(-2) for bar in before)
+                    terms = rise.high * h_size + np.abs(bend.high) * e_size
+                    c_bar = self.balanced(l - 1, c_bar, rho_bar, terms, self.f[l - 1].high * e_size, of_root)
         inner = [bar.high for bar in W_bar[1:-1]]
         return h_bar[..., 0], {                                                     # (9)
             "rate": W_bar[0][..., 0], "bias": np.stack([bar.high for bar in b_bar[:-1]], -2), "weights": W_bar[-1][..., 0, :],
             "shift": b_bar[-1][..., 0]} | ({"hidden": np.stack(inner, -3)} if inner else {})
 
-    def balanced(self, l, c_bar, terms, rho_bar, z_bar):
-        """c_bar, in which the leading argument's cotangent is what all others leave of -z_bar."""
-        gamma = self.gamma[l]
-        leads = np.arange(len(self.s)) == (terms * gamma.high).argmax(-1)[..., None]
-        others, known = chosen(leads, 0.0, c_bar * gamma), rho_bar * self.delta[l]
-        size = np.abs(z_bar) + (np.abs(others.high) + np.abs(known.high)).sum(-1)
-        left = -(others.sum(-1) + known.sum(-1) + z_bar)[..., None] / gamma         # (21)
-        return chosen(leads & (size[..., None] < terms * gamma.high), left, c_bar)
+    def balanced(self, l, c_bar, rho_bar, c_terms, rho_terms, z_bar):
+        """c_bar, in which the leading argument's cotangent is what all others leave of -z_bar.
+
+        `c_terms` and `rho_terms` are the sums of the sizes of the terms of c_bar and rho_bar.
+        """
+        gamma, delta = self.gamma[l], self.delta[l]
+        moved, bent = c_terms * gamma.high, rho_terms * np.abs(delta.high)
+        leads = np.arange(len(self.s)) == moved.argmax(-1)[..., None]
+        left = chosen(leads, 0.0, c_bar * gamma).sum(-1) + (rho_bar * delta).sum(-1) + z_bar            # (21)
+        size = np.abs(z_bar) + np.where(leads, bent, moved + bent).sum(-1)
+        return chosen(leads & (size[..., None] < moved), -left[..., None] / gamma, c_bar)           # (21)
