@@ -820,6 +820,14 @@ class LogisticMixtureLogit(Bijector):
     scale: NDArray[np.floating[Any]]
     def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
 
+class MonotoneNetwork(Bijector):
+    rate: NDArray[np.floating[Any]]
+    bias: NDArray[np.floating[Any]]
+    weights: NDArray[np.floating[Any]]
+    hidden: NDArray[np.floating[Any]] | None
+    shift: NDArray[np.floating[Any]]
+    def __init__(self, rate: ArrayLike, bias: ArrayLike, weights: ArrayLike, hidden: ArrayLike | None = ..., shift: ArrayLike | None = ...) -> None: ...
+
 class NormalMixtureCDF(Bijector):
     weights: NDArray[np.floating[Any]]
     loc: NDArray[np.floating[Any]]

@@ -11,13 +11,13 @@ import scipy
 
 import refflow
 from refflow import (LOFT, BernsteinPolynomial, Chain, DeepSigmoid, DenseSigmoid, Gaussianization, Inverse, LambertWTail,
-                     LogisticMixtureCDF, LogisticMixtureLogit, NormalMixtureCDF, Sigmoid, SinhArcsinh, SumOfSquares,
-                     UnconstrainedMonotonic)
+                     LogisticMixtureCDF, LogisticMixtureLogit, MonotoneNetwork, NormalMixtureCDF, Sigmoid, SinhArcsinh,
+                     SumOfSquares, UnconstrainedMonotonic)
 from refflow.core import pairs
 from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
 from refflow.maps.elementwise.solve import increasing_root
-from refflow.maps.monotone import (bernstein_polynomial, dense_sigmoid, gaussianization, mixture, normal_mixture_cdf,
-                                   sigmoid_mixture, sum_of_squares, unconstrained_monotonic)
+from refflow.maps.monotone import (bernstein_polynomial, dense_sigmoid, gaussianization, mixture, monotone_network,
+                                   normal_mixture_cdf, sigmoid_mixture, sum_of_squares, unconstrained_monotonic)
 from validation.measure import measure
 
 SOLVED = [DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), LogisticMixtureLogit([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0]),
@@ -256,6 +256,84 @@ def test_what_all_units_share_is_caught(monkeypatch):
     assert measure(f, **at)["vjp.averaging_bar"][0] > 100
 
 
+# -- networks with positive weights -----------------------------------------------------------------------------------
+
+ONE_LAYER = MonotoneNetwork([3.0, 3.0], [[1.0, 1.0]], [2.0, 0.5])
+TWO_LAYERS = MonotoneNetwork([1.0, 0.5, 2.0], [[0.25, -1.0, 0.5], [0.5, 0.125, -2.0]], [0.5, 2.0, 0.25],
+                             [[[1.0, 0.5, 0.25], [0.125, 2.0, 1.0], [0.75, 0.5, 0.5]]], shift=-0.25)
+
+
+def two_way(c):
+    """The first half of the units, two of three, and the others."""
+    half = (c.shape[-1] + 1) // 2
+    elu = np.where(c > 0, c, np.expm1(np.minimum(c, 0)))
+    return np.concatenate((elu[..., :half], -np.where(-c > 0, -c, np.expm1(np.minimum(-c, 0)))[..., half:]), -1)
+
+
+@pytest.mark.parametrize("f", [ONE_LAYER, TWO_LAYERS], ids=["one layer", "two layers"])
+def test_a_monotone_network_is_its_layers(f):
+    z = np.linspace(-6, 6, 25)
+    h = two_way(z[:, None] * f.rate + f.bias[0])
+    for W, b in zip([] if f.hidden is None else f.hidden, f.bias[1:]):
+        h = two_way(h @ W.T + b)
+    assert np.allclose(f.forward(z), h @ f.weights + f.shift, rtol=1e-14, atol=1e-14)
+    assert np.allclose(f.inverse(f.forward(z)), z, rtol=1e-14, atol=1e-15)
+
+
+def test_zeros_of_arguments_are_its_breaks():
+    """In the second layer too; there each argument is a network of one layer."""
+    first, second = np.split(TWO_LAYERS.breaks(), 2)
+    assert first.tolist() == [-0.25, 2.0, -0.25]
+    units = two_way(second[:, None] * TWO_LAYERS.rate + TWO_LAYERS.bias[0])
+    assert np.allclose((units * TWO_LAYERS.hidden[0]).sum(-1) + TWO_LAYERS.bias[1], 0, atol=1e-14)
+
+
+def test_the_side_of_a_zero_is_exact(monkeypatch):
+    """-1/3 is rounded, and 3 z + 1 is not 0 there; a product without its second half says that it is."""
+    at = {"z": -1 / 3, "x_bar": 0.0, "log_det_bar": 1.0}
+    for z in (-1 / 3, np.nextafter(-1 / 3, 0), np.nextafter(-1 / 3, -1)):
+        assert worst(ONE_LAYER, **at | {"z": z}) < 4
+    monkeypatch.setattr(pairs, "exact_product", lambda a, b: (a * b, 0 * (a * b)))
+    assert worst(ONE_LAYER, **at) > 1e3
+
+
+def test_a_leading_argument_known_from_x_is_caught(monkeypatch):
+    """In the first, one exponential leads; in the second, lines lead in both layers, and (9) cancels."""
+    one = MonotoneNetwork([1.0, 2.0], [[-30.0, 30.0]], [0.5, 1.5], shift=-1.0), 0.25
+    two = MonotoneNetwork([2.75, 1.75], [[0.25, 10.75], [0.125, -12.75]], [0.0625, 6.25], [[[0.0625, 3.125], [0.5, 2.5]]], -10.25), 0.125
+    for f, x in (one, two):
+        assert worst(f, x=x, z_bar=0.0, log_det_bar=1.0) < 8
+    monkeypatch.setattr(monotone_network.Letters, "balanced", lambda self, l, c_bar, *given: c_bar)
+    for f, x in (one, two):
+        assert measure(f, x=x, z_bar=0.0, log_det_bar=1.0)["inverse_vjp.bias_bar"][0] > 1e3
+
+
+def test_a_slope_may_leave_the_floats():
+    """Its logarithm and its gradients do not."""
+    f = MonotoneNetwork([1.0, 2.0], [[-1000.0, 900.0]], [0.5, 1.5])
+    (_, log_det), pullback = f.vjp(np.float64(0.5))
+    z_bar, bars = pullback(np.float64(0.0), np.float64(1.0))
+    assert f.jacobian(0.5) == 0 and log_det == pytest.approx(np.log(3) - 901, rel=1e-15)
+    assert z_bar == -2 and bars["bias"][0] == pytest.approx([0, -1], abs=1e-40)
+
+
+def test_a_root_without_newton_steps_is_caught(monkeypatch):
+    """Two steps mend a solver that stopped early."""
+    at, exact = {"x": 0.4, "z_bar": 0.5, "log_det_bar": 1.0}, monotone_network.increasing_root
+    monkeypatch.setattr(monotone_network, "increasing_root", lambda *given: exact(*given) * (1 + 1e-6))
+    assert worst(TWO_LAYERS, **at) < 4
+    monkeypatch.setattr(monotone_network, "STEPS", 0)
+    assert worst(TWO_LAYERS, **at) > 1e3
+
+
+def test_a_bracket_from_the_wrong_half_is_caught(monkeypatch):
+    x, exact = np.linspace(-100, 100, 9), monotone_network.bracket
+    assert np.allclose(TWO_LAYERS.forward(TWO_LAYERS.inverse(x)), x, rtol=1e-14)
+    monkeypatch.setattr(monotone_network, "bracket", lambda layers, s, x: exact(layers, -s, x))
+    with pytest.raises(ArithmeticError, match="no root between"):
+        TWO_LAYERS.inverse(x)
+
+
 # -- integrals of networks --------------------------------------------------------------------------------------------
 
 NETWORK = UnconstrainedMonotonic([1.0, -2.0, 0.5, 3.0], [0.25, 1.0, -1.5, 4.0], [-2.0, 0.5, 3.0, -0.75], 1.5, 0.01, 0.25)
@@ -342,7 +420,7 @@ STEEP_LAYERS = DenseSigmoid([[1.1, 3.7], [0.9, 0.3]], [[0.3, -1.7], [2.1, 0.1]],
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
-@pytest.mark.parametrize("f", [LAYERS, STEEP_LAYERS, DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), SOLVED[1]],
+@pytest.mark.parametrize("f", [LAYERS, STEEP_LAYERS, TWO_LAYERS, DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), SOLVED[1]],
                          ids=lambda f: type(f).__name__)
 def test_the_root_is_found_far_out(f, dtype):
     """Far out the map is nearly a line, and its log-det constant."""

@@ -57,8 +57,8 @@ ROWS = (
     row("NAF deep dense sigmoidal (DDSF)", "y_i=g(x_i;th(x_<i))", "naf(rng, D, dense=2).bijector",
         torchflows=("DeepDenseSigmoidal*, DenseSigmoidal*, DeepDenseSigmoid, "
             "DeepDenseSigmoidalForwardMaskedAutoregressive, DeepDenseSigmoidalInverseMaskedAutoregressive")),
-    row("NAF monotone MLP", "|W| weights, two-way ELU", missing="positive weights with a two-way ELU have no page",
-        zuko="NAF (MNN)"),
+    row("NAF monotone MLP", "|W| weights, two-way ELU", "autoregressive(monotone_family)",
+        remark="zuko's network sees the other entries through its biases", zuko="NAF, MNN"),
     row("Block NAF", "block-triangular exp/softplus weights", "bnaf(rng, D).bijector",
         remark="tanh with a leak; the gated and residual kinds have no page", flowjax="BlockAutoregressiveNetwork",
         numpyro="BlockNeuralAutoregressiveTransform", pyro="BlockAutoregressive"),

@@ -26,6 +26,9 @@ graph = np.tril(np.ones((D, D), bool), -1)
 mixture_family = Family(LogisticMixtureLogit, PerPart(("weights", "loc", "scale"), (
     SoftmaxWeights(K), Entries(Free(), K), Entries(ExpScale(), K))))
 sigmoid_family = Family(DeepSigmoid, transformer(K))
+positive_weights = Entries(AbsScale(), 2)
+monotone_family = Family(MonotoneNetwork, PerPart(("rate", "bias", "weights", "hidden", "shift"), (
+    positive_weights, MatrixEntries(2, 2), positive_weights, Reshaped(Entries(AbsScale(), 4), (1, 2, 2)), PerField(("shift",), (Free(),)))))
 
 
 def coupling(family):

@@ -80,6 +80,7 @@ HOME = {
     "Gaussianization": "monotone.gaussianization",
     "LogisticMixtureCDF": "monotone.logistic_mixture_cdf",
     "LogisticMixtureLogit": "monotone.logistic_mixture_logit",
+    "MonotoneNetwork": "monotone.monotone_network",
     "NormalMixtureCDF": "monotone.normal_mixture_cdf",
     "SumOfSquares": "monotone.sum_of_squares",
     "UnconstrainedMonotonic": "monotone.unconstrained_monotonic",

@@ -4,8 +4,8 @@ Its transforms are torch's, with call_and_ladj(x) -> (y, log|det dy/dx|); they a
 affine maps are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps with the network of
 `shared.networks` in the place of their own.
 
-Documented choices, not defects: the inverse of `GaussianizationTransform` and of the polynomials is a bisection on [-10, 10] to
-1e-6, and the mean of the former is drawn towards 0 by 1e-6; only their forward is asked, of the former at moderate numbers.
+Documented choices, not defects: the inverse of `GaussianizationTransform`, of the polynomials and of `MNN` is a bisection on
+[-10, 10] to 1e-6, and the mean of the former is drawn towards 0 by 1e-6; only their forward is asked, of the former at moderate numbers.
 
 Left out: `UnconstrainedMonotonicTransform`, whose integral is a sum over nodes.
 """
@@ -21,13 +21,14 @@ from zuko import transforms as t
 
 import refflow
 from refflow.maps.coupling import Family, additive_family, affine_family
-from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
-from refflow.maps.parametrisations import BERNSTEIN_POLYNOMIALS, SPLINES, LocationScale
+from refflow.maps.elementwise import CONVENTIONS, AbsScale, ScaledAffine
+from refflow.maps.parametrisations import (BERNSTEIN_POLYNOMIALS, SPLINES, Entries, Free, LocationScale, MatrixEntries, PerField, PerPart,
+                                           Premultiplied, Reshaped)
 
 from .shared import pinned, summed
 from .shared.networks import PASSES, SIZE, autoregressive, connects, coupling
 from .shared.numbers import raw, splines
-from .shared.torch import Network, declaring, second_entry
+from .shared.torch import Network, declaring, holding, second_entry
 
 version = pinned("zuko", "1.6.0")
 declare = declaring("zuko.transforms.")
@@ -155,6 +156,52 @@ declare_flow(autoregressive(AFFINE, tanh=True), "flows.MaskedAutoregressiveTrans
 declare_flow(coupling(FEW, tanh=True), "flows.GeneralCouplingTransform [MonotonicRQSTransform]",
              coupled(univariate=t.MonotonicRQSTransform, shapes=[(2,), (2,), (1,)]))
 declare_flow(autoregressive(FEW, tanh=True), "flows.NSF", in_order(FEW.size, zuko.flows.NSF, transforms=1, bins=2))
+
+
+# -- monotone networks ------------------------------------------------------------------------------------------------
+
+UNITS, SIGNAL = (2, 2), np.array([[0.5, -1.25], [-0.75, 0.25]])     # units of each layer, and the weights of two signals
+RAW = np.array([0.75, -1.5, 0.25, -0.5, 1.0, 0.125, 1.25, -0.5, 0.5, -1.0, 0.75, 1.5, -0.25])      # a number for each of `magnitudes`
+
+
+def magnitudes(layers, units):
+    """The fields from raw weights, whose magnitudes they are, and from biases."""
+    def of(count):
+        return Entries(AbsScale(), count)
+
+    hidden = Reshaped(of((layers - 1) * units * units), (layers - 1, units, units))
+    return PerPart(("rate", "bias", "weights", "hidden", "shift"),
+                   (of(units), MatrixEntries(layers, units), of(units), hidden, PerField(("shift",), (Free(),))))
+
+
+def filled(network, h, signal):
+    """zuko's network with raw numbers in the order of `magnitudes`, and with the weights of its signals."""
+    a, b_1, b_2, v, W, t = torch.split(h, [2, 2, 2, 2, 4, 1])
+    layers = (torch.cat([a[:, None], signal.to(h.dtype)], 1), b_1), (W.reshape(2, 2), b_2), (v[None], t)
+    for layer, (weight, bias) in zip(list(network)[::2], layers):
+        holding(layer, weight=weight, bias=bias)
+
+
+def monotone(p):
+    module = zuko.flows.neural.MNN(signal=0, hidden_features=UNITS)
+    filled(module.network, raw(p), torch.zeros(2, 0))
+    return second_entry(summed(module(raw(p)[:0]).call_and_ladj)), None
+
+
+def monotone_in_order(p):
+    """The network of every entry is the same, and sees a signal of its own."""
+    module = zuko.flows.NAF(SIZE, transforms=1, signal=2, network={"hidden_features": UNITS}).transform.transforms[0]
+    module.hyper = Network(p, connects(SIZE, 2))
+    filled(module.univariate.network, torch.from_numpy(RAW).to(module.hyper.bias.dtype), torch.from_numpy(SIGNAL))
+    return module().call_and_ladj, None
+
+
+for like, composite in splines(refflow.MonotoneNetwork, magnitudes(2, 2)):
+    declare_flow(composite, f"flows.neural.MNN [{like} numbers]", monotone)
+signals = np.zeros((RAW.size, 2))
+signals[2:4] = np.abs(SIGNAL)                       # into the first biases
+declare_flow(autoregressive(Family(refflow.MonotoneNetwork, Premultiplied(magnitudes(2, 2), signals, RAW)), tanh=True), "flows.NAF",
+             monotone_in_order)
 
 
 # -- on the circle ----------------------------------------------------------------------------------------------------
