@@ -265,7 +265,8 @@ def read_by_forward_alone(clue):
     if len(found):
         farthest = found[np.argmax(np.abs(found[:, 0] - found[:, 1]))]
         i, j = (tuple(int(k) for k in np.unravel_index(place, clue.box.event)) for place in farthest)
-        yield Mistake(f"entry {i} of the image reads entry {j} of the latent, which the inverse does not undo", lambda clue: (clue.given, 0))
+        yield Mistake(f"entry {i} of the image reads entry {j} of the latent, which the inverse does not undo",
+                      lambda clue: (clue.given, 0))
 
 
 def reads(clue, function, at):
