@@ -170,7 +170,7 @@ def log_diagonal(clue, i):
 
 
 def without_some(clue):
-    """The logarithms of a triangular Jacobian's diagonal, but for those of one place along an axis, as of the last token."""
+    """The sum over a triangular Jacobian's diagonal without the entries of one place along an axis, such as the last token."""
     for axis, count in enumerate(clue.box.event if len(clue.box.event) > 1 else ()):
         for place in range(count):
             at = ", ".join(str(place) if k == axis else ":" for k in range(len(clue.box.event)))
