@@ -16,6 +16,7 @@ import numpy as np
 from ..oracle.diagnosis import INVERSE_SCALES, LOG_SCALES, rounded_numbers
 
 MOST = 16                               # points at which the law holds that are looked at
+ENTRIES = 64                            # of an event, at most, of which it is asked which image reads which
 ALLOWED, MOVED = 16, 2.0**6             # units of error; roundings by which an event is moved to see how its answer moves
 CONSTANTS = {"1/2 log(2 pi)": np.log(2 * np.pi) / 2, "log(2 pi)": np.log(2 * np.pi), "log 2": np.log(2),
              "1/2 log 2": np.log(2) / 2, "log pi": np.log(np.pi), "1/2 log pi": np.log(np.pi) / 2}
@@ -257,10 +258,12 @@ def read_by_forward_alone(clue):
     The inverse of a matrix is 0 wherever no product of its entries leads.  So forward may read no more than the inverse does, directly
     or by way of other entries, as an inverse does that finds one token after the other.
     """
+    if clue.size > ENTRIES:
+        return
     wrong = clue.z[clue.wrong.any(-1)][:MOST]
     forward, back = reads(clue, clue.images, wrong), reads(clue, clue.box.origin, clue.images(wrong))
-    for _ in range(clue.size):
-        back = back | (back[:, :, None] & back[None]).any(1)
+    for _ in range(clue.size.bit_length()):
+        back = back | back @ back
     found = np.argwhere(forward & ~back & ~np.eye(clue.size, dtype=bool)) if forward.shape == back.shape else ()
     if len(found):
         farthest = found[np.argmax(np.abs(found[:, 0] - found[:, 1]))]
