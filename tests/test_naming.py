@@ -164,3 +164,43 @@ def test_right_points_contradict_a_mistake():
     """Half of the points are negated: a mistake of all of them would show at the others."""
     found = named(scaled(lambda terms: np.where(terms[..., 0] > 0, -1, 1) * terms.sum(-1)))
     assert found[DIFFERENCES] == ""
+
+
+# -- maps that find one entry after the other --------------------------------------------------------------------------
+
+def in_turn(reads, back=None, epsilon=0.0):
+    """x_i = z_i exp(s_i) with s = bent(W z), a row of W for each entry; the inverse finds the entries in order."""
+    W = 0.3 * np.array(reads, float)
+
+    def forward(z):
+        s = bent(z @ W.T)
+        return z * np.exp(s), s.sum(-1)
+
+    def inverse(x):
+        z = np.zeros_like(x)
+        for i in back or range(x.shape[-1]):
+            z[..., i] = x[..., i] * np.exp(-bent(z @ W[i])) + epsilon
+        return z
+
+    return BlackBox(forward, inverse, event=(3,))
+
+
+@pytest.mark.parametrize("reads, name", [
+    ([[0, 0, 0], [1, 0, 0], [1, 1, 0]], None),
+    ([[0, 0, 1], [1, 0, 0], [1, 1, 0]], "entry (0,) of the image reads entry (2,) of the latent, which the inverse does not undo"),
+    ([[0, 0, 0], [1, 0, 1], [1, 1, 0]], "entry (1,) of the image reads entry (2,) of the latent, which the inverse does not undo"),
+])
+def test_what_reads_too_much_is_named(reads, name):
+    assert named(in_turn(reads)).get(TRIP) == name
+
+
+def test_an_epsilon_in_a_triangular_map_has_not_that_name():
+    assert "reads" not in named(in_turn([[0, 0, 0], [1, 0, 0], [1, 1, 0]], epsilon=1e-6))[TRIP]
+
+
+def test_terms_that_are_left_out_are_named():
+    """Of the last row of a matrix of entries; not of what is off by another number."""
+    right = "the terms of the entries [1, :] are left out"
+    for terms, name in ((lambda terms: terms[..., :-1, :], right), (lambda terms: terms * np.array([[1.0], [0.5]]), "")):
+        box = scaled(lambda every, terms=terms: terms(every).sum((-1, -2)), (2, 3))
+        assert named(box).get(DIFFERENCES) == name

@@ -149,11 +149,14 @@ def test_a_whole_flow_has_our_numbers(classes):
 
 # the mistake: the law that finds it, words of the text, the name
 MISTAKES = {
-    CausalLeak: (BACK, "of inverse(forward(z)) at", ""),
-    ShiftedMask: (BY_DIFFERENCES, "and of differences of forward", ""),
+    CausalLeak: (BACK, "of inverse(forward(z)) at",
+                 "entry (1, 0) of the image reads entry (2, 1) of the latent, which the inverse does not undo"),
+    ShiftedMask: (BACK, "of inverse(forward(z)) at",
+                  "entry (1, 0) of the image reads entry (1, 1) of the latent, which the inverse does not undo"),
     MeanLogDet: (BY_DIFFERENCES, "and of differences of forward", "not summed over the event: the mean over its entries"),
-    LogDetWithoutTheLast: (BY_DIFFERENCES, "and of differences of forward", ""),
-    SamplesWithoutTheLast: (BACK, f"entry ({T - 1}, 0) of inverse(forward(z)) at", ""),
+    LogDetWithoutTheLast: (BY_DIFFERENCES, "and of differences of forward", "the terms of the entries [2, :] are left out"),
+    SamplesWithoutTheLast: (BACK, f"entry ({T - 1}, 0) of inverse(forward(z)) at",
+                            "entry (2, 1) of the image reads entry (0, 0) of the latent, which the inverse does not undo"),
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ..oracle.diagnosis import INVERSE_SCALES, LOG_SCALES, rounded_numbers
 
 MOST = 16                               # points at which the law holds that are looked at
+ENTRIES = 64                            # of an event, at most, of which it is asked which image reads which
 ALLOWED, MOVED = 16, 2.0**6             # units of error; roundings by which an event is moved to see how its answer moves
 CONSTANTS = {"1/2 log(2 pi)": np.log(2 * np.pi) / 2, "log(2 pi)": np.log(2 * np.pi), "log 2": np.log(2),
              "1/2 log 2": np.log(2) / 2, "log pi": np.log(np.pi), "1/2 log pi": np.log(np.pi) / 2}
@@ -169,6 +170,21 @@ def log_diagonal(clue, i):
     return np.log(np.abs(J)), error / np.abs(J)
 
 
+def without_some(clue):
+    """The sum over a triangular Jacobian's diagonal without the entries of one place along an axis, such as the last token."""
+    for axis, count in enumerate(clue.box.event if len(clue.box.event) > 1 else ()):
+        for place in range(count):
+            at = ", ".join(str(place) if k == axis else ":" for k in range(len(clue.box.event)))
+            yield Mistake(f"the terms of the entries [{at}] are left out", lambda clue, axis=axis, place=place: without(clue, axis, place))
+
+
+def without(clue, axis, place):
+    J, error = (np.diagonal(part, axis1=1, axis2=2).reshape(-1, *clue.box.event).take(place, 1 + axis).reshape(len(clue.z), -1)
+                for part in clue.jacobian(clue.z))
+    left_out = np.log(np.abs(J)).sum(-1, keepdims=True)
+    return clue.expected - left_out, clue.bound + (error / np.abs(J)).sum(-1, keepdims=True)
+
+
 def in_bits(clue):
     yield Mistake("log2|det|, which is right when it is multiplied by log 2", scaled(1 / np.log(2)))
 
@@ -236,10 +252,37 @@ def sign_lost(clue):
             np.where(clue.wrong.any(0), signs[0] * np.abs(clue.expected), clue.expected), 0))
 
 
+def read_by_forward_alone(clue):
+    """An entry of the image reads an entry of the latent that the inverse, which would have to undo it, does not know there.
+
+    The inverse of a matrix is 0 wherever no product of its entries leads.  So forward may read no more than the inverse does, directly
+    or by way of other entries, as an inverse does that finds one token after the other.
+    """
+    if clue.size > ENTRIES:
+        return
+    wrong = clue.z[clue.wrong.any(-1)][:MOST]
+    forward, back = reads(clue, clue.images, wrong), reads(clue, clue.box.origin, clue.images(wrong))
+    for _ in range(clue.size.bit_length()):
+        back = back | back @ back
+    found = np.argwhere(forward & ~back & ~np.eye(clue.size, dtype=bool)) if forward.shape == back.shape else ()
+    if len(found):
+        farthest = found[np.argmax(np.abs(found[:, 0] - found[:, 1]))]
+        i, j = (tuple(int(k) for k in np.unravel_index(place, clue.box.event)) for place in farthest)
+        yield Mistake(f"entry {i} of the image reads entry {j} of the latent, which the inverse does not undo",
+                      lambda clue: (clue.given, 0))
+
+
+def reads(clue, function, at):
+    """(D, D): does entry i of an image move with entry j of an event, at some of the events?"""
+    here = function(at).reshape(len(at), -1)
+    moved = [function(clue.box.held(at + step.reshape(clue.box.event))).reshape(len(at), -1) for step in np.eye(clue.size) * 0.25]
+    return np.stack([(one != here).any(0) for one in moved], -1)
+
+
 ANY = (constant, rounded)
-LOG_DET = (other_direction, wrong_factor, one_entry, in_bits, other_scale, at_the_image, constant, rounded)
+LOG_DET = (other_direction, wrong_factor, one_entry, without_some, in_bits, other_scale, at_the_image, constant, rounded)
 INVERSE_LOG_DET = tuple(map(of_the_inverse, (other_direction, wrong_factor, with_the_image, other_entries, constant)))
-ROUND_TRIP = (sign_lost, rounded)
+ROUND_TRIP = (sign_lost, rounded, read_by_forward_alone)
 GRADIENT = (negated, wrong_factor)
 RULES = {"log-det is the determinant of differences": LOG_DET, "log-det is the determinant of the gradient": LOG_DET,
          "inverse log-det is minus log-det": INVERSE_LOG_DET, "inverse of forward": ROUND_TRIP, "forward of inverse": ROUND_TRIP,
