@@ -57,6 +57,8 @@ REMEDIES = {
         "Search without a tolerance: an input at a knot may belong to either bin, one above it to the upper.",
     ("pyro", "ELUTransform's inverse adds 1e-8"): "log1p(x) for x < 0, which is finite for every x > -1.",
     ("pyro", "AffineAutoregressive has no inverse in float64"): "Start from torch.zeros_like(y).",
+    ("pyro", "A log-scale far beyond its clamp is not clamped"):
+        "A function whose forward is torch.clamp and whose backward passes the cotangent on, in place of x + (clamp(x) - x).detach().",
     ("pyro", "The log-dets of Polynomial and NeuralAutoregressive add 1e-8"):
         "Without 1e-8: log of the slope, and log(softplus(raw)) of a rate, which is the raw number below -40.",
     ("pyro", "Polynomial moved to float64 integrates with thirds of float32"): "Divide by power_mask, whose integers are exact.",
