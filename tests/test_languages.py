@@ -234,7 +234,7 @@ STARTS = {
     "print('{}')": "answered the request to start against the protocol: the message lacks the field 'answer'",
     "answer(answer='start', schema='refflow/protocol/2', name='x', pages=[])": "schema must be \"refflow/protocol/1\"",
     "answer(answer='start', schema='refflow/protocol/1', name='x', pages=[])": "has no pages",
-    "start(page='Tahn')": "there is no page 'Tahn'; did you mean Tanh?",
+    "start(page='Tahn')": "there is no page 'Tahn'; did you mean Tanh or LogTanh?",
     "start(dtypes=['float16'])": "must be one of float32, float64, not \"float16\"",
     "start(quantities=['forwards'])": "pages[0].quantities[0] must be one of forward, log_det",
     "start(limits={'scale': {}})": "Tanh has no real field 'scale'",

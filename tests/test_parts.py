@@ -241,7 +241,7 @@ class Exact:
         return mpmath.sqrt(2) * mpmath.erfinv(2 * x - 1)
 
     def __getattr__(self, name):
-        names = {"arctan": "atan", "arccos": "acos", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf",
+        names = {"arctan": "atan", "arccos": "acos", "arcsin": "asin", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf",
                  "gammaln": "loggamma", "psi": "digamma", "erf": "erf", "erfinv": "erfinv"}
         held = getattr(mpmath, names.get(name, name), None)
         if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "tan", "abs", *names):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from refflow.core import tree
-from refflow.maps.conditioners import (ClassEmbedding, Delay, Dense, GatedLinearUnit, LearnedPositions, Positionwise, PrefixedNetwork,
-                                       QueryKeyNorm, RelativeAttention, RepeatedHeads, ReshapedNetwork, Residual, RMSNorm, Rotary,
-                                       Sequential, SiLU, at_temperature, context_of_classes, rotary_angles, transformer)
+from refflow.maps.conditioners import (BijectorLayer, ClassEmbedding, Delay, Dense, GatedLinearUnit, LearnedPositions, Positionwise,
+                                       PrefixedNetwork, QueryKeyNorm, RelativeAttention, RepeatedHeads, ReshapedNetwork, Residual,
+                                       RMSNorm, Rotary, Sequential, SiLU, at_temperature, context_of_classes, rotary_angles, transformer)
+from refflow.maps.shape import SqueezeTime
 
 RNG = np.random.default_rng
 SEES = np.array([[1, 1, 0, 1], [0, 1, 1, 1], [1, 0, 1, 0], [0, 0, 1, 1]], bool)
@@ -152,6 +153,8 @@ def test_classes_and_the_null_class():
     (lambda: at_temperature(Sequential((RelativeAttention(),)), 2.0), "layers.0 does not"),
     (lambda: at_temperature(Residual(RelativeAttention()), 2.0), "inner does not"),
     (lambda: Rotary([[np.inf]], 2), "Rotary: angles must be finite"), (lambda: Rotary([[0.5]], 3), "a multiple of 2 P = 2, not 3"),
+    (lambda: PrefixedNetwork(BijectorLayer(SqueezeTime(2)), Positionwise(Dense([[1.0]])), 1, context=[[1.0]]).forward(np.ones((1, 3))),
+     "its inner network must keep the number of positions, 4; it makes them 2"),
     (lambda: rotary_angles([0.0, 1.0], [2]), "rotary_angles: pairs must hold a number for each"),
     (lambda: rotary_angles([[0.0]], [-1]), r"pairs\[0\] must be an int >= 0, not -1"),
 ])

@@ -88,7 +88,7 @@ ALIASES = {
         "`DenseSigmoid`; the model is `naf` with dense layers; one layer is a `DeepSigmoid`",
     ("UMNNMAF", "UNAF", "UnconstrainedMonotonicTransform", "UnconstrainedMonotonicNeuralNetwork", "MonotonicNN"):
         "the model `umnn`; a layer of it is the `Inverse` of an `Autoregressive` of `UnconstrainedMonotonic`",
-    ("MNN", "MonotonicMLP", "MonotonicNeuralNetwork"): "`MonotoneNetwork`, the map of an `Autoregressive` in zuko's `NAF`",
+    ("MNN", "MonotonicMLP", "MonotonicNeuralNetwork"): "`MonotoneNetwork`, the map of an `Autoregressive` in zuko's NAF",
     ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",
     ("CircularRQS", "CircularRationalQuadraticSpline", "CircularShiftTransform", "NCSF"):
         "`RationalQuadraticSpline` without tails, with equal slopes at its ends, between two `CircularShift`; the model is "

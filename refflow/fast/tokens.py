@@ -1,6 +1,6 @@
 r"""Autoregressive maps of tokens, tuned: an inverse that computes every token once, and a gradient that recomputes.
 
-The network of such a map ends in a delay: its outputs for token `t` are those of its layers at token `t - 1`.  Most layers
+The network of such a map ends in a delay: it gives to token `t` what its layers give to token `t - 1`.  Most layers
 act on one token.  Attention alone sees others, and in a causal network only earlier ones.  With its keys and values kept,
     s_j = <q_t, k_j> / d^(1/2)      for j <= t                                      (1)
     h_t = sum_j exp(s_j - s_m) v_j / sum_j exp(s_j - s_m),   s_m the largest        (2)

@@ -149,6 +149,4 @@ class PrefixedNetwork(Conditioner):
                 context=[[1.0], [2.0]]),
         refusal("its net gives the context the shape (1, 1)", [[1.0], [2.0]], inner=Positionwise(Dense([[1.0, 1.0]])),
                 net=Positionwise(Dense([[1.0]])), positions=1, context=[[1.0]]),
-        refusal("its inner network must keep the number of positions, 3", [[1.0, 2.0]], inner=Conv1d([[[1.0, 2.0]]]),
-                net=Positionwise(Dense([[1.0]])), positions=1, context=[[1.0]]),
     )

@@ -10,7 +10,7 @@ Two libraries may take the same free numbers in another order, or in another bas
     z = Q y,   Q_jk = entry j of ZeroSum^-1(h_k)                                    another basis h_1 .. h_{K-1} of the plane   (4)
     h_k = (1, .., 1, -k, 0, .., 0) / sqrt(k (k + 1))                                Stan's basis, with k ones       (5)
     z_k = y_k + s,   s = y_1 + .. + y_{K-1}                                         softmax of (y, -s)              (6)
-    L_ij = exp(t_i) r_ij for j < i,   L_ii = exp t_i                                a diagonal times unit triangles (7)
+    L_ij = exp(t_i) r_ij for j < i,   L_ii = exp t_i            a diagonal times unit triangles         (7)
 (6) as `softmax(y_1, .., y_{K-1}, -s) = softmax(y_1 + s, .., y_{K-1} + s, 0)`.
 
 Sources: torch 2.13, `biject_to`; Pyro 1.9.2 and NumPyro 0.22, the same; TFP 0.26, the default event space bijectors of
