@@ -24,7 +24,6 @@ import numpy as np
 
 from refflow.cli import main as refflow
 from refflow.saving import write_atomically
-from ..pictures import made_small
 
 ROOT = Path(__file__).parents[2]
 README, PICTURE = Path(__file__).with_name("README.md"), ROOT / "validation" / "classes.png"
@@ -137,6 +136,8 @@ def drawn(out, samples):
 
 def written(text, picture):
     """Put the table into the README and the picture next to the others."""
+    from ..pictures import made_small
+
     before, rest = README.read_text(encoding="utf-8").split(BEGIN)
     write_atomically(README, f"{before}{BEGIN}{text}{END}{rest.split(END)[1]}".encode())
     write_atomically(PICTURE, picture.read_bytes())
