@@ -108,16 +108,49 @@ def test_each_token_passes_once(monkeypatch):
     assert counts == [(T - 1) * blocks_and_units, T * T * blocks_and_units]
 
 
-def test_huge_scores_are_left_to_the_page():
-    """Where the page sums differences of scores exactly."""
-    flow, z = drawn("scaled"), latents()
-    f = blocks(flow)[0]
+def with_scores(size):
+    """A map whose queries and keys are `size` times larger."""
+    f = blocks(drawn("scaled"))[0]
     path = next(path for path, value in tree.walk(f) if isinstance(value, RelativeAttention))
     where = (*path[:-1], str(int(path[-1]) - 1), "layer", "W")
-    queries_and_keys = np.where(np.arange(24) < 16, 2.0**30, 1)[:, None]
+    queries_and_keys = np.where(np.arange(24) < 16, size, 1)[:, None]
     f = f.replace(**tree.nest({where: queries_and_keys * tree.at_path(f.params(), where)}))
     assert type(tuned(f)) is tokens.TokenByToken
+    return f
+
+
+def test_huge_scores_are_left_to_the_page():
+    """Where the page sums differences of scores exactly."""
+    f, z = with_scores(2.0**30), latents()
     assert np.array_equal(tuned(f).inverse(z), f.inverse(z))
+
+
+def far_with_large_scores(monkeypatch):
+    """Sums of exponentials overflow, or are 0; the page is not asked."""
+    f, z = with_scores(2.0**5), latents()
+    x = f.inverse(z)
+    monkeypatch.setattr(Autoregressive, "solved", None)
+    return difference(tuned(f).inverse(z), x)
+
+
+def test_large_scores_are_reduced_by_the_largest(monkeypatch):
+    assert far_with_large_scores(monkeypatch) < ROUNDINGS
+
+
+def test_large_scores_that_are_not_reduced_show(monkeypatch):
+    right = tokens.Events
+    monkeypatch.setattr(tokens, "Events", lambda batch, count, direct: right(batch, count, True))
+    with pytest.raises(TypeError):
+        far_with_large_scores(monkeypatch)
+
+
+@pytest.mark.parametrize(("score", "direct"), [(-740.0, False), (-42.0, False), (-40.0, True), (40.0, True), (42.0, False), (700.0, False)])
+def test_sums_far_from_one_are_not_taken(score, direct):
+    """exp(-740) is subnormal: it has few digits."""
+    q, k, v = np.ones((3, 4, 1)) * np.reshape([1.0, score / 2, np.pi], (3, 1, 1))
+    attention = tokens.Attention(RelativeAttention(heads=1, causal=True), tokens.Events((1,), 1, True))
+    h = attention(0, np.concatenate((q, k, v)))
+    assert attention.in_range() == direct and (not direct or difference(h, v) <= 1)
 
 
 def of_two_tokens(layers, family=affine_family(ExpScale(), shift_first=True)):
@@ -186,8 +219,8 @@ def late_keys(monkeypatch):
     right = tokens.Attention.__call__
 
     def call(self, t, a):
-        q, k, v = np.split(a, 3, -1)
-        return right(self, t, np.concatenate((q, 0 * k, v), -1))
+        q, k, v = np.split(a, 3)
+        return right(self, t, np.concatenate((q, 0 * k, v)))
 
     monkeypatch.setattr(tokens.Attention, "__call__", call)
 
@@ -208,8 +241,8 @@ def late_tokens(monkeypatch):
     """The outputs for a token are those at the token before the one before it."""
     right = tokens.outputs
 
-    def outputs(net, made):
-        read, held = right(net, made), []
+    def outputs(net, events):
+        read, held = right(net, events), []
 
         def late(t, before):
             held.append(read(t, before))
@@ -222,13 +255,8 @@ def late_tokens(monkeypatch):
 
 def other_variance(monkeypatch):
     """The unbiased one."""
-    right = tokens.standardised
-
-    def standardised(a, eps):
-        n, *others = right(a, eps)
-        return n * np.sqrt(7 / 8), *others
-
-    monkeypatch.setattr(tokens, "standardised", standardised)
+    right = tokens.Standardised.__call__
+    monkeypatch.setattr(tokens.Standardised, "__call__", lambda self, t, a: right(self, t, a) * np.sqrt(7 / 8))
 
 
 def other_bias(monkeypatch):
@@ -246,17 +274,17 @@ def test_a_wrong_cache_shows(bug, monkeypatch):
 
 def test_one_cache_for_both_passes_shows(monkeypatch):
     right, made = tokens.Attention, {}
-    monkeypatch.setattr(tokens, "Attention", lambda layer, count: made.setdefault(layer.heads, right(layer, count)))
+    monkeypatch.setattr(tokens, "Attention", lambda layer, events: made.setdefault(layer.heads, right(layer, events)))
     assert far_with_guidance("ab") > 1e6
 
 
 def test_guidance_in_the_wrong_pass_shows(monkeypatch):
     right = tokens.outputs
 
-    def exchanged(net, made):
+    def exchanged(net, events):
         if type(net) is tokens.Guided:
             net.net, net.free = net.free, net.net
-        return right(net, made)
+        return right(net, events)
 
     monkeypatch.setattr(tokens, "outputs", exchanged)
     assert far_with_guidance("a, at a temperature") > 1e6

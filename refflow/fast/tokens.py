@@ -3,11 +3,13 @@ r"""Autoregressive maps of tokens, tuned: an inverse that computes every token o
 The network of such a map ends in a delay: it gives to token `t` what its layers give to token `t - 1`.  Most layers
 act on one token.  Attention alone sees others, and in a causal network only earlier ones.  With its keys and values kept,
     s_j = <q_t, k_j> / d^(1/2)      for j <= t                                      (1)
-    h_t = sum_j exp(s_j - s_m) v_j / sum_j exp(s_j - s_m),   s_m the largest        (2)
+    h_t = sum_j exp(s_j - m) v_j / sum_j exp(s_j - m)                               (2)
+Any `m` gives the same `h_t`.  It is 0 where that keeps the sums far inside the floats, and the largest `s_j` elsewhere.
 The page passes all `T` tokens through the network `T` times.  By (1) and (2), the inverse passes each token once, and attention
-costs `O(T^2)` altogether.  With guidance, two networks are read, each with its own keys and values.  What a normalisation multiplies
-and adds is one with the dense layer after it,
-    W (gain n + bias) + b = (W diag gain) n + (W bias + b)                          (3)
+costs `O(T^2)` altogether.  With guidance, two networks are read, each with its own keys and values.  The dense layer after a
+normalisation of `N` entries takes over what the normalisation multiplies by and adds,
+    W (gain n + bias) + b = (N^(1/2) W diag gain) (n / N^(1/2)) + (W bias + b)      (3)
+The numbers of one token are the rows of a matrix, and the events of the batch its columns, so that dense layers need no transpose.
 
 A step of `likelihood` keeps the events that enter such a map, and in "reversible" memory recomputes everything else from them: the
 inverse, from which other maps are reconstructed, would cost far more than a pass of the network.
@@ -18,6 +20,7 @@ computes their differences exactly, or where a number is not finite, the page ta
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -28,8 +31,10 @@ from ..maps.conditioners import (GELU, ClassEmbedding, Delay, Dense, LayerNorm, 
                                  ReshapedNetwork, Residual, Sequential, Times)
 from ..models.tarflow import Guided
 from .couplings import Unusual, is_exponential
-from .transformers import TunedNetwork, are_plain, far, gelu, standardised
+from .transformers import TunedNetwork, are_plain, averaging, far, gelu
 from .unit_by_unit import exponential, safe
+
+LEAST = 2.0**-60                        # of a sum of (2) without m; the largest is its inverse
 
 # -- networks that can be read token by token --------------------------------------------------------------------------
 
@@ -52,52 +57,73 @@ def is_of_tokens(layer):
     return type(layer) in (Positionwise, LearnedPositions, ClassEmbedding) or layer.event_ndim == (0, 0) and not layer.declared
 
 
-class Attention:
-    """Attention of one token after the other, from queries, keys and values (*batch, 3 C), all of which are kept."""
+class Events:
+    """A batch of events whose tokens are read in turn: its shape, the number of tokens, is m of (2) 0, and what was made to read them."""
 
-    def __init__(self, layer, tokens):
-        self.heads, self.tokens, self.held = layer.heads, tokens, None
+    def __init__(self, batch, tokens, direct):
+        self.batch, self.count, self.tokens, self.direct, self.made = batch, math.prod(batch), tokens, direct, []
+
+    def columns(self, vectors):
+        """Vectors (*batch, C), or one vector for all events, as columns (C, count)."""
+        return np.broadcast_to(vectors, (*self.batch, vectors.shape[-1])).reshape(self.count, vectors.shape[-1]).T.copy()
+
+
+class Attention:
+    """Attention of one token after the other, from columns of queries, keys and values (3 C, count).  It keeps keys and values."""
+
+    def __init__(self, layer, events):
+        self.heads, self.tokens, self.direct, self.sums = layer.heads, events.tokens, events.direct, []
 
     def __call__(self, t, a):
-        *batch, N = a.shape
-        parts = a.reshape(*batch, 3, self.heads, N // (3 * self.heads))
-        if self.held is None:
+        N, count = a.shape
+        parts = a.T.reshape(count, 3, self.heads, N // (3 * self.heads))
+        if t == 0:
             self.held = np.zeros((*parts.shape[:-1], self.tokens, parts.shape[-1]), a.dtype)
             self.factor, self.ones = np.array(1 / math.sqrt(parts.shape[-1]), a.dtype), np.ones(self.tokens, a.dtype)
         self.held[..., t, :] = parts
-        s = np.matvec(self.held[..., 1, :, :t + 1, :], parts[..., 0, :, :])
+        q, keys, values = parts[:, 0], self.held[:, 1, :, :t + 1], self.held[:, 2, :, :t + 1]
+        s = np.matvec(keys, q)
         s *= self.factor                                                            # (1)
-        s -= np.maximum.reduce(s, -1, keepdims=True)
+        if not self.direct:
+            s -= np.maximum.reduce(s, -1, keepdims=True)
         np.exp(s, out=s)
-        h = np.vecmat(s, self.held[..., 2, :, :t + 1, :])
-        h /= np.vecdot(s, self.ones[:t + 1])[..., None]                             # (2)
-        return h.reshape(*batch, N // 3)
+        h, n = np.vecmat(s, values), s.dot(self.ones[:t + 1])
+        self.sums.append(n)
+        h /= n[..., None]                                                           # (2)
+        return h.reshape(count, N // 3).T
 
     def in_range(self):
-        return self.held is None or not far(self.held[..., 0, :, :, :], self.held[..., 1, :, :, :])
+        if not self.sums:
+            return True
+        least, most = np.min(self.sums, initial=1), np.max(self.sums, initial=1)
+        return LEAST <= least <= most <= 1 / LEAST and not far(self.held[:, 0], self.held[:, 1])
 
 
 class Standardised:
-    """Layer normalisation before its gain and bias, which belong to the dense layer after it."""
+    """Layer normalisation, divided by N^(1/2), before its gain and bias: (3)."""
 
-    def __init__(self, eps):
-        self.eps, self.squares = eps, []
+    def __init__(self, norm):
+        self.eps, self.squares = norm.eps, []
+        self.ones, self.least = np.ones(len(norm.gain), norm.dtype), np.array(len(norm.gain) * norm.eps, norm.dtype)
 
     def __call__(self, t, a):
-        n, _, squares = standardised(a, self.eps)
+        d = a - averaging(len(a), a.dtype).dot(a)
+        squares = self.ones.dot(d * d)
+        squares += self.least
         self.squares.append(squares)
-        return n
+        d /= np.sqrt(squares)
+        return d
 
     def in_range(self):
         return are_plain(self.squares, self.eps)
 
 
-def reader(layers, tokens, made):
-    """Layers as a function (t, their input (*batch, C) at token t) -> the output of the last, for t = 0, 1, ... in turn.
+def reader(layers, events):
+    """Layers as a function (t, their input (C, count) at token t) -> the output of the last, for t = 0, 1, ... in turn.
 
-    What has to be asked at the end whether it stayed `in_range` is added to `made`.
+    What has to be asked at the end whether it stayed `in_range` is added to `events.made`.
     """
-    return in_turn([reading(layer, tokens, made) for layer in folded(flat(layers))])
+    return in_turn([reading(layer, events) for layer in folded(flat(layers))])
 
 
 def flat(layers):
@@ -115,42 +141,37 @@ def folded(layers):
     for layer in layers:
         if type(layer) is Dense and found and type(found[-1]) is LayerNorm:
             norm = found.pop()
-            layer = tree.copied(layer, W=layer.W * norm.gain, b=layer.W @ norm.bias + layer.b)      # (3)
-            found.append(Standardised(norm.eps))
+            root = norm.gain.dtype.type(math.sqrt(len(norm.gain)))
+            layer = tree.copied(layer, W=layer.W * (root * norm.gain), b=layer.W @ norm.bias + layer.b)      # (3)
+            found.append(Standardised(norm))
         found.append(layer)
     return found
 
 
-def reading(layer, tokens, made):
+def reading(layer, events):
     """The function of one layer.  It keeps infinite numbers and NaNs, or refuses them."""
     if type(layer) in (Standardised, RelativeAttention):
-        made.append(layer if type(layer) is Standardised else Attention(layer, tokens))
-        return made[-1]
+        events.made.append(layer if type(layer) is Standardised else Attention(layer, events))
+        return events.made[-1]
     if type(layer) is Residual:
-        inner = reader([layer.inner], tokens, made)
+        inner = reader([layer.inner], events)
         return lambda t, a: a + inner(t, a)
     if type(layer) is LearnedPositions:
-        vectors = np.ascontiguousarray(layer.P.T)
-        return lambda t, a: a + vectors[t]
+        return lambda t, a: a + layer.P[:, t:t + 1]
     if type(layer) is ClassEmbedding:
-        of_class = layer.of_class()
+        of_class = events.columns(layer.of_class())
         return lambda t, a: a + of_class
     if type(layer) is Dense:
-        return affine(layer.W.T, layer.b)
+        return affine(layer.W, events.columns(layer.b))
     if type(layer) is GELU and layer.dtype == np.float32:
         return lambda t, a: gelu(a)
-    return lambda t, a: layer.forward(finite(a))
+    return lambda t, a: layer.forward(finite(a).T).T
 
 
-def affine(W_T, b):
+def affine(W, biases):
     """The function of a dense layer."""
-    biases = None
-
     def read(t, a):
-        nonlocal biases
-        h = a @ W_T
-        if t == 0:
-            biases = np.broadcast_to(b, h.shape).copy()         # arrays of the same shape are added in half of the time
+        h = W.dot(a)                # it starts earlier than W @ a
         h += biases
         return h
 
@@ -172,15 +193,15 @@ def in_turn(readers):
     return read
 
 
-def outputs(net, made):
-    """A function (t, token t - 1) -> the outputs of a network for token t, (*batch, M), for t = 1, 2, ... in turn."""
+def outputs(net, events):
+    """A function (t, token t - 1) -> the outputs of a network for token t, (M, count), for t = 1, 2, ... in turn."""
     if type(net) is Times:
-        inner = outputs(net.net, made)
+        inner = outputs(net.net, events)
         return lambda t, before: net.factor * inner(t, before)
     if type(net) is Guided:
-        both = outputs(net.net, made), outputs(net.free, made)
-        return lambda t, before: net.guided(*(read(t, before) for read in both), net.weights[:, t])
-    read = reader(net.net.layers[:-1], net.shape[1], made)
+        both = outputs(net.net, events), outputs(net.free, events)
+        return lambda t, before: net.guided(*(read(t, before) for read in both), net.weights[:, t:t + 1])
+    read = reader(net.net.layers[:-1], events)
     return lambda t, before: read(t - 1, before)
 
 
@@ -194,37 +215,37 @@ class TokenByToken(Autoregressive):
         return f.layout == "halves" and is_read(f.net) and f.family.parameter_batch == ()
 
     def solved(self, x):
-        try:
-            return self.solved_in_turn(x)
-        except Unusual:
-            return super().solved(x)
+        for direct in (True, False):
+            with contextlib.suppress(Unusual):
+                return self.solved_in_turn(x, direct)
+        return super().solved(x)
 
-    def solved_in_turn(self, x):
-        images, form, made = token_by_token(x, len(self.levels)), self.affine_form, []
-        z, log_slopes, features = np.empty_like(images), np.empty_like(images), images.shape[-1]
-        read, is_plain = outputs(self.net, made), form is not None and is_exponential(form.scale)
+    def solved_in_turn(self, x, direct):
+        events = Events(x.shape[:-1], len(self.levels), direct)
+        images, form = token_by_token(x, events), self.affine_form
+        z, log_slopes, (T, features, count) = np.empty_like(images), np.empty_like(images), images.shape
+        read, is_plain = outputs(self.net, events), form is not None and is_exponential(form.scale)
         for t, image in enumerate(images):
-            h = read(t, z[t - 1]) if t else np.zeros(self.outputs * features, x.dtype)
-            h = h.reshape(*h.shape[:-1], self.outputs, features)
+            h = read(t, z[t - 1]) if t else np.zeros((self.outputs * features, count), x.dtype)
+            h = h.reshape(self.outputs, features, count)
             if is_plain:
-                z[t], log_slopes[t] = exponential([h[..., i, :] for i in range(2)], image, form)
+                z[t], log_slopes[t] = exponential(h, image, form)
             else:
-                z[t], log_slopes[t] = self.map_at(finite(h).mT)[0].inverse_and_log_det(image)
-        if not all(part.in_range() for part in made) or is_plain and not safe(log_slopes):
+                z[t], log_slopes[t] = (part.T for part in self.map_at(finite(h).T)[0].inverse_and_log_det(image.T))
+        if not all(part.in_range() for part in events.made) or is_plain and not safe(log_slopes):
             raise Unusual
-        return together(finite(z)), together(log_slopes)
+        return together(finite(z), events), together(log_slopes, events)
 
 
-def token_by_token(vectors, T):
-    """Vectors (*batch, F T) as an array of tokens (T, *batch, F)."""
-    signals = vectors.reshape(*vectors.shape[:-1], vectors.shape[-1] // T, T)
-    return np.ascontiguousarray(np.moveaxis(signals, -1, 0))
+def token_by_token(vectors, events):
+    """Vectors (*batch, F T) as an array of tokens (T, F, count)."""
+    return np.ascontiguousarray(vectors.reshape(events.count, vectors.shape[-1] // events.tokens, events.tokens).T)
 
 
-def together(tokens):
+def together(tokens, events):
     """The reverse."""
-    T, *batch, features = tokens.shape
-    return np.moveaxis(tokens, 0, -1).reshape(*batch, features * T)
+    T, features, _ = tokens.shape
+    return np.ascontiguousarray(tokens.T).reshape(*events.batch, features * T)
 
 
 # -- a step of `likelihood` --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Attention.  The queries `i` of a block see no key after the last of them.  With 
 Only `m_i` and `n_i` are kept.  The pullback computes (1) and (2) again, so that memory grows with `T`, and not with `T^2`.  With
 `g = h_bar`,
     c_ij = <g_i, v_j>,   c_ij <- c_ij - sum_l P_il c_il   twice,   s_bar_ij = P_ij c_ij         (3)
-The second time removes the rounding of the first, which is large beside the result where one `P_ij` is near 1.
+Where one `P_ij` is near 1, the rounding of the first difference is large beside the result.  The second one removes it.
 
 Layer normalisation.  Where squares are far inside the floats, with the mean `mu` of the `N` entries,
     r = N^(1/2) / (sum_j (a_j - mu)^2 + N eps)^(1/2),   n = r (a - mu)              (4)
@@ -37,7 +37,7 @@ from ..maps.conditioners.positionwise import as_signal, as_vectors
 from ..maps.elementwise.normal_cdf import ROOT_TWO_PI
 
 ROWS = 64                               # queries of a block
-AT_ONCE = 2**14                         # numbers of which GELU is computed at a time, in the processor's cache
+AT_ONCE = 2**14                         # numbers in one pass of GELU, so that they stay in the processor's cache
 LEAST = 2.0**-100                       # of eps of a layer normalisation by (4); its inverse, of the largest variance
 LOGIT = (1.5957689, 0.072667822, -6.5909502e-05, -0.00011055589, 7.946227e-06, -2.6729379e-07, 3.6187275e-09)     # p of (5)
 ONE, *MINUS_LOGIT = (np.array(number, np.float32) for number in (1, *np.negative(LOGIT)))      # of all forms, NumPy is fastest with arrays
@@ -159,7 +159,7 @@ def blocks_of(T):
 
 
 def scores(q, k):
-    """(1) of a block of queries, the last of which sees all these keys."""
+    """(1) of a block of queries.  The last query sees all these keys."""
     s = q @ k.mT
     s *= q.dtype.type(1 / math.sqrt(q.shape[-1]))
     rows = s.shape[-2]
