@@ -201,6 +201,8 @@ class BoxCox(Bijector):
         case("SteepEnd", "c = 8: the inverse has an infinite slope at the end", x=[-0.125], z=[0.0], power=8.0),
         case("RoundedEnd", "-1/c is rounded, and still the end", x=[-1 / 7.97], z=[0.0], power=7.97),
         case("RoundedUpperEnd", "the same for c < 0", x=[1 / 0.3], z=[0.0], power=-0.3),
+        case("SteepUpperEnd", "-1 < c < 0: the inverse is infinite, its slope too", x=[128.0], power=-2.0**-7),
+        case("LogarithmEnd", "c = 0: the slope is infinite at 0", z=[0.0, 0.0, 0.0], power=0.0),
         case("SmallUpperEnd", "c < -1: the end is next to 0", x=[2.0**-45], z=[0.0], power=-2.0**45),
         case("ProductOverflows", "c x overflows, z does not", x=[2.0**1000], z=[2.0**0.5], power=2.0**60),
         case("PowerOverflows", "z^c overflows, x does not", z=[1.0000000000000007], power=2.0**60),
@@ -287,7 +289,8 @@ def times_t_c(z_bar, v):
 def times_bend(l_bar, v):
     """l_bar ((1 - c) dt/dc - t)."""
     end = np.where(v.c == 1, -v.t, (1 - v.c) * v.A / v.c)
-    return times(l_bar, np.where(v.U == 0, end, t_c(v) - v.A))                      # (20) (25)
+    inside = np.where(is_middle(v.p), -v.x * (v.x * psi(v.p) + 1 / v.U), t_c(v) - v.A)              # (19) (20)
+    return times(l_bar, np.where(v.U == 0, end, inside))                            # (25)
 
 
 def times_x_c(x_bar, L, c):
