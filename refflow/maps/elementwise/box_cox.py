@@ -37,7 +37,7 @@ In (8), `z` may overflow, or `U`, where the quotient does not:
 
 In (9), the terms of `dt/dc` cancel for a small `p`.  With `s = p/(2 + p)`, whence `log(1 + p) = 2 artanh s`,
     dt/dc = -x^2 psi,   psi = 2 (1/(1 + s) + s (1/3 + s^2/5 + s^4/7 + ...))/(2 + p)^2    for -1/2 <= p <= 1         (19)
-    (1 - c) dt/dc - t = dt/dc - x/U        in float64, for float32 too              (20)
+    (1 - c) dt/dc - t = dt/dc - x/U = -x (x psi + 1/U)     in float64, for float32 too              (20)
 The factors of `x^2` may underflow apart.  The sum to `s^32` leaves out less than `10^-17`.
 
 In (6), both terms may overflow next to 0, with opposite signs; but `z^c` may leave the floats:
@@ -201,6 +201,8 @@ class BoxCox(Bijector):
         case("SteepEnd", "c = 8: the inverse has an infinite slope at the end", x=[-0.125], z=[0.0], power=8.0),
         case("RoundedEnd", "-1/c is rounded, and still the end", x=[-1 / 7.97], z=[0.0], power=7.97),
         case("RoundedUpperEnd", "the same for c < 0", x=[1 / 0.3], z=[0.0], power=-0.3),
+        case("SteepUpperEnd", "-1 < c < 0: the inverse is infinite, its slope too", x=[128.0], power=-2.0**-7),
+        case("LogarithmEnd", "c = 0: the slope is infinite at 0", z=[0.0, 0.0, 0.0], power=0.0),
         case("SmallUpperEnd", "c < -1: the end is next to 0", x=[2.0**-45], z=[0.0], power=-2.0**45),
         case("ProductOverflows", "c x overflows, z does not", x=[2.0**1000], z=[2.0**0.5], power=2.0**60),
         case("PowerOverflows", "z^c overflows, x does not", z=[1.0000000000000007], power=2.0**60),
@@ -287,7 +289,8 @@ def times_t_c(z_bar, v):
 def times_bend(l_bar, v):
     """l_bar ((1 - c) dt/dc - t)."""
     end = np.where(v.c == 1, -v.t, (1 - v.c) * v.A / v.c)
-    return times(l_bar, np.where(v.U == 0, end, t_c(v) - v.A))                      # (20) (25)
+    inside = np.where(is_middle(v.p), -v.x * (v.x * psi(v.p) + 1 / v.U), t_c(v) - v.A)              # (20)
+    return times(l_bar, np.where(v.U == 0, end, inside))                            # (25)
 
 
 def times_x_c(x_bar, L, c):
