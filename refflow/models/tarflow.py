@@ -14,18 +14,18 @@ where `a_t` and `b_t` depend on the tokens before `t` alone, and are 0 for the f
 One pass of every network takes images to latents; the way back takes a pass for each token.  `Autoregressive` with the shift and the
 logarithm of the scale `-b` and `-a` is (3), so that its network ends in a factor -1.
 
-The context is the unit vector of a class, or for images whose class is not given the mean of all classes (`context_of_classes`).
+The context is the unit vector of a class, or, for an image without a class, the mean of all classes (`context_of_classes`).
 At the start `W_out` is 0, entries of `P` and `E` are `N(0, 10^-4)`, and everything else is drawn as in PyTorch.     (9)
 
-Training.  Images have pixels in `[-1, 1]`.  They are dequantised, `dequantised(v, rng, low=-1, high=1)`, or noise is added,
+Training.  Images have pixels in `[-1, 1]`.  `dequantised(v, rng, low=-1, high=1)` makes them from integers, or `noised` adds noise,
     x <- x + std e,   e ~ N(0, I)                                                   (10)
 The loss is in nats for each of the `D = F T` entries, without the constant of (8).  The authors' code takes means of log-dets over
 tokens and features where others take sums:
     loss = (1/D) (1/2 |z|^2 - log|det dz/dx|) = -(1/D) log p(x) - 1/2 log 2 pi      (11)
 Bits per dimension are `bits_per_dim(log_prob, D, low=-1, high=1)` of (8).  `training.recipes.tarflow` is the authors' optimiser.
 
-Without scales, images cannot be contracted to unit variance.  The loss remains (11); the variance `v` of each latent
-entry is averaged over the steps of training, and serves the samples:
+Without scales, the blocks cannot contract images to unit variance.  The loss remains (11).  Training averages the variance `v` of
+each latent entry over its steps, and samples are drawn with it:
     v <- v + rate (mean z^2 - v)            mean over a batch                       (12)
     z = v^(1/2) e,   e ~ N(0, I)                                                    (13)
 
@@ -33,7 +33,8 @@ Samples with guidance.  At each token, two passes see the tokens before it: (a, 
 attention at a temperature (`at_temperature`).  The inverse of (3) is taken with
     a <- a + w_t (a - a'),   b <- b + w_t (b - b')      each or one of them         (14)
     w_t = w   or, annealed,   w_t = w t/(T - 1)                                     (15)
-Samples of a model that was trained with the noise (10) are moved once along the score, by Tweedie's formula:
+A model that has learned from images with the noise (10) makes samples with such noise.  One step along the score, by Tweedie's
+formula, removes it:
     x <- x + std^2 grad log p(x)                                                    (16)
 where `log p` is (8), with unit variance, in models without scales too.
 """
