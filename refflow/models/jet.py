@@ -60,6 +60,7 @@ from ..maps.dequantisation import bits_per_dim
 from ..maps.elementwise import BoundedSigmoidScale
 from ..maps.linear import Permutation
 from ..maps.shape import Reshape, Squeeze
+from .sizes import grid_of_patches
 
 HIGH = 256 / 127.5 - 1                                                              # (16)
 EPS = 1e-6
@@ -80,15 +81,8 @@ def jet(rng, shape, patch=4, channels=512, couplings=32, layers=2, *, heads=8, b
     for none.  Weights and orders are drawn from the Generator `rng`.  ValueError for sizes that are not counts, for a height or width
     that the patch does not divide, for an odd number of features, and for a pattern that does not halve the grid.
     """
-    if np.ndim(shape) != 1 or len(shape) != 3:
-        raise ValueError(f"jet: shape must be (C, H, W), not {shape!r}")
-    draw = Drawn("jet", rng, dtype)
-    draw.counts(**{f"shape[{i}]": size for i, size in enumerate(shape)}, patch=patch, couplings=couplings)
-    C, H, W = (int(n) for n in shape)
-    for name, size in (("height", H), ("width", W)):
-        if size % patch:
-            raise ValueError(f"jet: {name} must be a multiple of patch = {patch}, not {size}")
-    grid, features, turns = (H // patch, W // patch), C * patch**2, itertools.cycle(checked("patterns", patterns, PATTERNS))
+    C, *grid = grid_of_patches("jet", shape, patch, couplings=couplings)
+    features, turns = C * patch**2, itertools.cycle(checked("patterns", patterns, PATTERNS))
     tokens = math.prod(grid)
     D = features * tokens
     stages = [Squeeze(patch, "blocks"), Reshape((features, *grid), (D,))]           # (1)

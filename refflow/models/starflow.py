@@ -74,6 +74,7 @@ from ..maps.densities import StandardNormal
 from ..maps.elementwise import ExpScale, ReciprocalSoftplusScale
 from ..maps.linear import Permutation
 from ..maps.shape import Reshape, Squeeze
+from .sizes import grid_of_patches
 from .tarflow import denoised, latents, loss_vjp, noised
 
 __all__ = ["Jacobi", "denoised", "denoised_by_network", "denoiser_target", "frames_seen", "given_text", "image_as_video", "images_of",
@@ -101,14 +102,7 @@ def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, tex
     Weights are drawn from the Generator `rng`.  ValueError for sizes that are not counts, for a height or width that the patch does
     not divide, and for another order.
     """
-    if np.ndim(shape) != 1 or len(shape) != 3:
-        raise ValueError(f"starflow: shape must be (C, H, W), not {shape!r}")
-    draw = Drawn("starflow", rng, dtype)
-    draw.counts(**{f"shape[{i}]": size for i, size in enumerate(shape)}, patch=patch)
-    C, H, W = (int(n) for n in shape)
-    for name, size in (("height", H), ("width", W)):
-        if size % patch:
-            raise ValueError(f"starflow: {name} must be a multiple of patch = {patch}, not {size}")
+    C, *still = grid_of_patches("starflow", shape, patch)
     if order not in ORDERS:
         raise ValueError(f"starflow: order must be one of {ORDERS}, not {order!r}")
     frames = count(0).checked("starflow", "frames", frames)
@@ -118,8 +112,7 @@ def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, tex
         raise ValueError("starflow: shallow blocks that see one frame at a time read no text")
     if np.ndim(layers) != 1 or not any(layers):
         raise ValueError(f"starflow: layers must hold the number of layers of each block, not all 0, and not {layers!r}")
-    still, F = (H // patch, W // patch), C * patch**2
-    grid = (frames, *still) if frames else still
+    F, grid = C * patch**2, (frames, *still) if frames else tuple(still)
     D = F * math.prod(grid)
 
     def block(k, **given):

@@ -56,6 +56,7 @@ from ..maps.densities.entries import HALF_LOG_2_PI
 from ..maps.elementwise import ExpScale
 from ..maps.linear import Permutation
 from ..maps.shape import Reshape, Squeeze
+from .sizes import grid_of_patches
 from .stochastic_durations import finite
 
 START = 1e-2                            # the standard deviation of P and E at the start (9)
@@ -74,16 +75,9 @@ def tarflow(rng, shape, patch=2, channels=768, blocks=8, layers=8, *, head_size=
     `classes`: how many, 0 for none: the flow then takes `flow.at(context=context_of_classes(labels, classes))`.  Weights are drawn
     from the Generator `rng`.  ValueError for sizes that are not counts, and for a height or width that the patch does not divide.
     """
-    if np.ndim(shape) != 1 or len(shape) != 3:
-        raise ValueError(f"tarflow: shape must be (C, H, W), not {shape!r}")
-    draw = Drawn("tarflow", rng, dtype)
-    draw.counts(**{f"shape[{i}]": size for i, size in enumerate(shape)}, patch=patch, blocks=blocks)
-    C, H, W = (int(n) for n in shape)
-    for name, size in (("height", H), ("width", W)):
-        if size % patch:
-            raise ValueError(f"tarflow: {name} must be a multiple of patch = {patch}, not {size}")
-    features, tokens = C * patch**2, (H // patch) * (W // patch)
-    stages = [Squeeze(patch), Reshape((features, H // patch, W // patch), (features * tokens,))]        # (1)
+    C, rows, columns = grid_of_patches("tarflow", shape, patch, blocks=blocks)
+    features, tokens = C * patch**2, rows * columns
+    stages = [Squeeze(patch), Reshape((features, rows, columns), (features * tokens,))]         # (1)
     for k in range(blocks):
         stages += tarflow_block(rng, features, tokens, channels, layers, reverse=k % 2 == 1, head_size=head_size, expansion=expansion,
                                 scaled=scaled, classes=classes, dtype=dtype)
