@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 from refflow.cli import main
 
 pytest_plugins = ("refflow.testing.plugin",)        # an installed refflow has it as an entry point
+pytest.register_assert_rewrite("flows", "authors_files", "tallies")             # so that what fails there is shown
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 settings.register_profile("dev", max_examples=10, deadline=None, suppress_health_check=SLOW)
 settings.register_profile("ci", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=True)

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from authors_files import arrays_of
+
 RNG = np.random.default_rng
 SWITCHES = {"use_softplus": False, "use_sos": False, "use_final_norm": False, "soft_clip": 0, "use_swiglu": False, "use_qk_norm": False,
             "use_post_norm": False, "use_bias": True, "hf_style_rope": False, "norm_type": "layer_norm", "use_proj_txt": True}
@@ -264,7 +266,7 @@ def block_file(torch, F=3, grid=(2, 3), C=8, layers=1, d=4, heads=2, groups=None
     own = Port(torch, t, switches, d, heads, permutation, txt, txt_dim, length, line, of_block)
     x, wz, u = (torch.tensor(rng.standard_normal((B, *grid, F))) for _ in range(3))
     y, null = (torch.tensor(rng.standard_normal((B, txt, txt_dim))) if txt_dim else None for _ in range(2))
-    given = {"in/x": x.requires_grad_(), "in/wz": wz} | ({"in/y": y.requires_grad_()} if txt_dim else {})
+    given = {"x": x.requires_grad_(), "wz": wz} | ({"y": y.requires_grad_()} if txt_dim else {})
     config = {"system": "starflow", "kind": kind, "in_channels": F, "channels": C, "img_h": grid[-2], "img_w": grid[-1], "frames": frames,
               "pt_seq_len": length, "permutation": permutation, "num_layers": layers, "head_dim": d, "num_heads": heads, "txt_size": txt,
               "txt_dim": txt_dim, "rope_1d": line, "switches": switches, "guided": GUIDED if txt_dim else []}
@@ -273,7 +275,7 @@ def block_file(torch, F=3, grid=(2, 3), C=8, layers=1, d=4, heads=2, groups=None
         z, states, log_det = own.forward(x, y)
         loss = (z * wz).sum() + (log_det * wl).sum()
         out = {"z": z, "logdet": log_det, "loss": loss} | ({"y": states} if txt_dim else {})
-        given |= {"in/wl": wl, "in/u": u}
+        given |= {"wl": wl, "u": u}
     else:
         config |= {"block_causal": ahead, "window": window}
         z = own.denoise(x, y, ahead, window)
@@ -285,7 +287,7 @@ def block_file(torch, F=3, grid=(2, 3), C=8, layers=1, d=4, heads=2, groups=None
             out |= {"reverse_u": own.reverse(u, y), "freqs_cis": own.table(grid, y)}
             both = torch.cat((y, null)) if txt_dim else None
             for i, how in enumerate(config["guided"]):
-                given[f"in/y_cfg{i}"] = both
+                given[f"y_cfg{i}"] = both
                 out[f"reverse_guided{i}"] = own.reverse(u, both, how["guidance"], how["attn_temp"])
                 z, _, log_det = own.forward(torch.cat((x, x)), both, how["guidance"])
                 out |= {f"forward_guided_z{i}": z, f"forward_guided_logdet{i}": log_det}
@@ -293,12 +295,9 @@ def block_file(torch, F=3, grid=(2, 3), C=8, layers=1, d=4, heads=2, groups=None
                 config["jacobi"] = [how for how in JACOBI if txt_dim or "guidance" not in how]
                 for i, how in enumerate(config["jacobi"]):
                     w = how.get("guidance", 0)
-                    given |= {f"in/y_cfg{i}": both} if w else {}
+                    given |= {f"y_cfg{i}": both} if w else {}
                     out[f"jacobi{i}"] = own.jacobi(u, both if w else y, w, *list(how.values())[:3])
-    found = given | {f"out/{name}": value for name, value in out.items()} | {"gradin/x": x.grad}
-    found |= {"gradin/y": y.grad} if txt_dim else {}
-    found |= {f"param/{name}": value for name, value in t.items()} | {f"grad/{name}": value.grad for name, value in t.items()}
-    return config, {name: value.detach().numpy() for name, value in found.items()}
+    return config, arrays_of(given, out, t)
 
 
 def patches(x, p):
@@ -394,13 +393,13 @@ def model_file(torch, C=2, side=4, patch=2, channels=8, layers=(1, 1, 2), d=20, 
               "cond_top_only": deep_only, "seq_order": order, "temporal_causal": temporal, "shallow_block_local": local,
               "switches": switches,
               "guided": GUIDED if txt_dim else [], "denoise_std": std, "latent_norm_regularization": regularisation}
-    given = {"in/x": x, "in/u": u} | ({"in/y": y} if txt_dim else {})
+    given = {"x": x, "u": u} | ({"y": y} if txt_dim else {})
     with torch.no_grad():
         seq = model.reverse(u, y)
         out |= {"reverse": seq[-1]} | {f"reverse_seq{k}": image for k, image in enumerate(seq)}
         both = torch.cat((y, null)) if txt_dim else None
         for i, how in enumerate(config["guided"]):
-            given[f"in/y_cfg{i}"] = both
+            given[f"y_cfg{i}"] = both
             out[f"guided{i}"] = model.reverse(u, both, how["guidance"], how["attn_temp"])[-1]
         if switches.get("use_sos"):
             config["jacobi"] = JACOBI[:2]
@@ -417,8 +416,4 @@ def model_file(torch, C=2, side=4, patch=2, channels=8, layers=(1, 1, 2), d=20, 
         grad, = torch.autograd.grad(model.loss(x, y), x)
         out["denoiser_target"] = grad * x.numel() * std
         out["denoised_learned"] = x - out["pred"] * 0.3
-    found = given | {f"out/{name}": value for name, value in out.items()} | {"gradin/x": x.grad}
-    found |= {"gradin/y": y.grad} if txt_dim else {}
-    found |= {f"param/{name}": value for name, value in t.items()}
-    found |= {f"grad/{name}": value.grad for name, value in t.items() if value.grad is not None}
-    return config, {name: value.detach().numpy() for name, value in found.items()}
+    return config, arrays_of(given, out, t)

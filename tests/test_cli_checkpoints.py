@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from forking import forked
+from interruptions import at_step, in_call
 from refflow.audio import write_wav
 from refflow.cli import checkpoint, fit as cli, main
 from refflow.cli.images import Images
@@ -224,11 +225,7 @@ def test_ignored_signals_stay_ignored(run, files, monkeypatch):
 
 
 def test_without_checkpoints(run, files, monkeypatch):
-    def stop(self, info, flow):
-        if info["step"] == 20:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint.Checkpoints, "stepped", stop)
+    monkeypatch.setattr(checkpoint.Checkpoints, "stepped", at_step(20))
     status, _, err = run("fit", *FITS["realnvp"], "--out", "flow.npz", "--checkpoint-every", 0)
     assert status == 130 and err == "refflow: interrupted; flow.npz holds the best flow so far\n"
     assert not Path("flow.checkpoint.npz").exists()
@@ -246,16 +243,7 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_fit(run, files, mo
 def test_a_resumed_interruption_keeps_the_noise(run, files, monkeypatch):
     """For images, noise is drawn in every step: an interruption in the middle of one does not change what follows."""
     assert run("fit", *FITS["glow"], "--out", "whole.npz")[0] == 0
-    calls = []
-
-    def stop(self, values, rng, noise=Images.with_noise):
-        calls.append(1)
-        found = noise(self, values, rng)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return found
-
-    monkeypatch.setattr(Images, "with_noise", stop)
+    monkeypatch.setattr(Images, "with_noise", in_call(Images.with_noise, 8))
     assert run("fit", *FITS["glow"], "--out", "flow.npz")[0] == 130
     assert run("fit", *FITS["glow"], "--out", "flow.npz", "--resume")[0] == 0
     assert Path("flow.npz").read_bytes() == Path("whole.npz").read_bytes()

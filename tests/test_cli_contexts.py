@@ -11,6 +11,7 @@ import os
 import numpy as np
 import pytest
 
+from interruptions import at_step
 from refflow import Flow, StandardNormal, realnvp
 from refflow.cli.contexts import entries
 from refflow.saving import about, load, save
@@ -126,14 +127,7 @@ def test_an_interrupted_fit_is_resumed(run, monkeypatch):
     arguments = "fit", "data.csv", "--model", "maf", "--hidden", 8, "--steps", 40, "--context"
     run(*arguments, "class", "--out", "whole.npz")
     with monkeypatch.context() as patch:
-        stepped = command.Checkpoints.stepped
-
-        def stop(self, info, flow):
-            stepped(self, info, flow)
-            if info["step"] == 15:
-                raise KeyboardInterrupt
-
-        patch.setattr(command.Checkpoints, "stepped", stop)
+        patch.setattr(command.Checkpoints, "stepped", at_step(15, command.Checkpoints.stepped))
         assert run(*arguments, "class", "--out", "f.npz")[0] == 130
     status, _, err = run(*arguments, "temperature", "--out", "f.npz", "--resume")
     assert status == 2 and "--context is temperature, that of f.checkpoint.npz class" in err

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from interruptions import in_call
 from refflow.cli.dataset import Dataset
 from refflow.cli.images import Images
 from refflow.cli.kinds import KINDS
@@ -155,14 +156,7 @@ def test_held_out_file(run):
 
 
 def test_interrupted(run, monkeypatch):
-    def stop(self, k, rng, noise=Images.with_noise):
-        stop.calls += 1
-        if stop.calls == 8:
-            raise KeyboardInterrupt
-        return noise(self, k, rng)
-
-    stop.calls = 0
-    monkeypatch.setattr(Images, "with_noise", stop)
+    monkeypatch.setattr(Images, "with_noise", in_call(Images.with_noise, 8))
     status, _, err = trained(run, "glow")
     assert status == 130 and "interrupted; flow.npz holds the best flow so far" in err
     assert about("flow.npz")["stopped"] == "interrupted"

@@ -1,13 +1,16 @@
-"""Jet on the command line: its units and options, images with classes, training that is resumed, and how it fails."""
+"""Jet on the command line: its units and options, images with classes, training, and how it fails."""
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import classed_images
+from classed_images import slopes, write
 from refflow.cli.classes import Labelled
 from refflow.cli.images import Images
 from refflow.maps.conditioners import CrossAttention
@@ -17,16 +20,8 @@ from refflow.models.jet import HIGH
 from refflow.saving import about, load
 from refflow.training import ClipNorm
 from refflow.training.recipes import jet as recipe
-from test_cli_tarflow import interrupting, slopes, write
 
-SMALL = ("--hidden", 8, "--couplings", 5, "--layers", 1)
-
-
-def fitted(run, *more, data="data.npz", out="flow.npz", steps=6, context=("--context", "kind")):
-    if not Path(data).exists():
-        write(data)
-    return run("fit", data, "--model", "jet", *SMALL, "--values", 8, "--steps", steps, "--batch-size", 16, "--learning-rate", 0.01,
-               "--average", 0, *context, "--out", out, *more)
+fitted = functools.partial(classed_images.fitted, "jet")
 
 
 def found(flow, kind):
@@ -65,22 +60,11 @@ def test_the_pixels_of_jet_are_the_authors(run):
     """x = v/127.5 - 1 + u/127.5, for 256 values."""
     v = np.random.default_rng(0).integers(0, 256, (12, 3, 4, 4))
     np.save("images.npy", v)
-    assert run("fit", "images.npy", "--model", "jet", *SMALL, "--steps", 0, "--out", "flow.npz")[0] == 0
+    assert run("fit", "images.npy", "--model", "jet", *classed_images.SIZES["jet"], "--steps", 0, "--out", "flow.npz")[0] == 0
     flow, u = load("flow.npz"), np.random.default_rng(1).random(v.shape)
     units = flow.bijector.stages[-1]
     assert np.allclose(units.inverse((v + u).astype(np.float32)), v / 127.5 - 1 + u / 127.5, atol=1e-6)
     assert np.allclose(units.inverse(np.full((3, 4, 4), 256, np.float32)), HIGH, rtol=1e-6)
-
-
-@pytest.mark.parametrize("context", [("--context", "kind"), ()])
-def test_a_fit_that_was_interrupted_is_resumed_to_the_same_bits(run, monkeypatch, context):
-    assert fitted(run, out="whole.npz", context=context)[0] == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(Images, "with_noise", interrupting(Images.with_noise))
-        assert fitted(run, "--json", context=context)[0] == 130 and Path("flow.checkpoint.npz").exists()
-    status, out, _ = fitted(run, "--resume", "--json", context=context)
-    assert status == 0 and json.loads(out)["stopped_at"] == 6
-    assert load("flow.npz").equals(load("whole.npz")) and not Path("flow.checkpoint.npz").exists()
 
 
 def test_it_learns_without_classes(run):
@@ -98,23 +82,6 @@ def test_the_optimiser_is_the_authors(run, monkeypatch):
     expected = recipe(16, 6, 0.01)
     assert settings["optimiser"] == expected["optimiser"] and settings["clip"] == expected["clip"]
     assert isinstance(settings["clip"], ClipNorm) and settings["averaging"] is None
-
-
-@pytest.mark.parametrize("model", ["jet", "tarflow"])
-@pytest.mark.parametrize("name", ["digit_images", "photographs"])
-def test_images_that_packages_ship(run, name, model):
-    """Trained, loaded, scored, sampled."""
-    pytest.importorskip("sklearn")
-    small = ("--stride", 160) if name == "photographs" else ()
-    values = 256 if name == "photographs" else 17
-    assert run("data", name, *small, "--out", "v.npy")[0] == 0
-    sizes = ("--patch", 4, "--hidden", 8, "--layers", 1, *(("--couplings", 5) if model == "jet" else ("--depth", 2)))
-    status, out, _ = run("fit", "v.npy", "--model", model, *sizes, "--values", values, "--steps", 2, "--batch-size", 8, "--test", 0.2,
-                         "--out", "flow.npz", "--json")
-    bits = [json.loads(out)[key]["test"]["bits_per_dim"] for key in ("before", "after")]
-    assert status == 0 and np.isfinite(bits).all() and bits[0] != bits[1]
-    assert run("sample", "flow.npz", "--n", 2, "--out", "s.npy")[0] == 0 and np.load("s.npy").shape == (2, *np.load("v.npy").shape[1:])
-    assert np.isfinite(json.loads(run("score", "flow.npz", "v.npy", "--json")[1])["bits_per_dim"])
 
 
 def test_pictures(run):
@@ -160,11 +127,3 @@ def test_sample_refuses(run, more, said):
     assert fitted(run, steps=1)[0] == 0
     status, out, err = run("sample", "flow.npz", *more, "--out", "s.npy")
     assert status == 2 and not out and said in err and not Path("s.npy").exists()
-
-
-def test_a_note_that_does_not_fit_is_not_believed(run):
-    assert fitted(run, steps=1)[0] == 0
-    flow, note = load("flow.npz"), about("flow.npz")
-    assert Images.of_flow(flow, note).context.count == 3
-    for wrong in ({"name": "kind", "classes": 4}, {"name": 3, "classes": 3}, {"name": "kind"}, None):
-        assert Images.of_flow(flow, note | {"images": note["images"] | {"context": wrong}}).context is None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
+from interruptions import at_step
 from refflow import StandardNormal
 from refflow.audio import MelSettings, read_wav
 from refflow.cli import checkpoint
@@ -202,13 +203,7 @@ def test_interrupted_and_resumed(run, corpus, monkeypatch):
     """The best voice is kept, it speaks, and the same command with --resume ends in the same file."""
     assert fitted(run, steps=24, out="whole.npz")[0] == 0
     stepped = checkpoint.Checkpoints.stepped
-
-    def stop(self, info, flow):
-        stepped(self, info, flow)
-        if info["step"] == 11:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint.Checkpoints, "stepped", stop)
+    monkeypatch.setattr(checkpoint.Checkpoints, "stepped", at_step(11, stepped))
     status, _, err = fitted(run, steps=24)
     assert status == 130
     assert err == "refflow: interrupted; voice.npz holds the best flow so far; --resume continues from step 11\n"

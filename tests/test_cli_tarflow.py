@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import classed_images
+from classed_images import slopes, write
+from interruptions import in_call
 from refflow.cli.classes import Labelled, blocks_and_units
 from refflow.cli.images import Images
 from refflow.fast import tuned
 from refflow.models.tarflow import classes_of, images_of
 from refflow.saving import about, load
 
-SMALL = ("--hidden", 8, "--depth", 2, "--layers", 1)
-
-
-def slopes(n=90, H=4, W=4, seed=0):
-    """(images that fall or rise from left to right, their class 0, 1, 2: falling, even, rising)."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, n)
-    v = 3.5 + (labels - 1)[:, None, None] * (np.arange(W) - 1.5) * 2 + rng.normal(0, 0.3, (n, H, W))
-    return np.clip(np.rint(v), 0, 7).astype(np.uint8)[:, None], labels
-
-
-def write(name="data.npz", labels=None, v=None, **more):
-    found, classes = slopes()
-    np.savez(name, images=found if v is None else v, **({"kind": classes if labels is None else labels} | more))
-    return name
-
-
-def fitted(run, *more, data="data.npz", out="flow.npz", steps=6, context=("--context", "kind")):
-    if not Path(data).exists():
-        write(data)
-    return run("fit", data, "--model", "tarflow", *SMALL, "--values", 8, "--steps", steps, "--batch-size", 16, "--learning-rate",
-               0.01, "--average", 0, *context, "--out", out, *more)
-
-
-def interrupting(noise, after=8):
-    """`with_noise`, interrupted in one of its calls."""
-    calls = []
-
-    def stop(self, values, rng):
-        calls.append(1)
-        if len(calls) == after:
-            raise KeyboardInterrupt
-        return noise(self, values, rng)
-
-    return stop
+fitted = functools.partial(classed_images.fitted, "tarflow")
 
 
 # -- the whole way ----------------------------------------------------------------------------------------------------
@@ -104,19 +74,9 @@ def test_a_flow_without_classes_is_guided_by_a_temperature(run):
                                    "the same; flow.npz has no classes\n")
 
 
-def test_a_fit_that_was_interrupted_is_resumed_to_the_same_bits(run, monkeypatch):
-    assert fitted(run, out="whole.npz")[0] == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(Images, "with_noise", interrupting(Images.with_noise))
-        assert fitted(run, "--json")[0] == 130 and Path("flow.checkpoint.npz").exists()
-    status, out, _ = fitted(run, "--resume", "--json")
-    assert status == 0 and json.loads(out)["stopped_at"] == 6
-    assert load("flow.npz").equals(load("whole.npz")) and not Path("flow.checkpoint.npz").exists()
-
-
 def test_other_labels_are_other_data(run, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Images, "with_noise", interrupting(Images.with_noise))
+        patch.setattr(Images, "with_noise", in_call(Images.with_noise, 8))
         assert fitted(run)[0] == 130
     write(labels=np.roll(slopes()[1], 1))
     status, _, err = fitted(run, "--resume")
@@ -205,14 +165,6 @@ def test_a_class_outside_the_table_is_refused_where_images_are_scored(run):
     write("other.npz", labels=slopes()[1] + np.where(np.arange(90) == 7, 5, 0))
     status, _, err = run("score", "flow.npz", "other.npz")
     assert status == 2 and f"other.npz: kind[7] = {slopes()[1][7] + 5} is not one of the classes 0 .. 2" in err
-
-
-def test_a_note_that_does_not_fit_is_not_believed(run):
-    assert fitted(run, steps=1)[0] == 0
-    flow, note = load("flow.npz"), about("flow.npz")
-    assert Images.of_flow(flow, note).context.count == 3
-    for wrong in ({"name": "kind", "classes": 4}, {"name": 3, "classes": 3}, {"name": "kind"}, None):
-        assert Images.of_flow(flow, note | {"images": note["images"] | {"context": wrong}}).context is None
 
 
 def test_digits_with_their_classes(run):

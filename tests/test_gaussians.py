@@ -89,6 +89,22 @@ def test_rounding_far_from_zero_is_known(far):
     assert found.exact and found.equal
 
 
+@pytest.mark.parametrize("columns, spread, mean", [(1, 1.0, 1e3), (10, 1e6, 0.0), (40, 1e6, 0.0), (3, 1.0, 1e9)])
+def test_a_sum_of_columns_is_exact(columns, spread, mean):
+    rng = np.random.default_rng(1)
+    x = mean + rng.standard_normal((1000, columns)) * spread ** rng.uniform(-0.5, 0.5, columns)
+    found = dependent_column(np.column_stack((x, x @ rng.standard_normal(columns))))
+    assert found.column == columns and found.exact
+
+
+def test_what_differs_by_more_than_rounding_is_not_exact():
+    """Around 10^9, floats are 1.2e-7 apart: numbers that differ by 3e-6 are not rounded ones of the same number."""
+    rng = np.random.default_rng(0)
+    a = 1e9 + rng.standard_normal(100)
+    found = dependent_column(np.column_stack((a, a + 3e-6 * rng.standard_normal(100))))
+    assert (found.column, found.of, found.exact) == (1, [0], False)
+
+
 # -- images -----------------------------------------------------------------------------------------------------------
 
 def test_pixels_before_are_near_and_before():

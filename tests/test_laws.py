@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refflow
+from tallies import Tally
 from refflow import Chain, Concatenate, FactorOut, Independent, Inverse, Pointwise, Reshape, Transposed, stack
 from refflow.core import Plainest, of_kind
 from refflow.oracle.pages import bijectors
@@ -24,17 +24,6 @@ from refflow.accuracy.points import Points, nets_of
 DTYPES = (np.float32, np.float64)
 
 
-def add(rejected, tried, tally):
-    for name, (out, of) in tally.items():
-        rejected[name] += out
-        tried[name] += of
-
-
-def few_rejected(rejected, tried):
-    for name in tried:
-        assert rejected[name] <= REJECTED * tried[name], f"{name}: {rejected[name]} of {tried[name]} points were rejected"
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", bijectors())
 def test_page(name, dtype):
@@ -43,23 +32,34 @@ def test_page(name, dtype):
     If that few have too many rejected points, as many draws are taken as for the others.
     """
     page, whole = bijectors()[name], settings.default.max_examples
-    rejected, tried = every_law(page, dtype, max(1, whole // 3) if page.solver is True else whole)
-    if any(rejected[law] > REJECTED * tried[law] for law in tried) and page.solver is True:
-        rejected, tried = every_law(page, dtype, whole)
-    few_rejected(rejected, tried)
+    tally = every_law(page, dtype, max(1, whole // 3) if page.solver is True else whole)
+    if tally.excess() and page.solver is True:
+        tally = every_law(page, dtype, whole)
+    tally.check()
 
 
 def every_law(page, dtype, draws):
     """How many points each law rejects in so many draws, and of how many."""
-    rejected, tried = Counter(), Counter()
+    tally = Tally()
 
     @settings(max_examples=draws)
     @given(strategies.drawn(page, dtype))
     def drawn_again(drawn):
-        add(rejected, tried, run_laws(*drawn))
+        tally.add(run_laws(*drawn))
 
     drawn_again()
-    return rejected, tried
+    return tally
+
+
+def test_too_many_rejected_points_are_told():
+    """A tenth may be rejected, of each law by itself."""
+    tally = Tally()
+    for found in ({"a": (1, 10), "b": (0, 99)}, {"a": (1, 10), "b": (1, 1)}):
+        tally.add(found)
+    tally.check()
+    tally.add({"a": (1, 1)})
+    with pytest.raises(AssertionError, match="a: 3 of 21 points were rejected"):
+        tally.check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
@@ -96,15 +96,15 @@ def drawn_by_themselves():
 @pytest.mark.parametrize("name", drawn_by_themselves())
 def test_page_with_components(name, dtype):
     """Every law on values from a page's `examples`, with a third as many draws."""
-    rejected, tried = Counter(), Counter()
+    tally = Tally()
 
     @settings(max_examples=max(1, settings.default.max_examples // 3))
     @given(strategies.drawn(drawn_by_themselves()[name], dtype, 12))
     def every_law(drawn):
-        add(rejected, tried, run_laws(*drawn))
+        tally.add(run_laws(*drawn))
 
     every_law()
-    few_rejected(rejected, tried)
+    tally.check()
 
 
 def number(lower, upper):
@@ -146,7 +146,8 @@ COMPOSITES = {
     "Chain to the simplex": (affine(2).map(lambda a: Chain((a, refflow.StickBreaking()))), (2,)),
     "Chain to the simplex, permuted": (
         affine(2).map(lambda a: Chain((a, refflow.StickBreaking(), refflow.Permutation([1, 2, 0])))), (2,)),
-    "Chain to columns on the simplex": (st.just(Chain([refflow.MatrixTranspose(), refflow.StickBreaking(), refflow.MatrixTranspose()])), (2, 3)),
+    "Chain to columns on the simplex":
+        (st.just(Chain([refflow.MatrixTranspose(), refflow.StickBreaking(), refflow.MatrixTranspose()])), (2, 3)),
     "Chain from columns on the simplex": (st.just(Inverse(Chain([refflow.StickBreaking(), refflow.MatrixTranspose()]))), (3, 2)),
     "Chain from the simplex": (st.just(Chain((refflow.Permutation([1, 2, 0]), Inverse(refflow.StickBreaking())))), (3,)),
     "Inverse of a scalar": (affine().map(lambda a: Inverse(Chain((a, refflow.Sigmoid())))), ()),
@@ -168,16 +169,16 @@ COMPOSITES = {
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_composite(name, dtype):
     bijectors, shape = COMPOSITES[name]
-    rejected, tried = Counter(), Counter()
+    tally = Tally()
 
     @settings(max_examples=max(1, settings.default.max_examples // 3))
     @given(st.data())
     def every_law(data):
         f = data.draw(bijectors).astype(dtype)
-        add(rejected, tried, run_laws(f, data.draw(strategies.points(f, dtype, event_shape=shape))))
+        tally.add(run_laws(f, data.draw(strategies.points(f, dtype, event_shape=shape))))
 
     every_law()
-    few_rejected(rejected, tried)
+    tally.check()
 
 
 @given(strategies.drawn(refflow.Homothety, np.float32))

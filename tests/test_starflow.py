@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import numpy as np
 import pytest
 
 import starflow_port
-from refflow import load, save
-from refflow.core import Chain, tree
-from refflow.maps.conditioners import Delay, PrefixedNetwork, RelativeAttention, Sequential, at_temperature, soft_clip, transformer
+from authors_files import far, read_made
+from flows import (check_inverse_and_log_det, check_leaks_are_refused, check_saved, check_single_precision, moved, tempered_attention,
+                   with_moved_bijector, worst_slope)
+from refflow.core import Chain
+from refflow.maps.conditioners import Delay, PrefixedNetwork, Sequential, at_temperature, soft_clip, transformer
 from refflow.models import starflow as starflow_flow
 from refflow.models.starflow import (Jacobi, by_jacobi, denoised_by_network, denoiser_target, frames_seen, given_text, guided,
                                      image_as_video, images_of, loss_vjp, norm_vjp, own_map, positions, readers, regularised_loss_vjp,
                                      scale_and_shift, slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets,
                                      video_as_image)
 from refflow.testing.pages import equations
-from validation import original
 from validation.original import starflow as authors
 
 model_page = sys.modules["refflow.models.starflow"]
@@ -33,15 +33,8 @@ SETTINGS = {"an image": {}, "exponentials": {"scale": "exp", "clip": 2.0, "final
                                           "gated": True, "split_pairs": True, "line": True, "expansion": 1.5}}
 
 
-def drawn(value, size=0.2, seed=5):
-    """A value with all its parameters moved: as it is built, no block changes a scale."""
-    params, rng = value.ravel(), RNG(seed)
-    return value.unravel(params + (size * rng.standard_normal(params.shape)).astype(params.dtype))
-
-
 def small(name="an image", dtype=np.float64, **given):
-    flow = starflow(RNG(0), (1, 4, 4), **SMALL | SETTINGS[name] | given, dtype=dtype)
-    return flow.replace(bijector=drawn(flow.bijector).params())
+    return with_moved_bijector(starflow(RNG(0), (1, 4, 4), **SMALL | SETTINGS[name] | given, dtype=dtype), 0.2)
 
 
 def text(count=3, width=3, length=2, seed=7, dtype=np.float64):
@@ -63,19 +56,12 @@ def test_every_equation_is_cited():
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_flow_is_inverted_and_its_log_det_is_that_of_its_jacobian(name):
-    flow, x = made(name)
-    z, log_det = flow.bijector.inverse_and_log_det(x)
-    sign, expected = np.linalg.slogdet(flow.bijector.inner.jacobian(x))
-    assert np.all(sign == 1) and np.abs(log_det - expected).max() < 1e-12
-    assert np.abs(flow.bijector.forward(z) - x).max() < 1e-11
+    check_inverse_and_log_det(*made(name))
 
 
 @pytest.mark.parametrize("name", ["a text", "a language model's layers"])
 def test_a_float32_flow_is_the_float64_one_to_its_digits(name):
-    flow, x = made(name, np.float32)
-    log_prob = flow.log_prob(x)
-    assert log_prob.dtype == np.float32
-    assert np.allclose(log_prob, flow.astype(np.float64).log_prob(x.astype(np.float64)), rtol=2e-5, atol=2e-4)
+    check_single_precision(*made(name, np.float32))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -109,10 +95,7 @@ def test_the_start_is_the_authors(scale):
 
 def test_a_flow_comes_back_from_a_file(tmp_path):
     for name in ("a text everywhere", "a video, frame by frame", "a language model's layers"):
-        flow, x = made(name)
-        save(flow, tmp_path / "flow.npz")
-        again = load(tmp_path / "flow.npz")
-        assert again.equals(flow) and np.array_equal(again.log_prob(x), flow.log_prob(x))
+        check_saved(*made(name), tmp_path / "flow.npz")
 
 
 def test_a_video_is_an_image_whose_frames_stand_one_below_the_other():
@@ -134,7 +117,7 @@ def seen_by_tokens(f, tokens, size=3):
                                                  ((2, 1, 2), True, [1, 0, 3, 2])])
 def test_a_token_depends_on_the_tokens_before_it_alone(grid, within, order):
     stages = starflow_block(RNG(0), 2, grid, 4, 1, head_size=20, heads=1, reverse=True, within_frames=within, clip=0)
-    f = Chain([drawn(stage, 1.0) if own_map(stage) else stage for stage in stages])
+    f = Chain([moved(stage, 1.0) if own_map(stage) else stage for stage in stages])
     place = np.argsort(order)
     assert np.array_equal(seen_by_tokens(f, 4), place[:, None] >= place)
 
@@ -152,7 +135,7 @@ def test_shallow_blocks_of_videos_may_see_one_frame():
 @pytest.mark.parametrize("ahead, window", [(1, 0), (1, 1), (2, 1), (3, None), (2, 5)])
 def test_a_denoiser_of_videos_sees_some_frames(ahead, window):
     grid, S = (4, 1, 2), 2
-    net = drawn(starflow_denoiser(RNG(0), 2, grid, 4, 1, text=(3, S), ahead=ahead, window=window, head_size=20, heads=1), 1.0)
+    net = moved(starflow_denoiser(RNG(0), 2, grid, 4, 1, text=(3, S), ahead=ahead, window=window, head_size=20, heads=1), 1.0)
     mask, frame = frames_seen(grid, S, ahead, window), np.arange(8) // 2
     low = frame[:, None] + ahead - 1 - (8 if window is None else window)
     assert np.array_equal(mask[S:, S:], (frame >= low) & (frame <= frame[:, None] + ahead - 1)) and mask[:, :S].all()
@@ -172,16 +155,11 @@ def test_the_text_conditions_all_tokens_and_depends_on_none():
     assert np.array_equal(before, reader.inner.forward(np.concatenate((joined[:, :2], 0 * joined[:, 2:]), -1))[:, :2])
 
 
-@pytest.mark.parametrize("part", ["a network that sees its own token", "attention that sees all"])
-def test_a_leak_is_refused(part):
+def test_leaks_are_refused():
     f, = starflow_block(RNG(0), 2, (1, 3), 4, 1, head_size=4, clip=0)
-    layers = f.net.net.net.layers
-    if part == "a network that sees its own token":
-        leaking = Sequential(layers[1:])
-    else:
-        leaking = tree.remade(f.net.net.net, lambda path, value: {"causal": False} if isinstance(value, RelativeAttention) else {})
-    with pytest.raises(ValueError, match="Autoregressive: net's dependence must be strictly triangular .* output entry \\d depends on"):
-        f.replace(net=f.net.replace(net=f.net.net.replace(net=leaking)))
+    delay, *after = f.net.net.net.layers
+    assert isinstance(delay, Delay)
+    check_leaks_are_refused(f, Sequential(after))
 
 
 # -- positions --------------------------------------------------------------------------------------------------------
@@ -206,35 +184,9 @@ def test_a_text_and_frames_turn_eight_pairs():
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
-def worst_slope(flow, x, loss=loss_vjp, weights=(1.0, -2.0, 0.5), step=1e-6):
-    """The largest difference of a gradient of a loss from a central difference, along a random direction of each parameter."""
-    weights = np.array(weights)
-
-    def value(flow, x):
-        return (loss(flow, x)[0] * weights).sum()
-
-    x_bar, bars = loss(flow, x)[1](weights)
-    context_bar = bars.pop("context", None)
-    bars, rng, found = dict(tree.flatten(bars)), RNG(2), []
-    held = dict(tree.flatten(flow.params()))
-    assert bars.keys() == {path for path in held if path[-1] != "context"}
-    for path in bars:
-        turn = rng.choice((-1.0, 1.0), held[path].shape)
-        ends = [value(flow.replace(**tree.nest({path: held[path] + sign * step * turn})), x) for sign in (1, -1)]
-        found.append(abs((ends[0] - ends[1]) / (2 * step) - (bars[path] * turn).sum()))
-    turn = rng.standard_normal(x.shape)
-    ends = [value(flow, x + sign * step * turn) for sign in (1, -1)]
-    found.append(abs((ends[0] - ends[1]) / (2 * step) - (x_bar * turn).sum()))
-    if context_bar is not None:
-        y, turn = text(), rng.standard_normal(text().shape)
-        ends = [value(given_text(flow, y + sign * step * turn), x) for sign in (1, -1)]
-        found.append(abs((ends[0] - ends[1]) / (2 * step) - (context_bar * turn).sum()))
-    return max(found)
-
-
 @pytest.mark.parametrize("name", ["exponentials", "a text everywhere", "a video, frame by frame", "a language model's layers"])
 def test_gradients_are_those_of_differences(name):
-    assert worst_slope(*made(name), loss=lambda flow, x: regularised_loss_vjp(flow, x, 0.5, 0.25)) < 1e-7
+    assert worst_slope(*made(name), lambda flow, x: regularised_loss_vjp(flow, x, 0.5, 0.25)) < 1e-7
 
 
 def test_a_wrong_pullback_is_found(monkeypatch):
@@ -245,7 +197,7 @@ def test_a_wrong_pullback_is_found(monkeypatch):
         return h, lambda h_bar: (lambda a_bar, bars: (a_bar, bars | {"context": 0 * bars["context"]}))(*pullback(h_bar))
 
     monkeypatch.setattr(PrefixedNetwork, "vjp", unread)
-    assert worst_slope(*made("a text")) > 1e-3
+    assert worst_slope(*made("a text"), loss_vjp) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["a text everywhere", "a video, frame by frame"])
@@ -260,7 +212,7 @@ def test_the_norm_is_of_the_events_that_enter_blocks(name):
 
 def test_a_log_slope_has_its_own_cotangent():
     f, = starflow_block(RNG(0), 2, (1, 3), 4, 1, head_size=4)
-    f, z, rng = drawn(f, 0.5), RNG(1).standard_normal((3, 6)), RNG(2)
+    f, z, rng = moved(f, 0.5), RNG(1).standard_normal((3, 6)), RNG(2)
     x_bar, slopes_bar, turn = rng.standard_normal((3, 3, 6))
     (x, slopes), pullback = slopes_vjp(f, z)
     z_bar, _ = pullback(x_bar, slopes_bar)
@@ -308,17 +260,9 @@ def test_samples_with_guidance(name):
 @pytest.mark.parametrize("parts", [{}, {"query_key_norm": True}, {"key_heads": 1, "angles": np.ones((2, 4))},
                                    {"query_key_norm": True, "split_pairs": True, "angles": np.ones((2, 4)), "key_heads": 2}])
 def test_a_temperature_divides_the_scores(parts):
-    net = drawn(transformer(RNG(0), 8, 2, 2, causal=True, head_size=4, **parts))
-    a, tau, attention = RNG(4).standard_normal((2, 8, 4)), 0.5, RelativeAttention.vjp
-
-    def tempered(self, a):
-        q, k, v = np.split(a, 3, -2)
-        return attention(self, np.concatenate((q / tau, k, v), -2))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RelativeAttention, "vjp", tempered)
-        patch.setattr(RelativeAttention, "forward", lambda self, a: self.vjp(a)[0])
-        expected = net.forward(a)
+    net = moved(transformer(RNG(0), 8, 2, 2, causal=True, head_size=4, **parts))
+    a, tau = RNG(4).standard_normal((2, 8, 4)), 0.5
+    expected = tempered_attention(net, a, tau)
     assert np.abs(at_temperature(net, tau).forward(a) - expected).max() < 1e-13
     assert np.abs(net.forward(a) - expected).max() > 1e-4
 
@@ -407,7 +351,7 @@ def test_the_denoiser_learns_the_score_and_moves_samples():
     _, of_norm = norm_vjp(flow, x)
     expected = -0.5 * score + 0.25 * 0.5 * 16 * of_norm(1.0)[0]
     assert np.allclose(denoiser_target(flow, x, 0.25, 2.0, 0.5), expected, rtol=1e-12, atol=1e-13)
-    net = given_text(drawn(starflow_denoiser(RNG(0), 4, (2, 2), 6, 1, text=(3, 2), head_size=20, heads=2)), text())
+    net = given_text(moved(starflow_denoiser(RNG(0), 4, (2, 2), 6, 1, text=(3, 2), head_size=20, heads=2)), text())
     patches = Chain(flow.bijector.inner.stages[:2])
     y = patches.inverse(net.forward(patches.forward(x)))
     assert np.allclose(denoised_by_network(net, flow, x, 0.5, 0.2), x - 0.3 * 0.6 * y, rtol=1e-13)
@@ -468,11 +412,6 @@ def test_bad_input_is_refused_by_name(call, said):
 
 # -- the authors' numbers, and torch's ----------------------------------------------------------------------------------
 
-def far(read):
-    found, unread = read
-    return {name for name, value in found.items() if not original.passes(value)}, unread
-
-
 @pytest.mark.parametrize("name", authors.FILES)
 def test_the_authors_numbers(name):
     assert far(authors.read(name)) == (set(), [])
@@ -481,11 +420,6 @@ def test_the_authors_numbers(name):
 def test_there_are_files():
     assert authors.FILES == ("starflow_metablock_exp_rope2d", "starflow_metablock_softplus_sos_text")
 
-
-def read_made(tmp_path, config, arrays):
-    np.savez(tmp_path / "made.npz", cfg=json.dumps(config), **arrays)
-    assert [system for _, system, _ in original.files_of(None, [tmp_path / "made.npz"])] == ["starflow"]
-    return authors.read(tmp_path / "made.npz")
 
 
 READS = {"txt": 3, "txt_dim": 5, "d": 20}
@@ -517,13 +451,13 @@ MODELS = {
 @pytest.mark.parametrize("name", BLOCKS)
 def test_torch_agrees_in_blocks(name, tmp_path):
     torch = pytest.importorskip("torch")
-    assert far(read_made(tmp_path, *starflow_port.block_file(torch, **BLOCKS[name]))) == (set(), [])
+    assert far(read_made(authors, tmp_path, *starflow_port.block_file(torch, **BLOCKS[name]))) == (set(), [])
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_torch_agrees_in_models(name, tmp_path):
     torch = pytest.importorskip("torch")
-    assert far(read_made(tmp_path, *starflow_port.model_file(torch, **MODELS[name]))) == (set(), [])
+    assert far(read_made(authors, tmp_path, *starflow_port.model_file(torch, **MODELS[name]))) == (set(), [])
 
 
 RIGHT = starflow_port.Port
@@ -558,4 +492,4 @@ def test_a_changed_block_shows(name, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     owner, method, bug, shown = PLANTED[name]
     monkeypatch.setattr(owner, method, bug)
-    assert shown in far(read_made(tmp_path, *starflow_port.block_file(torch, **READS, use_sos=True)))[0]
+    assert shown in far(read_made(authors, tmp_path, *starflow_port.block_file(torch, **READS, use_sos=True)))[0]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import numpy as np
 import pytest
 
-from refflow import DiagonalNormal, load, save
-from refflow.core import Chain, tree
+from authors_files import arrays_of, far, read_made
+from flows import (check_inverse_and_log_det, check_leaks_are_refused, check_saved, check_single_precision, tempered_attention,
+                   with_moved_bijector, worst_slope)
+from refflow import DiagonalNormal
+from refflow.core import Chain
 from refflow.maps.autoregressive import Autoregressive
-from refflow.maps.conditioners import ClassEmbedding, Delay, RelativeAttention, Sequential, at_temperature
+from refflow.maps.conditioners import ClassEmbedding, Delay, Sequential, at_temperature
 from refflow.models import tarflow as tarflow_flow
 from refflow.models import tarflow_block
 from refflow.models.tarflow import adapted_prior, classes_of, denoised, given_class, images_of, loss_vjp, noised, tarflow
 from refflow.testing.pages import equations
-from validation import original
 from validation.original import tarflow as authors
 
 model_page = sys.modules["refflow.models.tarflow"]
@@ -24,15 +25,8 @@ RNG = np.random.default_rng
 SMALL = {"patch": 2, "channels": 4, "blocks": 2, "layers": 1, "head_size": 2, "expansion": 2}
 
 
-def drawn(flow, size=0.15, seed=5):
-    """A flow with all its parameters moved: as it is built, no block changes a scale."""
-    params, rng = flow.bijector.ravel(), RNG(seed)
-    moved = params + (size * rng.standard_normal(params.shape)).astype(params.dtype)
-    return flow.replace(bijector=flow.bijector.unravel_params(moved))
-
-
 def small(shape=(1, 4, 4), dtype=np.float64, **given):
-    return drawn(tarflow(RNG(0), shape, **SMALL | given, dtype=dtype))
+    return with_moved_bijector(tarflow(RNG(0), shape, **SMALL | given, dtype=dtype), 0.15)
 
 
 def images(count=3, shape=(1, 4, 4), dtype=np.float64, seed=1):
@@ -57,19 +51,12 @@ def test_every_equation_is_cited():
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_flow_is_inverted_and_its_log_det_is_that_of_its_jacobian(name):
-    flow, x = made(name)
-    z, log_det = flow.bijector.inverse_and_log_det(x)
-    sign, expected = np.linalg.slogdet(flow.bijector.inner.jacobian(x))
-    assert np.all(sign == 1) and np.abs(log_det - expected).max() < 1e-12
-    assert np.abs(flow.bijector.forward(z) - x).max() < 1e-11
+    check_inverse_and_log_det(*made(name))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_float32_flow_is_the_float64_one_to_its_digits(name):
-    flow, x = made(name, np.float32)
-    log_prob = flow.log_prob(x)
-    assert log_prob.dtype == np.float32
-    assert np.allclose(log_prob, flow.astype(np.float64).log_prob(x.astype(np.float64)), rtol=2e-5, atol=2e-4)
+    check_single_precision(*made(name, np.float32))
 
 
 def test_a_token_depends_on_the_tokens_before_it_alone():
@@ -94,17 +81,11 @@ def test_levels_are_tokens():
     assert [level.tolist() for level in f.levels] == [[t, t + 4, t + 8] for t in range(4)]
 
 
-@pytest.mark.parametrize("part", ["a network that sees its own token", "attention that sees all"])
-def test_a_leak_is_refused(part):
+def test_leaks_are_refused():
     f, = tarflow_block(RNG(0), 2, 3, 2, 1, head_size=1)
-    layers = f.net.net.net.layers
-    if part == "a network that sees its own token":
-        assert isinstance(layers[-1], Delay)
-        leaking = Sequential(layers[:-1])
-    else:
-        leaking = tree.remade(f.net.net.net, lambda path, value: {"causal": False} if isinstance(value, RelativeAttention) else {})
-    with pytest.raises(ValueError, match="Autoregressive: net's dependence must be strictly triangular .* output entry \\d depends on"):
-        f.replace(net=f.net.replace(net=f.net.net.replace(net=leaking)))
+    *before, delay = f.net.net.net.layers
+    assert isinstance(delay, Delay)
+    check_leaks_are_refused(f, Sequential(before))
 
 
 def test_the_start_is_the_authors():
@@ -120,37 +101,14 @@ def test_the_start_is_the_authors():
 
 def test_a_flow_comes_back_from_a_file(tmp_path):
     for name in ("classes", "shifts alone"):
-        flow, x = made(name)
-        save(flow, tmp_path / "flow.npz")
-        again = load(tmp_path / "flow.npz")
-        assert again.equals(flow) and np.array_equal(again.log_prob(x), flow.log_prob(x))
+        check_saved(*made(name), tmp_path / "flow.npz")
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
-def worst_slope(flow, x, weights=(1.0, -2.0, 0.5), step=1e-6):
-    """The largest relative difference of a gradient of the loss from a central difference along a random direction."""
-    weights = np.array(weights)
-
-    def loss(flow, x):
-        return (loss_vjp(flow, x)[0] * weights).sum()
-
-    x_bar, bars = loss_vjp(flow, x)[1](weights)
-    bars, rng, found = dict(tree.flatten(bars)), RNG(2), []
-    assert bars.keys() == dict(tree.flatten(flow.params())).keys()
-    for path, held in tree.flatten(flow.params()):
-        turn = rng.uniform(0.5, 1, held.shape) * rng.choice((-1, 1), held.shape)
-        ends = [loss(flow.replace(**tree.nest({path: held + sign * step * turn})), x) for sign in (1, -1)]
-        found.append(abs((ends[0] - ends[1]) / (2 * step) - (bars[path] * turn).sum()))
-    turn = rng.standard_normal(x.shape)
-    ends = [loss(flow, x + sign * step * turn) for sign in (1, -1)]
-    found.append(abs((ends[0] - ends[1]) / (2 * step) - (x_bar * turn).sum()))
-    return max(found)
-
-
 @pytest.mark.parametrize("name", ["classes", "shifts alone", "one token"])
 def test_gradients_are_those_of_differences(name):
-    assert worst_slope(*made(name)) < 1e-7
+    assert worst_slope(*made(name), loss_vjp) < 1e-7
 
 
 def test_a_wrong_pullback_is_found(monkeypatch):
@@ -161,7 +119,7 @@ def test_a_wrong_pullback_is_found(monkeypatch):
         return h, lambda h_bar: (np.roll(pullback(h_bar)[0], 1, -1), pullback(h_bar)[1])
 
     monkeypatch.setattr(Delay, "vjp", late)
-    assert worst_slope(*made("scaled")) > 1e-3
+    assert worst_slope(*made("scaled"), loss_vjp) > 1e-3
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -237,16 +195,7 @@ def test_a_temperature_divides_the_scores():
     flow = small(layers=2)
     net, a = flow.bijector.inner.stages[2].net, RNG(4).standard_normal((2, 16))
     for tau in (2.0, 0.5):
-        attention = RelativeAttention.vjp
-
-        def tempered(self, a, tau=tau, attention=attention):
-            q, k, v = np.split(a, 3, -2)
-            return attention(self, np.concatenate((q / tau, k, v), -2))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(RelativeAttention, "vjp", tempered)
-            patch.setattr(RelativeAttention, "forward", lambda self, a: self.vjp(a)[0])
-            expected = net.forward(a)
+        expected = tempered_attention(net, a, tau)
         assert np.abs(at_temperature(net, tau).forward(a) - expected).max() < 1e-14
         assert np.abs(net.forward(a) - expected).max() > 1e-4
     assert at_temperature(net, 1.0) is net
@@ -291,11 +240,6 @@ def test_bad_input_is_refused_by_name(call, said):
 
 
 # -- the authors' numbers, and torch's ----------------------------------------------------------------------------------
-
-def far(read):
-    found, unread = read
-    return {name for name, value in found.items() if not original.passes(value)}, unread
-
 
 @pytest.mark.parametrize("name", authors.FILES)
 def test_the_authors_numbers(name):
@@ -395,16 +339,14 @@ def block_file(torch, flip=False, scaled=True, classes=0, F=3, T=4, C=6, layers=
     z, log_det = own.forward(x.requires_grad_(), y)
     loss = (z * wz).sum() + (log_det * wl).sum()
     loss.backward()
-    given = {"in/x": x, "in/wz": wz, "in/wl": wl, "in/u": u} | ({"in/y": y, "in/yrev": again} if classes else {})
+    given = {"x": x, "wz": wz, "wl": wl, "u": u, "y": y, "yrev": again}
     with torch.no_grad():
         out = {"z": z, "logdet": log_det, "loss": loss, "reverse_u": own.reverse(u, again), "reverse_of_z_yrev": own.reverse(z, again)}
         out |= {"reverse_u_negative_label": own.reverse(u, -torch.ones(B, dtype=int))} if classes else {}
         out |= {f"reverse_guided{i}": own.reverse(u, again, **how) for i, how in enumerate(GUIDED)}
-    arrays = given | {f"out/{name}": value for name, value in out.items()} | {"gradin/x": x.grad}
-    arrays |= {f"param/{name}": value for name, value in t.items()} | {f"grad/{name}": value.grad for name, value in t.items()}
     config = {"system": "tarflow", "kind": "MetaBlock", "permutation": "flip" if flip else "identity", "head_dim": head_dim,
               "guided": GUIDED}
-    return config, {name: value.detach().numpy() for name, value in arrays.items()}
+    return config, arrays_of(given, out, t)
 
 
 def patches(torch, x, p):
@@ -465,20 +407,11 @@ def model_file(torch, scaled=True, classes=0, C=2, side=4, patch=2, channels=4, 
     start = sequence[-1].clone().requires_grad_()
     grad, = torch.autograd.grad(loss_of(start, again), start)
     out["denoised"] = start - start.numel() * std**2 * grad
-    arrays = {"in/x": x, "in/noise": noise, "in/x_uint8": whole, "in/u": uniform, "gradin/x": x.grad}
-    arrays |= {"in/y": y, "in/yrev": again} if classes else {}
-    arrays |= {} if scaled else {"buffer/var": var}
-    arrays |= {f"out/{name}": value for name, value in out.items()}
-    arrays |= {f"param/{name}": value for name, value in t.items()} | {f"grad/{name}": value.grad for name, value in t.items()}
+    given = {"x": x, "noise": noise, "x_uint8": whole, "u": uniform, "y": y, "yrev": again}
     config = {"system": "tarflow", "kind": "Model", "in_channels": C, "img_size": side, "patch_size": patch, "head_dim": 2,
               "guided": GUIDED, "denoise_std": std}
-    return config, {name: value.detach().numpy() for name, value in arrays.items()}
+    return config, arrays_of(given, out, t) | ({} if scaled else {"buffer/var": var.numpy()})
 
-
-def read_made(tmp_path, config, arrays):
-    np.savez(tmp_path / "made.npz", cfg=json.dumps(config), **arrays)
-    assert [system for _, system, _ in original.files_of(None, [tmp_path / "made.npz"])] == ["tarflow"]
-    return authors.read(tmp_path / "made.npz")
 
 
 FILES = {"a block": (block_file, {}), "a block, reversed": (block_file, {"flip": True}),
@@ -493,7 +426,7 @@ FILES = {"a block": (block_file, {}), "a block, reversed": (block_file, {"flip":
 def test_torch_agrees(name, tmp_path):
     torch = pytest.importorskip("torch")
     make, given = FILES[name]
-    assert far(read_made(tmp_path, *make(torch, **given))) == (set(), [])
+    assert far(read_made(authors, tmp_path, *make(torch, **given))) == (set(), [])
 
 
 def planted(name):
@@ -519,4 +452,4 @@ def test_a_changed_block_shows(name, shown, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     for method, bug in planted(name).items():
         monkeypatch.setattr(Port, method, bug)
-    assert shown in far(read_made(tmp_path, *block_file(torch)))[0]
+    assert shown in far(read_made(authors, tmp_path, *block_file(torch)))[0]

@@ -61,7 +61,7 @@ from refflow.training import (
 )
 from refflow.training.diagnosis import unlikely
 from refflow.training.fit import Progress
-from refflow.training.formula import refuse_other_gradient
+from refflow.training.formula import refuse_jump, refuse_other_gradient
 from refflow.training.optimisers import norm
 
 U = 2.0**-53
@@ -1321,6 +1321,33 @@ def test_a_density_that_jumps_is_refused():
     refuse_other_gradient("f", lambda x: target(x) + np.tanh(1e4 * x[:, 0]),
                           lambda x: target_gradient(x) + 1e4 / np.cosh(np.minimum(1e4 * np.abs(x), 300)) ** 2 * [1, 0], x)
     refuse_other_gradient("f", lambda x: np.where(x[:, 0] > -5, target(x), -np.inf), target_gradient, x)
+
+
+@pytest.mark.parametrize("dtype, steepness, mean", [(np.float32, 1.0, 1e4), (np.float32, 1e6, 100.0), (np.float64, 1e12, 0.0),
+                                                    (np.float64, 1e15, 100.0)])
+def test_slope_and_rounding_are_not_a_jump(dtype, steepness, mean):
+    """Of normals that are narrow, or far away; a step that is larger than both is one."""
+    x = mean + np.random.default_rng(0).standard_normal((8, 2))
+    a, m = dtype(steepness), dtype(mean)
+
+    def log_density(x, step=0.0):
+        x = x.astype(dtype)
+        return -(a * (x - m) ** 2 / 2).sum(1) + dtype(step) * (x[:, 0] > m)
+
+    def gradient(x):
+        return -a * (x - m)
+
+    refuse_jump("f", log_density, gradient, x)
+    with pytest.raises(ValueError, match="it jumps by"):
+        refuse_jump("f", lambda x: log_density(x, steepness / 1000 + 0.1), gradient, x)
+
+
+def test_a_small_jump_in_single_precision_is_refused():
+    """A step of 0.05 where the log density is -1000: 400 times the spacing of float32 there."""
+    x = np.random.default_rng(0).standard_normal((8, 2))
+    for step in (0.05, 0.5):
+        with pytest.raises(ValueError, match="it jumps by"):
+            refuse_other_gradient("f", lambda x: (target(x) - 1000 + step * (x[:, 0] > 0)).astype(np.float32), target_gradient, x)
 
 
 def test_reverse_kl_is_annealed():

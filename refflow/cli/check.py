@@ -30,7 +30,7 @@ from ..testing.lawbook import SCHEMA
 
 def add_command(commands):
     one = commands.add_parser("check", help="check refflow's own pages, or somebody else's code", description=(
-        "Without TARGET, refflow asks those of its own pages that have golden points.  TARGET is a file (.py) of adapters or black "
+        "Without TARGET, refflow asks its own pages, as far as they have golden points.  TARGET is a file (.py) of adapters or black "
         "boxes, a library whose adapters ship with refflow (torch), or a page (Tanh).  --command asks code in any language, --onnx "
         "an exported model.  Exit status 0: all pass; 1: findings; 2: could not run."))
     target = one.add_mutually_exclusive_group()

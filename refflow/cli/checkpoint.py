@@ -57,7 +57,7 @@ class Checkpoints:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def resumed(self, options):
-        """The state to continue from, which must be that of the same fit."""
+        """The state to continue from, which must come from the same fit."""
         best, kept, arrays = opened(self.path)
         if kept["refflow"] != VERSION:
             raise CannotRun(f"{self.path}: refflow {kept['refflow']} has written it, this is {VERSION}")

@@ -38,7 +38,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Start:
-    """A model before its training: patterns of what is `fixed`, arguments of `fit`, and `about`, to be noted of the model."""
+    """A model before its training: patterns of the parameters that are `fixed`, arguments of `fit`, and `about`, the model's notes."""
 
     flow: Value
     fixed: tuple

@@ -52,7 +52,7 @@ SHORTEST = 20                           # steps of an epoch, for Glow's AdaMax: 
 
 @dataclass(frozen=True)
 class Images:
-    """How the images of a flow are made of integers: `shape` is (C, H, W), `layout` that of the file, `context` their classes."""
+    """How the images of a flow are made of integers: `shape` is (C, H, W), `layout` the file's, `context` their classes."""
 
     values: int
     bins: int

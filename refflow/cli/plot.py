@@ -130,7 +130,7 @@ def subject_given(options, flow, data, note, rng):
 
 
 def shape_of(options, flow):
-    """The shape of one image; that of the flow's events where they are matrices or images."""
+    """The shape of one image; the flow's event shape where its events are matrices or images."""
     shape = options.shape or flow.event_shape
     if len(shape) not in (2, 3):
         raise CannotRun(f"{options.flow}: its events are rows of {math.prod(flow.event_shape)} numbers; --shape HxW tells the "

@@ -29,9 +29,8 @@ from ..models import BUILDERS
 from ..oracle import CannotRun
 from ..training import EMA, Adam, Cosine
 from ..report import column_text, counted
-from ..training.gaussians import correlated, dependent_column, gaussian_start, normal, standardised
+from ..training.gaussians import ROUNDING, correlated, dependent_column, gaussian_start, normal, standardised
 
-ROUNDING = 16 * np.finfo(np.float64).eps
 LARGEST = 2.0**1000                     # the largest numbers that pages are certified for
 ROWS_PER_UNIT = 8                       # for each entry of a hidden layer, by default
 MOVED = 8                               # entries that the couplings of a model transform together, at least, by default

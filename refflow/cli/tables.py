@@ -40,7 +40,7 @@ def place(source, line, column, names):
 
 
 def read_table(path, header=None, names=None) -> Table:
-    """The table in a file; CannotRun names the row, counted from 1 with the names, and the column of what is not a number.
+    """The table in a file; CannotRun names the row, counted from 1 with the names, and the column of an entry that is not a number.
 
     `header`: is the first row the names of the columns?  None: if no cell of it is a number, if it is `names`, or if counts in
     growing order, such as years, stand above columns of fractions.

@@ -21,7 +21,7 @@ and `N` for the number of all valid frames times `C`, `I` for the number of all 
     y_i = log(1e-8 + d_i)                                                           (8)
     duration = sum (w_i - y_i)^2 / I                                                (9)
     total = mle + duration                                                          (10)
-Reverse rule, with `e` for the cotangent of (7) and `b` for that of (9): from (7) and (6),
+Reverse rule, with `e` for the cotangent of (7) and `b` for the one of (9): from (7) and (6),
     z_bar = e r exp(-s) / N,   m_bar = -z_bar                                       (11)
     s_bar = e (1 - r^2) / N,   l_bar = -e / N                                       (12)
     mu_bar_i = sum_j [a_j = i] m_bar_j,   q_bar_i = sum_j [a_j = i] s_bar_j         (13)
@@ -136,7 +136,7 @@ class GlowTTS(Value):
     def loss_vjp(self, tokens, text_lengths, mel, frame_lengths, speakers=None, keeps=None):
         """((mle, duration, total), params_bar): the losses of a batch, and the gradient of the total in all parameters.
 
-        `tokens` (B, I) and `mel` (B, C, J), of which the first `text_lengths` positions and `frame_lengths` frames are valid;
+        `tokens` (B, I), valid at the first `text_lengths` positions, and `mel` (B, C, J), valid in the first `frame_lengths` frames;
         `speakers` (B,), whole numbers; `keeps`: the masks of dropout, `drawn_keeps`, None for none.  params_bar has the keys
         and shapes of `params()`.
         """

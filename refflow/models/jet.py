@@ -7,20 +7,20 @@ entries in another order, changes the second half given the first, and puts them
     (a, b) = P h,   b <- (b + t) sigma,   h <- P^T (a, b)                           (2)
     (t, r) = net(a),   sigma = m sigmoid(r)             with the bound `m`, 2       (3)
     log p(x) = sum_i log N(z_i; 0, 1) + sum_k sum log sigma     of z, the last h    (4)
-A coupling is of one of two kinds, which take turns in the order `kinds`.  Of the kind "channels", `a` holds half of the features of
+Couplings are of two kinds, which take turns in the order `kinds`.  In the kind "channels", `a` holds half of the features of
 every token, in a random order that is drawn once:
     a_f,t = h_t,order(f),   f < F/2                                                 (5)
-Of the kind "spatial", `a` holds half of the tokens.  Each is cut into two tokens of `F/2` features, so that the network sees `T`
-tokens in both kinds:
+In the kind "spatial", `a` holds half of the tokens.  The coupling cuts each of them into two tokens of `F/2` features, so that the
+network sees `T` tokens in both kinds:
     a_f,(2 k + s) = h_t(k),(s F/2 + f),   s = 0, 1                                  (6)
-where `t(k)` is the `k`-th token that belongs to `a`.  Which ones do is a pattern of the grid of tokens, in row `i` and column `j`:
+where `t(k)` is the `k`-th token that belongs to `a`.  A pattern says which tokens do, by their row `i` and column `j` in the grid:
     "checkerboard"   i + j is even                                                  (7)
     "vstripes"       j is even                                                      (8)
     "hstripes"       i is even                                                      (9)
     "...-inv"        the other half                                                 (10)
-The patterns take turns too, each time a spatial coupling comes.  In the authors' code the parity of (7) and (8) is the parity of
-`t + i` and of `t`, which is another pattern where the grid has an odd number of columns; its checkerboard then has halves of different
-sizes, and its `P` is singular.  Such grids are refused, and so are "hstripes" of an odd number of rows.
+The patterns take turns too, each time a spatial coupling comes.  The authors' code takes the parity of
+`t + i` for (7), and of `t` for (8).  If the grid has an odd number of columns, this gives other patterns: the halves of its
+checkerboard differ in size, and `P` is singular.  Such grids are refused, and so are "hstripes" of an odd number of rows.
 
 The network is a vision transformer,
     g = W_in a_t + P_t                                                              (11)
@@ -28,7 +28,7 @@ The network is a vision transformer,
     g <- transformer(g)                                 layers of attention and of dense layers         (13)
     (t, r) = W_out LN(g)                                                            (14)
 with GELU approximated by tanh, four times as wide inside, and LN's eps 1e-6.  The context has `E` channels and any number of positions,
-`flow.at(context=c)` with `c` of `(*batch, E, S)`.  Of a class, it is a unit vector at one position,
+`flow.at(context=c)` with `c` of `(*batch, E, S)`.  For a class, it is a unit vector at one position,
 `context_of_classes(labels, E)[..., None]`, and (12) adds a vector of the class to every token.
 
 At the start `W_out` of (14), `W_o` of (12) and their biases are 0, so that `sigma = m/2`: for `m = 2`, the flow is the identity.  Entries
@@ -60,6 +60,7 @@ from ..maps.dequantisation import bits_per_dim
 from ..maps.elementwise import BoundedSigmoidScale
 from ..maps.linear import Permutation
 from ..maps.shape import Reshape, Squeeze
+from .sizes import grid_of_patches
 
 HIGH = 256 / 127.5 - 1                                                              # (16)
 EPS = 1e-6
@@ -80,15 +81,8 @@ def jet(rng, shape, patch=4, channels=512, couplings=32, layers=2, *, heads=8, b
     for none.  Weights and orders are drawn from the Generator `rng`.  ValueError for sizes that are not counts, for a height or width
     that the patch does not divide, for an odd number of features, and for a pattern that does not halve the grid.
     """
-    if np.ndim(shape) != 1 or len(shape) != 3:
-        raise ValueError(f"jet: shape must be (C, H, W), not {shape!r}")
-    draw = Drawn("jet", rng, dtype)
-    draw.counts(**{f"shape[{i}]": size for i, size in enumerate(shape)}, patch=patch, couplings=couplings)
-    C, H, W = (int(n) for n in shape)
-    for name, size in (("height", H), ("width", W)):
-        if size % patch:
-            raise ValueError(f"jet: {name} must be a multiple of patch = {patch}, not {size}")
-    grid, features, turns = (H // patch, W // patch), C * patch**2, itertools.cycle(checked("patterns", patterns, PATTERNS))
+    C, *grid = grid_of_patches("jet", shape, patch, couplings=couplings)
+    features, turns = C * patch**2, itertools.cycle(checked("patterns", patterns, PATTERNS))
     tokens = math.prod(grid)
     D = features * tokens
     stages = [Squeeze(patch, "blocks"), Reshape((features, *grid), (D,))]           # (1)

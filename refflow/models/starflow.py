@@ -3,8 +3,8 @@ r"""STARFlow (Gu, Chen, Berthelot, Zheng, Wang, Zhang, Dinh, Bautista, Susskind 
 From an image `x` of `(C, H, W)` to latents.  Its patches of `p` by `p` pixels are `T` tokens of `F` features,
     h_t,f = x_c(p i + dy, p j + dx),   t = i W/p + j,   f = (p dy + dx) C + c       (1)
 `Squeeze(p, "blocks")` makes the features, and a signal of `(F, T)` is flattened in C order.  A video is an image whose frames stand
-one below the other, `video_as_image`, so that tokens of a frame follow the tokens of the frame before it.  Then come `K` blocks, of
-which the last one is deep and all others are shallow:
+one below the other, `video_as_image`, so that tokens of a frame follow the tokens of the frame before it.  Then come `K` blocks.  The
+last one is deep, and all others are shallow:
     block `k = 0, 1, ...` reverses the tokens if `k` is even and the order "L2R", or odd and "R2L", and puts them back     (2)
     h_t <- (h_t - b_t) / s_t,   s = exp a   or   s = softplus(a + log(exp(1) - 1))          (3)
 so that `s` is 1 at `a = 0`.  In a video, (2) may reverse the tokens within each frame, and shallow blocks may see one frame at a
@@ -21,33 +21,33 @@ and (6) is delayed by one token, so that the first token stays as it is.
 Positions turn the channels of queries and keys (`Rotary`).  In a grid of `u` by `v` tokens, and with the length `l` of the grid in
 training, the token in row `i` and column `j` of frame `n`, and place `j` of a text of `S` places, have the coordinates
     (i l/(u v)^(1/2), j l/(u v)^(1/2), n)     and     (0, 0, j l/S)                 (8)
-The third one is there in videos and in models that read a text, and turns 8 pairs of each head; the first two share the other pairs.
+Videos, and models that read a text, use the third coordinate, which turns 8 pairs of each head; the first two share the other pairs.
 Positions belong to places in the sequence, and (2) does not move them.  On a `line`, the only coordinate is the place in the sequence.
 
 At the start `W_out` is 0, the start token `N(0, 1)`, and everything else is drawn as in PyTorch.       (9)
 
-Training.  `loss_vjp` of TarFlow is the loss, in nats for each entry; noise is added to the data first (`noised`).  The squares
-of the events that enter the blocks are held small, with a weight of `10^-4`:
+Training.  `noised` adds noise to the data.  The loss is `loss_vjp` of TarFlow, in nats for each entry.  A further term, with a weight
+of `10^-4`, keeps the events that enter the blocks small:
     norm = (1/D) sum_k |h_k|^2          of the event h_k that enters block k        (10)
 
 Samples with guidance.  At each token, two passes see the tokens before it: `(s, b)` given the text, and `(s', b')` given another text,
-which says nothing.  Two Gaussians are combined, `N(b, s^2)^(1+w) N(b', s'^2)^(-w)`, with `s'` at least `s`:
+which says nothing.  Guidance combines two Gaussians, `N(b, s^2)^(1+w) N(b', s'^2)^(-w)`, with `s'` at least `s`:
     r = min(s/s', 1)^2,   d = 1 + w (1 - r)                                         (11)
     s <- s d^(-1/2),   b <- b + (w r/d) (b - b')                                    (12)
 Only the deep block is guided, unless shallow blocks read the text too and `deep_only` is False.
 
-Samples by Jacobi's iteration.  The tokens of a part of the sequence are found all at once,
+Samples by Jacobi's iteration.  Each step finds all tokens of a part of the sequence at once,
     h_t <- s_t z_t + b_t                                with s and b at the h of the step before       (13)
 from `h = z` on, until the change is small, `mean (change)^2 < threshold mean h^2`, or for a number of steps.  After as many steps as
-there are tokens in the part, or whenever nothing changes, the result is the one of the tokens in turn.  Parts have `size` tokens, or
-`4 size` after the first frame, where the first step reads the tokens of the frame before.  In a part that is not at its end, later
-parts see the tokens that its last step has read, as their keys and values are kept.
+there are tokens in the part, or once nothing changes, the result is what one token after the other gives.  Parts have `size` tokens, or
+`4 size` after the first frame, where the first step reads the tokens of the frame before.  If a part stops earlier, later parts see
+the tokens that its last step has read, because the keys and values of these tokens are kept.
 
-Samples of videos may go on from known frames.  In the deep block, the tokens of these frames are then the ones of the known frames,
-whatever `z` is there, and come back through the shallow blocks as they were.
+Samples of videos may go on from known frames.  The deep block then takes the tokens of these frames from the known
+frames, whatever `z` is there, and the shallow blocks return them as they were.
 
-Denoising.  Samples are moved along the score (`denoised`), or by a network.  It is a transformer that is not causal, and is trained to
-predict
+Denoising.  Samples move along the score (`denoised`), or as a network says.  The network is a transformer that is not causal.  It
+learns to predict
     e = -std grad log p(x)                              of noisy data x             (14)
 Its prediction moves samples from noise of `std` to noise of `lower`:
     x <- x - 0.3 e (std - lower)/std                                                (15)
@@ -74,6 +74,7 @@ from ..maps.densities import StandardNormal
 from ..maps.elementwise import ExpScale, ReciprocalSoftplusScale
 from ..maps.linear import Permutation
 from ..maps.shape import Reshape, Squeeze
+from .sizes import grid_of_patches
 from .tarflow import denoised, latents, loss_vjp, noised
 
 __all__ = ["Jacobi", "denoised", "denoised_by_network", "denoiser_target", "frames_seen", "given_text", "image_as_video", "images_of",
@@ -101,14 +102,7 @@ def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, tex
     Weights are drawn from the Generator `rng`.  ValueError for sizes that are not counts, for a height or width that the patch does
     not divide, and for another order.
     """
-    if np.ndim(shape) != 1 or len(shape) != 3:
-        raise ValueError(f"starflow: shape must be (C, H, W), not {shape!r}")
-    draw = Drawn("starflow", rng, dtype)
-    draw.counts(**{f"shape[{i}]": size for i, size in enumerate(shape)}, patch=patch)
-    C, H, W = (int(n) for n in shape)
-    for name, size in (("height", H), ("width", W)):
-        if size % patch:
-            raise ValueError(f"starflow: {name} must be a multiple of patch = {patch}, not {size}")
+    C, *still = grid_of_patches("starflow", shape, patch)
     if order not in ORDERS:
         raise ValueError(f"starflow: order must be one of {ORDERS}, not {order!r}")
     frames = count(0).checked("starflow", "frames", frames)
@@ -118,8 +112,7 @@ def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, tex
         raise ValueError("starflow: shallow blocks that see one frame at a time read no text")
     if np.ndim(layers) != 1 or not any(layers):
         raise ValueError(f"starflow: layers must hold the number of layers of each block, not all 0, and not {layers!r}")
-    still, F = (H // patch, W // patch), C * patch**2
-    grid = (frames, *still) if frames else still
+    F, grid = C * patch**2, (frames, *still) if frames else tuple(still)
     D = F * math.prod(grid)
 
     def block(k, **given):
@@ -173,9 +166,9 @@ def starflow_transformer(rng, grid, channels, layers, *, text=None, third=False,
                          expansion=4, final_norm=True, gated=False, dtype=np.float64, **parts):
     """The transformer of (5), with N of (6) if `final_norm`, from (channels, tokens) to (channels, tokens).
 
-    `text`: (E, S), None for no text; `third`: is there the third coordinate (8)?  With a text or frames it is there; `line`: positions
-    on a line; `length`: l, the one of the grid for None; `heads`: channels/head_size for None; `gated`: with GELU by tanh; `parts`:
-    `key_heads`, `norm`, `query_key_norm`, `norm_after`, `split_pairs`, `causal` and `sees` of `transformer`.
+    `text`: (E, S), None for no text; `third`: does the network use the third coordinate of (8)?  With a text or frames it does;
+    `line`: positions on a line; `length`: l, for None the grid's own; `heads`: channels/head_size for None; `gated`: with GELU by
+    tanh; `parts`: `key_heads`, `norm`, `query_key_norm`, `norm_after`, `split_pairs`, `causal` and `sees` of `transformer`.
     """
     draw, (E, S) = Drawn("starflow", rng, dtype), width_and_length(text)
     draw.counts(head_size=head_size)
@@ -261,7 +254,7 @@ def own_map(stage):
 def token_log_dets(flow, x):
     """[-log s of each block, for each token and feature, (B, F, T), in the order of the block's sequence] of images x (B, C, H, W).
 
-    Of a block that sees one frame at a time, (B, frames, F, T).  Their sums are the log-determinants of the blocks.
+    A block that sees one frame at a time gives (B, frames, F, T).  Their sums are the log-determinants of the blocks.
     """
     found = []
     for stage in flow.bijector.inner.stages:
@@ -328,7 +321,7 @@ def norm_vjp(flow, x):
 def regularised_loss_vjp(flow, x, weight=1.0, norm_weight=1e-4):
     """(loss (B,), pullback): `weight` times the loss of TarFlow plus `norm_weight` times (10), of images x (B, C, H, W).
 
-    The authors' weight is 1, or `std/0.3` where the text says what noise is in the data.  The pullback is that of `loss_vjp`.
+    The authors' weight is 1, or `std/0.3` where the text says what noise is in the data.  The pullback has the form of `loss_vjp`'s.
     """
     weight, norm_weight = (AT_LEAST_0.checked("regularised_loss_vjp", name, held)
                            for name, held in (("weight", weight), ("norm_weight", norm_weight)))

@@ -11,7 +11,7 @@ even `k - 1` and the reversal for odd ones.  The fifth flow is inverse autoregre
     z_k = sigma z + (1 - sigma) m,   sigma = sigmoid(s + 1),   (s, m) = net_k(z, c)          (4)
 where `z` is `z_(k-1)`, reversed for odd `k - 1` and not turned back.  With the logits `a` of the decoder,
     log p(x | z_K) = sum_i (x_i a_i - S(a_i)),   a = decoder(z_K)                   (5)
-With `l_k = log|det df_k|`, which is that of (3) where the columns of `Q_k` are orthonormal, the two terms of the loss are
+With `l_k = log|det df_k|`, by (3) if the columns of `Q_k` are orthonormal, the two terms of the loss are
     reconstruction = -log p(x | z_K)                                                (6)
     divergence = log q(z_K) - log p(z_K) = 1/2 sum_i (z_K,i^2 - e_i^2) - sum_k l_k          (7)
     loss = reconstruction + beta divergence                                         (8)
@@ -228,7 +228,7 @@ class MaskedFlow(Value):
     maps: tuple[Bijector, ...] = children()
 
     def vjp(self, h, z):
-        """As that of `AmortisedFlow`."""
+        """As in `AmortisedFlow`."""
         c, net_pullback = self.net.vjp(h)
         images, log_dets, pullbacks = [], [], []
         for k, f in enumerate(self.maps):

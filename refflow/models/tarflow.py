@@ -14,18 +14,18 @@ where `a_t` and `b_t` depend on the tokens before `t` alone, and are 0 for the f
 One pass of every network takes images to latents; the way back takes a pass for each token.  `Autoregressive` with the shift and the
 logarithm of the scale `-b` and `-a` is (3), so that its network ends in a factor -1.
 
-The context is the unit vector of a class, or for images whose class is not given the mean of all classes (`context_of_classes`).
+The context is the unit vector of a class, or, for an image without a class, the mean of all classes (`context_of_classes`).
 At the start `W_out` is 0, entries of `P` and `E` are `N(0, 10^-4)`, and everything else is drawn as in PyTorch.     (9)
 
-Training.  Images have pixels in `[-1, 1]`.  They are dequantised, `dequantised(v, rng, low=-1, high=1)`, or noise is added,
+Training.  Images have pixels in `[-1, 1]`.  `dequantised(v, rng, low=-1, high=1)` makes them from integers, or `noised` adds noise,
     x <- x + std e,   e ~ N(0, I)                                                   (10)
 The loss is in nats for each of the `D = F T` entries, without the constant of (8).  The authors' code takes means of log-dets over
 tokens and features where others take sums:
     loss = (1/D) (1/2 |z|^2 - log|det dz/dx|) = -(1/D) log p(x) - 1/2 log 2 pi      (11)
 Bits per dimension are `bits_per_dim(log_prob, D, low=-1, high=1)` of (8).  `training.recipes.tarflow` is the authors' optimiser.
 
-Without scales, images cannot be contracted to unit variance.  The loss remains (11); the variance `v` of each latent
-entry is averaged over the steps of training, and serves the samples:
+Without scales, the blocks cannot contract images to unit variance.  The loss remains (11).  Training averages the variance `v` of
+each latent entry over its steps, and samples are drawn with it:
     v <- v + rate (mean z^2 - v)            mean over a batch                       (12)
     z = v^(1/2) e,   e ~ N(0, I)                                                    (13)
 
@@ -33,7 +33,8 @@ Samples with guidance.  At each token, two passes see the tokens before it: (a, 
 attention at a temperature (`at_temperature`).  The inverse of (3) is taken with
     a <- a + w_t (a - a'),   b <- b + w_t (b - b')      each or one of them         (14)
     w_t = w   or, annealed,   w_t = w t/(T - 1)                                     (15)
-Samples of a model that was trained with the noise (10) are moved once along the score, by Tweedie's formula:
+A model that has learned from images with the noise (10) makes samples with such noise.  One step along the score, by Tweedie's
+formula, removes it:
     x <- x + std^2 grad log p(x)                                                    (16)
 where `log p` is (8), with unit variance, in models without scales too.
 """
@@ -55,6 +56,7 @@ from ..maps.densities.entries import HALF_LOG_2_PI
 from ..maps.elementwise import ExpScale
 from ..maps.linear import Permutation
 from ..maps.shape import Reshape, Squeeze
+from .sizes import grid_of_patches
 from .stochastic_durations import finite
 
 START = 1e-2                            # the standard deviation of P and E at the start (9)
@@ -73,16 +75,9 @@ def tarflow(rng, shape, patch=2, channels=768, blocks=8, layers=8, *, head_size=
     `classes`: how many, 0 for none: the flow then takes `flow.at(context=context_of_classes(labels, classes))`.  Weights are drawn
     from the Generator `rng`.  ValueError for sizes that are not counts, and for a height or width that the patch does not divide.
     """
-    if np.ndim(shape) != 1 or len(shape) != 3:
-        raise ValueError(f"tarflow: shape must be (C, H, W), not {shape!r}")
-    draw = Drawn("tarflow", rng, dtype)
-    draw.counts(**{f"shape[{i}]": size for i, size in enumerate(shape)}, patch=patch, blocks=blocks)
-    C, H, W = (int(n) for n in shape)
-    for name, size in (("height", H), ("width", W)):
-        if size % patch:
-            raise ValueError(f"tarflow: {name} must be a multiple of patch = {patch}, not {size}")
-    features, tokens = C * patch**2, (H // patch) * (W // patch)
-    stages = [Squeeze(patch), Reshape((features, H // patch, W // patch), (features * tokens,))]        # (1)
+    C, rows, columns = grid_of_patches("tarflow", shape, patch, blocks=blocks)
+    features, tokens = C * patch**2, rows * columns
+    stages = [Squeeze(patch), Reshape((features, rows, columns), (features * tokens,))]         # (1)
     for k in range(blocks):
         stages += tarflow_block(rng, features, tokens, channels, layers, reverse=k % 2 == 1, head_size=head_size, expansion=expansion,
                                 scaled=scaled, classes=classes, dtype=dtype)

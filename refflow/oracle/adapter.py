@@ -168,7 +168,7 @@ class Adapter:
 
 
 def format_named(dtype):
-    """The name of a dtype; of what is none, its text."""
+    """The name of a dtype; for anything else, its text."""
     try:
         return name_of(dtype)
     except TypeError:

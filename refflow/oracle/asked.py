@@ -19,7 +19,7 @@ LEAVES = "moved for its truth, it leaves the set of a stage"
 class Asked:
     """The events of one subject on one side: the smallest and the largest number, of the set from `lower` to `upper`, in words `whole`.
 
-    `share` is the share of the set's floating-point numbers that lie between the two; of vectors, it is that of their entries.
+    `share` is the share of the set's floating-point numbers that lie between the two; for vectors, the share of their entries.
     """
 
     bijector: str

@@ -57,9 +57,9 @@ def check(target=None, *, page=None, dtypes=None, parameters=None, time_limit=No
     `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `parameters`, {field: value}, belong
     to somebody's own map: its page is asked at these alone, in place of many.  `time_limit`: the seconds that their code may
     take for each answer, else CannotRun says what was asked; it needs the main thread of a process.
-    `progress(done, total, name)` is called before each part.  The parts run on an `executor` of `concurrent.futures`, if one is given, and the report is the same;
-    another process can load only a target that is a file or a name.  With `keep_errors` the report keeps the worst points in
-    every part of the domain, for pictures.  Raises CannotRun if there is nothing to check.
+    `progress(done, total, name)` is called before each part.  The parts run on an `executor` of `concurrent.futures`, if one is
+    given, and the report is the same; another process can load only a target that is a file or a name.  With `keep_errors` the report
+    keeps the worst points in every part of the domain, for pictures.  Raises CannotRun if there is nothing to check.
     """
     if page is not None:
         page = page_named(spelled(page)).__name__
@@ -246,7 +246,7 @@ def measure_points(subject, adapter, certificate, points):
 
 
 def measure_apart(subject, adapter, certificate, points):
-    """The same of each part of the points, since there is no truth of all: moved, some event leaves the set of a stage, and is left out."""
+    """The same, one part of the points after the other: together they have no truth.  Moved events that leave a stage's set fall out."""
     if len(points) > 1:
         parts = [[point] for point in points]
     elif points[0].lead and len(points[0].event) > 1:

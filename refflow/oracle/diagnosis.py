@@ -50,7 +50,7 @@ def rounded_numbers():
 class Mistake:
     """What is said of it, and the answer with the mistake at a `Clue`: a Truth, None where the mistake gives none.
 
-    `everywhere`: it changes right answers too, which are then held to it; `fitted`: a number in it comes from the shown answer;
+    `everywhere`: it changes right answers too, and these are held to it; `fitted`: a number in it comes from the shown answer;
     `coarse`: it is one of lost digits, whose own unit is larger than the error.
     """
 

@@ -21,7 +21,7 @@ METHODS = {"forward": ("forward", "forward_and_log_det"), "log_det": ("log_det",
 def equations(page, quantity) -> tuple:
     """The numbers of the equations of a page that state a quantity, in order; () if it has none.
 
-    Of a pullback's equations, only those that begin with the cotangent's name, if there are any.
+    If some of a pullback's equations begin with the cotangent's name, these alone.
     """
     name = truth_name(quantity.removesuffix(" shape"))
     kind, _, cotangent = name.partition(".")

@@ -61,7 +61,7 @@ def instance_points(f, dtype):
 
 
 class Hard:
-    """The hard events of f on one side; `shape` is that of an event z.
+    """The hard events of f on one side; `shape` is the shape of an event z.
 
     Events are arrays (N, *parameter batch, *event), float64 until they are rounded at the start.
     """
@@ -235,7 +235,7 @@ class Hard:
 
     @np.errstate(all="ignore")
     def moved_back(self, k, events):
-        """Events of stage k as events of the start, rounded; those that no event of the start reaches are left out."""
+        """Events of stage k as events of the start, rounded, without the events that the start does not reach."""
         def reached(events):
             events, marks = self.starts(k, events)
             return events[marks]
@@ -243,7 +243,7 @@ class Hard:
         return by_parts(reached, events, self.none(0).astype(self.dtype))
 
     def starts(self, k, events):
-        """(events of stage k as events of the start, rounded; marks of those that an event of the start reaches)."""
+        """(events of stage k as events of the start, rounded; is each reached by an event of the start?)."""
         marks = np.full(len(events), True)
         with outside_marked() as nested:
             for step, way in reversed(self.exact[:k]):

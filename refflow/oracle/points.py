@@ -139,7 +139,7 @@ class Truth:
 
 
 def along_tangents(truth, F, u):
-    """A truth that is compared along the columns of F, and kappa/|q| of what is compared."""
+    """A truth that is compared along the columns of F, and kappa/|q| of its components there."""
     truth = replace(truth, tangents=F)
     return replace(truth, conditioning=conditioning_of(truth.along(truth.high), truth.along(truth.unit, np.abs) / u))
 
@@ -441,7 +441,7 @@ def unmoved(here, near):
 SPREADS = {"float64": (4, 60), "float32": (4, 20)}
 COUNT = 24
 COTANGENTS = 2                                  # spread
-PARTS = 4                                       # of a moderate binade, in each of which there is a point
+PARTS = 4                                       # of a moderate binade, with a point in each
 MODERATE = range(-6, 7)                         # binades in which gradients are measured
 
 

@@ -95,7 +95,7 @@ class Suggestion:
 class Report:
     """Everything a check found, worst first.
 
-    `version` is that of the target, "" if its file names none.  `asked` holds the ranges of events, and how many answers were left
+    `version` is the target's, "" if its file names none.  `asked` holds the ranges of events, and how many answers were left
     out.  `errors` holds the errors over the domain where the check was asked to keep them; it is not part of the JSON.
     """
 

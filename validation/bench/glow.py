@@ -12,7 +12,7 @@ import math
 import statistics
 
 from .memory import MEBIBYTE, extra_peak, in_new_process
-from .rounds import timed
+from .rounds import compiled_step, timed
 
 SHAPE, LEVELS, STEPS, DEEP, HIDDEN, BATCH = (3, 32, 32), 3, 8, 32, 64, 8
 REPETITIONS = 10
@@ -156,13 +156,7 @@ def jax_step(steps, threads):
         return loss(nest(dict(zip(paths, leaves))), x, steps, Ops)
 
     leaves, x = [jnp.asarray(a) for a in arrays], jnp.asarray(images())
-    compiled = jax.jit(jax.value_and_grad(of_leaves)).lower(leaves, x).compile()
-
-    def step():
-        value, bars = jax.block_until_ready(compiled(leaves, x))
-        return float(value), bars
-
-    return step
+    return compiled_step(of_leaves, leaves, x)
 
 
 def reversible_step(steps, threads):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from .rounds import timed, timing_rows
+from .rounds import compiled_step, timed, timing_rows
 
 SIZES = (6, 21, 63)
 LAYERS, HIDDEN, BATCH = 5, (100, 100), 512
@@ -149,14 +149,8 @@ def jax_work(size):
             y = inverse(net, mask, order, y)
         return y
 
-    compiled = jax.jit(jax.value_and_grad(loss)).lower(nets, x).compile()
     sampled = jax.jit(samples).lower(nets, x).compile()
-
-    def step():
-        value, bars = jax.block_until_ready(compiled(nets, x))
-        return float(value), jax.tree_util.tree_leaves(bars)
-
-    return step, lambda: jax.block_until_ready(sampled(nets, x))
+    return compiled_step(loss, nets, x), lambda: jax.block_until_ready(sampled(nets, x))
 
 
 WORK = {"refflow": refflow_work, "torch": torch_work, "jax": jax_work, "refflow page": page_work}

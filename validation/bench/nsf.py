@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from .rounds import timed, timing_rows
+from .rounds import compiled_step, timed, timing_rows
 
 SIZES = (6, 21)
 STEPS_OF_FLOW, HIDDEN, BINS, BOUND, BATCH = 8, 128, 8, 3.0, 512
@@ -188,13 +188,7 @@ def jax_step(size, threads):
                 z, log_det = z.at[:, parts[1]].set(moved), log_det + log_slopes.sum(-1)
         return -(log_det - (z * z).sum(-1) / 2 - size / 2 * math.log(2 * math.pi)).mean()
 
-    compiled = jax.jit(jax.value_and_grad(loss)).lower(leaves, x).compile()
-
-    def step():
-        value, bars = jax.block_until_ready(compiled(leaves, x))
-        return float(value), jax.tree_util.tree_leaves(bars)
-
-    return step
+    return compiled_step(loss, leaves, x)
 
 
 STEPS = {"refflow": refflow_step, "torch": torch_step, "jax": jax_step, "refflow page": page_step}

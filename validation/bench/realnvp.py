@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from .rounds import timed, timing_rows
+from .rounds import compiled_step, timed, timing_rows
 
 SIZES = (6, 64)
 COUPLINGS, HIDDEN, BATCH = 8, (128, 128), 512
@@ -120,13 +120,7 @@ def jax_step(size, threads, couplings=COUPLINGS, batch=BATCH):
             z = jnp.concatenate((a, b) if k % 2 == 0 else (b, a), -1)
         return -(log_det - (z * z).sum(-1) / 2 - size / 2 * math.log(2 * math.pi)).mean()
 
-    compiled = jax.jit(jax.value_and_grad(loss)).lower(nets, x).compile()
-
-    def step():
-        value, bars = jax.block_until_ready(compiled(nets, x))
-        return float(value), jax.tree_util.tree_leaves(bars)
-
-    return step
+    return compiled_step(loss, nets, x)
 
 
 STEPS = {"refflow": refflow_step, "torch": torch_step, "jax": jax_step, "refflow page": page_step}

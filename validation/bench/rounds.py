@@ -14,6 +14,18 @@ BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ONE_XLA_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
+def compiled_step(loss, parameters, x):
+    """A function that gives the loss at x, and its gradients in the parameters, a list, by JAX; it is compiled here."""
+    import jax
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(parameters, x).compile()
+
+    def step():
+        value, bars = jax.block_until_ready(compiled(parameters, x))
+        return float(value), jax.tree_util.tree_leaves(bars)
+
+    return step
+
+
 def timed(work, repetitions, warm=3):
     """The median seconds of a repetition, by the wall clock and of the processor, after `warm` other repetitions."""
     for _ in range(warm):

@@ -13,8 +13,6 @@ with Euclidean distances.  For the real images themselves, each without itself, 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import math
 import sys
@@ -22,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refflow.cli import main as refflow
-from refflow.saving import write_atomically
+from .showing import command, pictured, written
 
 ROOT = Path(__file__).parents[2]
 README, PICTURE = Path(__file__).with_name("README.md"), ROOT / "validation" / "classes.png"
@@ -37,25 +34,13 @@ LARGEST = 2.5                           # bits per dimension of the test images,
 
 # -- training and samples ---------------------------------------------------------------------------------------------
 
-def command(*arguments, shown=True):
-    """What `refflow` prints."""
-    arguments = [str(argument) for argument in arguments]
-    if shown:
-        print("$ refflow", *arguments, flush=True)
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        status = refflow(arguments)
-    if status:
-        raise SystemExit(status)
-    return out.getvalue()
-
-
 def trained(out, name, steps):
     """The report of a fit, which is made, or continued, where there is none."""
     path, report = out / f"{name}.npz", out / f"{name}.json"
     if not report.exists():
         resumed = ("--resume",) * path.with_suffix(".checkpoint.npz").exists()
         text = command("fit", out / "digits.npz", "--model", "tarflow", *MODELS[name], "--values", 17, "--test", 0.1,
-                       "--learning-rate", 0.002, "--steps", steps, "--out", path, "--json", *resumed)
+                       "--learning-rate", 0.002, "--steps", steps, "--out", path, "--json", *resumed, captured=True)
         report.write_text(text, encoding="utf-8")
     return json.loads(report.read_text(encoding="utf-8"))
 
@@ -65,7 +50,7 @@ def sampled(out, classes, weight):
     given, path = out / "classes.csv", out / f"samples_{weight:g}.npy"
     given.write_text("".join(f"{line}\n" for line in ("class", *range(classes))), encoding="utf-8")
     guidance = ("--guidance", weight) if weight else ()
-    command("sample", out / "given.npz", "--given", given, "--n", SAMPLES, *guidance, "--out", path, "--force", shown=False)
+    command("sample", out / "given.npz", "--given", given, "--n", SAMPLES, *guidance, "--out", path, "--force", shown=False, captured=True)
     return np.load(path)[:, 0].reshape(classes, SAMPLES, *np.load(path).shape[2:])
 
 
@@ -134,16 +119,6 @@ def drawn(out, samples):
     return out / "classes.png"
 
 
-def written(text, picture):
-    """Put the table into the README and the picture next to the others."""
-    from ..pictures import made_small
-
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    write_atomically(README, f"{before}{BEGIN}{text}{END}{rest.split(END)[1]}".encode())
-    write_atomically(PICTURE, picture.read_bytes())
-    made_small(PICTURE, 700, 32)
-
-
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.demos.classes", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
@@ -152,13 +127,14 @@ def main(arguments=None) -> int:
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     if not (options.out / "digits.npz").exists():
-        command("data", "digit_images", "--labels", "--out", options.out / "digits.npz")
+        command("data", "digit_images", "--labels", "--out", options.out / "digits.npz", captured=True)
     reports = {name: trained(options.out, name, SHORT if options.short else STEPS) for name in MODELS}
     found, samples = measured(options.out, reports)
     picture, text = drawn(options.out, samples), table(found)
     print(f"{text}{picture}")
     if options.write:
-        written(text, picture)
+        written(README, BEGIN, END, text)
+        pictured(PICTURE, picture, 700, 32)
     wrong = [] if options.short else failures(found)
     print("".join(f"FAIL  {line}\n" for line in wrong), end="")
     return int(bool(wrong))

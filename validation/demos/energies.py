@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from refflow.cli import main as refflow
 from refflow.energies import ENERGIES
 from refflow.fast import tuned
-from refflow.saving import load, write_atomically
+from refflow.saving import load
+
+from .showing import command, pictured, written
 
 ROOT = Path(__file__).parents[2]
 README, PICTURE = Path(__file__).with_name("README.md"), ROOT / "validation" / "energies.png"
@@ -48,12 +49,8 @@ def trained(out, name, layers, steps, seed):
     if path.exists():
         return
     resumed = ("--resume",) * path.with_suffix(".checkpoint.npz").exists()
-    arguments = ["fit", "--energy", name, "--model", "planar", "--layers", layers, "--batch-size", 128, "--steps", steps, "--anneal",
-                 steps // 2, "--learning-rate", RATES.get(layers, 0.02), "--seed", seed, "--out", path, *resumed]
-    print("$ refflow", *arguments, flush=True)
-    status = refflow([str(a) for a in arguments])
-    if status:
-        raise SystemExit(status)
+    command("fit", "--energy", name, "--model", "planar", "--layers", layers, "--batch-size", 128, "--steps", steps, "--anneal",
+                 steps // 2, "--learning-rate", RATES.get(layers, 0.02), "--seed", seed, "--out", path, *resumed)
 
 
 # -- measures ---------------------------------------------------------------------------------------------------------
@@ -148,15 +145,6 @@ def drawn(out, found):
     return out / "energies.png"
 
 
-def written(text, picture):
-    """Put the table into the README and the picture next to the others."""
-    from ..pictures import made_small
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    write_atomically(README, f"{before}{BEGIN}{text}{END}{rest.split(END)[1]}".encode())
-    write_atomically(PICTURE, picture.read_bytes())
-    made_small(PICTURE, 1100, 200)
-
-
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.demos.energies", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
@@ -175,7 +163,8 @@ def main(arguments=None) -> int:
     picture, text = drawn(options.out, found), table(found)
     print(f"{text}{picture}")
     if options.write:
-        written(text, picture)
+        written(README, BEGIN, END, text)
+        pictured(PICTURE, picture, 1100, 200)
     wrong = [] if options.short else failures(found)
     print("\n".join(f"FAIL  {line}" for line in wrong), end="")
     return int(bool(wrong))

@@ -31,7 +31,6 @@ from pathlib import Path
 import numpy as np
 
 from refflow.audio import audio_of, mel_spectrogram
-from refflow.cli import main as refflow
 from refflow.cli.speech import opened_voice
 from refflow.fast.speech import SpeechGradient
 from refflow.models.alignment import durations, path_of
@@ -39,6 +38,7 @@ from refflow.saving import write_atomically
 from refflow.speech import read_speech
 
 from . import espeak
+from .showing import command, pictured, written
 
 UNSEEN, SPOKEN = 40, 4
 FACTOR = 2
@@ -52,12 +52,6 @@ BEGIN, END = "<!-- begin speech -->\n", "<!-- end speech -->\n"
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
-
-def command(*arguments):
-    print("$ refflow", *arguments, flush=True)
-    if refflow([str(argument) for argument in arguments]):
-        raise SystemExit(2)
-
 
 def trained(folder, sizes, steps):
     """Train a voice; the folder gets it, what it was before, and the seconds that training took."""
@@ -348,15 +342,6 @@ def leaves(params):
         yield from leaves(value) if isinstance(value, dict) else [value]
 
 
-def written(text, picture):
-    """Put the numbers into the README and the picture next to the others."""
-    from ..pictures import made_small
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    write_atomically(README, f"{before}{BEGIN}{text}{END}{rest.split(END)[1]}".encode())
-    write_atomically(PICTURE, picture.read_bytes())
-    made_small(PICTURE, 1100, 64)
-
-
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m validation.demos.speech", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
@@ -373,7 +358,8 @@ def main(arguments=None):
     text, failed, picture = run(options.out, **given, measure=options.measure)
     print(text)
     if options.write:
-        written(text, picture)
+        written(README, BEGIN, END, text)
+        pictured(PICTURE, picture, 1100, 64)
     if not options.short:
         print("\n".join(f"FAIL  {line}" for line in failed) or "it has learned to speak")
     return int(bool(failed) and not options.short)

@@ -119,6 +119,11 @@ def answered(prefix, found, names=None):
 
 # -- kinds of files ---------------------------------------------------------------------------------------------------
 
+def of_system(system, kind):
+    """Does a file name this system and this kind?  As a function of its configuration and keys."""
+    return lambda config, keys: config.get("system") == system and config.get("kind") == kind
+
+
 def kind_of(kinds, config, keys):
     """(what it is, the function that compares it) of a file among kinds, {what: (holds(config, keys), compares)}; or None."""
     return next(((what, compares) for what, (is_held, compares) in kinds.items() if is_held(config, keys)), None)

@@ -17,7 +17,7 @@ from refflow.maps.dequantisation import placed
 from refflow.maps.shape import Reshape, Squeeze
 from refflow.models.jet import HIGH, channel_order, halves_of, jet_coupling, jet_network, loss_vjp, spatial_order
 
-from .comparison import PRACTICE, Lacking, answered, gradients, numbers, order_of, pair, read_as
+from .comparison import PRACTICE, Lacking, answered, gradients, kind_of, numbers, of_system, order_of, pair, read_as
 from .tarflow import ours, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("jet_*.npz")))
@@ -247,16 +247,12 @@ def is_pattern(P, pattern, rows, columns):
     return bool(np.all(along == pattern.endswith("-inv")))
 
 
-def of_kind(kind):
-    return lambda config, keys: config.get("system") == "jet" and config.get("kind") == kind
-
-
-KINDS = {"a coupling": (of_kind("Coupling"), coupling), "a model": (of_kind("Model"), model),
-         "projections": (of_kind("spatial projections"), projections)}
+KINDS = {"a coupling": (of_system("jet", "Coupling"), coupling), "a model": (of_system("jet", "Model"), model),
+         "projections": (of_system("jet", "spatial projections"), projections)}
 
 
 def holds(config, keys):
-    return any(is_held(config, keys) for is_held, _ in KINDS.values())
+    return kind_of(KINDS, config, keys) is not None
 
 
 def read(name):

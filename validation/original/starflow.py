@@ -21,7 +21,7 @@ from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_ne
                                      sampled, scale_and_shift, slopes_vjp, starflow_block, starflow_denoiser, token_log_dets,
                                      video_as_image)
 
-from .comparison import PRACTICE, Lacking, answered, gradients, numbers, pair, read_as
+from .comparison import PRACTICE, Lacking, answered, gradients, kind_of, numbers, of_system, pair, read_as
 from .tarflow import ours, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
@@ -485,16 +485,12 @@ def denoiser(config, theirs) -> dict:
     return made
 
 
-def of_system(kind):
-    return lambda config, keys: config.get("system") == "starflow" and config.get("kind") == kind
-
-
-KINDS = {"a block": (of_system("MetaBlock"), block), "a model": (of_system("Model"), model),
-         "a denoiser": (of_system("NonCausalBlock"), denoiser)}
+KINDS = {"a block": (of_system("starflow", "MetaBlock"), block), "a model": (of_system("starflow", "Model"), model),
+         "a denoiser": (of_system("starflow", "NonCausalBlock"), denoiser)}
 
 
 def holds(config, keys):
-    return any(is_held(config, keys) for is_held, _ in KINDS.values())
+    return kind_of(KINDS, config, keys) is not None
 
 
 def read(name):

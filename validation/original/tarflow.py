@@ -15,7 +15,7 @@ from refflow.maps.conditioners import at_temperature, context_of_classes
 from refflow.maps.dequantisation import bits_per_dim, placed
 from refflow.models.tarflow import classes_of, denoised, guided_inverse, loss_vjp, tarflow, tarflow_block
 
-from .comparison import PRACTICE, Lacking, answered, gradients, numbers, pair, read_as
+from .comparison import PRACTICE, Lacking, answered, gradients, kind_of, numbers, of_system, pair, read_as
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("tarflow_*.npz")))
 
@@ -240,15 +240,11 @@ def sampled(config, theirs, flow, ends):
     return {name: pair(image, theirs[f"out/{name}"]) for name, image in made.items() if f"out/{name}" in theirs}
 
 
-def of_system(kind):
-    return lambda config, keys: config.get("system") == "tarflow" and config.get("kind") == kind
-
-
-KINDS = {"a block": (of_system("MetaBlock"), block), "a model": (of_system("Model"), model)}
+KINDS = {"a block": (of_system("tarflow", "MetaBlock"), block), "a model": (of_system("tarflow", "Model"), model)}
 
 
 def holds(config, keys):
-    return any(is_held(config, keys) for is_held, _ in KINDS.values())
+    return kind_of(KINDS, config, keys) is not None
 
 
 def read(name):

@@ -8,10 +8,9 @@
     --cache DIRECTORY                               where the environments are kept, by default ~/.cache/refflow/libraries
     --json                                          print the records, an object for each line
 
-A library whose record in `recorded/` is of the same adapters, oracle and requirements is not checked again, so that a run that
-stops is resumed; of its maps, those are whose pages or golden points have changed.  Reproductions are run again if their code
-has changed.  What pip refuses is told in a line.  Exit status: 0; 2 if a
-library that was asked for could not be run.
+If the record of a library in `recorded/` is of the same adapters, oracle and requirements, a run checks only the maps whose pages or
+golden points have changed, so that the same command resumes a run that stopped.  It runs reproductions again if their code has
+changed.  A line tells what pip refuses.  Exit status: 0; 2 if a library that was asked for could not be run.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def kept(library, record):
 
 
 def recorded(library, cache, again=False, only_findings=False):
-    """The record of a library, of which only what has changed is run again."""
+    """The record of a library; only what has changed is run again."""
     record = {} if again and not only_findings else held(library)
     adapters, code = adapters_digest(library), digest(*requirements(library), *codes(library).values())
     python, whole = None, record.get("adapters") != adapters

@@ -111,8 +111,8 @@ def last_stick(m):
 
 @finding("torch", "softplus is linear above 20, as documented; SigmoidTransform's log-det inherits it", "choice",
          "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
-The documentation of softplus gives the threshold of 20. In float64 that costs ten of sixteen digits of what is left of the
-linear part; the log-det of SigmoidTransform, which is a sum of two softplus, loses half of its small term there.""", """
+The documentation of softplus gives the threshold of 20. In float64, the difference from the linear part loses ten of its sixteen
+digits there; the log-det of SigmoidTransform, which is a sum of two softplus, loses half of its small term.""", """
 import torch
 from torch.distributions.transforms import SigmoidTransform, SoftplusTransform
 z = torch.tensor(20.1, dtype=torch.float64)
@@ -280,7 +280,7 @@ def half(m):
 
 @finding("nflows", "Sigmoid's inverse clamps at its eps", "choice",
          "z = log(x/(1 - x))", """
-`eps=1e-6` is an argument of the constructor. Below it the inverse, its log-det and its gradient are those of 1e-6.""", """
+`eps=1e-6` is an argument of the constructor. Below it the inverse, its log-det and its gradient stay at their values at 1e-6.""", """
 import torch
 from nflows.transforms import Sigmoid
 print(Sigmoid().inverse(torch.tensor([[1e-9]], dtype=torch.float64))[0].item())
@@ -960,7 +960,7 @@ def mass_of_lkj(m):
 @finding("tfp", "The default bijector of WishartTriL reaches no variance below 0.48", "defect",
          "integral of p(z) dz = 1,   log p(z) = log Wishart(x) + log|det dx/dz|", """
 Its diagonal is the softplus of a softplus, which is above log 2: no variance is below the square of that, 0.48, and the density on R
-lacks the probability of what is below. Here it is chi-square with three degrees of freedom, of which 0.92 are left.""", """
+lacks the probability below it. Here the density is chi-square with three degrees of freedom, and integrates to 0.92.""", """
 import jax.numpy as jnp
 from tensorflow_probability.substrates import jax as tfp
 wishart = tfp.distributions.WishartTriL(jnp.float32(3), jnp.eye(1, dtype="float32"))
@@ -1342,7 +1342,7 @@ def centre_of_normflows(m):
 
 @finding("normflows", "Radial lets alpha be 0", "range",
          "x = z_0 at z = z_0, for every alpha > 0", """
-alpha is the magnitude of its number. For 0 the layer is no map of the space onto itself: it moves all events away from the centre
+alpha is the magnitude of its number. For 0 the layer does not map the space onto itself: it moves all events away from the centre
 by beta, leaves out a ball, and is NaN at the centre. The number starts at random, and nothing keeps it from 0.""", """
 import torch
 from normflows.flows import Radial

@@ -18,7 +18,7 @@ RECORDED = HERE / "recorded"
 ADAPTERS = HERE.parents[1] / "refflow" / "peers"
 COLUMNS = ("forward", "log_det", "vjp", "inverse", "inverse_log_det", "inverse_vjp")
 DTYPES = ("float32", "float64")
-DIGITS = 50                                             # of the truth of a finding, of which 20 are shown
+DIGITS = 50                                             # of the truth of a finding; 20 are shown
 
 
 def library_names():
@@ -27,7 +27,7 @@ def library_names():
 
 
 def records():
-    """{library: record} of those that are recorded."""
+    """{library: record} of the libraries that are recorded."""
     paths = sorted(RECORDED.glob("*.json"))
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 

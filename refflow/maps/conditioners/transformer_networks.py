@@ -7,17 +7,17 @@ where `W_qkv` makes queries, then keys, then values, of one head after the other
 `gelu` is exact, unless there is another `activation`.  With `causal`, no output depends on a later position.  At the start, weights
 and biases are drawn as in PyTorch, and every LN has gain 1 and bias 0.
 
-Language models add parts to (1) and (2), each of which is left out where it is not asked for:
+Language models add parts to (1) and (2).  A network has only the parts that are asked for:
     h <- h + N_o W_o attention(G R Q W_qkv N(h))                                    (3)
     h <- h + N_2 W_2 (f(W_1 N(h)) W_3 N(h))                                         (4)
 `N` is LN, the normalisation by the root mean square, or nothing; `Q` normalises queries and keys, head by head (`QueryKeyNorm`); `R`
 turns their pairs of channels by the angles of the positions (`Rotary`); `G` repeats heads of keys and values that several heads of
 queries share (`RepeatedHeads`); `N_o` and `N_2` normalise by the root mean square; and a gated unit with the activation `f` takes the
-place of (2) (`GatedLinearUnit`), its `W_1` and `W_3` the rows of one dense layer.  `R` turns neighbours.  In networks where it turns
-the entries `i` and `i + d/2` of a head, `split_pairs`, queries and keys are rearranged alike before it, which changes no score:
+place of (2) (`GatedLinearUnit`), its `W_1` and `W_3` the rows of one dense layer.  `R` turns neighbours.  Some networks turn the
+entries `i` and `i + d/2` of a head: `split_pairs` rearranges queries and keys alike before `R`, which changes no score:
     a_(2i) <- a_i,   a_(2i+1) <- a_(i+d/2)                                          (5)
 
-At a temperature `tau`, the scores of attention are divided by `tau`.  Scores are linear in the queries, and so are the queries in the
+A temperature `tau` divides the scores of attention.  Scores are linear in the queries, and so are the queries in the
 rows of their weights and biases, or, behind `Q`, in its parameters:
     W_q <- W_q / tau,   b_q <- b_q / tau                                            (6)
     gain_q <- gain_q / tau                  with Q                                  (7)
