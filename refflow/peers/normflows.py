@@ -432,7 +432,7 @@ def shift_of_channels(shift):
 to_vector = refflow.Chain([shift_of_channels([0.25, -1.0]), refflow.Reshape((2, 1, 1), (2,))])
 pixels = refflow.DenseLinear(W=[[1.0, 0.5], [-0.25, 1.5]], shift=None)
 W, b = layer(2, 1)
-declare(refflow.Chain([Coupling(np.array([True, False])[:, None, None], network(Conv2d(W[..., None, None], b), tanh=True),
+declare(refflow.Chain([Coupling(np.array([True, False])[:, None, None], network(Conv2d(W[..., None, None], b), tanh=True, weights=True),
                                 affine_family(ExpScale(), FIRST_SHIFT)),
                        refflow.Inverse(refflow.Pointwise(pixels)),
                        refflow.Pointwise(refflow.GlowTTSActNorm(logs=[0.5, -1.0], bias=[0.25, 1.0]))]),
