@@ -165,12 +165,14 @@ def off_breaks(f, z):
 def saturated(f, z):
     """One mark for each event: an image, moved by MARGIN, leaves its codomain, or is out of range, or the slope of a scalar map is.
 
-    All are marked if a component refuses an event that another hands it.
+    So is an event that is lost in its image: moved by LOST of itself, an image would move z by more than z.  All are marked if a
+    component refuses an event that another hands it.
     """
     try:
         marks = ~stays_inside(f, z, MARGIN, MODERATE)
         if f.event_ndim == (0, 0):
-            marks = marks | (f.log_det(z) > np.log(MODERATE))
+            log_det = f.log_det(z)
+            marks = marks | (np.abs(log_det) > np.log(MODERATE)) | (np.abs(z) * np.exp(log_det) < LOST * np.abs(f.forward(z)))
     except ValueError:
         return np.ones(z.shape[:z.ndim - f.event_ndim[0]], bool)
     if f.codomain.rank == 1 and not f.codomain.narrow:            # neighbours moved apart, or together
