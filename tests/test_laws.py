@@ -16,9 +16,9 @@ from refflow.oracle.pages import bijectors
 from refflow.testing import strategies
 from refflow.accuracy.differences import RUNGS, U, log_det_extrapolated
 from refflow.maps.parametrisations import IncreasingEntries
-from refflow.maps.elementwise import SoftplusScale
+from refflow.maps.elementwise import AbsScale, SoftplusScale
 from refflow.testing import parametrisation_laws
-from refflow.testing.laws import FD_ERROR, LAWS, REJECTED, run_laws
+from refflow.testing.laws import FD_ERROR, LAWS, REJECTED, run_laws, run_value_laws
 from refflow.accuracy.points import Points, nets_of
 
 DTYPES = (np.float32, np.float64)
@@ -72,6 +72,25 @@ def test_parametrisation(name, dtype):
         parametrisation_laws.run_parametrisation_laws(of_kind("parametrisation")[name].examples(source)[0], dtype, source)
 
     every_law()
+
+
+@pytest.mark.parametrize("name", of_kind("scale"))
+def test_scale(name):
+    page = of_kind("scale")[name]
+    for case in page.hard_cases:
+        run_value_laws(page(**case.params))
+
+
+@pytest.mark.parametrize("bug, what", [
+    ({"log_slope": lambda self, s: (s, np.zeros_like(s))}, "z d(log sigma)/ds"),
+    ({"log_slope": lambda self, s: (1 / s, np.ones_like(s))}, "z d(log sigma)/ds"),
+    ({"evaluate": lambda self, s: (s, np.zeros_like(s), np.log(np.abs(s)))}, "z sigma"),
+])
+def test_a_scale_whose_products_are_others_is_found(bug, what):
+    run_value_laws(AbsScale())
+    with pytest.raises(AssertionError) as raised:
+        run_value_laws(type("Mutant", (AbsScale,), bug)())
+    assert str(raised.value).startswith(f"products of a scale are those of its values: Mutant: {what} is ")
 
 
 @pytest.mark.parametrize("bug", [lambda a, axis: np.cumsum(a, 0 if a.ndim > 1 else axis),

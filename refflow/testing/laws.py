@@ -29,6 +29,7 @@ from ..maps.normalization.batch_norm import STATISTICS, BatchNorm
 from ..accuracy.drawing import fits
 from ..accuracy.kappa import DELTA, differenced, event_of, flat, value_and_log_det, with_leaf
 from . import composition_laws      # noqa: F401  it registers its laws
+from . import scale_laws
 from .law import LAWS, MANY, Broken, asked, close, distance, equal, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
 from ..accuracy.points import Points, forward_derivatives, inverse_derivatives, nets_of, stays_inside
@@ -788,7 +789,7 @@ def used(f, p):
     z = p.z.astype(np.float32)
     with np.errstate(over="ignore"):                # the ends of the domain may be infinite in float32
         inside = f.domain.members(z, f.event_ndim[0]).all()
-    return f.forward(z if inside else f.domain.plainest(z.shape).astype(np.float32))
+        return f.forward(z if inside else f.domain.plainest(z.shape).astype(np.float32))
 
 
 @law("refusals are named")
@@ -829,8 +830,11 @@ def has_no_default(declared):
 
 
 def run_value_laws(value) -> None:
-    """The laws that ask only what a value of any kind holds; AssertionError with one line for each that is broken."""
-    asked((name, LAWS[name], value, None) for name in OF_VALUES)
+    """The laws that ask only what a value of any kind holds, and the law of scales; AssertionError with one line for each that is
+    broken.
+    """
+    laws = {name: LAWS[name] for name in OF_VALUES} | (scale_laws.LAWS if value.kind == "scale" else {})
+    asked((name, check, value, None) for name, check in laws.items())
 
 
 def wrong_dtypes(array):

@@ -172,7 +172,9 @@ def saturated(f, z):
         marks = ~stays_inside(f, z, MARGIN, MODERATE)
         if f.event_ndim == (0, 0):
             log_det = f.log_det(z)
-            marks = marks | (np.abs(log_det) > np.log(MODERATE)) | (np.abs(z) * np.exp(log_det) < LOST * np.abs(f.forward(z)))
+            with np.errstate(all="ignore"):
+                lost = np.abs(z) * np.exp(log_det) < LOST * np.abs(f.forward(z))
+            marks = marks | (np.abs(log_det) > np.log(MODERATE)) | lost
     except ValueError:
         return np.ones(z.shape[:z.ndim - f.event_ndim[0]], bool)
     if f.codomain.rank == 1 and not f.codomain.narrow:            # neighbours moved apart, or together
