@@ -262,6 +262,18 @@ def test_events_that_are_lost_in_their_image_are_not_drawn(drawn):
     assert (np.abs(p.z) * f.jacobian(p.z)[:, 0, 0] >= strategies.LOST * np.abs(p.x)).all()
 
 
+def test_a_map_between_intervals_has_events_that_have_not_saturated():
+    """At z = 1/2 both maps are 1 to all digits; z = 1e-17 is taken to 1/2 by the first, z = 1e-100 by the second."""
+    shown, hidden = refflow.KumaraswamyCDF(0.05, 13.0), refflow.KumaraswamyCDF([0.5, 0.016], [1.0, 50.0])
+    assert not strategies.hidden(shown) and strategies.hidden(hidden)
+    source = refflow.core.RandomSource(np.random.default_rng(0))
+    z = strategies.points_of(source, shown, np.float64, 200, ()).z
+    assert strategies.saturated(shown, np.array(0.5)) and strategies.saturated(shown, z).mean() < REJECTED / 2
+    for _ in range(20):
+        f, _ = strategies.value_of(source, refflow.KumaraswamyCDF, np.float64)
+        assert not strategies.hidden(f)
+
+
 def test_another_event_s_image_may_be_taken_out_of_the_floats():
     """The image of the first event stands for that of the second, which has rounded; the inverse there is 60 + 1e52."""
     f = refflow.LeakyTanh(np.array([0.5, 60], np.float32))
