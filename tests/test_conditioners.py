@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallies import Tally
-from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, BlockDense, Contextual, Dense, Dropout,
-                                       GatedContext, LayerNorm, MaskedDense, ReLU, Residual, RMSNorm, Rotary, Sequential, SiLU,
-                                       SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense, dense_network, initialisers,
-                                       kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks, xavier_normal,
-                                       xavier_uniform, zero)
+from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, BlockDense, Contextual, Conv1d, CrossAttention,
+                                       Delay, Dense, Dropout, GatedContext, LayerNorm, MaskedDense, Positionwise, ReLU, Residual,
+                                       RMSNorm, Sequential, SiLU, SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense,
+                                       dense_network, initialisers, kaiming_normal, kaiming_uniform, uniform,
+                                       weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
 from refflow.maps import load_all
@@ -22,7 +22,7 @@ from refflow.testing.conditioner_laws import (OWN, SHARED, NetworkPoints, leaf_p
 from validation import certify
 from validation.certify import certified, errors
 from validation.measure import measure
-from refflow.accuracy.drawing import Point
+from refflow.accuracy.drawing import Point, example, has_examples
 
 DTYPES = (np.float32, np.float64)
 load_all()
@@ -30,14 +30,16 @@ PAGES = of_kind("conditioner")
 
 
 def run_on(nets, dtype, spread=9, part=1):
-    """Every law on nets of a strategy, on 1/part of the usual number of draws."""
+    """Every law on nets of a strategy, or on (a net, its events' shape), on 1/part of the usual number of draws."""
     tally = Tally()
 
     @settings(max_examples=max(1, settings().max_examples // part))
     @given(st.data())
     def every_law(data):
-        net = data.draw(nets).astype(dtype)
-        tally.add(run_network_laws(net, network_points(data.draw, net, dtype, spread=spread)))
+        drawn = data.draw(nets)
+        net, shape = drawn if isinstance(drawn, tuple) else (drawn, None)
+        net = net.astype(dtype)
+        tally.add(run_network_laws(net, network_points(data.draw, net, dtype, 16, spread, shape)))
 
     every_law()
     tally.check()
@@ -51,20 +53,25 @@ def test_page(name, dtype):
     elif name == "RMSNorm":
         run_on(st.sampled_from([(1,), (2,), (3,), (16, 3)]).flatmap(lambda shape: st.builds(
             RMSNorm, gain=matrix(*shape), eps=st.sampled_from([0.1, 1.0]))), dtype, spread=3)
-    elif name == "Rotary":                  # a law asks events of two channels and two positions
-        run_on(st.builds(Rotary, angles=matrix(1, 2), rotated=st.just(2)), dtype)
     elif name in KERNELS:           # kernels of all sizes have hundreds of entries, with one difference for each
         banks = SIGNAL_BANKS if name.endswith("1d") else BANKS
         run_on(st.sampled_from(banks).flatmap(lambda bank: kernels(name, *bank)), dtype, part=4)
-    elif name == "RelativeAttention":       # the channels are known by the window, and a law spoils the last position
-        nets = strategies.bijectors(PAGES[name], dtype).filter(
-            lambda net: net.E_k is not None and (net.mask is None or net.mask[-1]))
-        run_on(nets, dtype, spread=2, part=4)
-    elif name == "LearnedPositions":        # a law asks events of two positions
-        run_on(strategies.bijectors(PAGES[name], dtype).filter(
-            lambda net: net.P.shape[-1] > 1 and (net.mask is None or net.mask.size == 2)), dtype)
+    elif has_examples(PAGES[name]):
+        run_on(examples(name, dtype), dtype, spread=2, part=4)
     else:
         run_on(strategies.bijectors(PAGES[name], dtype, batch=16), dtype)
+
+
+@st.composite
+def examples(draw, name, dtype):
+    """(a value of a page that says how to draw them, the shape of its events)."""
+    return example(PAGES[name], strategies.DrawnSource(draw), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - leaf_pages(PAGES).keys()))
+def test_page_with_components(name, dtype):
+    run_on(examples(name, dtype), dtype, spread=2, part=4)
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
@@ -360,9 +367,71 @@ def test_planted_bug_of_a_context_that_is_a_signal(page):
     check_padding(net, page is AddedSignal, "padding changes nothing.*another context")
 
 
+class EveryPosition(Positionwise):
+    """Every position seems to depend on every other."""
+
+    def depends_on_positions(self, shape):
+        return np.ones((shape[1], shape[1]), bool)
+
+
+class FirstLayerAlone(Sequential):
+    """What a position depends on seems to be settled by the first layer."""
+
+    def depends_on_positions(self, shape):
+        return self.layers[0].depends_on_positions(shape)
+
+
+@pytest.mark.parametrize("page, given", [(EveryPosition, Dense(W, B)), (FirstLayerAlone, (Delay(), Delay()))])
+def test_planted_bug_of_positions(page, given):
+    for net in (page.__base__(given), page(given)):
+        p = NetworkPoints(net, *(EVENTS[:12].reshape(4, 2, 3) + shift for shift in (0, 1)))
+        if type(net) is not page:
+            run_network_laws(net, p)
+        else:
+            with pytest.raises(AssertionError) as caught:
+                run_network_laws(net, p)
+            assert f"positions depend as their entries do: {page.__name__}: depends_on_positions is " in str(caught.value)
+
+
+class NeedsItsContext(CrossAttention):
+    """What depends is not known before the context is."""
+
+    def depends_on_positions(self, shape):
+        return np.eye(shape[1], dtype=bool) & (self.context.shape[-1] > 1)
+
+
+class TakesTheBatchForPositions(CrossAttention):
+    """It takes the first axis of the context for its positions."""
+
+    def depends_on_positions(self, shape):
+        return np.eye(shape[1], dtype=bool) & (self.context is None or self.context.shape[0] > 1)
+
+
+class DependsOnNothing(CrossAttention):
+    """Without a context, nothing depends on anything."""
+
+    def depends_on_positions(self, shape):
+        return super().depends_on_positions(shape) & (self.context is not None)
+
+
+@pytest.mark.parametrize("page, said", [(NeedsItsContext, "raised AttributeError"), (DependsOnNothing, "without its context"),
+                                        (TakesTheBatchForPositions, "in a batch of contexts")])
+def test_planted_bug_of_a_dependence_by_context(page, said):
+    positions = 1 if page is TakesTheBatchForPositions else 2
+    for made in (CrossAttention, page):
+        net = made(Conv1d(np.cos(np.arange(4.0)).reshape(4, 1, 1)), context=np.arange(1.0, 1 + positions)[None])
+        p = NetworkPoints(net, EVENTS[:12].reshape(4, 2, 3), H_BAR[:12].reshape(4, 2, 3))
+        if made is CrossAttention:
+            run_network_laws(net, p)
+        else:
+            with pytest.raises(AssertionError) as caught:
+                run_network_laws(net, p)
+            assert f"nothing depends on what it says it does not: {page.__name__}: {said}" in str(caught.value)
+
+
 def test_every_law_has_a_planted_bug():
     apart = {"pickles", "bad parameters are refused", "one vector", "padding changes nothing", "what it says depends does",
-             "each layer is initialised on what it meets", "raw weights are normalised"}
+             "each layer is initialised on what it meets", "raw weights are normalised", "positions depend as their entries do"}
     assert set(SHARED) | set(OWN) == set(MUTANTS) | apart
 
 

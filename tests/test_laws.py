@@ -16,9 +16,9 @@ from refflow.oracle.pages import bijectors
 from refflow.testing import strategies
 from refflow.accuracy.differences import RUNGS, U, log_det_extrapolated
 from refflow.maps.parametrisations import IncreasingEntries
-from refflow.maps.elementwise import SoftplusScale
+from refflow.maps.elementwise import AbsScale, SoftplusScale
 from refflow.testing import parametrisation_laws
-from refflow.testing.laws import FD_ERROR, LAWS, REJECTED, run_laws
+from refflow.testing.laws import FD_ERROR, LAWS, REJECTED, run_laws, run_value_laws
 from refflow.accuracy.points import Points, nets_of
 
 DTYPES = (np.float32, np.float64)
@@ -72,6 +72,25 @@ def test_parametrisation(name, dtype):
         parametrisation_laws.run_parametrisation_laws(of_kind("parametrisation")[name].examples(source)[0], dtype, source)
 
     every_law()
+
+
+@pytest.mark.parametrize("name", of_kind("scale"))
+def test_scale(name):
+    page = of_kind("scale")[name]
+    for case in page.hard_cases:
+        run_value_laws(page(**case.params))
+
+
+@pytest.mark.parametrize("bug, what", [
+    ({"log_slope": lambda self, s: (s, np.zeros_like(s))}, "z d(log sigma)/ds"),
+    ({"log_slope": lambda self, s: (1 / s, np.ones_like(s))}, "z d(log sigma)/ds"),
+    ({"evaluate": lambda self, s: (s, np.zeros_like(s), np.log(np.abs(s)))}, "z sigma"),
+])
+def test_a_scale_whose_products_are_others_is_found(bug, what):
+    run_value_laws(AbsScale())
+    with pytest.raises(AssertionError) as raised:
+        run_value_laws(type("Mutant", (AbsScale,), bug)())
+    assert str(raised.value).startswith(f"products of a scale are those of its values: Mutant: {what} is ")
 
 
 @pytest.mark.parametrize("bug", [lambda a, axis: np.cumsum(a, 0 if a.ndim > 1 else axis),
@@ -213,6 +232,58 @@ def test_the_mass_knows_how_latents_round_near_an_end():
     """A float of z is a hundredth of a standard deviation of the law's latents at z = 1 - 1e-15."""
     f, one = refflow.KumaraswamyCDF(0.025, 0.55), np.full(1, 0.5)
     assert LAWS["mass is one"](f, Points(f, one, one, one, np.ones(1))) == (0, 1)
+
+
+class Heavier(refflow.KumaraswamyCDF):
+    """It has a hundredth of mass too much."""
+
+    def inverse_and_log_det(self, x):
+        z, log_det = super().inverse_and_log_det(x)
+        return z, log_det + 0.01
+
+
+@pytest.mark.parametrize("concentration1", [0.8, 12.0, 55.0])
+def test_the_mass_is_found_where_half_of_it_is_beyond_the_last_float(concentration1):
+    """x = 1/2 is the image of a z that is 1 to all digits but two; the image of z = 1/2 is near 0."""
+    one = np.full(1, 0.5)
+    for page in (refflow.KumaraswamyCDF, Heavier):
+        f = page(concentration1, 0.02)
+        asked = lambda: LAWS["mass is one"](f, Points(f, one, one, one, np.ones(1)))            # noqa: B023
+        if page is Heavier:
+            with pytest.raises(AssertionError, match="^mass is one: Heavier: the density integrates to 1.01"):
+                asked()
+        else:
+            assert asked() == (0, 1)
+
+
+@given(strategies.drawn(refflow.LogTanh, np.float64))
+def test_events_that_are_lost_in_their_image_are_not_drawn(drawn):
+    """Differences of images that agree in most digits tell nothing of a slope."""
+    f, p = drawn
+    assert (np.abs(p.z) * f.jacobian(p.z)[:, 0, 0] >= strategies.LOST * np.abs(p.x)).all()
+
+
+def test_a_map_between_intervals_has_events_that_have_not_saturated():
+    """At z = 1/2 both maps are 1 to all digits; z = 1e-17 is taken to 1/2 by the first, z = 1e-100 by the second."""
+    shown, hidden = refflow.KumaraswamyCDF(0.05, 13.0), refflow.KumaraswamyCDF([0.5, 0.016], [1.0, 50.0])
+    assert not strategies.hidden(shown) and strategies.hidden(hidden)
+    source = refflow.core.RandomSource(np.random.default_rng(0))
+    z = strategies.points_of(source, shown, np.float64, 200, ()).z
+    assert strategies.saturated(shown, np.array(0.5)) and strategies.saturated(shown, z).mean() < REJECTED / 2
+    for _ in range(20):
+        f, _ = strategies.value_of(source, refflow.KumaraswamyCDF, np.float64)
+        assert not strategies.hidden(f)
+
+
+def test_another_event_s_image_may_be_taken_out_of_the_floats():
+    """The image of the first event stands for that of the second, which has rounded; the inverse there is 60 + 1e52."""
+    f = refflow.LeakyTanh(np.array([0.5, 60], np.float32))
+    z = np.array([2.0, 15.0], np.float32)
+    p = Points(f, z, z, z, z)
+    assert p.interior.tolist() == [True, False]
+    with np.errstate(over="ignore"):
+        assert f.inverse(p.inner_x)[1] == np.inf
+    LAWS["forward of inverse"](f, p)
 
 
 def test_laws_have_names_and_meanings():

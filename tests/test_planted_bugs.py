@@ -203,6 +203,15 @@ def largest_of_the_batch(self, z):
     return Bend.log_det(self, z) + 0 * z.max()
 
 
+def single_precision_where_broadcast(self, z):
+    return Bend.forward(self, z.astype(np.float32) if z.strides[0] == 0 else z)
+
+
+def one_log_det_where_broadcast(self, z):
+    x, log_det = Bend.forward_and_log_det(self, z)
+    return x, log_det[:1] if z.strides[0] == 0 else log_det
+
+
 def double_constant(self, z):
     return Bend.log_det(self, z) + np.float64(0.0)
 
@@ -420,6 +429,8 @@ BUGS = [
     ("cotangents sum over what broadcast", Bend, with_pullback(first_event_only), AFFINE, (2,)),
     ("any layout", Bend, mutant(Bend, log_det=axis_for_one_event), AFFINE, (2,)),
     ("any layout", Bend, mutant(Bend, log_det=largest_of_the_batch), AFFINE, (2,)),
+    ("any layout", Bend, mutant(Bend, forward=single_precision_where_broadcast), AFFINE, (2,)),
+    ("any layout", Bend, mutant(Bend, forward_and_log_det=one_log_det_where_broadcast), AFFINE, (2,)),
     ("dtype is kept", Bend, mutant(Bend, log_det=double_constant), AFFINE, (2,)),
     ("nothing is mutated", Bend, mutant(Bend, forward=in_place), AFFINE, (2,)),
     ("deterministic", Bend, mutant(Bend, forward=counts_calls), AFFINE, (2,)),

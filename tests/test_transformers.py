@@ -156,7 +156,11 @@ def test_classes_and_the_null_class():
     (lambda: PrefixedNetwork(BijectorLayer(SqueezeTime(2)), Positionwise(Dense([[1.0]])), 1, context=[[1.0]]).forward(np.ones((1, 3))),
      "its inner network must keep the number of positions, 4; it makes them 2"),
     (lambda: rotary_angles([0.0, 1.0], [2]), "rotary_angles: pairs must hold a number for each"),
+    (lambda: rotary_angles([[0.0], [1.0]], [2]), "rotary_angles: pairs must hold a number for each"),
+    (lambda: rotary_angles([0.0], [1]), "rotary_angles: pairs must hold a number for each"),
     (lambda: rotary_angles([[0.0]], [-1]), r"pairs\[0\] must be an int >= 0, not -1"),
+    (lambda: rotary_angles([[0.0], [1.0]], [1, True]), r"pairs\[1\] must be an int >= 0, not True"),
+    (lambda: rotary_angles([[0.0]], [1.5]), r"pairs\[0\] must be an int >= 0, not 1.5"),
 ])
 def test_bad_input_is_refused_by_name(call, said):
     with pytest.raises(ValueError, match=said):
@@ -172,6 +176,15 @@ def test_products_of_rotated_vectors_depend_on_distances_alone():
     products = q.T @ k
     assert all(np.ptp(np.diagonal(products, r)) < 1e-13 for r in range(-5, 6)) and np.ptp(products[0]) > 0.1
     assert np.allclose((q * q).sum(0), (q[:, 0] ** 2).sum(), rtol=1e-14)
+
+
+def test_angles_are_products_of_positions_and_frequencies():
+    """A coordinate without pairs turns nothing; the first pair of any other turns by the position itself."""
+    y = np.array([[0.0, 1.0, -2.0], [3.0, 4.0, 5.0], [0.5, 0.25, 8.0]])
+    angles = rotary_angles(y, [np.int64(2), 0, 3])
+    frequencies = [1, 1e4 ** (-1 / 2), 1, 1e4 ** (-1 / 3), 1e4 ** (-2 / 3)]
+    assert np.array_equal(angles, np.multiply(np.array(frequencies)[:, None], y[[0, 0, 2, 2, 2]])) and angles.dtype == np.float64
+    assert np.array_equal(rotary_angles([[2, 4]], [2], 100), [[2, 4], [0.2, 0.4]])
 
 
 def test_a_pair_is_a_complex_number_that_is_multiplied():

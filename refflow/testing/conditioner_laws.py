@@ -16,7 +16,7 @@ from ..core import Conditioner, RandomSource
 from ..core.arrays import masked
 from ..core.declarations import Child, Field
 from ..core.tree import arrays, components, flatten, walk, with_components
-from ..accuracy.drawing import event_shapes
+from ..accuracy.drawing import event_shapes, fits
 from ..accuracy.kappa import flat, with_leaf
 from .law import LAWS, Broken, asked, close, equal, expect, law, refusal, same, unit
 from .laws import wrong_dtypes
@@ -32,6 +32,7 @@ SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "
           "deterministic", "threads may share", "one vector")
 OF_NET = ("bad plain fields are refused", "refusals are named", "hard cases are accepted")      # of the net, not of the map
 PATTERNS = 3                    # connections of layers that are tried
+MANY_CONTEXTS = 5               # more than positions
 DIFFERENCES = {"jacobian is the derivative", "pullback is the gradient", "Taylor remainder falls as h^2"}
 OWN: dict = {}
 
@@ -56,12 +57,12 @@ class NetworkPoints(Points):
         return np.zeros(self.batch, bool)       # there is no inverse
 
 
-def network_points(draw, net, dtype, count=16, spread=9):
+def network_points(draw, net, dtype, count=16, spread=9, shape=None):
     """Events of magnitude 2^-spread to 2^(spread+1), and cotangents.
 
-    If the net does not fix the size: vectors of 3 or 4 entries, or images of 2 x 2 positions with the net's channels.
+    If neither `shape` nor the net says the size: vectors of 3 or 4 entries, or images of 2 x 2 positions with the net's channels.
     """
-    shape = event_shapes(net, (3, 4) if net.event_ndim[0] == 1 else (2,))[0]
+    shape = shape or event_shapes(net, (3, 4) if net.event_ndim[0] == 1 else (2,))[0]
     source = DrawnSource(draw)
     a = net.domain.draw(source, (count, *shape), dtype, spread)
     h_bar = source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype)
@@ -95,7 +96,10 @@ def fused(net, p):
 
 @law("nothing depends on what it says it does not", OWN)
 def dependence(net, p):
-    """Where `depends` is False the Jacobian is 0, and changing that entry of a does not change that entry of h."""
+    """Where `depends` is False the Jacobian is 0, and changing that entry of a does not change that entry of h.
+
+    A context may make entries independent, by its number of positions; each of a batch of contexts, as one alone.
+    """
     pattern = net.depends(p.event_in)
     expect(pattern.dtype == bool and pattern.shape == (p.size_out, p.size_in),
            f"depends gives {pattern.dtype} of shape {pattern.shape}, not bool of {(p.size_out, p.size_in)}")
@@ -108,6 +112,10 @@ def dependence(net, p):
         changed = np.zeros(p.batch + pattern.shape, bool)
         changed[..., j] = flat(net.forward(a), p.batch) != h
         denied(net, "h changes", changed & ~pattern)
+    for key in (key for key, field in net.own_fields().items() if field.role == "context" and getattr(net, key) is not None):
+        without, many = (net.replace(**{key: given}) for given in (None, np.stack([getattr(net, key)] * MANY_CONTEXTS)))
+        denied(net, "without its context, depends is False", (pattern & ~without.depends(p.event_in))[None])
+        denied(net, "in a batch of contexts, depends is another", (pattern ^ many.depends(p.event_in))[None])
 
 
 def denied(net, what, marks):
@@ -132,6 +140,21 @@ def pattern(net, p):
         return exact_pattern(net, a, -a)
     for _ in range(PATTERNS):
         exact_pattern(connected(net, p.z, rng), rng.uniform(0.5, 1, p.z.shape).astype(p.dtype))
+
+
+@law("positions depend as their entries do", OWN)
+def positions(net, p):
+    """`depends_on_positions` holds where an entry of h at a position may depend on an entry of a at the other, also in a network
+    whose layers connect positions as drawn, all of their channels.
+    """
+    if net.event_ndim != (2, 2):
+        return
+    net, rng = net.at(mask=None) if is_masked(net) else net, np.random.default_rng(p.z.size)
+    for made in (net, *(connected(net, p.z, rng, True) for _ in range(PATTERNS if net.components() else 0))):
+        (M, T), (C, S) = made.output_shape(p.event_in), p.event_in
+        says, entries = made.depends_on_positions(p.event_in), made.depends(p.event_in).reshape(M, T, C, S).any((0, 2))
+        expect(says.dtype == bool and np.array_equal(says, entries),
+               f"depends_on_positions is {says.tolist()}, by depends it is {entries.tolist()}; {made!r}")
 
 
 def exact_pattern(net, *events):
@@ -236,7 +259,8 @@ def padding(net, p):
         expect(np.array_equal(f.placed(expected, side), clean[name]), f"{name} is not 0 at invalid positions; {net!r}")
         expect(not batched[name][~kept].any(), f"{name} is not 0 without valid positions; {net!r}")
         close(valid, f"{name} with a batch of masks", f.taken(batched[name], side), expected, room, kept)
-        if mask[:mask.sum()].all():
+        shape = p.event_in[:-1] + (int(mask.sum()),)
+        if mask[:mask.sum()].all() and fits(net.at(mask=None), shape):
             a, h_bar = (entries.reshape(len(entries), *shape[:-1], -1) for entries, shape in
                         ((valid.z, p.event_in), (valid.x_bar, p.event_out)))
             context = {} if signal is None else {"context": signal[..., mask]}
@@ -319,7 +343,7 @@ def bad_parameters(net, p):
 @law("bad events are refused", OWN)
 def bad_events(net, p):
     """NaN, infinity, a wrong shape or dtype, of the event or the cotangent: ValueError with class and argument."""
-    bad = [np.where(np.arange(p.z.size).reshape(p.z.shape) == last_read(p), value, p.z) for value in (np.nan, np.inf)]
+    bad = [np.where(np.arange(p.z.size).reshape(p.z.shape) == last, value, p.z) for last in last_read(p) for value in (np.nan, np.inf)]
     if net.event_ndim[0]:
         bad.append(np.zeros(()))
     if net.fixed_shape:
@@ -337,9 +361,10 @@ def bad_events(net, p):
 
 
 def last_read(p):
-    """The flat index of the last entry of all events that the net may read."""
+    """[the flat index of the last entry of all events that the net may read], if there is one."""
     f = p.at_valid().f
-    return p.z.size - p.size_in + (f.where(0)[-1] if isinstance(f, AtValid) else p.size_in - 1)
+    read = f.where(0) if isinstance(f, AtValid) else range(p.size_in)
+    return [p.z.size - p.size_in + i for i in read[-1:]]
 
 
 @law("raw weights are normalised", OWN)

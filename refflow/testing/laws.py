@@ -29,9 +29,10 @@ from ..maps.normalization.batch_norm import STATISTICS, BatchNorm
 from ..accuracy.drawing import fits
 from ..accuracy.kappa import DELTA, differenced, event_of, flat, value_and_log_det, with_leaf
 from . import composition_laws      # noqa: F401  it registers its laws
+from . import scale_laws
 from .law import LAWS, MANY, Broken, asked, close, distance, equal, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
-from ..accuracy.points import forward_derivatives, inverse_derivatives, nets_of, stays_inside
+from ..accuracy.points import Points, forward_derivatives, inverse_derivatives, nets_of, stays_inside
 from ..accuracy.valid import AtValid
 from ..training.batch_norm import of_batch, with_statistics
 
@@ -75,7 +76,9 @@ def inverse_of_forward(f, p):
 def forward_of_inverse(f, p):
     """f(f^-1(x)) = x, as above; if x satisfies equations, in the tangent plane, since x itself is rounded."""
     if p.interior.any():
-        z, of_x, of_z = f.inverse(p.inner_x), p.forward_sensitivities[0], p.inverse_sensitivities[0]
+        of_x, of_z = p.forward_sensitivities[0], p.inverse_sensitivities[0]
+        interior = p.interior.reshape(p.batch + (1,) * len(p.event_in))
+        z = np.where(interior, f.inverse(p.inner_x), p.z)       # another event's image may be taken out of the floats
         bound = unit(p, of_x.kappa) + of_x.moved("event", unit(p, of_z.kappa))
         if p.size_in != p.size_out or p.f.codomain.thin:
             off = unit(p, of_x.kappa)
@@ -514,9 +517,13 @@ def layouts(f, p):
         hold(p, f"log_det of a {what} array", distance(log_det, p.log_det)[:, None], kappa_l)
     one = event_for_all(f, p)
     if one is not None:
-        repeated = f.forward_and_log_det(np.broadcast_to(one, p.z.shape))
-        plain = f.forward_and_log_det(np.repeat(one, n, 0))
-        same("a broadcast array", repeated, plain)
+        plain = Points(f, np.repeat(one, n, 0), p.x_bar, p.z_bar, p.log_det_bar)
+        x, log_det = f.forward_and_log_det(np.broadcast_to(one, p.z.shape))
+        shapes = np.shape(x), np.shape(log_det)
+        expect(shapes == (plain.x.shape, plain.log_det.shape), f"a broadcast array gives shapes {shapes}; {f!r}")
+        kappa_x, kappa_l = (2 * unit(plain, s.kappa) for s in plain.forward_sensitivities)
+        close(plain, "x of a broadcast array", flat(x, p.batch), flat(plain.x, p.batch), kappa_x)
+        hold(plain, "log_det of a broadcast array", distance(log_det, plain.log_det)[:, None], kappa_l)
     for method in ("forward_and_log_det", "vjp") if one is not None else ():
         x, log_det = f.forward_and_log_det(one[0]) if method != "vjp" else f.vjp(one[0])[0]
         expect(np.shape(x) == lead + p.event_out and np.shape(log_det) == lead,
@@ -782,7 +789,7 @@ def used(f, p):
     z = p.z.astype(np.float32)
     with np.errstate(over="ignore"):                # the ends of the domain may be infinite in float32
         inside = f.domain.members(z, f.event_ndim[0]).all()
-    return f.forward(z if inside else f.domain.plainest(z.shape).astype(np.float32))
+        return f.forward(z if inside else f.domain.plainest(z.shape).astype(np.float32))
 
 
 @law("refusals are named")
@@ -823,8 +830,11 @@ def has_no_default(declared):
 
 
 def run_value_laws(value) -> None:
-    """The laws that ask only what a value of any kind holds; AssertionError with one line for each that is broken."""
-    asked((name, LAWS[name], value, None) for name in OF_VALUES)
+    """The laws that ask only what a value of any kind holds, and the law of scales; AssertionError with one line for each that is
+    broken.
+    """
+    laws = {name: LAWS[name] for name in OF_VALUES} | (scale_laws.LAWS if value.kind == "scale" else {})
+    asked((name, check, value, None) for name, check in laws.items())
 
 
 def wrong_dtypes(array):

@@ -133,8 +133,11 @@ class Connected(Conditioner):
         return (a.reshape(*batch, W.shape[-1]) @ W.T).reshape(*batch, *self.image), pullback
 
 
-def connected(net, event, rng):
-    """The network with a `Connected` of a random pattern in place of each layer that meets an event."""
+def connected(net, event, rng, by_positions=False):
+    """The network with a `Connected` of a random pattern in place of each layer that meets an event.
+
+    Of signals, either entries or, `by_positions` and in a network of vectors, which sees no more of it, positions are connected.
+    """
     noted, _, met = noting(net)
     noted.forward(event)
 
@@ -144,7 +147,11 @@ def connected(net, event, rng):
         rank = layer.event_ndim[0]
         shape = met[path].shape[met[path].ndim - rank:]
         image = tuple(layer.output_shape(shape))
-        drawn = rng.random((math.prod(image), math.prod(shape))) < 0.5
-        return Connected(shape, image, drawn if rank else np.ones((1, 1), bool))
+        drawn = np.ones((math.prod(image), math.prod(shape)), bool)
+        if rank == 2 and (by_positions or net.event_ndim[0] < 2):
+            drawn = np.tile(rng.random((image[1], shape[1])) < 0.5, (image[0], shape[0]))
+        elif rank and not by_positions:
+            drawn = rng.random(drawn.shape) < 0.5
+        return Connected(shape, image, drawn)
 
     return with_components(net, {path: instead(path, layer) for path, layer in components(net)})

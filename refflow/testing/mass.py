@@ -2,9 +2,10 @@ r"""The integral of a density over its support.
 
 With z = T(y), y ~ N(c, B B^T), T from R^d onto the domain, x = f(z), and R from R^d onto the chart of the codomain,
     1 = int N(y(x(t))) |dy/dz| |dz/dx| |dx/dt| dt,   x = R(t)                                   (1)
-for any c and B.  The choice from t -> y at t = 0,
-    c = y(0),   B_i = (y(h e_i/2) - y(-h e_i/2)) / 2                                            (2)
-puts the mass where f is neither flat nor a step, and half the slope keeps x(t) inside the floats.  h is 1 or, if f is so steep
+for any c and B.  The choice from t -> y at a point t = s,
+    c = y(s),   B_i = (y(s + h e_i/2) - y(s - h e_i/2)) / 2                                     (2)
+puts the mass where f is neither flat nor a step, and half the slope keeps x(t) inside the floats.  s is 0 or, if floats of z
+are too far apart there for the integral to converge, the image of y = 0.  h is 1 or, if f is so steep
 that B_i is lost against c, the first power of 2 for which it is not.  Since y is rounded by about u |c|, B^-1 (y - c), which
 is up to REACH, is off by u |c| / |B|, and the density by their product, which must be below the tolerance of convergence:
     REACH u |c| / |w B_i| <= CONVERGED,   w the narrowest of WIDTHS, in some entry              (3)
@@ -20,6 +21,8 @@ of R^-1(f(T(y))); maps with breaks are not integrated in two dimensions.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import scipy
@@ -145,13 +148,13 @@ def total_mass(p):
         return None
     with np.errstate(all="ignore"):
         try:
-            centre, B = latent_normal(view, p, R)
+            normals = latent_normals(view, p, R)
+            first = next(normals)
         except ValueError:      # a chain whose image is smaller than the codomain of its last stage
             return None
-        if not (np.isfinite(centre).all() and np.isfinite(B).all() and np.linalg.det(B) != 0):
-            return np.nan, np.inf
         integrated = in_pieces if p.size_in == 1 else on_a_grid
-        tried = (integrated(view, p, R, (centre, B * width)) for width in WIDTHS)
+        tried = (integrated(view, p, R, (centre, B * width)) for centre, B in itertools.chain((first,), normals)
+                 if np.isfinite(centre).all() and np.isfinite(B).all() and np.linalg.det(B) != 0 for width in WIDTHS)
         return next((found for found in tried if found[1] <= CONVERGED), (np.nan, np.inf))
 
 
@@ -224,16 +227,23 @@ def latent_of(view, p, x):
     return back(p.f.domain, flat(z, (len(z),)))
 
 
-def latent_normal(view, p, R):
+def latent_normals(view, p, R):
+    """c and B of (2) for both s."""
+    yield latent_normal(view, p, R, np.zeros(p.size_in))
+    middle, _ = onto(p.f.domain, np.zeros((1, p.size_in)))
+    yield latent_normal(view, p, R, R.back(view.forward(middle.reshape(-1, *p.event_in)))[0])
+
+
+def latent_normal(view, p, R, s):
     """c and B of (2)."""
-    centre = latent_of(view, p, R.member(np.zeros((1, p.size_in)))[0])[0]
-    return centre, np.stack([column(view, p, R, centre, e) for e in np.eye(p.size_in)], -1)
+    centre = latent_of(view, p, R.member(s[None])[0])[0]
+    return centre, np.stack([column(view, p, R, s, centre, e) for e in np.eye(p.size_in)], -1)
 
 
-def column(view, p, R, centre, direction):
+def column(view, p, R, s, centre, direction):
     """B_i of (2)."""
     def between(h):
-        up, down = latent_of(view, p, R.member(np.stack((h * direction, -h * direction)) / 2)[0])
+        up, down = latent_of(view, p, R.member(np.stack((s + h * direction / 2, s - h * direction / 2)))[0])
         return (up - down) / 2                                                                  # (2)
 
     h, found = 1.0, between(1.0)

@@ -17,6 +17,8 @@ from ..core import Source
 POINTS = 32
 SIZES = (1, 2, 3, 4)
 SPREAD = 6                      # parameters and cotangents: 2^-6 to 2^6
+LEAST_SPREAD = 2                # of parameters that are drawn again
+NEAR_THE_MIDDLE = 1             # images, where none of SPREAD is of use
 EVENT_SPREAD = 9                # events: 2^-9 to 2^9, about 1e-3 to 1e3
 MARGIN = 2.0**-18               # an image moved by this much stays inside: it has not saturated, even in float32
 LOST = 2.0**-20                 # a slope that is smaller beside a shift is lost in differences
@@ -77,7 +79,8 @@ def value_of(source, page, dtype, batch=POINTS, spread=SPREAD):
     fields = drawn_fields(page, source, dtype, spread, lambda letter: source.choice(SIZES), plain,
                           lambda: source.choice([(), (), (batch,), (1,)]), optional=0.5)
     f = page(**plain | fields)
-    return value_of(source, page, dtype, batch, spread - 2) if steep(f) else (f, event_shapes(f, SIZES))
+    again = steep(f) or spread > LEAST_SPREAD and hidden(f)
+    return value_of(source, page, dtype, batch, spread - 2) if again else (f, event_shapes(f, SIZES))
 
 
 def steep(f):
@@ -88,6 +91,21 @@ def steep(f):
     slopes = np.abs(g.jacobian(event))
     shifts = np.abs(g.forward(event)).reshape(*slopes.shape[:-1], 1)
     return bool(np.any((slopes > MODERATE) | (slopes < np.maximum(1 / MODERATE, LOST * shifts)) & (slopes != 0)))
+
+
+def hidden(f):
+    """Is a map between bounded intervals flat at the middle of its domain, and not MODERATE where its image is the middle?
+
+    No event is then drawn whose image has not saturated.
+    """
+    ends = f.domain.lower, f.domain.upper, f.codomain.lower, f.codomain.upper
+    if f.event_ndim != (0, 0) or f.components() or not (f.domain.alike and f.codomain.alike and np.isfinite(ends).all()):
+        return False
+    g, width = f.astype(np.float64), f.domain.upper - f.domain.lower
+    middle, image = (np.full(f.parameter_batch, where.middle(())) for where in (g.domain, g.codomain))
+    with np.errstate(all="ignore"):
+        flat = width * np.exp(g.log_det(middle)) < LOST * np.abs(g.forward(middle))
+        return bool((flat & ~(np.abs(g.log_det(g.inverse(image))) <= np.log(MODERATE))).any())
 
 
 # -- points -----------------------------------------------------------------------------------------------------------
@@ -138,11 +156,12 @@ def events_of(source, f, dtype, count, shape):
     g = f.astype(np.float64)
     z = z.astype(np.float64)
     bad = saturated(g, z)
-    if f.event_ndim == (0, 0) and bad.any() and not f.components():
-        from_image = g.inverse(g.codomain.draw(source, (count,), np.float64, SPREAD))
-        usable = where.members(from_image, 0)
-        z = np.where(bad & usable & ~saturated(g, np.where(usable, from_image, z)), from_image, z)
-        bad = saturated(g, z)
+    for spread in (SPREAD, NEAR_THE_MIDDLE) if f.event_ndim == (0, 0) and not f.components() else ():
+        if bad.any():
+            from_image = g.inverse(g.codomain.draw(source, (count,), np.float64, spread))
+            usable = where.members(from_image, 0)
+            z = np.where(bad & usable & ~saturated(g, np.where(usable, from_image, z)), from_image, z)
+            bad = saturated(g, z)
     if where.thin and not where.narrow and bad.any() and not f.components():
         from_image = g.inverse(g.codomain.draw(source, (count, *g.output_shape(shape)), np.float64, SPREAD))
         z = np.where((bad & where.members(from_image, len(shape))).reshape(bad.shape + (1,) * len(shape)), from_image, z)
@@ -165,12 +184,16 @@ def off_breaks(f, z):
 def saturated(f, z):
     """One mark for each event: an image, moved by MARGIN, leaves its codomain, or is out of range, or the slope of a scalar map is.
 
-    All are marked if a component refuses an event that another hands it.
+    So is an event that is lost in its image: moved by LOST of itself, an image would move z by more than z.  All are marked if a
+    component refuses an event that another hands it.
     """
     try:
         marks = ~stays_inside(f, z, MARGIN, MODERATE)
         if f.event_ndim == (0, 0):
-            marks = marks | (f.log_det(z) > np.log(MODERATE))
+            log_det = f.log_det(z)
+            with np.errstate(all="ignore"):
+                lost = np.abs(z) * np.exp(log_det) < LOST * np.abs(f.forward(z))
+            marks = marks | (np.abs(log_det) > np.log(MODERATE)) | lost
     except ValueError:
         return np.ones(z.shape[:z.ndim - f.event_ndim[0]], bool)
     if f.codomain.rank == 1 and not f.codomain.narrow:            # neighbours moved apart, or together

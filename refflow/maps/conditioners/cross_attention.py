@@ -144,14 +144,13 @@ class CrossAttention(Conditioner):
 
     def depends(self, shape):
         """h_i on the channels of its head in its own query, unless the context has one position."""
-        C, T = shape
-        alone = self.context is not None and self.context.shape[-1] == 1
-        d = C // self.heads
-        of_channels = np.kron(np.eye(self.heads, dtype=bool), np.full((d, d), not alone))
-        return np.kron(of_channels, np.eye(T, dtype=bool))
+        d = shape[0] // self.heads
+        of_channels = np.kron(np.eye(self.heads, dtype=bool), np.ones((d, d), bool))
+        return np.kron(of_channels, self.depends_on_positions(shape))
 
     def depends_on_positions(self, shape):
-        return np.eye(shape[1], dtype=bool)
+        alone = self.context is not None and self.context.shape[-1] == 1
+        return np.eye(shape[1], dtype=bool) & (not alone)
 
     @staticmethod
     def definition(m, a, net, heads, context):
@@ -222,7 +221,7 @@ class CrossAttention(Conditioner):
 
     @classmethod
     def examples(cls, source):
-        heads, d, T, S, E = source.choice(((1, 1), (2, 1), (1, 2))) + tuple(source.count(1, most) for most in (2, 3, 2))
+        heads, d, T, S, E = source.choice(((1, 1), (2, 1), (1, 2), (2, 2))) + tuple(source.count(1, most) for most in (2, 3, 2))
         net = Conv1d(weights(source, (2 * heads * d, E, 1), 2))
         return cls(net, heads, source.signed((E, S), -4, 4)), (heads * d, T)
 

@@ -74,6 +74,10 @@ class GatedLinearUnit(Conditioner):
 
         return f * b, pullback                                                      # (1)
 
+    def initialised(self, data, rng):
+        """Its activation, initialised on the gates."""
+        return self.replace(activation=self.activation.initialised(halves(np.asarray(data))[0], rng))
+
     @classmethod
     def examples(cls, source):
         return cls(activation(source)), (2 * source.choice(WIDTHS),)

@@ -125,6 +125,11 @@ class PrefixedNetwork(Conditioner):
 
         return y[..., S:], pullback                                                 # (2)
 
+    def initialised(self, data, rng):
+        """Its inner network, initialised on the context's channels and then the data."""
+        both = self.joined(self.net.forward(self.of_context()), np.asarray(data))
+        return self.replace(inner=self.inner.initialised(both, rng))
+
     @classmethod
     def examples(cls, source):
         """Causal attention to the context, or a layer that does not read it."""

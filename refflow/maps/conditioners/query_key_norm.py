@@ -109,6 +109,11 @@ class QueryKeyNorm(Conditioner):
 
         return self.joined(q, k, v), pullback
 
+    def initialised(self, data, rng):
+        """Its normalisations, each initialised on all of its heads."""
+        q, k, _ = self.of_heads(np.asarray(data))
+        return self.replace(queries=self.queries.initialised(q, rng), keys=self.keys.initialised(k, rng))
+
     @classmethod
     def examples(cls, source):
         """Gains and eps of root mean squares."""

@@ -61,6 +61,8 @@ class ReshapedNetwork(Conditioner):
             self.output_shape(self.fixed_shape)
 
     def output_shape(self, shape):
+        if tuple(shape) != self.fixed_shape:
+            raise ValueError(f"its events have {self.fixed_shape[0]} entries, a signal of shape {self.shape}")
         return (math.prod(self.of_net()),)
 
     def of_net(self):
@@ -116,5 +118,6 @@ class ReshapedNetwork(Conditioner):
         refusal("net must be of signals", net=Dense([[1.0]]), shape=(1, 1)),
         refusal("shape must be (channels, positions)", net=Delay(), shape=(2,)),
         refusal("net must have no sequence mask", net=Delay(mask=[True]), shape=(1, 1)),
+        refusal("its events have 2 entries", [1.0, 2.0, 3.0], net=Delay(), shape=(1, 2)),
         refusal("net does not take signals of shape (1, 2)", net=Conv1d([[[1.0], [2.0]]]), shape=(1, 2)),
     )

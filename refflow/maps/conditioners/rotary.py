@@ -8,14 +8,10 @@ and all further channels stay as they are.  With `R_t` for the matrix of (1) and
     dh_t/da_t = R_t,   R_t^T R_t = I,   all other blocks of dh/da are 0             (3)
 Where queries and keys are rotated and values are not, the products `<R_s q, R_t k> = <q, R_s^T R_t k>` depend on the difference of two
 angles alone, and so on the distance of two positions if angles are proportional to positions.
-Positions with several coordinates `y_kt`, as rows and columns of an image, or places in a text, have the angles
-    w_it = sum_k y_kt f_ki                                                          (4)
-with a frequency for each coordinate and pair, 0 for the pairs that another coordinate turns.  A coordinate's `n` pairs have
-    f_j = base^(-j/n)   for j = 0, ..., n - 1                                       (5)
 
 The reverse rule.  By (3), cotangents turn back:
-    a_bar_(2i) = h_bar_(2i) cos w_it + h_bar_(2i+1) sin w_it                        (6)
-    a_bar_(2i+1) = -h_bar_(2i) sin w_it + h_bar_(2i+1) cos w_it                     (7)
+    a_bar_(2i) = h_bar_(2i) cos w_it + h_bar_(2i+1) sin w_it                        (4)
+    a_bar_(2i+1) = -h_bar_(2i) sin w_it + h_bar_(2i+1) cos w_it                     (5)
 
 Source: Su, Lu, Pan, Murtadha, Wen & Liu, arXiv:2104.09864.
 """
@@ -26,8 +22,6 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain, refusal
 from ...core.rules import count
-
-__all__ = ["rotary_angles"]
 
 
 @conditioner(source="arXiv:2104.09864")
@@ -56,12 +50,10 @@ class Rotary(Conditioner):
 
     def depends(self, shape):
         N, T = shape
-        pair = np.arange(N) // 2
-        channels = np.where(np.arange(N) < self.rotated, pair, N + np.arange(N))
-        turned = (channels[:, None] == channels)[:, None, :, None] & np.eye(T, dtype=bool)[:, None]
-        still = np.zeros((N, T), bool)
-        still[:self.rotated] = np.tile(np.repeat(np.sin(self.angles) == 0, 2, 0), (self.rotated // (2 * self.dims["P"]), 1))
-        return (turned & ~still[..., None, None]).reshape(N * T, N * T) | np.eye(N * T, dtype=bool)
+        moves, pair = np.zeros((N, T), bool), np.arange(N) // 2
+        moves[:self.rotated] = np.tile(np.repeat(np.sin(self.angles) != 0, 2, 0), (self.rotated // (2 * self.dims["P"]), 1))
+        of_pairs = np.equal.outer(pair, pair)[:, None, :, None] & np.eye(T, dtype=bool)[:, None]
+        return (of_pairs & moves[..., None, None]).reshape(N * T, N * T) | np.eye(N * T, dtype=bool)
 
     def depends_on_positions(self, shape):
         return np.eye(shape[1], dtype=bool)
@@ -83,8 +75,8 @@ class Rotary(Conditioner):
         pairs = a[..., :self.rotated, :].reshape(*a.shape[:-2], self.rotated // (2 * P), P, 2, T)
         first, second = pairs[..., 0, :], pairs[..., 1, :]
         h = np.array(a)
-        turned = np.stack((first * cosine - second * (back * sine),                 # (1) (6)
-                           first * (back * sine) + second * cosine), -2)            # (2) (7)
+        turned = np.stack((first * cosine - second * (back * sine),                 # (1) (4)
+                           first * (back * sine) + second * cosine), -2)            # (2) (5)
         h[..., :self.rotated, :] = turned.reshape(*a.shape[:-2], self.rotated, T)
         return h
 
@@ -97,13 +89,15 @@ class Rotary(Conditioner):
         return np.broadcast_to(columns.T, (*a.shape[:-2], N * T, N * T))            # (3)
 
     def vjp(self, a):
-        return self.turned(a), lambda h_bar: (self.turned(h_bar, -1), {})           # (6) (7)
+        return self.turned(a), lambda h_bar: (self.turned(h_bar, -1), {})           # (4) (5)
 
     @classmethod
     def examples(cls, source):
+        """Angles, some of which are 0."""
         P, T, heads = source.count(1, 2), source.count(1, 3), source.count(1, 2)
         rotated = 2 * P * heads
-        return cls(source.signed((P, T), -4, 4), rotated), (rotated + source.count(0, 2), T)
+        angles = source.signed((P, T), -4, 4) * source.booleans((P, T), 0.75)
+        return cls(angles, rotated), (rotated + source.count(0, 2), T)
 
     hard_cases = (
         case("Quarter", "the cosine of the angle nearest to pi/2 is 6e-17", z=[[[1.0], [2.0]]], angles=[[np.pi / 2]], rotated=2),
@@ -114,23 +108,9 @@ class Rotary(Conditioner):
         case("Beside", "one entry of a pair is far below the other's last digit", z=[[[2.0**60], [1.0]]], angles=[[0.75]], rotated=2),
     )
     refused = (
+        refusal("angles must be finite", angles=[[0.5, np.inf]], rotated=2),
+        refusal("rotated must be a multiple of 2 P = 0", angles=np.zeros((0, 1)), rotated=2),
         refusal("rotated must be a multiple of 2 P = 4", angles=[[0.5], [1.0]], rotated=2),
         refusal("it rotates 4 channels", [[1.0], [2.0]], angles=[[0.5]], rotated=4),
         refusal("have T=1", [[1.0, 1.0], [2.0, 1.0]], angles=[[0.5]], rotated=2),
     )
-
-
-def rotary_angles(positions, pairs, base=1e4):
-    """The angles (P, T) of (4) and (5): `positions` (K, T), a row for each coordinate, which turns its number of `pairs`, in order.
-
-    ValueError unless there is a number of pairs, an int of at least 0, for each coordinate.
-    """
-    positions = np.asarray(positions, np.float64)
-    if positions.ndim != 2 or len(positions) != len(pairs):
-        raise ValueError(f"rotary_angles: pairs must hold a number for each of the coordinates, positions (K, T), not {pairs!r} for "
-                         f"shape {positions.shape}")
-    for k, n in enumerate(pairs):
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
-            raise ValueError(f"rotary_angles: pairs[{k}] must be an int >= 0, not {n!r}")
-    frequencies = [float(base) ** (-np.arange(n) / max(n, 1)) for n in pairs]       # (5)
-    return np.concatenate([f[:, None] * row for f, row in zip(frequencies, positions)])         # (4)

@@ -25,8 +25,14 @@ rows of their weights and biases, or, behind `Q`, in its parameters:
 A soft clip bounds the outputs of a network by `c`:
     h <- c tanh(h/c)                                                                (8)
 
+`R` turns pair `i` at position `t` by the angle `w_it`.  Positions with several coordinates `y_kt`, as rows and columns of an image, or
+places in a text, have the angles
+    w_it = sum_k y_kt f_ki                                                          (9)
+with a frequency for each coordinate and pair, 0 for the pairs that another coordinate turns.  A coordinate's `n` pairs have
+    f_j = base^(-j/n)   for j = 0, ..., n - 1                                       (10)
+
 Source: Vaswani et al., arXiv:1706.03762; the order of LN and attention, Xiong et al., arXiv:2002.04745; (3) to (5), the authors' code
-of STARFlow, Gu et al., arXiv:2506.06276.
+of STARFlow, Gu et al., arXiv:2506.06276; (9) and (10), Su, Lu, Pan, Murtadha, Wen & Liu, arXiv:2104.09864.
 """
 
 from __future__ import annotations
@@ -53,7 +59,7 @@ from .speech_networks import Drawn
 from .tanh_activation import TanhActivation
 from .times import Times
 
-__all__ = ["at_temperature", "soft_clip", "transformer"]
+__all__ = ["at_temperature", "rotary_angles", "soft_clip", "transformer"]
 
 NORMS = ("layer", "root mean square", "none")
 
@@ -118,6 +124,22 @@ def neighbours(d, turned, still):
     """The order (5) of the entries of `turned` heads of queries and keys, and of `still` heads of values."""
     own = np.arange(d).reshape(2, d // 2).T.ravel()                                 # (5)
     return np.concatenate([n * d + (own if n < turned else np.arange(d)) for n in range(turned + still)])
+
+
+def rotary_angles(positions, pairs, base=1e4):
+    """The angles (P, T) of (9) and (10): `positions` (K, T), a row for each coordinate, which turns its number of `pairs`, in order.
+
+    ValueError unless there is a number of pairs, an int of at least 0, for each coordinate.
+    """
+    positions = np.asarray(positions, np.float64)
+    if positions.ndim != 2 or len(positions) != len(pairs):
+        raise ValueError(f"rotary_angles: pairs must hold a number for each of the coordinates, positions (K, T), not {pairs!r} for "
+                         f"shape {positions.shape}")
+    for k, n in enumerate(pairs):
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+            raise ValueError(f"rotary_angles: pairs[{k}] must be an int >= 0, not {n!r}")
+    frequencies = [float(base) ** (-np.arange(n) / max(n, 1)) for n in pairs]       # (10)
+    return np.concatenate([f[:, None] * row for f, row in zip(frequencies, positions)])         # (9)
 
 
 def soft_clip(net, bound):
