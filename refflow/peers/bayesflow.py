@@ -3,7 +3,7 @@
 The layers of its CouplingFlow are asked by `call`, whose forward is the page's forward, and in float32, as Keras' operations make
 float32 of float64.  A coupling's numbers come from one layer, in the place of its network and projection.  The transforms of its
 adapters of data are of NumPy, without gradients.  Log, Sqrt, Standardize and Constrain lead to unbounded numbers: their forward is
-the page's inverse.
+the page's inverse.  Their log-dets are functions of the data in both directions.
 
 Documented choices, not defects: softplus is linear above 20, in Keras and in NumPy; AffineTransform takes arcsinh of its number of
 the scale, for which there is no page: it is asked with the scale given, and its couplings without arcsinh.  Constrain moves its bounds by 1e-15

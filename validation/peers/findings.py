@@ -1833,7 +1833,8 @@ def last_default_knot(m):
 
 @finding("bayesflow", "The log-det of Constrain with one bound is -inf from 710 on", "defect",
          "z = log(exp(x) - 1),   log dz/dx = -log(1 - exp(-x))", """
-x - log(exp(x) - 1) overflows above 709, and cancels near 0: at 1e-9 eight digits are left. In float32 it is -inf from 89 on.""", """
+x - log(exp(x) - 1) overflows above 709, and cancels near 0: at 1e-9 eight digits are left, and from 1e-16 down it is infinite. In
+float32 it is -inf from 89 on.""", """
 import os
 os.environ["KERAS_BACKEND"] = "torch"
 import numpy as np
@@ -1843,3 +1844,20 @@ for x in (800.0, 1e-9):
 """)
 def of_one_bound(m):
     return [-m.log1p(-m.exp(-800)), -m.log(-m.expm1(-m.mpf(1e-9)))]
+
+
+@finding("bayesflow", "Log-dets of transforms of data are functions of the data, which saturates", "choice",
+         "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z)) of x = 1/(1 + exp(-z)), at z = 40", """
+Adapter.inverse maps numbers to data, and then asks for the log-det at the data. Where these have rounded to a bound, as with
+Constrain from z = 37 on, or where they underflow, as with Sqrt below 1e-162, it is infinite. With bounds that are inclusive, as they
+are by default, Constrain's is finite and constant there.""", """
+import os
+os.environ["KERAS_BACKEND"] = "torch"
+import numpy as np
+from bayesflow.adapters.transforms import Constrain
+t = Constrain(lower=0, upper=1, inclusive="none")
+x = t(np.array(40.0), inverse=True)
+print(t.log_det_jac(x, inverse=True).item())
+""")
+def at_the_bound(m):
+    return [-m.log1p(m.exp(-40)) - m.log1p(m.exp(40))]
