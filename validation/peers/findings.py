@@ -1662,7 +1662,8 @@ def half_of_rayleigh(m):
 
 @finding("flowtorch", "Invert has the log-det of the map that it inverts", "defect",
          "y = x/3,   log|dy/dx| = -log 3", """
-`Invert.log_abs_det_jacobian(x, y)` returns log|dx/dy| of the bijector inside, without a minus. So a density through Invert is wrong.""", """
+`Invert.log_abs_det_jacobian(x, y)` returns log|dx/dy|, the log-det of the bijector inside, without a minus: a density through Invert
+is wrong.""", """
 import torch
 from flowtorch.bijectors import AffineFixed, Invert
 t = Invert(AffineFixed(scale=3.0), shape=torch.Size([1]))

@@ -162,7 +162,8 @@ REMEDIES = {
         "Make the image of Invert remember a forward pass of Invert itself, with minus the log-det of the bijector inside.",
     ("flowtorch", "Compose adds log-dets of entries to log-dets of vectors"):
         "Sum the log-dets of each bijector over the axes by which the event of the composition exceeds its own, before they are added.",
-    ("flowtorch", "DenseAutoregressive takes the sum of a shape for the number of entries"): "The product of the shape: input_shape.numel().",
+    ("flowtorch", "DenseAutoregressive takes the sum of a shape for the number of entries"):
+        "The product of the shape: input_shape.numel().",
     ("flowtorch", "ELU's inverse adds 1e-8"): "log1p(x) for x < 0, which is finite for every x > -1.",
     ("flowtorch", "Spline evaluates the wrong bin within 1e-6 above a knot"):
         "Search without a tolerance: an input at a knot may belong to either bin, one above it to the upper.",
