@@ -1747,6 +1747,23 @@ def right_of_the_knot(m):
     return above_the_knot(m)
 
 
+@finding("flowtorch", "The inverse of a quadratic Spline raises for inputs beyond its bound", "defect",
+         "z = x beyond the bound", """
+The discriminant of the quadratic is asserted not to be negative before the inputs beyond the bound, which are not to be used in it, are
+replaced by the identity. So one input in the tails stops a whole batch; Pyro asserts inside the bound alone. Here: two equal widths, and
+heights of 0.73 and 0.27 of the whole.""", """
+import torch
+from flowtorch.bijectors import Spline
+t = Spline(shape=torch.Size([1]), count_bins=2, bound=1.0, order="quadratic").double()
+for p in t.parameters():
+    p.data.zero_()
+t._params_fn.params[1].data[0, 0] = 1.0
+print(t.inverse(torch.tensor([[-50.0]], dtype=torch.float64)).item())
+""")
+def tail(m):
+    return [-50]
+
+
 @finding("flowtorch", "Spline's slope at its end knots is 0.999", "choice",
          "log dx/dz = 0 at the end knot, for slope 1", """
 A comment in its source asks why the slope at the ends is 1 less the floor of 1e-3, as in Pyro: the map has a kink there. refflow's

@@ -167,6 +167,8 @@ REMEDIES = {
     ("flowtorch", "ELU's inverse adds 1e-8"): "log1p(x) for x < 0, which is finite for every x > -1.",
     ("flowtorch", "Spline evaluates the wrong bin within 1e-6 above a knot"):
         "Search without a tolerance: an input at a knot may belong to either bin, one above it to the upper.",
+    ("flowtorch", "The inverse of a quadratic Spline raises for inputs beyond its bound"):
+        "Replace inputs beyond the bound by a point inside before the quadratic is solved, or assert inside the bound alone.",
     ("flowtorch", "A log-scale far beyond its clamp is not clamped"):
         "A function whose forward is torch.clamp and whose backward passes the cotangent on, in place of x + (clamp(x) - x).detach().",
     ("bayesflow", "CouplingFlow does not pass transform_kwargs to an affine transform"): "AffineTransform(**kwargs) in find_transform.",
