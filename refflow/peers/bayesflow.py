@@ -92,7 +92,8 @@ def in_order(p):
 
 
 MATRIX = [[0.75, -1.5, 0.25], [0.5, 1.0, -0.5], [-0.25, 0.5, 2.0]]
-declare("ActNorm", "actnorm.ActNorm", lambda p: both(with_values(ActNorm(), scale=p["scale"], bias=p["bias"]).call))
+declare(alone(refflow.ActNorm(bias=[0.5, -1.0, 2.0], scale=[0.75, -1.5, 2.0])), "actnorm.ActNorm",
+        of_stage(lambda p: both(with_values(ActNorm(), scale=p["scale"], bias=p["bias"]).call)))
 declare(alone(refflow.DenseLinear(MATRIX)), "permutations.OrthogonalPermutation", of_stage(orthogonal),
         fixed=["stages.0.shift"])
 declare(alone(refflow.Permutation([3, 4, 0, 1, 2])), "permutations.Swap", swap)
@@ -102,8 +103,10 @@ declare("Permutation", "permutations.RandomPermutation [order given]", in_order)
 # -- transforms and couplings -----------------------------------------------------------------------------------------
 
 def affine(p):
-    parameters = {"scale": p["scale"], "shift": p["shift"]}
-    return both(functools.partial(transforms.AffineTransform().call, parameters=parameters), 0)
+    def call(rows, inverse):
+        return transforms.AffineTransform().call(rows, {name: p[name].expand_as(rows) for name in ("scale", "shift")}, inverse)
+
+    return both(call, 0)
 
 
 def with_domain(h):
