@@ -9,7 +9,7 @@ Documented choices, not defects: softplus is linear above 20, in Keras and in Nu
 the scale, for which there is no page: it is asked with the scale given, and its couplings without arcsinh.  Constrain moves its bounds by 1e-15
 where they are inclusive: it is asked with bounds that are not.
 
-The numbers of a spline's domain are those of the default domain.  log(e - 1), which the library adds to a number of a scale or of a
+A spline's domain is the default one.  log(e - 1), which the library adds to a number of a scale or of a
 slope, is taken away from it here.  The log-det of OrthogonalPermutation, which is the same for all events, has no batch: it is
 broadcast here.
 
@@ -110,7 +110,7 @@ def affine(p):
 
 
 def with_domain(h):
-    """Numbers of each entry, after those of the default domain."""
+    """Numbers of each entry, after the numbers that make the default domain."""
     domain = h.new_tensor([0.0, 0.0, WHOLE, WHOLE]).expand(*h.shape[:-1], 4)
     return torch.cat([domain, h[..., :2 * BINS], h[..., 2 * BINS:] - ADDED], -1)
 
