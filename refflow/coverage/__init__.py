@@ -19,8 +19,8 @@ from .row import Row
 CHAPTERS = (elementwise, distribution_functions, shape, linear, normalization, couplings, autoregressive, splines, constrained,
             residual, continuous, multiscale, surjections, manifolds, models, combinators)
 ROWS: tuple[Row, ...] = tuple(row for chapter in CHAPTERS for row in chapter.ROWS)
-NOT_HERE = {"bijectors_jl": "Bijectors.jl", "invertible_networks_jl": "InvertibleNetworks.jl", "flowtorch": "FlowTorch",
-            "survae": "SurVAE"}                             # libraries with rows and without adapters
+NOT_HERE = {                                                # libraries with rows and without adapters
+    "bijectors_jl": "Bijectors.jl", "invertible_networks_jl": "InvertibleNetworks.jl", "survae": "SurVAE"}
 
 
 def libraries():

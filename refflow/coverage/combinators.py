@@ -30,7 +30,10 @@ ROWS = (
     row("Cross-library bridge", "", outside="refflow.peers checks other libraries, and does not run them",
         bijx="FlowjaxToBijx*, BijxToFlowjax*", distrax="BijectorFromTFP", flowjax="experimental.numpyro"),
     row("Classes that are no maps", "base classes, masks and networks", outside="a base class, a mask or a network",
+        bayesflow=("CholeskyFactor, Distribution, FixedPermutation, InferenceNetwork, InvertibleLayer, OrderedQuantiles, PointNetwork, "
+            "ScoringRuleNetwork, Transform"),
         bijx="ApplyBijection, BinaryMask, MetaLayer, ScalarBijection", distrax="Linear",
+        flowtorch="AffineOp, Autoregressive, Elementwise, Fixed, SplineOp, VolumePreserving, cls",
         nflows="Linear, PiecewiseCouplingTransform", normflows="PiecewiseCoupling", numpyro="ParameterFreeTransform",
         piper=("ConvReluNorm, DDSConv, DiscriminatorP, DiscriminatorR, DiscriminatorS, DurationPredictor, Generator, LayerNorm, "
             "MultiPeriodDiscriminator, MultiResolutionDiscriminator, PosteriorEncoder, ResBlock1, ResBlock2, SynthesizerTrn, "

@@ -10,6 +10,9 @@ ROWS = (
         zuko="FreeFormJacobianTransform(exact=True)"),
     row("FFJORD Hutchinson", "trace = e^T (df/dx) e", missing="continuous flows have no page", tfp="FFJORD (default hutchinson)",
         torchflows="FFJORD", zuko="CNF(exact=False)"),
+    row("Flow matching, diffusion and consistency models", "x = the solution of dx = v(x,t) dt at t = 1",
+        outside="free-form networks, trained without a log-det", bayesflow=("FlowMatching, DiffusionModel, ConsistencyModel, "
+            "StableConsistencyModel")),
     row("RNODE", "kinetic + Jacobian-norm regularised", missing="continuous flows have no page",
         torchflows="RNODE, ConvolutionalRNODE"),
     row("OT-Flow", "potential, exact trace", missing="continuous flows have no page", torchflows="OTFlowBijection"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .row import row
 
 ROWS = (
-    row("Dense (unconstrained W)", "y=Wx+b, slogdet", "DenseLinear(W, b * np.ones(D))", distrax="UnconstrainedAffine",
+    row("Dense (unconstrained W)", "y=Wx+b, slogdet", "DenseLinear(W, b * np.ones(D))", bayesflow="OrthogonalPermutation",
+        distrax="UnconstrainedAffine",
         nflows="NaiveLinear", normflows="InvertibleAffine(use_lu=False)", survae="Linear"),
     row("Diagonal linear", "y=d*x, ld=sum log|d|", "ActNorm(b * np.ones(D), a * np.ones(D))", distrax="DiagLinear",
         tfp="ScaleMatvecDiag"),

@@ -7,7 +7,7 @@ from .row import row
 ROWS = (
     row("Whole flows", "chains of the maps above",
         "Chain([coupling(affine_family(ExpScale())), Permutation(p), coupling(additive_family())])",
-        remark="nice, realnvp, maf, iaf, nsf, naf, umnn and others build them",
+        remark="nice, realnvp, maf, iaf, nsf, naf, umnn and others build them", bayesflow="CouplingFlow",
         torchflows=("CouplingDeepDenseSF, CouplingDeepSF, CouplingDenseSF, CouplingLRS, CouplingRQNSF, "
             "DeepDenseSigmoidGlow, DeepSigmoidGlow, DenseSigmoidGlow, IAF, InverseAutoregressiveDeepDenseSF, "
             "InverseAutoregressiveDeepSF, InverseAutoregressiveDenseSF, InverseAutoregressiveLRS, "

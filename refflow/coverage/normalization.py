@@ -9,7 +9,7 @@ ROWS = (
         bijectors_jl="InvertibleBatchNorm", nflows="BatchNorm", pyro="BatchNorm",
         survae="BatchNormBijection(1d,2d)", tfp="BatchNormalization (not on JAX)"),
     row("ActNorm", "data-dependent init", "ActNorm(b * np.ones(D), a * np.ones(D))",
-        remark="GlowActNorm and GlowTTSActNorm are of these models", freia="ActNorm, AllInOneBlock global scale",
+        remark="GlowActNorm and GlowTTSActNorm are of these models", bayesflow="ActNorm", freia="ActNorm, AllInOneBlock global scale",
         invertible_networks_jl="ActNorm", nflows="ActNorm", normflows="ActNorm", survae="ActNormBijection(1d,2d)",
         tfp="ActivationNormalization (not on JAX)", torchflows="ActNorm"),
     row("Normalisation of a batch by itself", "y=(x-mean x)/sqrt(var x+eps)", outside="its map is of a batch, not of an event",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from .row import row
 
 ROWS = (
-    row("Permutation (fixed)", "y=x[p]", "Permutation([2, 0, 3, 1])", bijectors_jl="Permute", flowjax="Permute",
+    row("Permutation (fixed)", "y=x[p]", "Permutation([2, 0, 3, 1])", bayesflow="Swap", bijectors_jl="Permute", flowjax="Permute",
         flowtorch="Permute", freia="PermuteRandom", nflows="Permutation", normflows="_Permutation", numpyro="PermuteTransform",
         pyro="Permute", pzflow="Roll", survae="Permute", tfp="Permute", torchflows="PermutationMatrix",
         zuko="PermutationTransform"),
-    row("Random permutation / shuffle", "p~randperm", "Permutation(rng.permutation(D))", freia="PermuteRandom(seed)",
+    row("Random permutation / shuffle", "p~randperm", "Permutation(rng.permutation(D))", bayesflow="RandomPermutation",
+        freia="PermuteRandom(seed)",
         nflows="RandomPermutation", normflows="Permute(shuffle), _RandomPermutation", pzflow="Shuffle", survae="Shuffle",
         torchflows="RandomPermutationMatrix", zuko="PermutationTransform(randperm=True)"),
     row("Reverse / flip", "y=x[::-1]", "Permutation(np.arange(D)[::-1])", flowjax="Flip", nflows="ReversePermutation",
@@ -20,6 +21,9 @@ ROWS = (
         remark="of one size", survae="PermuteAxes", tfp="Transpose"),
     row("Reshape", "reshape", "Reshape((2, 3), (6,))", bijectors_jl="Reshape", bijx="Reshape", flowjax="Reshape",
         freia="Reshape, Flatten", numpyro="ReshapeTransform", survae="Reshape", tfp="Reshape", torch="ReshapeTransform"),
+    row("Preparation of data", "types, axes and subsets of named arrays", outside="it has no density",
+        bayesflow=("AsSet, AsTimeSeries, ConvertDType, ExpandDims, NumpyTransform, OneHot, RandomSubsample, SerializableCustomTransform, "
+            "Squeeze, Take, ToArray")),
     row("Expand / squeeze dims", "add/drop unit axes", "Reshape((3,), (3, 1))", bijx="ExpandDims, SqueezeDims"),
     row("Split", "vector -> list", outside="an event is one array", freia="Split, Split1D, SplitChannel, Concat, Concat1d, ConcatChannel",
         normflows="Split, Merge", tfp="Split"),

@@ -6,7 +6,7 @@ from .row import row
 
 ROWS = (
     row("RQ spline", "Durkan 2019", "RationalQuadraticSpline([-3.0, 0.0, 3.0], [-3.0, 1.0, 3.0], [1.0, 2.0, 1.0])",
-        bijectors_jl="RationalQuadraticSpline", bijx="MonotoneRQSpline, rational_quadratic_spline",
+        bayesflow="SplineTransform", bijectors_jl="RationalQuadraticSpline", bijx="MonotoneRQSpline, rational_quadratic_spline",
         distrax="RationalQuadraticSpline", flowjax="RationalQuadraticSpline", flowtorch="Spline(quadratic)",
         freia="ElementwiseRationalQuadraticSpline (not in 0.2)", nflows="PiecewiseRationalQuadraticCDF",
         normflows="PiecewiseRationalQuadraticCDF, unconstrained_rational_quadratic_spline",

@@ -2,7 +2,7 @@
 
     python -m validation.coverage.public LIBRARY
 
-A map is a class that descends from the library's class of invertible maps, or a function that makes one; it is public if its name,
+A map is a class that descends from a library's class of invertible maps, or a function that makes one; it is public if its name,
 and the name of each module above it, begins with a letter.
 """
 
@@ -14,10 +14,13 @@ import json
 import pkgutil
 import sys
 
-WHERE = {                                   # the modules that hold a library's maps, and the class of all of them
+WHERE = {                                   # the modules that hold a library's maps, and the classes that these descend from
+    "bayesflow": ("bayesflow.networks.inference bayesflow.adapters.transforms",
+                  "keras.Layer bayesflow.adapters.transforms.elementwise_transform.ElementwiseTransform"),
     "bijx": ("bijx", "bijx.Bijection"),
     "distrax": ("distrax", "distrax.Bijector"),
     "flowjax": ("flowjax.bijections", "flowjax.bijections.AbstractBijection"),
+    "flowtorch": ("flowtorch.bijectors", "flowtorch.bijectors.Bijector"),
     "freia": ("FrEIA.modules", "FrEIA.modules.InvertibleModule"),
     "nflows": ("nflows.transforms", "nflows.transforms.Transform"),
     "normflows": ("normflows.flows normflows.transforms", "normflows.flows.base.Flow"),
@@ -50,7 +53,9 @@ def public(library):
     """The names, sorted."""
     holders, base = WHERE[library]
     root = holders.split()[0].split(".")[0]
-    above = base and getattr(importlib.import_module(base.rsplit(".", 1)[0]), base.rsplit(".", 1)[1])
+    importlib.import_module(root)           # before others' bases: a library may choose the backend of Keras
+    above = base and tuple(getattr(importlib.import_module(module), name)
+                           for module, _, name in (one.rpartition(".") for one in base.split()))
     found = set()
     for holder in holders.split():
         for module in modules(holder):
@@ -63,7 +68,7 @@ def public(library):
 def is_map(name, value, above, root):
     if above is None:                       # functions, with the names of classes
         return callable(value) and name[0].isupper() and getattr(value, "__module__", "").startswith(root)
-    return inspect.isclass(value) and issubclass(value, above) and value is not above and value.__module__.startswith(root)
+    return inspect.isclass(value) and issubclass(value, above) and value not in above and value.__module__.startswith(root)
 
 
 if __name__ == "__main__":

@@ -157,4 +157,23 @@ REMEDIES = {
     ("pyro", "Radial loses its constraint to rounding"): RADIAL_SLACK,
     ("pyro", "Sylvester's log-det is not the determinant of its map"):
         "Multiply rows by the transposes of Q R and of S Q^T; then the product of 1 + h'(a_i) r_ii s_ii is the determinant.",
+    ("flowtorch", "Invert has the log-det of the map that it inverts"): "-self.bijector.log_abs_det_jacobian(y, x, context).",
+    ("flowtorch", "Compose raises with an Invert among its bijectors"):
+        "Make the image of Invert remember a forward pass of Invert itself, with minus the log-det of the bijector inside.",
+    ("flowtorch", "Compose adds log-dets of entries to log-dets of vectors"):
+        "Sum the log-dets of each bijector over the axes by which the event of the composition exceeds its own, before they are added.",
+    ("flowtorch", "DenseAutoregressive takes the sum of a shape for the number of entries"):
+        "The product of the shape: input_shape.numel().",
+    ("flowtorch", "ELU's inverse adds 1e-8"): "log1p(x) for x < 0, which is finite for every x > -1.",
+    ("flowtorch", "Spline evaluates the wrong bin within 1e-6 above a knot"):
+        "Search without a tolerance: an input at a knot may belong to either bin, one above it to the upper.",
+    ("flowtorch", "The inverse of a quadratic Spline raises for inputs beyond its bound"):
+        "Replace inputs beyond the bound by a point inside before the quadratic is solved, or assert inside the bound alone.",
+    ("flowtorch", "A log-scale far beyond its clamp is not clamped"):
+        "A function whose forward is torch.clamp and whose backward passes the cotangent on, in place of x + (clamp(x) - x).detach().",
+    ("bayesflow", "CouplingFlow does not pass transform_kwargs to an affine transform"): "AffineTransform(**kwargs) in find_transform.",
+    ("bayesflow", "OrthogonalPermutation counts all positions in the log-det of each"):
+        "Broadcast log|det W| to all axes of the input but the last, without a factor.",
+    ("bayesflow", "SplineTransform does not start at its default domain"): "log(exp(sinh(1)) - 1) = log(expm1(sinh(1))) as the constant.",
+    ("bayesflow", "The log-det of Constrain with one bound is -inf from 710 on"): "-log(-expm1(-x)), with x the distance from the bound.",
 }

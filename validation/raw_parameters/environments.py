@@ -25,6 +25,8 @@ CHECKED = REQUIREMENTS | {              # without exporters: only `validation.pe
     "bijx": ("bijx==1.3.2",),
     "freia": ("torch", "FrEIA==0.2"),
     "torchflows": ("torch", "torchflows==1.2.1"),
+    "flowtorch": ("torch", "flowtorch==0.8"),
+    "bayesflow": ("torch", "bayesflow==2.0.12"),
     "pymc": ("pymc==5.28.5",),            # the last for Python 3.11
     "pzflow": ("pzflow==4.0.0",),
     "transformers": ("torch", "transformers==5.24.0"),
