@@ -17,6 +17,7 @@ import sys
 WHERE = {                                   # the modules that hold a library's maps, and the class of all of them
     "bijx": ("bijx", "bijx.Bijection"),
     "distrax": ("distrax", "distrax.Bijector"),
+    "distreqx": ("distreqx.bijectors", "distreqx.bijectors.AbstractBijector"),
     "flowjax": ("flowjax.bijections", "flowjax.bijections.AbstractBijection"),
     "freia": ("FrEIA.modules", "FrEIA.modules.InvertibleModule"),
     "nflows": ("nflows.transforms", "nflows.transforms.Transform"),
@@ -26,6 +27,7 @@ WHERE = {                                   # the modules that hold a library's 
     "pymc": ("pymc.distributions.transforms pymc.logprob.transforms", "pymc.logprob.transforms.Transform"),
     "pyro": ("pyro.distributions.transforms", "torch.distributions.Transform"),
     "pzflow": ("pzflow.bijectors", None),
+    "surjectors": ("surjectors", "surjectors._src._transform.Transform"),
     "tfp": ("tensorflow_probability.substrates.jax.bijectors", "tensorflow_probability.substrates.jax.bijectors.Bijector"),
     "torch": ("torch.distributions.transforms", "torch.distributions.Transform"),
     "torchflows": ("torchflows.bijections", "torchflows.bijections.base.Bijection"),
