@@ -6,18 +6,18 @@ from .row import row
 
 ROWS = (
     row("Chain / compose", "", "Chain([Exp(), Affine()])", bijectors_jl="ComposedFunction", bijx="Chain, ScanChain",
-        distrax="Chain", flowjax="Chain, Scan", flowtorch="Compose", freia="SequenceINN, GraphINN",
+        distrax="Chain", distreqx="Chain", flowjax="Chain, Scan", flowtorch="Compose", freia="SequenceINN, GraphINN",
         invertible_networks_jl="ComposedInvertibleNetwork", nflows="CompositeTransform", normflows="Composite",
         numpyro="ComposeTransform", pymc="ChainedTransform, Chain", pyro="ComposeTransformModule", pzflow="Chain",
-        survae="SequentialTransform", tfp="Chain, Composition", torch="ComposeTransform", torchflows="BijectiveComposition",
-        zuko="ComposedTransform"),
+        surjectors="Chain", survae="SequentialTransform", tfp="Chain, Composition", torch="ComposeTransform",
+        torchflows="BijectiveComposition", zuko="ComposedTransform"),
     row("Invert", "", "Inverse(Exp())", bijectors_jl="Inverse", bijx="Inverse, CondInverse", distrax="Inverse", flowjax="Invert",
         flowtorch="Invert", freia="Inverse (not in 0.2)", invertible_networks_jl="reverse()", nflows="InverseTransform",
         normflows="Reverse", numpyro="_InverseTransform", survae="InverseFlow", tfp="Invert", torch="_InverseTransform",
         zuko="LazyInverse"),
     row("Independent / Block / Vmap", "", "Independent(Exp(), 1)", remark="over channels Pointwise, over positions Positionwise",
-        bijectors_jl="elementwise", distrax="Block", flowjax="Vmap", numpyro="IndependentTransform", torch="IndependentTransform",
-        zuko="DependentTransform"),
+        bijectors_jl="elementwise", distrax="Block", distreqx="Block", flowjax="Vmap", numpyro="IndependentTransform",
+        torch="IndependentTransform", zuko="DependentTransform"),
     row("Lambda / inline", "", outside="a page is a class: @bijector(register=False)", distrax="Lambda", tfp="Inline"),
     row("Numerical inverse wrapper", "bisection/secant", outside="an inverse belongs to its page", flowjax="NumericalInverse",
         survae="functional.iterative_inversion", tfp="experimental ScalarFunctionWithInferredInverse", torchflows="bisection()",
@@ -31,6 +31,8 @@ ROWS = (
         bijx="FlowjaxToBijx*, BijxToFlowjax*", distrax="BijectorFromTFP", flowjax="experimental.numpyro"),
     row("Classes that are no maps", "base classes, masks and networks", outside="a base class, a mask or a network",
         bijx="ApplyBijection, BinaryMask, MetaLayer, ScalarBijection", distrax="Linear",
+        distreqx=("AbstractForwardInverseBijector, AbstractFwdLogDetJacBijector, AbstractInvLogDetJacBijector, "
+            "AbstractLinearBijector"),
         nflows="Linear, PiecewiseCouplingTransform", normflows="PiecewiseCoupling", numpyro="ParameterFreeTransform",
         piper=("ConvReluNorm, DDSConv, DiscriminatorP, DiscriminatorR, DiscriminatorS, DurationPredictor, Generator, LayerNorm, "
             "MultiPeriodDiscriminator, MultiResolutionDiscriminator, PosteriorEncoder, ResBlock1, ResBlock2, SynthesizerTrn, "

@@ -6,18 +6,21 @@ from .row import row
 
 ROWS = (
     row("Dense (unconstrained W)", "y=Wx+b, slogdet", "DenseLinear(W, b * np.ones(D))", distrax="UnconstrainedAffine",
-        nflows="NaiveLinear", normflows="InvertibleAffine(use_lu=False)", survae="Linear"),
-    row("Diagonal linear", "y=d*x, ld=sum log|d|", "ActNorm(b * np.ones(D), a * np.ones(D))", distrax="DiagLinear",
+        distreqx="UnconstrainedAffine", nflows="NaiveLinear", normflows="InvertibleAffine(use_lu=False)", survae="Linear"),
+    row("Diagonal linear", "y=d*x, ld=sum log|d|", "ActNorm(b * np.ones(D), a * np.ones(D))", distrax="DiagLinear", distreqx="DiagLinear",
         tfp="ScaleMatvecDiag"),
     row("Triangular linear/affine", "y=Tx+b", "lower_triangular(L)",
         remark="a PLULinear; by its own entries triangular_linear(lower, d), an upper one triangular_linear(upper, d, lower=False)",
-        distrax="TriangularLinear", flowjax="TriangularAffine", numpyro="LowerCholeskyAffine", pyro="LowerCholeskyAffine",
-        tfp="ScaleMatvecTriL", torchflows=("LowerTriangular, UpperTriangularInvertibleMatrix, LowerTriangularInvertibleMatrix, "
+        distrax="TriangularLinear", distreqx="TriangularLinear", flowjax="TriangularAffine", numpyro="LowerCholeskyAffine",
+        pyro="LowerCholeskyAffine", tfp="ScaleMatvecTriL", torchflows=("LowerTriangular, UpperTriangularInvertibleMatrix, LowerTriangularInvertibleMatrix, "
             "NonTrainableLowerTriangularInvertibleMatrix")),
     row("LU linear (unit L)", "W=LU", "PLULinear(np.arange(D), lower, upper, d, None)", distrax="LowerUpperTriangularAffine",
         nflows="LULinear", normflows="_LULinear, LULinearPermute", survae="LinearLU", torchflows="LUMatrix, LUTransformer"),
     row("LU linear (unit U)", "W=LU, diag in L", "Transposed(PLULinear(np.arange(D), lower, upper, d, None))",
         zuko="LULinearTransform"),
+    row("UL linear of rows (unit L)", "z=xUL",
+        "Inverse(Chain([triangular_linear(upper.T, d), triangular_linear(lower.T, np.ones(D), lower=False)]))",
+        remark="the library has the inverse alone", surjectors="LULinear"),
     row("PLU linear (Glow)", "W=PL(U+diag(sgn*e^s))", "PLULinear(p, lower, upper, d, None)",
         normflows="InvertibleAffine(use_lu=True)", pyro="GeneralizedChannelPermute", tfp="ScaleMatvecLU"),
     row("QR linear", "W=QR, R=exp diag",

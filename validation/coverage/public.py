@@ -27,7 +27,7 @@ WHERE = {                                   # the modules that hold a library's 
     "pymc": ("pymc.distributions.transforms pymc.logprob.transforms", "pymc.logprob.transforms.Transform"),
     "pyro": ("pyro.distributions.transforms", "torch.distributions.Transform"),
     "pzflow": ("pzflow.bijectors", None),
-    "surjectors": ("surjectors", "surjectors._src._transform.Transform"),
+    "surjectors": ("surjectors", "surjectors._src.surjectors.surjector.Surjector"),
     "tfp": ("tensorflow_probability.substrates.jax.bijectors", "tensorflow_probability.substrates.jax.bijectors.Bijector"),
     "torch": ("torch.distributions.transforms", "torch.distributions.Transform"),
     "torchflows": ("torchflows.bijections", "torchflows.bijections.base.Bijection"),
