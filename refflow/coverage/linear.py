@@ -12,7 +12,8 @@ ROWS = (
     row("Triangular linear/affine", "y=Tx+b", "lower_triangular(L)",
         remark="a PLULinear; by its own entries triangular_linear(lower, d), an upper one triangular_linear(upper, d, lower=False)",
         distrax="TriangularLinear", distreqx="TriangularLinear", flowjax="TriangularAffine", numpyro="LowerCholeskyAffine",
-        pyro="LowerCholeskyAffine", tfp="ScaleMatvecTriL", torchflows=("LowerTriangular, UpperTriangularInvertibleMatrix, LowerTriangularInvertibleMatrix, "
+        pyro="LowerCholeskyAffine", tfp="ScaleMatvecTriL",
+        torchflows=("LowerTriangular, UpperTriangularInvertibleMatrix, LowerTriangularInvertibleMatrix, "
             "NonTrainableLowerTriangularInvertibleMatrix")),
     row("LU linear (unit L)", "W=LU", "PLULinear(np.arange(D), lower, upper, d, None)", distrax="LowerUpperTriangularAffine",
         nflows="LULinear", normflows="_LULinear, LULinearPermute", survae="LinearLU", torchflows="LUMatrix, LUTransformer"),
