@@ -628,10 +628,27 @@ def spline_of_zeros(m):
     return [m.mpf(0)]
 
 
+@finding("surjectors", "MADE takes one axis of batches alone", "defect",
+         "the axes of (*batch, 3, 2): 2 for one event, 4 for two axes of batches", """
+MADE says that its numbers have the shape [..., input_size, n_params], but parts its last axis after the first axis alone. With one
+event, or with two axes of batches, an autoregressive map raises or gives other values: of one event and a shift, the network's numbers
+of the first entry for every entry. 0.4.0 has the same lines.""", """
+import haiku, jax, jax.numpy as jnp
+from surjectors.nn import MADE
+made, key = haiku.transform(lambda y: MADE(3, [2], 2)(y)), jax.random.PRNGKey(0)
+weights = made.init(key, jnp.zeros((1, 3)))
+for shape in ((3,), (1, 1, 3)):
+    print(made.apply(weights, key, jnp.zeros(shape)).ndim)
+""")
+def axes_of_made(m):
+    return [m.mpf(2), m.mpf(4)]
+
+
 @finding("surjectors", "the log-dets of affine layers pass through exp", "range", "log dx/dz = log_scale", """
 AffineMaskedCoupling, AffineMaskedAutoregressive and their funnels give distrax.ScalarAffine the scale exp(log_scale), of which it
 takes the logarithm: a small log-scale keeps an absolute error of an ulp of 1, and one of which exp overflows or underflows becomes
-infinite. ScalarAffine takes a log-scale, too. The values are of float32.""", """
+infinite. The gradient of the inverse forms 1/scale^2, which overflows where its value does not. ScalarAffine takes a log-scale, too. The
+values are of float32.""", """
 import jax.numpy as jnp
 from surjectors import AffineMaskedCoupling
 for log_scale in (1e-5, 100.0, -110.0):

@@ -80,6 +80,8 @@ REMEDIES = {
     ("surjectors", "the autoregressive funnels join their entries along the batch"): "jnp.concatenate([y_plus, y_minus], axis=-1).",
     ("surjectors", "RationalQuadraticSplineMaskedAutoregressiveInferenceFunnel raises"):
         "Hand the parent lambda params: distrax.RationalQuadraticSpline(params, range_min, range_max).",
+    ("surjectors", "MADE takes one axis of batches alone"):
+        "output.reshape(*output.shape[:-1], self.input_size, self.n_params).",
     ("surjectors", "the log-dets of affine layers pass through exp"): "distrax.ScalarAffine(means, log_scale=log_scales).",
     ("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails"): BOTH_TAILS + "  Of tanh: " + SMALL_LOG_COSH,
     ("bijx", "the gradient of MonotoneRQSpline is halved at a knot and quartered at an end"):
