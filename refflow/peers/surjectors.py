@@ -85,9 +85,7 @@ def lu_linear(p):
 # -- couplings --------------------------------------------------------------------------------------------------------
 
 def conditioner(p, passes):
-    """From the event with 0 at the entries that do not pass to numbers (3, count), of which those of the entry that passes have
-    no effect.
-    """
+    """From the event with 0 at the entries that do not pass to numbers (3, count), 0 for the entry that passes: they have no effect."""
     net, place = outputs(p, 2), int(np.argmax(passes))
 
     def call(event):
