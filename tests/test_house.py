@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "energies", "audio", "speech", "plot",
          "oracle", "testing", "peers", "coverage", "book", "cli"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
-              "pyro", "numpyro", "autograd", "keras"}
+              "pyro", "numpyro", "distreqx", "surjectors", "autograd", "keras"}
 
 
 def module_name(path, root=ROOT):

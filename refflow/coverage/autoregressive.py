@@ -7,7 +7,8 @@ from .row import row
 ROWS = (
     row("Affine MAF", "y_i=g(x_i;th(x_<i))", "Inverse(autoregressive(affine_family(ExpScale())))", remark="the model: maf",
         flowjax="MaskedAutoregressive+Affine", nflows="MaskedAffineAutoregressiveTransform",
-        normflows="MaskedAffineAutoregressive", pyro="AffineAutoregressive.inv", survae="AffineAutoregressiveBijection",
+        normflows="MaskedAffineAutoregressive", pyro="AffineAutoregressive.inv", surjectors="AffineMaskedAutoregressive",
+        survae="AffineAutoregressiveBijection",
         tfp="MaskedAutoregressiveFlow", torchflows="AffineForwardMaskedAutoregressive", zuko="MaskedAutoregressiveTransform"),
     row("Affine IAF", "y_i=g(x_i;th(x_<i))", "autoregressive(affine_family(ExpScale()))", remark="the model: iaf",
         flowjax="Invert(MAF)", flowtorch="AffineAutoregressive",
@@ -19,6 +20,7 @@ ROWS = (
         survae="AdditiveAutoregressiveBijection"),
     row("Generic autoregressive (meta)", "y_i=g(x_i;th(x_<i))", "autoregressive(additive_family())",
         flowjax="MaskedAutoregressive", nflows="AutoregressiveTransform", normflows="Autoregressive",
+        surjectors="MaskedAutoregressive",
         survae="AutoregressiveBijection", tfp="MaskedAutoregressiveFlow(bijector_fn)", torchflows="MaskedAutoregressiveBijection",
         zuko="AutoregressiveTransform"),
     row("2-D pixel autoregressive", "PixelCNN-style",

@@ -6,9 +6,10 @@ from .row import row
 
 ROWS = (
     row("Chain / compose", "", "Chain([Exp(), Affine()])", bijectors_jl="ComposedFunction", bijx="Chain, ScanChain",
-        distrax="Chain", flowjax="Chain, Scan", flowtorch="Compose", freia="SequenceINN, GraphINN",
+        distrax="Chain", distreqx="Chain", flowjax="Chain, Scan", flowtorch="Compose", freia="SequenceINN, GraphINN",
         invertible_networks_jl="ComposedInvertibleNetwork", nflows="CompositeTransform", normflows="Composite",
         numpyro="ComposeTransform", pymc="ChainedTransform, Chain", pyro="ComposeTransformModule", pzflow="Chain",
+        surjectors="Chain",
         survae="SequentialTransform", tfp="Chain, Composition", torch="ComposeTransform", torchflows="BijectiveComposition",
         zuko="ComposedTransform"),
     row("Invert", "", "Inverse(Exp())", bijectors_jl="Inverse", bijx="Inverse, CondInverse", distrax="Inverse", flowjax="Invert",
@@ -16,7 +17,8 @@ ROWS = (
         normflows="Reverse", numpyro="_InverseTransform", survae="InverseFlow", tfp="Invert", torch="_InverseTransform",
         zuko="LazyInverse"),
     row("Independent / Block / Vmap", "", "Independent(Exp(), 1)", remark="over channels Pointwise, over positions Positionwise",
-        bijectors_jl="elementwise", distrax="Block", flowjax="Vmap", numpyro="IndependentTransform", torch="IndependentTransform",
+        bijectors_jl="elementwise", distrax="Block", distreqx="Block", flowjax="Vmap", numpyro="IndependentTransform",
+        torch="IndependentTransform",
         zuko="DependentTransform"),
     row("Lambda / inline", "", outside="a page is a class: @bijector(register=False)", distrax="Lambda", tfp="Inline"),
     row("Numerical inverse wrapper", "bisection/secant", outside="an inverse belongs to its page", flowjax="NumericalInverse",
@@ -33,6 +35,8 @@ ROWS = (
         bayesflow=("CholeskyFactor, Distribution, FixedPermutation, InferenceNetwork, InvertibleLayer, OrderedQuantiles, PointNetwork, "
             "ScoringRuleNetwork, Transform"),
         bijx="ApplyBijection, BinaryMask, MetaLayer, ScalarBijection", distrax="Linear",
+        distreqx=("AbstractForwardInverseBijector, AbstractFwdLogDetJacBijector, "
+            "AbstractInvLogDetJacBijector, AbstractLinearBijector"),
         flowtorch="AffineOp, Autoregressive, Elementwise, Fixed, SplineOp, VolumePreserving, cls",
         nflows="Linear, PiecewiseCouplingTransform", normflows="PiecewiseCoupling", numpyro="ParameterFreeTransform",
         piper=("ConvReluNorm, DDSConv, DiscriminatorP, DiscriminatorR, DiscriminatorS, DurationPredictor, Generator, LayerNorm, "

@@ -7,7 +7,7 @@ from .row import row
 ROWS = (
     row("Permutation (fixed)", "y=x[p]", "Permutation([2, 0, 3, 1])", bayesflow="Swap", bijectors_jl="Permute", flowjax="Permute",
         flowtorch="Permute", freia="PermuteRandom", nflows="Permutation", normflows="_Permutation", numpyro="PermuteTransform",
-        pyro="Permute", pzflow="Roll", survae="Permute", tfp="Permute", torchflows="PermutationMatrix",
+        pyro="Permute", pzflow="Roll", surjectors="Permutation", survae="Permute", tfp="Permute", torchflows="PermutationMatrix",
         zuko="PermutationTransform"),
     row("Random permutation / shuffle", "p~randperm", "Permutation(rng.permutation(D))", bayesflow="RandomPermutation",
         freia="PermuteRandom(seed)",

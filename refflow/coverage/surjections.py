@@ -14,7 +14,15 @@ ROWS = (
     row("Sort", "sort + permutation latent", outside="many events have one image", survae="SimpleSortSurjection",
         zuko="distributions.Sort/TopK (dist.)"),
     row("Max pool", "max + residual latent", outside="it loses entries", survae="SimpleMaxPoolSurjection2d"),
-    row("Slice", "drop dims", outside="it loses entries", survae="Slice"),
+    row("Slice", "drop dims", outside="it loses entries", surjectors="Slice", survae="Slice"),
+    row("Funnel around an autoregressive or a linear map", "drop dims, which the map of the others is conditioned on",
+        outside="it loses entries",
+        surjectors=("MaskedAutoregressiveInferenceFunnel, AffineMaskedAutoregressiveInferenceFunnel, "
+            "RationalQuadraticSplineMaskedAutoregressiveInferenceFunnel, MLPInferenceFunnel")),
+    row("Funnel around a coupling", "drop the dims that pass", "coupling(affine_family(ExpScale()))",
+        remark="the coupling alone; the funnel, which loses the entries that pass, is outside the contract",
+        surjectors=("MaskedCouplingInferenceFunnel, AffineMaskedCouplingInferenceFunnel, "
+            "RationalQuadraticSplineMaskedCouplingInferenceFunnel")),
     row("Augment", "append noise dims", outside="it is random", survae="Augment"),
     row("Stochastic permutation", "random permutation, ld=0", outside="it is random", survae="StochasticPermutation"),
     row("VAE layer", "q(z|x), p(x|z)", outside="it is random", normflows="NormalizingFlowVAE", survae="VAE"),

@@ -509,6 +509,156 @@ def tails_of_sigmoid(m):
     return [1 - 2 * sigmoid(m, -1000), 1 - 2 * sigmoid(m, 90)]
 
 
+# -- distreqx ---------------------------------------------------------------------------------------------------------
+
+@finding("distreqx", "ScalarAffine's log-det has the shape of its scale, not of the event", "defect",
+         "log|det dx/dz| = sum_i log|scale| = 3 log 2", """
+A scale of shape () or (1,) maps all entries of an event, but its log-det is one number, which Block does not sum over the entries:
+with shape (1,) it is that of one entry, with shape () the sum raises. distrax, where the code comes from, gives log-dets the shape
+of the event.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from distreqx.bijectors import Block, ScalarAffine
+print(float(Block(ScalarAffine(jnp.array([0.0]), jnp.array([2.0])), 1).forward_log_det_jacobian(jnp.zeros(3))))
+print(float(Block(ScalarAffine(jnp.array(0.0), jnp.array(2.0)), 1).forward_log_det_jacobian(jnp.zeros(3))))
+""")
+def one_scale_of_three(m):
+    return [3 * m.log(2)] * 2
+
+
+@finding("distreqx", "Sigmoid is exp below -9", "defect",
+         "x = 1/(1 + exp(-z))", """
+As in distrax, where the code comes from: below -9 the sigmoid is replaced by exp(z), which is off by exp(z) relatively: a jump of
+1e-4 at -9, in float64 too. The inverse is the logit everywhere, so that inverse(forward(z)) is not z.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from distreqx.bijectors import Sigmoid
+b = Sigmoid()
+x = b.forward(jnp.float64(-9.5))
+print(float(x))
+print(float(b.inverse(x)))
+""")
+def copied_sigmoid(m):
+    return [sigmoid(m, -9.5), m.mpf(-9.5)]
+
+
+@finding("distreqx", "the gradient of Sigmoid's log-det is NaN in the tails", "defect",
+         "d log(dx/dz)/dz = 1 - 2 x, with x = 1/(1 + exp(-z))", """
+As in distrax: the branches of `where` that are not taken overflow, and 0 times infinity is NaN: at -1000 in float64, at 90 in
+float32. One such event in a batch makes the whole gradient NaN.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from distreqx.bijectors import Sigmoid
+b = Sigmoid()
+print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float64(-1000.0))))
+print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float32(90.0))))
+""")
+def tails_of_copied_sigmoid(m):
+    return [1 - 2 * sigmoid(m, -1000), 1 - 2 * sigmoid(m, 90)]
+
+
+@finding("distreqx", "Tanh's log-det near 0 has an absolute error of an ulp of 1", "range", "log dx/dz = -2 log cosh z", """
+2 (log 2 - z - softplus(-2 z)) cancels near 0, where the log-det is -z^2: at 1e-4 half of the digits are lost, at 1e-9 all. The same
+formula is in distrax, torch and TFP. The value is right to an ulp of 1, which is enough for a density; a relative error is not.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from distreqx.bijectors import Tanh
+for z in (1e-4, 1e-9):
+    print(float(Tanh().forward_log_det_jacobian(jnp.float64(z))))
+""")
+def small_log_cosh(m):
+    return [-2 * m.log(m.cosh(m.mpf(z))) for z in (1e-4, 1e-9)]
+
+
+# -- surjectors -------------------------------------------------------------------------------------------------------
+
+@finding("surjectors", "sample_and_log_prob has the sign of a funnel's decoder wrong", "defect",
+         "log p(y) = log p(z) + log q(y_minus | z) = 0 - log 2", """
+The forward of a funnel returns + log q of the entries that it draws, and TransformedDistribution subtracts it, as it subtracts a
+log-det: log p(z) - log q(y_minus | z). log_prob of the same sample adds it. Slice and all inference funnels are affected, in 0.4.0
+too. The first value is that of sample_and_log_prob, the second that of log_prob.""", """
+import distrax, haiku, jax, jax.numpy as jnp
+from surjectors import Slice, TransformedDistribution
+def log_probs():
+    decoder = lambda z: distrax.Independent(distrax.Uniform(jnp.zeros_like(z), 2 * jnp.ones_like(z)), 1)
+    flow = TransformedDistribution(distrax.Independent(distrax.Uniform(jnp.zeros(1), jnp.ones(1)), 1), Slice(1, decoder))
+    y, log_prob = flow.sample_and_log_prob((1,))
+    return log_prob[0], flow.log_prob(y)[0]
+for value in haiku.transform(log_probs).apply({}, jax.random.PRNGKey(0)):
+    print(float(value))
+""")
+def sign_of_decoder(m):
+    return [-m.log(2)] * 2
+
+
+@finding("surjectors", "the autoregressive funnels join their entries along the batch", "defect",
+         "y = (y_plus, y_minus), of two entries", """
+The forward of MaskedAutoregressiveInferenceFunnel calls concatenate without an axis, so that the kept entry and the drawn one of one
+event become two events of one entry, where there are as many of both; otherwise it raises. Mended in 0.4.0, which needs Python
+3.12.""", """
+import distrax, haiku, jax, jax.numpy as jnp
+from surjectors import AffineMaskedAutoregressiveInferenceFunnel
+from surjectors.nn import MADE
+def forward(z):
+    decoder = lambda z: distrax.Independent(distrax.Normal(jnp.zeros_like(z), jnp.ones_like(z)), 1)
+    return AffineMaskedAutoregressiveInferenceFunnel(1, decoder, MADE(1, [1], 2)).forward(z)
+function = haiku.transform(forward)
+key, z = jax.random.PRNGKey(0), jnp.zeros((1, 1))
+print(function.apply(function.init(key, z), key, z).shape[-1])
+""")
+def entries_of_an_event(m):
+    return [m.mpf(2)]
+
+
+@finding("surjectors", "RationalQuadraticSplineMaskedAutoregressiveInferenceFunnel raises", "defect",
+         "z = y_plus and the contribution log 1 + log 1 = 0, of a spline whose numbers are all 0", """
+It hands its parent a function of `self`, where a function of the spline's numbers is called, and raises for every event, in 0.4.0
+too. The class warns that it has not been tested.""", """
+import distrax, haiku, jax, jax.numpy as jnp
+from surjectors import RationalQuadraticSplineMaskedAutoregressiveInferenceFunnel as Funnel
+from surjectors.nn import MADE
+def contribution(y):
+    decoder = lambda z: distrax.Independent(distrax.Uniform(jnp.zeros_like(z), jnp.ones_like(z)), 1)
+    return Funnel(1, decoder, MADE(1, [1], 13, w_init=jnp.zeros), -3.0, 3.0).inverse_and_likelihood_contribution(y)[1]
+function = haiku.transform(contribution)
+key, y = jax.random.PRNGKey(0), jnp.full((1, 2), 0.5)
+print(float(function.apply(function.init(key, y), key, y)[0]))
+""")
+def spline_of_zeros(m):
+    return [m.mpf(0)]
+
+
+@finding("surjectors", "MADE takes one axis of batches alone", "defect",
+         "the axes of (*batch, 3, 2): 2 for one event, 4 for two axes of batches", """
+MADE says that its numbers have the shape [..., input_size, n_params], but parts its last axis after the first axis alone. With one
+event, or with two axes of batches, an autoregressive map raises or gives other values: of one event and a shift, the network's numbers
+of the first entry for every entry. 0.4.0 has the same lines.""", """
+import haiku, jax, jax.numpy as jnp
+from surjectors.nn import MADE
+made, key = haiku.transform(lambda y: MADE(3, [2], 2)(y)), jax.random.PRNGKey(0)
+weights = made.init(key, jnp.zeros((1, 3)))
+for shape in ((3,), (1, 1, 3)):
+    print(made.apply(weights, key, jnp.zeros(shape)).ndim)
+""")
+def axes_of_made(m):
+    return [m.mpf(2), m.mpf(4)]
+
+
+@finding("surjectors", "the log-dets of affine layers pass through exp", "range", "log dx/dz = log_scale", """
+AffineMaskedCoupling, AffineMaskedAutoregressive and their funnels give distrax.ScalarAffine the scale exp(log_scale), of which it
+takes the logarithm: a small log-scale keeps an absolute error of an ulp of 1, and one of which exp overflows or underflows becomes
+infinite. The gradient of the inverse forms 1/scale^2, which overflows where its value does not. ScalarAffine takes a log-scale, too. The
+values are of float32.""", """
+import jax.numpy as jnp
+from surjectors import AffineMaskedCoupling
+for log_scale in (1e-5, 100.0, -110.0):
+    layer = AffineMaskedCoupling(jnp.array([True, False]), lambda y: jnp.array([[0.0, 0.0, log_scale, log_scale]]))
+    print(float(layer.forward_and_log_det(jnp.zeros((1, 2)))[1][0]))
+""")
+def log_of_exp(m):
+    return [m.mpf(float.fromhex("0x1.4f8b580000000p-17")), m.mpf(100), m.mpf(-110)]             # 1e-5 in float32
+
+
 # -- bijx -------------------------------------------------------------------------------------------------------------
 
 @finding("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails", "defect",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 BOTH_TAILS = "log|dx/dz| = -softplus(-z) - softplus(z), in which neither term cancels or overflows."
+BOTH_TAILS_OF_SIGMOID = BOTH_TAILS + "  Its derivative is sigmoid(-z) - sigmoid(z)."
+ONE_SIGMOID = "1/(1 + exp(-z)) for z > 0 and exp(z)/(1 + exp(z)) elsewhere, which jax.nn.sigmoid is."
 SMALL_LOG_COSH = ("log|dx/dz| = -2 log cosh z.  For |z| < 1/2: -2 log1p(2 sinh(z/2)^2); elsewhere: -2 (|z| + log1p(exp(-2 |z|)) - log 2).  "
                   "The first keeps all digits near 0, the second does not overflow.")
 LAST_PART = ("The last part is the product of all 1 - sigmoid(z_k), and 1 - sigmoid(z) = sigmoid(-z).  So x_K = exp(-sum_k softplus(z_k)), "
@@ -66,9 +68,21 @@ REMEDIES = {
     ("pyro", "BlockAutoregressive's log-det divides by another norm than its map"):
         "Use one norm in both: log W_ij = gain + w_ij - log(|w| + 1e-8), of the same rows.",
     ("pyro", "SimplexToOrderedTransform takes the last part as 1 minus the others"): BOTH_SUMS,
-    ("distrax", "Sigmoid is exp below -9"): "1/(1 + exp(-z)) for z > 0 and exp(z)/(1 + exp(z)) elsewhere, which jax.nn.sigmoid is.",
-    ("distrax", "the gradient of Sigmoid's log-det is NaN in the tails"):
-        BOTH_TAILS + "  Its derivative is sigmoid(-z) - sigmoid(z).",
+    ("distrax", "Sigmoid is exp below -9"): ONE_SIGMOID,
+    ("distrax", "the gradient of Sigmoid's log-det is NaN in the tails"): BOTH_TAILS_OF_SIGMOID,
+    ("distreqx", "ScalarAffine's log-det has the shape of its scale, not of the event"):
+        "jnp.broadcast_to(self.log_scale, jnp.broadcast_shapes(self.scale.shape, self.shift.shape, x.shape)), as in distrax.",
+    ("distreqx", "Sigmoid is exp below -9"): ONE_SIGMOID,
+    ("distreqx", "the gradient of Sigmoid's log-det is NaN in the tails"): BOTH_TAILS_OF_SIGMOID,
+    ("distreqx", "Tanh's log-det near 0 has an absolute error of an ulp of 1"): SMALL_LOG_COSH,
+    ("surjectors", "sample_and_log_prob has the sign of a funnel's decoder wrong"):
+        "Return minus the decoder's log-density from forward: -lc in Slice, and lc - jac_det in the funnels, where jac_det is its name.",
+    ("surjectors", "the autoregressive funnels join their entries along the batch"): "jnp.concatenate([y_plus, y_minus], axis=-1).",
+    ("surjectors", "RationalQuadraticSplineMaskedAutoregressiveInferenceFunnel raises"):
+        "Hand the parent lambda params: distrax.RationalQuadraticSpline(params, range_min, range_max).",
+    ("surjectors", "MADE takes one axis of batches alone"):
+        "output.reshape(*output.shape[:-1], self.input_size, self.n_params).",
+    ("surjectors", "the log-dets of affine layers pass through exp"): "distrax.ScalarAffine(means, log_scale=log_scales).",
     ("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails"): BOTH_TAILS + "  Of tanh: " + SMALL_LOG_COSH,
     ("bijx", "the gradient of MonotoneRQSpline is halved at a knot and quartered at an end"):
         "jnp.where(in_bounds, inputs, 0.5) in place of the clip of inputs; a position in the bin that searchsorted finds needs none.",
