@@ -8,7 +8,7 @@ Documented choices, not defects, as in Pyro and torch, from which the code comes
 the floor of 1e-3; softplus is linear above 20.
 
 The log-det of Affine, which is the same for all events, has no batch: it is broadcast here.  Compose is asked with stages of vectors
-alone: it cannot add the log-dets of entries to those of vectors.
+alone: it cannot add the log-dets of entries to log-dets of vectors.
 
 Left out: the masks of its network DenseAutoregressive.
 """
