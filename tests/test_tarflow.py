@@ -209,6 +209,8 @@ Z = np.zeros((2, 16))
 
 @pytest.mark.parametrize("call, said", [
     (lambda: tarflow(RNG(0), (4, 4)), r"tarflow: shape must be \(C, H, W\), not \(4, 4\)"),
+    (lambda: tarflow(RNG(0), 4), r"tarflow: shape must be \(C, H, W\), not 4"),
+    (lambda: tarflow(RNG(0), (1, 4, 0)), r"tarflow: shape\[2\] must be an int >= 1, not 0"),
     (lambda: tarflow(RNG(0), (1, 4, 6), 4, 4, head_size=2), "tarflow: width must be a multiple of patch = 4, not 6"),
     (lambda: tarflow(RNG(0), (1, 6, 4), 4, 4, head_size=2), "tarflow: height must be a multiple of patch = 4, not 6"),
     (lambda: tarflow(RNG(0), (1, 4, 4), channels=100), "tarflow: channels must be a multiple of head_size = 64, not 100"),

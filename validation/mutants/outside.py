@@ -51,13 +51,14 @@ JUDGES = {
     "models.defaults": ("cli_flows",),
     "models.jet": ("jet",),
     "models.starflow": ("starflow",),
+    "models.sizes": (*MODELS, "tarflow", "jet", "starflow"),
     "models.stochastic_durations": ("stochastic_durations",),
     "models.sylvester": ("sylvester",),
     "models.tarflow": ("tarflow",),
     "training.gaussians": ("gaussians", "cli_images", "cli_contexts"),
     **dict.fromkeys(("models.realnvp", "models.maf", "models.iaf", "models.nsf", "models.naf", "models.bnaf", "models.bpf",
                      "models.planar", "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
-                     "models.gaussianization_flow", "models.autoregressive", "models.sizes"), MODELS),
+                     "models.gaussianization_flow", "models.autoregressive"), MODELS),
     "models.all_in_one": ("coupling",),
 }
 
