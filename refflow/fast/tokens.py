@@ -171,7 +171,7 @@ def reading(layer, events):
 def affine(W, biases):
     """The function of a dense layer."""
     def read(t, a):
-        h = W.dot(a)                # it starts earlier than W @ a
+        h = W.dot(a)                # a call takes less time than W @ a
         h += biases
         return h
 
