@@ -3,6 +3,7 @@
 import json
 import re
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -30,6 +31,11 @@ def mistaken(finding, given):
     """Do the lines that a reproduction printed differ from the true values by more than rounding?"""
     apart = [pages.apart(a, b) for a, b in zip(given, pages.truths(finding), strict=True)]
     return not all(text[0].isdigit() and float(text) < 1e-14 for text in apart)
+
+
+def test_an_error_that_lies_between_two_digits_is_rounded_up():
+    """mpmath 1.3 rounds 0.25 up by itself, mpmath 1.4 does not."""
+    assert pages.apart("3", mpmath.mpf(4)) == "0.3" and pages.apart("3.1", mpmath.mpf(4)) == "0.2"
 
 
 def test_the_pages_are_made_from_the_records():
