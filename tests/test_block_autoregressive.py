@@ -169,7 +169,9 @@ def test_planted_bug(name):
     functions, law = BUGS[name]
     rng = np.random.default_rng(5)
     f = drawn(2, (3,))(rng)
-    run_laws(*points(f, rng, np.float64))
+    p = points(f, rng, np.float64)
+    run_laws(p.f, p)
+    p = points(mutant(**functions)(f.layers, f.leak), rng, np.float64)
     with pytest.raises(AssertionError, match=f"{law}: Mutant: "):
-        run_laws(*points(mutant(**functions)(f.layers, f.leak), rng, np.float64))
+        run_laws(p.f, p)
 
