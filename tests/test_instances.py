@@ -408,7 +408,7 @@ def test_no_composition_blames_itself_for_factors_that_are_subnormal():
 def test_points_asked_together_have_the_truths_of_points_asked_alone(f):
     several = 0
     for group in together(instance_points(f, np.dtype("float64"))):
-        for point, truths in zip(group, run_time_truths(group, True) if len(group) > 1 else ()):
+        for point, truths in zip(group, run_time_truths(tuple(group), True) if len(group) > 1 else ()):
             alone, several = run_time_truth(point, True), several + 1
             assert truths.keys() == alone.keys()
             for name, truth in truths.items():

@@ -307,8 +307,8 @@ def test_a_page_is_not_diagnosed_against_itself(monkeypatch):
     def asked(*args, **given):
         raise AssertionError("the page was asked for the truth of itself")
 
-    for module in ("check", "diagnosis", "points"):
-        monkeypatch.setattr(sys.modules[f"refflow.oracle.{module}"], "run_time_truth", asked)
+    for module, name in (("check", "run_time_truths"), ("diagnosis", "run_time_truth"), ("points", "run_time_truth")):
+        monkeypatch.setattr(sys.modules[f"refflow.oracle.{module}"], name, asked)
     monkeypatch.setattr(refflow.Tanh, "log_det", lambda self, z: 2 * (np.log(2) - z - np.logaddexp(0, -2 * z)))
     report = check(page="Tanh")
     assert report.failed and {truth_name(found.quantity) for found in report.failed} == {"log_det"}

@@ -79,6 +79,15 @@ def test_events_are_judged_together_as_they_are_alone():
     assert together.any() and not together.all()
 
 
+@pytest.mark.parametrize("name", ["inverse", "inverse_vjp.x_bar", "inverse_vjp.concentration_bar"])
+def test_points_that_are_alike_are_judged_together_as_they_are_alone(name):
+    f, one = refflow.WeibullCDF(concentration=2.0**-60, scale=1.0), np.array(1.0)
+    points = tuple(Point(f, "inverse", np.array(v), one, one) for v in (0.1, 0.6321205588285577, 0.9))
+    alone = [steady(point, name) for point in points]
+    assert [steady(point, name, points) for point in points] == alone
+    assert set(alone) == {True, False}
+
+
 def test_what_is_not_a_number_counts_everywhere():
     """Also at a recorded point whose truth rounding may move far: NaN is wrong there too."""
     point = next(p for p in golden.points("NormalCDF", ("float64",)) if p.side == "forward")
@@ -90,7 +99,7 @@ def test_what_is_not_a_number_counts_everywhere():
 
 
 def test_a_quantity_that_cannot_be_judged_anywhere_is_skipped(monkeypatch):
-    monkeypatch.setattr(sys.modules["refflow.oracle.check"], "steady_events", lambda point, name, asked: ~asked)
+    monkeypatch.setattr(sys.modules["refflow.oracle.check"], "steady_events", lambda point, name, asked, among: ~asked)
     report = check(adapter(VECTOR, dtype="float64")(lambda params, z: {"forward": z * 1.1}))
     assert not report.failed and not report.passed
     assert {s.reason for s in report.skipped if s.quantity == "forward"} == {

@@ -183,11 +183,11 @@ class LossDifferences:
             + np.abs(l_bar) * componentwise(of_log_det)[..., 0]
 
     def clear_of_breaks(self, path):
-        """The steps of one parameter, halved until 16 of them do not move a break past an entry of z."""
+        """The steps of one parameter, halved until 15 of them do not move a break past an entry of z; 16 may leave an open set."""
         p, h, values = self.p, self.h[path], self.inputs[path]
         before = np.sign(p.z64[..., None] - p.g.breaks())
         for _ in range(HALVINGS):
-            move = np.eye(values.shape[-1])[:, None, :] * STEPS_INSIDE * h
+            move = np.eye(values.shape[-1])[:, None, :] * (STEPS_INSIDE - 1) * h
             moved = np.stack((values + move, values - move))
             view = spread_fields(p.g, moved.shape[:2] + p.batch)
             view = with_leaf(view, path, moved.reshape(moved.shape[:2] + self.shapes[path]))

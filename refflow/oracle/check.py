@@ -36,7 +36,7 @@ from .measures import WITHOUT_MEASURE, Counted, counted
 from .pages import CannotRun, bijectors, page_named, spelled
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
-                     names_of_derivatives, points_at, run_time_truth, run_time_truths, steady, steady_events, together,
+                     names_of_derivatives, points_at, run_time_truths, steady, steady_events, together,
                      with_accumulation, without_structural_zeros)
 from .shrink import complexity, shrunk
 from .suggestions import suggestions
@@ -241,7 +241,7 @@ def measure_points(subject, adapter, certificate, points):
     for point, answers, truths in zip(points, every, known):
         subject.wide |= {name: given.dtype.name for name, given in answers.found.items() if is_wider(given, point)}
         subject.asked |= names_of_derivatives(point) if point.truth is None else set()
-        subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
+        subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p), tuple(points))
     return every
 
 
@@ -387,7 +387,7 @@ class Subject:
     def truths(self, points, derivatives=True):
         """Of each point, recorded or at run time."""
         known = [point.truth for point in points]
-        found = run_time_truths(points, derivatives) if known == [None] * len(points) else known
+        found = run_time_truths(tuple(points), derivatives) if known == [None] * len(points) else known
         return [self.as_claimed(point, dict(truths.items()), derivatives) for point, truths in zip(points, found)]
 
     def as_claimed(self, point, truths, derivatives):
@@ -401,8 +401,8 @@ class Subject:
             truths = with_accumulation(point, truths, ACCUMULATION[self.accumulation])
         return truths if self.own else without_structural_zeros(point, truths)
 
-    def compare(self, point, answers, truths, allowance):
-        """Compare every answer with its truth."""
+    def compare(self, point, answers, truths, allowance, among=()):
+        """Compare every answer with its truth; `among`: the points that were asked together, which are alike."""
         self.asked |= set(truths)
         beyond = not self.own and (self.overflows(point, truths) or misshapen(point, answers, truths))
         for name, given in answers.found.items():
@@ -414,13 +414,13 @@ class Subject:
                 self.add(name, 1, 1)
                 self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(quantity), message))
             elif quantity in truths:
-                self.measure(point, name, given, truths[quantity], allowance(name, point))
+                self.measure(point, name, given, truths[quantity], allowance(name, point), among)
 
     def overflows(self, point, truths):
         image = truths.get(VALUE[point.side])
         return image is not None and not image.representable(point.format).all()
 
-    def measure(self, point, name, given, truth, allowance):
+    def measure(self, point, name, given, truth, allowance, among=()):
         if given.shape != truth.high.shape:
             message = shape_diagnosis(point, name, given, truth)
             self.add(f"{name} shape", 1, 1)
@@ -428,7 +428,7 @@ class Subject:
             return
         C, known = self.errors(point, given, truth)
         wrong = known & (C > allowance)
-        judged = known & (~wrong | self.judged(point, name, given, wrong))
+        judged = known & (~wrong | self.judged(point, name, given, wrong, among))
         if point.side in self.records:
             self.records[point.side].leave_out(asked.UNSTEADY, (known & ~judged).sum())
             self.records[point.side].leave_out(asked.OVERFLOWS, (~known).sum())
@@ -459,7 +459,7 @@ class Subject:
             place = place_of(kept, point.event[index] if point.lead else point.event)
             kept.keep(place, float(C[index]), allowance, verdict, case_text(point))
 
-    def judged(self, point, name, given, wrong):
+    def judged(self, point, name, given, wrong, among):
         """Marks of the leading indices whose wrong answer is not a number, or a number that kappa can judge.
 
         kappa is first-order: a wrong number is not counted where rounding may move the truth far.
@@ -469,7 +469,7 @@ class Subject:
         no_number = ~np.isfinite(np.asarray(given, np.float64).reshape(len(wrong), -1)).all(-1)
         if point.truth is not None:
             return no_number | point.truth[truth_name(name)].first_order
-        return no_number | steady_events(point, truth_name(name), wrong & ~no_number)
+        return no_number | steady_events(point, truth_name(name), wrong & ~no_number, among)
 
     def errors(self, point, given, truth):
         """(C, known) for each leading index, or for the one event; C is 0 where no truth is known."""
@@ -577,11 +577,11 @@ class Subject:
         """
         name = failure.quantity
         try:
-            truth = self.truths([point], is_derivative(name))[0].get(truth_name(name))
+            truths, = self.truths([point], is_derivative(name))
         except ValueError:
             return None
-        given = self.answer(point).found.get(name)
-        if name.startswith(VJP[point.side] + ".") and not self.own and self.overflows(point, run_time_truth(point)):
+        given, truth = self.answer(point).found.get(name), truths.get(truth_name(name))
+        if name.startswith(VJP[point.side] + ".") and not self.own and self.overflows(point, truths):
             return None
         if isinstance(given, Raised) and failure.message:
             return Failure(point, name, np.inf, failure.allowed, None, truth, "raised " + given.message)

@@ -31,7 +31,7 @@ from ..core.arrays import sum_to_shape
 from ..core.bijector import over_event
 from ..accuracy.formats import format_of
 from ..accuracy.kappa import differenced, flat, kappa, kappa_inverse, normwise, per_event, value_and_log_det
-from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved, neighbours,
+from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved,
                                 plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 from .measures import Counted
@@ -200,6 +200,7 @@ def run_time_truth(point, derivatives=False) -> dict:
     return truths
 
 
+@functools.lru_cache(8)                     # the quantities of a point are asked for in turn
 def run_time_truths(points, derivatives=False) -> list:
     """`run_time_truth` of each of several points, in one batch if they are `alike`."""
     if len(points) < 2 or not all(alike(points[0], point) for point in points):
@@ -384,34 +385,64 @@ def without_structural_zeros(point, truths) -> dict:
     return truths | masked
 
 
-def steady(point, name) -> bool:
+def steady(point, name, among=()) -> bool:
     """Do a quantity and its kappa change by less than an eighth if all inputs move by a rounding error?
 
     kappa is first-order: elsewhere it does not tell how far rounding moves the quantity.  A quantity that passes through 0 may
-    lose all its digits without kappa being wrong.
+    lose all its digits without kappa being wrong.  `among`: points that are alike, whose truths are computed together.
     """
-    derivatives = is_derivative(name)
+    among, derivatives = among or (point,), is_derivative(name)
+    here = truths_at(among, derivatives)[among.index(point)]
+    for parameters in (False, True) if here is not None and name in here else ():
+        for near in truths_beside(among, derivatives, parameters)[among.index(point)]:
+            if name not in near or not unmoved(here[name], near[name]).all():
+                return False
+    return here is not None and name in here
+
+
+def truths_at(points, derivatives):
+    """The truths of each of several points that are alike; None of one that leaves the set of a stage."""
     try:
-        here = run_time_truth(point, derivatives).get(name)
+        return run_time_truths(points, derivatives)
     except ValueError:
-        return False
-    for beside in neighbours(point):
-        try:
-            near = run_time_truth(beside, derivatives).get(name)
-        except ValueError:
-            continue
-        if here is None or near is None or not unmoved(here, near).all():
-            return False
-    return True
+        return [None] if len(points) == 1 else [truths_at((point,), derivatives)[0] for point in points]
 
 
-def steady_events(point, name, asked):
-    """Marks: is the quantity steady at each leading index at which `asked` holds?  True at the others."""
+@functools.lru_cache(4)
+def truths_beside(points, derivatives, parameters):
+    """The truths of the neighbours of each of several points that are alike, with moved events or with moved parameters."""
+    found = [[] for _ in points]
+    for beside in zip(*map(moved_events, points)) if not parameters else moved_parameters(points):
+        inside = [i for i, one in enumerate(beside) if is_inside(one)]
+        for i, truths in zip(inside, truths_at(tuple(beside[i] for i in inside), derivatives) if inside else ()):
+            found[i] += [truths] if truths is not None else []
+    return found
+
+
+def moved_events(point):
+    return [beside for beside in moved(point) if beside.f is point.f]
+
+
+def moved_parameters(points):
+    """Each move of the parameters of several points with one bijector."""
+    f = points[0].f
+    return [[point.changed(f=beside.f) for point in points] for beside in moved(points[0]) if beside.f is not f]
+
+
+def is_inside(point):
+    return set_of(point.f, point.side).members(point.event, point.f.event_ndim[SIDES[point.side]]).all()
+
+
+def steady_events(point, name, asked, among=()):
+    """Marks: is the quantity steady at each leading index at which `asked` holds?  True at the others.
+
+    A point without leading axes is asked `among` those that are alike.
+    """
     marks, indices = np.full(asked.shape, True), np.flatnonzero(asked)
     if not indices.size:
         return marks
     if not point.lead:
-        return np.full(asked.shape, steady(point, name))
+        return np.full(asked.shape, steady(point, name, among))
     batch = point.changed(event=point.event[indices])
     try:
         return steady_together(batch, name, marks, indices)

@@ -6,18 +6,16 @@ fewer digits.  Each step is kept only if the quantity still fails by at least th
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from ..core.declarations import Child, Field
 from ..core.tree import flatten
 from ..accuracy.drawing import SIDES, plainest_of
 
-BUDGET = 150            # questions asked for one finding
-SECONDS = 5             # of a processor, after which no more are asked: of a map whose truth takes long
+BUDGET = 100            # questions asked for one finding
+INPUTS = 32             # so many cost as much as a question does without any
 DIGITS = (1, 2, 3)
-HALVINGS = 12
+HALVINGS = 6            # of an exponent
 
 
 def shrunk(failures, threshold, again, fixed=False):
@@ -40,16 +38,21 @@ def complexity(point):
     return point.event.size, sum(len(repr(v)) for leaf in leaves for v in np.asarray(leaf).ravel().tolist())
 
 
+def inputs_of(point):
+    """How many numbers a question is made of."""
+    return point.event.size + sum(leaf.size for _, leaf in flatten(point.f.params()))
+
+
 class Search:
     """A greedy walk: `best` is the simplest failure so far."""
 
     def __init__(self, start, threshold, again, fixed):
-        self.best, self.threshold, self.again, self.fixed, self.left = start, threshold, again, fixed, BUDGET
-        self.end = time.process_time() + SECONDS
+        self.best, self.threshold, self.again, self.fixed = start, threshold, again, fixed
+        self.left = BUDGET / (1 + inputs_of(start.point) / INPUTS)
 
     def try_point(self, **changes):
         """Does the changed question fail too?  If so, it becomes the best."""
-        if self.left <= 0 or time.process_time() > self.end:
+        if self.left <= 0:
             return False
         self.left -= 1
         try:

@@ -74,8 +74,6 @@ Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, refusal
@@ -198,21 +196,15 @@ class MonotoneNetwork(Bijector):
         return shift + sum(v * h_k for v, h_k in zip(weights, h))                   # (1)
 
     def breaks(self):
-        """The zeros of its arguments, where the second derivative jumps; there it is the exponential's.
-
-        NaN where a rate or a weight has been moved to 0, as differences may do: an argument then need not have a zero.
-        """
-        with np.errstate(all="ignore"):
-            layers, s = self.parameters()
-            rising = functools.reduce(np.logical_and, ((W > 0).all((-2, -1)) for W, _ in layers[:-1]))
-            layers = [(np.where(W > 0, W, 1), b) for W, b in layers]
-            found = [-layers[0][1] / layers[0][0][..., 0]]                          # (1)
-            for l, (W, b) in enumerate(layers[1:-1], 1):
-                before = [(V[..., None, :, :], a[..., None, :]) for V, a in layers[:l]]
-                part = [*before, (W[..., :, None, :], b[..., :, None])]             # an argument is a network
-                batch = np.broadcast_shapes(*(V.shape[:-2] for V, _ in part), *(a.shape[:-1] for _, a in part))
-                found.append(root(part, s, np.zeros(batch)).high)
-            return np.where(rising[..., None], np.concatenate(np.broadcast_arrays(*found), -1), np.nan)
+        """The zeros of its arguments, where the second derivative jumps; there it is the exponential's."""
+        layers, s = self.parameters()
+        found = [-layers[0][1] / layers[0][0][..., 0]]                              # (1)
+        for l, (W, b) in enumerate(layers[1:-1], 1):
+            before = [(V[..., None, :, :], a[..., None, :]) for V, a in layers[:l]]
+            part = [*before, (W[..., :, None, :], b[..., :, None])]                 # an argument is a network
+            batch = np.broadcast_shapes(*(V.shape[:-2] for V, _ in part), *(a.shape[:-1] for _, a in part))
+            found.append(root(part, s, np.zeros(batch)).high)
+        return np.concatenate(np.broadcast_arrays(*found), -1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
