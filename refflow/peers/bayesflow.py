@@ -5,9 +5,9 @@ float32 of float64.  A coupling's numbers come from one layer, in the place of i
 adapters of data are of NumPy, without gradients.  Log, Sqrt, Standardize and Constrain lead to unbounded numbers: their forward is
 the page's inverse.  Their log-dets are functions of the data in both directions.
 
-Documented choices, not defects: softplus is linear above 20, in Keras and in NumPy; AffineTransform takes arcsinh of its number of
-the scale, for which there is no page: it is asked with the scale given, and its couplings without arcsinh.  Constrain moves its bounds by 1e-15
-where they are inclusive: it is asked with bounds that are not.
+Documented choices, not defects: softplus is linear above 20, in Keras and in NumPy.  AffineTransform takes arcsinh of its number of
+the scale, and no page does: it is asked with the scale given, and its couplings without arcsinh.  Constrain moves inclusive bounds
+by 1e-15: it is asked with bounds that are not.
 
 A spline's domain is the default one.  log(e - 1), which the library adds to a number of a scale or of a
 slope, is taken away from it here.  The log-det of OrthogonalPermutation, which is the same for all events, has no batch: it is

@@ -148,9 +148,14 @@ def main(arguments=None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, an object for each line")
     chosen = parser.parse_args(arguments)
     with ThreadPoolExecutor(chosen.workers) as pool:
-        statuses = list(pool.map(lambda library: told(library, chosen), chosen.libraries or library_names()))
+        statuses = list(pool.map(lambda library: told(library, chosen), dearest_first(chosen.libraries or library_names())))
     write_pages()
     return max(statuses)
+
+
+def dearest_first(libraries):
+    """Libraries with many recorded answers before the others, so that no processor is idle at the end."""
+    return sorted(libraries, key=lambda library: -len(held(library).get("rows", [])))
 
 
 def told(library, chosen):
