@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, CayleyOrthogonal, Chain, DenseLinear, GlowActNorm, HalfLine,
-                     Independent, IntrinsicVolume, Inverse, OrthogonalLinear, Permutation, Pointwise, Reshape, Softplus,
+                     Independent, IntrinsicVolume, Inverse, OpenInterval, OrthogonalLinear, Permutation, Pointwise, Reshape, Softplus,
                      Squeeze, StickBreaking, Tanh)
 from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tree
 from refflow.core.boundary import checked_event
@@ -189,6 +189,18 @@ def falls(self, z):
 
 def stays_finite(self, x):
     return np.clip(Tanh.inverse(self, x), -400, 400)
+
+
+def large_at_the_end(self, x):
+    return np.minimum(OpenInterval.inverse(self, x), 1e300)
+
+
+def sign_of_a_difference_of_0(self, x):
+    def pullback(z_bar, log_det_bar):
+        x_bar = (z_bar - log_det_bar) / (x - self.end)
+        return x_bar, {"end": -x_bar, "scale": -z_bar / self.scale}
+
+    return self.inverse_and_log_det(x), pullback
 
 
 def overshoots(self, z):
@@ -410,6 +422,8 @@ BUGS = [
                                   log_det=lambda self, z: Chain.forward_and_log_det(self, z)[1]), STAGES, ()),
     ("monotone", Tanh, mutant(Tanh, forward=falls), {}, ()),
     ("ends are taken to ends", Tanh, mutant(Tanh, inverse=stays_finite), {}, ()),
+    ("ends are taken to ends", OpenInterval, mutant(OpenInterval, inverse=large_at_the_end), {"ends": [-1.0, 2.0]}, ()),
+    ("infinite cotangents are limits", HalfLine, mutant(HalfLine, inverse_vjp=sign_of_a_difference_of_0), {"end": 1.0, "scale": -2.0}, ()),
     ("membership", Tanh, mutant(Tanh, forward=overshoots), {}, ()),
     ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=doubled), AFFINE, (2,)),
     ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=of_the_inverse), AFFINE, (2,)),

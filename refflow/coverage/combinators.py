@@ -37,7 +37,7 @@ ROWS = (
         bijx="ApplyBijection, BinaryMask, MetaLayer, ScalarBijection", distrax="Linear",
         distreqx=("AbstractForwardInverseBijector, AbstractFwdLogDetJacBijector, "
             "AbstractInvLogDetJacBijector, AbstractLinearBijector"),
-        flowtorch="AffineOp, Autoregressive, Elementwise, Fixed, SplineOp, VolumePreserving, cls",
+        flowtorch="AffineOp, Autoregressive, Elementwise, Fixed, SplineOp, VolumePreserving",
         nflows="Linear, PiecewiseCouplingTransform", normflows="PiecewiseCoupling", numpyro="ParameterFreeTransform",
         piper=("ConvReluNorm, DDSConv, DiscriminatorP, DiscriminatorR, DiscriminatorS, DurationPredictor, Generator, LayerNorm, "
             "MultiPeriodDiscriminator, MultiResolutionDiscriminator, PosteriorEncoder, ResBlock1, ResBlock2, SynthesizerTrn, "

@@ -71,7 +71,7 @@ def fixed_affine(p):
 
 
 def elementwise(make, counts):
-    """Of a second entry, at raw numbers of which there are so many of each kind."""
+    """Of a second entry, at so many raw numbers of each kind."""
     def build(p):
         parts = [part if len(part) > 1 else part[0] for part in torch.split(raw(p), counts)]
         bijector = given(make(shape=torch.Size([1])), lambda x, context: [part[None] for part in parts])

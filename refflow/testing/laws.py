@@ -42,6 +42,7 @@ OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "cons
              "hard cases are accepted", "one vector")
 EXTREME = (2.0**-200, 2.0**200, -(2.0**200))        # of float32, 0 and infinite
 NEAR = 2.0**-10             # an end that a map computes from its fields
+BESIDE = 2, 256             # roundings from an end, where cotangents tell which way they grow
 NEARLY = 2.0**-20           # of what is right or another thing altogether
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
@@ -150,14 +151,53 @@ def with_first_parameters(view):
 
 @law("ends are taken to ends")
 def ends(f, p):
-    """An increasing map of numbers takes a finite end of its domain to the same end of its codomain, and its inverse back."""
-    if not f.increasing or f.event_ndim != (0, 0) or not (f.domain.alike and f.codomain.alike):
+    """An increasing map of numbers takes a finite end of its domain to the same end of its codomain, and its inverse back.
+
+    Where parameters move an end, their rounding may move its image, unless that is infinite.
+    """
+    if not f.increasing or f.event_ndim != (0, 0):
         return
-    sides = (f.forward, f.domain, f.codomain), (f.inverse, f.codomain, f.domain)
+    fixed, sides = f.domain.alike and f.codomain.alike, ((f.forward, f.domain, f.codomain), (f.inverse, f.codomain, f.domain))
     for method, here, there in sides:
         for end, image in ((here.lower, there.lower), (here.upper, there.upper)):
-            given = method(np.array(end, p.dtype)) if np.isfinite(end) else image
-            expect(np.allclose(given, image, NEAR, NEAR), f"{method.__name__} takes {end} to {given}, not to {image}; {f!r}")
+            end, image = np.broadcast_arrays(end, image)
+            told = np.isfinite(end) & (fixed | np.isinf(image))
+            if not told.any():
+                continue
+            given = method(np.where(told, end, here.plainest(end.shape)).astype(p.dtype))
+            wanted = np.where(told, image, given)
+            expect(np.allclose(given, wanted, NEAR, NEAR), f"{method.__name__} takes {end} to {given}, not to {wanted}; {f!r}")
+
+
+@law("infinite cotangents are limits")
+def infinite_cotangents(f, p):
+    """At a finite end of a set of numbers, an infinite cotangent has the sign in which cotangents beside the end grow towards it."""
+    for method, where in ((f.vjp, f.domain), (f.inverse_vjp, f.codomain)) if f.event_ndim == (0, 0) else ():
+        for end, inwards in ((where.lower, 1), (where.upper, -1)):
+            end = np.asarray(end, p.dtype)
+            events = [end, *(end + inwards * steps * np.spacing(np.abs(end)) for steps in BESIDE)]
+            if not np.isfinite(end).all() or not all(where.members(event, 0).all() for event in events[1:]):
+                continue
+            for bars in ((1, 0), (0, 1)):
+                at, near, far = (cotangents_at(f, method, event, bars) for event in events)
+                for name, bar in at.items():
+                    wrong = np.isinf(bar) & (near[name] != far[name]) & (growing(near[name], far[name]) != np.sign(bar))
+                    expect(not wrong.any(), f"{method.__name__}: at {end}, {name} is {bar}, beside it {near[name]} and further away "
+                                            f"{far[name]}; {f!r}")
+
+
+def cotangents_at(f, method, event, bars):
+    """{input: its cotangent} at an event or one for each of a batch of parameters."""
+    shape = np.broadcast_shapes(event.shape, f.parameter_batch)
+    with np.errstate(all="ignore"):
+        event_bar, params_bar = method(event)[1](*(np.full(shape, bar, event.dtype) for bar in bars))
+    return {"the event's cotangent": event_bar} | {f"{'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
+
+
+def growing(near, far):
+    """The sign of a change."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(near), np.sign(near), np.sign(near - far))
 
 
 @law("membership")

@@ -18,7 +18,7 @@ COUNT, SPREAD = 32, 4               # of numbers, 2^-4 to 2^4
 ROOM = 32                           # units of rounding of the terms
 
 
-@law("products of a scale are those of its values", LAWS)
+@law("products with a scale agree with its values", LAWS)
 def products(scale, _):
     """(1) and (2); of an elementwise scale."""
     if scale.gains is not None:

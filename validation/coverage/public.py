@@ -2,8 +2,8 @@
 
     python -m validation.coverage.public LIBRARY
 
-A map is a class that descends from a library's class of invertible maps, or a function that makes one; it is public if its name,
-and the name of each module above it, begins with a letter.
+A map is a class that descends from a library's class of invertible maps, or a function that makes one; it is public if its name
+begins with a capital letter, and the name of each module above it with a letter.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def public(library):
     for holder in holders.split():
         for module in modules(holder):
             for name, value in vars(module).items():
-                if not name.startswith("_") and is_map(name, value, above, root):
+                if name[0].isupper() and is_map(value, above, root):
                     found.add(name)
     return sorted(found)
 
 
-def is_map(name, value, above, root):
+def is_map(value, above, root):
     if above is None:                       # functions, with the names of classes
-        return callable(value) and name[0].isupper() and getattr(value, "__module__", "").startswith(root)
+        return callable(value) and getattr(value, "__module__", "").startswith(root)
     return inspect.isclass(value) and issubclass(value, above) and value not in above and value.__module__.startswith(root)
 
 

@@ -93,7 +93,7 @@ class Rotary(Conditioner):
 
     @classmethod
     def examples(cls, source):
-        """Angles, some of which are 0."""
+        """Angles, a quarter of them 0."""
         P, T, heads = source.count(1, 2), source.count(1, 3), source.count(1, 2)
         rotated = 2 * P * heads
         angles = source.signed((P, T), -4, 4) * source.booleans((P, T), 0.75)

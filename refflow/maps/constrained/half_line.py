@@ -25,6 +25,9 @@ neither:
     v exp z = (v h) h,   h = exp(z/2)                                               (11)
 A cotangent 0 stays 0 whatever `h` is.
 
+In (8), the difference is 0 at `x = a`, and the quotient is infinite with the sign that it has beside the end:
+    x - a = |x - a| sign s                                                          (12)
+
 Source: the definition; with `a = 0, s = 1` it is the exponential, NIST DLMF 4.2.
 """
 
@@ -124,7 +127,7 @@ class HalfLine(Bijector):
 
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
-            x_bar = (z_bar - log_det_bar) / (x - self.end)                          # (8)
+            x_bar = (z_bar - log_det_bar) / np.copysign(x - self.end, self.scale)   # (8) (12)
             return x_bar, {"end": -x_bar, "scale": -z_bar / self.scale}             # (9)
 
         return self.inverse_and_log_det(x), pullback

@@ -207,6 +207,8 @@ class LowRankLinear(Bijector):
     )
     refused = (
         refusal("must be finite and invertible; its pivots are [0.]", diagonal=[2.0, 1.0], U=[[1.0], [0.0]], V=[[-2.0], [5.0]]),
+        refusal("its pivots[1] are [0.]", diagonal=[2.0, 1.0], U=[[[1.0], [0.0]]] * 2, V=[[[1.0], [5.0]], [[-2.0], [5.0]]]),
+        refusal("its pivots are [inf]", diagonal=[1e-300, 1.0], U=[[1e300], [0.0]], V=[[1.0], [5.0]]),
         refusal("U and V must have at least one column", diagonal=[1.0], U=np.zeros((1, 0)), V=np.zeros((1, 0))),
         refusal("diagonal must be finite and not 0", diagonal=[0.0], U=[[1.0]], V=[[1.0]]),
     )
