@@ -81,6 +81,13 @@ def test_helpers_of_a_definition_stay():
     assert source.helpers_of_definitions() == {"channel"} and not [m for m in source.mutants() if m.function == "channel"]
 
 
+def test_what_serves_helpers_of_a_definition_stays():
+    """exponential_of calls times; the map itself calls others."""
+    source = Source(refflow.ExponentialLinear)
+    assert source.helpers_of_definitions() == {"exponential_of", "times"}
+    assert {"moved", "series", "outer"} <= {mutant.function for mutant in source.mutants()}
+
+
 def mutant_of(name, key):
     source = Source(PAGES[name])
     return source, next(mutant for mutant in source.mutants() if mutant.key == key)

@@ -576,16 +576,19 @@ class Subject:
         `threshold`: the least error that counts as a failure.
         """
         name = failure.quantity
+        given = self.answer(point).found.get(name)
+        if isinstance(given, Raised) != bool(failure.message) or not isinstance(given, (Raised, np.ndarray)):
+            return None                 # before the truth, which may take long
         try:
             truths, = self.truths([point], is_derivative(name))
         except ValueError:
             return None
-        given, truth = self.answer(point).found.get(name), truths.get(truth_name(name))
+        truth = truths.get(truth_name(name))
         if name.startswith(VJP[point.side] + ".") and not self.own and self.overflows(point, truths):
             return None
-        if isinstance(given, Raised) and failure.message:
+        if failure.message:
             return Failure(point, name, np.inf, failure.allowed, None, truth, "raised " + given.message)
-        if truth is None or not isinstance(given, np.ndarray) or failure.message or given.shape != truth.high.shape:
+        if truth is None or given.shape != truth.high.shape:
             return None
         C, known = self.errors(point, given, truth)
         if not known.all() or not C[0] > failure.allowed or C[0] < threshold:

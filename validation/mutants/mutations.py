@@ -150,13 +150,12 @@ class Source:
         return found + [mutant for node in self.tree.body if self.first for mutant in mutants_of_constant(node)]
 
     def helpers_of_definitions(self):
-        """The module's functions that believed equations alone call: a change in them would change the truth."""
+        """The module's functions that serve believed equations alone: a change in them would change the truth."""
         own = {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
         methods = [inner for node in self.tree.body if isinstance(node, ast.ClassDef) for inner in node.body
                    if isinstance(inner, ast.FunctionDef)]
-        believed = {name for node in methods if node.name in BELIEVED for name in mentioned(node)} & set(own)
-        others = [node for node in [*methods, *own.values()] if getattr(node, "name", "") not in BELIEVED | believed]
-        return believed - {name for node in others for name in mentioned(node)}
+        served = reached_from([node for node in methods if node.name in BELIEVED], own)
+        return served - reached_from([node for node in (*methods, *own.values()) if node.name not in BELIEVED | served], own)
 
     def plant(self, mutant, node=None):
         """Make the running module that of a mutant, or of another node in its place."""
@@ -193,6 +192,14 @@ class Source:
         elif isinstance(was, ast.stmt):
             probe = ast.Expr(probe)
         self.plant(mutant, probe)
+
+
+def reached_from(nodes, functions):
+    """The names of the functions that some nodes mention, or functions that they mention, and so on."""
+    found = {name for node in nodes for name in mentioned(node)} & functions.keys()
+    while (further := {name for known in found for name in mentioned(functions[known])} & functions.keys() - found):
+        found |= further
+    return found
 
 
 def without_textbooks(tree):
