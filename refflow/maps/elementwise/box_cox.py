@@ -36,9 +36,9 @@ In (8), `z` may overflow, or `U`, where the quotient does not:
     x/U = 1/c                                         where p overflows             (18)
 
 In (9), the terms of `dt/dc` cancel for a small `p`.  With `s = p/(2 + p)`, whence `log(1 + p) = 2 artanh s`,
-    dt/dc = -x^2 psi,   psi = 2 (1/(1 + s) + s (1/3 + s^2/5 + s^4/7 + ...))/(2 + p)^2    for -1/2 <= p <= 1         (19)
+    dt/dc = -x^2 psi,   psi = 2 (1/(1 + s) + s (1/3 + s^2/5 + s^4/7 + ...))/(2 + p)^2    for -1/2 <= p <= 3         (19)
     (1 - c) dt/dc - t = dt/dc - x/U = -x (x psi + 1/U)     in float64, for float32 too              (20)
-The factors of `x^2` may underflow apart.  The sum to `s^32` leaves out less than `10^-17`.
+The factors of `x^2` may underflow apart.  The sum to `s^72` leaves out less than `10^-17`.
 
 In (6), both terms may overflow next to 0, with opposite signs; but `z^c` may leave the floats:
     z_bar = (x_bar s) s + l_bar (c - 1)/z,   s = h/sqrt(z)    where x_bar exp(w) is not a normal number    (21)
@@ -197,9 +197,10 @@ class BoxCox(Bijector):
         case("Square", "c = 1/2: the slope is infinite at the end", x=[-2.0, -1.9999999999999998, 1.0], z=[0.0, 1.0], power=0.5),
         case("Reciprocal", "c = -1: z grows without bound at x = 1", x=[1.0, 0.9999999999999999, -1.0, -2.0**1000],
              z=[0.0, 5e-324, 1.0, 1e300], power=-1.0),
-        case("NearEnd", "c x rounds to -1", x=[-0.3333333333333333, -0.33333333333333326], power=3.0),
+        case("NearEnd", "c x rounds to -1", x=[-0.3333333333333333, -0.33333333333333326, -0.3333333134651184], power=3.0),
         case("SteepEnd", "c = 8: the inverse has an infinite slope at the end", x=[-0.125], z=[0.0], power=8.0),
         case("RoundedEnd", "-1/c is rounded, and still the end", x=[-1 / 7.97], z=[0.0], power=7.97),
+        case("BentEnd", "1 < c < 2: the slope of the inverse is infinite at a rounded end", x=[-0.8], z=[0.0], power=1.25),
         case("RoundedUpperEnd", "the same for c < 0", x=[1 / 0.3], z=[0.0], power=-0.3),
         case("SteepUpperEnd", "-1 < c < 0: the inverse is infinite, its slope too", x=[128.0], power=-2.0**-7),
         case("LogarithmEnd", "c = 0: the slope is infinite at 0", z=[0.0, 0.0, 0.0], power=0.0),
@@ -207,8 +208,9 @@ class BoxCox(Bijector):
         case("ProductOverflows", "c x overflows, z does not", x=[2.0**1000], z=[2.0**0.5], power=2.0**60),
         case("PowerOverflows", "z^c overflows, x does not", z=[1.0000000000000007], power=2.0**60),
         case("SlopeOnly", "z overflows, z/U does not", x=[2.0**600], power=0.5),
-        case("Middle", "the forms of (19) meet, and of (13)", x=[1.0, np.nextafter(1, 2), -0.5, np.nextafter(-0.5, -1)],
+        case("Middle", "the forms of (19) meet, and of (13)", x=[3.0, np.nextafter(3, 4), -0.5, np.nextafter(-0.5, -1)],
              power=1.0),
+        case("NearlyTurning", "the same where the two terms of (20) cancel", x=[-3.2887458252648942], power=-0.30406728069946076),
         case("MiddleOfInverse", "the forms of (23) meet", z=[math.e, 1 / math.e, 2.718281828459045, 2.7182818284590455], power=1.0),
         case("OppositeOverflow", "two terms of (6) overflow with opposite signs", z=[5e-324], power=2.0**-9),
         case("Turning", "d log-det/dc passes through 0", x=[-2.0, np.nextafter(-2, 0)], power=0.0),
@@ -262,13 +264,13 @@ def times_quotient(bar, v):
 
 
 def is_middle(p):
-    return (p >= -0.5) & (p <= 1)                                                   # (19)
+    return (p >= -0.5) & (p <= 3)                                                   # (19)
 
 
 def psi(p):
     p = np.where(is_middle(p), p, 0)
     s, total = p / (2 + p), 0
-    for n in range(16, -1, -1):
+    for n in range(36, -1, -1):
         total = total * s * s + 1 / (2 * n + 3)
     return 2 * (1 / (1 + s) + s * total) / ((2 + p) * (2 + p))                      # (19)
 
