@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from refflow import Affine, Chain, DenseLinear, Independent, LeakyReLU, Sigmoid, Softmax, Softplus, Tanh
+from refflow import Affine, Chain, DenseLinear, Independent, LeakyReLU, MonotoneNetwork, Sigmoid, Softmax, Softplus, Tanh
 from refflow.accuracy.differences import (EventDifferences, LossDifferences, balanced, componentwise, field_at, largest_step,
                                           log_det_extrapolated, moved_alone, ridders, to_breaks)
 from refflow.accuracy.kappa import Sensitivity
@@ -87,9 +87,22 @@ def test_no_step_of_a_parameter_moves_a_break_past_an_event(distance):
     p = points(Chain((Affine(1.0, 2.0), LeakyReLU(0.1))), [-0.5 + distance, -0.5 - distance, 100.0])
     assert np.array_equal(to_breaks(p.g, p.z64, (3,))[:, 0], [distance, distance, 100.5])
     found = LossDifferences(p)
-    moves = 16 * found.h["stages", "0", "shift"][:, 0] / 2
-    assert (moves[:2] < distance).all() and (moves[:2] >= distance / 2).all() and moves[2] == 0.5
+    moves = found.h["stages", "0", "shift"][:, 0] / 2
+    assert (15 * moves[:2] < distance).all() and (15 * moves[:2] >= distance / 2).all() and moves[2] == 0.5 / 16
     assert (16 * found.h["event"][:2, 0] == distance).all()
+
+
+def test_breaks_are_asked_only_of_positive_parameters(monkeypatch):
+    """The whole room of a positive parameter would end at 0, where a rate has no break."""
+    right = MonotoneNetwork.breaks
+
+    def breaks(self):
+        assert (self.rate > 0).all() and (self.weights > 0).all()
+        return right(self)
+
+    p = points(MonotoneNetwork(rate=[1.0, 2.0], bias=[[0.5, -0.25]], weights=[1.0, 0.5]), [0.3, -2.0])
+    monkeypatch.setattr(MonotoneNetwork, "breaks", breaks)
+    assert set(LossDifferences(p).h) >= {("rate",), ("weights",)}
 
 
 def test_fields_are_found_through_components():
