@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..core import Bijector, Chain, Independent, Inverse, RandomSource, sets
+from ..core import Bijector, Chain, Independent, Inverse, RandomSource, has_components, sets
 from ..core.bijector import METHODS
 from ..core.declarations import Field, Plain
 from ..core.sets import contains
@@ -173,9 +173,11 @@ def ends(f, p):
 def infinite_cotangents(f, p):
     """At a finite end of a set of numbers, an infinite cotangent has the sign of those beside the end, if they grow towards it.
 
-    Asked with the parameters of the hard cases, too.
+    Asked with the parameters of the hard cases, too.  Of a composition, infinite parts of two stages may cancel: it is not asked.
     """
-    for g in (f, *(type(f)(**case.params) for case in whole_cases(type(f)))) if f.event_ndim == (0, 0) else ():
+    if f.event_ndim != (0, 0) or has_components(type(f)):
+        return
+    for g in (f, *(type(f)(**case.params) for case in whole_cases(type(f)))):
         for method, where in ((g.vjp, g.domain), (g.inverse_vjp, g.codomain)):
             for end, inwards in ((where.lower, 1), (where.upper, -1)):
                 end = np.asarray(end, g.dtype or p.dtype)
