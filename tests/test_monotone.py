@@ -288,6 +288,11 @@ def test_zeros_of_arguments_are_its_breaks():
     assert np.allclose((units * TWO_LAYERS.hidden[0]).sum(-1) + TWO_LAYERS.bias[1], 0, atol=1e-14)
 
 
+def test_a_zero_may_lie_beyond_the_floats():
+    f = MonotoneNetwork(rate=[1e-300, 1.0], bias=[[1e20, 0.5]], weights=[1.0, 0.5])
+    assert f.breaks().tolist() == [-np.inf, -0.5]               # and nothing warns
+
+
 def test_the_side_of_a_zero_is_exact(monkeypatch):
     """-1/3 is rounded, and 3 z + 1 is not 0 there; a product without its second half says that it is."""
     at = {"z": -1 / 3, "x_bar": 0.0, "log_det_bar": 1.0}

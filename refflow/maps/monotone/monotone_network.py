@@ -195,6 +195,7 @@ class MonotoneNetwork(Bijector):
             h = [unit(k, c_k) for k, c_k in enumerate(c)]
         return shift + sum(v * h_k for v, h_k in zip(weights, h))                   # (1)
 
+    @np.errstate(all="ignore")                                      # a zero may lie beyond the floats
     def breaks(self):
         """The zeros of its arguments, where the second derivative jumps; there it is the exponential's."""
         layers, s = self.parameters()
