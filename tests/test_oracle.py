@@ -18,7 +18,8 @@ from refflow.oracle.adapter import load
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import Point
 from refflow.accuracy.quantities import truth_name
-from refflow.oracle.points import Truth, drawn_points, is_derivative, names_of_derivatives, run_time_truth, steady
+from refflow.oracle.points import Truth, drawn_points, is_derivative, names_of_derivatives, run_time_truth
+from refflow.oracle.steadiness import is_steady
 from refflow.report import plain
 
 REGISTRY = bijectors()
@@ -187,7 +188,7 @@ def test_where_rounding_moves_the_answer_far_it_is_not_asked():
     x = np.float64(0.6321205588285577)
     steep = Point(refflow.WeibullCDF(concentration=2.0**-60, scale=1.0), "inverse", x)
     plain = Point(refflow.WeibullCDF(concentration=2.0, scale=1.0), "inverse", x)
-    assert not steady(steep, "inverse") and steady(plain, "inverse")
+    assert not is_steady(steep, "inverse") and is_steady(plain, "inverse")
 
 
 def test_hardware_without_subnormal_numbers_may_say_so():
@@ -307,7 +308,7 @@ def test_a_page_is_not_diagnosed_against_itself(monkeypatch):
     def asked(*args, **given):
         raise AssertionError("the page was asked for the truth of itself")
 
-    for module, name in (("check", "run_time_truths"), ("diagnosis", "run_time_truth"), ("points", "run_time_truth")):
+    for module, name in (("check", "run_time_truths"), ("diagnosis", "run_time_truth"), ("steadiness", "run_time_truth")):
         monkeypatch.setattr(sys.modules[f"refflow.oracle.{module}"], name, asked)
     monkeypatch.setattr(refflow.Tanh, "log_det", lambda self, z: 2 * (np.log(2) - z - np.logaddexp(0, -2 * z)))
     report = check(page="Tanh")

@@ -178,7 +178,7 @@ The rule, in the order of the first column:
 - With both, the log-det belongs to its map to the digits of float32, even where networks are computed in bfloat16. Such networks give
   other a and b, which the map and its log-det share. This map is not the one of the weights; the other columns say how far away it is.
 - **The last layer of each network: float32.** It makes a and b, which are otherwise rounded to 2^-9 of themselves. Of the trained flow,
-  the error of log p(x) falls to a third; with drawn weights it falls by a tenth in D = 3072 dimensions, and rises by half in 64.
+  the error of log p(x) becomes 2 to 3 times smaller; with drawn weights it falls by a tenth in D = 3072, and rises by half in D = 64.
 - **Tokens between blocks: float32.** In bfloat16, images first of all lose the noise of their dequantisation, and the errors of z grow by
   15 to 50 %.
 """

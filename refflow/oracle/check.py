@@ -36,9 +36,9 @@ from .measures import WITHOUT_MEASURE, Counted, counted
 from .pages import CannotRun, bijectors, page_named, spelled
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
-                     names_of_derivatives, points_at, run_time_truths, steady, steady_events, together,
-                     with_accumulation, without_structural_zeros)
+                     names_of_derivatives, points_at, run_time_truths, together, with_accumulation, without_structural_zeros)
 from .shrink import complexity, shrunk
+from .steadiness import is_steady, steady
 from .suggestions import suggestions
 from .time_limits import limited
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
@@ -114,7 +114,7 @@ def check_page(name, dtypes, keep_errors):
         subject = Subject(name, "refflow", dtype, own_answers, own=True, keep_errors=keep_errors)
         for point in (p for p in points if p.dtype == dtype):
             asked.add(subject.records, subject, point)
-            subject.compare(point, own_answers(point), point.truth, own_allowance(certificate, name, dtype))
+            subject.compare([point], [own_answers(point)], [point.truth], own_allowance(certificate, name, dtype))
         skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
         subject.conclude(report, skip)
         report.asked += subject.records.values()
@@ -206,11 +206,9 @@ def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
 
 def measured(adapter, dtype, certificate, keep_errors=False):
     """(everything measured of an adapter in a dtype, the number of its points, how many are outside its limits)."""
-    subject = subject_of(adapter, dtype, keep_errors)
-    outside = count = 0
-    for drawn in together(points_for(adapter, dtype)):
-        points = [point for point in map(adapter.limited, drawn) if point is not None]
-        count, outside = count + len(drawn), outside + len(drawn) - len(points)
+    subject, drawn = subject_of(adapter, dtype, keep_errors), list(points_for(adapter, dtype))
+    within = [point for point in map(adapter.limited, drawn) if point is not None]
+    for points in together(within):
         for point in points:
             asked.add(subject.records, subject, point)
             if point.truth is not None and by_measure(adapter, point) is not point:
@@ -221,7 +219,7 @@ def measured(adapter, dtype, certificate, keep_errors=False):
                 subject.reasons |= dict.fromkeys(answers.values_at_image[1], AS_VALUES.format(dtype))
             elif answers.values_at_image is not None:
                 subject.compare_round_trip(point, *answers.values_at_image, certificate, adapter)
-    return subject, count, outside
+    return subject, len(drawn), len(drawn) - len(within)
 
 
 def subject_of(adapter, dtype, keep_errors=False):
@@ -238,10 +236,10 @@ def measure_points(subject, adapter, certificate, points):
     except (ValueError, ArithmeticError):
         measure_apart(subject, adapter, certificate, points)
         return every
-    for point, answers, truths in zip(points, every, known):
+    for point, answers in zip(points, every):
         subject.wide |= {name: given.dtype.name for name, given in answers.found.items() if is_wider(given, point)}
         subject.asked |= names_of_derivatives(point) if point.truth is None else set()
-        subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p), tuple(points))
+    subject.compare(points, every, known, lambda q, p: allowed(certificate, adapter.name, q, p))
     return every
 
 
@@ -267,8 +265,7 @@ def is_wider(given, point):
 def compare_values(subject, adapter, certificate, point):
     """Compare what does not depend on a measure with what is recorded: the image and the Jacobian."""
     found = {name: given for name, given in subject.answer(point).found.items() if truth_name(name) in WITHOUT_MEASURE}
-    truths, = subject.truths([point])
-    subject.compare(point, Answers(found), truths, lambda q, p: allowed(certificate, adapter.name, q, p))
+    subject.compare([point], [Answers(found)], subject.truths([point]), lambda q, p: allowed(certificate, adapter.name, q, p))
 
 
 def by_measure(adapter, point):
@@ -359,6 +356,35 @@ class Failure:
         return "0" if np.any((given == 0) & (truth.high != 0)) else "another number"
 
 
+@dataclass(frozen=True)
+class Claim:
+    """An answer beside its truth: C at each leading index, and marks of where a truth is known."""
+
+    given: np.ndarray
+    truth: Truth
+    allowed: float
+    C: np.ndarray
+    known: np.ndarray
+
+    @functools.cached_property
+    def wrong(self):
+        return self.known & (self.C > self.allowed)
+
+    @functools.cached_property
+    def wrong_numbers(self):
+        """Marks of the wrong answers all of whose entries are finite."""
+        if not self.wrong.any():
+            return self.wrong
+        return self.wrong & np.isfinite(np.asarray(self.given, np.float64).reshape(len(self.wrong), -1)).all(-1)
+
+    def failure(self, point, name, index):
+        """The failure at a leading index, or at the one event."""
+        C = float(self.C[index])
+        if not point.lead:
+            return Failure(point, name, C, self.allowed, self.given, self.truth)
+        return Failure(point.single(index), name, C, self.allowed, self.given[index], self.truth.part(index))
+
+
 @dataclass
 class Subject:
     """Somebody's code for one page in one dtype, and everything measured of it."""
@@ -387,7 +413,7 @@ class Subject:
     def truths(self, points, derivatives=True):
         """Of each point, recorded or at run time."""
         known = [point.truth for point in points]
-        found = run_time_truths(tuple(points), derivatives) if known == [None] * len(points) else known
+        found = run_time_truths(points, derivatives) if known == [None] * len(points) else known
         return [self.as_claimed(point, dict(truths.items()), derivatives) for point, truths in zip(points, found)]
 
     def as_claimed(self, point, truths, derivatives):
@@ -401,51 +427,79 @@ class Subject:
             truths = with_accumulation(point, truths, ACCUMULATION[self.accumulation])
         return truths if self.own else without_structural_zeros(point, truths)
 
-    def compare(self, point, answers, truths, allowance, among=()):
-        """Compare every answer with its truth; `among`: the points that were asked together, which are alike."""
+    def compare(self, points, answers, truths, allowance):
+        """Compare every answer at one point, or at several that are alike, with its truth."""
+        claims = [self.claims(*of, allowance) for of in zip(points, answers, truths)]
+        for point, made, judged in zip(points, claims, self.judged(points, claims)):
+            for name, claim in made.items():
+                self.count_claim(point, name, claim, judged[name])
+
+    def claims(self, point, answers, truths, allowance):
+        """{name: Claim} of the answers at a point that are compared; what raised, or has another shape, has failed."""
         self.asked |= set(truths)
-        beyond = not self.own and (self.overflows(point, truths) or misshapen(point, answers, truths))
+        beyond, found = not self.own and (self.overflows(point, truths) or misshapen(point, answers, truths)), {}
         for name, given in answers.found.items():
-            quantity = truth_name(name)
+            quantity, units = truth_name(name), allowance(name, point)
+            truth = truths[quantity] if quantity in truths else None
             if beyond and quantity.startswith(VJP[point.side] + "."):
                 continue                # a cotangent at an infinity, or of another shape, has no truth
             if isinstance(given, Raised):
-                message = "raised " + given.message
                 self.add(name, 1, 1)
-                self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(quantity), message))
-            elif quantity in truths:
-                self.measure(point, name, given, truths[quantity], allowance(name, point), among)
+                self.fail(Failure(point, name, np.inf, units, None, truth, "raised " + given.message))
+            elif truth is not None and given.shape != truth.high.shape:
+                self.add(f"{name} shape", 1, 1)
+                message = shape_diagnosis(point, name, given, truth)
+                self.fail(Failure(point, f"{name} shape", np.inf, units, given, truth, message))
+            elif truth is not None:
+                found[name] = Claim(given, truth, units, *self.errors(point, given, truth))
+        return found
 
     def overflows(self, point, truths):
         image = truths.get(VALUE[point.side])
         return image is not None and not image.representable(point.format).all()
 
-    def measure(self, point, name, given, truth, allowance, among=()):
-        if given.shape != truth.high.shape:
-            message = shape_diagnosis(point, name, given, truth)
-            self.add(f"{name} shape", 1, 1)
-            self.fail(Failure(point, f"{name} shape", np.inf, allowance, given, truth, message))
-            return
-        C, known = self.errors(point, given, truth)
-        wrong = known & (C > allowance)
-        judged = known & (~wrong | self.judged(point, name, given, wrong, among))
+    def judged(self, points, claims):
+        """For each point, {name: marks of the leading indices at which its answer counts}.
+
+        A wrong number does not count where rounding may move the truth far.
+        """
+        if self.own:
+            return [{name: claim.known for name, claim in made.items()} for made in claims]
+        steady = self.steady(points, claims)
+        return [{name: claim.known & (~claim.wrong_numbers | steady[truth_name(name)][i]) for name, claim in made.items()}
+                for i, made in enumerate(claims)]
+
+    def steady(self, points, claims):
+        """{quantity: for each point, marks of the leading indices at which kappa can judge a wrong number}."""
+        if points[0].truth is not None:
+            return {truth_name(name): [claim.truth.first_order] for name, claim in claims[0].items()}
+        names, size = {truth_name(name) for made in claims for name in made}, len(points[0].event) if points[0].lead else 1
+        wrong = {quantity: np.full((len(points), size), False) for quantity in names}
+        for i, made in enumerate(claims):
+            for name, claim in made.items():
+                wrong[truth_name(name)][i] |= claim.wrong_numbers
+        found = steady(points, {quantity: marks.ravel() for quantity, marks in wrong.items()})
+        return {quantity: marks.reshape(len(points), size) for quantity, marks in found.items()}
+
+    def count_claim(self, point, name, claim, judged):
+        """Count an answer where it is judged, and keep its failures."""
+        wrong, known, C = claim.wrong, claim.known, claim.C
         if point.side in self.records:
             self.records[point.side].leave_out(asked.UNSTEADY, (known & ~judged).sum())
             self.records[point.side].leave_out(asked.OVERFLOWS, (~known).sum())
         if self.keep_errors:
-            self.keep(point, name, C, allowance, known, judged)
+            self.keep(point, name, C, claim.allowed, known, judged)
         if not judged.any():
             self.unjudged |= {name} if known.any() else set()
             return
         self.add(name, judged.sum(), (wrong & judged).sum())
         passing = float(C.max(where=judged & ~wrong, initial=0.0))
-        C_before, allowed_before = self.best.get(name, (0.0, allowance))
-        if not wrong[judged].all() and passing / allowance >= C_before / allowed_before:
-            self.best[name] = passing, allowance
+        C_before, allowed_before = self.best.get(name, (0.0, claim.allowed))
+        if not wrong[judged].all() and passing / claim.allowed >= C_before / allowed_before:
+            self.best[name] = passing, claim.allowed
         for index in np.argsort(-C, kind="stable"):
             if wrong[index] and judged[index]:
-                self.fail(Failure(point.single(index), name, float(C[index]), allowance, given[index], truth.part(index))
-                          if point.lead else Failure(point, name, float(C[index]), allowance, given, truth))
+                self.fail(claim.failure(point, name, index))
 
     def add(self, name, points, failing):
         """Count the points at which a quantity was judged, and at how many of them it failed."""
@@ -458,18 +512,6 @@ class Subject:
             verdict = NOT_JUDGED if not judged[index] else FAILS if C[index] > allowance else PASSES
             place = place_of(kept, point.event[index] if point.lead else point.event)
             kept.keep(place, float(C[index]), allowance, verdict, case_text(point))
-
-    def judged(self, point, name, given, wrong, among):
-        """Marks of the leading indices whose wrong answer is not a number, or a number that kappa can judge.
-
-        kappa is first-order: a wrong number is not counted where rounding may move the truth far.
-        """
-        if self.own or not wrong.any():
-            return np.full(wrong.shape, True)
-        no_number = ~np.isfinite(np.asarray(given, np.float64).reshape(len(wrong), -1)).all(-1)
-        if point.truth is not None:
-            return no_number | point.truth[truth_name(name)].first_order
-        return no_number | steady_events(point, truth_name(name), wrong & ~no_number, among)
 
     def errors(self, point, given, truth):
         """(C, known) for each leading index, or for the one event; C is 0 where no truth is known."""
@@ -499,10 +541,10 @@ class Subject:
             if not np.all(where.members(image, rank)) or not np.isfinite(image).all():
                 return
             again = point.changed(side=side, event=image, image_bar=None, log_det_bar=None)
-            truths, = self.truths([again])
+            truths = self.truths([again])
         except ValueError:
             return                      # a wrong image is the forward quantity's failure
-        self.compare(again, Answers(values), truths, lambda q, p: allowed(certificate, adapter.name, q, p))
+        self.compare([again], [Answers(values)], truths, lambda q, p: allowed(certificate, adapter.name, q, p))
 
     # -- the verdict ---------------------------------------------------------------------------------------------------
 
@@ -594,8 +636,10 @@ class Subject:
         if not known.all() or not C[0] > failure.allowed or C[0] < threshold:
             return None
         found = Failure(point, name, float(C[0]), failure.allowed, given, truth)
-        judged = self.own or found.symptom not in ("another number", "0") or steady(point, truth_name(name))
-        return found if found.symptom == failure.symptom and judged else None
+        if found.symptom != failure.symptom:
+            return None
+        number = not self.own and found.symptom in ("another number", "0")
+        return None if number and not is_steady(point, truth_name(name)) else found
 
 
 def cotangents_of(point, name):

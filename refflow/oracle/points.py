@@ -31,8 +31,8 @@ from ..core.arrays import sum_to_shape
 from ..core.bijector import over_event
 from ..accuracy.formats import format_of
 from ..accuracy.kappa import differenced, flat, kappa, kappa_inverse, normwise, per_event, value_and_log_det
-from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved,
-                                plain_choices, plainest, set_of, with_cotangents)
+from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, plain_choices, plainest,
+                                set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 from .measures import Counted
 from .pages import CannotRun
@@ -200,14 +200,19 @@ def run_time_truth(point, derivatives=False) -> dict:
     return truths
 
 
-@functools.lru_cache(8)                     # the quantities of a point are asked for in turn
 def run_time_truths(points, derivatives=False) -> list:
     """`run_time_truth` of each of several points, in one batch if they are `alike`."""
     if len(points) < 2 or not all(alike(points[0], point) for point in points):
         return [run_time_truth(point, derivatives) for point in points]
-    event, *bars = (np.stack([getattr(point, key) for point in points]) for key in ("event", "image_bar", "log_det_bar"))
-    found = run_time_truth(replace(points[0], event=event, image_bar=bars[0], log_det_bar=bars[1], lead=1), derivatives)
+    found = run_time_truth(stacked(points), derivatives)
     return [{name: truth.part(i) for name, truth in found.items()} for i in range(len(points))]
+
+
+def stacked(points):
+    """One question with a leading axis, for several points that are alike."""
+    event, image_bar, log_det_bar = (np.stack([getattr(point, key) for point in points])
+                                     for key in ("event", "image_bar", "log_det_bar"))
+    return points[0].changed(event=event, image_bar=image_bar, log_det_bar=log_det_bar, lead=1)
 
 
 def alike(one, other):
@@ -230,8 +235,17 @@ def together(points):
 
 def batch_of(point):
     """How many points like this one are asked at once: differences move every input entry in a copy of all of them."""
-    inputs = point.event.size + point.image_bar.size + sum(leaf.size for _, leaf in flatten(point.f.params()))
-    return max(1, TOGETHER // (1 + inputs) ** 2)
+    return max(1, TOGETHER // (1 + inputs_of(point) + point.image_bar.size) ** 2)
+
+
+def inputs_of(point):
+    """How many numbers a question is made of, without its cotangents."""
+    return point.event.size + sum(leaf.size for _, leaf in flatten(point.f.params()))
+
+
+def members(point):
+    """Marks of the events that lie in the open set of their side."""
+    return set_of(point.f, point.side).members(point.event, point.f.event_ndim[SIDES[point.side]])
 
 
 def is_derivative(name):
@@ -383,88 +397,6 @@ def without_structural_zeros(point, truths) -> dict:
     masked = {name: replace(truth, asked=sets[name].free(truth.high.shape))
               for name, truth in truths.items() if name in sets and sets[name].free}
     return truths | masked
-
-
-def steady(point, name, among=()) -> bool:
-    """Do a quantity and its kappa change by less than an eighth if all inputs move by a rounding error?
-
-    kappa is first-order: elsewhere it does not tell how far rounding moves the quantity.  A quantity that passes through 0 may
-    lose all its digits without kappa being wrong.  `among`: points that are alike, whose truths are computed together.
-    """
-    among, derivatives = among or (point,), is_derivative(name)
-    here = truths_at(among, derivatives)[among.index(point)]
-    for parameters in (False, True) if here is not None and name in here else ():
-        for near in truths_beside(among, derivatives, parameters)[among.index(point)]:
-            if name not in near or not unmoved(here[name], near[name]).all():
-                return False
-    return here is not None and name in here
-
-
-def truths_at(points, derivatives):
-    """The truths of each of several points that are alike; None of one that leaves the set of a stage."""
-    try:
-        return run_time_truths(points, derivatives)
-    except ValueError:
-        return [None] if len(points) == 1 else [truths_at((point,), derivatives)[0] for point in points]
-
-
-@functools.lru_cache(4)
-def truths_beside(points, derivatives, parameters):
-    """The truths of the neighbours of each of several points that are alike, with moved events or with moved parameters."""
-    found = [[] for _ in points]
-    for beside in zip(*map(moved_events, points)) if not parameters else moved_parameters(points):
-        inside = [i for i, one in enumerate(beside) if is_inside(one)]
-        for i, truths in zip(inside, truths_at(tuple(beside[i] for i in inside), derivatives) if inside else ()):
-            found[i] += [truths] if truths is not None else []
-    return found
-
-
-def moved_events(point):
-    return [beside for beside in moved(point) if beside.f is point.f]
-
-
-def moved_parameters(points):
-    """Each move of the parameters of several points with one bijector."""
-    f = points[0].f
-    return [[point.changed(f=beside.f) for point in points] for beside in moved(points[0]) if beside.f is not f]
-
-
-def is_inside(point):
-    return set_of(point.f, point.side).members(point.event, point.f.event_ndim[SIDES[point.side]]).all()
-
-
-def steady_events(point, name, asked, among=()):
-    """Marks: is the quantity steady at each leading index at which `asked` holds?  True at the others.
-
-    A point without leading axes is asked `among` those that are alike.
-    """
-    marks, indices = np.full(asked.shape, True), np.flatnonzero(asked)
-    if not indices.size:
-        return marks
-    if not point.lead:
-        return np.full(asked.shape, steady(point, name, among))
-    batch = point.changed(event=point.event[indices])
-    try:
-        return steady_together(batch, name, marks, indices)
-    except ValueError:                      # one of them leaves the set of a stage
-        marks[indices] = [steady(batch.single(i), name) for i in range(len(indices))]
-        return marks
-
-
-def steady_together(batch, name, marks, indices):
-    here, rank = run_time_truth(batch).get(name), batch.f.event_ndim[SIDES[batch.side]]
-    for beside in moved(batch):
-        inside = set_of(beside.f, beside.side).members(beside.event, rank).reshape(len(indices), -1).all(-1)
-        still = unmoved(here, run_time_truth(beside)[name]).reshape(len(indices), -1).all(-1)
-        marks[indices] &= still | ~inside
-    return marks
-
-
-def unmoved(here, near):
-    with np.errstate(all="ignore"):
-        moved = np.abs(near.high - here.high) * 8 <= here.unit * 2 * 9
-        alike = np.abs(near.unit - here.unit) * 8 <= here.unit
-        return moved & alike | np.isnan(here.unit) | (near.high == here.high)
 
 
 # -- drawn points -----------------------------------------------------------------------------------------------------

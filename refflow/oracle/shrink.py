@@ -11,6 +11,7 @@ import numpy as np
 from ..core.declarations import Child, Field
 from ..core.tree import flatten
 from ..accuracy.drawing import SIDES, plainest_of
+from .points import inputs_of, members
 
 BUDGET = 100            # questions asked for one finding
 INPUTS = 32             # so many cost as much as a question does without any
@@ -38,11 +39,6 @@ def complexity(point):
     return point.event.size, sum(len(repr(v)) for leaf in leaves for v in np.asarray(leaf).ravel().tolist())
 
 
-def inputs_of(point):
-    """How many numbers a question is made of."""
-    return point.event.size + sum(leaf.size for _, leaf in flatten(point.f.params()))
-
-
 class Search:
     """A greedy walk: `best` is the simplest failure so far."""
 
@@ -57,7 +53,7 @@ class Search:
         self.left -= 1
         try:
             changed = self.best.point.changed(**changes)
-            if not inside(changed):
+            if not np.isfinite(changed.event).all() or not members(changed).all():
                 return False
             found = self.again(changed, self.best, self.threshold)
         except (ValueError, IndexError):
@@ -223,10 +219,3 @@ def with_entry(array, index, value):
     changed = np.array(array)
     changed[index] = value
     return changed
-
-
-def inside(point):
-    """Is the event in the open set, with finite numbers?"""
-    where = (point.f.domain, point.f.codomain)[SIDES[point.side]]
-    rank = point.f.event_ndim[SIDES[point.side]]
-    return bool(np.isfinite(point.event).all() and np.all(where.members(point.event, rank)))

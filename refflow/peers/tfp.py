@@ -254,10 +254,10 @@ declare(refflow.Chain([refflow.Exp(), INNER]), "Chain[Shift, Scale, Exp]",
 declare(refflow.Inverse(INNER), "Invert", lambda p: both(tfb.Invert(affine(p["inner"]))))
 declare(coupling(additive_family()), "RealNVP [log_scale=None]", real_nvp(False), fixed=())
 declare(coupling(affine_family(ExpScale())), "RealNVP", real_nvp(True), fixed=())
-declare(coupling(splines, weights=False), "RealNVP [bijector_fn=RationalQuadraticSpline]", spline_coupling)
+declare(coupling(splines, weights=False), "RealNVP [bijector_fn=RationalQuadraticSpline]", compiled(spline_coupling))
 declare(refflow.Inverse(autoregressive(to_latents)), "MaskedAutoregressiveFlow", compiled(masked_autoregressive), fixed=())
 declare(refflow.Inverse(autoregressive(splines, weights=False)), "MaskedAutoregressiveFlow [bijector_fn=RationalQuadraticSpline]",
-        spline_autoregressive, fixed=["inner.net.W"])
+        compiled(spline_autoregressive), fixed=["inner.net.W"])
 
 
 # -- the constraints: the default bijectors of distributions ----------------------------------------------------------

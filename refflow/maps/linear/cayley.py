@@ -163,6 +163,8 @@ class CayleyLinear(Bijector):
              A=[[0.0, 12.0], [0.0, 0.0]]),
         case("Subnormal", "an event of subnormal numbers", z=[[2.0**-1070, 2.0**-1074]], x=[[2.0**-1070, 2.0**-1074]],
              A=[[1.0, 0.5], [-0.25, 2.0]]),
+        case("SubnormalSingle", "in float32, z has few digits, and A_bar has more", z=[[2.0**-140, 2.0**-149]],
+             x=[[2.0**-140, 2.0**-149], [3.0 * 2.0**-147, 2.0**-149]], A=[[1.0, 0.5], [-0.25, 2.0]]),
     )
 
 
