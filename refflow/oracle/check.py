@@ -465,16 +465,16 @@ class Subject:
         """
         if self.own:
             return [{name: claim.known for name, claim in made.items()} for made in claims]
-        steady = self.steady(points, claims)
-        return [{name: claim.known & (~claim.wrong_numbers | steady[truth_name(name)][i]) for name, claim in made.items()}
+        kappa_judges = self.where_kappa_judges(points, claims)
+        return [{name: claim.known & (~claim.wrong_numbers | kappa_judges[truth_name(name)][i]) for name, claim in made.items()}
                 for i, made in enumerate(claims)]
 
-    def steady(self, points, claims):
-        """{quantity: for each point, marks of the leading indices at which kappa can judge a wrong number}."""
+    def where_kappa_judges(self, points, claims):
+        """{quantity: for each point, marks of the leading indices at which a wrong number is wrong}."""
         if points[0].truth is not None:
             return {truth_name(name): [claim.truth.first_order] for name, claim in claims[0].items()}
-        names, size = {truth_name(name) for made in claims for name in made}, len(points[0].event) if points[0].lead else 1
-        wrong = {quantity: np.full((len(points), size), False) for quantity in names}
+        quantities, size = {truth_name(name) for made in claims for name in made}, len(points[0].event) if points[0].lead else 1
+        wrong = {quantity: np.full((len(points), size), False) for quantity in quantities}
         for i, made in enumerate(claims):
             for name, claim in made.items():
                 wrong[truth_name(name)][i] |= claim.wrong_numbers

@@ -88,6 +88,6 @@ def halves(point):
 def unmoved(here, near):
     """Marks: have a quantity and its kappa changed by less than an eighth?"""
     with np.errstate(all="ignore"):
-        moved = np.abs(near.high - here.high) * 8 <= here.unit * 2 * 9
-        alike = np.abs(near.unit - here.unit) * 8 <= here.unit
-        return moved & alike | np.isnan(here.unit) | (near.high == here.high)
+        same_value = np.abs(near.high - here.high) * 8 <= here.unit * 2 * 9
+        same_kappa = np.abs(near.unit - here.unit) * 8 <= here.unit
+        return same_value & same_kappa | np.isnan(here.unit) | (near.high == here.high)
