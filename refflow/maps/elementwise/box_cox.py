@@ -208,6 +208,9 @@ class BoxCox(Bijector):
         case("SmallUpperEnd", "c < -1: the end is next to 0", x=[2.0**-45], z=[0.0], power=-2.0**45),
         case("ProductOverflows", "c x overflows, z does not", x=[2.0**1000], z=[2.0**0.5], power=2.0**60),
         case("PowerOverflows", "z^c overflows, x does not", z=[1.0000000000000007], power=2.0**60),
+        case("SumOverflows", "z^c fits, x_bar z^c does not, and z_bar fits again", z=[2.0**200, 2.0**25], power=5.1175),
+        case("NegativePowerOverflows", "z^c overflows for c < 0, z_bar does not", z=[0.9993230119701173, 0.9999150634],
+             power=-2.0**20),
         case("SlopeOnly", "z overflows, z/U does not", x=[2.0**600], power=0.5),
         case("Middle", "the forms of (19) meet, and of (13)", x=[3.0, np.nextafter(3, 4), -0.5, np.nextafter(-0.5, -1)],
              power=1.0),
@@ -277,8 +280,8 @@ def psi(p):
 
 
 def t_c(v):
-    """dt/dc."""
-    return np.where(is_middle(v.p), -v.x * v.x * psi(v.p), np.where(v.U == 0, v.A, v.A - v.t) / v.c)        # (19) (25)
+    """dt/dc outside the middle."""
+    return np.where(v.U == 0, v.A, v.A - v.t) / v.c                                 # (9) (25)
 
 
 def times_t_c(z_bar, v):
