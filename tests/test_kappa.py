@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from refflow import (REGISTRY, Affine, AffineCoupling, BernsteinPolynomial, Chain, Concatenate, Coupling, DenseLinear, Exp,
-                     Independent, IntrinsicVolume, Inverse, RationalQuadraticSpline, Softmax, Softplus, StickBreaking, SumOfSquares,
-                     Tanh)
+                     Independent, IntrinsicVolume, Inverse, RationalQuadraticSpline, SinhArcsinh, Softmax, Softplus, StickBreaking,
+                     SumOfSquares, Tanh)
 from refflow.accuracy.kappa import (Sensitivity, constant_of, differenced, event_of, hands_on, image_shape, kappa, kappa_inverse,
                                     normwise, per_event, spreads, value_and_log_det, with_leaf)
 from refflow.accuracy.points import Points, forward_derivatives, nets_of, stays_inside
@@ -308,6 +308,13 @@ def test_underflow_in_a_net_is_multiplied_by_what_follows_it():
         f = Coupling([True, False], Dense([[64.0], [0.0]], [np.log(slope) - 64, 0.0]), family)
         p = points(f, np.ones((1, 2)))
         assert 64 * 2.0**20 <= p.spacing / LEAST < 64 * 2.0**20 * 2.0**30
+
+
+def test_kappa_may_overflow():
+    """x is finite in float64, and its slope times the parameters is not; nothing warns."""
+    z, one = np.full(2, -0.5, np.float32), np.ones(2, np.float32)
+    p = Points(SinhArcsinh(-46.75, 15.4).astype(np.float32), z, one, one, one)
+    assert np.isfinite(p.forward_sensitivities[0].value).all() and np.isinf(p.forward_sensitivities[0].kappa).all()
 
 
 def test_the_nets_of_a_map_are_the_outermost():

@@ -180,12 +180,12 @@ class Points:
     @cached_property
     def forward_sensitivities(self):
         """(of x, of log_det) at z: values, derivatives, kappa."""
-        return value_and_log_det(self.g, self.z64, "vjp", self.normwise)
+        return with_kappa(value_and_log_det(self.g, self.z64, "vjp", self.normwise))
 
     @cached_property
     def inverse_sensitivities(self):
         """(of z, of log|det dz/dx|) at the interior x."""
-        return value_and_log_det(self.g, self.inner_x.astype(np.float64), "inverse_vjp", self.normwise)
+        return with_kappa(value_and_log_det(self.g, self.inner_x.astype(np.float64), "inverse_vjp", self.normwise))
 
     @cached_property
     def bars64(self):
@@ -234,6 +234,13 @@ class Points:
         """The inverse pullback's cotangents, flat."""
         with np.errstate(all="ignore"):
             return inverse_derivatives(self.own[0], self.inner_x, self.inverse_bars)
+
+
+def with_kappa(sensitivities):
+    """The same; each computes its kappa once, which may overflow."""
+    with np.errstate(all="ignore"):
+        _ = [one.kappa for one in sensitivities]
+    return sensitivities
 
 
 def nets_of(f):
