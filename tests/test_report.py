@@ -22,7 +22,7 @@ from refflow.book import report_page
 from refflow.book.picture import picture
 from refflow.book.verdicts import typeset
 from refflow.cli import main
-from refflow.oracle import CannotRun, adapter, check, golden, steadiness
+from refflow.oracle import CannotRun, adapter, check, golden
 from refflow.oracle.adapter import Answers, ask, load
 from refflow.oracle.check import ALLOWED, Failure, Subject
 from refflow.oracle.equations import equations
@@ -30,7 +30,6 @@ from refflow.oracle.errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from refflow.oracle.layers import first_wrong
 from refflow.oracle.points import run_time_truth
 from refflow.oracle.reproduction import reproduction
-from refflow.oracle.steadiness import is_steady, steady
 from refflow.oracle.suggestions import suggestions
 from refflow.oracle.verdict import KINDS, Finding, Passed, Report, Skipped, Suggestion, grouped, pasteable
 from refflow.report import magnitude, number
@@ -70,40 +69,6 @@ def test_a_finding_says_at_how_many_points(report):
     found = next(f for f in report.failed if f.quantity == "log_det" and f.dtype == "float64")
     assert 0 < found.failing < found.points
     assert f"wrong at {found.failing} of {found.points} points" in report.table()
-
-
-def test_events_are_judged_together_as_they_are_alone():
-    """Half an ulp of x moves this inverse by orders of magnitude at some events: there it does not count, right or wrong."""
-    f, x = refflow.WeibullCDF(concentration=2.0**-60, scale=1.0), np.array([0.1, 0.6321205588285577, 0.9])
-    together = steady([Point(f, "inverse", x, lead=1)], {"inverse": np.full(3, True)})["inverse"]
-    assert together.tolist() == [is_steady(Point(f, "inverse", v), "inverse") for v in x]
-    assert together.any() and not together.all()
-
-
-def test_events_that_are_not_looked_at_are_said_to_be_steady():
-    f, x = refflow.WeibullCDF(concentration=2.0**-60, scale=1.0), np.array([0.1, 0.6321205588285577, 0.6321205588285577])
-    asked = {"inverse": np.array([True, True, False]), "inverse_log_det": np.full(3, False)}
-    found = steady([Point(f, "inverse", x, lead=1)], asked)
-    assert found["inverse"].tolist() == [True, False, True] and found["inverse_log_det"].all()
-
-
-@pytest.mark.parametrize("name", ["inverse", "inverse_vjp.x_bar", "inverse_vjp.concentration_bar"])
-def test_points_that_are_alike_are_judged_together_as_they_are_alone(name):
-    f, one = refflow.WeibullCDF(concentration=2.0**-60, scale=1.0), np.array(1.0)
-    points = [Point(f, "inverse", np.array(v), one, one) for v in (0.1, 0.6321205588285577, 0.9)]
-    alone = [is_steady(point, name) for point in points]
-    assert steady(points, {name: np.full(3, True)})[name].tolist() == alone
-    assert set(alone) == {True, False}
-
-
-def test_an_event_that_leaves_the_set_of_a_stage_is_judged_apart(monkeypatch):
-    """A rounding error takes the first event below 3.75, where the second stage has no value."""
-    f, parted = refflow.Chain([refflow.Affine(shift=-3.75), refflow.Inverse(refflow.Exp())]), []
-    exact = steadiness.halves
-    monkeypatch.setattr(steadiness, "halves", lambda point: parted.append(point) or exact(point))
-    z = np.array([np.nextafter(3.75, 4), 4.25, 5.0])
-    found = steady([Point(f, "forward", z, lead=1)], {"forward": np.full(3, True)})["forward"]
-    assert found.tolist() == [is_steady(Point(f, "forward", v), "forward") for v in z] == [False, True, True] and parted
 
 
 def test_what_is_not_a_number_counts_everywhere():

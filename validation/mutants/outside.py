@@ -28,7 +28,7 @@ JUDGES = {
     "training.batch_norm": ("batch_norm",),
     "saving": ("saving", "saved_files"),
     "oracle.verdict": ("report",),
-    **{f"oracle.{name}": (name,) for name in ("asked", "instances", "measures", "parametrised", "vectors")},
+    **{f"oracle.{name}": (name,) for name in ("asked", "instances", "measures", "parametrised", "steadiness", "vectors")},
     "testing.black_box_charts": ("black_box_thin",),
     "testing.black_box_ends": ("black_box_ends",),
     "testing.black_box_points": ("black_box", "black_box_ends"),
