@@ -31,10 +31,11 @@ def test_entries_of_an_axis_are_judged_as_they_are_alone():
 
 
 @pytest.mark.parametrize("name", ["inverse", "inverse_vjp.x_bar", "inverse_vjp.concentration_bar"])
-def test_points_that_are_alike_are_judged_as_they_are_alone(name):
-    points = [Point(STEEP, "inverse", event, ONE, ONE) for event in FAR]
-    by_itself = alone(STEEP, "inverse", FAR, name, image_bar=ONE, log_det_bar=ONE)
-    assert steady(points, {name: np.full(3, True)})[name].tolist() == by_itself
+@pytest.mark.parametrize("events", [FAR, FAR[:2]], ids=["three", "two"])
+def test_points_that_are_alike_are_judged_as_they_are_alone(events, name):
+    points = [Point(STEEP, "inverse", event, ONE, ONE) for event in events]
+    by_itself = alone(STEEP, "inverse", events, name, image_bar=ONE, log_det_bar=ONE)
+    assert steady(points, {name: np.full(len(events), True)})[name].tolist() == by_itself
     assert set(by_itself) == {True, False}
 
 
@@ -65,6 +66,11 @@ def test_an_event_that_leaves_the_set_of_a_stage_is_judged_apart(bars, monkeypat
     for name in names:
         assert found[name].tolist() == alone(f, "forward", z, name, **bars) == [True, True, False, True, True]
     assert parted and len(parted) < 5
+
+
+def test_one_of_two_events_that_leaves_the_set_of_a_stage_is_judged_apart():
+    f, z = Chain([SHIFTED, Inverse(Exp())]), np.array([NEXT, 5.0])
+    assert steady([Point(f, "forward", z, lead=1)], {"forward": np.full(2, True)})["forward"].tolist() == [False, True]
 
 
 def test_a_neighbour_that_leaves_the_set_of_a_stage_does_not_count():
