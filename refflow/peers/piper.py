@@ -14,7 +14,7 @@ from piper.train.vits.transforms import unconstrained_rational_quadratic_spline 
 from .shared import pinned
 from .shared.numbers import raw
 from .shared.torch import declaring, holding
-from .shared.vits import CHANNELS, affine, block, directions, flip, layer, shift, vits_splines, with_biases
+from .shared.vits import CHANNELS, affine, block, directions, drawn, flip, layer, shift, vits_splines, with_biases
 
 version = pinned("piper-tts", "1.8.0")
 declare = declaring("piper.train.vits.")
@@ -26,19 +26,19 @@ def scaled(p):
 
 
 def coupled(p):
-    made = modules.ResidualCouplingLayer(CHANNELS, 1, 3, 1, 1, mean_only=True)
+    made = drawn(modules.ResidualCouplingLayer, CHANNELS, 1, 3, 1, 1, mean_only=True)
     return layer(with_biases(made, "post", p["net"]["b"]))
 
 
 def coupling_block(p):
     """A layer and a flip, which has no log-det."""
-    made = ResidualCouplingBlock(CHANNELS, 1, 3, 1, 1, n_flows=1)
+    made = drawn(ResidualCouplingBlock, CHANNELS, 1, 3, 1, 1, n_flows=1)
     with_biases(made.flows[0], "post", p["stages"]["0"]["net"]["b"])
     return layer(lambda *given, **named: (made(*given, **named), given[0].new_zeros(len(given[0]))))
 
 
 def conv_flow(p):
-    return layer(with_biases(modules.ConvFlow(CHANNELS, 1, 3, 1), "proj", raw(p)))
+    return layer(with_biases(drawn(modules.ConvFlow, CHANNELS, 1, 3, 1), "proj", raw(p)))
 
 
 for like, coupling in vits_splines():

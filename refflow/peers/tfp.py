@@ -8,7 +8,8 @@ Conventions that differ without being defects:
 - a Python number given to a bijector is rounded to float32, whatever the event is: an array keeps its digits;
 - FillTriangular takes the entries of a triangle in the order of a spiral, here reordered;
 - a masked autoregressive flow goes from x to z in one pass, z = (x - shift) exp(-log_scale);
-- RationalQuadraticSpline and MatrixInverseTriL raise under jax.jit, and are not compiled here;
+- RationalQuadraticSpline and MatrixInverseTriL raise under jax.jit, and are not compiled here, except inside other maps, where the
+  spline is given its shapes as numbers;
 - the power of PowerTransform is a Python number.
 
 Left out: maps that TensorFlow alone has (BatchNormalization, DiscreteCosineTransform, Glow with all that it is made of), and the
@@ -30,7 +31,7 @@ from refflow.models.gaussian import lower_triangular
 
 from .shared import pinned
 from .shared.constraints import declare_constraints
-from .shared.jax import compiled, declaring
+from .shared.jax import compiled, declaring, evaluated
 from .shared.networks import alone, autoregressive, coupling, masked_outputs, of_stage, outputs
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -182,6 +183,18 @@ def recipe(h):
                                        range_min=-1)
 
 
+def with_known_shapes(make):
+    """`make(params)`, compiled.  What is computed of shapes alone is computed while it is traced."""
+    def known(call):
+        def run(event):
+            with jax.ensure_compile_time_eval():
+                return evaluated(call(event))
+
+        return run
+
+    return compiled(lambda p: tuple(map(known, make(p))))
+
+
 def spline_coupling(p):
     return both(tfb.RealNVP(num_masked=1, bijector_fn=lambda a, *_, **__: recipe(outputs(p, 2)(a))), 1)
 
@@ -254,10 +267,10 @@ declare(refflow.Chain([refflow.Exp(), INNER]), "Chain[Shift, Scale, Exp]",
 declare(refflow.Inverse(INNER), "Invert", lambda p: both(tfb.Invert(affine(p["inner"]))))
 declare(coupling(additive_family()), "RealNVP [log_scale=None]", real_nvp(False), fixed=())
 declare(coupling(affine_family(ExpScale())), "RealNVP", real_nvp(True), fixed=())
-declare(coupling(splines, weights=False), "RealNVP [bijector_fn=RationalQuadraticSpline]", compiled(spline_coupling))
+declare(coupling(splines, weights=False), "RealNVP [bijector_fn=RationalQuadraticSpline]", with_known_shapes(spline_coupling))
 declare(refflow.Inverse(autoregressive(to_latents)), "MaskedAutoregressiveFlow", compiled(masked_autoregressive), fixed=())
 declare(refflow.Inverse(autoregressive(splines, weights=False)), "MaskedAutoregressiveFlow [bijector_fn=RationalQuadraticSpline]",
-        compiled(spline_autoregressive), fixed=["inner.net.W"])
+        with_known_shapes(spline_autoregressive), fixed=["inner.net.W"])
 
 
 # -- the constraints: the default bijectors of distributions ----------------------------------------------------------

@@ -11,7 +11,7 @@ from transformers.models.vits import modeling_vits as vits
 from .shared import pinned
 from .shared.numbers import raw
 from .shared.torch import declaring, holding
-from .shared.vits import affine, block, directions, layer, shift, vits_splines, with_biases
+from .shared.vits import affine, block, directions, drawn, layer, shift, vits_splines, with_biases
 
 version = pinned("transformers", "5.24.0")
 declare = declaring("transformers.models.vits.modeling_vits.")
@@ -26,17 +26,17 @@ def scaled(p):
 
 
 def coupled(p):
-    return layer(with_biases(vits.VitsResidualCouplingLayer(SMALL), "conv_post", p["net"]["b"]))
+    return layer(with_biases(drawn(vits.VitsResidualCouplingLayer, SMALL), "conv_post", p["net"]["b"]))
 
 
 def coupling_block(p):
-    made = vits.VitsResidualCouplingBlock(SMALL)
+    made = drawn(vits.VitsResidualCouplingBlock, SMALL)
     with_biases(made.flows[0], "conv_post", p["stages"]["0"]["net"]["b"])
     return layer(lambda *given, **named: (made(*given, **named), given[0].new_zeros(len(given[0]))))
 
 
 def conv_flow(p):
-    return layer(with_biases(vits.VitsConvFlow(ONE), "conv_proj", raw(p)))
+    return layer(with_biases(drawn(vits.VitsConvFlow, ONE), "conv_proj", raw(p)))
 
 
 for like, coupling in vits_splines():

@@ -64,18 +64,13 @@ def declaring(prefix):
 def compiled(make):
     """As `declare` wants it, `make(params)` compiled in both directions: for maps of many operations.
 
-    jax.vjp of what is not compiled is traced anew at every call.  An exception of a log-det is then one of its image too.  What
-    depends on shapes alone is computed at once: TFP's spline needs it as numbers.
+    jax.vjp of what is not compiled is traced anew at every call.  An exception of a log-det is then one of its image too.
     """
-    def call(side, params, event):
-        with jax.ensure_compile_time_eval():
-            return evaluated(make(params)[side](event))
-
-    calls = [jax.jit(functools.partial(call, side)) for side in (0, 1)]
+    calls = [jax.jit(lambda params, event, side=side: evaluated(make(params)[side](event))) for side in (0, 1)]
 
     @functools.wraps(make)
     def build(params):
-        return tuple(functools.partial(one, params) for one in calls)
+        return tuple(functools.partial(call, params) for call in calls)
 
     return build
 

@@ -65,6 +65,12 @@ def layer(module, backwards="reverse"):
     return (lambda event: by_rows(forward, event)), (lambda event: by_rows(inverse, event))
 
 
+def drawn(module, *sizes, **settings):
+    """A module whose layers are drawn the same each time."""
+    torch.manual_seed(0)
+    return module(*sizes, **settings)
+
+
 def with_biases(module, last, biases):
     """The module with a last layer of biases alone."""
     holding(getattr(module, last), weight=torch.zeros_like(getattr(module, last).weight, dtype=biases.dtype), bias=biases)
