@@ -8,8 +8,8 @@ Conventions that differ without being defects:
 - a Python number given to a bijector is rounded to float32, whatever the event is: an array keeps its digits;
 - FillTriangular takes the entries of a triangle in the order of a spiral, here reordered;
 - a masked autoregressive flow goes from x to z in one pass, z = (x - shift) exp(-log_scale);
-- RationalQuadraticSpline and MatrixInverseTriL raise under jax.jit, and are not compiled here, except inside other maps, where the
-  spline is given its shapes as numbers;
+- MatrixInverseTriL raises under jax.jit, and is not compiled here;
+- RationalQuadraticSpline raises there unless shapes are known as numbers, as they are here inside other maps; alone it is not compiled;
 - the power of PowerTransform is a Python number.
 
 Left out: maps that TensorFlow alone has (BatchNormalization, DiscreteCosineTransform, Glow with all that it is made of), and the
