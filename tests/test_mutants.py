@@ -78,14 +78,21 @@ def test_every_page_has_mutants(name):
 def test_helpers_of_a_definition_stay():
     assert not is_mutated(ast.parse("def helper(m, z): return m.exp(z)").body[0])
     source = Source(PAGES["GroupedLinear"])
-    assert source.helpers_of_definitions() == {"channel"} and not [m for m in source.mutants() if m.function == "channel"]
+    assert source.what_is_believed() == {"channel"} and not [m for m in source.mutants() if m.function == "channel"]
 
 
 def test_what_serves_helpers_of_a_definition_stays():
     """exponential_of calls times; the map itself calls others."""
     source = Source(refflow.ExponentialLinear)
-    assert source.helpers_of_definitions() == {"exponential_of", "times"}
+    assert source.what_is_believed() == {"exponential_of", "times"}
     assert {"moved", "series", "outer"} <= {mutant.function for mutant in source.mutants()}
+
+
+def test_constants_of_examples_alone_stay():
+    """SIZES are drawn from in `examples`; STEPS are those of the page."""
+    source = Source(refflow.MonotoneNetwork)
+    assert source.what_is_believed() == {"SIZES"}
+    assert {"SIZES", "STEPS"} & {mutant.function for mutant in source.mutants()} == {"STEPS"}
 
 
 def mutant_of(name, key):

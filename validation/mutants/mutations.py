@@ -143,19 +143,22 @@ class Source:
     def mutants(self) -> list[Mutant]:
         """All mutants, each change once."""
         found = []
-        believed = self.helpers_of_definitions()
+        believed = self.what_is_believed()
         for name, function, owner in self.functions():
             if is_mutated(function) and name not in believed and plain_function(self.module, name):
                 found += mutants_of(name, function, whole_methods(function, owner, self.page) if owner and self.page else ())
-        return found + [mutant for node in self.tree.body if self.first for mutant in mutants_of_constant(node)]
+        constants = [node for node in self.tree.body if self.first for mutant in mutants_of_constant(node)[:1]
+                     if mutant.function not in believed]
+        return found + [mutant for node in constants for mutant in mutants_of_constant(node)]
 
-    def helpers_of_definitions(self):
-        """The module's functions that serve believed equations alone: a change in them would change the truth."""
-        own = {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
-        methods = [inner for node in self.tree.body if isinstance(node, ast.ClassDef) for inner in node.body
-                   if isinstance(inner, ast.FunctionDef)]
-        served = reached_from([node for node in methods if node.name in BELIEVED], own)
-        return served - reached_from([node for node in (*methods, *own.values()) if node.name not in BELIEVED | served], own)
+    def what_is_believed(self):
+        """The module's functions and constants that serve believed equations, or examples, alone: a change would change the truth."""
+        own = {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)} | module_constants(self.tree)
+        parts = [part for node in self.tree.body if isinstance(node, ast.ClassDef) for part in (*node.body, *node.decorator_list)]
+        equations = [part for part in parts if getattr(part, "name", None) in BELIEVED]
+        served = reached_from(equations, own)
+        others = [part for part in parts if part not in equations] + [node for name, node in own.items() if name not in served]
+        return served - reached_from(others, own)
 
     def plant(self, mutant, node=None):
         """Make the running module that of a mutant, or of another node in its place."""
