@@ -187,6 +187,10 @@ def falls(self, z):
     return -z
 
 
+def no_number_at_the_ends(self, x):
+    return np.arctanh(x), np.where(np.abs(x) == 1, np.nan, -np.log1p(-x * x))
+
+
 def stays_finite(self, x):
     return np.clip(Tanh.inverse(self, x), -400, 400)
 
@@ -422,6 +426,7 @@ BUGS = [
                                   log_det=lambda self, z: Chain.forward_and_log_det(self, z)[1]), STAGES, ()),
     ("monotone", Tanh, mutant(Tanh, forward=falls), {}, ()),
     ("ends are taken to ends", Tanh, mutant(Tanh, inverse=stays_finite), {}, ()),
+    ("ends are taken to ends", Tanh, mutant(Tanh, inverse_and_log_det=no_number_at_the_ends), {}, ()),
     ("ends are taken to ends", OpenInterval, mutant(OpenInterval, inverse=large_at_the_end), {"ends": [-1.0, 2.0]}, ()),
     ("infinite cotangents are limits", HalfLine, mutant(HalfLine, inverse_vjp=sign_of_a_difference_of_0), {"end": 1.0, "scale": -2.0}, ()),
     ("membership", Tanh, mutant(Tanh, forward=overshoots), {}, ()),

@@ -153,20 +153,22 @@ def with_first_parameters(view):
 def ends(f, p):
     """An increasing map of numbers takes a finite end of its domain to the same end of its codomain, and its inverse back.
 
-    Where parameters move an end, their rounding may move its image, unless that is infinite.
+    Where parameters move an end, their rounding may move its image, unless that is infinite.  Log-dets may be infinite there.
     """
     if not f.increasing or f.event_ndim != (0, 0):
         return
-    fixed, sides = f.domain.alike and f.codomain.alike, ((f.forward, f.domain, f.codomain), (f.inverse, f.codomain, f.domain))
+    fixed = f.domain.alike and f.codomain.alike
+    sides = (f.forward_and_log_det, f.domain, f.codomain), (f.inverse_and_log_det, f.codomain, f.domain)
     for method, here, there in sides:
         for end, image in ((here.lower, there.lower), (here.upper, there.upper)):
             end, image = np.broadcast_arrays(end, image)
             told = np.isfinite(end) & (fixed | np.isinf(image))
             if not told.any():
                 continue
-            given = method(np.where(told, end, here.plainest(end.shape)).astype(p.dtype))
+            given, log_det = method(np.where(told, end, here.plainest(end.shape)).astype(p.dtype))
             wanted = np.where(told, image, given)
             expect(np.allclose(given, wanted, NEAR, NEAR), f"{method.__name__} takes {end} to {given}, not to {wanted}; {f!r}")
+            expect(not np.isnan(log_det).any(), f"{method.__name__}: the log-det at {end} is {log_det}; {f!r}")
 
 
 @law("infinite cotangents are limits")

@@ -160,6 +160,7 @@ class LeakyTanh(Bijector):
         case("Usual", "both sides of the ends", z=[-4.0, 2.5, 3.5], x=[-1.1, 0.9, 1.25], max_val=3.0),
         case("Breaks", "the derivative of the log-det jumps", z=[-3.0, 3.0, np.nextafter(3, 4)], x=[0.9950547536867305], max_val=3.0),
         case("LateEnd", "T rounds to 1: only (13) tells on which side 1 lies", z=[30.0, 1e17], x=[1.0, np.nextafter(1, 0)], max_val=25.0),
+        case("LaterEnd", "in float32 exp(-2 m) rounds to 0", x=[1.0, -1.0], max_val=60.0),
         case("EarlyEnd", "nearly everything is a line of slope 1", z=[1e-17, -2.0**1000, 5e-324], x=[-1e-17, 2.0**1000],
              max_val=2.0**-60),
         case("Flat", "the slope is below the smallest normal number, d s is not", z=[1e300, -2.0**1000], x=[1.0, 1.5], max_val=360.0),
