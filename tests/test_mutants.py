@@ -89,7 +89,7 @@ def test_what_serves_helpers_of_a_definition_stays():
 
 
 def test_constants_of_examples_alone_stay():
-    """SIZES are drawn from in `examples`; STEPS are those of the page."""
+    """Only `examples` reads SIZES; the page itself takes STEPS."""
     source = Source(refflow.MonotoneNetwork)
     assert source.what_is_believed() == {"SIZES"}
     assert {"SIZES", "STEPS"} & {mutant.function for mutant in source.mutants()} == {"STEPS"}
