@@ -234,7 +234,7 @@ def test_a_missing_library_is_named(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "refflow.peers.torch", raising=False)
     status, _, err = run("check", "torch")
-    assert status == 2 and "torch is not installed" in err and "pip install refflow[peers]" in err
+    assert status == 2 and "torch is not installed" in err and "pip install torch==2.13.0" in err
 
 
 WITHOUT_TORCH = """
@@ -269,4 +269,4 @@ def test_importing_refflow_and_the_oracle_imports_no_framework():
 def test_check_torch(run):
     status, out, _ = run("check", "torch", "--page", "Exp", "--dtype", "float32", "--json")
     report = json.loads(out)
-    assert status == 0 and report["version"] == sys.modules["torch"].__version__
+    assert status == 0 and report["version"].startswith(sys.modules["torch"].__version__.split("+")[0])

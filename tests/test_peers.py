@@ -1,7 +1,9 @@
 """The peers: what is recorded, the pages made of it, the findings' true values, and what adapter files share."""
 
+import importlib
 import json
 import re
+from shutil import copytree
 
 import mpmath
 import numpy as np
@@ -14,7 +16,7 @@ from refflow.maps.elementwise import ExpScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.oracle import CannotRun, check
 from refflow.oracle.adapter import requirement
-from refflow.peers.shared import Lazily, by_rows, evaluated
+from refflow.peers.shared import Lazily, by_rows, evaluated, pinned
 from refflow.peers.shared.networks import alone, autoregressive, coupling, masked_outputs, of_stage, outputs
 from refflow.peers.shared.numbers import splines
 from validation.peers import __main__ as command
@@ -71,7 +73,7 @@ def test_a_reproduction_that_prints_the_truth_is_no_finding():
 def test_every_library_can_be_installed_in_the_version_of_its_adapters():
     for library in pages.library_names():
         pinned = requirement(library)
-        assert pinned in command.requirements(library) or pinned == "refflow[peers]" or library == "tfp", library
+        assert pinned in command.requirements(library) or library == "tfp", library
 
 
 def test_what_is_not_installed_is_told_in_a_line(monkeypatch, capsys):
@@ -128,7 +130,50 @@ def test_what_the_rows_of_a_map_depend_on(monkeypatch):
     assert pages_of(refflow.Chain([refflow.Tanh(), refflow.Inverse(refflow.Exp())])) == ["Chain", "Exp", "Inverse", "Tanh"]
 
 
+def test_all_rows_depend_on_the_code_of_adapters_and_oracle(tmp_path, monkeypatch):
+    """On the code alone: words may change."""
+    for folder in ("peers", "oracle", "accuracy"):
+        copytree(command.ROOT / "refflow" / folder, tmp_path / "refflow" / folder)
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.setattr(command, "PEERS", tmp_path / "refflow" / "peers")
+    before = command.adapters_digest("zuko")
+    for name, counts in (("peers/zuko", True), ("peers/shared/__init__", True), ("peers/shared/numbers", True), ("oracle/check", True),
+                         ("accuracy/kappa", True), ("peers/nflows", False), ("peers/shared/jax", False)):
+        path = tmp_path / "refflow" / f"{name}.py"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('"""', '"""Words. ', 1) + "# more words\n", encoding="utf-8")
+        assert command.adapters_digest("zuko") == before, name
+        path.write_text(text + "CHANGED = 1\n", encoding="utf-8")
+        assert (command.adapters_digest("zuko") != before) == counts, name
+        path.write_text(text, encoding="utf-8")
+
+
 # -- what adapter files share -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("installed, told", [
+    ("0.14", "0.14"), ("0.14+local", "0.14"), ("0.15", "0.15 (the adapters are written for 0.14: pip install nflows==0.14)")])
+def test_an_untried_version_is_told_with_the_pip_line(installed, told, monkeypatch):
+    monkeypatch.setattr("refflow.peers.shared.version", lambda distribution: installed)
+    assert pinned("nflows", "0.14") == told
+
+
+@pytest.mark.parametrize("library", pages.library_names())
+def test_every_library_tells_its_version(library):
+    distribution, version = requirement(library).split("==")
+    lines = (command.PEERS / f"{library}.py").read_text(encoding="utf-8").splitlines()
+    assert f'version = pinned("{distribution}", "{version}")' in lines
+
+
+def test_adapters_that_an_untried_version_breaks_are_told_with_the_pip_line(monkeypatch):
+    """Another version may lack what the adapters use."""
+    def breaks(name):
+        raise AttributeError("module 'nflows.transforms' has no attribute 'Tanh'")
+
+    monkeypatch.setattr(importlib, "import_module", breaks)
+    with pytest.raises(CannotRun, match="^the adapters of nflows cannot be imported: AttributeError: module 'nflows.transforms' has no "
+                                        "attribute 'Tanh'; .* with `pip install nflows==0.14`$"):
+        check("nflows")
+
 
 @pytest.mark.parametrize("name", SPLINES)
 def test_splines_of_raw_numbers_keep_float32(name):

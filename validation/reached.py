@@ -89,6 +89,11 @@ def module(path):
     return found | {OUTSIDE: hashed(ast.dump(tree))} | {TEXTBOOK: hashed(ast.dump(node)) for node in textbooks}
 
 
+def code_of(path):
+    """The hash of a file's code, whatever its docstrings and comments say."""
+    return hashed(ast.dump(bare(ast.parse(Path(path).read_text(encoding="utf-8")))))
+
+
 def hashed(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

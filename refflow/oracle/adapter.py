@@ -540,9 +540,9 @@ def peers() -> list[str]:
 
 
 def requirement(name):
-    """What to install for a peer: the version for which its file is written, or our extra."""
+    """What to install for a peer: the version for which its file is written."""
     pinned = re.search(r'pinned\("([^"]+)", "([^"]+)"\)', (PEERS / f"{name}.py").read_text(encoding="utf-8"))
-    return "==".join(pinned.groups()) if pinned else "refflow[peers]"
+    return "==".join(pinned.groups())
 
 
 def from_peer(name):
@@ -559,4 +559,9 @@ def from_peer(name):
         if error.name and error.name.split(".")[0] == "refflow":
             raise
         raise CannotRun(f"{error.name} is not installed; install it with `pip install {requirement(name)}`") from error
+    except CannotRun:
+        raise
+    except Exception as error:
+        raise CannotRun(f"the adapters of {name} cannot be imported: {first_line(error)}; install the version for which they are "
+                        f"written with `pip install {requirement(name)}`") from error
     return adapter_set(name, module, [a for a in DECLARED if a.function.__module__ == module.__name__])

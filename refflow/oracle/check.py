@@ -358,7 +358,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Claim:
-    """An answer beside its truth: C at each leading index, and marks of where a truth is known."""
+    """An answer and its truth, with C at each leading index and marks that say where a truth is known."""
 
     given: np.ndarray
     truth: Truth
@@ -383,6 +383,16 @@ class Claim:
         if not point.lead:
             return Failure(point, name, C, self.allowed, self.given, self.truth)
         return Failure(point.single(index), name, C, self.allowed, self.given[index], self.truth.part(index))
+
+
+def wrong_numbers(claims):
+    """{quantity: for each point, marks of the leading indices at which some answer for the quantity is a wrong number}."""
+    found = {}
+    for i, made in enumerate(claims):
+        for name, claim in made.items():
+            marks = found.setdefault(truth_name(name), np.full((len(claims), len(claim.wrong)), False))
+            marks[i] |= claim.wrong_numbers
+    return found
 
 
 @dataclass
@@ -473,13 +483,8 @@ class Subject:
         """{quantity: for each point, marks of the leading indices at which a wrong number is wrong}."""
         if points[0].truth is not None:
             return {truth_name(name): [claim.truth.first_order] for name, claim in claims[0].items()}
-        quantities, size = {truth_name(name) for made in claims for name in made}, len(points[0].event) if points[0].lead else 1
-        wrong = {quantity: np.full((len(points), size), False) for quantity in quantities}
-        for i, made in enumerate(claims):
-            for name, claim in made.items():
-                wrong[truth_name(name)][i] |= claim.wrong_numbers
-        found = steady(points, {quantity: marks.ravel() for quantity, marks in wrong.items()})
-        return {quantity: marks.reshape(len(points), size) for quantity, marks in found.items()}
+        found = steady(points, {quantity: marks.ravel() for quantity, marks in wrong_numbers(claims).items()})
+        return {quantity: marks.reshape(len(points), -1) for quantity, marks in found.items()}
 
     def count_claim(self, point, name, claim, judged):
         """Count an answer where it is judged, and keep its failures."""

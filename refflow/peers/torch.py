@@ -22,11 +22,11 @@ from torch.distributions import transforms as t
 
 import refflow
 
-from .shared import directions
+from .shared import directions, pinned
 from .shared.constraints import declare_constraints, with_ends
 from .shared.torch import declaring, declaring_values
 
-version = torch.__version__
+version = pinned("torch", "2.13.0")
 declare_map = declaring("torch.distributions.transforms.")
 declare_values = declaring_values("torch.distributions.transforms.")
 

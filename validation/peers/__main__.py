@@ -48,12 +48,11 @@ def digest(*parts):
 
 def adapters_digest(library):
     """Of what all rows of a record depend on: the adapters, what they take from shared files, and the oracle."""
-    adapters = (PEERS / f"{library}.py").read_text(encoding="utf-8")
-    shared = [text for path in sorted((PEERS / "shared").glob("*.py")) for text in [path.read_text(encoding="utf-8")]
-              if path.stem == "__init__" or f".shared.{path.stem} " in adapters]
-    oracle = [str(reached.module(str(path.relative_to(ROOT)))) for folder in ("oracle", "accuracy")
-              for path in sorted((ROOT / "refflow" / folder).glob("*.py"))]
-    return digest(*requirements(library), adapters, *shared, *oracle)
+    adapters = PEERS / f"{library}.py"
+    shared = [path for path in sorted((PEERS / "shared").glob("*.py"))
+              if path.stem == "__init__" or f".shared.{path.stem} " in adapters.read_text(encoding="utf-8")]
+    oracle = [path for folder in ("oracle", "accuracy") for path in sorted((ROOT / "refflow" / folder).glob("*.py"))]
+    return digest(*requirements(library), *map(reached.code_of, [adapters, *shared, *oracle]))
 
 
 def pages_digest(names):

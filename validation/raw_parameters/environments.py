@@ -21,7 +21,7 @@ REQUIREMENTS = {
     "tfp": ("tfp-nightly[jax]",),
 }
 CHECKED = REQUIREMENTS | {              # without exporters: only `validation.peers` needs them
-    "torch": ("torch",),
+    "torch": ("torch==2.13.0",),
     "bijx": ("bijx==1.3.2",),
     "freia": ("torch", "FrEIA==0.2"),
     "torchflows": ("torch", "torchflows==1.2.1"),

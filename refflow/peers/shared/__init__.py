@@ -8,9 +8,14 @@ import numpy as np
 
 
 def pinned(distribution, written_for):
-    """The version to report: the installed one, and the one for which the file is written if that is another."""
-    installed = version(distribution)
-    return installed if installed == written_for else f"{installed} (the adapters are written for {written_for})"
+    """The version to report: the installed one; if the file is written for another, also how to install that one.
+
+    What follows a "+" names a build, not a version.
+    """
+    installed = version(distribution).split("+")[0]
+    if installed == written_for:
+        return installed
+    return f"{installed} (the adapters are written for {written_for}: pip install {distribution}=={written_for})"
 
 
 def by_rows(call, event, event_ndim=1):
