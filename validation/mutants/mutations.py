@@ -154,7 +154,8 @@ class Source:
     def what_is_believed(self):
         """The module's functions and constants that serve believed equations, or examples, alone: a change would change the truth."""
         own = {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)} | module_constants(self.tree)
-        parts = [part for node in self.tree.body if isinstance(node, ast.ClassDef) for part in (*node.body, *node.decorator_list)]
+        classes = [node for node in self.tree.body if isinstance(node, ast.ClassDef)]
+        parts = [part for node in classes for part in (*node.body, *node.decorator_list)]
         equations = [part for part in parts if getattr(part, "name", None) in BELIEVED]
         served = reached_from(equations, own)
         others = [part for part in parts if part not in equations] + [node for name, node in own.items() if name not in served]
