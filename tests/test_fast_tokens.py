@@ -319,6 +319,17 @@ def test_recomputed_gradients_take_the_memory_of_one_block():
     assert recomputed < 0.3 * stored
 
 
+@pytest.mark.parametrize("memory, count", [("stored", 4), ("reversible", 1)])
+def test_a_step_of_training_uses_the_arrays_of_the_last(memory, count):
+    """Of each block, or of the one that recomputes."""
+    flow, x, b, given, kept = drawn("scaled", blocks=4), np.full((6, 1, 4, 4), 0.25), np.ones(6), LikelihoodGradient(memory), []
+    for factor in (1.0, 1.5):
+        given(flow.unravel(factor * flow.ravel()), x, b)
+        kept.append({id(array) for room in given.spaces[0].arrays["rooms"] for array in room.arrays})
+        assert len(given.spaces[0].arrays["rooms"]) == count
+    assert kept[0] == kept[1]
+
+
 def test_a_wrong_kept_input_shows(monkeypatch):
     """The event after the map in place of the one before it: reconstruction is given up, as if it had drifted."""
     monkeypatch.setattr(tokens.KeptInput, "reversed", lambda self, after, memory: (after, self.at(after, after, memory)))

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from refflow.core import tree
 from refflow.fast import transformers
-from refflow.fast.transformers import TunedNetwork, attention_vjp, far, gelu, normalised_vjp, of_heads, rows_vjp
+from refflow.fast.transformers import Room, TunedNetwork, attention_vjp, far, gelu, normalised_vjp, of_heads, rows_vjp
 from refflow.maps.conditioners import (GELU, ClassEmbedding, Delay, Dense, LayerNorm, LearnedPositions, Positionwise, RelativeAttention,
                                        ReshapedNetwork, Residual, Sequential, TanhActivation, transformer)
 
@@ -35,7 +35,7 @@ def attention_with_bounds(heads, T, d, dtype, size=1.0):
     layer, rng = unchecked(RelativeAttention(heads=heads, causal=True), dtype), RNG(0)
     a = (size * rng.standard_normal((2, T, 3 * heads * d))).astype(dtype)
     h_bar = rng.standard_normal((2, T, heads * d)).astype(dtype)
-    (h, pullback), (page_h, page_pullback) = attention_vjp(layer, a), layer.vjp(a.mT)
+    (h, pullback), (page_h, page_pullback) = attention_vjp(layer, a, Room()), layer.vjp(a.mT)
     a_bar, page_bar = pullback(h_bar)[0], page_pullback(h_bar.mT)[0].mT
     q, k, v = np.abs(of_heads(a.astype(float), heads))
     g, root = np.abs(h_bar.astype(float).reshape(2, T, heads, d).swapaxes(1, 2)), d**0.5
@@ -67,7 +67,7 @@ def test_a_saturated_query():
     """Where one weight is all but 1, the derivative of the scores is a small difference: it keeps the digits of its page."""
     layer = unchecked(RelativeAttention(heads=1, causal=True), np.float64)
     a, h_bar = np.array([[0.0, 1.0, 1e8], [6.0, 5.0, 1e8 + 1]]), np.ones((2, 1))
-    ours, pages = attention_vjp(layer, a)[1](h_bar)[0], layer.vjp(a.mT)[1](h_bar.mT)[0].mT
+    ours, pages = attention_vjp(layer, a, Room())[1](h_bar)[0], layer.vjp(a.mT)[1](h_bar.mT)[0].mT
     np.testing.assert_allclose(ours[:, :2], pages[:, :2], rtol=1e-7)
 
 
@@ -76,7 +76,7 @@ def test_memory_grows_with_the_tokens():
     layer, T = unchecked(RelativeAttention(heads=1, causal=True), np.float32), 2048
     a, h_bar = RNG(0).standard_normal((T, 6)).astype(np.float32), np.ones((T, 2), np.float32)
     tracemalloc.start()
-    attention_vjp(layer, a)[1](h_bar)
+    attention_vjp(layer, a, Room())[1](h_bar)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * T * T / 4
@@ -109,11 +109,15 @@ def test_wrong_attention_shows(plant, monkeypatch):
 
 # -- GELU and norms ---------------------------------------------------------------------------------------------------
 
+def sloped(a):
+    return gelu(a, np.empty_like(a), np.empty_like(a))
+
+
 def gelu_errors(a):
     """The errors of h, in u max(|a|, 1), and of the slope, in u."""
-    (h, slope), x = gelu(a, True), a.astype(float)
+    (h, slope), x = sloped(a), a.astype(float)
     of_h, of_slope = h - x * ndtr(x), slope - (ndtr(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi))
-    assert np.array_equal(h, gelu(a))
+    assert np.array_equal(h, gelu(a, np.empty_like(a)))
     return np.abs(of_h / np.maximum(np.abs(x), 1)).max() / 2.0**-24, np.abs(of_slope).max() / 2.0**-24
 
 
@@ -124,10 +128,11 @@ def grid():
 
 
 def test_gelu_is_within_its_bounds():
+    ends = np.array([-np.inf, np.nan, np.inf], np.float32)
     with np.errstate(all="ignore"):
         of_h, of_slope = gelu_errors(grid())
         assert of_h <= 4 and of_slope <= 6
-        assert np.isnan(gelu(np.array([-np.inf, np.nan], np.float32))).all() and gelu(np.array([np.inf], np.float32))[0] == np.inf
+        assert np.array_equal(gelu(ends, np.empty_like(ends)), [np.nan, np.nan, np.inf], equal_nan=True)
 
 
 def test_the_polynomial_is_the_best():
@@ -154,9 +159,9 @@ def test_each_coefficient_counts(i, monkeypatch):
 
 def test_gelu_in_parts():
     a = RNG(0).standard_normal((3, transformers.AT_ONCE)).astype(np.float32)
-    h, slope = gelu(a, True)
+    h, slope = sloped(a)
     for row, of_row, slope_of_row in zip(a, h, slope):
-        assert np.array_equal(np.stack(gelu(row, True)), [of_row, slope_of_row])
+        assert np.array_equal(np.stack(sloped(row)), [of_row, slope_of_row])
 
 
 def norm_and_event(exponent, dtype, eps, N=8):
@@ -168,7 +173,7 @@ def norm_and_event(exponent, dtype, eps, N=8):
 
 def norm_distances(norm, a, h_bar):
     """How far h and all cotangents are from the page's, in roundings of the largest number."""
-    (h, pullback), (page_h, page_pullback) = normalised_vjp(norm, a), norm.vjp(a)
+    (h, pullback), (page_h, page_pullback) = normalised_vjp(norm, a, Room()), norm.vjp(a)
     (a_bar, bars), (page_bar, page_bars) = pullback(h_bar), page_pullback(h_bar)
     pairs = (h, page_h), (a_bar, page_bar), *((bars[key], page_bars[key]) for key in ("gain", "bias"))
     assert all(one.dtype == other.dtype and one.shape == other.shape for one, other in pairs)
@@ -197,7 +202,7 @@ def test_the_rounding_of_a_large_mean(dtype):
 def test_a_wrong_normalisation_shows(bug, monkeypatch):
     right = transformers.standardised
     if bug == "variance":
-        monkeypatch.setattr(transformers, "standardised", lambda a, eps: tuple(part * 7 / 8 for part in right(a, eps)))
+        monkeypatch.setattr(transformers, "standardised", lambda *given: tuple(part * 7 / 8 for part in right(*given)))
     else:
         monkeypatch.setattr(transformers, "are_plain", lambda squares, eps: True)
     with np.errstate(all="ignore"):
@@ -235,7 +240,7 @@ def distance(net, shape=(4,), scale=1.0, size=1.0):
     (F, T), rng = net.shape, RNG(1)
     a, h_bar = (size * rng.standard_normal((*shape, F * T))).astype(net.dtype), scale * rng.standard_normal((*shape, 2 * F * T))
     with np.errstate(all="ignore"):
-        ours, pages = (results(f, a, h_bar.astype(net.dtype)) for f in (tree.copied(net, TunedNetwork), net))
+        ours, pages = (results(f, a, h_bar.astype(net.dtype)) for f in (tree.copied(net, TunedNetwork, rooms=[]), net))
     assert all(one.shape == other.shape and one.dtype == other.dtype for one, other in zip(ours, pages, strict=True))
     if not all(np.isfinite(other).all() for other in pages):
         return 0.0 if all(np.array_equal(one, other, equal_nan=True) for one, other in zip(ours, pages)) else np.inf
@@ -270,7 +275,7 @@ def far_scores():
     """How far a layer is from its page where two scores above 2^52 differ by 1.25."""
     q, layer = 1.25 * 2.0**32, RelativeAttention(causal=True)
     a = np.array([[q, 2.0**20, 1.0], [q, 2.0**20 + 2.0**-32, -1.0]])
-    return np.abs(rows_vjp(unchecked(layer, np.float64), a)[0] - layer.forward(a.T).T).max()
+    return np.abs(rows_vjp(unchecked(layer, np.float64), a, Room())[0] - layer.forward(a.T).T).max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -288,7 +293,7 @@ def test_far_scores_are_left_to_the_page(monkeypatch):
 
 def test_a_pullback_serves_twice():
     """It lets go of what it has used, and computes it again."""
-    net = tree.copied(network(), TunedNetwork)
+    net = tree.copied(network(), TunedNetwork, rooms=[])
     pullback, h_bar = net.vjp(np.ones((1, 15)))[1], np.ones((1, 30))
     (a_bar, bars), (again, bars_again) = pullback(h_bar), pullback(h_bar)
     assert np.array_equal(a_bar, again)
@@ -296,12 +301,45 @@ def test_a_pullback_serves_twice():
         assert np.array_equal(one, other)
 
 
+def flattened(found):
+    a_bar, bars = found
+    return [a_bar, *(bar for _, bar in tree.flatten(bars))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0, 1), (1,)], ids=str)
+def test_pullbacks_share_rooms_and_no_numbers(order, dtype):
+    """In whatever order they are called, again or not at all; and what they gave stays as it was."""
+    net, rooms = network(dtype), []
+    ours = tree.copied(net, TunedNetwork, rooms=rooms)
+    for batch in ((4, 4), (4, 2), (4, 4)):
+        events = [RNG(i).standard_normal((count, 15)).astype(dtype) for i, count in enumerate(batch)]
+        bars = [RNG(i + 2).standard_normal((count, 30)).astype(dtype) for i, count in enumerate(batch)]
+        alone = [tree.copied(net, TunedNetwork, rooms=[]).vjp(a) for a in events]
+        asked = [ours.vjp(a) for a in events]
+        given = [(i, flattened(asked[i][1](bars[i]))) for i in order]
+        for i, (h, pullback) in enumerate(alone):
+            assert np.array_equal(asked[i][0], h)
+            wanted = flattened(pullback(bars[i]))
+            assert all(np.array_equal(one, other) for j, found in given if j == i for one, other in zip(found, wanted, strict=True))
+    assert 0 < len({id(room) for room in rooms}) == len(rooms) <= 2
+
+
+def test_the_next_step_uses_the_same_arrays():
+    net, kept = tree.copied(network(), TunedNetwork, rooms=[]), []
+    for count in (3, 3, 2):
+        net.vjp(np.ones((count, 15)))[1](np.ones((count, 30)))
+        room, = net.rooms
+        kept.append([id(array) for array in room.arrays])
+    assert kept[0] == kept[1] and all(len(array) == 2 for array in room.arrays) and len(kept[2]) == len(kept[0]) > 10
+
+
 def test_a_layer_that_stands_twice():
     """Its cotangents are added."""
     shared = Residual(Positionwise(Dense(RNG(0).standard_normal((3, 3)))))
     net = unchecked(ReshapedNetwork(Sequential((shared, shared, RelativeAttention(causal=True), Delay())), (3, 4)), np.float64)
     a, h_bar = RNG(1).standard_normal((2, 12)), RNG(2).standard_normal((2, 4))
-    for (path, one), (other_path, other) in zip(*(tree.flatten(f.vjp(a)[1](h_bar)[1]) for f in (tree.copied(net, TunedNetwork), net))):
+    for (path, one), (other_path, other) in zip(*(tree.flatten(f.vjp(a)[1](h_bar)[1]) for f in (tree.copied(net, TunedNetwork, rooms=[]), net))):
         assert path == other_path and np.abs(one - other).max() < 1e-14
 
 
@@ -309,8 +347,8 @@ def test_a_wrong_network_shows(monkeypatch):
     """A residual branch whose cotangent is the branch's alone."""
     right = transformers.residual_vjp
 
-    def residual_vjp(net, a):
-        h, pullback = right(net, a)
+    def residual_vjp(net, a, room):
+        h, pullback = right(net, a, room)
 
         def wrong(h_bar):
             a_bar, bars = pullback(h_bar)

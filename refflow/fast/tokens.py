@@ -164,7 +164,7 @@ def reading(layer, events):
     if type(layer) is Dense:
         return affine(layer.W, events.columns(layer.b))
     if type(layer) is GELU and layer.dtype == np.float32:
-        return lambda t, a: gelu(a)
+        return lambda t, a: gelu(a, np.empty_like(a))
     return lambda t, a: layer.forward(finite(a).T).T
 
 
@@ -250,9 +250,11 @@ def together(tokens, events):
 
 # -- a step of `likelihood` --------------------------------------------------------------------------------------------
 
-def with_rows(value):
+def with_rows(value, rooms):
     """A map, or its network, with the tuned network of tokens."""
-    return tree.copied(value, TunedNetwork) if type(value) is ReshapedNetwork else tree.copied(value, net=with_rows(value.net))
+    if type(value) is ReshapedNetwork:
+        return tree.copied(value, TunedNetwork, rooms=rooms)
+    return tree.copied(value, net=with_rows(value.net, rooms))
 
 
 class KeptInput:
@@ -263,7 +265,7 @@ class KeptInput:
         return side == 0 and stage.domain is sets.real and TokenByToken.takes(stage)
 
     def __init__(self, stage, side, path, number, space):
-        self.stage, self.path = with_rows(stage), path
+        self.stage, self.path = with_rows(stage, space.kept("rooms", list)), path
 
     def forward(self, event):
         return *self.stage.forward_and_log_det(event), event.copy()

@@ -36,11 +36,10 @@ def main(arguments=None):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:options.threads])
         print(json.dumps(bench.WORKERS[options.worker](options.threads)))
         return
-    settings = getattr(bench, "SETTINGS", {})
     rounds, count = [], options.rounds or (1 if options.bench == "memory" else 5)
     for i in range(count):
         print(f"round {i + 1} of {count}", file=sys.stderr, flush=True)
-        rounds.append({library: measured(options.bench, library, options.threads, settings) for library in bench.WORKERS})
+        rounds.append({library: measured(options.bench, library, options.threads) for library in bench.WORKERS})
     rows = bench.rows(rounds)
     if options.json:
         made = {"benchmark": options.bench, "what": bench.WHAT, "machine": machine(), "threads": options.threads,

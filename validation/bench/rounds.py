@@ -39,16 +39,16 @@ def timed(work, repetitions, warm=3):
     return {"wall": statistics.median(wall), "cpu": statistics.median(cpu)}
 
 
-def environment(library, threads, settings):
-    """refflow divides events among threads itself, with single-threaded linear algebra; `settings` are those of a benchmark."""
+def environment(library, threads):
+    """refflow divides events among threads itself, with single-threaded linear algebra."""
     count = 1 if library.startswith("refflow") else threads
     flags = {"XLA_FLAGS": ONE_XLA_THREAD} if threads == 1 else {}
-    return os.environ | {name: str(count) for name in BLAS} | flags | settings
+    return os.environ | {name: str(count) for name in BLAS} | flags
 
 
-def measured(bench, library, threads, settings):
+def measured(bench, library, threads):
     command = [sys.executable, "-m", "validation.bench", bench, "--worker", library, "--threads", str(threads)]
-    done = subprocess.run(command, env=environment(library, threads, settings), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment(library, threads), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{library} could not run:\n{done.stderr}")
     return json.loads(done.stdout)
