@@ -9,7 +9,8 @@ Tables:
                     in China and a flower (scikit-learn's sample images); the photograph is the class
 Images, (N, channels, height, width) of uint8:
     digit_images    the digits as 1797 images of (1, 8, 8), 0 .. 16
-    photographs     patches, 520 of (3, 32, 32) by default, 0 .. 255, of the two photographs, of 427 x 640 pixels
+    photographs     patches, 520 of (3, 32, 32) by default, 0 .. 255, of the two photographs, of 427 x 640 pixels; the photograph is the
+                    class, 0 the temple and 1 the flower
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ def load_data(name) -> DataSet:
 def hues():
     """The hues of pairs of blocks side by side; no block is in two pairs."""
     pairs = [hue_pairs(photograph) for photograph in photographs()]
-    labels = np.repeat(np.arange(len(pairs)), [len(part) for part in pairs])
-    return DataSet(np.concatenate(pairs), ["hue", "hue_of_right"], labels, ["temple", "flower"])
+    return DataSet(np.concatenate(pairs), ["hue", "hue_of_right"], numbers_of(pairs), ["temple", "flower"])
+
+
+def numbers_of(parts):
+    """For each row of each part, which part it is in."""
+    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def hue_pairs(photograph):
@@ -84,17 +89,24 @@ def load_images(name, size=32, stride=None, part="all") -> np.ndarray:
     fifths of each photograph, and "test", from the right fifth, share none.  ImportError, naming the extra, if scikit-learn
     or pillow is not installed; ValueError otherwise.
     """
+    return load_labelled_images(name, size, stride, part)[0]
+
+
+def load_labelled_images(name, size=32, stride=None, part="all") -> tuple:
+    """The same, and the class of each image, (N,): the digit, or the photograph."""
     if name not in IMAGES:
         raise ValueError(f"load_images: name must be one of {', '.join(IMAGES)}, not {name!r}")
     if name == "digit_images":
-        return scikit_learn().load_digits().images[:, None].astype(np.uint8)
+        bunch = scikit_learn().load_digits()
+        return bunch.images[:, None].astype(np.uint8), np.array(bunch.target)
     stride = size if stride is None else stride
     for key, given in (("size", size), ("stride", stride)):
         if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
             raise ValueError(f"load_images: {key} must be an int >= 1, not {given!r}")
     if part not in PARTS:
         raise ValueError(f"load_images: part must be one of {', '.join(PARTS)}, not {part!r}")
-    return np.concatenate([patches(of_part(photograph, part), size, stride) for photograph in photographs()])
+    parts = [patches(of_part(photograph, part), size, stride) for photograph in photographs()]
+    return np.concatenate(parts), numbers_of(parts)
 
 
 def photographs():

@@ -304,4 +304,3 @@ def test_data_with_classes(run):
         head, *lines = csv.reader(file)
     assert head[-1] == "class" and [line[-1] for line in lines] == ["0"] * 59 + ["1"] * 71 + ["2"] * 48
     assert np.shape(json.loads(run("data", "wine", "--labels", "--json")[1])["rows"]) == (178, 14)
-    assert "--labels is for tables and digit_images, not for photographs" in run("data", "photographs", "--labels", "--out", "p.npy")[2]

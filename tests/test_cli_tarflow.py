@@ -14,6 +14,7 @@ from classed_images import slopes, write
 from interruptions import in_call
 from refflow.cli.classes import Labelled, blocks_and_units
 from refflow.cli.images import Images
+from refflow.data import of_part, photographs
 from refflow.fast import tuned
 from refflow.models.tarflow import classes_of, images_of
 from refflow.saving import about, load
@@ -174,7 +175,26 @@ def test_digits_with_their_classes(run):
         assert file["images"].shape == (1797, 1, 8, 8) and file["images"].sum() == 561718
         assert file["class"].shape == (1797,) and file["class"][:11].tolist() == [*range(10), 0]
     for arguments, said in ((("digit_images", "--labels", "--out", "a.npy"), "are images with classes; --out must be a .npz file"),
-                            (("digit_images", "--out", "a.npz"), "are images; --out must be a .npy file"),
-                            (("photographs", "--labels", "--out", "a.npz"), "--labels is for tables and digit_images")):
+                            (("digit_images", "--out", "a.npz"), "are images; --out must be a .npy file")):
         status, _, err = run("data", *arguments)
         assert status == 2 and said in err
+
+
+@pytest.mark.parametrize("part", ["all", "test"])
+def test_patches_with_their_photographs(run, part):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("PIL")
+    assert run("data", "photographs", "--labels", "--stride", "64", "--part", part, "--out", "patches.npz")[0] == 0
+    with np.load("patches.npz") as file:
+        v, kind = file["images"], file["class"]
+    assert len(v) == len(kind) and kind.dtype.kind == "i" and set(kind) == {0, 1}
+    whole = [of_part(photograph, part) for photograph in photographs()]
+    places = [(i, row, column) for i, one in enumerate(whole)
+              for row in range(0, one.shape[1] - 31, 64) for column in range(0, one.shape[2] - 31, 64)]
+    assert len(places) == len(v)
+    for patch, label, (i, row, column) in zip(v, kind, places):
+        assert label == i and np.array_equal(patch, whole[i][:, row:row + 32, column:column + 32])
+    options = ("--context", "class", "--steps", "2", "--depth", "1", "--patch", "8", "--out", "flow.npz")
+    assert run("fit", "patches.npz", "--model", "tarflow", *options)[0] == 0
+    assert run("sample", "flow.npz", "--given", "class=1", "--guidance", "1", "--out", "samples.npy")[0] == 0
+

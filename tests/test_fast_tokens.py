@@ -290,6 +290,13 @@ def test_guidance_in_the_wrong_pass_shows(monkeypatch):
     assert far_with_guidance("a, at a temperature") > 1e6
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("layer", [GELU(), TanhActivation()], ids=str)
+def test_activations_are_their_pages(layer, dtype):
+    layer, a = layer.unchecked(dtype), np.linspace(-2, 2, 12, dtype=dtype).reshape(3, 4)
+    assert difference(tokens.reading(layer, tokens.Events((4,), 1, True))(0, a), layer.forward(a)) <= 2
+
+
 # -- gradients --------------------------------------------------------------------------------------------------------
 
 def gradient(flow, memory, count=6, dtype=np.float64):

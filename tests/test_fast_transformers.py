@@ -319,7 +319,7 @@ def test_pullbacks_share_rooms_and_no_numbers(order, dtype):
         asked = [ours.vjp(a) for a in events]
         given = [(i, flattened(asked[i][1](bars[i]))) for i in order]
         for i, (h, pullback) in enumerate(alone):
-            assert np.array_equal(asked[i][0], h)
+            assert np.array_equal(asked[i][0], h) and np.array_equal(ours.forward(events[i]), h)
             wanted = flattened(pullback(bars[i]))
             assert all(np.array_equal(one, other) for j, found in given if j == i for one, other in zip(found, wanted, strict=True))
     assert 0 < len({id(room) for room in rooms}) == len(rooms) <= 2

@@ -8,12 +8,11 @@ import numpy as np
 
 from .files import cells_of, refuse_form, show_table, write_npy, write_npz, write_table
 from .options import add_table_out, positive_count, put, writes_a_file
-from ..data import IMAGES, PARTS, TABLES, load_data, load_images
+from ..data import IMAGES, PARTS, TABLES, load_data, load_labelled_images
 from ..oracle import CannotRun
 from ..report import json_text
 
 OF_PHOTOGRAPHS = ("stride", "part")
-OF_CLASSES = {"digit_images": "digits"}  # images with classes, and the table that has these
 
 
 def add_command(commands):
@@ -21,7 +20,7 @@ def add_command(commands):
         "Write a data set that comes inside scikit-learn as a table, or as images; nothing is downloaded."))
     one.add_argument("name", metavar="NAME", choices=[*TABLES, *IMAGES], help=", ".join([*TABLES, *IMAGES]))
     one.add_argument("--labels", action="store_true", help=(
-        "the class of each row, 0, 1, ..., as a last column, class; of digit_images as an array, class, in a .npz file"))
+        "the class of each row, 0, 1, ..., as a last column, class; of images as an array, class, in a .npz file"))
     patches = one.add_argument_group("photographs", "32 x 32 pixels a patch")
     patches.add_argument("--stride", type=positive_count, metavar="N", help=(
         "pixels from one patch to the next (32); patches that are nearer share pixels"))
@@ -36,8 +35,6 @@ def run(options):
     for key in OF_PHOTOGRAPHS:
         if getattr(options, key) and options.name != "photographs":
             raise CannotRun(f"--{key} is for photographs, not for {options.name}")
-    if options.labels and options.name in IMAGES and options.name not in OF_CLASSES:
-        raise CannotRun(f"--labels is for tables and digit_images, not for {options.name}")
     try:
         report, text = (images if options.name in IMAGES else table)(options)
     except ImportError as error:
@@ -68,13 +65,12 @@ def table(options):
 
 def images(options):
     """(report, text) of images, written."""
-    labelled = options.labels and load_data(OF_CLASSES[options.name]).labels
     form = ".npz" if options.labels else ".npy"
     if options.out is None or Path(options.out).suffix != form:
         raise CannotRun(f"{options.name} are images{' with classes' * options.labels}; --out must be a {form} file")
-    v = load_images(options.name, stride=options.stride, part=options.part or "all")
+    v, labels = load_labelled_images(options.name, stride=options.stride, part=options.part or "all")
     if options.labels:
-        put(options, lambda path, replace: write_npz(path, {"images": v, "class": labelled}, replace))
+        put(options, lambda path, replace: write_npz(path, {"images": v, "class": labels}, replace))
     else:
         put(options, lambda path, replace: write_npy(path, v, replace))
     N, C, H, W = v.shape
