@@ -1375,6 +1375,23 @@ def leaky_layer(m):
     return [log_det, -1.5]
 
 
+@finding("flowjax", "LeakyTanh's inverse loses two digits near 0.414", "range",
+         "z = artanh x = (log(1 + x) - log(1 - x))/2 for |x| <= tanh max_val", """
+jax.numpy.log1p of JAX 0.10.2, in float64 on a CPU, has errors of up to 128 ulps for x between -0.4143 and -0.369. So has its arctanh,
+which this inverse calls, where |x| is in that range; numpy.arctanh is right to 1 ulp there. The first line printed is the inverse, the
+second is log1p.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from flowjax.bijections import LeakyTanh
+x = jnp.float64(-0.41421)
+print(float(LeakyTanh(3.0).inverse(x)))
+print(float(jnp.log1p(x)))
+""")
+def near_the_square_root_of_two(m):
+    x = m.mpf(-0.41421)
+    return [m.atanh(x), m.log1p(x)]
+
+
 @finding("flowjax", "Planar is not the map of the appendix that it cites", "defect",
          "log|det dx/dz| = log(1 + (slack - 1) sech^2 a), slack = softplus(w^T u), a = w^T z + b", """
 The appendix of Rezende and Mohamed has m(t) = -1 + log(1 + exp(t)); the code cites it and has -1 + log(1 + softplus(t)), a
