@@ -25,7 +25,7 @@ neither:
     v exp z = (v h) h,   h = exp(z/2)                                               (11)
 A cotangent 0 stays 0 whatever `h` is.
 
-At `x = a` the difference in (8) is 0. The quotient becomes infinite and takes the sign of its neighbours:
+In (8), the difference is 0 at `x = a`. The quotient becomes infinite and takes the sign of its neighbours:
     x - a = |x - a| sign s                                                          (12)
 
 Source: the definition; with `a = 0, s = 1` it is the exponential, NIST DLMF 4.2.
