@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from refflow.core.tree import flatten
 from refflow.models.alignment import best_path as refflow_path
 from validation.bench import __main__ as command
 from validation.bench import alignment, glow, maf, memory, nsf, planar, realnvp, tarflow
-from validation.bench.rounds import environment, machine, table, timed, timing_rows
+from validation.bench.rounds import environment, kernels, machine, table, timed, timing_rows
 from validation.defects.environments import folder_of
 
 
@@ -153,6 +155,16 @@ def test_the_compiled_loop_agrees():
     best_path = alignment.compiled()
     for scores, texts, frames in alignment.batches().values():
         assert (best_path(scores, texts, frames) == refflow_path(scores, texts, frames)).all()
+
+
+@pytest.mark.parametrize(("libraries", "said"), [
+    ((("openblas", "SkylakeX"), ("openblas", "SkylakeX"), ("openmp", None)), "SkylakeX"), ((("mkl", None),), "none"),
+    ((("openblas", "Zen"), ("openblas", "Haswell")), "Haswell, Zen"), (None, "not known without threadpoolctl")])
+def test_the_kernels_of_products_are_named(monkeypatch, libraries, said):
+    found = [{"internal_api": name, "architecture": kernel} for name, kernel in libraries or ()]
+    fake_module = None if libraries is None else types.SimpleNamespace(threadpool_info=lambda: found)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", fake_module)
+    assert kernels() == said and f"OpenBLAS kernels {said}, " in machine()
 
 
 def fake(bench):

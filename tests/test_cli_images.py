@@ -175,6 +175,16 @@ def test_json_and_force(run):
     assert json.loads(run("sample", "flow.npz", "--n", 2, "--out", "s.npy", "--force", "--json")[1])["temperature"] == 1
 
 
+def test_training_does_not_change_the_noise_of_the_comparison(run):
+    """Models that are trained for other numbers of steps are measured on the same events."""
+    saved(ramps())
+    reports = [json.loads(run("fit", "images.npy", "--model", "glow", *SMALL["glow"], "--values", 8, "--steps", steps, "--out", "flow.npz",
+                              "--json", "--force")[1]) for steps in (1, 3)]
+    for key in ("gaussian", "before"):
+        assert reports[0][key] == reports[1][key]
+    assert reports[0]["after"] != reports[1]["after"]
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 def wrong(where, value, dtype=None):

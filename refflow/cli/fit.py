@@ -125,6 +125,7 @@ def run(options):
 
 def fitted(options, interruptions):
     rng = np.random.default_rng(options.seed)
+    (noise,) = rng.spawn(1)                 # of the comparison: models of one seed are measured on the same events
     data, values = kinds.to_fit(options, rng)
     parts = divided(options, data, values, rng)
     start = data.start(options, parts, rng)
@@ -144,7 +145,7 @@ def fitted(options, interruptions):
         if message:
             print(f"refflow: {message}; {options.out} holds the best flow so far"
                   + f"; --resume continues from step {result.state.step}" * interrupted, file=sys.stderr)
-    report = about | data.compared(start.flow, result.flow, parts, rng) | {
+    report = about | data.compared(start.flow, result.flow, parts, noise) | {
         "data": options.data, "out": options.out, "parts": {name: len(part) for name, part in parts.items()},
         "stopped_at": len(result.history["step"])}
     print(json_text(report) if options.json else fit_text(report, data))

@@ -55,9 +55,18 @@ def measured(bench, library, threads):
 
 
 def machine():
-    with open("/proc/cpuinfo") as info:
-        model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    """The processor and the kernels of OpenBLAS, on which the speed of products of matrices depends, cores and the version of Python."""
+    from ..certify import processor
+    return f"{processor()}, OpenBLAS kernels {kernels()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def kernels():
+    """The processor for which NumPy's OpenBLAS computes: it recognises it, or `OPENBLAS_CORETYPE` names it."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "not known without threadpoolctl"
+    return ", ".join(sorted({one["architecture"] for one in threadpool_info() if one["internal_api"] == "openblas"})) or "none"
 
 
 def timing_rows(rounds):
