@@ -89,23 +89,31 @@ def load_images(name, size=32, stride=None, part="all") -> np.ndarray:
     fifths of each photograph, and "test", from the right fifth, share none.  ImportError, naming the extra, if scikit-learn
     or pillow is not installed; ValueError otherwise.
     """
-    return load_labelled_images(name, size, stride, part)[0]
+    return labelled("load_images", name, size, stride, part)[0]
 
 
 def load_labelled_images(name, size=32, stride=None, part="all") -> tuple:
-    """The same, and the class of each image, (N,): the digit, or the photograph."""
+    """(images as from `load_images`, the class of each (N,)): of digits the digit, of patches the number of the photograph.
+
+    The errors are those of `load_images`.
+    """
+    return labelled("load_labelled_images", name, size, stride, part)
+
+
+def labelled(caller, name, size, stride, part):
+    """(images, classes); errors name the caller."""
     if name not in IMAGES:
-        raise ValueError(f"load_images: name must be one of {', '.join(IMAGES)}, not {name!r}")
+        raise ValueError(f"{caller}: name must be one of {', '.join(IMAGES)}, not {name!r}")
     if name == "digit_images":
         bunch = scikit_learn().load_digits()
         return bunch.images[:, None].astype(np.uint8), np.array(bunch.target)
     stride = size if stride is None else stride
     for key, given in (("size", size), ("stride", stride)):
         if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
-            raise ValueError(f"load_images: {key} must be an int >= 1, not {given!r}")
+            raise ValueError(f"{caller}: {key} must be an int >= 1, not {given!r}")
     if part not in PARTS:
-        raise ValueError(f"load_images: part must be one of {', '.join(PARTS)}, not {part!r}")
-    parts = [patches(of_part(photograph, part), size, stride) for photograph in photographs()]
+        raise ValueError(f"{caller}: part must be one of {', '.join(PARTS)}, not {part!r}")
+    parts = [patches(caller, of_part(photograph, part), size, stride) for photograph in photographs()]
     return np.concatenate(parts), numbers_of(parts)
 
 
@@ -124,11 +132,11 @@ def of_part(photograph, part):
     return {"all": photograph, "train": photograph[..., :cut], "test": photograph[..., cut:]}[part]
 
 
-def patches(photograph, size, stride):
-    """(N, channels, size, size)."""
+def patches(caller, photograph, size, stride):
+    """(N, channels, size, size); an error names the caller."""
     C, H, W = photograph.shape
     if size > min(H, W):
-        raise ValueError(f"load_images: size must be at most {min(H, W)}, not {size}")
+        raise ValueError(f"{caller}: size must be at most {min(H, W)}, not {size}")
     found = np.lib.stride_tricks.sliding_window_view(photograph, (size, size), (1, 2))[:, ::stride, ::stride]
     return np.moveaxis(found, 0, 2).reshape(-1, C, size, size)
 

@@ -17,7 +17,7 @@ from refflow.cli.images import Images
 from refflow.cli.kinds import KINDS
 from refflow.core import Chain, Flow, arrays
 from refflow.maps.densities import StandardNormal
-from refflow.data import load_images, photographs
+from refflow.data import load_images, load_labelled_images, photographs
 from refflow.models import realnvp
 from refflow.saving import about, load, save
 from refflow.training import Adam, fit, gaussians
@@ -441,8 +441,9 @@ def test_data_refuses(run, monkeypatch):
                            ({"size": 428}, "size must be at most 427, not 428")):
         if given.get("size"):
             pytest.importorskip("PIL")
-        with pytest.raises(ValueError, match=message):
-            load_images(**({"name": "photographs"} | given))
+        for load in (load_images, load_labelled_images):
+            with pytest.raises(ValueError, match=f"{load.__name__}: {message}"):
+                load(**({"name": "photographs"} | given))
     monkeypatch.setitem(sys.modules, "sklearn", None)
     status, _, err = run("data", "photographs", "--out", "a.npy")
     assert status == 2 and "scikit-learn is not installed" in err

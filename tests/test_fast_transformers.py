@@ -5,6 +5,7 @@ Bounds are first order: each counts the roundings of a sum of so many terms, tim
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -323,6 +324,17 @@ def test_pullbacks_share_rooms_and_no_numbers(order, dtype):
             wanted = flattened(pullback(bars[i]))
             assert all(np.array_equal(one, other) for j, found in given if j == i for one, other in zip(found, wanted, strict=True))
     assert 0 < len({id(room) for room in rooms}) == len(rooms) <= 2
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (3, 2)])
+def test_results_are_not_in_a_room(shape):
+    """Also where rows of one token, or of one channel, are the signal as they stand."""
+    net = Sequential((Residual(Positionwise(Dense(RNG(0).standard_normal((shape[0],) * 2)))),))
+    net = tree.copied(unchecked(ReshapedNetwork(net, shape), np.float64), TunedNetwork, rooms=[])
+    a = RNG(1).standard_normal((2, math.prod(shape)))
+    h, pullback = net.vjp(a)
+    results = h, pullback(a)[0], net.forward(a)
+    assert net.rooms and not any(np.shares_memory(one, array) for one in results for array in net.rooms[0].arrays)
 
 
 def test_the_next_step_uses_the_same_arrays():

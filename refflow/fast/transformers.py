@@ -9,7 +9,7 @@ Attention.  The queries `i` of a block see no key after the last of them.  With 
 Only `m_i` and `n_i` are kept.  The pullback computes (1) and (2) again, so that memory grows with `T`, and not with `T^2`.  With
 `g = h_bar`,
     c_ij = <g_i, v_j>,   c_ij <- c_ij - sum_l P_il c_il   twice,   s_bar_ij = P_ij c_ij         (3)
-If one `P_ij` is near 1, rounding the first difference leaves an error that is large beside the result.  The second difference removes it.
+If one `P_ij` is near 1, rounding the first difference leaves an error that is large beside the result.  The second difference removes that error.
 
 Layer normalisation.  Where squares are far inside the floats, with the mean `mu` of the `N` entries,
     r = N^(1/2) / (sum_j (a_j - mu)^2 + N eps)^(1/2),   n = r (a - mu)              (4)
@@ -22,8 +22,8 @@ to rounding.  With the unit roundoff `u`, the error of
     h = a Phi(a)                is at most 4 u max(|a|, 1)                          (6)
     dh/da = Phi(a) + a phi(a)   is at most 6 u                                      (7)
 
-A pullback keeps its arrays in a `Room`, which the next step of training uses again.  The system fills newly allocated memory with zeros
-first; for a step of TarFlow that took a fifth of the time.
+A pullback keeps its arrays in a `Room`, which the next step of training uses again.  The system would fill newly allocated memory with
+zeros first.
 
 Where scores are so large that their page computes differences exactly, squares leave this range, or a sum overflows, the pages take over.
 """
@@ -68,7 +68,7 @@ class Room:
 
 
 class TunedNetwork(ReshapedNetwork):
-    """A network of tokens that `tokens.is_read` accepts.  `rooms` is the list of those that are free."""
+    """A network of tokens that `tokens.is_read` accepts.  `rooms` lists the free rooms."""
 
     def forward(self, a):
         rows_h, _, room = self.passed(rows_of(a, self.shape[1]))
@@ -104,8 +104,8 @@ def rows_of(vectors, T):
 
 
 def vectors_of(rows):
-    """The reverse."""
-    return as_signal(rows).reshape(*rows.shape[:-2], rows.shape[-2] * rows.shape[-1])
+    """The reverse, a copy: the rows may be in a room."""
+    return as_signal(rows).copy().reshape(*rows.shape[:-2], rows.shape[-2] * rows.shape[-1])
 
 
 def rows_vjp(layer, a, room):
