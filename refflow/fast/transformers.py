@@ -42,8 +42,9 @@ from ..maps.elementwise.normal_cdf import ROOT_TWO_PI
 ROWS = 64                               # queries of a block
 AT_ONCE = 2**14                         # numbers in one pass of GELU, so that they stay in the processor's cache
 LEAST = 2.0**-100                       # of eps of a layer normalisation by (4); its inverse, of the largest variance
-LOGIT = (1.5957689, 0.072667822, -6.5909502e-05, -0.00011055589, 7.946227e-06, -2.6729379e-07, 3.6187275e-09)     # p of (5)
-ONE, *MINUS_LOGIT = (np.array(number, np.float32) for number in (1, *np.negative(LOGIT)))      # of all forms, NumPy is fastest with arrays
+MINUS_LOGIT = tuple(np.array(number, np.float32) for number in (                # -p of (5); of all forms, NumPy is fastest with arrays
+    -1.5957689, -0.072667822, 6.5909502e-05, 0.00011055589, -7.946227e-06, 2.6729379e-07, -3.6187275e-09))
+ONE = np.array(1, np.float32)
 
 
 class Room:
