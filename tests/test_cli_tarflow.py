@@ -109,6 +109,8 @@ def test_pictures(run):
     ({"labels": slopes()[1] / 2}, (), "data.npz: kind must be an integer for each of 90 images, not float64 of shape (90,)"),
     ({"labels": slopes()[1][:9]}, (), "data.npz: kind must be an integer for each of 90 images, not int64 of shape (9,)"),
     ({"labels": slopes()[1] - 1}, (), "] = -1: classes are 0, 1, ..."),
+    ({"labels": np.where(np.arange(90) == 5, 10**9, slopes()[1])}, (),
+     "kind[5] = 1000000000: classes are 0, 1, ..., at most as many as the 90 images"),
     ({}, ("--levels", 2), "--levels: the model tarflow of images has no such option"),
     ({}, ("--additive",), "--additive: the model tarflow of images has no such option"),
     ({}, ("--couplings", 2), "--couplings: the model tarflow of images has no such option"),

@@ -228,6 +228,9 @@ FLOW, WITH_CONTEXT = small(), small(context=3)
     (lambda: loss_vjp(FLOW, images(shape=(2, 4, 6))), r"\(8, 2, 2\)"),
     (lambda: loss_vjp(FLOW, images() + np.where(np.arange(3) == 1, np.nan, 0)[:, None, None, None]), r"\[1, 0, 0, 0\] = nan"),
     (lambda: spatial_order(np.arange(4), 3), "features of a token must be even in number, not 3"),
+    (lambda: spatial_order([0, 0, 1], 4), r"jet: tokens must hold each of 0 .. 2 once, not \[0, 0, 1\]"),
+    (lambda: channel_order([0, 0], 3), r"jet: features must hold each of 0 .. 1 once, not \[0, 0\]"),
+    (lambda: halves_of("x", 2, 2), "jet: patterns must be of .*, not 'x'"),
 ])
 def test_bad_input_is_refused_by_name(call, said):
     with pytest.raises(ValueError, match=said):
@@ -460,3 +463,12 @@ def test_a_pattern_that_its_name_does_not_say_shows(tmp_path):
     true[[0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11], np.arange(12)] = 1
     read = read_made(authors, tmp_path, config, {"out/4x3_ps1/vstripes": true, "out/4x3_ps1/checkerboard": true})
     assert far(read)[0] == {"4x3_ps1/checkerboard, refused"}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_is_a_pattern_of_theirs(pattern):
+    """One column holds no stripes; two matrices that permute within their halves are alike."""
+    P = authors.matrix_of(pattern, 2, 2)
+    assert authors.is_pattern(P, pattern, 2, 2) and authors.is_pattern(P[:, [1, 0, 2, 3]], pattern, 2, 2)
+    assert not authors.is_pattern(P[:, [0, 2, 1, 3]], pattern, 2, 2) and not authors.is_pattern(P[:, [2, 3, 0, 1]], pattern, 2, 2)
+    assert not authors.is_pattern(np.eye(2), "vstripes", 2, 1) and not authors.is_pattern(np.ones((4, 4)), pattern, 2, 2)

@@ -28,6 +28,7 @@ TEXT = {"text": (3, 2), "head_size": 20}
 SETTINGS = {"an image": {}, "exponentials": {"scale": "exp", "clip": 2.0, "final_norm": False}, "no start token": {"start": False},
             "a text": TEXT, "a text everywhere": TEXT | {"text_everywhere": True, "order": "R2L", "clip": 1.0},
             "a video": {"frames": 2, "within_frames": True, "head_size": 20},
+            "nothing deep": {"layers": (1, 0)},
             "a video, frame by frame": TEXT | {"frames": 2, "within_frames": True, "local": True, "layers": (1, 0, 1)},
             "a language model's layers": {"key_heads": 1, "norm": "root mean square", "query_key_norm": True, "norm_after": True,
                                           "gated": True, "split_pairs": True, "line": True, "expansion": 1.5}}
@@ -68,7 +69,7 @@ def test_a_float32_flow_is_the_float64_one_to_its_digits(name):
 def test_log_dets_of_tokens_add_up(name):
     flow, x = made(name)
     of_tokens = token_log_dets(flow, x)
-    assert len(of_tokens) == 2 and all(one.shape[-2] == 4 for one in of_tokens)
+    assert len(of_tokens) == 2 - (name == "nothing deep") and all(one.shape[-2] == 4 for one in of_tokens)
     total = sum(one.reshape(3, -1).sum(-1) for one in of_tokens)
     assert np.abs(total - flow.bijector.inverse_and_log_det(x)[1]).max() < 1e-13
 
@@ -200,13 +201,16 @@ def test_a_wrong_pullback_is_found(monkeypatch):
     assert worst_slope(*made("a text"), loss_vjp) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["a text everywhere", "a video, frame by frame"])
-def test_the_norm_is_of_the_events_that_enter_blocks(name):
+@pytest.mark.parametrize(("name", "times"), [("a text everywhere", [1, 1]), ("a video, frame by frame", [1, 2]), ("nothing deep", [1, 1])])
+def test_the_norm_is_of_the_events_that_enter_blocks(name, times):
+    """An event that a block without layers keeps enters the next block too: `times`."""
     flow, x = made(name)
     f, D = flow.bijector.inner, x[0].size
-    events = [Chain(f.stages[:i]).forward(x) for i, stage in enumerate(f.stages) if own_map(stage)]
+    entered = [i for i, stage in enumerate(f.stages) if own_map(stage)]
+    entered += [len(f.stages)] * (name == "nothing deep")
     norm, _ = norm_vjp(flow, x)
-    assert len(events) == 2 and np.allclose(norm, sum((h.reshape(3, -1)**2).sum(-1) for h in events) / D, rtol=1e-14)
+    squares = [(Chain(f.stages[:i]).forward(x).reshape(3, -1)**2).sum(-1) for i in entered]
+    assert np.allclose(norm, np.dot(times, squares) / D, rtol=1e-14)
     assert np.allclose(regularised_loss_vjp(flow, x, 0.5, 2.0)[0], loss_vjp(flow, x)[0] / 2 + 2 * norm, rtol=1e-14)
 
 
@@ -226,6 +230,12 @@ def test_a_log_slope_has_its_own_cotangent():
 
 
 # -- guidance ---------------------------------------------------------------------------------------------------------
+
+def test_a_deep_block_without_layers_is_guided_and_shallow_ones_are_not():
+    flow, z, texts = small("a text everywhere", layers=(1, 0)), RNG(3).standard_normal((2, 16)), (text(2), text(2, seed=8))
+    plain, deep, all_blocks = (images_of(flow, z, *texts, **how) for how in ({}, {"guidance": 2.0}, {"guidance": 2.0, "deep_only": False}))
+    assert np.array_equal(deep, plain) and np.abs(all_blocks - plain).max() > 1e-3
+
 
 def test_guidance_combines_two_gaussians():
     """Where the guided scale is the smaller one: precisions and their means are combined with the weights 1 + w and -w."""
@@ -398,7 +408,19 @@ BLOCK = (RNG(0), 2, (1, 2), 4, 1)
     (lambda: images_of(FLOW, Z, jacobi=Jacobi(threshold=-1.0)), "Jacobi: threshold must be"),
     (lambda: images_of(FLOW, Z, known=np.zeros((2, 1, 2, 4))), "images_of: known must be whole frames of a flow that reverses"),
     (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 2, 4))), "images_of: known must be whole frames"),
-    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 8, 4))), r"known must have shape \(B, 1, rows, 4\), with fewer"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 8, 4))), r"known must have shape \(2, 1, rows, 4\), with fewer"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((3, 1, 4, 4))), r"images_of: known must have shape \(2, 1, rows, 4\)"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.full((2, 1, 4, 4), np.nan)), r"images_of: known must be finite; known\[0, 0, 0, 0\]"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known="a"), "images_of: known must be"),
+    (lambda: images_of(READER, Z, text(5)), r"images_of: z has batch shape \(2,\), which does not broadcast with the parameters' batch \(5,\)"),
+    (lambda: images_of(READER, Z, text(2), text(5), 1.0), r"images_of: z has batch shape \(2,\), which does not broadcast with .* \(5,\)"),
+    (lambda: images_of(FLOW, Z, jacobi=3), "images_of: jacobi must be a Jacobi, not 3"),
+    (lambda: image_as_video(np.zeros((1, 4, 4)), 0), "image_as_video: frames must be an int >= 1, not 0"),
+    (lambda: image_as_video(np.zeros((1, 4, 4)), 3), r"image_as_video: x must have shape \(\*batch, C, 3 H, W\), not \(1, 4, 4\)"),
+    (lambda: video_as_image(np.zeros((2, 3))), r"video_as_image: x must have shape \(\*batch, frames, C, H, W\), not \(2, 3\)"),
+    (lambda: frames_seen((2, 2)), r"frames_seen: grid must be \(frames, rows, columns\), not \(2, 2\)"),
+    (lambda: frames_seen((2, 2, 2), text=-3), "frames_seen: text must be an int >= 0, not -3"),
+    (lambda: starflow(RNG(0), (1, 4, 4), text_everywhere=True), "starflow: text_everywhere is of flows that read a text; text is None"),
     (lambda: images_of(FLOW, Z, temperature=0.0), "at_temperature: temperature must be"),
     (lambda: starflow_denoiser(RNG(0), 2, (2, 1, 2), 4, 1, ahead=3, window=0, head_size=20, heads=1),
      r"RelativeAttention: sees must leave every query a key; sees\[0\] leaves query 0 none"),

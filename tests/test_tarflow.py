@@ -12,6 +12,7 @@ from flows import (check_inverse_and_log_det, check_leaks_are_refused, check_sav
                    with_moved_bijector, worst_slope)
 from refflow import DiagonalNormal
 from refflow.core import Chain
+from refflow.fast import tuned
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import ClassEmbedding, Delay, Sequential, at_temperature
 from refflow.models import tarflow as tarflow_flow
@@ -74,6 +75,13 @@ def test_a_token_depends_on_the_tokens_before_it_alone():
         for i, j in np.ndindex(F, F):
             assert np.array_equal(seen[i, :, j], before | own if i == j else before)
         assert np.array_equal(J[:, :, t[0], :, t[0]], np.broadcast_to(np.eye(F), (5, F, F)))        # the first token stays as it is
+
+
+@pytest.mark.parametrize("prepared", [lambda flow: flow, tuned])
+def test_latents_of_one_image_are_for_all_classes(prepared):
+    flow, z = prepared(given_class(small(classes=3), [0, 1, 2])), RNG(3).standard_normal((1, 16))
+    every = images_of(flow, z, 1.5)
+    assert every.shape == (3, 1, 4, 4) and np.abs(every - images_of(flow, np.repeat(z, 3, 0), 1.5)).max() < 1e-12
 
 
 def test_levels_are_tokens():
@@ -228,6 +236,9 @@ Z = np.zeros((2, 16))
     (lambda: adapted_prior(FLOW, Z), "adapted_prior: the flow has scales"),
     (lambda: adapted_prior(small(scaled=False), Z[:, :3]), r"adapted_prior: z must have shape \(B, 16\), not \(2, 3\)"),
     (lambda: adapted_prior(small(scaled=False), Z, 1.5), "adapted_prior: rate must be"),
+    (lambda: adapted_prior(small(scaled=False), Z[:0]), "adapted_prior: z must hold the latents of at least one image; it is empty"),
+    (lambda: images_of(given_class(OF_CLASSES, [0, 1, 2]), Z, 1.0),
+     r"images_of: z has batch shape \(2,\), which does not broadcast with the parameters' batch \(3,\)"),
     (lambda: images_of(FLOW, Z, 1.0), "guidance needs a class, or a temperature other than 1"),
     (lambda: images_of(given_class(OF_CLASSES), Z, 1.0), "both passes are the same"),
     (lambda: images_of(FLOW, Z, -1.0, temperature=2.0), "images_of: guidance must be"),

@@ -75,7 +75,8 @@ class Classes(Context):
         labels = found[:, 0]
         bad = np.flatnonzero(~((labels >= 0) & (labels < self.count) & (labels == np.floor(labels))))
         if len(bad):
-            raise CannotRun(f"--given: {self.names[0]} is {labels[bad[0]]:g}, which is not one of the classes 0 .. {self.count - 1}")
+            which = f"{self.names[0]}[{bad[0]}] = " if len(labels) > 1 else f"{self.names[0]} is "
+            raise CannotRun(f"--given: {which}{labels[bad[0]]:g}, which is not one of the classes 0 .. {self.count - 1}")
 
     def held(self, labels, path):
         """Classes of a file, which must be among these."""
@@ -182,3 +183,10 @@ def drawn_with_guidance(flow, z, contexts, options):
         return units.forward(images_of(blocks.at(context=context[0]) if context else blocks, z, *how))
 
     return in_parts(drawn, z, *(() if contexts is None else (contexts,)))
+
+
+def refuse_large(path, name, labels):
+    """CannotRun for a label from which more classes would follow than there are images."""
+    i = int(np.argmax(labels))
+    if labels[i] >= len(labels):
+        raise CannotRun(f"{path}: {name}[{i}] = {labels[i]}: classes are 0, 1, ..., at most as many as the {len(labels)} images")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .classes import IMAGES, NONE, Classes, Labelled, classes_named, is_npz, labels_of, noted_classes, read_npz
+from .classes import IMAGES, NONE, Classes, Labelled, classes_named, is_npz, labels_of, noted_classes, read_npz, refuse_large
 from .dataset import Given, Start, by_likelihood, compared, comparison_text, in_units, likeliest, refuse_foreign
 from .rows import OF_SPEECH
 from .files import is_npy, read_npy, write_npy
@@ -105,6 +105,7 @@ class Images:
         if options.context is None:
             return data, k
         labels = labels_of(options.data, options.context, others, len(v))
+        refuse_large(options.data, options.context, labels)
         context = classes_named(options.context, int(labels.max()) + 1, options.model == "jet")
         return replace(data, context=context), Labelled(k, labels)
 

@@ -111,21 +111,30 @@ def jet_coupling(order, net, bound=2.0):
 
 
 def channel_order(features, tokens):
-    """The order of the entries (5), from the order of the features.  ValueError for an odd number of them."""
-    halved(len(features))
+    """The order of the entries (5), from the order of the features.  ValueError for an odd number of them, and for no permutation."""
+    halved(len(permuted("features", features)))
     return (np.asarray(features)[:, None] * tokens + np.arange(tokens)).ravel()     # (5)
 
 
 def spatial_order(tokens, features):
-    """The order of the entries (6), from the order of the tokens, first the tokens of a.  ValueError for an odd
-    number of features."""
-    (t, s), half = np.meshgrid(tokens, np.arange(2), indexing="ij"), halved(features)
+    """The order of the entries (6), from the order of the tokens, first the tokens of a.  ValueError for an odd number of features,
+    and for no permutation."""
+    (t, s), half = np.meshgrid(permuted("tokens", tokens), np.arange(2), indexing="ij"), halved(features)
     f = s * half + np.arange(half)[:, None, None]
     return np.concatenate(np.split(f * len(tokens) + t, 2, 1)).ravel()              # (6)
 
 
+def permuted(name, order):
+    """An order; ValueError unless it holds each of 0, 1, ... once."""
+    if not np.array_equal(np.sort(order, None), np.arange(np.size(order))):
+        raise ValueError(f"jet: {name} must hold each of 0 .. {np.size(order) - 1} once, not {np.ravel(order).tolist()}")
+    return np.ravel(order)
+
+
 def halves_of(pattern, rows, columns):
-    """(the tokens of a, the tokens of b) of a pattern.  ValueError for a grid that it does not halve as in the authors' code."""
+    """(the tokens of a, the tokens of b) of a pattern.  ValueError for another one, and for a grid that it does not halve as in the
+    authors' code."""
+    pattern, = checked("patterns", pattern, PATTERNS)
     name = pattern.removesuffix("-inv")
     count, line = (rows, "row") if name == "hstripes" else (columns, "column")
     if count % 2:

@@ -29,6 +29,7 @@ At the start `W_out` is 0, the start token `N(0, 1)`, and everything else is dra
 Training.  `noised` adds noise to the data.  The loss is `loss_vjp` of TarFlow, in nats for each entry.  A further term, with a weight
 of `10^-4`, keeps the events that enter the blocks small:
     norm = (1/D) sum_k |h_k|^2          of the event h_k that enters block k        (10)
+A block of no layers keeps its event, which counts in (10) like the others.
 
 Samples with guidance.  At each token, two passes see the tokens before it: `(s, b)` given the text, and `(s', b')` given another text,
 which says nothing.  Guidance combines two Gaussians, `N(b, s^2)^(1+w) N(b', s'^2)^(-w)`, with `s'` at least `s`:
@@ -64,6 +65,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import Chain, Flow, Independent, Inverse, tree
+from ..core.arrays import as_floating
 from ..core.rules import ABOVE_0, AT_LEAST_0, count, optional
 from ..maps.autoregressive import Autoregressive
 from ..maps.conditioners import (GELU, Delay, Dense, Positionwise, PrefixedNetwork, ReshapedNetwork, RMSNorm, Sequential, TanhGELU, Times,
@@ -75,6 +77,7 @@ from ..maps.elementwise import ExpScale, ReciprocalSoftplusScale
 from ..maps.linear import Permutation
 from ..maps.shape import Reshape, Squeeze
 from .sizes import grid_of_patches
+from .stochastic_durations import finite
 from .tarflow import denoised, latents, loss_vjp, noised
 
 __all__ = ["Jacobi", "denoised", "denoised_by_network", "denoiser_target", "frames_seen", "given_text", "image_as_video", "images_of",
@@ -95,7 +98,7 @@ def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, tex
     """A STARFlow of images of shape (C, H, W), or of videos of `frames` such frames, as images (C, frames H, W), to a vector of latents.
 
     `patch`: p; `channels`: of the transformers, and `deep_channels` of the deep one if these differ; `layers`: of the transformer of each
-    block, the deep one last, 0 for no block; `text`: (E, S), the width and length of a text y, (*batch, E, S), which the deep block
+    block, the deep one last, 0 for a block that keeps its event; `text`: (E, S), the width and length of a text y, (*batch, E, S), which the deep block
     reads, and all blocks if `text_everywhere`: the flow then takes `given_text(flow, y)`; `order`: (2); `within_frames`: it reverses
     within frames; `local`: shallow blocks see one frame at a time; `network`: the other arguments of `starflow_block` and of
     `starflow_transformer`.
@@ -108,6 +111,8 @@ def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, tex
     frames = count(0).checked("starflow", "frames", frames)
     if (local or within_frames) and not frames:
         raise ValueError(f"starflow: {'local' if local else 'within_frames'} is of videos; frames is 0")
+    if text_everywhere and text is None:
+        raise ValueError("starflow: text_everywhere is of flows that read a text; text is None")
     if local and text_everywhere:
         raise ValueError("starflow: shallow blocks that see one frame at a time read no text")
     if np.ndim(layers) != 1 or not any(layers):
@@ -139,7 +144,7 @@ def starflow_block(rng, features, grid, channels, layers, *, reverse=False, with
                    dtype=np.float64, **network):
     """[the stages of a block (3)], of vectors of features x tokens entries, tokens in a `grid` of ([frames,] rows, columns).
 
-    `channels`, `layers`: of the transformer; no layers make no stages; `reverse` and `within_frames`: (2); `scale`: "softplus" or "exp";
+    `channels`, `layers`: of the transformer; without layers, the one stage keeps its event; `reverse` and `within_frames`: (2); `scale`: "softplus" or "exp";
     `start`: is there a start token?  `clip`: m of (6), 0 for none; `network`: the other arguments of `starflow_transformer`.
     """
     draw, grid = Drawn("starflow", rng, dtype), tuple(grid)
@@ -149,7 +154,7 @@ def starflow_block(rng, features, grid, channels, layers, *, reverse=False, with
         raise ValueError(f"starflow: scale must be one of {tuple(SCALES)}, not {scale!r}")
     clip = AT_LEAST_0.checked("starflow", "clip", clip)
     if not layers:
-        return []
+        return [Reshape((features * tokens,), (features * tokens,))]
     first = [Delay(rng.standard_normal(features).astype(dtype))] if start else []   # (4) (9)
     last = Positionwise(Dense(np.zeros((2 * features, channels), dtype), draw.weights(2 * features, channels)[1]))      # (6) (9)
     net = (*first, Positionwise(Dense(*draw.weights(channels, features))),          # (4)
@@ -210,13 +215,18 @@ def positions(grid, head_size, length=None, text=0, third=False, line=False):
 
 
 def video_as_image(x):
-    """Videos (*batch, frames, C, H, W) as images (*batch, C, frames H, W)."""
+    """Videos (*batch, frames, C, H, W) as images (*batch, C, frames H, W).  ValueError for an array of fewer axes."""
+    if np.ndim(x) < 4:
+        raise ValueError(f"video_as_image: x must have shape (*batch, frames, C, H, W), not {np.shape(x)}")
     x = np.moveaxis(x, -4, -3)
     return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
 
 
 def image_as_video(x, frames):
-    """The reverse."""
+    """The reverse.  ValueError for rows that are not `frames` frames."""
+    count().checked("image_as_video", "frames", frames)
+    if np.ndim(x) < 3 or np.shape(x)[-2] % frames:
+        raise ValueError(f"image_as_video: x must have shape (*batch, C, {frames} H, W), not {np.shape(x)}")
     *batch, C, rows, W = np.shape(x)
     return np.moveaxis(np.reshape(x, (*batch, C, frames, rows // frames, W)), -3, -4)
 
@@ -249,6 +259,12 @@ def own_map(stage):
     """The autoregressive map of a stage, None for another stage; a stage may apply it to each frame."""
     inner = stage.inner if isinstance(stage, Independent) else stage
     return inner if isinstance(inner, Autoregressive) else None
+
+
+def is_block(stage):
+    """Is it the map of a block?  One without layers keeps its event."""
+    inner = stage.inner if isinstance(stage, Independent) else stage
+    return isinstance(inner, Autoregressive) or isinstance(inner, Reshape) and inner.input == inner.output
 
 
 def token_log_dets(flow, x):
@@ -291,7 +307,7 @@ def norm_vjp(flow, x):
     and "context" if a block in front of the deep one reads a text.
     """
     stages, D = flow.bijector.inner.stages, flow.base.event_shape[0]
-    entered = [i for i, stage in enumerate(stages) if own_map(stage) is not None]
+    entered = [i for i, stage in enumerate(stages) if is_block(stage)]
     batch, events, pullbacks = np.shape(x)[:-3], {}, []
     for i, stage in enumerate(stages[:max(entered)]):
         events |= {i: x} if i in entered else {}
@@ -363,14 +379,16 @@ def images_of(flow, z, text=None, null=None, guidance=0.0, *, deep_only=True, te
     in both passes; `known`: the first frames of videos, (B, C, rows, W).  ValueError for guidance without both texts, for a weight below
     0, for known frames of a flow that does not keep them apart from later ones, and where `given_text` raises it.
     """
-    w, z = AT_LEAST_0.checked("images_of", "guidance", guidance), latents("images_of", flow, z)
+    w = AT_LEAST_0.checked("images_of", "guidance", guidance)
     if w and (text is None or null is None):
         raise ValueError("images_of: guidance needs a text, and a null text")
-    if jacobi is not None:
-        jacobi = Jacobi(*jacobi).checked()
+    if jacobi is not None and not isinstance(jacobi, Jacobi):
+        raise ValueError(f"images_of: jacobi must be a Jacobi, not {jacobi!r}")
+    jacobi = None if jacobi is None else jacobi.checked()
     given = at_temperature(flow if text is None else given_text(flow, text), temperature)
     free = at_temperature(given_text(flow, null), temperature) if w else given
-    tokens = None if known is None else known_tokens(given.bijector.inner, np.asarray(known, z.dtype), z)
+    z = latents("images_of", given, z, free)
+    tokens = None if known is None else known_tokens(given.bijector.inner, known, z)
     return sampled(given.bijector.inner, free.bijector.inner, z, w, deep_only, jacobi, tokens)
 
 
@@ -378,8 +396,9 @@ def known_tokens(f, known, z):
     """The tokens (B, F, tokens) of known frames that enter the deep block of a chain."""
     patches, deep = Chain(f.stages[:2]), max(i for i, stage in enumerate(f.stages) if own_map(stage) is not None)
     C, rows, W = patches.input_shape(z.shape[1:])
-    if known.ndim != 4 or known.shape[1::2] != (C, W) or not 0 < known.shape[2] < rows:
-        raise ValueError(f"images_of: known must have shape (B, {C}, rows, {W}), with fewer than {rows} rows, not {known.shape}")
+    known = finite("images_of", "known", as_floating("images_of: known", known)[0]).astype(z.dtype)
+    if known.ndim != 4 or known.shape[:2] + known.shape[3:] != (len(z), C, W) or not 0 < known.shape[2] < rows:
+        raise ValueError(f"images_of: known must have shape ({len(z)}, {C}, rows, {W}), with fewer than {rows} rows, not {known.shape}")
     (F, T), events = own_map(f.stages[deep]).net.net.shape, []
     for later in (0, 1):
         x = np.full((len(known), C, rows, W), later, z.dtype)
@@ -399,8 +418,8 @@ def sampled(f, free, z, w, deep_only, jacobi, known=None):
             x = stage.inverse(x)
         else:
             step = guided(own, theirs, w) if w else lambda h, own=own: scale_and_shift(own, h)
-            x = in_turn(own, step, x, known) if jacobi is None else by_jacobi(own, step, x, jacobi, known)
-            w, known = 0 if deep_only else w, None
+            x, known = in_turn(own, step, x, known) if jacobi is None else by_jacobi(own, step, x, jacobi, known), None
+        w = 0 if deep_only and is_block(stage) else w
     return x
 
 
@@ -472,6 +491,9 @@ def starflow_denoiser(rng, features, grid, channels, layers=8, *, text=None, ahe
 def frames_seen(grid, text=0, ahead=1, window=None):
     """(16) for a text of `text` places and a grid of (frames, rows, columns): which keys (columns) each query (row) sees."""
     A, G = count().checked("frames_seen", "ahead", ahead), optional(count(0)).checked("frames_seen", "window", window)
+    count(0).checked("frames_seen", "text", text)
+    if len(grid) != 3:
+        raise ValueError(f"frames_seen: grid must be (frames, rows, columns), not {grid}")
     place = np.arange(text + math.prod(grid)) - text
     key = place // math.prod(grid[1:])
     query = key[:, None]

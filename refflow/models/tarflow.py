@@ -157,11 +157,13 @@ def loss_vjp(flow, x):
 def adapted_prior(flow, z, rate=0.1):
     """The flow without scales, with the variances (12) of its base after a step of training, at the step's latents z (B, D).
 
-    ValueError for a flow with scales, for latents of another shape, and for a rate outside [0, 1].
+    ValueError for a flow with scales, for latents of another shape or of no image, and for a rate outside [0, 1].
     """
     if not isinstance(flow.base, DiagonalNormal):
         raise ValueError("adapted_prior: the flow has scales, and its latents have unit variance")
     z, rate = latents("adapted_prior", flow, z), RATE.checked("adapted_prior", "rate", rate)
+    if not len(z):
+        raise ValueError("adapted_prior: z must hold the latents of at least one image; it is empty")
     variance = flow.base.scale**2
     variance = variance + rate * ((z * z).mean(0) - variance)                       # (12)
     return flow.replace(base={"scale": np.sqrt(variance)})                          # (13)
@@ -222,9 +224,15 @@ class Guided:
         return h + weights * (h - h_free)                                           # (14)
 
 
-def latents(name, flow, z):
-    """z (B, D), finite, in the wider of its dtype and the flow's."""
+def latents(name, flow, z, *others):
+    """z (B, D), finite, in the wider of its dtype and the flow's, for all contexts of the flow and of `others`."""
     z, D = as_floating(f"{name}: z", z)[0], flow.base.event_shape[0]
     if z.ndim != 2 or z.shape[1] != D:
         raise ValueError(f"{name}: z must have shape (B, {D}), not {z.shape}")
+    for batch in (one.bijector.parameter_batch for one in (flow, *others)):
+        try:
+            z = np.broadcast_to(z, (*np.broadcast_shapes(z.shape[:1], batch), D))
+        except ValueError:
+            raise ValueError(f"{name}: z has batch shape {z.shape[:1]}, which does not broadcast with the parameters' batch "
+                             f"{batch}") from None
     return finite(name, "z", z).astype(np.result_type(z, flow.dtype or z), copy=False)

@@ -239,12 +239,13 @@ def matrix_of(pattern, rows, columns):
 
 
 def is_pattern(P, pattern, rows, columns):
-    """Does a matrix of theirs permute, and does its first half have one parity of what its pattern's name says?"""
+    """Does a matrix of theirs permute, and have its halves the two parities of what its pattern's name says?"""
     if not np.array_equal(P.sum(0), np.ones(len(P))) or not np.array_equal(P.sum(1), np.ones(len(P))):
         return False
-    i, j = np.divmod(np.argmax(P, 0)[:len(P) // 2], columns)
+    i, j = np.divmod(np.argmax(P, 0), columns)
     along = {"checkerboard": i + j, "vstripes": j, "hstripes": i}[pattern.removesuffix("-inv")] % 2
-    return bool(np.all(along == pattern.endswith("-inv")))
+    second = np.arange(len(P)) >= len(P) // 2
+    return np.array_equal(along, second ^ pattern.endswith("-inv"))
 
 
 KINDS = {"a coupling": (of_system("jet", "Coupling"), coupling), "a model": (of_system("jet", "Model"), model),

@@ -21,7 +21,7 @@ from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_ne
                                      sampled, scale_and_shift, slopes_vjp, starflow_block, starflow_denoiser, token_log_dets,
                                      video_as_image)
 
-from .comparison import PRACTICE, Lacking, answered, gradients, kind_of, numbers, of_system, pair, read_as
+from .comparison import PRACTICE, ZERO, Lacking, Pair, answered, gradients, kind_of, numbers, of_system, pair, read_as
 from .tarflow import ours, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
@@ -63,7 +63,7 @@ class Net:
                       "split_pairs": bool(said(config, "hf_style_rope", False)), "key_heads": (rows // d - heads) // 2, "norm": self.norm}
         self.given = dict(channels=self.channels, text=self.text, third=bool(S or said(config, "frames", 0)),
                           length=said(config, "pt_seq_len", None), line=bool(said(config, "rope_1d", False)), head_size=d, heads=heads,
-                          expansion=inside / self.channels, final_norm=self.final_norm, gated=self.gated, **self.parts)
+                          expansion=(inside + 0.5) / self.channels, final_norm=self.final_norm, gated=self.gated, **self.parts)
         self.grouped = self.parts["key_heads"] != heads
 
     def dense(self, name, *path, rows=slice(None), into=None):
@@ -221,13 +221,21 @@ def block(config, theirs) -> dict:
     made["gradients of parameters"] = gradients(own.gradients(bars["net"], grad), grad)
     made["gradient of data"] = pair(tokens(turn(event_bar), shape), theirs["gradin/x"])
     if "gradin/y" in theirs:
+        if not own.text:
+            raise Lacking("there is a gradient of a text, and its configuration does not say 'txt_dim', the width of the text")
         made["gradient of the text"] = pair(np.swapaxes(context_bar(bars), -1, -2), theirs["gradin/y"])
     if "out/y" in theirs:
         made["y"] = pair(np.swapaxes(states_of_text(f, event), -1, -2), theirs["out/y"])
     if "out/freqs_cis" in theirs:
         made["freqs_cis"] = pair(angles(own, x.shape[1:-1], theirs["out/freqs_cis"]), theirs["out/freqs_cis"])
     found = samples(config, theirs, own, turn, shape) if "in/u" in theirs else {}
-    return made | {name: pair(value, theirs[f"out/{name}"]) for name, value in found.items()}
+    return made | {name: sampled_pair(name, value, theirs[f"out/{name}"]) for name, value in found.items()}
+
+
+def sampled_pair(name, value, theirs):
+    """A quantity of samples.  A token that stays has the scale 1; with guidance, theirs is 1 up to rounding."""
+    stays = {"": (value == 0) & (np.abs(theirs) <= ZERO)} if name.startswith("forward_guided_logdet") else {}
+    return Pair({"": value}, {"": theirs}, stays, 1.0, "the scale, 1")
 
 
 def context_bar(bars):
@@ -320,8 +328,8 @@ def model_of(config, params, shape):
         apart = local and shallow
         grid = (1, *still) if apart else (*frames, *still)
         made.append(Block(says, own, grid, "identity" if (k % 2 == 0) == R2L else turn) if own else None)
-        here = made[-1].stages if own else []
-        stages.append(frame_by_frame(here, F, *frames, *still) if apart and here else here)
+        here = made[-1].stages if own else starflow_block(None, F, grid, 1, 0)      # which keeps its event
+        stages.append(frame_by_frame(here, F, *frames, *still) if apart else here)
     D, tall = math.prod(shape), H * (frames or [1])[0]
     first = [Squeeze(p, "blocks"), Reshape((F, tall // p, W // p), (D,))]
     return Flow(Inverse(Chain([*first, *(stage for part in stages for stage in part)])), StandardNormal(D)), stages, made
