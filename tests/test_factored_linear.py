@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -143,6 +144,16 @@ def test_the_exponential_of_a_nilpotent_matrix_is_exact():
 def test_the_exponential_is_that_of_scipy():
     A = normal(1, 4, 4)
     np.testing.assert_allclose(matrix(ExponentialLinear(A), 4), scipy.linalg.expm(A), rtol=1e-12)
+
+
+@pytest.mark.parametrize("angle", [1.0, 1024.0, 1e5, 1e6, 2.0**39])
+def test_the_definition_of_an_exponential_holds_for_large_matrices(angle):
+    """More digits do not help a series that is too short: both precisions would agree on the same wrong number."""
+    with mpmath.workdps(80):
+        cosine, sine = mpmath.cos(angle), mpmath.sin(angle)
+        for row, expected in zip(exponential.exponential_of(mpmath.mp, [[0, mpmath.mpf(angle)], [mpmath.mpf(-angle), 0]]),
+                                 ((cosine, sine), (-sine, cosine))):
+            assert max(abs(found - true) for found, true in zip(row, expected)) < 1e-50
 
 
 @pytest.mark.parametrize("page", [RotationLinear, CayleyLinear])

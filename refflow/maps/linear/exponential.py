@@ -184,10 +184,13 @@ class ExponentialLinear(Bijector):
 def exponential_of(m, A):
     """exp(A) in the numbers of m; that of a skew A is orthogonal, to however many digits the numbers have.
 
-    Pade's approximant of order 13 for B = 2^-14 A is N(B) N(-B)^-1, far closer than 50 digits to its exponential; 14 squarings follow.
+    Pade's approximant of order 13 for B = 2^-s A, with entries of at most 2^-14, is N(B) N(-B)^-1, far closer than 50 digits to its
+    exponential; s squarings follow.
     """
-    D, q = range(len(A)), 13
-    B = [[a / 2**14 for a in row] for row in A]
+    D, q, s = range(len(A)), 13, 14
+    while any(a * a > 4**(s - 14) for row in A for a in row):
+        s += 1
+    B = [[a / 2**s for a in row] for row in A]
     square, power = times(B, B), [[m.mpf(int(i == j)) for j in D] for i in D]
     sums = [[[m.mpf(0) for _ in D] for _ in D] for _ in range(2)]                   # of even powers, and of odd ones without a B
     for j in range(q + 1):
@@ -197,7 +200,7 @@ def exponential_of(m, A):
     even, odd = sums[0], times(B, sums[1])
     above, below = ([[e + sign * o for e, o in zip(*rows)] for rows in zip(even, odd)] for sign in (1, -1))
     total = times(above, inverse_of(below))                                         # (1)
-    for _ in range(14):
+    for _ in range(s):
         total = times(total, total)
     return total
 
@@ -247,7 +250,7 @@ def series(A, E=None):
     for n in range(TERMS - 1, 0, -1):
         dX = None if E is None else (matrix_product(dB, X) + matrix_product(B, dX)) / n         # (10)
         X = one + matrix_product(B, X) / n                                          # (9)
-    for _ in range(halvings):
+    for _ in range(s):
         dX = None if E is None else matrix_product(dX, X) + matrix_product(X, dX)   # (10)
         X = matrix_product(X, X)                                                    # (8)
     return X if E is None else (X, dX)
