@@ -250,7 +250,7 @@ def series(A, E=None):
     for n in range(TERMS - 1, 0, -1):
         dX = None if E is None else (matrix_product(dB, X) + matrix_product(B, dX)) / n         # (10)
         X = one + matrix_product(B, X) / n                                          # (9)
-    for _ in range(s):
+    for _ in range(halvings):
         dX = None if E is None else matrix_product(dX, X) + matrix_product(X, dX)   # (10)
         X = matrix_product(X, X)                                                    # (8)
     return X if E is None else (X, dX)
