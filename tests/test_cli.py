@@ -53,7 +53,7 @@ def test_list(run):
     assert all(page.kind == line.split()[1] for page, line in zip(REGISTRY.values(), lines))
     status, out, _ = run("list", "--json")
     pages = {p["name"]: p for p in json.loads(out)}
-    assert list(pages) == everything and all(set(p) == FACTS for p in pages.values())
+    assert list(pages) == everything and all(set(p) == FACTS for p in pages.values()) and " object at 0x" not in out
     assert {p["kind"] for p in pages.values()} >= {"bijector", "conditioner", "density", "composition", "model"}
     assert pages["glow"]["source"] == "arXiv:1807.03039" and 0 < pages["glow"]["agrees_to"] <= 1e-9
     assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"

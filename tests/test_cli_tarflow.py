@@ -102,6 +102,17 @@ def test_pictures(run):
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
+def test_samples_that_overflow_are_refused(run):
+    pytest.importorskip("matplotlib")
+    assert fitted(run, steps=30)[0] == 0
+    for command in (("sample", "flow.npz", "--n", 3, "--temperature", 1e38, "--out", "s.npy"),
+                    ("sample", "flow.npz", "--given", "kind=1", "--n", 3, "--guidance", 1e38, "--out", "s.npy"),
+                    ("plot", "flow.npz", "--what", "images", "--n", 3, "--temperature", 1e38, "--out", "p.png")):
+        status, out, err = run(*command)
+        assert status == 2 and not out and "of 3 samples overflow, sample" in err and err.count("\n") == 1
+    assert not Path("s.npy").exists() and not Path("p.png").exists()
+
+
 @pytest.mark.parametrize("made, more, said", [
     ({"v": slopes(H=5)[0]}, (), "height must be a multiple of patch = 2, not 5"),
     ({"v": slopes(W=6)[0]}, ("--patch", 4), "width must be a multiple of patch = 4, not 6"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .contexts import Context
+from .dataset import refuse_overflow
 from ..core import Flow, Inverse, tree
 from ..core.arrays import in_parts
 from ..maps.autoregressive import Autoregressive
@@ -180,7 +181,7 @@ def drawn_with_guidance(flow, z, contexts, options):
     how = options.guidance, options.guided or "ab", options.attention_temperature or 1.0, options.annealed
 
     def drawn(z, *context):
-        return units.forward(images_of(blocks.at(context=context[0]) if context else blocks, z, *how))
+        return units.forward(refuse_overflow(images_of(blocks.at(context=context[0]) if context else blocks, z, *how)))
 
     return in_parts(drawn, z, *(() if contexts is None else (contexts,)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -92,7 +93,7 @@ def agreement() -> dict:
 def fact(page, name):
     """What a page declares; where that depends on its fields, what holds for its first hard case."""
     found = getattr(page, name, None)
-    if isinstance(found, property):
+    if isinstance(found, (property, functools.cached_property)):
         cases = getattr(page, "hard_cases", ())
         found = getattr(page(**cases[0].params), name) if cases else None
     return found
