@@ -198,7 +198,7 @@ def test_npy_files_that_are_none(run, content):
     Path("data.npy").write_bytes(content)
     status, out, err = run("fit", "data.npy", "--out", "f.npz", "--steps", 2)
     assert (status, out, err) == (2, "", "refflow: data.npy: it is not a complete .npy file of numbers\n")
-    with pytest.raises(CannotRun, match="data.npy: it is not a .npy file of images: "):
+    with pytest.raises(CannotRun, match="data.npy: it is not a file of images: "):
         read_images("data.npy")
 
 

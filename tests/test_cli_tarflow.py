@@ -122,6 +122,7 @@ def test_samples_that_overflow_are_refused(run):
     ({"labels": slopes()[1] - 1}, (), "] = -1: classes are 0, 1, ..."),
     ({"labels": np.where(np.arange(90) == 5, 10**9, slopes()[1])}, (),
      "kind[5] = 1000000000: classes are 0, 1, ..., at most as many as the 90 images"),
+    ({}, ("--anneal", 3), "--anneal is for a density given by a formula, --energy"),
     ({}, ("--levels", 2), "--levels: the model tarflow of images has no such option"),
     ({}, ("--additive",), "--additive: the model tarflow of images has no such option"),
     ({}, ("--couplings", 2), "--couplings: the model tarflow of images has no such option"),
@@ -133,6 +134,17 @@ def test_fit_refuses(run, made, more, said):
     write(**made)
     status, out, err = fitted(run, *more)
     assert status == 2 and not out and said in err and err.count("\n") == 1 and not Path("flow.npz").exists()
+
+
+def test_a_npz_file_without_images(run):
+    write()
+    assert fitted(run)[0] == 0
+    np.savez("other.npz", pictures=slopes()[0], kind=slopes()[1])
+    for command in (("fit", "other.npz", "--model", "tarflow", "--out", "f.npz"),
+                    ("score", "flow.npz", "other.npz")):
+        status, out, err = run(*command)
+        assert status == 2 and not out and err.count("\n") == 1
+        assert "other.npz: it is not a file of images: there is no array 'images' in it; it has kind, pictures" in err
 
 
 def test_a_npy_file_has_no_classes(run):

@@ -109,19 +109,15 @@ def noted_classes(found, flow):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 def is_npz(path):
-    """Is it a .npz file of images?"""
-    if Path(path).suffix != ".npz" or not Path(path).is_file():
-        return False
-    try:
-        with zipfile.ZipFile(path) as file:
-            return f"{IMAGES}.npy" in file.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return False
+    """Is it a .npz file, of images and other arrays?"""
+    return Path(path).suffix == ".npz" and Path(path).is_file() and zipfile.is_zipfile(path)
 
 
 def read_npz(path):
     """{name: array} of a .npz file of images.  ValueError for what is not one."""
     with np.load(path, allow_pickle=False) as file:
+        if IMAGES not in file.files:
+            raise ValueError(f"there is no array {IMAGES!r} in it; it has {', '.join(sorted(file.files)) or 'none'}")
         return {name: file[name] for name in file.files}
 
 

@@ -203,8 +203,8 @@ def refuse_overflow(y):
     """Samples y.  CannotRun where one of them has left the floats."""
     wrong = np.flatnonzero(~np.isfinite(y.reshape(len(y), math.prod(y.shape[1:]))).all(1))
     if len(wrong):
-        raise CannotRun(f"{len(wrong)} of {len(y)} samples overflow, sample {wrong[0]} first; a lower --temperature, or a lower --guidance, "
-                        "keeps them among the floats")
+        raise CannotRun(f"{len(wrong)} of {len(y)} samples overflow, sample {wrong[0]} first; a lower --temperature, or a lower "
+                        "--guidance, keeps them among the floats")
     return y
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .classes import IMAGES, NONE, Classes, Labelled, classes_named, is_npz, labels_of, noted_classes, read_npz, refuse_large
-from .dataset import Given, Start, by_likelihood, compared, comparison_text, in_units, likeliest, refuse_foreign
+from .dataset import Given, Start, by_likelihood, compared, comparison_text, in_units, likeliest, refuse_foreign, refuse_overflow
 from .rows import OF_SPEECH
 from .files import is_npy, read_npy, write_npy
 from .options import put
@@ -241,7 +241,7 @@ class Images:
             raise CannotRun(f"--out {options.out}: a picture needs at least one image of 1 or 3 channels; .npy holds any")
 
     def samples(self, y):
-        return self.laid_out(quantised(y, self.values, self.bins, 0.0, float(self.bins)))
+        return self.laid_out(quantised(refuse_overflow(y), self.values, self.bins, 0.0, float(self.bins)))
 
     def write_samples(self, options, y):
         if is_png(options.out):
@@ -254,7 +254,7 @@ class Images:
 
     def shown(self, y):
         """k of (1)."""
-        return quantised(y, self.bins, None, 0.0, float(self.bins))
+        return quantised(refuse_overflow(y), self.bins, None, 0.0, float(self.bins))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def read_images(path, channels_last=False):
     try:
         others = read_npz(path) if is_npz(path) else {IMAGES: read_npy(path)}
     except ValueError as error:
-        raise CannotRun(f"{path}: it is not a .npy file of images: {error}") from None
+        raise CannotRun(f"{path}: it is not a file of images: {error}") from None
     v = others.pop(IMAGES)
     if v.ndim not in (3, 4) or not v.size:
         raise CannotRun(f"{path}: images are an array (N, channels, height, width) or (N, height, width), not of shape "

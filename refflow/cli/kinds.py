@@ -22,6 +22,8 @@ def to_fit(options, rng):
         raise CannotRun("a flow is fitted to DATA or to --energy, a density given by a formula: give one of the two")
     if options.energy is not None:
         return Formula.to_fit(options, rng)
+    if options.anneal:
+        raise CannotRun("--anneal is for a density given by a formula, --energy")
     kind = next(kind for kind in FITTED if kind.holds(options.data))
     return kind.to_fit(options, rng)
 

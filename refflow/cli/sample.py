@@ -9,7 +9,6 @@ import numpy as np
 
 from .classes import OF_GUIDANCE, add_guidance, drawn_with_guidance, refuse_guidance
 from .contexts import given_contexts
-from .dataset import refuse_overflow
 from .kinds import opened
 from .options import add_flow, add_given, add_seed, add_table_out, count, rate, writes_a_file
 from ..core.arrays import in_parts
@@ -70,13 +69,13 @@ def refuse_beyond_memory(options, flow, contexts):
 
 def drawn(flow, rng, n, temperature=1.0):
     """n samples, their latents, which must be standard normal, times the temperature."""
-    return refuse_overflow(in_parts(flow.bijector.forward, latents(flow, rng, n, temperature)))
+    return in_parts(flow.bijector.forward, latents(flow, rng, n, temperature))
 
 
 def drawn_given(flow, rng, contexts, temperature=1.0):
     """A sample for each context, (n, C)."""
     z = latents(flow, rng, len(contexts), temperature)
-    return refuse_overflow(in_parts(lambda z, c: flow.at(context=c).bijector.forward(z), z, contexts))
+    return in_parts(lambda z, c: flow.at(context=c).bijector.forward(z), z, contexts)
 
 
 def latents(flow, rng, n, temperature):

@@ -207,4 +207,4 @@ def loss_vjp(flow, x):
     def pullback(loss_bar):
         return of_log_prob(np.broadcast_to(-np.asarray(loss_bar, log_prob.dtype) / (D * math.log(2)), log_prob.shape))      # (17)
 
-    return bits_per_dim(log_prob, D, low=-1, high=HIGH), pullback                   # (17)
+    return bits_per_dim(log_prob, D, low=-1, high=HIGH).astype(log_prob.dtype), pullback     # (17)
