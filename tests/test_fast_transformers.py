@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from refflow.core import tree
 from refflow.fast import transformers
-from refflow.fast.transformers import Room, TunedNetwork, attention_vjp, far, gelu, normalised_vjp, of_heads, rows_vjp
+from refflow.fast.transformers import Room, TunedNetwork, are_plain, attention_vjp, far, gelu, normalised_vjp, of_heads, rows_vjp
 from refflow.maps.conditioners import (GELU, ClassEmbedding, Delay, Dense, LayerNorm, LearnedPositions, Positionwise, RelativeAttention,
                                        ReshapedNetwork, Residual, Sequential, TanhActivation, transformer)
 
@@ -208,6 +208,11 @@ def test_a_wrong_normalisation_shows(bug, monkeypatch):
         monkeypatch.setattr(transformers, "are_plain", lambda squares, eps: True)
     with np.errstate(all="ignore"):
         assert not max(norm_distances(*norm_and_event(600 if bug == "range" else 0, np.float64, 1e-5))) < 32
+
+
+def test_squares_are_plain_far_inside_the_floats():
+    assert are_plain(np.ones(1), 2.0**-100) and not are_plain(np.ones(1), 2.0**-101)
+    assert not are_plain(np.array([1.0, 2.0**100]), 1e-5) and are_plain(np.array([1.0, 2.0**99]), 1e-5) and are_plain([], 1e-5)
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------

@@ -83,6 +83,14 @@ def test_the_start_is_the_authors():
     assert jet_flow is jet
 
 
+def test_biases_start_in_units_of_a_millionth(monkeypatch):
+    biases = []
+    for size in (model_page.NEARLY_0, 1.0):
+        monkeypatch.setattr(model_page, "NEARLY_0", size)
+        biases.append(np.concatenate([layer.b for _, layer in tree.walk(jet(RNG(0), (2, 4, 4), **SMALL)) if isinstance(layer, Dense)]))
+    assert biases[1].any() and np.abs(biases[0] - 1e-6 * biases[1]).max() < 1e-20
+
+
 def test_other_bounds_start_as_a_scale():
     flow, x = jet(RNG(0), (2, 4, 4), **SMALL | {"bound": 3.0, "kinds": "channels", "couplings": 1}), images()
     z, log_det = flow.bijector.inverse_and_log_det(x)

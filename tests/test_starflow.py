@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import numpy as np
@@ -321,6 +322,10 @@ def test_one_step_fewer_is_not_enough():
     assert np.abs(images_of(flow, z, jacobi=Jacobi(4, 4, 0.0)) - x).max() < 1e-12
 
 
+def test_the_layers_are_the_authors():
+    assert inspect.signature(starflow).parameters["layers"].default == (2, 2, 2, 2, 2, 24)
+
+
 def test_the_threshold_ends_it():
     flow, x = made("an image")
     f, z, steps = own_map(flow.bijector.inner.stages[-1]), flow.bijector.inverse(x), []
@@ -331,8 +336,11 @@ def test_the_threshold_ends_it():
 
     by_jacobi(f, step, z, Jacobi(4, 32, np.inf))
     assert len(steps) == 1 and np.array_equal(steps[0].reshape(3, 4, 4)[..., :3], z.reshape(3, 4, 4)[..., :3])
+    by_jacobi(f, step, z, Jacobi(4, 32, 1e-20))
+    assert 1 < len(steps) - 1 <= 5              # of 4 tokens: a further step changes nothing
+    steps.clear()
     by_jacobi(f, step, z, Jacobi(4, 32, 0.0))
-    assert len(steps) == 33
+    assert len(steps) == 32
 
 
 # -- known frames -----------------------------------------------------------------------------------------------------
@@ -366,6 +374,16 @@ def test_the_denoiser_learns_the_score_and_moves_samples():
     y = patches.inverse(net.forward(patches.forward(x)))
     assert np.allclose(denoised_by_network(net, flow, x, 0.5, 0.2), x - 0.3 * 0.6 * y, rtol=1e-13)
     assert np.array_equal(denoised_by_network(net, flow, x, 0.5, 0.5), x)
+
+
+# -- videos -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
+def test_frames_stand_one_below_the_other(batch):
+    videos = RNG(1).standard_normal((*batch, 2, 3, 4, 5))
+    images = video_as_image(videos)
+    assert images.shape == (*batch, 3, 8, 5) and np.array_equal(images[..., 4:, :], videos[..., 1, :, :, :])
+    assert np.array_equal(image_as_video(images, 2), videos)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -410,9 +428,11 @@ BLOCK = (RNG(0), 2, (1, 2), 4, 1)
     (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 2, 4))), "images_of: known must be whole frames"),
     (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((2, 1, 8, 4))), r"known must have shape \(2, 1, rows, 4\), with fewer"),
     (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.zeros((3, 1, 4, 4))), r"images_of: known must have shape \(2, 1, rows, 4\)"),
-    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.full((2, 1, 4, 4), np.nan)), r"images_of: known must be finite; known\[0, 0, 0, 0\]"),
+    (lambda: images_of(VIDEO, np.zeros((2, 32)), known=np.full((2, 1, 4, 4), np.nan)),
+     r"images_of: known must be finite; known\[0, 0, 0, 0\] = nan"),
     (lambda: images_of(VIDEO, np.zeros((2, 32)), known="a"), "images_of: known must be"),
-    (lambda: images_of(READER, Z, text(5)), r"images_of: z has batch shape \(2,\), which does not broadcast with the parameters' batch \(5,\)"),
+    (lambda: images_of(READER, Z, text(5)),
+     r"images_of: z has batch shape \(2,\), which does not broadcast with the parameters' batch \(5,\)"),
     (lambda: images_of(READER, Z, text(2), text(5), 1.0), r"images_of: z has batch shape \(2,\), which does not broadcast with .* \(5,\)"),
     (lambda: images_of(FLOW, Z, jacobi=3), "images_of: jacobi must be a Jacobi, not 3"),
     (lambda: image_as_video(np.zeros((1, 4, 4)), 0), "image_as_video: frames must be an int >= 1, not 0"),

@@ -107,6 +107,16 @@ def test_the_start_is_the_authors():
     assert tarflow_flow is tarflow
 
 
+def test_tables_start_in_units_of_a_hundredth(monkeypatch):
+    tables = []
+    for size in (model_page.START, 1.0):
+        monkeypatch.setattr(model_page, "START", size)
+        layers = tarflow(RNG(0), (1, 4, 4), channels=64, blocks=1, layers=1, classes=3).bijector.inner.stages[2].net.net.net.layers
+        tables.append([layers[1].P, layers[2].E])
+    for table, drawn in zip(*tables):
+        assert np.array_equal(table, 0.01 * drawn)
+
+
 def test_a_flow_comes_back_from_a_file(tmp_path):
     for name in ("classes", "shifts alone"):
         check_saved(*made(name), tmp_path / "flow.npz")

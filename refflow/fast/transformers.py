@@ -9,7 +9,8 @@ Attention.  The queries `i` of a block see no key after the last of them.  With 
 Only `m_i` and `n_i` are kept.  The pullback computes (1) and (2) again, so that memory grows with `T`, and not with `T^2`.  With
 `g = h_bar`,
     c_ij = <g_i, v_j>,   c_ij <- c_ij - sum_l P_il c_il   twice,   s_bar_ij = P_ij c_ij         (3)
-If one `P_ij` is near 1, rounding the first difference leaves an error that is large beside the result.  The second difference removes that error.
+If one `P_ij` is near 1, rounding the first difference leaves an error that is large beside the result.  The second difference removes
+that error.
 
 Layer normalisation.  Where squares are far inside the floats, with the mean `mu` of the `N` entries,
     r = N^(1/2) / (sum_j (a_j - mu)^2 + N eps)^(1/2),   n = r (a - mu)              (4)

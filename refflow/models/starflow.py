@@ -98,9 +98,9 @@ def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, tex
     """A STARFlow of images of shape (C, H, W), or of videos of `frames` such frames, as images (C, frames H, W), to a vector of latents.
 
     `patch`: p; `channels`: of the transformers, and `deep_channels` of the deep one if these differ; `layers`: of the transformer of each
-    block, the deep one last, 0 for a block that keeps its event; `text`: (E, S), the width and length of a text y, (*batch, E, S), which the deep block
-    reads, and all blocks if `text_everywhere`: the flow then takes `given_text(flow, y)`; `order`: (2); `within_frames`: it reverses
-    within frames; `local`: shallow blocks see one frame at a time; `network`: the other arguments of `starflow_block` and of
+    block, the deep one last, 0 for a block that keeps its event; `text`: (E, S), the width and length of a text y, (*batch, E, S), which
+    the deep block reads, and all blocks if `text_everywhere`: the flow then takes `given_text(flow, y)`; `order`: (2); `within_frames`: it
+    reverses within frames; `local`: shallow blocks see one frame at a time; `network`: the other arguments of `starflow_block` and of
     `starflow_transformer`.
     Weights are drawn from the Generator `rng`.  ValueError for sizes that are not counts, for a height or width that the patch does
     not divide, and for another order.
@@ -144,8 +144,9 @@ def starflow_block(rng, features, grid, channels, layers, *, reverse=False, with
                    dtype=np.float64, **network):
     """[the stages of a block (3)], of vectors of features x tokens entries, tokens in a `grid` of ([frames,] rows, columns).
 
-    `channels`, `layers`: of the transformer; without layers, the one stage keeps its event; `reverse` and `within_frames`: (2); `scale`: "softplus" or "exp";
-    `start`: is there a start token?  `clip`: m of (6), 0 for none; `network`: the other arguments of `starflow_transformer`.
+    `channels`, `layers`: of the transformer; without layers, the one stage keeps its event; `reverse` and `within_frames`: (2); `scale`:
+    "softplus" or "exp"; `start`: is there a start token?  `clip`: m of (6), 0 for none; `network`: the other arguments of
+    `starflow_transformer`.
     """
     draw, grid = Drawn("starflow", rng, dtype), tuple(grid)
     draw.counts(features=features, channels=channels, **{f"grid[{i}]": n for i, n in enumerate(grid)})

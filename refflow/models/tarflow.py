@@ -235,4 +235,4 @@ def latents(name, flow, z, *others):
         except ValueError:
             raise ValueError(f"{name}: z has batch shape {z.shape[:1]}, which does not broadcast with the parameters' batch "
                              f"{batch}") from None
-    return finite(name, "z", z).astype(np.result_type(z, flow.dtype or z), copy=False)
+    return finite(name, "z", z).astype(np.result_type(z, flow.dtype), copy=False)
