@@ -95,7 +95,7 @@ def load_images(name, size=32, stride=None, part="all") -> np.ndarray:
 def load_labelled_images(name, size=32, stride=None, part="all") -> tuple:
     """(images as from `load_images`, the class of each (N,)): of digits the digit, of patches the number of the photograph.
 
-    The errors are those of `load_images`.
+    ValueError and ImportError as from `load_images`.
     """
     return labelled("load_labelled_images", name, size, stride, part)
 
