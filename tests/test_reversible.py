@@ -139,7 +139,7 @@ def test_chunks_that_multiply_in_other_blocks(monkeypatch, memory):
     size = products.SMALL // 32**2
     assert products.row_blocks(32, 64, size) != products.row_blocks(32, 64, size + 1)
     for threads in (1, 2):
-        gradient = LikelihoodGradient(memory, rows=size + 1, threads=threads)
+        gradient = LikelihoodGradient(memory, rows=size + 1, threads=threads, parts=threads)
         for n in (2 * size + 1, threads * size, threads * (size + 1), threads * size):
             x = rng.standard_normal((n, 6))
             gradient_is_the_pages(gradient, flow, x, rng.standard_normal(n))
@@ -157,12 +157,57 @@ def test_couplings_with_dense_networks_are_tuned():
 def test_chunks_and_threads(memory, rows, threads):
     flow = FLOWS["among other stages"]()
     x, b = events(flow), weights()
-    gradient = LikelihoodGradient(memory, rows, threads)
+    gradient = LikelihoodGradient(memory, rows, threads, threads)
     gradient_is_the_pages(gradient, flow, x, b)
-    first, second = gradient(flow, x, b), LikelihoodGradient(memory, rows, threads)(flow, x, b)
+    first, second = gradient(flow, x, b), LikelihoodGradient(memory, rows, threads, threads)(flow, x, b)
     assert np.array_equal(first[0], second[0])
     for (path, one), (_, other) in zip(flatten(first[1]), flatten(second[1])):
         assert np.array_equal(one, other), path
+
+
+def bits(found):
+    """log p and the gradient of a call, as bytes."""
+    return [found[0].tobytes(), *(bar.tobytes() for _, bar in flatten(found[1]))]
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+@pytest.mark.parametrize("name", ["among other stages", "RealNVP"])
+def test_the_bits_do_not_depend_on_the_number_of_threads(memory, name):
+    flow = FLOWS[name]()
+    x, b = events(flow), weights()
+    one, *others = [bits(LikelihoodGradient(memory, 7, threads, 5)(flow, x, b)) for threads in (1, 2, 3, 8)]
+    assert all(other == one for other in others)
+    assert bits(LikelihoodGradient(memory, 7, 1, 4)(flow, x, b)) != one              # parts do change roundings
+
+
+def each_part_alone(self, x, b, context, log_prob):
+    """A division that loses the events of all parts but the first."""
+    count = self.parts_of(x)
+    return RIGHT(self, x[:len(x) // count], b[:len(x) // count], context, log_prob[:len(x) // count])
+
+
+def in_the_order_of_their_ends(self, work, count):
+    """Threads whose results come in the order in which they end, which need not be their own."""
+    return RUN(self, work, count)[::-1]
+
+
+RIGHT, RUN = LikelihoodGradient.gradient, likelihood.Threads.run
+
+
+@pytest.mark.parametrize("bug", ["rows are lost", "sums in another order", "one space for two threads"])
+def test_a_wrong_division_among_threads_is_found(monkeypatch, bug):
+    """Each bug changes a gradient, or its bits, as the tests above ask them."""
+    flow = moved(realnvp(np.random.default_rng(0), 6, (64, 64), 4))
+    x, b = np.random.default_rng(1).standard_normal((999, 6)), weights(999)
+    right, gradient = bits(LikelihoodGradient(threads=1, parts=3)(flow, x, b)), LikelihoodGradient(threads=3, parts=3)
+    assert bits(gradient(flow, x, b)) == right
+    if bug == "rows are lost":
+        monkeypatch.setattr(LikelihoodGradient, "gradient", each_part_alone)
+    elif bug == "sums in another order":
+        monkeypatch.setattr(likelihood.Threads, "run", in_the_order_of_their_ends)
+    else:
+        gradient.spaces, gradient.prepared = gradient.spaces[:1] * 3, None
+    assert any(bits(gradient(flow, x, b)) != right for _ in range(20))
 
 
 def test_a_result_is_not_overwritten_by_the_next():
@@ -200,14 +245,14 @@ def test_context(memory):
     flow = moved(realnvp(np.random.default_rng(0), 5, (9, 8), 4, scale=ExpScale(), context=2))
     x, context = np.random.default_rng(1).standard_normal((N, 5)), np.random.default_rng(4).standard_normal((N, 2))
     for rows, threads in ((7, 1), (100, 2)):
-        gradient_is_the_pages(LikelihoodGradient(memory, rows, threads), flow, x, weights(), context)
+        gradient_is_the_pages(LikelihoodGradient(memory, rows, threads, threads), flow, x, weights(), context)
 
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
 def test_one_context_for_all_events(memory):
     flow = moved(realnvp(np.random.default_rng(0), 5, (9, 8), 4, context=2)).at(context=np.array([0.5, -1.0]))
     x = np.random.default_rng(1).standard_normal((N, 5))
-    gradient_is_the_pages(LikelihoodGradient(memory, 7, 2), flow, x, weights())
+    gradient_is_the_pages(LikelihoodGradient(memory, 7, 2, 2), flow, x, weights())
 
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
@@ -235,7 +280,7 @@ def test_one_context_after_another(memory):
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
 def test_no_event(memory):
     flow = FLOWS["RealNVP"]()
-    log_prob, params_bar = LikelihoodGradient(memory, 7, 2)(flow, np.zeros((0, 5)), np.zeros(0))
+    log_prob, params_bar = LikelihoodGradient(memory, 7, 2, 2)(flow, np.zeros((0, 5)), np.zeros(0))
     assert log_prob.shape == (0,)
     for (path, bar), (_, v) in zip(flatten(params_bar), flatten(flow.params())):
         assert bar.shape == v.shape and not bar.any(), path
@@ -328,7 +373,7 @@ def test_images_in_chunks_and_threads(memory):
     flow, x, b = small_glow(), images(), weights(6)
     page = page_gradient(flow, x, b)
     for rows, threads in ((1, 1), (4, 1), (6, 1), (2, 2)):
-        gradient = LikelihoodGradient(memory, rows, threads)
+        gradient = LikelihoodGradient(memory, rows, threads, threads)
         gradient_is_the_pages(gradient, flow, x, b, page=page)
         assert gradient.by_page == 0 and gradient.drifted == 0
 
@@ -643,7 +688,8 @@ def test_bad_input_is_refused_by_name():
     flow = FLOWS["RealNVP"]()
     for given, message in ((("half",), "LikelihoodGradient: memory must be one of .*, not 'half'"),
                            (("stored", 0), "LikelihoodGradient: rows must be an int >= 1, not 0"),
-                           (("stored", 8, 0.5), "LikelihoodGradient: threads must be an int >= 1, not 0.5")):
+                           (("stored", 8, 0.5), "LikelihoodGradient: threads must be an int >= 1, not 0.5"),
+                           (("stored", 8, 1, 0), "LikelihoodGradient: parts must be an int >= 1, not 0")):
         with pytest.raises(ValueError, match=message):
             LikelihoodGradient(*given)
     gradient = LikelihoodGradient()
@@ -675,7 +721,7 @@ def test_fit(memory, threads):
 
     def trained():
         return fit(start, data, optimiser=Adam(0.01), steps=40, batch_size=100, rng=np.random.default_rng(3),
-                   gradient=LikelihoodGradient(memory, 32, threads))
+                   gradient=LikelihoodGradient(memory, 32, threads, threads))
 
     first, second = trained(), trained()
     assert first.flow.equals(second.flow) and np.array_equal(first.history["loss"], second.history["loss"])

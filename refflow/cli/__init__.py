@@ -15,6 +15,7 @@ import traceback
 from . import baseline, book, check, coverage, data, finding, fit, list_pages, plot, sample, score, show, speak, textbook, vectors
 from .options import INTERRUPTED
 from ..core.version import VERSION
+from ..fast import threads
 from ..oracle import CannotRun
 
 COMMANDS = (list_pages, show, textbook, book, check, coverage, finding, baseline, vectors, fit, sample, score, speak, data, plot)
@@ -27,7 +28,8 @@ def main(arguments=None) -> int:
             stream.reconfigure(errors="backslashreplace")       # a terminal that lacks a character is not a reason to fail
     try:
         options = parser().parse_args(arguments)
-        status = options.run(options)
+        with threads.chosen(getattr(options, "threads", None)):
+            status = options.run(options)
         sys.stdout.flush()
         return status
     except CannotRun as error:

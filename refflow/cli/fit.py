@@ -15,7 +15,7 @@ from . import checkpoint, kinds
 from .checkpoint import Checkpoints
 from .dataset import FLAT
 from .interruptions import Interruptions
-from .options import add_data, add_seed, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
+from .options import add_data, add_seed, add_threads, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
 from ..energies import ENERGIES
 from ..models import BUILDERS
 from ..oracle import CannotRun
@@ -78,6 +78,7 @@ def add_command(commands):
     add_options_of_images(one)
     add_options_of_speech(one)
     add_seed(one)
+    add_threads(one)
     writes_a_file(one, run)
 
 

@@ -38,6 +38,11 @@ def add_seed(command):
     command.add_argument("--seed", type=count, default=0, help="of the random numbers (0)")
 
 
+def add_threads(command):
+    command.add_argument("--threads", type=positive_count, metavar="N", help=(
+        "threads to compute with (as many cores as make it faster; or the number in OMP_NUM_THREADS or its like)"))
+
+
 def add_data(command, several=None):
     command.add_argument("data", metavar="DATA", nargs=several, help="a .npy file, or comma-separated values, also as .gz")
     command.add_argument("--header", action=argparse.BooleanOptionalAction, help=(

@@ -10,8 +10,8 @@ import numpy as np
 from .classes import OF_GUIDANCE, add_guidance, drawn_with_guidance, refuse_guidance
 from .contexts import given_contexts
 from .kinds import opened
-from .options import add_flow, add_given, add_seed, add_table_out, count, rate, writes_a_file
-from ..core.arrays import in_parts
+from .options import add_flow, add_given, add_seed, add_threads, add_table_out, count, rate, writes_a_file
+from ..fast.flows import in_parts
 from ..maps.densities import StandardNormal
 from ..oracle import CannotRun
 from ..report import json_text
@@ -26,6 +26,7 @@ def add_command(commands):
     one.add_argument("--temperature", type=rate, default=1.0, metavar="T", help="latents times T (1)")
     add_table_out(one)
     add_seed(one)
+    add_threads(one)
     writes_a_file(one, run)
 
 
@@ -69,13 +70,13 @@ def refuse_beyond_memory(options, flow, contexts):
 
 def drawn(flow, rng, n, temperature=1.0):
     """n samples, their latents, which must be standard normal, times the temperature."""
-    return in_parts(flow.bijector.forward, latents(flow, rng, n, temperature))
+    return in_parts(flow.bijector.forward, flow, latents(flow, rng, n, temperature))
 
 
 def drawn_given(flow, rng, contexts, temperature=1.0):
     """A sample for each context, (n, C)."""
     z = latents(flow, rng, len(contexts), temperature)
-    return in_parts(lambda z, c: flow.at(context=c).bijector.forward(z), z, contexts)
+    return in_parts(lambda z, c: flow.at(context=c).bijector.forward(z), flow, z, contexts)
 
 
 def latents(flow, rng, n, temperature):

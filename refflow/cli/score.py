@@ -8,7 +8,7 @@ import numpy as np
 
 from .files import refuse_form, show_table, write_table
 from .kinds import opened
-from .options import STDOUT, add_data, add_flow, add_seed, put, writes_a_file
+from .options import STDOUT, add_data, add_flow, add_seed, add_threads, put, writes_a_file
 from ..maps.dequantisation import bits_per_dim
 from ..report import counted, json_text, likelihood
 from ..training.gaussians import log_probs
@@ -25,6 +25,7 @@ def add_command(commands):
     add_data(one)
     one.add_argument("--out", metavar="FILE", help=".npy, or text by any other name, as .gz compressed; -: standard output")
     add_seed(one)
+    add_threads(one)
     writes_a_file(one, run)
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from ..fast import threads
 from ..oracle import CannotRun
 from .interruptions import Interruptions
 from .options import positive_count
@@ -124,9 +125,9 @@ class Interruptible(Executor):
 
 
 class Worker:
-    """This process, if it is one of the pool: an event that is set when the sweep is interrupted."""
+    """This process, if it is one of the pool: an event that is set when the sweep is interrupted, and its number of threads."""
 
-    stopping = None
+    stopping, threads = None, contextlib.ExitStack()
 
 
 def apart(stopping):
@@ -135,6 +136,7 @@ def apart(stopping):
     What it prints goes to standard error: standard output is the command's own.
     """
     Worker.stopping = stopping
+    Worker.threads.enter_context(threads.chosen())
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
@@ -224,7 +226,8 @@ def run(module) -> int:
     """The exit status of a module's `main`: 2 where it cannot run, 130 where it is interrupted."""
     name = module.removesuffix(".__main__").rpartition(".")[2]
     try:
-        return import_module(module).main()
+        with threads.chosen():
+            return import_module(module).main()
     except CannotRun as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2

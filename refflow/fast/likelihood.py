@@ -27,7 +27,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 import numpy as np
 
@@ -41,11 +41,14 @@ from ..maps.normalization.batch_norm import BatchStatisticsNorm
 from ..maps.shape import FactorOut
 from . import products
 from .couplings import Unusual, Workspace
+from .flows import FEWEST, WORK, work_of
 from .table import tuned, tuned_base, twin
+from .threads import Pace, Threads, available
 
 ALLOWED = 2**10
 GOLDEN = (np.sqrt(5) - 1) / 2
 MODES = ("stored", "reversible")
+MOST_PARTS = 4
 
 
 # -- where cotangents of parameters are summed ------------------------------------------------------------------------
@@ -313,24 +316,27 @@ class LikelihoodGradient:
     """log p(x_i) and the gradient of L = sum_i b_i log p(x_i) in all parameters, for one flow after another.
 
     `memory`: "stored" keeps what the pullbacks need for `rows` events at a time, "reversible" recomputes it from latents.
-    `threads`: how many threads share the events, each with its own sum; the linear algebra library should then run in
-    one thread (OPENBLAS_NUM_THREADS=1).  The same settings give the same bits.  After a call, `drifted` says for how many
-    chunks and lines of stages reconstruction was abandoned, `by_page` how many chunks were left to `Flow.log_prob_vjp`.
+    `parts`: into how many parts the events are divided, each with its own sum; by default as many as the numbers of events and
+    parameters are worth.  `threads`: how many threads share the parts; None for the number, up to the cores that are there, that the
+    first calls find to be fastest, as `pace` says.  The bits do not depend on the number of threads: sums of parts are added in their
+    order.  After a call, `drifted` says for how many chunks and lines of stages reconstruction was
+    abandoned, `by_page` how many chunks were left to `Flow.log_prob_vjp`.
 
     An object keeps its working arrays, and must be used by one thread at a time.  ValueError for other settings.
     """
 
-    def __init__(self, memory="stored", rows=512, threads=1):
+    def __init__(self, memory="stored", rows=512, threads=1, parts=None):
         if memory not in MODES:
             raise ValueError(f"LikelihoodGradient: memory must be one of {MODES}, not {memory!r}")
-        for name, value in (("rows", rows), ("threads", threads)):
-            if not isinstance(value, (int, np.integer)) or value < 1:
+        for name, value in (("rows", rows), ("threads", threads), ("parts", parts)):
+            optional = name != "rows" and value is None
+            if not optional and (not isinstance(value, (int, np.integer)) or value < 1):
                 raise ValueError(f"LikelihoodGradient: {name} must be an int >= 1, not {value!r}")
-        self.memory, self.rows, self.threads = memory, rows, threads
-        self.spaces = [Workspace() for _ in range(threads)]
-        self.pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self.memory, self.rows, self.parts = memory, rows, parts
+        self.measures, most = threads is None, min(available(), parts or MOST_PARTS) if threads is None else threads
+        self.spaces, self.pool, self.paces = [Workspace() for _ in range(most)], Threads(most), {}
         self.drifted = self.by_page = 0
-        self.prepared = None
+        self.prepared = self.pace = None
 
     def __call__(self, flow, x, b, context=None):
         """(log_prob, params_bar); x (N, *event), b (N,), context (N, C), filled in as by `flow.at`.
@@ -364,21 +370,37 @@ class LikelihoodGradient:
             self.prepared = known.renewed(flow, self.spaces)
         return x
 
+    def parts_of(self, x):
+        """Into how many parts the events are divided."""
+        if self.parts is not None:
+            return min(self.parts, len(x))
+        work = len(x) * self.prepared.work
+        return max(1, min(MOST_PARTS, work // WORK, len(x) // FEWEST))
+
+    def workers(self, parts):
+        """How many threads compute so many parts; where this is measured, each number in turn."""
+        most = min(self.pool.count, parts)
+        if parts not in self.paces:
+            self.paces[parts] = Pace([count for count in sorted({1, 2, most}) if count <= most] if self.measures else [most])
+        self.pace = self.paces[parts]
+        return self.pace.next()
+
     def gradient(self, x, b, context, log_prob):
-        """The gradient, from one `Part` for each thread that has events; the parts fill log_prob."""
-        ends = [len(x) * i // self.threads for i in range(self.threads + 1)]
-        shares = [slice(start, end) for start, end in zip(ends, ends[1:]) if start < end]
+        """The gradient, from the `Part`s of the events, which fill log_prob; worker i takes parts i, i + workers, ..."""
+        count = self.parts_of(x)
+        ends = [len(x) * i // count for i in range(count + 1)]
+        shares, workers, start = [slice(*pair) for pair in itertools.pairwise(ends)], self.workers(count), time.perf_counter()
 
-        def run(i):
-            own = None if context is None else context[shares[i]]
-            return Part(self, i).run(x[shares[i]], b[shares[i]], own, log_prob[shares[i]])
+        def run(worker):
+            return [Part(self, worker, i).run(x[shares[i]], b[shares[i]], None if context is None else context[shares[i]],
+                                              log_prob[shares[i]]) for i in range(worker, count, workers)]
 
-        others = [self.pool.submit(run, i) for i in range(1, len(shares))]
-        first = run(0)
-        params_bar = shaped(self.prepared.paths, first.sums.views)                  # while the others finish
-        parts = [first, *(other.result() for other in others)]
-        for part in parts[1:]:
+        found = self.pool.run(run, workers)
+        self.pace.took(workers, time.perf_counter() - start)
+        first, *others = parts = [found[i % workers][i // workers] for i in range(count)]
+        for part in others:
             first.sums.vector += part.sums.vector
+        params_bar = shaped(self.prepared.paths, first.sums.views)
         if first.context_bar is not None:
             params_bar["context"] = added([part.context_bar for part in parts], context is not None)
         self.drifted, self.by_page = sum(part.drifted for part in parts), sum(part.by_page for part in parts)
@@ -408,13 +430,19 @@ class Prepared:
         self.dtype, self.shape = x.dtype, x.shape[x.ndim - flow.rank:]
         params, self.parameter_batch = flow.params(), flow.parameter_batch
         self.context, self.paths, (self.places, self.size) = params.get("context"), paths_of(params), places_of(params)
-        self.first_place = first_places(flow, self.places)
+        self.first_place, self.work = first_places(flow, self.places), work_of(flow, self.shape)
         self.together = any(isinstance(found, BatchStatisticsNorm) for _, found in walk(flow))      # events interact
-        self.sums = [self.new_sums() for _ in spaces[1:]]
+        self.sums = {}
         self.bind(flow, view, spaces)
 
-    def new_sums(self):
-        return Sums(self.places, self.first_place, self.size, self.dtype)
+    def sums_of(self, i):
+        """Where part i adds up; the caller gets what the first has found, the others' are used again."""
+        if i == 0:
+            return Sums(self.places, self.first_place, self.size, self.dtype)
+        if i not in self.sums:
+            self.sums[i] = Sums(self.places, self.first_place, self.size, self.dtype)
+        self.sums[i].begun.clear()
+        return self.sums[i]
 
     def bind(self, flow, view, spaces):
         self.flow, self.view, self.lines = flow, view, [line_of(view.bijector, space) for space in spaces]
@@ -453,13 +481,11 @@ def first_places(flow, places):
 
 
 class Part:
-    """The events of one thread, chunk by chunk."""
+    """The i-th part of the events, chunk by chunk, in the space of a thread."""
 
-    def __init__(self, whole, i):
-        self.memory, self.rows, self.space = whole.memory, whole.rows, whole.spaces[i]
-        self.prepared, self.line = whole.prepared, whole.prepared.lines[i]
-        self.sums = self.prepared.sums[i - 1] if i else self.prepared.new_sums()          # the caller gets the first's
-        self.sums.begun.clear()
+    def __init__(self, whole, thread, i):
+        self.memory, self.rows, self.space = whole.memory, whole.rows, whole.spaces[thread]
+        self.prepared, self.line, self.sums = whole.prepared, whole.prepared.lines[thread], whole.prepared.sums_of(i)
         self.drifted = self.by_page = 0
 
     def run(self, x, b, context, log_prob):

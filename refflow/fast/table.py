@@ -7,7 +7,7 @@ for side 1 its inverse, and is constructed as `twin(stage, side, path, number, s
 
 from __future__ import annotations
 
-from ..core import tree
+from ..core import Flow, tree
 from ..maps.autoregressive import Autoregressive
 from ..maps.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from ..maps.densities import StandardNormal
@@ -16,6 +16,7 @@ from ..maps.normalization import GlowActNorm
 from ..maps.residual import Planar, Radial
 from .autoregressive import TunedAutoregressive
 from .couplings import TunedCoupling, TunedNormal
+from .flows import TunedFlow
 from .images import TunedImageCoupling, TunedMatrix, TunedNorm
 from .residual import TunedPlanar, TunedRadial
 from .splines import SplineCoupling, TunedSplineCoupling
@@ -26,7 +27,8 @@ COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
          Autoregressive: (TunedAutoregressive, KeptInput), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
 BASES = {StandardNormal: TunedNormal}
-MAPS = {Autoregressive: (UnitByUnit, TokenByToken), Coupling: (SplineCoupling,), Planar: (TunedPlanar,), Radial: (TunedRadial,)}
+MAPS = {Autoregressive: (UnitByUnit, TokenByToken), Coupling: (SplineCoupling,), Planar: (TunedPlanar,), Radial: (TunedRadial,),
+        Flow: (TunedFlow,)}
 
 
 def tuned(value):

@@ -28,6 +28,7 @@ from ..core.arrays import as_floating
 from ..core.flow import Flow
 from ..fast import tuned
 from ..fast.likelihood import LikelihoodGradient
+from ..fast.threads import on_one_thread
 from .batch_norm import space_of
 from .diagnosis import unlikely
 from .formula import refuse_other_gradient
@@ -90,19 +91,20 @@ class Failed(Exception):
 class Progress:
     """The progress of training: on a terminal a bar of `WIDTH` cells on one line, elsewhere a line now and then.
 
-    `wanted`: True or False; None for True if stderr is a terminal; or a function that formats a loss.
+    `wanted`: True or False; None for True if stderr is a terminal; or a function that formats a loss.  `note`: a function of what
+    the first line says besides, and the bar always.
     """
 
     WIDTH = 20
     TERMINAL, ELSEWHERE = 0.1, 20.0     # seconds from one line to the next
     SAMPLE, LONG = 20, 5.0              # after so many steps a first line says how long it will take, if it is so many seconds
 
-    def __init__(self, wanted, steps):
+    def __init__(self, wanted, steps, note=str):
         terminal = sys.stderr.isatty()
         self.shown = terminal if wanted is None else bool(wanted)
         self.text, self.name = (wanted, "train") if callable(wanted) else ("{:.4f}".format, "loss")
         self.bar = terminal or not callable(wanted)
-        self.steps, self.last, self.first = steps, -np.inf if self.bar else time.monotonic(), None
+        self.steps, self.last, self.first, self.note = steps, -np.inf if self.bar else time.monotonic(), None, note
 
     def show(self, step, loss, validation, measured):
         """`validation`: the loss of the validation data after `measured` steps, or None."""
@@ -113,11 +115,12 @@ class Progress:
             return
         at = "" if measured == step else f" (step {measured})"
         tail = f"  validation {self.text(validation)}{at}" if validation is not None else ""
-        line = f"{step}/{self.steps}  {self.name} {self.text(loss)}{tail}{self.left(step, now)}"
+        note = f"  ({self.note()})" if self.note() else ""
+        line = f"{step}/{self.steps}  {self.name} {self.text(loss)}{tail}{self.left(step, now)}{note}"
         done = self.WIDTH * step // max(self.steps, 1)
         cells = "#" * done + "." * (self.WIDTH - done)
         print(f"\r\033[K[{cells}] {line}" if self.bar else line, end="" if self.bar else "\n", file=sys.stderr, flush=True)
-        self.last = now
+        self.last, self.note = now, self.note if self.bar else str
 
     def left(self, step, now):
         """How long it will still take at the pace since the first step shown."""
@@ -145,7 +148,7 @@ class Likelihood:
 
     def __init__(self, flow, space, data, validation, batch_size, rng, penalty, gradient, transform):
         self.flow, self.space, self.rng, self.penalty, self.transform = flow, space, rng, penalty, transform
-        self.log_prob_and_gradient = whole_batch if gradient is None else gradient.filled
+        self.log_prob_and_gradient, self.gradient = whole_batch if gradient is None else gradient.filled, gradient
         self.x, self.weights, self.context, self.index = data
         self.validation = validation
         self.size = len(self.x) if batch_size is None else min(batch_size, len(self.x))
@@ -177,6 +180,11 @@ class Likelihood:
         if self.penalty is not None:
             loss, params_bar = with_penalty(loss, params_bar, self.penalty, flow.params())
         return loss, self.space.gradient(vector, params_bar)
+
+    def threads(self):
+        """How many threads share a batch, "" while that is not known."""
+        known = self.gradient is not None and self.gradient.pace is not None
+        return self.gradient.pace.text() if known else ""
 
     def explain(self, vector):
         x, weights, context = self.parts()
@@ -481,6 +489,7 @@ def minimise(record, optimiser, steps):
     return stop[0] if stop else "converged" if done.status == 0 else "steps"
 
 
+@on_one_thread
 def trained(record, optimiser, schedule, steps, clip, averaging, resume=None):
     """Run to the end, an interruption or a failure."""
     try:
@@ -524,7 +533,9 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     it returns an array of the same shape and dtype.  Validation data are not transformed.
 
     `gradient`: how gradients are computed, a `LikelihoodGradient`: with or without stored activations, with how many events
-    at a time, in how many threads; not for flows with batch normalisation, which need all events at once.
+    at a time, in how many threads; not for flows with batch normalisation, which need all events at once.  By default, threads share
+    large batches if the first steps are faster so, which the first line of the progress says; the linear algebra library runs on one
+    thread, unless the user has set a number in the environment (`refflow.fast.threads`), and then goes on as before.
 
     `fixed`: patterns of parameters that are not trained, by path ("base", "*.shift").  `callback(info, flow)`: called after
     each step with a dictionary and a function that makes the current flow; training stops if it returns a true value.
@@ -563,7 +574,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     if gradient is not None and type(space) is not Unconstrained:
         raise ValueError("fit: gradient must be None for a flow with batch normalisation, which needs all events at once")
     if gradient is None and type(space) is Unconstrained:
-        gradient = LikelihoodGradient()
+        gradient = LikelihoodGradient(threads=None)
     problem = Likelihood(flow, space, data, held_out, batch_size, rng, penalty, gradient, transform)
     if steps is not None and epochs is not None:
         raise ValueError("fit: give steps or epochs, not both")
@@ -571,7 +582,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     checked_count("epochs", epochs, 0)
     steps = steps if steps is not None else 1000 if epochs is None else epochs * problem.per_epoch
     every = every or max(10, problem.per_epoch)
-    record = Record(problem, problem.space, every, patience, flat, callback, Progress(progress, steps))
+    record = Record(problem, problem.space, every, patience, flat, callback, Progress(progress, steps, problem.threads))
     return trained(record, optimiser, schedule, steps, clip, averaging, resume)
 
 

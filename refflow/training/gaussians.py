@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import Chain, Flow
-from ..core.arrays import in_parts, parts
+from ..core.arrays import parts
+from ..fast.flows import in_parts
 from ..maps.densities import StandardNormal
 from ..maps.normalization import ActNorm
 from ..models.gaussian import linear_mean, lower_triangular
@@ -104,8 +105,8 @@ def gaussian_start(x, held_out, context=None, held_out_context=None):
 def log_probs(flow, x, context=None):
     """log p(x_i), or log p(x_i | c_i), of each row."""
     if context is None:
-        return in_parts(flow.log_prob, x)
-    return in_parts(lambda x, c: flow.at(context=c).log_prob(x), x, context)
+        return in_parts(flow.log_prob, flow, x)
+    return in_parts(lambda x, c: flow.at(context=c).log_prob(x), flow, x, context)
 
 
 def normal(stages) -> Flow:
