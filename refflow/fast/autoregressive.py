@@ -28,14 +28,18 @@ class SortedDense(TunedDense):
     """
 
     def __init__(self, layer, after, path, rows, columns):
+        self.rows, self.columns = rows, columns
         super().__init__(layer, after, path)
         connects = layer.connects[rows][:, columns]
-        self.W, self.b = np.ascontiguousarray(self.W[rows][:, columns]), self.b[rows]
         self.row_blocks, self.column_blocks = staircase(connects), falling(connects)
         M, N = connects.shape
         places = np.where(connects, np.arange(M)[:, None] * (N + 1) + np.arange(N), M * (N + 1))
         self.index, self.b_index = np.empty((M, N), int), np.empty(M, int)
         self.index[rows[:, None], columns], self.b_index[rows] = places, np.arange(M) * (N + 1) + N
+
+    def take(self, layer):
+        super().take(layer)
+        self.W, self.b = np.ascontiguousarray(self.W[self.rows][:, self.columns]), self.b[self.rows]
 
 
 def blocks(count):
@@ -87,8 +91,8 @@ class TunedAutoregressive(TunedCoupling):
         return (side == 0 and form is not None and not form.shift_first and own_numbers(form)
                 and is_dense(stage.net, MaskedDense))
 
-    def __init__(self, stage, side, path, number, space):
-        super().__init__(stage, side, path, number, space)
+    def take(self, stage, dense):
+        super().take(stage, dense)
         self.inverse = tree.copied(stage, UnitByUnit).inverse
 
     def parts(self, stage):

@@ -13,6 +13,7 @@ Where a number may leave the range in which the pages' plain formulas hold, `Unu
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import math
@@ -20,17 +21,18 @@ import operator
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 
 from ..maps.conditioners import Dense, MaskedDense, ReLU, Sequential
 from ..maps.densities.entries import HALF_LOG_2_PI
 from ..core.tree import flatten
-from ..maps.elementwise import ExpScale
+from ..maps.elementwise import ExpScale, RescaledTanhExpScale
 from ..maps.elementwise.scale import SAFE
+from ..maps.elementwise.tanh_exp_scale import tanh_slope
 from . import products
 
 
 LARGEST = {np.dtype(dtype): float(np.finfo(dtype).max) / 2 for dtype in (np.float32, np.float64)}
+SIZES = 4                               # numbers of events for which arrays are kept
 
 
 class Unusual(Exception):
@@ -41,7 +43,7 @@ class Workspace:
     """Arrays by name, allocated once; each is overwritten by the next user of its name."""
 
     def __init__(self):
-        self.arrays, self.views, self.bar = {}, {}, None
+        self.arrays, self.views, self.sizes, self.bar = {}, {}, {}, None
 
     def array(self, name, shape, dtype):
         view = self.views.get(name)
@@ -76,12 +78,16 @@ class Workspace:
         return self.columns(("bars", form), n, dtype, lambda: Cotangents(form, n, dtype))
 
     def columns(self, name, n, dtype, make):
-        """The `Columns` by this name for n events; chunks of one call differ by at most one event, so two are kept."""
-        key = *name, n % 2
-        held = self.arrays.get(key)
-        if held is None or held.n != n or held.dtype != dtype:
-            held = self.arrays[key] = make()
-        return held
+        """The `Columns` by this name for n events.
+
+        SIZES are kept: chunks of one call differ by at most one event, and the last batch of an epoch is smaller than the others.
+        """
+        held = self.sizes.setdefault(name, {})
+        found = held.pop((n, dtype), None) or make()
+        held[n, dtype] = found                                          # the last one is the most recent
+        if len(held) > SIZES:
+            del held[next(iter(held))]
+        return found
 
     def ones(self, size, dtype):
         held = self.arrays.get("ones")
@@ -129,14 +135,14 @@ class Operations(list):
 class Form(NamedTuple):
     """The sizes of a network's input and layers, and where s and t stand in its output, s unless the coupling is additive.
 
-    `activated`: which layers have an activation other than ReLU; `plain`: is the scale exp(s)?  Masked layers have blocks, see
+    `activated`: which layers have an activation other than ReLU; `scale`: the class that computes the scale.  Masked layers have blocks, see
     `autoregressive`.
     """
 
     sizes: tuple
     activated: tuple
     affine: bool
-    plain: bool
+    scale: type | None
     halves: bool
     scale_first: bool
     row_blocks: tuple = ()
@@ -191,7 +197,7 @@ class Layers(Columns):
         self.owner = self.event = self.B = None
         self.backs, self.bars = {}, bars
         self.matrices = [np.empty((M, N + 1), dtype) for N, M in itertools.pairwise(form.sizes)]
-        self.scale = scale_of(form, self.s, form.pieces(self.padded[-1][:-1])[0])
+        self.scale = form.scale and form.scale(self.s, form.pieces(self.padded[-1][:-1])[0])
         self.forward = self.noted_forward(form)
         self.backward = [self.noted_pullback(i, form) for i in reversed(range(len(self.matrices)))]
 
@@ -307,10 +313,11 @@ def is_exponential(scale):
     return isinstance(scale, ExpScale) and scale.offset == 0
 
 
-def scale_of(form, s, padded_s):
-    if not form.affine:
-        return None
-    return Exponential(s, padded_s) if form.plain else Conventional(s)
+def kind_of(scale):
+    """The class that computes a scale, or None without one."""
+    if scale is None or is_exponential(scale):
+        return scale and Exponential
+    return ExponentialOfTanh if type(scale) is RescaledTanhExpScale and scale.gains is None else Conventional
 
 
 class Exponential:
@@ -345,10 +352,40 @@ class Exponential:
         np.subtract(-b, s_bar, out=s_bar)
 
 
+class ExponentialOfTanh(Exponential):
+    """sigma = exp(w), w = gain tanh(s) + shift, with trained numbers gain and shift, as `RescaledTanhExpScale` has it."""
+
+    def __init__(self, s, padded):
+        self.s, self.largest = s, SAFE[s.dtype]
+
+    def take(self, scale, checked):
+        self.gain, self.shift = scale.gain, scale.shift
+        if checked and not abs(scale.gain) + abs(scale.shift or 0) <= self.largest:
+            raise Unusual
+        self.tanh = np.tanh(self.s)
+        w = scale.gain * self.tanh if scale.shift is None else scale.gain * self.tanh + scale.shift
+        self.total, self.factor = np.add.reduce(w, 0), np.exp(w, out=w)
+
+    def cotangents(self, z, product_bar, b, s_bar):
+        super().cotangents(z, product_bar, b, s_bar)
+        return self.of_exponent(s_bar)
+
+    def inverse_cotangents(self, y, quotient_bar, b, s_bar):
+        super().inverse_cotangents(y, quotient_bar, b, s_bar)
+        return self.of_exponent(s_bar)
+
+    def of_exponent(self, bar):
+        """The cotangents of gain and shift from w's, over which s's is written."""
+        own = {"gain": np.sum(bar * self.tanh)} | ({} if self.shift is None else {"shift": np.sum(bar)})
+        n, q = tanh_slope(self.s)
+        bar *= self.gain * n * np.exp(q)
+        return own
+
+
 class Conventional:
     """Any other convention, by its own page."""
 
-    def __init__(self, s):
+    def __init__(self, s, padded):
         self.s = s
 
     def take(self, scale, checked):
@@ -381,9 +418,18 @@ class TunedDense:
 
     def __init__(self, layer, after, path):
         self.activation = None if type(after) is ReLU else after
-        self.W = layer.weights() if type(layer) is MaskedDense else layer.W
-        self.b, self.W_path, self.b_path = layer.b, f"{path}.W", f"{path}.b"
-        self.growth = 1 + math.hypot(scipy.linalg.norm(self.W.ravel()), scipy.linalg.norm(layer.b))
+        self.W_path, self.b_path = f"{path}.W", f"{path}.b"
+        self.take(layer)
+
+    def take(self, layer):
+        """Learn the numbers of a layer."""
+        self.W, self.b = layer.weights() if type(layer) is MaskedDense else layer.W, layer.b
+        self.growth = 1 + math.hypot(norm(self.W), norm(self.b))
+
+    def renewed(self, layer):
+        new = copy.copy(self)
+        new.take(layer)
+        return new
 
 
 def growths(layers):
@@ -415,11 +461,21 @@ class TunedCoupling:
         self.a, self.b = self.parts(stage)
         self.is_view = isinstance(self.a, slice) and isinstance(self.b, slice)
         self.sign = -1 if side else 1           # np.negative of NumPy 2.2 to 2.4 errs between columns of rows of 64 bytes
-        self.dense = self.layers_of(stage, f"{path}.net.layers")
-        self.growth, self.last_first, self.last = growths(self.dense), self.dense[::-1], None
-        affine = stage.affine_form
-        self.scale, self.scale_path = affine.scale, ".".join((path, *affine.path))
+        self.last, affine = None, stage.affine_form
+        self.scale_path = ".".join((path, *affine.path))
+        self.take(stage, self.layers_of(stage, f"{path}.net.layers"))
         self.form = self.form_of(affine)
+
+    def take(self, stage, dense):
+        """Learn the numbers of a stage, with its layers."""
+        self.dense, self.scale = dense, stage.affine_form.scale
+        self.growth, self.last_first = growths(dense), dense[::-1]
+
+    def renewed(self, stage):
+        """The step of a stage that differs in numbers alone."""
+        new = copy.copy(self)
+        new.take(stage, [layer.renewed(page) for layer, page in zip(self.dense, stage.net.layers[0::2])])
+        return new
 
     def parts(self, stage):
         """Where the parts a and b stand in an event."""
@@ -433,7 +489,7 @@ class TunedCoupling:
     def form_of(self, affine):
         return Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
                     tuple(layer.activation is not None for layer in self.dense), affine.scale is not None,
-                    is_exponential(affine.scale), affine.layout == "halves", affine.s == 0)
+                    kind_of(affine.scale), affine.layout == "halves", affine.s == 0)
 
     # -- the three passes --------------------------------------------------------------------------------------------
 

@@ -221,7 +221,16 @@ class Line:
     """A sequence of steps; `drifted` counts how often (4) failed."""
 
     def __init__(self, stages, space, numbers):
-        self.steps, self.drifted = [as_step(*found, space, numbers) for found in stages], 0
+        stages = list(stages)
+        self.makers = [maker(*found, space, numbers) for found in stages]
+        self.steps, self.drifted = [make(stage, None) for make, (_, stage, _) in zip(self.makers, stages)], 0
+
+    def renewed(self, stages):
+        """The line of other stages, which differ from its own in numbers alone."""
+        new = copy.copy(self)
+        new.drifted = 0
+        new.steps = [make(stage, last) for make, last, (_, stage, _) in zip(self.makers, self.steps, stages)]
+        return new
 
     def stored(self, event):
         pullbacks, total = [], None
@@ -278,7 +287,11 @@ class Line:
 
 def line_of(f, space):
     """The inverse of a flow's bijector as a line."""
-    return Line(steps_along(f, "bijector", 1), space, itertools.count(1))
+    return Line(steps_of(f), space, itertools.count(1))
+
+
+def steps_of(f):
+    return steps_along(f, "bijector", 1)
 
 
 def steps_along(f, path, side):
@@ -286,11 +299,17 @@ def steps_along(f, path, side):
     return ((".".join((path, *here)), stage, way) for here, stage, way in along(f, side))
 
 
-def as_step(path, stage, side, space, numbers):
+def maker(path, stage, side, space, numbers):
+    """A function of a stage at this place, and of the last step here or None, that gives the stage's step."""
     if side == 0 and type(stage) is FactorOut:
-        return FactorStep(stage, Line(steps_along(stage.rest, f"{path}.rest", 0), space, numbers))
+        line = Line(steps_along(stage.rest, f"{path}.rest", 0), space, numbers)
+        return lambda stage, last: FactorStep(stage, line.renewed(steps_along(stage.rest, f"{path}.rest", 0)) if last else line)
     number, found = next(numbers), twin(stage, side)
-    return Step(tuned(stage), side, path) if found is None else found(stage, side, path, number, space)
+    if found is None:
+        return lambda stage, last: Step(tuned(stage), side, path)
+    if hasattr(found, "renewed"):
+        return lambda stage, last: last.renewed(stage) if last else found(stage, side, path, number, space)
+    return lambda stage, last: found(stage, side, path, number, space)
 
 
 def weighted(event):
@@ -347,9 +366,9 @@ class LikelihoodGradient:
             raise ValueError(f"LikelihoodGradient: flow must be a Flow, not {type(flow).__name__}")
         return self.filled(flow if context is None else flow.at(context=context), x, b, context)
 
-    def filled(self, flow, x, b, context):
-        """The same for a flow whose context has been filled in."""
-        x = self.checked_events(flow, x)
+    def filled(self, flow, x, b, context, form=None):
+        """The same for a flow whose context has been filled in; flows that are given with the same `form` differ in numbers alone."""
+        x = self.checked_events(flow, x, form)
         view, batch = self.prepared.view, x.shape[:x.ndim - flow.rank]
         b = self.checked_weights(b, batch, x.dtype)
         wanted = () if context is None else batch
@@ -358,16 +377,16 @@ class LikelihoodGradient:
         log_prob = np.empty(len(x), x.dtype)
         return log_prob, self.gradient(x, b, context, log_prob)
 
-    def checked_events(self, flow, x):
+    def checked_events(self, flow, x, form=None):
         """The events, checked; what depends only on the flow is prepared again when the flow changes."""
         known = self.prepared
-        if known is None or not known.takes(x) or known.flow is not flow and not known.flow.same_form(flow):
+        if known is None or not known.takes(x) or not known.is_of(flow, form):
             view, x, _ = checked_event(flow, x, 1)
-            self.prepared = Prepared(flow, view, x, self.spaces)
+            self.prepared = Prepared(flow, view, x, self.spaces, form)
             return x
         checked_domain(flow, x, 1)
         if known.flow is not flow:
-            self.prepared = known.renewed(flow, self.spaces)
+            self.prepared = known.renewed(flow)
         return x
 
     def parts_of(self, x):
@@ -426,14 +445,14 @@ class LikelihoodGradient:
 class Prepared:
     """Everything that depends only on a flow and on the dtype and shape of its events."""
 
-    def __init__(self, flow, view, x, spaces):
-        self.dtype, self.shape = x.dtype, x.shape[x.ndim - flow.rank:]
+    def __init__(self, flow, view, x, spaces, form):
+        self.dtype, self.shape, self.form = x.dtype, x.shape[x.ndim - flow.rank:], form
         params, self.parameter_batch = flow.params(), flow.parameter_batch
         self.context, self.paths, (self.places, self.size) = params.get("context"), paths_of(params), places_of(params)
         self.first_place, self.work = first_places(flow, self.places), work_of(flow, self.shape)
         self.together = any(isinstance(found, BatchStatisticsNorm) for _, found in walk(flow))      # events interact
         self.sums = {}
-        self.bind(flow, view, spaces)
+        self.bind(flow, view, [line_of(view.bijector, space) for space in spaces])
 
     def sums_of(self, i):
         """Where part i adds up; the caller gets what the first has found, the others' are used again."""
@@ -444,15 +463,19 @@ class Prepared:
         self.sums[i].begun.clear()
         return self.sums[i]
 
-    def bind(self, flow, view, spaces):
-        self.flow, self.view, self.lines = flow, view, [line_of(view.bijector, space) for space in spaces]
+    def bind(self, flow, view, lines):
+        self.flow, self.view, self.lines = flow, view, lines
 
-    def renewed(self, flow, spaces):
+    def renewed(self, flow):
         """The same for a flow of the same form, such as the flow after a step of training."""
-        new = copy.copy(self)
+        new, view = copy.copy(self), flow.unchecked(self.dtype)
         new.context = flow.params().get("context") if self.context is not None else None
-        new.bind(flow, flow.unchecked(self.dtype), spaces)
+        new.bind(flow, view, [line.renewed(steps_of(view.bijector)) for line in self.lines])
         return new
+
+    def is_of(self, flow, form):
+        """Does a flow differ in numbers alone from the one that is prepared?"""
+        return self.flow is flow or self.form is not None and self.form is form or self.flow.same_form(flow)
 
     def takes(self, x):
         return (isinstance(x, np.ndarray) and x.dtype == self.dtype and x.ndim == 1 + len(self.shape)

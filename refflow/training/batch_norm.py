@@ -67,6 +67,11 @@ class MovingStatistics(Unconstrained):
     def value_at(self, vector):
         return self.original.replace(**nest(self.fields(vector) | self.statistics))
 
+    def evaluated(self, vector):
+        """The value with the moving statistics of now."""
+        value = self.value_at(vector)
+        return value, lambda: value
+
     def stepped(self):
         for path, batch in self.record.items():
             for key, statistic in zip(("mean", "var"), batch):

@@ -16,6 +16,7 @@ in the first steps the flow finds all of it.
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 import time
 from dataclasses import dataclass
@@ -148,7 +149,8 @@ class Likelihood:
 
     def __init__(self, flow, space, data, validation, batch_size, rng, penalty, gradient, transform):
         self.flow, self.space, self.rng, self.penalty, self.transform = flow, space, rng, penalty, transform
-        self.log_prob_and_gradient, self.gradient = whole_batch if gradient is None else gradient.filled, gradient
+        self.gradient = gradient
+        self.log_prob_and_gradient = whole_batch if gradient is None else functools.partial(gradient.filled, form=space)
         self.x, self.weights, self.context, self.index = data
         self.validation = validation
         self.size = len(self.x) if batch_size is None else min(batch_size, len(self.x))
@@ -294,21 +296,24 @@ class Position:
 
 
 class Record:
-    """History, and the best flow so far: the one with the lowest validation loss, or without validation the last usable one."""
+    """History, and the best flow so far: the one with the lowest validation loss, or without validation the last usable one.
+
+    `best()` makes it when it is asked for.
+    """
 
     def __init__(self, problem, space, every, patience, flat, callback, progress):
         self.problem, self.space, self.every, self.patience, self.flat = problem, space, every, patience, flat
         self.callback, self.progress = callback, progress
         self.columns = {name: [] for name in COLUMNS}
-        self.best, self.best_step, self.lowest, self.since, self.mark = problem.flow, 0, np.inf, 0, np.inf
+        self.best, self.best_step, self.lowest, self.since, self.mark = self.start, 0, np.inf, 0, np.inf
         self.validation, self.state = None, None
 
     def measured(self, vector, step):
         """Evaluate the parameters reached after `step` steps; True when patience has run out."""
-        flow = checked_value(self.space, vector, step) if step else self.problem.flow
+        flow, best = checked_value(self.space, vector, step) if step else (self.problem.flow, self.start)
         loss = self.problem.evaluate(flow)
         if loss is None:
-            self.best, self.best_step = flow, step
+            self.best, self.best_step = best, step
             return False
         if not step and not np.isfinite(loss):
             raise Failed(f"before the first step: the validation loss is {loss}; {self.problem.explain_validation(flow)}")
@@ -316,15 +321,19 @@ class Record:
         self.columns["validation_loss"].append(loss)
         self.validation = loss
         if loss < self.lowest:
-            self.best, self.best_step, self.lowest = flow, step, loss
+            self.best, self.best_step, self.lowest = best, step, loss
         lower = loss < self.mark - self.flat
         self.mark, self.since = (loss, 0) if lower else (self.mark, self.since + 1)
         return self.patience is not None and self.since >= self.patience
 
+    def start(self):
+        """The flow that training starts from."""
+        return self.problem.flow
+
     def keep(self, vector, step):
         """Without validation, these parameters are the best so far."""
         if self.validation is None:
-            self.best, self.best_step = (self.space.value_at(vector) if step else self.problem.flow), step
+            self.best, self.best_step = functools.partial(self.space.value_at, vector) if step else self.start, step
 
     def stepped(self, step, loss, gradient_norm, rate):
         for name, value in zip(COLUMNS, (step, loss, gradient_norm, rate)):
@@ -342,7 +351,7 @@ class Record:
 
     def result(self, stopped, message=""):
         history = {key: column_array(key, column) for key, column in self.columns.items()}
-        return Result(self.best, history, self.best_step, stopped, message, self.state and self.state())
+        return Result(self.best(), history, self.best_step, stopped, message, self.state and self.state())
 
     def reached(self, at):
         """Keep everything that a `State` needs; none of it changes later, except that columns grow."""
@@ -359,7 +368,7 @@ class Record:
             arrays |= {f"optimiser.{key}": v for key, v in at.optimiser.items() if isinstance(v, np.ndarray)}
             arrays |= {".".join(("statistics", *path)): array for path, array in statistics.items()}
             arrays |= {f"history.{key}": column_array(key, self.columns[key][:n]) for key, n in lengths.items()}
-            return State(at.step, best, arrays, numbers)
+            return State(at.step, best(), arrays, numbers)
 
         self.state = state
 
@@ -372,7 +381,7 @@ class Record:
         alike = arrays["vector"].shape == start.vector.shape and arrays["order"].shape == problem.order.shape
         if not alike or arrays["vector"].dtype != start.vector.dtype or state.keys() != start.optimiser.keys():
             raise ValueError("fit: resume must be the state of a fit with the same arguments")
-        self.best, self.best_step = given.best, numbers["best_step"]
+        self.best, self.best_step = (lambda: given.best), numbers["best_step"]
         marks = numbers["lowest"], numbers.get("mark", numbers["lowest"])
         self.lowest, self.mark = (np.inf if loss is None else loss for loss in marks)
         self.since, self.validation = numbers["since"], numbers["validation"]
@@ -391,8 +400,9 @@ def column_array(key, column):
 
 
 def checked_value(space, vector, step):
+    """(the flow to be evaluated, a function that gives it as a value of its own)."""
     try:
-        return space.value_at(vector)
+        return space.evaluated(vector)
     except ValueError as error:
         raise Failed(f"step {step} leaves the constraints of the flow: {error}") from None
 

@@ -11,6 +11,7 @@ may underflow to 0); then the field's own message says so.  A `context` is data,
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -54,6 +55,48 @@ class Leaf:
     where: object
     map: Onto
     part: slice
+
+
+class Mould:
+    """Copies of one value, made again and again, with other arrays at the same paths: what its walk finds is noted once.
+
+    Components without such arrays are the value's own.
+    """
+
+    def __init__(self, value, paths):
+        self.nodes, self.places, paths = [], {}, set(paths)
+        self.note(value, (), paths)
+
+    def note(self, owner, path, paths):
+        """The place of a component among `nodes`, which are in such an order that what they hold stands before them."""
+        if id(owner) in self.places:
+            return self.places[id(owner)]
+        arrays = [(key, (*path, key)) for key in owner.array_fields if (*path, key) in paths]
+        contexts = [key for key, field in owner.own_fields().items() if field.role == "context"]
+        parts = [((key, *index), component, self.note(component, (*path, key, *index), paths))
+                 for (key, *index), component in tree.components(owner)]
+        moved = {key for (key, *_), _, place in parts if place is not None}
+        if not (arrays or contexts or moved):
+            self.places[id(owner)] = None
+            return None
+        fixed = {"checked": owner.checked} | {key: held for key, held in vars(owner).items() if key not in owner.computed}
+        parts = [part for part in parts if part[0][0] in moved]
+        self.nodes.append((type(owner), fixed, arrays, contexts, parts))
+        self.places[id(owner)] = len(self.nodes) - 1
+        return len(self.nodes) - 1
+
+    def filled(self, new, context=None):
+        """The copy with the arrays of {path: array}, and with a context if there is one: `tree.replaced`."""
+        made = []
+        for kind, fixed, arrays, contexts, parts in self.nodes:
+            held = {key: new[path] for key, path in arrays}
+            if context is not None:
+                held |= dict.fromkeys(contexts, context)
+            for (key, *index), component, place in parts:
+                part = component if place is None else made[place]
+                held[key] = (*held.get(key, ()), part) if index else part
+            made.append(tree.bare(kind, **(fixed | held)))
+        return made[-1]
 
 
 def owned(value):
@@ -122,13 +165,26 @@ class Unconstrained:
             return value if context is None else value.at(context=context)
         if not np.isfinite(vector).all():
             return self.value_at(vector)
-        copy = tree.replaced(self.used, self.fields(vector), context)
+        fields = self.fields(vector)
+        copy = self.moulds[0].filled(fields, context)
+        view = self.moulds[1].filled(fields, None if context is None else context.astype(vector.dtype, copy=False))
+        vars(copy)["unchecked_copy"] = view                             # which `unchecked` would make by a walk of its own
         for path in self.careful:
             try:
                 tree.at_path(copy, path)._validate()
             except ValueError as error:
                 raise ValueError(f"{'.'.join(path)}: {error}") from None
         return copy
+
+    def evaluated(self, vector):
+        """(a value with these parameters for one evaluation, a function that gives it as a value of its own)."""
+        return self.quick(vector), functools.cache(functools.partial(self.value_at, vector))
+
+    @functools.cached_property
+    def moulds(self):
+        """Of the value that steps use, and of its unchecked copy."""
+        paths = [leaf.path for leaf in self.leaves]
+        return Mould(self.used, paths), Mould(self.used.unchecked(self.vector.dtype), paths)
 
     def stepped(self):
         """Called after each step of training; here it does nothing."""
