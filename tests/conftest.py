@@ -12,6 +12,7 @@ A test's seconds include the fixtures that are made for it.  A test that is not 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import math
@@ -22,9 +23,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from refflow.cli import main
+from refflow.fast import threads
 
 pytest_plugins = ("refflow.testing.plugin",)        # an installed refflow has it as an entry point
 pytest.register_assert_rewrite("flows", "authors_files", "tallies")             # so that what fails there is shown
+THREADS = contextlib.ExitStack()
+THREADS.enter_context(threads.chosen())             # in each worker, to its end
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 settings.register_profile("dev", max_examples=10, deadline=None, suppress_health_check=SLOW)
 settings.register_profile("ci", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=True)

@@ -11,7 +11,7 @@ import refflow
 from refflow import (Affine, Chain, DenseLinear, DiagonalNormal, Flow, GlowActNorm, Independent, Inverse, Logistic, Permutation,
                      Pointwise, Reshape, StandardNormal)
 from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, dense_network
-from refflow.core.tree import flatten, nest
+from refflow.core.tree import copied, flatten, nest
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
 from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
@@ -71,6 +71,7 @@ FLOWS = {
     "RealNVP, gelu": lambda: moved(realnvp(np.random.default_rng(0), 5, (9, 8), 3, "gelu", SoftplusScale())),
     "the other side": lambda: normal(*couplings()),
     "the other side, tanh scale": lambda: normal(*couplings(family=affine_family(RescaledTanhExpScale(0.5, 0.1)))),
+    "the other side, tanh scale without a shift": lambda: normal(*couplings(family=affine_family(RescaledTanhExpScale(-1.5)))),
     "the other side, additive": lambda: normal(*couplings(AdditiveCoupling)),
     "interleaved, shift first": lambda: normal(*couplings(layout="interleaved",
                                                                  family=affine_family(ExpScale(), ("shift", "scale")))),
@@ -238,6 +239,19 @@ def test_what_is_prepared_serves_flows_of_the_same_form_alone():
     x = events(first)
     for flow in flows:
         gradient_is_the_pages(gradient, flow, x, weights())
+
+
+@pytest.mark.parametrize("gain, shift, usual", [(2.0, None, True), (599.0, 0.5, True), (-599.0, -0.5, True), (600.0, 0.5, False),
+                                               (-1.0, 601.0, False), (np.nan, 0.0, False)])
+def test_a_scale_that_may_leave_the_floats_is_left_to_the_page(gain, shift, usual):
+    numbers = {"gain": np.array(gain), "shift": None if shift is None else np.array(shift)}
+    scale, found = copied(RescaledTanhExpScale(), **numbers), tuned.ExponentialOfTanh(np.array([[0.5, 40.0]]), None)
+    if usual:
+        found.take(scale, True)
+        assert np.allclose(found.total, gain * np.tanh([0.5, 40.0]) + (shift or 0))
+    else:
+        with pytest.raises(tuned.Unusual):
+            found.take(scale, True)
 
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))

@@ -32,6 +32,7 @@ from refflow import (
 )
 from refflow.maps.conditioners import dense_network
 from refflow.core import Array, Bijector, bijector, correlation_cholesky, interval, nonzero, positive, real, simplex
+from refflow.core import tree
 from refflow.core.tree import flatten
 from refflow.maps.coupling import AffineCoupling, Coupling, affine_family, masks
 from refflow.maps.elementwise import TanhExpScale
@@ -549,6 +550,37 @@ def test_the_quick_copy_is_the_checked_value():
         assert np.array_equal(a, b)
         ga, gb = (space.gradient(vector, pull(np.ones(5))[1]) for pull in (a_pull, b_pull))
         assert np.array_equal(ga, gb) and np.isfinite(ga).all() and ga.any()
+
+
+def alike(one, other):
+    """Two values with the same fields, places of shared components included, and their unchecked copies too."""
+    return one.equals(other) and repr(one) == repr(other) and one.unchecked(one.dtype).equals(other.unchecked(other.dtype))
+
+
+def test_a_mould_makes_what_a_walk_makes():
+    """Copies with other numbers, of a flow whose parts share a component and a context; what has no numbers is the flow's own."""
+    rng = np.random.default_rng(0)
+    shared = coupling_flow(rng, context=3).bijector
+    flow = Flow(Chain([shared, Affine(np.zeros(2), np.ones(2)), shared]), StandardNormal(2))
+    for fixed in ((), "bijector.stages.1"):
+        space, context = Unconstrained(flow, fixed), rng.normal(size=(5, 3))
+        for _ in range(2):
+            vector = space.vector + 0.1 * rng.normal(size=space.vector.size)
+            for given in (None, context):
+                made, walked = space.quick(vector, given), tree.replaced(space.used, space.fields(vector), given)
+                assert alike(made, walked) and made.bijector.stages[0] is made.bijector.stages[2]
+                view = made.unchecked(made.dtype)
+                assert not view.checked and view.bijector.stages[0] is view.bijector.stages[2]
+                assert (made.bijector.stages[1] is flow.bijector.stages[1]) == bool(fixed)
+                assert made.base is flow.base
+
+
+def test_a_context_of_other_floats_is_rounded_where_the_flow_computes():
+    flow, rng = coupling_flow(np.random.default_rng(0), context=3).astype(np.float32), np.random.default_rng(1)
+    space, context = Unconstrained(flow), rng.normal(size=(5, 3))
+    made = space.quick(space.vector, context)
+    x = rng.normal(size=(5, 2)).astype(np.float32)
+    assert np.array_equal(made.log_prob(x), flow.at(context=context.astype(np.float32)).log_prob(x))
 
 
 # ---------------------------------------------------------------- maximum likelihood

@@ -184,7 +184,7 @@ class Pace:
         if self.choice is None:
             self.seconds[count].append(seconds)
             if all(len(found) == WARM + TRIED for found in self.seconds.values()):
-                self.choice = min(self.seconds, key=lambda count: self.least(count) / (GAIN if count == 1 else 1))
+                self.choice = min(self.seconds, key=lambda count: self.least(count) * (GAIN if count == 1 else 1))
 
     def least(self, count):
         return min(self.seconds[count][WARM:])
