@@ -14,7 +14,7 @@ import pytest
 from refflow import maf, realnvp
 from refflow.fast import threads, tuned
 from refflow.fast.flows import FEWEST, WORK, TunedFlow, in_parts, work_of
-from refflow.fast.likelihood import MOST_PARTS, LikelihoodGradient
+from refflow.fast.likelihood import FEWEST as FEWEST_OF_A_GRADIENT, MOST_PARTS, LikelihoodGradient
 from refflow.fast.threads import Pace, Setting, Threads, VARIABLES, available, chosen, library_threads, on_one_thread, told
 from refflow.training import fit
 from refflow.training.fit import Progress
@@ -229,6 +229,7 @@ def test_a_tuned_flow_has_the_densities_and_samples_of_its_page(model, monkeypat
     flow = model(np.random.default_rng(0))
     monkeypatch.setattr("refflow.fast.flows.WORK", 7 * work_of(flow, (5,)))
     monkeypatch.setattr("refflow.fast.flows.MOST", 10**6)
+    monkeypatch.setattr("refflow.fast.flows.FEWEST_SAMPLES", 10)
     x, found = np.random.default_rng(1).standard_normal((45, 5)), []
     for cores in (1, 3):
         monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
@@ -270,5 +271,7 @@ def test_parts_follow_from_sizes_alone():
     assert sizes[:2] == [0, 1] and sorted(sizes[2:]) == sorted([least] * (1000 // least) + [1000 % least])
     gradient = LikelihoodGradient()
     gradient.checked_events(flow, np.zeros((2, 24)))
-    assert [gradient.parts_of(np.zeros((n, 24))) for n in (1, 100)] == [1, 1]
-    assert gradient.parts_of(np.zeros((10**6, 24))) == MOST_PARTS
+    worth = -(-WORK // work_of(flow, (24,)))                        # events of a part
+    asked = 1, FEWEST_OF_A_GRADIENT, 2 * worth - 2, 2 * worth, 3 * worth, 4 * worth, 10**6
+    assert [gradient.parts_of(np.zeros((n, 24))) for n in asked] == [1, 1, 1, 2, 2, 4, MOST_PARTS]
+    assert LikelihoodGradient(parts=5).parts_of(np.zeros((3, 24))) == 3

@@ -15,7 +15,7 @@ import numpy as np
 from .contexts import Context
 from .dataset import refuse_overflow
 from ..core import Flow, Inverse, tree
-from ..fast.flows import in_parts
+from ..fast.flows import FEWEST_SAMPLES, in_parts
 from ..maps.autoregressive import Autoregressive
 from ..maps.conditioners import CrossAttention, context_of_classes
 from ..models.tarflow import GUIDED, images_of
@@ -179,7 +179,7 @@ def drawn_with_guidance(flow, z, contexts, options):
     def drawn(z, *context):
         return units.forward(refuse_overflow(images_of(blocks.at(context=context[0]) if context else blocks, z, *how)))
 
-    return in_parts(drawn, flow, z, *(() if contexts is None else (contexts,)))
+    return in_parts(drawn, flow, z, *(() if contexts is None else (contexts,)), fewest=FEWEST_SAMPLES)
 
 
 def refuse_large(path, name, labels):

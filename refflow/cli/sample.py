@@ -11,7 +11,7 @@ from .classes import OF_GUIDANCE, add_guidance, drawn_with_guidance, refuse_guid
 from .contexts import given_contexts
 from .kinds import opened
 from .options import add_flow, add_given, add_seed, add_threads, add_table_out, count, rate, writes_a_file
-from ..fast.flows import in_parts
+from ..fast.flows import FEWEST_SAMPLES, in_parts
 from ..maps.densities import StandardNormal
 from ..oracle import CannotRun
 from ..report import json_text
@@ -70,13 +70,13 @@ def refuse_beyond_memory(options, flow, contexts):
 
 def drawn(flow, rng, n, temperature=1.0):
     """n samples, their latents, which must be standard normal, times the temperature."""
-    return in_parts(flow.bijector.forward, flow, latents(flow, rng, n, temperature))
+    return in_parts(flow.bijector.forward, flow, latents(flow, rng, n, temperature), fewest=FEWEST_SAMPLES)
 
 
 def drawn_given(flow, rng, contexts, temperature=1.0):
     """A sample for each context, (n, C)."""
     z = latents(flow, rng, len(contexts), temperature)
-    return in_parts(lambda z, c: flow.at(context=c).bijector.forward(z), flow, z, contexts)
+    return in_parts(lambda z, c: flow.at(context=c).bijector.forward(z), flow, z, contexts, fewest=FEWEST_SAMPLES)
 
 
 def latents(flow, rng, n, temperature):

@@ -17,8 +17,9 @@ from ..core.flow import Flow
 from ..core.tree import leaves
 from .threads import Threads, available, on_one_thread
 
-WORK = 5 * 10**7                        # of a part: parameters times events, times positions of images; less is not worth a thread
-FEWEST, MOST = 4, 16                    # events of a part; parts, unless they would be too large
+WORK = 35 * 10**6                       # of a part: parameters times events, times positions of images; less is not worth a thread
+FEWEST, MOST = 16, 16                   # events of a part; parts, unless they would be too large
+FEWEST_SAMPLES = 64                     # of a part, since tokens are sampled in many small products
 
 
 def work_of(value, shape):
@@ -28,10 +29,10 @@ def work_of(value, shape):
 
 
 @on_one_thread
-def in_parts(f, value, *events):
+def in_parts(f, value, *events, fewest=FEWEST):
     """f(*events), computed for parts of the rows by threads; `value`: the flow or map that f applies to the first of them."""
     n = len(events[0])
-    count = min(rows_at_once(*events), max(FEWEST, WORK // work_of(value, events[0].shape[1:]), -(-n // MOST)))
+    count = min(rows_at_once(*events), max(fewest, WORK // work_of(value, events[0].shape[1:]), -(-n // MOST)))
     starts = range(0, max(1, n), count)
     workers = min(available(), len(starts))
 
@@ -68,4 +69,4 @@ class TunedFlow(Flow):
             return Flow.sample(self, rng, n)
         with np.errstate(all="ignore"):
             z = copy.of_the_domain(copy.base.sample(rng, lead))
-        return in_parts(copy.bijector.forward, copy, z)
+        return in_parts(copy.bijector.forward, copy, z, fewest=FEWEST_SAMPLES)

@@ -41,14 +41,14 @@ from ..maps.normalization.batch_norm import BatchStatisticsNorm
 from ..maps.shape import FactorOut
 from . import products
 from .couplings import Unusual, Workspace
-from .flows import FEWEST, WORK, work_of
+from .flows import WORK, work_of
 from .table import tuned, tuned_base, twin
 from .threads import Pace, Threads, available
 
 ALLOWED = 2**10
 GOLDEN = (np.sqrt(5) - 1) / 2
 MODES = ("stored", "reversible")
-MOST_PARTS = 4
+MOST_PARTS, FEWEST = 8, 32             # parts, and events of a part, each of which lays out the parameters anew
 
 
 # -- where cotangents of parameters are summed ------------------------------------------------------------------------
@@ -393,8 +393,8 @@ class LikelihoodGradient:
         """Into how many parts the events are divided."""
         if self.parts is not None:
             return min(self.parts, len(x))
-        work = len(x) * self.prepared.work
-        return max(1, min(MOST_PARTS, work // WORK, len(x) // FEWEST))
+        worth = min(MOST_PARTS, len(x) * self.prepared.work // WORK, len(x) // FEWEST)
+        return 2 ** (max(1, worth).bit_length() - 1)                                # which most numbers of cores share evenly
 
     def workers(self, parts):
         """How many threads compute so many parts; where this is measured, each number in turn."""
