@@ -2,7 +2,7 @@
 
     python -m validation.bench NAME [--rounds 5] [--threads 1] [--json]
 
-NAME is elementwise, spline, realnvp, maf, nsf, planar, memory, glow, glow_tts, tarflow or alignment.
+NAME is elementwise, spline, realnvp, maf, nsf, planar, memory, glow, glow_tts, tarflow, alignment or threads.
 
 One process per library, on as many cores as threads, rounds interleaved (A B C A B C ...), so that a drift of the machine
 affects all; each process takes the median of its repetitions, and the table the median over rounds, of times and of refflow's
@@ -16,11 +16,11 @@ import json
 import os
 import sys
 
-from . import alignment, elementwise, glow, glow_tts, maf, memory, nsf, planar, realnvp, spline, tarflow
+from . import alignment, elementwise, glow, glow_tts, maf, memory, nsf, planar, realnvp, spline, tarflow, threads
 from .rounds import machine, measured, table
 
 BENCHMARKS = {"elementwise": elementwise, "spline": spline, "realnvp": realnvp, "maf": maf, "nsf": nsf, "planar": planar, "memory": memory,
-              "glow": glow, "glow_tts": glow_tts, "tarflow": tarflow, "alignment": alignment}
+              "glow": glow, "glow_tts": glow_tts, "tarflow": tarflow, "alignment": alignment, "threads": threads}
 
 
 def main(arguments=None):
