@@ -17,7 +17,7 @@ SHOWN = {"Progress", "time_text"}
 
 FIT = ("train",)
 COUPLINGS = ("reversible", "masked_networks")
-REVERSIBLE = ("reversible",)
+REVERSIBLE = ("reversible", "threads")
 UNIT_BY_UNIT = ("masked_networks", "fast_splines", "autoregressive")
 IMAGES = ("image_realnvp", "realnvp_ports", "glow", "nice")
 SPEECH = ("glow_tts", "glow_tts_text", "utterances", "cli_speech")
@@ -38,6 +38,7 @@ JUDGES = {
     "fast.splines": ("fast_splines",),
     "fast.couplings": COUPLINGS,
     **dict.fromkeys(("fast.images", "fast.likelihood"), REVERSIBLE),
+    **dict.fromkeys(("fast.flows", "fast.threads"), ("threads",)),
     "fast.products": ("products",),
     "fast.residual": ("fast_residual",),
     "fast.table": ("fast_table",),
