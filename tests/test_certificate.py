@@ -24,7 +24,7 @@ from validation import certify
 from validation.calls import call, pasted
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, certified, errors, failures, points,
                                 rows_of, table)
-from validation import golden
+from validation import golden, reached
 from validation.golden import GOLDEN, WORST, document, worst_points
 from refflow.accuracy.quantities import truth_name
 from validation.climb import climbed
@@ -172,7 +172,9 @@ def test_a_golden_file_of_another_machine_is_not_made_anew(of, status, monkeypat
     monkeypatch.setattr(golden, "depends_on", lambda *of: "this code")
     monkeypatch.setattr(golden, "recorded", lambda: {"Tanh": {"of": of, "machine": "another"}})
     assert golden.main(["--page", "Tanh", "--check", "--workers", "1"]) == status
-    assert ("Tanh.json was made by other code, on another machine" in capsys.readouterr().out) == bool(status)
+    told = capsys.readouterr().out
+    assert ("Tanh.json was made by other code, on another machine" in told) == bool(status)
+    assert "another machine made those of 1, whose code is compared alone" in told
 
 
 # ---------------------------------------------------------------- the certificate itself
@@ -210,6 +212,21 @@ def test_a_bad_log_det_fails_with_its_input(sparse, without_climbing):
     planted = {"fingerprint": {}, "pages": {"NaiveTanh": {"log_det": {"float64": rows["log_det"]}}}}
     (reason,) = failures(planted, ["NaiveTanh"])
     assert "NaiveTanh float64 log_det: C =" in reason and "measure(NaiveTanh(), z=" in reason
+
+
+def test_a_page_that_changed_is_asked_on_another_machine(without_climbing, monkeypatch, capsys):
+    """A wrong one fails, and no other page is measured."""
+    monkeypatch.setattr(certify, "points", lambda *of: points(*of)[::20 * FEW])
+    known = {name: one | {"digest": reached.digest(name, one["reached"])} for name, one in reached.record().items()}
+    monkeypatch.setattr(reached, "record", lambda: known)
+    monkeypatch.setattr(certify, "fingerprint", lambda: {"machine": "another"})
+    assert certify.main(["--check", "--workers", "1"]) == 0 and f"0 of {len(PAGES)}" in capsys.readouterr().err
+    monkeypatch.setattr(PAGES["Tanh"], "log_det", NaiveTanh.log_det)
+    monkeypatch.setattr(reached, "digest", lambda name, of, was=reached.digest: "other" if name == "Tanh" else was(name, of))
+    assert certify.main(["--check", "--workers", "1"]) == 1
+    told, progress = capsys.readouterr()
+    assert "FAILED Tanh float64 log_det: C = " in told and f"1 of {len(PAGES)}" in progress
+    assert {line.split()[1] for line in progress.splitlines() if "points in" in line} == {"Tanh"}
 
 
 def row(**changes):

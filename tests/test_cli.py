@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from refflow.cli.names import ALIASES, MODELS, plainly
 from refflow.core.registry import REGISTRY
 from refflow.oracle.pages import bijectors
 
+TOOK = re.compile(r"refflow: \d+\.\d CPU seconds\n")
 TANH = """
 import numpy as np
 from refflow.oracle import adapter
@@ -170,11 +172,22 @@ def test_an_unknown_name_gets_suggestions(run):
 
 def test_check_own_pages(run):
     status, out, err = run("check", "--page", "Exp", "--dtype", "float64")
-    assert status == 0 and "0 fail" in out and not err
-    status, out, _ = run("check", "--json", "--page", "Exp")
+    assert status == 0 and "0 fail" in out and TOOK.fullmatch(err)
+    status, out, err = run("check", "--json", "--page", "Exp")
     report = json.loads(out)
-    assert status == 0 and report["target"] == "refflow" and report["version"] == refflow.__version__
+    assert status == 0 and not err and report["target"] == "refflow" and report["version"] == refflow.__version__
     assert report["failed"] == [] and {p["dtype"] for p in report["passed"]} == {"float32", "float64"}
+
+
+def test_check_says_what_it_took(run, monkeypatch):
+    """Its own seconds, of the system and of its workers, beside a table that is the same every time."""
+    tables = []
+    for user, took in ((1.0, "10.4"), (2.0, "11.4")):
+        monkeypatch.setattr(os, "times", lambda: (user, 2.0, 3.0, 4.375, 99.0))
+        _, out, err = run("check", "--page", "Exp", "--dtype", "float64")
+        assert err == f"refflow: {took} CPU seconds\n"
+        tables.append(out)
+    assert tables[0] == tables[1] and run("check", "--page", "Exp", "--dtype", "float64", "--markdown")[2] == ""
 
 
 def test_bare_check_says_what_it_covers(run, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 
@@ -153,14 +154,43 @@ def test_each_page_has_its_turn_within_ten_days():
     assert sorted(asked) == sorted(PAGES)
 
 
+@pytest.fixture(params=["here", "on another machine"])
+def recorded(request):
+    """A certificate that was made here, or on another machine."""
+    machine = certify.fingerprint() if request.param == "here" else {"machine": "another"}
+    return {"fingerprint": machine, "elsewhere": {}, "pages": dict.fromkeys(PAGES)}
+
+
 @pytest.mark.parametrize("tenth", [False, True])
-@pytest.mark.parametrize("machine", [certify.fingerprint(), {"machine": "another"}])
-def test_what_is_asked(machine, tenth, monkeypatch, capsys):
-    """A page that changed, and, if it is wanted, a tenth; on another machine, all."""
+def test_what_is_asked(recorded, tenth, monkeypatch, capsys):
+    """On any machine: a page that changed, one without rows and, if it is wanted, a tenth of the others; why is told."""
     monkeypatch.setattr(reached, "changed", lambda names: ["Tanh"])
-    recorded = {"fingerprint": machine, "elsewhere": {}, "pages": dict.fromkeys(PAGES)}
+    del recorded["pages"]["Exp"]
     found, told = to_ask(sorted(PAGES), recorded, tenth), capsys.readouterr().err
-    new, every, turn = map(int, re.findall(r"\d+", told))
-    assert "Tanh" in found and len(found) == new + turn and every == len(PAGES)
-    assert new == (1 if machine == certify.fingerprint() else len(PAGES)) and turn <= len(PAGES) // 10 + 1
-    assert (turn > 0) == (tenth and new == 1)
+    count, every, new, turn = map(int, re.match(r"(\d+) of (\d+) pages are asked: (\d+) whose code .*, and (\d+) of", told).groups())
+    others = len(PAGES) - 2
+    assert {"Exp", "Tanh"} <= set(found) and (len(found), len(PAGES), 2) == (count, every, new) and count == new + turn
+    assert turn in ((others // 10, others // 10 + 1) if tenth else (0,))
+    foreign = recorded["fingerprint"] != certify.fingerprint()
+    assert (f"{len(PAGES)} of {len(PAGES)} pages were measured on another machine" in told) == foreign
+
+
+def test_pages_that_reach_a_function_that_changed_are_asked(recorded, monkeypatch):
+    """On any machine they, and no others."""
+    path, name = "refflow/core/arithmetic.py", "quotient"
+    known = {page: one | {"digest": digest(page, one["reached"])} for page, one in record().items()}
+    monkeypatch.setattr(reached, "record", lambda: known)
+    assert to_ask(sorted(PAGES), recorded) == []
+    planted = reached.module(path) | {name: "another text"}
+    monkeypatch.setattr(reached, "module", lambda asked, was=reached.module: planted if asked == path else was(asked))
+    reaching = sorted(page for page, one in known.items() if name in one["reached"].get(path, ()))
+    assert to_ask(sorted(PAGES), recorded) == reaching and 0 < len(reaching) < len(PAGES)
+
+
+def test_code_has_the_same_text_in_every_version_of_python():
+    """Python 3.12 and 3.13 would write it in other words: with type parameters, and without empty lists."""
+    code = reached.bare(ast.parse("class Page(Base):\n    def f(self): return 1"))
+    assert reached.text_of(code) == (
+        "Module(body=[ClassDef(name='Page', bases=[Name(id='Base', ctx=Load())], keywords=[], body=[FunctionDef(name='f', "
+        "args=arguments(posonlyargs=[], args=[arg(arg='self')], kwonlyargs=[], kw_defaults=[], defaults=[]), "
+        "body=[Return(value=Constant(value=1))], decorator_list=[])], decorator_list=[])], type_ignores=[])")

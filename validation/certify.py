@@ -5,8 +5,8 @@ measured by itself: `forward` is not read from `vjp`.  From the worst point of e
 nearby (`climb`).
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
-    python -m validation.certify --check        recompute the pages that changed since they were measured on this machine, and
-                                                compare with the certificate
+    python -m validation.certify --check        recompute the pages whose code changed since they were measured, and compare with
+                                                the certificate
     --tenth                                     with --check: also a tenth of the other pages, another one every day
     --all                                       with --check: all pages
     python -m validation.certify --page Tanh    one page; writes nothing, or with --write only its rows of the certificate
@@ -573,12 +573,14 @@ def main(arguments=None) -> int:
 
 
 def to_ask(names, recorded, tenth=False):
-    """The pages whose rows are not of this code and machine, and, if it is wanted, a tenth of the others; says so on stderr."""
-    elsewhere = [name for name in names if name not in recorded["pages"] or made_on(recorded, name) != fingerprint()]
-    new = set(elsewhere) | set(reached.changed(names))
+    """The pages whose rows are not of this code, and, if it is wanted, a tenth of the others; says so on stderr."""
+    new = {name for name in names if name not in recorded["pages"]} | set(reached.changed(names))
     turn = set(reached.in_turn(set(names) - new)) if tenth else set()
-    print(f"{len(new)} of {len(names)} pages changed since they were measured here; of the others, {len(turn)} are asked",
-          file=sys.stderr)
+    elsewhere = sum(made_on(recorded, name) != fingerprint() for name in names)
+    print(f"{len(new) + len(turn)} of {len(names)} pages are asked: {len(new)} whose code changed since they were measured, and "
+          f"{len(turn)} of the others" + (", as every day a tenth" if tenth else ""), file=sys.stderr)
+    if elsewhere:
+        print(f"{elsewhere} of {len(names)} pages were measured on another machine: of them only the allowance counts", file=sys.stderr)
     return [name for name in names if name in new | turn]
 
 

@@ -269,6 +269,12 @@ def stale(names, certificate):
     return [name for name in names if known.get(name, {}).get("of") != depends_on(name, certificate, reaches)]
 
 
+def elsewhere(names):
+    """The pages whose files another machine made."""
+    known = recorded()
+    return [name for name in names if known.get(name, {}).get("machine", machine()) != machine()]
+
+
 def write_all(names, workers=1):
     certificate, reaches = json.loads(CERTIFICATE.read_text()), reached.record()
     with sweeps.sweep(workers) as sweep:
@@ -284,14 +290,13 @@ def write_all(names, workers=1):
 
 def wrong(names, workers):
     """{path: why} of the files of pages that are not what their code makes; what another machine made is not made anew."""
-    certificate, known = json.loads(CERTIFICATE.read_text()), recorded()
-    here = [name for name in names if known.get(name, {}).get("machine", machine()) == machine()]
+    certificate, foreign = json.loads(CERTIFICATE.read_text()), elsewhere(names)
+    here = [name for name in names if name not in foreign]
     with sweeps.sweep(workers) as sweep:
         made = [files(name, certificate, sweep.executor.map if sweep.executor else map) for name in here]
     found = {path: "is not what its code makes" for texts in made for path, text in texts.items()
              if not path.exists() or path.read_text() != text}
-    elsewhere = stale(sorted(set(names) - set(here)), certificate)
-    return found | {GOLDEN / f"{name}.json": "was made by other code, on another machine" for name in elsewhere}
+    return found | {GOLDEN / f"{name}.json": "was made by other code, on another machine" for name in stale(foreign, certificate)}
 
 
 def main(arguments=None) -> int:
@@ -309,7 +314,8 @@ def main(arguments=None) -> int:
         write_all(asked, chosen.workers)
         return 0
     found = wrong(asked, chosen.workers)
-    print(f"{len(asked)} of {len(names)} pages asked, {len(found)} files are wrong")
+    print(f"{len(asked)} of {len(names)} pages asked, {len(found)} files are wrong; another machine made those of {len(elsewhere(asked))}, "
+          "whose code is compared alone")
     for path, why in found.items():
         print(f"{path.name} {why}: python -m validation.golden --page {path.stem} writes it")
     return int(bool(found))

@@ -33,6 +33,7 @@ MEASURING = (*(f"validation/{name}.py" for name in ("balls", "branches", "certif
                                                     "recorded", "solvers", "switches", "truth")),
              *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/source")))
 EVERY, TURNS = 10, 10                               # one in so many points is traced; days until each page has had its turn
+EMPTY = {"show_empty": True} if sys.version_info >= (3, 13) else {}             # in the text of a tree: before, no option
 
 
 # -- tracing ----------------------------------------------------------------------------------------------------------
@@ -83,15 +84,20 @@ def module(path):
     tree = bare(ast.parse((ROOT / path).read_text(encoding="utf-8")))
     textbooks = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == TEXTBOOK]
     tree.body = [node for node in tree.body if node not in textbooks]
-    found = {name: hashed(ast.dump(node)) for name, node in functions(tree)}
+    found = {name: hashed(text_of(node)) for name, node in functions(tree)}
     for _, node in functions(tree):
         node.body = []
-    return found | {OUTSIDE: hashed(ast.dump(tree))} | {TEXTBOOK: hashed(ast.dump(node)) for node in textbooks}
+    return found | {OUTSIDE: hashed(text_of(tree))} | {TEXTBOOK: hashed(text_of(node)) for node in textbooks}
 
 
 def code_of(path):
     """The hash of a file's code, whatever its docstrings and comments say."""
-    return hashed(ast.dump(bare(ast.parse(Path(path).read_text(encoding="utf-8")))))
+    return hashed(text_of(bare(ast.parse(Path(path).read_text(encoding="utf-8")))))
+
+
+def text_of(tree):
+    """The tree as text, the same in every version of Python."""
+    return ast.dump(tree, **EMPTY)
 
 
 def hashed(text):
@@ -99,8 +105,10 @@ def hashed(text):
 
 
 def bare(tree):
-    """The code without docstrings and annotations, which compute nothing."""
+    """The code without docstrings and annotations, which compute nothing, nor the list of type parameters, new in Python 3.12."""
     for node in ast.walk(tree):
+        if getattr(node, "type_params", None) == []:
+            del node.type_params
         for word in {"annotation", "returns"} & set(getattr(node, "_fields", ())):
             setattr(node, word, None)
         body = getattr(node, "body", None)
