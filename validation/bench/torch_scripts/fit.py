@@ -2,8 +2,8 @@
 
     python -m validation.bench.torch_scripts.fit MODEL TRAIN HELD_OUT --out FILE [--steps 300] [--batch-size 256]
 
-It trains as `refflow fit` does: the same optimiser, a cosine to 0, an average of the parameters with decay 0.99, and its loss on the
-held-out events, in nats, at the same steps.  Everything else is torch's default: float32 and its number of threads.
+It trains as `refflow fit` does: the same optimiser, a cosine to 0, an average of the parameters, whose loss on the held-out events, in
+nats, it prints at the same steps.  Everything else is torch's default: float32 and its number of threads.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--average", type=float, default=0.99)
     parser.add_argument("--values", type=int, help="of images: how many values a pixel has")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -86,7 +87,7 @@ def main():
         optimiser, lambda i: min(1.0, (i + 1) / warm_up) * (1 + math.cos(math.pi * i / steps)) / 2)
     with torch.no_grad():
         nll(model, noisy(train[:256]))                  # Glow chooses its normalisations
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99))
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.average))
 
     def show(step):
         with torch.no_grad():
