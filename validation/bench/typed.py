@@ -15,6 +15,8 @@ so that every run reaches it.  Each round has a seed of its own, and therefore a
 refflow shows its progress in the terminal ten times a second, the script each loss.  Times of steps between two that are shown are
 interpolated.  refflow's losses come from the history in its file.  "ms a step" includes the held-out losses, "wall s" everything.
 "refflow, OMP_NUM_THREADS=1" and "=2" are refflow's own time at settings that a user has to know; of these the better one counts.
+
+    python -m validation.bench.typed            writes the table of typed.json into README.md
 """
 
 from __future__ import annotations
@@ -246,3 +248,37 @@ def row(case, beside, library, targets, runs, ours):
             "refflow's / its": median(our / its for our, its in zip(ours, times)), "goal, at most": goal,
             "ms a step": 1e3 * median(run["step"] for run in runs), "wall s": median(run["wall"] for run in runs),
             "CPU s": median(run["cpu"] for run in runs), "MiB": median(run["peak"] for run in runs) / MEBIBYTE}
+
+
+def summary(document):
+    """The section of README.md, from the document that `--json` prints: a row for each case and what stood beside it."""
+    from ..readme import table
+    head = ["case", "beside", "loss, nats", "refflow, s", "torch, s", "refflow / torch", "goal", "refflow / its best", "goal",
+            "CPU s, refflow", "torch", "MiB, refflow", "torch"]
+    found = {(row["case"], row["beside"], row["command"]): row for row in document["rows"]}
+    made = []
+    for case, beside in dict.fromkeys((case, beside) for case, beside, _ in found):
+        ours, theirs = (found[case, beside, library] for library in ("refflow", "torch"))
+        own = [found[case, beside, library]["refflow's / its"] for library in OWN if (case, beside, library) in found]
+        made.append([case, beside, *(f"{row:.2f}" for row in (ours["loss, nats"], ours["s to the loss"], theirs["s to the loss"],
+                                                              theirs["refflow's / its"])), f"at most {theirs['goal, at most']}",
+                     *((f"{max(own):.2f}", f"at most {OWN_GOAL}") if own else ("-", "-")),
+                     *(f"{row[key]:.0f}" for key in ("CPU s", "MiB") for row in (ours, theirs))])
+    return (f"What `python -m validation.bench typed --json` printed is [typed.json](typed.json): {document['machine']}, medians of "
+            f"{document['rounds']} rounds.\n\n{table(head, made)}")
+
+
+def section():
+    """What stands in README.md: the table of typed.json, where that is."""
+    recorded = Path(__file__).with_suffix(".json")
+    return summary(json.loads(recorded.read_text())) if recorded.exists() else "Nothing is recorded yet.\n"
+
+
+def write_section():
+    from ..readme import SECTION
+    path = Path(__file__).with_name("README.md")
+    path.write_text(SECTION.sub(lambda found: found[1] + section() + found[4], path.read_text()))
+
+
+if __name__ == "__main__":
+    write_section()
