@@ -294,6 +294,7 @@ def typed_data(tmp_path_factory):
     pytest.importorskip("sklearn")
     folder = tmp_path_factory.mktemp("typed")
     typed.prepared(folder, 0)
+    np.save(folder / "digits.npy", np.load(folder / "digits.npy")[:40])        # all of them take seconds
     return folder
 
 
@@ -413,6 +414,20 @@ def test_what_a_command_used_is_measured():
     assert used["cpu"] > 0 and used["peak"] > 2**26
     with pytest.raises(SystemExit, match="ended with 3:\nwhy"):
         typed.watched([sys.executable, "-c", "print('why'); raise SystemExit(3)"], typed.default_environment())
+
+
+def test_a_command_ends_with_a_bench_that_is_interrupted(monkeypatch):
+    started = []
+
+    def interrupted(pid, options):
+        started.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "wait4", interrupted)
+    code = "import os, time; print(1, flush=True); os.close(0); os.close(1); os.close(2); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        typed.watched([sys.executable, "-c", code], typed.default_environment())
+    assert not is_running(started[0])
 
 
 def fake_round(number, only):

@@ -141,11 +141,16 @@ def watched(command, environment):
     start, chunks = time.monotonic(), []
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=end, stderr=end, env=environment, cwd=ROOT)
     os.close(end)
-    with contextlib.suppress(OSError), open(terminal, "rb", 0) as lines:    # a terminal that all have left is an error
-        while text := lines.read(65536):
-            chunks.append((time.monotonic() - start, text.decode(errors="replace")))
-    _, status, used = os.wait4(process.pid, 0)
-    wall, process.returncode = time.monotonic() - start, os.waitstatus_to_exitcode(status)
+    try:
+        with contextlib.suppress(OSError), open(terminal, "rb", 0) as lines:    # a terminal that all have left is an error
+            while text := lines.read(65536):
+                chunks.append((time.monotonic() - start, text.decode(errors="replace")))
+        _, status, used = os.wait4(process.pid, 0)
+        wall, process.returncode = time.monotonic() - start, os.waitstatus_to_exitcode(status)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.wait()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{''.join(text for _, text in chunks)}")
     return chunks, {"wall": wall, "cpu": used.ru_utime + used.ru_stime, "peak": 1024 * used.ru_maxrss}
