@@ -1,14 +1,15 @@
 """Whole commands as a user types them: `refflow fit` beside a script in torch that trains the same model.
 
-Both run in a default environment, from which every variable that sets threads is removed, on all cores, each in a terminal, once alone
-and once beside a process that keeps a core busy.  The scripts are in `torch_scripts`.  A script has the model, the sizes, the batches,
-the optimiser, the schedule, the average of the parameters, the Gaussian of the start and the held-out rows of the command, and computes
-the held-out loss at the same steps.  It draws its own weights and batches.  torch computes in float32; `refflow fit` computes in float64
-for rows and in float32 for images.  torch's optimiser is Adam for rows, AdaMax for Glow and AdamW for TarFlow.
+Both run in a default environment, from which every variable that sets threads is removed, on all cores, each in a terminal, once
+alone and once beside a process that keeps a core busy.  The scripts are in `torch_scripts`.  A script has the model, the sizes, the
+batches, the optimiser, the schedule, the average of the parameters and the held-out rows of the command, starts from a Gaussian as
+it does, without its shrinkage, and computes the held-out loss at the same steps.  It draws its own weights, batches and noise of
+pixels.  torch computes in float32; `refflow fit` computes in float64 for rows and in float32 for images.  The optimiser is Adam for
+rows, AdaMax for Glow and AdamW for TarFlow.
 
 The time to the loss is the wall time from the start of the process, imports included, until the held-out loss is first at or below a
-target.  Of each run, L is the lowest loss and S the loss before the first step; with the largest L and the smallest S of the two
-commands in a default environment, alone and beside the busy process,
+target.  Of each run, L is the lowest loss and S the loss before the first step; with the largest L and the smallest S of all runs
+of a case in a round,
     target = L + (S - L)/20                                                         (1)
 so that every run reaches it.  Each round has a seed of its own, and therefore a target of its own.
 
@@ -68,8 +69,8 @@ CASES = {
 OWN = {f"refflow, OMP_NUM_THREADS={count}": {"OMP_NUM_THREADS": str(count)} for count in (1, 2)}
 COMMANDS = {"refflow": {}, "torch": {}} | OWN
 BESIDE = {"nothing": ("refflow", "torch", *OWN), "a busy process": ("refflow", "torch")}
-WHAT = (f"refflow fit, and a torch script of the same model, as typed: two moons ({ROWS} rows) and digits (8 x 8), part {HELD_OUT} held out; "
-        "torch in float32")
+WHAT = (f"refflow fit, and a torch script of the same model, as typed: two moons ({ROWS} rows) and digits (8 x 8), part {HELD_OUT} "
+        "held out; torch in float32")
 
 
 # -- data -------------------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def time_to(loss, losses):
 
 
 def targets_of(round_of_case):
-    return target([found[library]["losses"] for found in round_of_case.values() for library in ("refflow", "torch")])
+    return target([run["losses"] for found in round_of_case.values() for run in found.values()])
 
 
 def rows(rounds):
