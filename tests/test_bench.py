@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from refflow.core.tree import flatten
+from refflow import cli
+from refflow.core import Chain, Flow
+from refflow.core.tree import flatten, walk
+from refflow.maps.linear import Permutation
 from refflow.models.alignment import best_path as refflow_path
 from validation.bench import __main__ as command
-from validation.bench import alignment, glow, maf, memory, nsf, planar, realnvp, tarflow
-from validation.bench.rounds import environment, kernels, machine, table, timed, timing_rows
+from refflow.saving import read
+from refflow.training import Unconstrained
+from validation.bench import alignment, glow, maf, memory, nsf, planar, realnvp, tarflow, typed
+from validation.bench.rounds import BLAS, environment, kernels, machine, table, timed, timing_rows
 from validation.defects.environments import folder_of
+from validation.readme import sections
 
 
 def leaves(bars):
@@ -244,3 +253,227 @@ def test_extra_peak():
     size = 64 * 2**20
     peak, kept = memory.extra_peak(lambda: np.ones(size // 8))
     assert kept.nbytes == size and 0.9 * size < peak < 1.2 * size
+
+
+# -- whole commands ---------------------------------------------------------------------------------------------------
+
+SETTING_THREADS = (*BLAS, "OPENBLAS_CORETYPE", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "KMP_AFFINITY", "GOMP_SPINCOUNT", "GOTO_NUM_THREADS",
+                   "MKL_DYNAMIC", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_MAX_THREADS", "XLA_FLAGS", "RAYON_NUM_THREADS")
+
+
+@pytest.mark.parametrize("library", typed.COMMANDS)
+def test_a_typed_command_has_a_default_environment(library, monkeypatch):
+    for name in SETTING_THREADS:
+        monkeypatch.setenv(name, "1")
+    assert environment_of(library, monkeypatch) == typed.COMMANDS[library]
+
+
+def test_a_variable_that_is_left_is_found(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setattr(typed, "default_environment", lambda: dict(os.environ))
+    assert environment_of("refflow", monkeypatch)["OPENBLAS_NUM_THREADS"] == "1"
+
+
+def environment_of(library, monkeypatch):
+    """The variables of threads that a command of this library gets; the others, such as PATH, are there."""
+    given = []
+
+    def watched(command, environment):
+        given.append(environment)
+        return [(1.0, "0/2  validation 3.0\n"), (2.0, "2/2  validation 1.0\n")], {}
+
+    monkeypatch.setattr(typed, "watched", watched)
+    monkeypatch.setattr(typed, "losses_of", lambda *of: [[0, 3.0], [2, 1.0]])
+    typed.measured("maf", library, "folder", 0)
+    assert given[0]["PATH"] == os.environ["PATH"]
+    return {name: given[0][name] for name in SETTING_THREADS if name in given[0]}
+
+
+@pytest.fixture(scope="module")
+def typed_data(tmp_path_factory):
+    pytest.importorskip("sklearn")
+    folder = tmp_path_factory.mktemp("typed")
+    typed.prepared(folder, 0)
+    np.save(folder / "digits.npy", np.load(folder / "digits.npy")[:40])        # all of them take seconds
+    return folder
+
+
+def at_the_start(case, folder):
+    """(the flow with which the command starts, its note)."""
+    command, out = typed.command_of(case, "refflow", folder, 0)
+    assert command[1:3] == ["-m", "refflow"] and cli.main([*command[3:], "--steps", "0"]) == 0
+    return read(out)
+
+
+def moved(flow, size):
+    space, rng = Unconstrained(flow), np.random.default_rng(1)
+    return space.value_at((space.vector + size * rng.standard_normal(space.vector.size)).astype(space.vector.dtype))
+
+
+def carried(torch, model, flow):
+    """The torch model, in float64, with the flow's weights and permutations."""
+    held = [array for path, array in flatten(flow.params()) if path[-2:] != ("net", "W")]      # which a mask hides
+    orders = [torch.tensor(value.order) for _, value in walk(flow) if isinstance(value, Permutation)]
+    with torch.no_grad():
+        for parameter, array in zip(model.double().parameters(), held, strict=True):
+            parameter.copy_(torch.tensor(array))
+        for theirs, order in zip([layer.order for layer in model.modules() if hasattr(layer, "order")], orders):
+            theirs.copy_(order)
+    return model
+
+
+@pytest.mark.parametrize("case", ["realnvp", "maf", "nsf"])
+def test_the_script_has_the_flow_of_rows_of_the_command(case, typed_data):
+    """At the sizes that the command takes; the command has held out the rows that the script gets."""
+    torch, script = pytest.importorskip("torch"), pytest.importorskip("validation.bench.torch_scripts.fit")
+    flow, note = at_the_start(case, typed_data)
+    files = [typed_data / f"moons-{part}.csv" for part in ("train", "validation")]
+    rows = np.loadtxt(files[1], delimiter=",", skiprows=1)
+    assert note["history"]["validation"] == [pytest.approx(-flow.log_prob(rows).mean(), rel=1e-12)]
+    model, _, held_out, nll = script.vectors(case, *files)
+    assert nll(model, held_out).mean().item() == pytest.approx(note["history"]["validation"][0], abs=0.01)
+    ours = moved(Flow(flow.bijector.stages[0], flow.base), 0.1)
+    z, log_det = carried(torch, model, ours)(torch.tensor(rows))
+    np.testing.assert_allclose((log_det - (z * z).sum(-1) / 2 - np.log(2 * np.pi)).detach(), ours.log_prob(rows), rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["glow", "tarflow"])
+def test_the_script_has_the_flow_of_images_of_the_command(case, typed_data):
+    torch, script = pytest.importorskip("torch"), pytest.importorskip("validation.bench.torch_scripts.fit")
+    flow = at_the_start(case, typed_data)[0].astype(np.float64)
+    model_of_flow, *units = flow.bijector.stages
+    ours = moved(Flow(model_of_flow, flow.base), 0.01)
+    files = [typed_data / f"digits-{part}.npy" for part in ("train", "validation")]
+    model, train, _, nll = script.images(case, *files, typed.VALUES)
+    y = train[:8].double() + 0.5
+    if case == "glow":
+        with torch.no_grad():
+            nll(model.double(), y)                      # it chooses its normalisations, which the flow's replace
+        carried(torch, model, ours)
+    else:
+        from validation.bench.torch_scripts.images import Block
+        from validation.torch_tarflow import of_flow
+        model.double().blocks = of_flow(ours, Block).blocks
+    in_pixels = Flow(Chain([ours.bijector, *units]), flow.base)
+    np.testing.assert_allclose(nll(model, y).detach(), -in_pixels.log_prob(y.numpy()), rtol=1e-9)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_busy_process_ends_with_what_it_is_beside():
+    with typed.busy("nothing") as process:
+        assert process is None
+    with pytest.raises(KeyboardInterrupt), typed.busy("a busy process") as process:
+        assert is_running(process.pid)
+        raise KeyboardInterrupt
+    assert process.returncode is not None and not is_running(process.pid)
+
+
+def test_a_busy_process_ends_with_a_bench_that_is_killed():
+    code = ("import time\nfrom validation.bench import typed\nwith typed.busy('a busy process') as process:\n"
+            "    print(process.pid, flush=True)\n    time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=typed.ROOT) as bench:
+        pid = int(bench.stdout.readline())
+        assert is_running(pid)
+        bench.kill()
+    deadline = time.monotonic() + 20
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+def test_a_target_is_reached_by_every_run():
+    """A twentieth of the fall above the larger of the lowest losses."""
+    one, other = [[1.0, 5.0], [2.0, 1.0], [3.0, 2.0]], [[1.0, 6.0], [2.0, 4.0], [3.0, 3.0]]
+    assert typed.target([one, other]) == typed.target([other, one]) == 3.0 + (5.0 - 3.0) / 20
+    assert typed.time_to(3.1, one) == 2.0 and typed.time_to(3.1, other) == 3.0 and typed.time_to(2.9, other) is None
+    assert typed.time_to(1.0, one) == 2.0                       # at the target
+
+
+def test_times_of_steps_are_read_from_the_terminal():
+    """refflow's bar, of which a read may hold a part; the script's lines."""
+    bar = [(0.5, "\r\x1b[K[...] 1/30  train 2.0 nats  validation 3.0 nats (step 0)\r\x1b[K[#..] 11/"),
+           (1.5, "30  train 1.5 nats"), (3.0, "\r\x1b[K"), (4.0, "moons.csv: 30/30 rows")]
+    seen = typed.seen_steps(bar, 30)
+    assert seen == [(1, 0.5), (11, 1.5), (30, 3.0)]
+    assert [typed.seconds_at(step, seen) for step in (0, 1, 6, 11, 30)] == [0.5, 0.5, 1.0, 1.5, 3.0]
+    lines = [(1.0, "0/20  validation 2.5\r\n"), (2.0, "10/20  validation -1.25\r\n20/20  vali"), (3.0, "dation nan\r\n")]
+    assert typed.seen_steps(lines, 20) == [(0, 1.0), (10, 2.0), (20, 3.0)]
+    assert typed.losses_of("torch", lines, None)[:2] == [[0, 2.5], [10, -1.25]]
+
+
+def test_what_a_command_used_is_measured():
+    code = "import sys; x = bytearray(2**26); print(sys.stderr.isatty()); sum(range(10**6))"
+    chunks, used = typed.watched([sys.executable, "-c", code], typed.default_environment())
+    assert "".join(text for _, text in chunks) == "True\r\n" and 0 < chunks[0][0] <= used["wall"]
+    assert used["cpu"] > 0 and used["peak"] > 2**26
+    with pytest.raises(SystemExit, match="ended with 3:\nwhy"):
+        typed.watched([sys.executable, "-c", "print('why'); raise SystemExit(3)"], typed.default_environment())
+
+
+def test_a_command_ends_with_a_bench_that_is_interrupted(monkeypatch):
+    started = []
+
+    def interrupted(pid, options):
+        started.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "wait4", interrupted)
+    code = "import os, time; print(1, flush=True); os.close(0); os.close(1); os.close(2); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        typed.watched([sys.executable, "-c", code], typed.default_environment())
+    assert not is_running(started[0])
+
+
+def fake_round(number, only):
+    """refflow takes 2 s, torch 4 s, and refflow in one thread 1 s; the target is 1 + 4/20."""
+    seconds = dict.fromkeys(typed.COMMANDS, 2.0) | {"torch": 4.0, "refflow, OMP_NUM_THREADS=1": 1.0}
+
+    def of(library):
+        t = seconds[library]
+        return {"wall": 2 * t, "cpu": 3 * t, "peak": 2**20 * t, "step": t / 100, "losses": [[0.1, 5.0], [t, 1.1], [2 * t, 1.0]]}
+
+    return {case: {beside: {library: of(library) for library in libraries} for beside, libraries in typed.BESIDE.items()}
+            for case in ([only] if only else typed.CASES)}
+
+
+def test_the_table_of_typed_commands(monkeypatch, capsys):
+    monkeypatch.setattr(typed, "one_round", fake_round)
+    command.main(["typed", "--rounds", "2", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["threads"] == typed.THREADS and document["rounds"] == 2 and document["machine"] == machine()
+    rows = {(row["case"], row["beside"], row["command"]): row for row in document["rows"]}
+    assert list(rows) == [(case, *pair) for case in typed.CASES for beside in typed.BESIDE
+                          for pair in itertools.product([beside], typed.BESIDE[beside])]
+    ours, torch, own = (rows["nsf", "nothing", library] for library in ("refflow", "torch", "refflow, OMP_NUM_THREADS=1"))
+    assert ours["loss, nats"] == 1.2 and [row["s to the loss"] for row in (ours, torch, own)] == [2.0, 4.0, 1.0]
+    assert torch["refflow's / its"] == 0.5 and own["refflow's / its"] == 2.0 and own["goal, at most"] == 1.1
+    assert (ours["dtype"], torch["dtype"]) == ("float64", "float32") and torch["CPU s"] == 12 and torch["MiB"] == 4
+    assert [rows[case, "nothing", "torch"]["goal, at most"] for case in typed.CASES] == [0.9, 0.9, 0.9, 0.7, 0.7]
+    text = typed.summary(document)
+    assert ("| nsf | nothing | 1.20 | 2.00 | 4.00 | 0.50 | at most 0.9 | 2.00 | at most 1.1 | 6 | 12 | 2 | 4 |" in text
+            and "| glow | a busy process | 1.20 | 2.00 | 4.00 | 0.50 | at most 0.7 | - | - | 6 | 12 | 2 | 4 |" in text)
+    command.main(["typed", "--rounds", "1", "--only", "maf"])
+    printed = capsys.readouterr().out.splitlines()
+    assert typed.THREADS in printed[0] and len(printed) == 2 + 6 and printed[2].startswith("maf ")
+
+
+@pytest.mark.parametrize("arguments", [["typed", "--threads", "2"], ["maf", "--only", "maf"]])
+def test_options_of_other_benches_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert f"{arguments[1]}: " in capsys.readouterr().err
+
+
+def test_the_recorded_table_of_typed_commands():
+    """README.md shows typed.json, which is of this bench as it stands."""
+    folder = Path(typed.__file__).parent
+    assert sections((folder / "README.md").read_text())["typed"] == typed.section()
+    if (folder / "typed.json").exists():
+        document = json.loads((folder / "typed.json").read_text())
+        assert document["what"] == typed.WHAT and {row["case"] for row in document["rows"]} == set(typed.CASES)

@@ -2,7 +2,8 @@
 
 Tokens are rows, (B, T, F).  A block maps data to latents, z_t = (h_t - b_t) exp(-a_t), where a causal transformer of the tokens before t
 makes a_t and b_t; every second block reverses the tokens.  `of_flow` takes the weights of one of refflow's flows.  Subclasses of `Block`
-change its methods: tests plant mistakes, and `validation.bfloat16` plants other dtypes.
+change its methods: tests plant mistakes, and `validation.bfloat16` plants other dtypes.  Only what takes weights imports refflow, so that
+a script that trains a model (`validation.bench.torch_scripts`) does not wait for it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from refflow.core import tree
-from refflow.maps.autoregressive import Autoregressive
-from refflow.maps.conditioners import RelativeAttention
 
 
 class Positions(nn.Module):
@@ -42,21 +39,26 @@ class Layer(nn.Module):
         """Of a head."""
         return channels // self.heads
 
+    def attended(self, q, k, v, seen):
+        s = q @ k.mT / q.shape[-1]**0.5
+        return s.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+
     def forward(self, g, seen, rotated):
         B, T, C = g.shape
         q, k, v = self.qkv(self.norm(g)).reshape(B, T, 3, self.heads, self.size(C)).permute(2, 0, 3, 1, 4)
-        s = rotated(q) @ rotated(k).mT / q.shape[-1]**0.5
-        h = s.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+        h = self.attended(rotated(q), rotated(k), v, seen)
         g = g + self.proj(h.transpose(1, 2).reshape(B, T, C))
         return g + self.dense(g)
 
 
 class Block(nn.Module):
+    layer = Layer
+
     def __init__(self, features, tokens, channels, heads, layers, reverse=False):
         super().__init__()
         self.reverse = reverse
         self.net = nn.Sequential(nn.Linear(features, channels), Positions(channels, tokens))
-        self.layers = nn.ModuleList(Layer(channels, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(self.layer(channels, heads) for _ in range(layers))
         self.out = nn.Linear(channels, 2 * features)
 
     def seen(self, T):
@@ -126,11 +128,15 @@ def of_flow(flow, kind=Block):
 
 
 def autoregressive(flow):
+    from refflow.core import tree
+    from refflow.maps.autoregressive import Autoregressive
     return [value for _, value in tree.walk(flow) if isinstance(value, Autoregressive)]
 
 
 def with_weights(f, kind, reverse):
     """A block of a kind with the weights of an `Autoregressive` block of ours; the vector of its class joins each position."""
+    from refflow.core import tree
+    from refflow.maps.conditioners import RelativeAttention
     first, positions, *of_class, body, _, _ = f.net.net.net.layers
     heads = next(value.heads for _, value in tree.walk(body) if isinstance(value, RelativeAttention))
     made = kind(first.layer.W.shape[1], *positions.P.shape[::-1], heads, len(body.layers) // 2, reverse).double()

@@ -84,6 +84,8 @@ def page_step(size, threads):
 def torch_step(size, threads):
     import torch
     from torch.nn import functional
+
+    from .torch_scripts.splines import spline
     torch.set_num_threads(threads)
     x, flow, leaves = torch.from_numpy(events(size)), [], []
 
@@ -98,28 +100,6 @@ def torch_step(size, threads):
         flow.append((torch.tensor(order), plu, parts, net))
     eye = torch.eye(size, dtype=torch.float64)
 
-    def knots(numbers):
-        share = FLOOR + (1 - FLOOR * BINS) * torch.softmax(numbers / math.sqrt(HIDDEN), -1)
-        inner = functional.pad(torch.cumsum(share, -1), (1, 0))
-        at = 2 * BOUND * inner - BOUND
-        return torch.cat((at[..., :1] * 0 - BOUND, at[..., 1:-1], at[..., -1:] * 0 + BOUND), -1)
-
-    def spline(u, theta):
-        inside = (u >= -BOUND) & (u <= BOUND)
-        v = torch.where(inside, u, torch.zeros_like(u))
-        x_k, y_k = knots(theta[..., :BINS]), knots(theta[..., BINS:2 * BINS])
-        slopes = functional.pad(functional.softplus(theta[..., 2 * BINS:]) + FLOOR, (1, 1), value=1.0)
-        k = torch.sum(v[..., None] >= x_k[..., 1:-1], -1, keepdim=True)
-        (x_0, x_1), (y_0, y_1), (d_0, d_1) = ((a.gather(-1, k)[..., 0], a.gather(-1, k + 1)[..., 0])
-                                              for a in (x_k, y_k, slopes))
-        w, h = x_1 - x_0, y_1 - y_0
-        s, t = h / w, (v - x_0) / w
-        q = t * (1 - t)
-        under = s + (d_0 + d_1 - 2 * s) * q
-        y = y_0 + h * (s * t * t + d_0 * q) / under
-        log_slope = 2 * torch.log(s) + torch.log(d_1 * t * t + 2 * s * q + d_0 * (1 - t) ** 2) - 2 * torch.log(under)
-        return torch.where(inside, y, u), torch.where(inside, log_slope, torch.zeros_like(u))
-
     def loss():
         z, log_det = x, 0
         for order, (lower, upper, scale, shift), parts, net in flow:
@@ -130,7 +110,7 @@ def torch_step(size, threads):
                 v = functional.linear(a, *first)
                 v = v + functional.linear(torch.relu(functional.linear(torch.relu(v), *inner)), *outer)
                 theta = functional.linear(v, *last).reshape(BATCH, len(parts[1]), -1)
-                b, log_slopes = spline(z[:, parts[1]], theta)
+                b, log_slopes = spline(z[:, parts[1]], theta, BINS, BOUND, HIDDEN)
                 z = z.index_copy(1, parts[1], b)
                 log_det = log_det + log_slopes.sum(-1)
         return -(log_det - (z * z).sum(-1) / 2 - size / 2 * math.log(2 * math.pi)).mean()

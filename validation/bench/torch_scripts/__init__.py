@@ -1,0 +1,1 @@
+"""Flows in torch, as people write them, for `python -m validation.bench typed`; nothing here imports refflow."""
