@@ -41,7 +41,7 @@ from .memory import MEBIBYTE, in_new_process
 ROOT = Path(__file__).parents[2]
 THREADS = "the default of each library"
 ROWS, HELD_OUT, VALUES = 1500, 0.1, 17
-OF_THREADS = re.compile(r"^(OMP|GOMP|KMP|MKL|OPENBLAS|GOTO|BLIS|VECLIB|NUMEXPR|XLA)_|THREADS$")
+NOT_DEFAULT = re.compile(r"^(OMP|GOMP|KMP|MKL|OPENBLAS|GOTO|BLIS|VECLIB|NUMEXPR|XLA)_|THREADS$|^PYTHONDONTWRITEBYTECODE$")
 SHOWN = re.compile(r"(\d+)/\d+  (?:train|validation) ")
 LOSS = re.compile(r"(\d+)/\d+  validation (\S+)\s")
 CLEARED = "\r\x1b[K"                    # refflow's bar ends with it
@@ -108,8 +108,8 @@ def divided(values, seed):
 # -- a command --------------------------------------------------------------------------------------------------------
 
 def default_environment(environment=os.environ):
-    """Without what sets threads or kernels of linear algebra."""
-    return {name: value for name, value in environment.items() if not OF_THREADS.search(name)}
+    """Without what sets threads or kernels of linear algebra, and with compiled modules kept, as Python does."""
+    return {name: value for name, value in environment.items() if not NOT_DEFAULT.search(name)}
 
 
 def command_of(case, library, folder, seed):
