@@ -30,14 +30,13 @@ from ..accuracy.drawing import fits
 from ..accuracy.kappa import DELTA, differenced, event_of, flat, value_and_log_det, with_leaf
 from . import composition_laws      # noqa: F401  it registers its laws
 from . import scale_laws
-from .law import LAWS, MANY, Broken, asked, close, distance, equal, expect, hold, law, refusal, same, unit
+from .law import LAWS, MANY, Broken, asked, close, distance, equal, every, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
 from ..accuracy.points import Points, forward_derivatives, inverse_derivatives, nets_of, stays_inside
 from ..accuracy.valid import AtValid
 from ..training.batch_norm import of_batch, with_statistics
 
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
-REJECTED = 0.1              # the share that may be rejected
 OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "constants fit the dtype", "refusals are named",
              "hard cases are accepted", "one vector")
 EXTREME = (2.0**-200, 2.0**200, -(2.0**200))        # of float32, 0 and infinite
@@ -47,12 +46,12 @@ NEARLY = 2.0**-20           # of what is right or another thing altogether
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
 
-def run_laws(f, points) -> dict:
-    """Run every law on one draw; {law: (rejected, tried)} for the laws that may reject points.
+def run_laws(f, points, wanted=every) -> dict:
+    """Run every law, or those wanted, on one draw; {law: (rejected, tried)} for the laws that may reject points.
 
     Raises AssertionError with one line for each law that is broken.
     """
-    return asked((name, check, f, points) for name, check in LAWS.items())
+    return asked(((name, check, f, points) for name, check in LAWS.items()), wanted)
 
 
 def tried(rejected):
@@ -175,17 +174,28 @@ def ends(f, p):
 def infinite_cotangents(f, p):
     """At a finite end of a set of numbers, an infinite cotangent has the sign of those beside the end, if they grow towards it.
 
-    Asked with the parameters of the hard cases, too.  Of a composition, infinite parts of two stages may cancel: it is not asked.
+    Of a composition, infinite parts of two stages may cancel: it is not asked.
     """
-    if f.event_ndim != (0, 0) or has_components(type(f)):
-        return
-    for g in (f, *(type(f)(**case.params) for case in whole_cases(type(f)))):
-        for method, where in ((g.vjp, g.domain), (g.inverse_vjp, g.codomain)):
-            for end, inwards in ((where.lower, 1), (where.upper, -1)):
-                end = np.asarray(end, g.dtype or p.dtype)
-                events = [end, *(end + inwards * steps * np.spacing(np.abs(end)) for steps in BESIDE)]
-                if np.isfinite(end).all() and all(where.members(event, 0).all() for event in events[1:]):
-                    infinite_at_end(g, method, events)
+    if f.event_ndim == (0, 0) and not has_components(type(f)):
+        infinite_at_ends(f, p.dtype)
+
+
+@law("infinite cotangents of hard cases are limits", once=True)
+def infinite_cotangents_of_hard_cases(f, p):
+    """So it is with the parameters of the page's hard cases."""
+    if f.event_ndim == (0, 0) and not has_components(type(f)):
+        for case in whole_cases(type(f)):
+            infinite_at_ends(type(f)(**case.params), p.dtype)
+
+
+def infinite_at_ends(f, dtype):
+    """Compare the cotangents at every finite end of both sets."""
+    for method, where in ((f.vjp, f.domain), (f.inverse_vjp, f.codomain)):
+        for end, inwards in ((where.lower, 1), (where.upper, -1)):
+            end = np.asarray(end, f.dtype or dtype)
+            events = [end, *(end + inwards * steps * np.spacing(np.abs(end)) for steps in BESIDE)]
+            if np.isfinite(end).all() and all(where.members(event, 0).all() for event in events[1:]):
+                infinite_at_end(f, method, events)
 
 
 def infinite_at_end(f, method, events):
@@ -839,7 +849,7 @@ def used(f, p):
         return f.forward(z if inside else f.domain.plainest(z.shape).astype(np.float32))
 
 
-@law("refusals are named")
+@law("refusals are named", once=True)
 def named_refusals(f, p):
     """What a page lists as refused raises a ValueError that names the class and says why, whether it is made or called."""
     page = type(f)
@@ -853,7 +863,7 @@ def named_refusals(f, p):
             expect(part in message, f"the refusal does not say {part!r}: {message}")
 
 
-@law("hard cases are accepted")
+@law("hard cases are accepted", once=True)
 def accepted(f, p):
     """A page takes its own hard cases, if they give all fields that have no default: it makes the value, and maps the events."""
     page = type(f)
@@ -876,12 +886,12 @@ def has_no_default(declared):
     return getattr(declared, "default", MISSING) is MISSING
 
 
-def run_value_laws(value) -> None:
-    """The laws that ask only what a value of any kind holds, and the law of scales; AssertionError with one line for each that is
-    broken.
+def run_value_laws(value, wanted=every) -> None:
+    """The laws that ask only what a value of any kind holds, and the law of scales, or those wanted; AssertionError with one line
+    for each that is broken.
     """
     laws = {name: LAWS[name] for name in OF_VALUES} | (scale_laws.LAWS if value.kind == "scale" else {})
-    asked((name, check, value, None) for name, check in laws.items())
+    asked(((name, check, value, None) for name, check in laws.items()), wanted)
 
 
 def wrong_dtypes(array):
@@ -1247,7 +1257,7 @@ def named_by(page):
     return [where for where in [*known, *intervals] if where.biject_to == page.__name__]
 
 
-@law("sets are reached")
+@law("sets are reached", once=True)
 def reached(f, p):
     """The map that a page offers onto a set reaches a member of it and comes back from there; it gives members alone.
 

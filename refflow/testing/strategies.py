@@ -134,8 +134,12 @@ def rounded_inside(f, z, rank):
 
 @st.composite
 def drawn(draw, page, dtype=np.float64, count=POINTS):
+    """`drawn_of`, asking Hypothesis."""
+    return drawn_of(DrawnSource(draw), page, dtype, count)
+
+
+def drawn_of(source, page, dtype=np.float64, count=POINTS):
     """(bijector of a page, its points); if it has a mask, the map of its valid entries."""
-    source = DrawnSource(draw)
     f, shapes = value_of(source, page, dtype, count)
     f, shape = at_valid(f, source.choice(shapes))
     return f, points_of(source, f, dtype, count, shape)
