@@ -22,7 +22,7 @@ from refflow.maps.conditioners import (GELU, AddedContext, Contextual, Dense, Dr
                                        WeightNormDense)
 from refflow.oracle.pages import bijectors
 from refflow.testing import strategies
-from refflow.testing.conditioner_laws import leaf_pages, network_points, run_network_laws
+from refflow.testing.conditioner_laws import network_points, run_network_laws
 from refflow.testing.density_laws import density_of, run_density_laws
 from refflow.testing.law import every
 from refflow.testing.laws import run_laws

@@ -66,6 +66,8 @@ def command(name, seed, runs=1):
 def swept(tasks, each, sweep, results, keep, said):
     """Ask what is not among `results`, `each` tasks a run; `said(text)` is told each failure, and progress goes to stderr."""
     start, waiting = time.perf_counter(), [one for one in tasks if one not in results]
+    for text in (text for one in tasks if one in results for text in failures(one, results[one])):
+        said(text)
     for done, (one, found) in enumerate(sweep.results(task, sweeps.each_of(waiting)), 1):
         keep(one, found)
         for text in failures(one, found):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import Conditioner, RandomSource
 from ..core.arrays import masked
-from ..core.declarations import Child, Field
+from ..core.declarations import Field
 from ..core.tree import arrays, components, flatten, walk, with_components
 from ..accuracy.drawing import event_shapes, fits
 from ..accuracy.kappa import flat, with_leaf
@@ -400,11 +400,3 @@ def normalised(w, block, size, positive):
     """P / |P| for a row of raw weights, whose positive block of `size` entries is the given one."""
     P = np.array([positive(w_j) if j // size == block else w_j * (j // size < block) for j, w_j in enumerate(w)])
     return P / math.hypot(*P)
-
-
-def leaf_pages(pages):
-    """The pages without components, which `strategies.bijectors` can draw."""
-    return {name: page for name, page in pages.items()
-            if not any(isinstance(field, Child) for field in page.declared.values())}
-
-
