@@ -33,8 +33,8 @@ pytest.register_assert_rewrite("flows", "authors_files", "tallies")             
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 settings.register_profile("dev", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=True)
-settings.register_profile("explore", max_examples=10, deadline=None, suppress_health_check=SLOW)
-settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=SLOW, print_blob=True)
+settings.register_profile("explore", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=False)
+settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=SLOW, derandomize=False, print_blob=True)
 settings.load_profile(PROFILE)
 if not settings.default.derandomize:            # the processes of xdist inherit the seed
     os.environ.setdefault("HYPOTHESIS_SEED", str(random.randrange(2**32)))
