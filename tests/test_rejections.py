@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import scipy
 
+from refflow.testing.laws import LAWS
 from refflow.testing.rejections import DRAWS, LEVEL, REJECTED, Tally, allowed, divergence, excess
-from tallies import check
+from tallies import check, check_question
+from validation.questions import Question
 
 TRIALS = 100_000
 SIZES = (1, 3, 6, 7, 10, 30, DRAWS, 200, 1000)
@@ -86,3 +88,18 @@ def test_a_law_that_rejects_too_many_is_told():
 def test_few_draws_that_are_independent_do_not_fail():
     assert not tally_of(a=[(1, 1)] * 5).excess() and not tally_of(a=[(1, 1)] * 6).excess()
     assert set(tally_of(a=[(1, 1)] * 7, b=[(0, 1)] * 7).excess()) == {"a"}
+
+
+# -- in the tests -----------------------------------------------------------------------------------------------------
+
+def test_a_law_that_rejects_too_many_points_of_a_page_is_found(monkeypatch):
+    monkeypatch.setitem(LAWS, "rejecting", lambda f, p: (2, 3))
+    with pytest.raises(AssertionError, match="^rejecting: 67% of the points of 100 draws were rejected, and 29% may be"):
+        check_question(Question("page", "Exp", "float32"))
+
+
+def test_a_right_page_holds_although_the_first_draws_were_rejected(monkeypatch):
+    seen = []
+    monkeypatch.setitem(LAWS, "unlucky", lambda f, p: (1, 1) if len(seen) < 5 and not seen.append(f) else (0, 1))
+    check_question(Question("page", "Exp", "float32"))
+    assert len(seen) == 5

@@ -66,7 +66,7 @@ class Kind:
 
 
 def questions(kind=None, names=()):
-    """All questions, or those of one kind or of some names."""
+    """All questions; of one kind or of some names, if these are given."""
     return [Question(one, name, dtype) for one in ([kind] if kind else KINDS) for name in KINDS[one].names() for dtype in DTYPES
             if not names or name in names]
 
