@@ -170,3 +170,14 @@ def test_another_event_s_image_may_be_taken_out_of_the_floats():
 def test_laws_have_names_and_meanings():
     assert len(LAWS) == 58
     assert all(law.__doc__ for law in LAWS.values())
+
+
+def test_the_generic_pullback_is_asked_at_images_of_the_page_alone():
+    """The image of the first event stands for that of the second, which has rounded; its inverse is infinite, and the slope 0."""
+    f = refflow.LogTanh(np.array([1.0, 15.438224792480469], np.float32))
+    z = np.array([2.4, 7.474069595336914], np.float32)
+    p = Points(f, z, z, z, z)
+    assert p.interior.tolist() == [True, False]
+    with np.errstate(over="ignore"):
+        assert f.inverse(p.inner_x)[1] == np.inf
+    LAWS["inverse pullback is the generic one"](f, p)

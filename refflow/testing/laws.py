@@ -430,16 +430,18 @@ def inverse_pullback(f, p):
     """
     if not p.interior.any() or type(p.g).inverse_vjp is Bijector.inverse_vjp:
         return
-    x, l_bar = p.inner_x.astype(np.float64), p.inverse_bars64[1]
+    # an interior event stands for each of the others, with its parameters: to these, its image may be out of reach
+    rows = np.where(p.interior, np.arange(len(p.interior)), np.argmax(p.interior))
+    g, x, l_bar = event_of(p.g, rows), p.inner_x[rows].astype(np.float64), p.inverse_bars64[1]
     with np.errstate(all="ignore"):
-        (z, _), pullback = Bijector.inverse_vjp(p.g, x)
+        (z, _), pullback = Bijector.inverse_vjp(g, x)
         x_bar, params_bar = pullback(*p.inverse_bars64)
         generic = {"event": flat(x_bar, p.batch)} | {path: flat(v, p.batch) for path, v in flatten(params_bar)}
-        room = generic_room(p, z, x_bar, l_bar)
+        room = generic_room(p, g, z, x_bar, l_bar)
         for name, override in p.inverse_derivatives.items():
             given, reference, bound = p.inverse_claims[name], generic[name], unit(p, override.kappa) + room[name]
             if name == "event" and p.f.codomain.thin:               # they agree in the tangent plane
-                J = p.columns(jacobian_at(p, z))
+                J = p.columns(jacobian_at(p, g, z))
                 given, reference, bound = ((a[..., None] * b).sum(-2) for a, b in
                                            ((given, J), (reference, J), (bound, np.abs(J))))
             close(p, label("x", name), given, reference, bound, p.interior & moves_inside(p, z))
@@ -450,19 +452,19 @@ def moves_inside(p, z):
     return p.f.domain.thin or p.f.domain.members(z * (1 + DELTA), p.f.event_ndim[0])
 
 
-def jacobian_at(p, z):
-    return p.g.jacobian(z).reshape(p.batch + (p.size_out, p.size_in))
+def jacobian_at(p, g, z):
+    return g.jacobian(z).reshape(p.batch + (p.size_out, p.size_in))
 
 
-def generic_room(p, z, x_bar, l_bar):
+def generic_room(p, g, z, x_bar, l_bar):
     """{name: error bound} of the generic inverse pullback in float64, step by step."""
     z_room = p.C * U * p.inverse_sensitivities[0].kappa
-    step = differenced(forward_derivatives, p.g, z, (np.zeros_like(x_bar), l_bar), p.normwise)
+    step = differenced(forward_derivatives, g, z, (np.zeros_like(x_bar), l_bar), p.normwise)
     J_room = p.rows(p.columns(rooms(p, step["jacobian"], z_room), room=True), room=True)
     J_room = J_room + room_of_tangents(p, step["jacobian"].value)
     u_room = p.along(rooms(p, step["event"], z_room) + U * np.abs(flat(p.inverse_bars64[0], p.batch)), room=True)
     w = p.rows(flat(x_bar, p.batch)[..., None])[..., 0]
-    J = p.rows(p.columns(jacobian_at(p, z)))
+    J = p.rows(p.columns(jacobian_at(p, g, z)))
     regular = np.isfinite(J).all((-2, -1)) & (np.linalg.slogdet(np.where(np.isfinite(J), J, 0))[0] != 0)
     inverse = np.linalg.inv(np.where(regular[:, None, None], J, np.eye(J.shape[-1])))
     condition = np.linalg.norm(inverse, axis=(-2, -1)) * np.linalg.norm(J, axis=(-2, -1))
@@ -474,7 +476,7 @@ def generic_room(p, z, x_bar, l_bar):
         w_square = (np.abs(inverse) * moved[..., None]).sum(-2)
     w_square = w_square + (4 * p.size_in * U * condition * np.linalg.norm(w, axis=-1))[:, None]
     w_room = p.entries(w_square, room=True)
-    last = differenced(forward_derivatives, p.g, z, (-x_bar, -l_bar), p.normwise)
+    last = differenced(forward_derivatives, g, z, (-x_bar, -l_bar), p.normwise)
     return {"event": w_room} | {path: rooms(p, last[path], z_room) + last[path].moved("image_bar", w_room)
                                 for path, _ in flatten(p.g.params())}
 
