@@ -1,6 +1,10 @@
-"""Hypothesis profiles, `dev` (the default), `ci` (derandomised), `nightly` (deep), slow tests, and the command line as a fixture.
+"""Hypothesis profiles, slow tests, and the command line as a fixture.
 
-HYPOTHESIS_PROFILE picks a profile; CI=true means `ci`.
+HYPOTHESIS_PROFILE picks a profile:
+
+    dev         the default: ten draws a test, always the same ones
+    explore     ten draws a test from a random seed, which is printed at the end; HYPOTHESIS_SEED=N draws them again
+    nightly     so with a thousand draws
 
     python -m pytest                        all tests but the slow ones: those recorded in seconds.json with half a CPU second or more
     python -m pytest --slow                 the slow ones
@@ -17,6 +21,7 @@ import importlib
 import json
 import math
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -30,10 +35,13 @@ pytest.register_assert_rewrite("flows", "authors_files", "tallies")             
 THREADS = contextlib.ExitStack()
 THREADS.enter_context(threads.chosen())             # in each worker, to its end
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-settings.register_profile("dev", max_examples=10, deadline=None, suppress_health_check=SLOW)
-settings.register_profile("ci", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=True)
-settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=SLOW, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
+settings.register_profile("dev", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=True)
+settings.register_profile("explore", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=False)
+settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=SLOW, derandomize=False, print_blob=True)
+settings.load_profile(PROFILE)
+if not settings.default.derandomize:            # the processes of xdist inherit the seed
+    os.environ.setdefault("HYPOTHESIS_SEED", str(random.randrange(2**32)))
 
 
 @pytest.fixture
@@ -49,6 +57,15 @@ def run(capsys, tmp_path, monkeypatch):
         return status, *capsys.readouterr()
 
     return call
+
+
+# -- seeds ------------------------------------------------------------------------------------------------------------
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Hypothesis draws from the seed of the environment, unless --hypothesis-seed is given."""
+    if not settings.default.derandomize and config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = os.environ["HYPOTHESIS_SEED"]
 
 
 # -- slow tests -------------------------------------------------------------------------------------------------------
@@ -108,6 +125,8 @@ def pytest_terminal_summary(terminalreporter, config):
     reports = [report for found in terminalreporter.stats.values() for report in found if getattr(report, "when", "") == "call"]
     seconds = {report.nodeid: dict(report.user_properties).get("CPU seconds", 0.0) for report in reports}
     terminalreporter.write_line(f"{sum(seconds.values()):.0f} CPU seconds in {len(seconds)} tests")
+    if not settings.default.derandomize:
+        terminalreporter.write_line(f"drawn from HYPOTHESIS_PROFILE={PROFILE} HYPOTHESIS_SEED={config.getoption('--hypothesis-seed')}")
     if config.getoption("record_seconds"):
         kept = {name: was for name, was in recorded().items() if name not in seconds}
         slow = kept | {name: round(took, 1) for name, took in seconds.items() if took >= LEAST}

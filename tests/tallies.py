@@ -1,51 +1,57 @@
-"""How many points the laws reject over several draws, and of how many."""
+"""The laws asked of a question at drawn values, and of too many points that they reject."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import numpy as np
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from refflow.accuracy.points import Points
-from refflow.testing.laws import REJECTED, run_laws
+from refflow.core import RandomSource
+from refflow.testing.law import ONCE
+from refflow.testing.laws import run_laws
+from refflow.testing.rejections import Tally, excess
+from refflow.testing.strategies import DrawnSource
 
 
-class Tally:
-    """The points that each law has rejected, and all that it was given."""
+def check_question(question):
+    """Every law at the usual number of draws, or the question's part of it; once, if the law asks the page alone."""
+    tally = Tally()
 
-    def __init__(self):
-        self.rejected, self.tried = Counter(), Counter()
+    def asked(source, wanted):
+        return question.ask(question.drawn(source), wanted)
 
-    def add(self, found):
-        """Add what `run_laws` and its like return."""
-        for law, (out, of) in found.items():
-            self.rejected[law] += out
-            self.tried[law] += of
+    @settings(max_examples=max(1, settings.default.max_examples // question.part))
+    @given(st.data())
+    def every_law(data):
+        tally.add(asked(DrawnSource(data.draw), lambda law: law not in ONCE))
 
-    def excess(self):
-        """The laws that have rejected too many."""
-        return [f"{law}: {self.rejected[law]} of {of} points were rejected" for law, of in self.tried.items()
-                if self.rejected[law] > REJECTED * of]
-
-    def check(self):
-        excess = self.excess()
-        assert not excess, "; ".join(excess)
+    asked(RandomSource(np.random.default_rng(0)), ONCE.__contains__)
+    every_law()
+    check(tally, lambda rng, wanted: asked(RandomSource(rng), wanted))
 
 
 def check_laws_by_seeds(draws, points):
     """Every law on `points(rng)`, of so many seeds."""
     tally = Tally()
 
+    def asked(rng, *wanted):
+        p = points(rng)
+        return run_laws(p.f, p, *wanted)
+
     @settings(max_examples=draws, phases=(Phase.explicit, Phase.reuse, Phase.generate))          # seeds do not shrink
     @given(st.integers(0, 2**16))
     def every_law(seed):
-        p = points(np.random.default_rng(seed))
-        tally.add(run_laws(p.f, p))
+        tally.add(asked(np.random.default_rng(seed)))
 
     every_law()
-    tally.check()
+    check(tally, asked)
+
+
+def check(tally, ask):
+    """Refuse laws that reject too many points, as `rejections.excess` asks them again."""
+    found = excess(tally, ask)
+    assert not found, "; ".join(found.values())
 
 
 def points_at(f, z, rng, dtype):

@@ -4,157 +4,40 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tallies import Tally
-from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, BlockDense, Contextual, Conv1d, CrossAttention,
-                                       Delay, Dense, Dropout, GatedContext, LayerNorm, MaskedDense, Positionwise, ReLU, Residual,
-                                       RMSNorm, Sequential, SiLU, SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense,
-                                       dense_network, initialisers, kaiming_normal, kaiming_uniform, uniform,
-                                       weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
+from tallies import check_question
+from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlockDense, Contextual, Conv1d, CrossAttention, Delay, Dense,
+                                       Dropout, LayerNorm, Positionwise, ReLU, Residual, Sequential, SiLU, SoftplusActivation,
+                                       TanhActivation, WeightNormDense, dense_network, initialisers, kaiming_normal, kaiming_uniform,
+                                       uniform, weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
 from refflow.maps import load_all
-from refflow.testing import conditioner_laws, strategies
-from refflow.testing.conditioner_laws import (OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws,
-                                              without_padding)
+from refflow.testing import conditioner_laws
+from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, run_network_laws, without_padding
 from validation import certify
 from validation.certify import certified, errors
 from validation.measure import measure
-from refflow.accuracy.drawing import Point, example, has_examples
+from validation.questions import NETWORKS, Question
+from refflow.accuracy.drawing import Point
 
 DTYPES = (np.float32, np.float64)
 load_all()
 PAGES = of_kind("conditioner")
 
 
-def run_on(nets, dtype, spread=9, part=1):
-    """Every law on nets of a strategy, or on (a net, its events' shape), on 1/part of the usual number of draws."""
-    tally = Tally()
-
-    @settings(max_examples=max(1, settings().max_examples // part))
-    @given(st.data())
-    def every_law(data):
-        drawn = data.draw(nets)
-        net, shape = drawn if isinstance(drawn, tuple) else (drawn, None)
-        net = net.astype(dtype)
-        tally.add(run_network_laws(net, network_points(data.draw, net, dtype, 16, spread, shape)))
-
-    every_law()
-    tally.check()
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", leaf_pages(PAGES))
+@pytest.mark.parametrize("name", PAGES)
 def test_page(name, dtype):
-    if name == "LayerNorm":         # with a small eps it is nearly a step, and differences are meaningless
-        run_on(st.sampled_from([(1,), (2,), (3,), (16, 3), (1, 2)]).flatmap(layer_norm), dtype, spread=3)
-    elif name == "RMSNorm":
-        run_on(st.sampled_from([(1,), (2,), (3,), (16, 3)]).flatmap(lambda shape: st.builds(
-            RMSNorm, gain=matrix(*shape), eps=st.sampled_from([0.1, 1.0]))), dtype, spread=3)
-    elif name in KERNELS:           # kernels of all sizes have hundreds of entries, with one difference for each
-        banks = SIGNAL_BANKS if name.endswith("1d") else BANKS
-        run_on(st.sampled_from(banks).flatmap(lambda bank: kernels(name, *bank)), dtype, part=4)
-    elif has_examples(PAGES[name]):
-        run_on(examples(name, dtype), dtype, spread=2, part=4)
-    else:
-        run_on(strategies.bijectors(PAGES[name], dtype, batch=16), dtype)
-
-
-@st.composite
-def examples(draw, name, dtype):
-    """(a value of a page that says how to draw them, the shape of its events)."""
-    return example(PAGES[name], strategies.DrawnSource(draw), dtype)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", sorted(PAGES.keys() - leaf_pages(PAGES).keys()))
-def test_page_with_components(name, dtype):
-    run_on(examples(name, dtype), dtype, spread=2, part=4)
+    check_question(Question("conditioner", name, np.dtype(dtype).name))
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
 
-def matrix(*shape):
-    """Entries without symmetry: with equal rows all terms of kappa may vanish together, but rounding does not."""
-    size = int(np.prod(shape))
-    uneven = np.cos(1 + np.arange(size))
-    return st.lists(st.floats(-1, 1, width=16), min_size=size, max_size=size).map(
-        lambda v: (np.array(v) + uneven).reshape(shape))
-
-
-def dense(rows, columns):
-    return st.builds(Dense, W=matrix(rows, columns), b=matrix(rows))
-
-
-def masked(rows, columns):
-    """A layer with a drawn mask; half of its entries are True."""
-    return st.builds(MaskedDense, W=matrix(rows, columns), connects=st.permutations(range(rows * columns)).map(
-        lambda v: np.reshape(v, (rows, columns)) % 2 == 0), b=matrix(rows))
-
-
-def weight_norm(rows, columns):
-    return st.builds(WeightNormDense, v=matrix(rows, columns).map(lambda v: v + 4), g=matrix(rows), b=matrix(rows))
-
-
-def layer_norm(shape):
-    return st.builds(LayerNorm, gain=matrix(*shape), bias=matrix(shape[-1]), eps=st.sampled_from([0.1, 1.0]))
-
-
-KERNELS = {"Conv2d": "W", "WeightNormConv2d": "v", "Conv1d": "W", "WeightNormConv1d": "v"}
-BANKS = [((2, 1, 1, 3), {"padding": "zeros"}), ((1, 2, 3, 1), {"padding": "edge"}), ((1, 2, 2, 1), {"padding": "ones"}),
-         ((2, 2, 1, 1), {"padding": "edge"}), ((16, 1, 1, 1, 2), {"padding": "zeros"}), ((1, 1, 2, 1, 1), {"padding": "zeros"})]
-SIGNAL_BANKS = [((2, 1, 3), {"dilation": 1}), ((1, 2, 2), {"dilation": 2}), ((2, 2, 1), {"dilation": 1, "mask": [False, True]}),
-                ((16, 1, 1, 3), {"dilation": 1}), ((1, 2, 1, 2), {"dilation": 1, "mask": [False, True]})]
-
-
-def kernels(name, shape, given):
-    """Convolutions with a bank of kernels of that shape, with a gain and without, with a bias and without."""
-    outputs = shape[-4 if name.endswith("2d") else -3]
-    optional = {key: st.one_of(st.none(), matrix(outputs)) for key in PAGES[name].declared if key in ("g", "b")}
-    given = {key: st.just(value) for key, value in given.items()}
-    return st.builds(PAGES[name], **{KERNELS[name]: matrix(*shape)}, **given, **optional)
-
-
-def sequential(*layers):
-    drawn = (layer if isinstance(layer, st.SearchStrategy) else st.just(layer) for layer in layers)
-    return st.tuples(*drawn).map(Sequential)
-
-
-NETWORKS = {
-    "ReLU": sequential(dense(4, 3), ReLU(), dense(2, 4)),
-    "tanh": sequential(dense(4, 3), TanhActivation(), dense(2, 4)),
-    "GELU, SiLU": sequential(dense(2, 2), GELU(), dense(3, 2), SiLU()),
-    "starts with an activation": sequential(SoftplusActivation(), dense(2, 3)),
-    "activations alone": st.just(Sequential((SiLU(), TanhActivation()))),
-    "nested": sequential(sequential(dense(3, 2), TanhActivation()), dense(1, 3)),
-    "weight norm": sequential(weight_norm(3, 2), TanhActivation(), weight_norm(2, 3)),
-    "layer norm": sequential(dense(3, 2), layer_norm((3,)), GELU(), dense(2, 3)),
-    "residual": sequential(sequential(dense(2, 2), TanhActivation()).map(Residual), dense(3, 2)),
-    "residual of numbers": st.just(Residual(TanhActivation())),
-    "dropout": sequential(dense(3, 2), Dropout(np.array([True, False, True]), 0.25), TanhActivation(), dense(2, 3)),
-    "dropout by event": sequential(dense(3, 2), Dropout(np.arange(48).reshape(16, 3) % 5 > 0, 0.2), dense(2, 3)),
-    "context": st.builds(Contextual, inner=sequential(dense(3, 5), TanhActivation()), context=matrix(3)),
-    "context by event": st.builds(Contextual, inner=sequential(dense(3, 3), SiLU()), context=matrix(16, 1)),
-    "context, added": st.builds(AddedContext, inner=sequential(dense(3, 2), TanhActivation()), net=dense(3, 2),
-                                context=matrix(2)),
-    "context by event, gating": st.builds(GatedContext, inner=dense(2, 3), net=sequential(dense(2, 1), TanhActivation()),
-                                          context=matrix(16, 1)),
-    "masked": sequential(masked(4, 3), TanhActivation(), masked(2, 4)),
-    "masked residual": sequential(masked(2, 3), sequential(masked(2, 2), SiLU()).map(Residual), masked(3, 2)),
-    "masked, after a context": st.builds(Contextual, inner=sequential(masked(3, 5), GELU(), masked(2, 3)), context=matrix(3)),
-    "masked, times a constant": masked(3, 2).map(lambda net: Times(net, 0.5)),
-    "masked skips": st.builds(SkipSum, blocks=sequential(masked(2, 3), TanhActivation()).map(lambda block: (block,)),
-                              skips=st.tuples(masked(2, 3), masked(2, 2))),
-    "weights by event": sequential(st.builds(Dense, W=matrix(16, 2, 3), b=matrix(2)), TanhActivation(), dense(1, 2)),
-}
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network(name, dtype):
-    run_on(NETWORKS[name], dtype, part=4)
+    check_question(Question("network", name, np.dtype(dtype).name))
 
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------

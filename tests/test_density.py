@@ -10,18 +10,17 @@ import pickle
 import numpy as np
 import pytest
 import scipy
-from hypothesis import given
-from hypothesis import strategies as st
 from mpmath import mp, mpf
 
-from tallies import Tally
+from tallies import check_question
 from refflow import (ActNorm, Affine, Chain, Concatenate, DenseLinear, DiagonalNormal, Dirichlet, Exp, Flow, FullNormal, Independent,
                      Inverse, Logistic, NormalMixture, Sigmoid, StandardLogistic, StandardNormal, StickBreaking, Tanh,
                      Uniform)
 from refflow.core import Array, Bijector, bijector, context, density, of_kind, real
 from refflow.maps import load_all
-from refflow.testing import density_laws, strategies
-from refflow.testing.density_laws import density_of, run_density_laws
+from refflow.testing import density_laws
+from refflow.testing.density_laws import run_density_laws
+from validation.questions import Question
 
 load_all()
 
@@ -275,14 +274,7 @@ def test_integral_in_the_plane(p):
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", of_kind("density"))
 def test_laws(name, dtype):
-    tally = Tally()
-
-    @given(st.data())
-    def every_law(data):
-        tally.add(run_density_laws(density_of(strategies.DrawnSource(data.draw), of_kind("density")[name], np.dtype(dtype))))
-
-    every_law()
-    tally.check()
+    check_question(Question("density", name, np.dtype(dtype).name))
 
 
 def twice_as_wide(self, rng, lead):

@@ -1,77 +1,54 @@
-"""Every law on every page, ten draws of 32 points for each dtype, and on compositions, with a third as many draws."""
+"""Every law on every page, ten draws of 32 points for each dtype, and on compositions, with a third as many draws.
+
+`validation.questions` says how they are drawn; `python -m validation.steady` asks the same at many seeds.
+"""
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 import refflow
-from tallies import Tally
-from refflow import Chain, Concatenate, FactorOut, Independent, Inverse, Pointwise, Reshape, Transposed, stack
-from refflow.core import Plainest, of_kind
-from refflow.oracle.pages import bijectors
+from tallies import check_question
+from refflow.core import of_kind
 from refflow.testing import strategies
 from refflow.accuracy.differences import RUNGS, U, log_det_extrapolated
 from refflow.maps.parametrisations import IncreasingEntries
 from refflow.maps.elementwise import AbsScale, SoftplusScale
 from refflow.testing import parametrisation_laws
-from refflow.testing.laws import FD_ERROR, LAWS, REJECTED, run_laws, run_value_laws
-from refflow.accuracy.points import Points, nets_of
-
-DTYPES = (np.float32, np.float64)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", bijectors())
-def test_page(name, dtype):
-    """Every law; on maps whose inverse is a solver, which costs as much, with a third as many draws.
-
-    If that few have too many rejected points, as many draws are taken as for the others.
-    """
-    page, whole = bijectors()[name], settings.default.max_examples
-    tally = every_law(page, dtype, max(1, whole // 3) if page.solver is True else whole)
-    if tally.excess() and page.solver is True:
-        tally = every_law(page, dtype, whole)
-    tally.check()
+from refflow.testing.laws import FD_ERROR, LAWS, run_value_laws
+from refflow.testing.rejections import REJECTED
+from refflow.accuracy.points import Points
+from validation.questions import questions
 
 
-def every_law(page, dtype, draws):
-    """How many points each law rejects in so many draws, and of how many."""
-    tally = Tally()
-
-    @settings(max_examples=draws)
-    @given(strategies.drawn(page, dtype))
-    def drawn_again(drawn):
-        tally.add(run_laws(*drawn))
-
-    drawn_again()
-    return tally
+def each(kind):
+    """A test's parameters: the questions of a kind."""
+    asked = questions(kind)
+    return pytest.mark.parametrize("question", asked, ids=[f"{one.name}-{one.dtype}" for one in asked])
 
 
-def test_too_many_rejected_points_are_told():
-    """A tenth may be rejected, of each law by itself."""
-    tally = Tally()
-    for found in ({"a": (1, 10), "b": (0, 99)}, {"a": (1, 10), "b": (1, 1)}):
-        tally.add(found)
-    tally.check()
-    tally.add({"a": (1, 1)})
-    with pytest.raises(AssertionError, match="a: 3 of 21 points were rejected"):
-        tally.check()
+@each("page")
+def test_page(question):
+    """Maps whose inverse is a solver, which costs as much, are asked at a third as many draws."""
+    check_question(question)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", of_kind("parametrisation"))
-def test_parametrisation(name, dtype):
-    @settings(max_examples=max(1, settings.default.max_examples // 3))
-    @given(st.data())
-    def every_law(data):
-        source = strategies.DrawnSource(data.draw)
-        parametrisation_laws.run_parametrisation_laws(of_kind("parametrisation")[name].examples(source)[0], dtype, source)
+@each("parametrisation")
+def test_parametrisation(question):
+    check_question(question)
 
-    every_law()
+
+@each("page with components")
+def test_page_with_components(question):
+    """Values from a page's `examples`."""
+    check_question(question)
+
+
+@each("composite")
+def test_composite(question):
+    check_question(question)
 
 
 @pytest.mark.parametrize("name", of_kind("scale"))
@@ -102,102 +79,6 @@ def test_a_batch_that_is_mixed_up_is_found(bug, monkeypatch):
                         type("np", (), {**vars(np), "cumsum": staticmethod(bug)}))
     with pytest.raises(AssertionError, match="^a batch gives the fields of each: IncreasingEntries: (entries|h_bar) is "):
         parametrisation_laws.run_parametrisation_laws(f, np.float64, source)
-
-
-def drawn_by_themselves():
-    """The bijectors with components, registered or not, by name; maps with networks have their own tests."""
-    unregistered = (Chain, Concatenate, FactorOut, Independent, Inverse, Pointwise, Reshape, Transposed)
-    pages = list(of_kind("bijector", components=True).values()) + list(unregistered)
-    return {page.__name__: page for page in pages if not nets_of(page.examples(Plainest())[0])}
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", drawn_by_themselves())
-def test_page_with_components(name, dtype):
-    """Every law on values from a page's `examples`, with a third as many draws."""
-    tally = Tally()
-
-    @settings(max_examples=max(1, settings.default.max_examples // 3))
-    @given(strategies.drawn(drawn_by_themselves()[name], dtype, 12))
-    def every_law(drawn):
-        tally.add(run_laws(*drawn))
-
-    every_law()
-    tally.check()
-
-
-def number(lower, upper):
-    return st.floats(lower, upper, width=32, allow_subnormal=False)
-
-
-def vector(size, lower, upper):
-    return st.lists(number(lower, upper), min_size=size, max_size=size).map(np.array)
-
-
-def scale(size):
-    return st.tuples(vector(size, 0.25, 4), st.lists(st.sampled_from([1.0, -1.0]), min_size=size, max_size=size)).map(
-        lambda both: both[0] * np.array(both[1]))
-
-
-def affine(size=None):
-    if size is None:
-        return st.builds(refflow.Affine, shift=number(-2, 2), scale=scale(1).map(lambda s: s[0]))
-    return st.builds(refflow.Affine, shift=vector(size, -2, 2), scale=scale(size))
-
-
-def matrix(size):
-    return st.lists(vector(size, -1, 1), min_size=size, max_size=size).map(lambda rows: np.array(rows) + 3 * np.eye(size))
-
-
-def dense(size):
-    return st.builds(refflow.DenseLinear, W=matrix(size), shift=vector(size, -2, 2))
-
-
-def logistic(upper):
-    """R -> (0, upper)."""
-    return Chain((refflow.Sigmoid(), refflow.Affine(scale=upper)))
-
-
-COMPOSITES = {
-    "Chain of scalars": (affine().map(lambda a: Chain((a, refflow.Tanh(), refflow.Affine(0.5, 0.25)))), ()),
-    "Chain of ranks": (st.tuples(dense(3), affine(3)).map(lambda m: Chain((m[0], m[1], refflow.Softplus()))), (3,)),
-    "Chain with a domain": (st.builds(refflow.Power, exponent=number(0.5, 2)).map(lambda p: Chain((refflow.Exp(), p))), ()),
-    "Chain to the simplex": (affine(2).map(lambda a: Chain((a, refflow.StickBreaking()))), (2,)),
-    "Chain to the simplex, permuted": (
-        affine(2).map(lambda a: Chain((a, refflow.StickBreaking(), refflow.Permutation([1, 2, 0])))), (2,)),
-    "Chain to columns on the simplex":
-        (st.just(Chain([refflow.MatrixTranspose(), refflow.StickBreaking(), refflow.MatrixTranspose()])), (2, 3)),
-    "Chain from columns on the simplex": (st.just(Inverse(Chain([refflow.StickBreaking(), refflow.MatrixTranspose()]))), (3, 2)),
-    "Chain from the simplex": (st.just(Chain((refflow.Permutation([1, 2, 0]), Inverse(refflow.StickBreaking())))), (3,)),
-    "Inverse of a scalar": (affine().map(lambda a: Inverse(Chain((a, refflow.Sigmoid())))), ()),
-    "Inverse of a matrix": (dense(2).map(Inverse), (2,)),
-    "Inverse of the simplex": (st.just(Inverse(refflow.StickBreaking())), (3,)),
-    "Inverse of a factor": (st.just(Inverse(refflow.CorrelationCholesky())), (3, 3)),
-    "Independent": (affine(3).map(lambda a: Independent(a, 1)), (3,)),
-    "Independent of vectors": (dense(2).map(lambda m: Independent(m, 1)), (3, 2)),
-    "Independent on two axes": (affine().map(lambda a: Independent(a, 2)), (2, 2)),
-    "Reshape": (st.just(Reshape((2, 3), (6,))), (2, 3)),
-    "Chain with Reshape": (dense(4).map(lambda m: Chain((Reshape((2, 2), (4,)), m, Reshape((4,), (2, 2))))), (2, 2)),
-    "Concatenate": (st.tuples(dense(2), affine(1)).map(lambda p: Concatenate((p[0], p[1], logistic(2.0)), (2, 1, 1))), (4,)),
-    "stack": (st.tuples(dense(2), affine(2)).map(lambda p: stack(p)), (2, 2)),
-    "Concatenate of channels": (affine().map(lambda a: Concatenate((a, refflow.Tanh()), (1, 2), -2)), (3, 2)),
-}
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", COMPOSITES)
-def test_composite(name, dtype):
-    bijectors, shape = COMPOSITES[name]
-    tally = Tally()
-
-    @settings(max_examples=max(1, settings.default.max_examples // 3))
-    @given(st.data())
-    def every_law(data):
-        f = data.draw(bijectors).astype(dtype)
-        tally.add(run_laws(f, data.draw(strategies.points(f, dtype, event_shape=shape))))
-
-    every_law()
-    tally.check()
 
 
 @given(strategies.drawn(refflow.Homothety, np.float32))
@@ -287,5 +168,16 @@ def test_another_event_s_image_may_be_taken_out_of_the_floats():
 
 
 def test_laws_have_names_and_meanings():
-    assert len(LAWS) == 57
+    assert len(LAWS) == 58
     assert all(law.__doc__ for law in LAWS.values())
+
+
+def test_the_generic_pullback_is_asked_at_images_of_the_page_alone():
+    """The image of the first event stands for that of the second, which has rounded; its inverse is infinite, and the slope 0."""
+    f = refflow.LogTanh(np.array([1.0, 15.438224792480469], np.float32))
+    z = np.array([2.4, 7.474069595336914], np.float32)
+    p = Points(f, z, z, z, z)
+    assert p.interior.tolist() == [True, False]
+    with np.errstate(over="ignore"):
+        assert f.inverse(p.inner_x)[1] == np.inf
+    LAWS["inverse pullback is the generic one"](f, p)

@@ -23,7 +23,8 @@ from refflow.maps.linear.dense import solve
 from refflow.maps.normalization import batch_norm
 from refflow.maps.normalization.channels import scaled_values
 from refflow.testing import composition_laws
-from refflow.testing.laws import LAWS, REJECTED, run_laws
+from refflow.testing.laws import LAWS, run_laws
+from refflow.testing.rejections import REJECTED
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import AtValid
 from refflow.testing.strategies import saturated

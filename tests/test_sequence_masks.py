@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from tallies import Tally, points_at
+from tallies import check, points_at
 from refflow import (ActNorm, Chain, DenseLinear, Exp, Flow, GlowActNorm, GlowTTSActNorm, GroupedLinear, Independent, Inverse,
                      Pointwise, Power, Sigmoid, Softplus, Squeeze, Squeezed, SqueezeTime, StandardNormal)
 from refflow.accuracy.points import Points
@@ -21,6 +21,7 @@ from refflow.maps.coupling.examples import sequence
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, SoftplusScale
 from refflow.maps.parametrisations import PerField
 from refflow.testing.laws import LAWS, run_laws
+from refflow.testing.rejections import Tally
 from validation.certify import errors
 from validation.points import Draw
 
@@ -74,14 +75,15 @@ class Doubled(Conditioner):
 
 def every_law(make, dtype, draws=4):
     """Every law on make(source) -> (f, the event shape of z), at events of moderate size."""
-    tally = Tally()
-    for seed in range(draws):
-        g = rng(seed)
+    def asked(g, *wanted):
         f, shape = make(RandomSource(g))
         f, shape = at_valid(f.astype(dtype), shape)
-        p = points_at(f, g.standard_normal((8, *shape)) * np.exp2(g.uniform(-4, 1, (8, 1))), g, dtype)
-        tally.add(run_laws(f, p))
-    tally.check()
+        return run_laws(f, points_at(f, g.standard_normal((8, *shape)) * np.exp2(g.uniform(-4, 1, (8, 1))), g, dtype), *wanted)
+
+    tally = Tally()
+    for seed in range(draws):
+        tally.add(asked(rng(seed)))
+    check(tally, asked)
 
 
 FAMILIES = {"exp": affine_family(ExpScale()), "sigmoid with a floor": affine_family(CONVENTIONS["glow-tts sigmoid_scale"]),

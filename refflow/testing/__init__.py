@@ -2,7 +2,8 @@
 
 `laws.run_laws(f, points)` runs them; `conditioner_laws`, `density_laws` and `parametrisation_laws` have laws of networks, of
 densities and of parametrisations, and a function that runs them, and `scale_laws` the law of scales; `strategies` draws bijectors
-and points with Hypothesis, from a page's declarations; `pages.lacks(page)` names what a page lacks.
+and points with Hypothesis, from a page's declarations; `rejections` bounds how many points a law may reject; `pages.lacks(page)`
+names what a page lacks.
 
 `BlackBox` is anything with a forward; `law_tests` makes a pytest item of each law, `page_tests` of each quantity of a page;
 `check` gives the same verdicts without pytest.  Names are loaded when they are first used: pytest imports this package for

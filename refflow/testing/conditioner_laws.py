@@ -14,17 +14,17 @@ import numpy as np
 
 from ..core import Conditioner, RandomSource
 from ..core.arrays import masked
-from ..core.declarations import Child, Field
+from ..core.declarations import Field
 from ..core.tree import arrays, components, flatten, walk, with_components
 from ..accuracy.drawing import event_shapes, fits
 from ..accuracy.kappa import flat, with_leaf
-from .law import LAWS, Broken, asked, close, equal, expect, law, refusal, same, unit
+from .law import LAWS, Broken, asked, close, equal, every, expect, law, refusal, same, unit
 from .laws import wrong_dtypes
 from .layers import AsMap, connected, noting
 from ..accuracy.points import Points, forward_derivatives
 from ..accuracy.valid import AtValid, at_valid, is_masked
 from ..maps.conditioners import BlockDense, weight_normalised_blocks
-from .strategies import SPREAD, DrawnSource
+from .strategies import SPREAD
 
 # The bijectors' laws that apply unchanged, and among these the ones that differences across a kink would break.
 SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "pullback is the gradient",
@@ -57,13 +57,12 @@ class NetworkPoints(Points):
         return np.zeros(self.batch, bool)       # there is no inverse
 
 
-def network_points(draw, net, dtype, count=16, spread=9, shape=None):
+def network_points(source, net, dtype, count=16, spread=9, shape=None):
     """Events of magnitude 2^-spread to 2^(spread+1), and cotangents.
 
     If neither `shape` nor the net says the size: vectors of 3 or 4 entries, or images of 2 x 2 positions with the net's channels.
     """
     shape = shape or event_shapes(net, (3, 4) if net.event_ndim[0] == 1 else (2,))[0]
-    source = DrawnSource(draw)
     a = net.domain.draw(source, (count, *shape), dtype, spread)
     h_bar = source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype)
     return NetworkPoints(net, without_padding(net, a), without_padding(net, h_bar))
@@ -74,8 +73,8 @@ def without_padding(net, sequences):
     return masked(sequences, net.held("mask")[0]) if is_masked(net) else sequences
 
 
-def run_network_laws(net, points) -> dict:
-    """Run every law on one draw; {law: (rejected, tried)} for the laws that may reject points.
+def run_network_laws(net, points, wanted=every) -> dict:
+    """Run every law, or those wanted, on one draw; {law: (rejected, tried)} for the laws that may reject points.
 
     Raises AssertionError with one line for each law that is broken.
     """
@@ -84,7 +83,7 @@ def run_network_laws(net, points) -> dict:
     bent = {name for name in DIFFERENCES if not net.smooth and (list(net.components()) or name.startswith("Taylor"))}
     return asked([*((name, LAWS[name], valid.f, valid) for name in SHARED if name not in bent),
                   *((name, LAWS[name], net, points) for name in OF_NET),
-                  *((name, check, net, points) for name, check in OWN.items())])
+                  *((name, check, net, points) for name, check in OWN.items())], wanted)
 
 
 @law("fused is separate", OWN)
@@ -401,11 +400,3 @@ def normalised(w, block, size, positive):
     """P / |P| for a row of raw weights, whose positive block of `size` entries is the given one."""
     P = np.array([positive(w_j) if j // size == block else w_j * (j // size < block) for j, w_j in enumerate(w)])
     return P / math.hypot(*P)
-
-
-def leaf_pages(pages):
-    """The pages without components, which `strategies.bijectors` can draw."""
-    return {name: page for name, page in pages.items()
-            if not any(isinstance(field, Child) for field in page.declared.values())}
-
-

@@ -35,7 +35,7 @@ from ..core import Flow, Inverse
 from ..core.sets import simplex
 from ..core.tree import flatten
 from ..maps.constrained.biject_to import biject_to
-from .law import Broken, asked, expect, law, refusal, same
+from .law import Broken, asked, every, expect, law, refusal, same
 from .laws import FD_ERROR, OF_VALUES, whole_cases
 from .laws import LAWS as OF_MAPS
 
@@ -202,15 +202,15 @@ def joined(bars, lead):
     return np.concatenate([np.zeros((*lead, 0)), *(np.reshape(bar, (*lead, -1)) for _, bar in flatten(bars))], -1)
 
 
-def run_density_laws(p) -> dict:
-    """Run every law on a density; {law: (rejected, tried)} for the laws that may reject samples.
+def run_density_laws(p, wanted=every) -> dict:
+    """Run every law, or those wanted, on a density; {law: (rejected, tried)} for the laws that may reject samples.
 
     Raises AssertionError with one line for each law that is broken.
     """
     with np.errstate(all="ignore"):
         samples, laws = (Draws(p), OF_DRAWS) if p.not_reparameterised else (Samples(p), OF_NOISE)
         return asked([*((name, LAWS[name], p, samples) for name in laws),
-                      *((name, OF_MAPS[name], p, None) for name in OF_VALUES)])
+                      *((name, OF_MAPS[name], p, None) for name in OF_VALUES)], wanted)
 
 
 @law("log_prob is the density of the samples", LAWS)

@@ -10,6 +10,7 @@ import functools
 import numpy as np
 
 LAWS: dict = {}
+ONCE: set = set()          # laws that ask the page alone, and not the value or its points
 MANY = 64                   # events of data for an initialisation
 
 
@@ -17,8 +18,8 @@ class Broken(Exception):
     """What a law found; `law` adds the names."""
 
 
-def law(name, laws=LAWS):
-    """Register a law under its name, which its errors carry."""
+def law(name, laws=LAWS, once=False):
+    """Register a law under its name, which its errors carry; `once`: its answer does not depend on what is drawn."""
 
     def register(function):
         @functools.wraps(function)
@@ -31,18 +32,24 @@ def law(name, laws=LAWS):
                 raise AssertionError(f"{name}: {type(f).__name__}: raised {type(error).__name__}: {error}") from error
 
         laws[name] = named
+        ONCE.update([name] if once else [])
         return named
 
     return register
 
 
-def asked(questions) -> dict:
-    """Ask all laws of [(name, law, value, points)]; {name: (rejected, tried)} for the laws that may reject points.
+def every(name):
+    """Ask this law?  Yes, any."""
+    return True
+
+
+def asked(questions, wanted=every) -> dict:
+    """Ask the wanted laws of [(name, law, value, points)]; {name: (rejected, tried)} for the laws that may reject points.
 
     Raises AssertionError with one line for each law that is broken.
     """
     tally, broken = {}, []
-    for name, check, value, points in questions:
+    for name, check, value, points in (question for question in questions if wanted(question[0])):
         try:
             counted = check(value, points)
         except AssertionError as error:

@@ -30,14 +30,13 @@ from ..accuracy.drawing import fits
 from ..accuracy.kappa import DELTA, differenced, event_of, flat, value_and_log_det, with_leaf
 from . import composition_laws      # noqa: F401  it registers its laws
 from . import scale_laws
-from .law import LAWS, MANY, Broken, asked, close, distance, equal, expect, hold, law, refusal, same, unit
+from .law import LAWS, MANY, Broken, asked, close, distance, equal, every, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
 from ..accuracy.points import Points, forward_derivatives, inverse_derivatives, nets_of, stays_inside
 from ..accuracy.valid import AtValid
 from ..training.batch_norm import of_batch, with_statistics
 
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
-REJECTED = 0.1              # the share that may be rejected
 OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "constants fit the dtype", "refusals are named",
              "hard cases are accepted", "one vector")
 EXTREME = (2.0**-200, 2.0**200, -(2.0**200))        # of float32, 0 and infinite
@@ -47,12 +46,12 @@ NEARLY = 2.0**-20           # of what is right or another thing altogether
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
 
-def run_laws(f, points) -> dict:
-    """Run every law on one draw; {law: (rejected, tried)} for the laws that may reject points.
+def run_laws(f, points, wanted=every) -> dict:
+    """Run every law, or those wanted, on one draw; {law: (rejected, tried)} for the laws that may reject points.
 
     Raises AssertionError with one line for each law that is broken.
     """
-    return asked((name, check, f, points) for name, check in LAWS.items())
+    return asked(((name, check, f, points) for name, check in LAWS.items()), wanted)
 
 
 def tried(rejected):
@@ -175,17 +174,28 @@ def ends(f, p):
 def infinite_cotangents(f, p):
     """At a finite end of a set of numbers, an infinite cotangent has the sign of those beside the end, if they grow towards it.
 
-    Asked with the parameters of the hard cases, too.  Of a composition, infinite parts of two stages may cancel: it is not asked.
+    Of a composition, infinite parts of two stages may cancel: it is not asked.
     """
-    if f.event_ndim != (0, 0) or has_components(type(f)):
-        return
-    for g in (f, *(type(f)(**case.params) for case in whole_cases(type(f)))):
-        for method, where in ((g.vjp, g.domain), (g.inverse_vjp, g.codomain)):
-            for end, inwards in ((where.lower, 1), (where.upper, -1)):
-                end = np.asarray(end, g.dtype or p.dtype)
-                events = [end, *(end + inwards * steps * np.spacing(np.abs(end)) for steps in BESIDE)]
-                if np.isfinite(end).all() and all(where.members(event, 0).all() for event in events[1:]):
-                    infinite_at_end(g, method, events)
+    if f.event_ndim == (0, 0) and not has_components(type(f)):
+        infinite_at_ends(f, p.dtype)
+
+
+@law("infinite cotangents of hard cases are limits", once=True)
+def infinite_cotangents_of_hard_cases(f, p):
+    """So it is with the parameters of the page's hard cases."""
+    if f.event_ndim == (0, 0) and not has_components(type(f)):
+        for case in whole_cases(type(f)):
+            infinite_at_ends(type(f)(**case.params), p.dtype)
+
+
+def infinite_at_ends(f, dtype):
+    """Compare the cotangents at every finite end of both sets."""
+    for method, where in ((f.vjp, f.domain), (f.inverse_vjp, f.codomain)):
+        for end, inwards in ((where.lower, 1), (where.upper, -1)):
+            end = np.asarray(end, f.dtype or dtype)
+            events = [end, *(end + inwards * steps * np.spacing(np.abs(end)) for steps in BESIDE)]
+            if np.isfinite(end).all() and all(where.members(event, 0).all() for event in events[1:]):
+                infinite_at_end(f, method, events)
 
 
 def infinite_at_end(f, method, events):
@@ -420,16 +430,18 @@ def inverse_pullback(f, p):
     """
     if not p.interior.any() or type(p.g).inverse_vjp is Bijector.inverse_vjp:
         return
-    x, l_bar = p.inner_x.astype(np.float64), p.inverse_bars64[1]
+    # an interior event stands for each of the others, with its parameters: to these, its image may be out of reach
+    rows = np.where(p.interior, np.arange(len(p.interior)), np.argmax(p.interior))
+    g, x, l_bar = event_of(p.g, rows), p.inner_x[rows].astype(np.float64), p.inverse_bars64[1]
     with np.errstate(all="ignore"):
-        (z, _), pullback = Bijector.inverse_vjp(p.g, x)
+        (z, _), pullback = Bijector.inverse_vjp(g, x)
         x_bar, params_bar = pullback(*p.inverse_bars64)
         generic = {"event": flat(x_bar, p.batch)} | {path: flat(v, p.batch) for path, v in flatten(params_bar)}
-        room = generic_room(p, z, x_bar, l_bar)
+        room = generic_room(p, g, z, x_bar, l_bar)
         for name, override in p.inverse_derivatives.items():
             given, reference, bound = p.inverse_claims[name], generic[name], unit(p, override.kappa) + room[name]
             if name == "event" and p.f.codomain.thin:               # they agree in the tangent plane
-                J = p.columns(jacobian_at(p, z))
+                J = p.columns(jacobian_at(p, g, z))
                 given, reference, bound = ((a[..., None] * b).sum(-2) for a, b in
                                            ((given, J), (reference, J), (bound, np.abs(J))))
             close(p, label("x", name), given, reference, bound, p.interior & moves_inside(p, z))
@@ -440,19 +452,19 @@ def moves_inside(p, z):
     return p.f.domain.thin or p.f.domain.members(z * (1 + DELTA), p.f.event_ndim[0])
 
 
-def jacobian_at(p, z):
-    return p.g.jacobian(z).reshape(p.batch + (p.size_out, p.size_in))
+def jacobian_at(p, g, z):
+    return g.jacobian(z).reshape(p.batch + (p.size_out, p.size_in))
 
 
-def generic_room(p, z, x_bar, l_bar):
+def generic_room(p, g, z, x_bar, l_bar):
     """{name: error bound} of the generic inverse pullback in float64, step by step."""
     z_room = p.C * U * p.inverse_sensitivities[0].kappa
-    step = differenced(forward_derivatives, p.g, z, (np.zeros_like(x_bar), l_bar), p.normwise)
+    step = differenced(forward_derivatives, g, z, (np.zeros_like(x_bar), l_bar), p.normwise)
     J_room = p.rows(p.columns(rooms(p, step["jacobian"], z_room), room=True), room=True)
     J_room = J_room + room_of_tangents(p, step["jacobian"].value)
     u_room = p.along(rooms(p, step["event"], z_room) + U * np.abs(flat(p.inverse_bars64[0], p.batch)), room=True)
     w = p.rows(flat(x_bar, p.batch)[..., None])[..., 0]
-    J = p.rows(p.columns(jacobian_at(p, z)))
+    J = p.rows(p.columns(jacobian_at(p, g, z)))
     regular = np.isfinite(J).all((-2, -1)) & (np.linalg.slogdet(np.where(np.isfinite(J), J, 0))[0] != 0)
     inverse = np.linalg.inv(np.where(regular[:, None, None], J, np.eye(J.shape[-1])))
     condition = np.linalg.norm(inverse, axis=(-2, -1)) * np.linalg.norm(J, axis=(-2, -1))
@@ -464,7 +476,7 @@ def generic_room(p, z, x_bar, l_bar):
         w_square = (np.abs(inverse) * moved[..., None]).sum(-2)
     w_square = w_square + (4 * p.size_in * U * condition * np.linalg.norm(w, axis=-1))[:, None]
     w_room = p.entries(w_square, room=True)
-    last = differenced(forward_derivatives, p.g, z, (-x_bar, -l_bar), p.normwise)
+    last = differenced(forward_derivatives, g, z, (-x_bar, -l_bar), p.normwise)
     return {"event": w_room} | {path: rooms(p, last[path], z_room) + last[path].moved("image_bar", w_room)
                                 for path, _ in flatten(p.g.params())}
 
@@ -839,7 +851,7 @@ def used(f, p):
         return f.forward(z if inside else f.domain.plainest(z.shape).astype(np.float32))
 
 
-@law("refusals are named")
+@law("refusals are named", once=True)
 def named_refusals(f, p):
     """What a page lists as refused raises a ValueError that names the class and says why, whether it is made or called."""
     page = type(f)
@@ -853,7 +865,7 @@ def named_refusals(f, p):
             expect(part in message, f"the refusal does not say {part!r}: {message}")
 
 
-@law("hard cases are accepted")
+@law("hard cases are accepted", once=True)
 def accepted(f, p):
     """A page takes its own hard cases, if they give all fields that have no default: it makes the value, and maps the events."""
     page = type(f)
@@ -876,12 +888,12 @@ def has_no_default(declared):
     return getattr(declared, "default", MISSING) is MISSING
 
 
-def run_value_laws(value) -> None:
-    """The laws that ask only what a value of any kind holds, and the law of scales; AssertionError with one line for each that is
-    broken.
+def run_value_laws(value, wanted=every) -> None:
+    """The laws that ask only what a value of any kind holds, and the law of scales, or those wanted; AssertionError with one line
+    for each that is broken.
     """
     laws = {name: LAWS[name] for name in OF_VALUES} | (scale_laws.LAWS if value.kind == "scale" else {})
-    asked((name, check, value, None) for name, check in laws.items())
+    asked(((name, check, value, None) for name, check in laws.items()), wanted)
 
 
 def wrong_dtypes(array):
@@ -1247,7 +1259,7 @@ def named_by(page):
     return [where for where in [*known, *intervals] if where.biject_to == page.__name__]
 
 
-@law("sets are reached")
+@law("sets are reached", once=True)
 def reached(f, p):
     """The map that a page offers onto a set reaches a member of it and comes back from there; it gives members alone.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import Value
-from .law import Broken, asked, law
+from .law import Broken, asked, every, law
 from .laws import run_value_laws
 
 LAWS: dict = {}
@@ -41,11 +41,11 @@ def alike(f, what, given, own, dtype):
         raise Broken(f"{what} is {own.tolist()} by itself, {given.tolist()} in a batch; {f!r}")
 
 
-def run_parametrisation_laws(f, dtype, source):
-    """Ask all laws; AssertionError with one line for each that is broken."""
-    run_value_laws(f)
+def run_parametrisation_laws(f, dtype, source, wanted=every) -> dict:
+    """Ask all laws, or those wanted; AssertionError with one line for each that is broken."""
+    run_value_laws(f, wanted)
     unchecked, dtype = f.unchecked(np.dtype(dtype)), np.dtype(dtype)
     h = source.signed((*BATCH, f.size), -SPREAD, SPREAD).astype(dtype)
     bars = {name: source.signed((*BATCH, *core), -SPREAD, SPREAD).astype(dtype) for name, core in zip(f.names, f.cores)}
     with np.errstate(all="ignore"):
-        asked((name, check, unchecked, (h, bars)) for name, check in LAWS.items())
+        return asked(((name, check, unchecked, (h, bars)) for name, check in LAWS.items()), wanted)

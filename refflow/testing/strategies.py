@@ -25,17 +25,11 @@ LOST = 2.0**-20                 # a slope that is smaller beside a shift is lost
 THIN = 2.0**-12                 # the smallest entry of a structured image, for the same reason
 MODERATE = 2.0**100             # images beyond this, or below its reciprocal, are left to the certificate
 BYTES = 3
+BELOW = (1, 4, 16, 256, 256, 256)          # what random bytes are below
 
 
-class DrawnSource(Source):
-    """A source that asks Hypothesis: its simplest answers are 1.0, 0, True and the identity."""
-
-    def __init__(self, draw):
-        self.draw = draw
-
-    def bytes(self, shape, each=1):
-        size = each * int(np.prod(shape))
-        return np.frombuffer(self.draw(st.binary(min_size=size, max_size=size)) if size else b"", np.uint8).astype(np.int64)
+class OfBytes(Source):
+    """A source that asks for `bytes(shape, each)`: its simplest answers are 1.0, 0, True and the identity."""
 
     def numbers(self, shape, low, high):
         """m 2^e from three bytes, which run through the exponents, from the one nearest to 0, and then through mantissas."""
@@ -57,6 +51,27 @@ class DrawnSource(Source):
 
     def orders(self, shape):
         return np.argsort(self.bytes(shape).reshape(shape), -1, kind="stable")
+
+
+class DrawnSource(OfBytes):
+    """It asks Hypothesis."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def bytes(self, shape, each=1):
+        size = each * int(np.prod(shape))
+        return np.frombuffer(self.draw(st.binary(min_size=size, max_size=size)) if size else b"", np.uint8).astype(np.int64)
+
+
+class RandomBytes(OfBytes):
+    """It asks a NumPy generator for what Hypothesis tends to draw: bytes that are all 0, small, or anything."""
+
+    def __init__(self, rng):
+        self.rng = rng
+
+    def bytes(self, shape, each=1):
+        return self.rng.integers(0, self.rng.choice(BELOW), each * int(np.prod(shape)))
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
@@ -134,8 +149,12 @@ def rounded_inside(f, z, rank):
 
 @st.composite
 def drawn(draw, page, dtype=np.float64, count=POINTS):
+    """`drawn_of`, asking Hypothesis."""
+    return drawn_of(DrawnSource(draw), page, dtype, count)
+
+
+def drawn_of(source, page, dtype=np.float64, count=POINTS):
     """(bijector of a page, its points); if it has a mask, the map of its valid entries."""
-    source = DrawnSource(draw)
     f, shapes = value_of(source, page, dtype, count)
     f, shape = at_valid(f, source.choice(shapes))
     return f, points_of(source, f, dtype, count, shape)

@@ -45,8 +45,9 @@ from refflow.oracle import golden
 from refflow.testing import strategies
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
 from refflow.testing.density_laws import density_of, run_density_laws
-from refflow.testing.laws import REJECTED, run_laws, run_value_laws
+from refflow.testing.laws import run_laws, run_value_laws
 from refflow.testing.parametrisation_laws import run_parametrisation_laws
+from refflow.testing.rejections import REJECTED
 
 from validation import certify
 from validation.kinds import GENERATORS
