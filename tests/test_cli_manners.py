@@ -278,7 +278,7 @@ def shown(monkeypatch):
     return start
 
 
-LINE = re.compile(r"(\d+)/(\d+)  train (-?[\d.]+) nats  validation (-?[\d.]+) nats(?: \(step (\d+)\))?(?:  (.+) left)?")
+LINE = re.compile(r"(\d+)/(\d+)  train (-?[\d.]+) nats  validation (-?[\d.]+) nats(?: \(step (\d+)\))?(?:  (.+) left)?(?:  \((\d+ threads?.*)\))?")
 
 
 def test_without_a_terminal_a_line_every_half_minute(run, files, shown, monkeypatch):
@@ -374,7 +374,7 @@ def test_a_long_fit_says_early_how_long_it_takes(run, files, shown, monkeypatch)
     stderr = shown(0.5, False)
     run("fit", "data.npy", "--out", "f.npz", "--steps", 400, "--patience", 0, "--checkpoint-every", 0)
     first = LINE.fullmatch(stderr.text.splitlines()[0])
-    assert first[1] == "21" and first[6] == training.time_text(0.5 * 379)
+    assert first[1] == "21" and first[6] == training.time_text(0.5 * 379) and first[7] == "1 thread"
     stderr = shown(0.001, False)
     run("fit", "data.npy", "--out", "g.npz", "--steps", 400, "--patience", 0, "--checkpoint-every", 0)
     assert stderr.text == ""

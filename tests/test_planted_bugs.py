@@ -430,6 +430,8 @@ BUGS = [
     ("ends are taken to ends", Tanh, mutant(Tanh, inverse_and_log_det=no_number_at_the_ends), {}, ()),
     ("ends are taken to ends", OpenInterval, mutant(OpenInterval, inverse=large_at_the_end), {"ends": [-1.0, 2.0]}, ()),
     ("infinite cotangents are limits", HalfLine, mutant(HalfLine, inverse_vjp=sign_of_a_difference_of_0), {"end": 1.0, "scale": -2.0}, ()),
+    ("infinite cotangents of hard cases are limits", HalfLine, mutant(HalfLine, inverse_vjp=sign_of_a_difference_of_0),
+     {"end": 1.0, "scale": 2.0}, ()),
     ("membership", Tanh, mutant(Tanh, forward=overshoots), {}, ()),
     ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=doubled), AFFINE, (2,)),
     ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=of_the_inverse), AFFINE, (2,)),

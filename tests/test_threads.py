@@ -13,7 +13,7 @@ import pytest
 
 from refflow import maf, realnvp
 from refflow.fast import threads, tuned
-from refflow.fast.flows import FEWEST, WORK, TunedFlow, in_parts, work_of
+from refflow.fast.flows import WORK, TunedFlow, in_parts, work_of
 from refflow.fast.likelihood import FEWEST as FEWEST_OF_A_GRADIENT, MOST_PARTS, LikelihoodGradient
 from refflow.fast.threads import Pace, Setting, Threads, VARIABLES, available, chosen, library_threads, on_one_thread, told
 from refflow.training import fit
@@ -230,13 +230,14 @@ def test_a_tuned_flow_has_the_densities_and_samples_of_its_page(model, monkeypat
     monkeypatch.setattr("refflow.fast.flows.WORK", 7 * work_of(flow, (5,)))
     monkeypatch.setattr("refflow.fast.flows.MOST", 10**6)
     monkeypatch.setattr("refflow.fast.flows.FEWEST_SAMPLES", 10)
-    x, found = np.random.default_rng(1).standard_normal((45, 5)), []
+    x, found, counts, run = np.random.default_rng(1).standard_normal((90, 5)), [], [], Threads.run
+    monkeypatch.setattr(Threads, "run", lambda self, work, count: counts.append(count) or run(self, work, count))
     for cores in (1, 3):
         monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
-        found.append((tuned(flow).log_prob(x), tuned(flow).sample(np.random.default_rng(2), 45)))
-    assert all(np.array_equal(*both) for both in zip(*found))
+        found.append((tuned(flow).log_prob(x), tuned(flow).sample(np.random.default_rng(2), 90)))
+    assert counts == [1, 1, 3, 3] and all(np.array_equal(*both) for both in zip(*found))
     np.testing.assert_allclose(found[0][0], flow.log_prob(x), rtol=1e-12)
-    np.testing.assert_allclose(found[0][1], flow.sample(np.random.default_rng(2), 45), rtol=1e-12)
+    np.testing.assert_allclose(found[0][1], flow.sample(np.random.default_rng(2), 90), rtol=1e-12)
     assert type(tuned(flow)) is TunedFlow
 
 
@@ -261,14 +262,19 @@ def test_bad_events_of_a_tuned_flow_are_refused_by_their_own_index():
         tuned(realnvp(np.random.default_rng(0), 3, (8,), 2)).log_prob(x)
 
 
-def test_parts_follow_from_sizes_alone():
-    """Each has at least FEWEST events, and work for a thread; there are not more of them than MOST_PARTS in a gradient."""
+def test_parts_follow_from_sizes_alone(monkeypatch):
+    """Each has work for a thread; there are four or more, at most sixteen, and in a gradient at most MOST_PARTS."""
     flow, sizes = large(), []
     for n in (0, 1, 1000):
         found = in_parts(lambda x: sizes.append(len(x)) or x[:, 0], flow, np.zeros((n, 24)))
         assert len(found) == n
-    least = max(FEWEST, WORK // work_of(flow, (24,)))
-    assert sizes[:2] == [0, 1] and sorted(sizes[2:]) == sorted([least] * (1000 // least) + [1000 % least])
+    assert sizes == [0, 1, 1000], "four parts would be less work than four threads are worth"
+    monkeypatch.setattr("refflow.fast.flows.WORK", 100 * work_of(flow, (24,)))
+    for n, found in ((399, [399]), (400, [100] * 4), (450, [50, *[100] * 4]), (1650, [*[104] * 15, 90])):
+        sizes.clear()
+        in_parts(lambda x: sizes.append(len(x)) or x[:, 0], flow, np.zeros((n, 24)))
+        assert sorted(sizes) == sorted(found)
+    monkeypatch.undo()
     gradient = LikelihoodGradient()
     gradient.checked_events(flow, np.zeros((2, 24)))
     worth = -(-WORK // work_of(flow, (24,)))                        # events of a part

@@ -18,7 +18,8 @@ from ..core.tree import leaves
 from .threads import Threads, available, on_one_thread
 
 WORK = 35 * 10**6                       # of a part: parameters times events, times positions of images; less is not worth a thread
-FEWEST, MOST = 16, 16                   # events of a part; parts, unless they would be too large
+FEWEST = 16                             # events of a part
+LEAST, MOST = 4, 16                     # parts, if there are several; unless they would be too large
 FEWEST_SAMPLES = 64                     # of a part, since tokens are sampled in many small products
 
 
@@ -32,7 +33,8 @@ def work_of(value, shape):
 def in_parts(f, value, *events, fewest=FEWEST):
     """f(*events), computed for parts of the rows by threads; `value`: the flow or map that f applies to the first of them."""
     n = len(events[0])
-    count = min(rows_at_once(*events), max(fewest, WORK // work_of(value, events[0].shape[1:]), -(-n // MOST)))
+    count = max(fewest, WORK // work_of(value, events[0].shape[1:]), -(-n // MOST))
+    count = min(rows_at_once(*events), count if n >= LEAST * count else max(1, n))
     starts = range(0, max(1, n), count)
     workers = min(available(), len(starts))
 
@@ -46,10 +48,6 @@ def in_parts(f, value, *events, fewest=FEWEST):
 
 class TunedFlow(Flow):
     """A flow whose `log_prob` and `sample` of many events use all cores, and in which maps have their twins."""
-
-    @staticmethod
-    def takes(flow):
-        return True
 
     @on_one_thread
     def log_prob(self, x):

@@ -27,8 +27,7 @@ COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
          Autoregressive: (TunedAutoregressive, KeptInput), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
 BASES = {StandardNormal: TunedNormal}
-MAPS = {Autoregressive: (UnitByUnit, TokenByToken), Coupling: (SplineCoupling,), Planar: (TunedPlanar,), Radial: (TunedRadial,),
-        Flow: (TunedFlow,)}
+MAPS = {Autoregressive: (UnitByUnit, TokenByToken), Coupling: (SplineCoupling,), Planar: (TunedPlanar,), Radial: (TunedRadial,)}
 
 
 def tuned(value):
@@ -37,7 +36,8 @@ def tuned(value):
 
     Its fields and methods are the same; files and training take the original.
     """
-    return exchanged(value, {})
+    found = exchanged(value, {})
+    return tree.copied(found, TunedFlow) if type(found) is Flow else found
 
 
 def exchanged(value, made):

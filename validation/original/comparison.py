@@ -15,6 +15,7 @@ ALLOWED = 1e-9
 ZERO = 2.0**-40                     # of the largest gradient: the rounding left in sums that are 0 in exact arithmetic
 NUDGE, NUDGES = 2.0**-30, 4         # relative changes of the inputs, which show how far rounding moves an entry
 WORST_CONDITION = 2.0**20           # beyond it an entry tells nothing, and is not excused
+ROUNDINGS = 4                       # of each term of a sum of a few terms
 ROUNDING = 2.0**-36                 # of kappa: the error that tens of thousands of successive roundings may leave
 
 
@@ -195,7 +196,8 @@ class Pair(NamedTuple):
     """Ours and theirs of one quantity, {name: array} each.
 
     `zeros`: entries that are 0 in exact arithmetic, or what else `why` says of them, {name: array of booleans}; these are measured
-    relative to `size`, and `beside` says what that is.  `absolute`: the absolute difference that is allowed where the source itself
+    relative to `size`, and `beside` says what that is.  `terms`: the magnitudes of what each entry was added up from, {name: array}; an
+    entry is right if it differs by roundings of these, however much of them cancels.  `absolute`: the absolute difference that is allowed where the source itself
     computed in float32, and `beside` says what it computed so; 0 elsewhere.
     """
 
@@ -206,6 +208,7 @@ class Pair(NamedTuple):
     beside: str = ""
     absolute: float = 0.0
     why: str = "are 0 in exact arithmetic"
+    terms: dict = {}
 
 
 class Difference(NamedTuple):
@@ -258,10 +261,23 @@ def judgement(pair, nudged):
         apart = worst(np.abs(pair.given[name] - pair.theirs[name]).max(initial=0) for name in pair.theirs)
         return Difference(entrywise, apart, f"{pair.beside}: an absolute difference, {pair.absolute:.0e} allowed", pair.absolute)
     if not entrywise <= ALLOWED:
+        measured_as_sums(pair, entries, reasons)
         measured_as_zeros(pair, entries, reasons)
     if any(excusable(entry).any() for entry in entries.values()):
         measured_by_condition(pair, entries, nudged(), reasons)
     return Difference(entrywise, worst(e.max(initial=0) for e in entries.values()), "; ".join(reasons))
+
+
+def measured_as_sums(pair, entries, reasons):
+    """Entries that differ by at most ROUNDINGS of each of their terms."""
+    unit = ROUNDINGS * np.finfo(np.float64).eps / 2
+    right = {name: (entries[name] > ALLOWED) & (np.abs(pair.given[name] - pair.theirs[name]) <= unit * terms)
+             for name, terms in pair.terms.items()}
+    for name, rounded in right.items():
+        entries[name] = np.where(rounded, 0, entries[name])
+    cancelled = [name for name, rounded in right.items() if rounded.any()]
+    if cancelled:
+        reasons.append(f"entries of {listed(cancelled)} are sums that cancel, and differ by roundings of their terms")
 
 
 def measured_as_zeros(pair, entries, reasons):

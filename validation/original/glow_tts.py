@@ -201,7 +201,8 @@ def steps(model, batch, keeps, config, theirs):
 
 class Step(NamedTuple):
     """The losses before a step, its learning rate, the gradient's length; parameters after it, nested; which of them had
-    gradients of 0 in exact arithmetic up to now, 1 or 0, and how far rounding may have moved these.
+    gradients of 0 in exact arithmetic up to now, 1 or 0, and how far rounding may have moved these; the magnitudes of what each
+    parameter was added up from.
     """
 
     losses: tuple
@@ -210,6 +211,7 @@ class Step(NamedTuple):
     params: dict
     still: dict
     moved: float
+    terms: dict
 
 
 def training(model, batch, keeps, config):
@@ -219,22 +221,23 @@ def training(model, batch, keeps, config):
     """
     vector, rule = model.ravel(), Adam(said(config, "lr"), *said(config, "betas"), said(config, "eps"))
     clip, schedule = ClipValue(said(config, "clip")), Noam(config["hidden_channels"], config.get("warmup_steps", WARM_UP))
-    state, still, moved = rule.start(vector), np.ones(vector.size), 0.0
+    state, still, moved, terms = rule.start(vector), np.ones(vector.size), 0.0, np.abs(vector)
     for t in itertools.count(1):
         losses, bars = model.unravel(vector).loss_vjp(*batch, keeps)
         gradient = np.concatenate([bar.ravel() for _, bar in flatten(bars)])
-        vector, state = rule.step(vector, clip(gradient), state, schedule(t))
+        before, (vector, state) = vector, rule.step(vector, clip(gradient), state, schedule(t))
+        terms = terms + np.abs(vector - before)
         rounding, rate = ZERO * np.abs(gradient).max(), rule.learning_rate * schedule(t)
         still, moved = still * (np.abs(gradient) <= rounding), moved + rate * rounding / rule.eps
         yield Step((losses.mle, losses.duration), rate, float(np.sqrt(gradient @ gradient)), model.unravel_params(vector),
-                   model.unravel_params(still), moved)
+                   model.unravel_params(still), moved, model.unravel_params(terms))
 
 
 def of_step(step, names, after):
     """The parameters after a step; those that only rounding moves are measured by how far it may move them."""
-    ours, still = (by_their_names(nest(dict(flatten(nested))), names, after) for nested in (step.params, step.still))
+    ours, still, terms = (by_their_names(nest(dict(flatten(nested))), names, after) for nested in (step.params, step.still, step.terms))
     return Pair(ours, after, {name: where > 0.5 for name, where in still.items()}, step.moved / ALLOWED,
-                "1e9 times the step that Adam makes of their rounding")
+                "1e9 times the step that Adam makes of their rounding", terms=terms)
 
 
 def standardised(ours, theirs):
