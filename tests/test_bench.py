@@ -22,7 +22,7 @@ from refflow.models.alignment import best_path as refflow_path
 from validation.bench import __main__ as command
 from refflow.saving import read
 from refflow.training import Unconstrained
-from validation.bench import alignment, glow, maf, memory, nsf, planar, realnvp, tarflow, typed
+from validation.bench import alignment, glow, maf, memory, nsf, planar, realnvp, tarflow, threads, typed
 from validation.bench.rounds import BLAS, environment, kernels, machine, table, timed, timing_rows
 from validation.defects.environments import folder_of
 from validation.readme import sections
@@ -121,6 +121,15 @@ def test_the_recorded_output_of_planar_flows():
     assert document["benchmark"] == "planar" and document["threads"] == 1 and document["what"] == planar.WHAT
     assert list(rows) == [f"{kind}{case}" for kind in planar.KINDS for case in ("", ", inverse")]
     assert rows["planar"]["CPU / normflows"] <= 0.7 and rows["planar, inverse"]["CPU / normflows"] is None
+
+
+def test_the_recorded_output_of_threads():
+    """Two threads are at least 1.5 times faster for the gradients of images."""
+    document = json.loads((Path(threads.__file__).with_name("threads.json")).read_text())
+    rows = {row["case"]: row["/ refflow by one thread"] for row in document["rows"]}
+    assert document["benchmark"] == "threads" and document["threads"] == 2 and document["what"] == threads.WHAT
+    assert list(rows) == [f"{case}: {what}" for case in threads.cases() for what in ("gradient", "densities", "samples")]
+    assert all(ratio <= 1 / 1.5 for case, ratio in rows.items() if case.startswith(("Glow", "TarFlow")) and "gradient" in case)
 
 
 def test_glow_agrees():

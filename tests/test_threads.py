@@ -20,7 +20,13 @@ from refflow.training import fit
 from refflow.training.fit import Progress
 
 NUMBERS = "[get() for get, _ in threads.libraries().values()]"
-SETUP = "import json, scipy.linalg._fblas; from refflow.fast import threads; numbers = lambda: " + NUMBERS + "\n"
+SETUP = f"""
+import json
+from refflow.fast import threads
+def numbers():
+    import scipy.linalg._fblas              # loaded as late as a page would
+    return {NUMBERS}
+"""
 MANY = pytest.mark.skipif(threads.cores() < 2, reason="a library has two threads where there are two cores")
 
 

@@ -125,6 +125,8 @@ def chosen(count=None):
     if count is None and (Setting.chosen or told()):
         yield
         return
+    for module in LINKED:
+        import_module(module)                   # a library that is loaded later would keep its own number
     before, Setting.chosen = Setting.chosen, count or Setting.chosen
     try:
         with library_threads(count or 1):
@@ -137,7 +139,6 @@ def on_one_thread(function):
     """The function, whose calls run inside `chosen`."""
     @functools.wraps(function)
     def limited(*given, **named):
-        import_module(LINKED[1])                # a library that is loaded later would keep its own number
         with chosen():
             return function(*given, **named)
 
