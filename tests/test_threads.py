@@ -96,14 +96,19 @@ class Library:
 
 
 @pytest.fixture
-def library(monkeypatch):
-    """One library with 8 threads in place of the process' own, and an environment without numbers."""
+def unsaid(monkeypatch):
+    """An environment in which the user has said no number."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def library(monkeypatch, unsaid):
+    """One library with 8 threads in place of the process' own."""
     one = Library(8)
     monkeypatch.setattr(threads, "libraries", lambda: {"one": (one.get, one.set)})
     monkeypatch.setattr(Setting, "asked", [])
     monkeypatch.setattr(Setting, "found", {})
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
     return one
 
 
@@ -205,7 +210,7 @@ def large(D=24):
     return flow.unravel(vector + 0.05 * np.random.default_rng(1).standard_normal(vector.size))
 
 
-def test_training_does_not_depend_on_the_number_of_threads(monkeypatch):
+def test_training_does_not_depend_on_the_number_of_threads(monkeypatch, unsaid):
     """Batches that are worth several parts; the number of threads is said, or measured in the first steps."""
     flow, x = large(), np.random.default_rng(2).standard_normal((3000, 24))
     work = work_of(flow, (24,))
@@ -230,7 +235,7 @@ def test_the_first_line_of_progress_says_the_number_of_threads(capsys, monkeypat
 
 
 @pytest.mark.parametrize("model", [lambda rng: realnvp(rng, 5, (16,), 4), lambda rng: maf(rng, 5, (16,), 2)])
-def test_a_tuned_flow_has_the_densities_and_samples_of_its_page(model, monkeypatch):
+def test_a_tuned_flow_has_the_densities_and_samples_of_its_page(model, monkeypatch, unsaid):
     """In several parts, by several threads; the page's own numbers up to roundings, the same ones for any number of threads."""
     flow = model(np.random.default_rng(0))
     monkeypatch.setattr("refflow.fast.flows.WORK", 7 * work_of(flow, (5,)))
