@@ -241,6 +241,18 @@ def test_what_is_prepared_serves_flows_of_the_same_form_alone():
         gradient_is_the_pages(gradient, flow, x, weights())
 
 
+def test_flows_that_are_given_with_one_form_differ_in_numbers_alone():
+    """Another form is prepared anew; what is asked again of the same form has the new numbers."""
+    first, second, gradient = object(), object(), LikelihoodGradient()
+    one, other = FLOWS["the other side"](), normal(*couplings(K=2))
+    x, b = events(one), weights()
+    for flow, form in ((one, first), (moved(one, 0.05), first), (other, second), (moved(other, 0.05), second), (one, first)):
+        found, page = gradient.filled(flow, x, b, None, form), flow.log_prob_vjp(x)
+        np.testing.assert_allclose(found[0], page[0], rtol=1e-12)
+        for (_, bar), (_, wanted) in zip(flatten(found[1]), flatten(page[1](b)[1]), strict=True):
+            np.testing.assert_allclose(bar, wanted, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("gain, shift, usual", [(2.0, None, True), (599.0, 0.5, True), (-599.0, -0.5, True), (600.0, 0.5, False),
                                                (-1.0, 601.0, False), (np.nan, 0.0, False)])
 def test_a_scale_that_may_leave_the_floats_is_left_to_the_page(gain, shift, usual):
