@@ -95,6 +95,17 @@ def test_a_temperature_alone_guides_a_flow_without_classes():
     assert difference(images_of(tuned(flow), z, 1.0, temperature=0.5), images_of(flow, z, 1.0, temperature=0.5)) < ROUNDINGS
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_densities_are_the_page_s(name, dtype, monkeypatch):
+    """By the tuned network, which no page of a layer serves."""
+    flow = given(drawn(name, dtype))
+    x = flow.sample(RNG(4), 2)
+    page = flow.log_prob(x)
+    monkeypatch.setattr(Dense, "forward", None)
+    assert difference(tuned(flow).log_prob(x), page) < ROUNDINGS
+
+
 def test_each_token_passes_once(monkeypatch):
     """The page passes all tokens for each token."""
     passed, right = [], GELU.forward

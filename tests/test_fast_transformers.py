@@ -331,6 +331,15 @@ def test_pullbacks_share_rooms_and_no_numbers(order, dtype):
     assert 0 < len({id(room) for room in rooms}) == len(rooms) <= 2
 
 
+def test_a_pass_without_a_pullback_keeps_what_residual_layers_add_to():
+    """Also those inside others, whose input is the outer one's too."""
+    inner = [Residual(Positionwise(Dense(RNG(i).standard_normal((3, 3))))) for i in range(5)]
+    net = Sequential((inner[0], Residual(Sequential((inner[1], inner[2]))), Residual(Residual(inner[3])), inner[4]))
+    net = unchecked(ReshapedNetwork(net, (3, 2)), np.float64)
+    a, ours = RNG(5).standard_normal((2, 6)), tree.copied(net, TunedNetwork, rooms=[])
+    assert np.array_equal(ours.forward(a), ours.vjp(a)[0]) and np.abs(ours.forward(a) - net.forward(a)).max() < 1e-13
+
+
 @pytest.mark.parametrize("shape", [(3, 1), (1, 3), (3, 2)])
 def test_results_are_not_in_a_room(shape):
     """Also where rows of one token, or of one channel, are the signal as they stand."""

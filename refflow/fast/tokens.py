@@ -208,11 +208,14 @@ def outputs(net, events):
 # -- the inverse ------------------------------------------------------------------------------------------------------
 
 class TokenByToken(Autoregressive):
-    """An autoregressive map of tokens whose inverse passes each token through its network once."""
+    """An autoregressive map of tokens whose inverse passes each token through its network once; its forward map has the tuned network."""
 
     @staticmethod
     def takes(f):
         return f.layout == "halves" and is_read(f.net) and f.family.parameter_batch == ()
+
+    def forward_and_log_det(self, z):
+        return Autoregressive.forward_and_log_det(with_rows(self, []), z)
 
     def solved(self, x):
         for direct in (True, False):
@@ -251,7 +254,7 @@ def together(tokens, events):
 # -- a step of `likelihood` --------------------------------------------------------------------------------------------
 
 def with_rows(value, rooms):
-    """A map, or its network, with the tuned network of tokens."""
+    """A map, or its network, with the tuned network of tokens, whose pullbacks share these `rooms`."""
     if type(value) is ReshapedNetwork:
         return tree.copied(value, TunedNetwork, rooms=rooms)
     return tree.copied(value, net=with_rows(value.net, rooms))

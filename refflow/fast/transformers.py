@@ -24,7 +24,7 @@ to rounding.  With the unit roundoff `u`, the error of
     dh/da = Phi(a) + a phi(a)   is at most 6 u                                      (7)
 
 A pullback keeps its arrays in a `Room`, which the next step of training uses again.  The system would fill newly allocated memory with
-zeros first.
+zeros first.  A pass without a pullback keeps one sum for all layers that add to it.
 
 Where scores are so large that their page computes differences exactly, squares leave this range, or a sum overflows, the pages take over.
 """
@@ -36,7 +36,8 @@ import math
 
 import numpy as np
 
-from ..maps.conditioners import GELU, LayerNorm, Positionwise, RelativeAttention, ReshapedNetwork, Residual, Sequential
+from ..core.products import event_sum, outer_sum, product
+from ..maps.conditioners import GELU, Dense, LayerNorm, Positionwise, RelativeAttention, ReshapedNetwork, Residual, Sequential
 from ..maps.conditioners.positionwise import as_signal, as_vectors
 from ..maps.elementwise.normal_cdf import ROOT_TWO_PI
 
@@ -49,10 +50,13 @@ ONE = np.array(1, np.float32)
 
 
 class Room:
-    """The arrays that one pullback keeps.  The next one takes them over in the same order, where their shapes are the same."""
+    """The arrays that one pullback keeps.  The next one takes them over in the same order, where their shapes are the same.
 
-    def __init__(self):
-        self.arrays, self.count = [], 0
+    Of a pass without a pullback it `keeps` nothing longer than a layer needs it.
+    """
+
+    def __init__(self, keeps=True):
+        self.arrays, self.count, self.keeps = [], 0, keeps
 
     def array(self, shape, dtype):
         """An array that holds any numbers."""
@@ -70,12 +74,10 @@ class Room:
 
 
 class TunedNetwork(ReshapedNetwork):
-    """A network of tokens that `tokens.is_read` accepts.  `rooms` lists the free rooms."""
+    """A network of tokens that `tokens.is_read` accepts.  `rooms` lists the free rooms of pullbacks."""
 
     def forward(self, a):
-        rows_h, _, room = self.passed(rows_of(a, self.shape[1]))
-        h = vectors_of(rows_h)
-        self.rooms.append(room.emptied())
+        h = vectors_of(rows_vjp(self.net, rows_of(a, self.shape[1]), Room(keeps=False))[0])
         return h if np.isfinite(h).all() else super().forward(a)
 
     def vjp(self, a):
@@ -122,9 +124,10 @@ def rows_vjp(layer, a, room):
         return attention_vjp(layer, a, room)
     if type(layer) is LayerNorm:
         return normalised_vjp(layer, a, room)
+    if type(layer) is Dense and layer.W.ndim == 2 and layer.b.ndim == 1:
+        return dense_vjp(layer, a, room)
     if type(layer) is GELU and a.dtype == np.float32:
-        h, slope = gelu(a, room.array(a.shape, a.dtype), room.array(a.shape, a.dtype))
-        return h, lambda h_bar: (h_bar * slope, {})
+        return gelu_vjp(a, room)
     return layer.vjp(a) if layer.event_ndim < (2, 2) else signals_vjp(layer, a)
 
 
@@ -132,7 +135,8 @@ def sequential_vjp(net, a, room):
     pullbacks = []
     for layer in net.layers:
         a, layer_pullback = rows_vjp(layer, a, room)
-        pullbacks.append(layer_pullback)
+        if room.keeps:
+            pullbacks.append(layer_pullback)
 
     def pullback(h_bar):
         bars = {}
@@ -144,13 +148,16 @@ def sequential_vjp(net, a, room):
 
 
 def residual_vjp(net, a, room):
+    start, total = room.count, room.array(a.shape, a.dtype)
     h, inner_pullback = rows_vjp(net.inner, a, room)
+    if not room.keeps:
+        room.count = start
 
     def pullback(h_bar):
         a_bar, inner_bar = inner_pullback(h_bar)
         return h_bar + a_bar, net.reduce({"inner": inner_bar})
 
-    return np.add(a, h, out=room.array(a.shape, a.dtype)), pullback
+    return np.add(a, h, out=total), pullback
 
 
 def positionwise_vjp(net, a, room):
@@ -172,6 +179,18 @@ def signals_vjp(layer, a):
         return a_bar.mT, bars
 
     return h.mT, pullback
+
+
+def dense_vjp(layer, a, room):
+    """The page's, for a product without an overflow: one that overflows is not finite, and so are the outputs of the network."""
+    h = room.array((*a.shape[:-1], len(layer.W)), a.dtype)
+    np.matmul(a.reshape(-1, a.shape[-1]), layer.W.T, out=h.reshape(-1, h.shape[-1]))
+    h += layer.b
+
+    def pullback(h_bar):
+        return product(layer.W.T, h_bar), {"W": outer_sum(h_bar, a, layer.W), "b": event_sum(h_bar, layer.b)}
+
+    return h, pullback
 
 
 # -- attention --------------------------------------------------------------------------------------------------------
@@ -276,6 +295,12 @@ def normalised_vjp(norm, a, room):
     h = np.multiply(norm.gain, n, out=room.array(a.shape, a.dtype))
     h += norm.bias
     return h, pullback
+
+
+def gelu_vjp(a, room):
+    h, slope = room.array(a.shape, a.dtype), room.array(a.shape, a.dtype) if room.keeps else None
+    gelu(a, h, slope)
+    return h, lambda h_bar: (h_bar * slope, {})
 
 
 def gelu(a, h, slope=None):
