@@ -42,7 +42,7 @@ from ..maps.conditioners.positionwise import as_signal, as_vectors
 from ..maps.elementwise.normal_cdf import ROOT_TWO_PI
 
 ROWS = 64                               # queries of a block
-AT_ONCE = 2**14                         # numbers in one pass of GELU, so that they stay in the processor's cache
+AT_ONCE = 2**15                         # numbers in one pass of GELU, so that they stay in the processor's cache
 LEAST = 2.0**-100                       # of eps of a layer normalisation by (4); its inverse, of the largest variance
 MINUS_LOGIT = tuple(np.array(number, np.float32) for number in (                # -p of (5); of all forms, NumPy is fastest with arrays
     -1.5957689, -0.072667822, 6.5909502e-05, 0.00011055589, -7.946227e-06, 2.6729379e-07, -3.6187275e-09))
