@@ -42,7 +42,9 @@ def __getattr__(name):
     try:
         return maps.found(name)
     except AttributeError:
-        raise AttributeError(f"refflow has no {name!r}; it has {', '.join(__dir__())}") from None
+        near = import_module("difflib").get_close_matches(name, __dir__(), 3, 0.7)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`dir(refflow)` lists what it has"
+        raise AttributeError(f"refflow has no {name!r}; {hint}") from None
 
 
 def __dir__():
