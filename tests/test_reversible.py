@@ -296,8 +296,12 @@ def test_what_is_prepared_is_kept_from_call_to_call(memory):
     gradient(first, x[:5], weights(5))
     assert gradient.prepared is known and known.shape == (5,) and known.takes(x)
     assert not known.takes(x[0]) and not known.takes(x[:, :4]) and not known.takes(x.astype(np.float32))
-    gradient(moved(first), x, weights())
-    assert gradient.prepared is not known and gradient.prepared.places is known.places
+    second = moved(first)
+    gradient(second, x, weights())
+    renewed = gradient.prepared
+    assert renewed is not known and renewed.places is known.places
+    gradient(second, x, weights())
+    assert gradient.prepared is renewed
 
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
