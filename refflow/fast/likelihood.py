@@ -48,7 +48,7 @@ from .threads import Pace, Threads, available
 ALLOWED = 2**10
 GOLDEN = (np.sqrt(5) - 1) / 2
 MODES = ("stored", "reversible")
-MOST_PARTS, FEWEST = 8, 32             # parts, and events of a part, each of which lays out the parameters anew
+MOST_PARTS, FEWEST = 8, 32             # the most parts, and the fewest events in a part: each part adds up a gradient of its own
 
 
 # -- where cotangents of parameters are summed ------------------------------------------------------------------------
