@@ -405,7 +405,7 @@ def test_a_target_is_reached_by_every_run():
 
 
 def test_times_of_steps_are_read_from_the_terminal():
-    """refflow's bar, of which a read may hold a part; the script's lines."""
+    """From refflow's progress bar, which may be cut off anywhere when it is read, and from the lines of the script."""
     bar = [(0.5, "\r\x1b[K[...] 1/30  train 2.0 nats  validation 3.0 nats (step 0)\r\x1b[K[#..] 11/"),
            (1.5, "30  train 1.5 nats"), (3.0, "\r\x1b[K"), (4.0, "moons.csv: 30/30 rows")]
     seen = typed.seen_steps(bar, 30)

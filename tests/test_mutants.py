@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -384,6 +385,23 @@ def test_killed_mutants_of_unchanged_functions_stay_killed(tmp_path):
     assert list(Record(SAMPLE, tmp_path).verdicts) == kept != killed
     path.write_text(path.read_text().replace("refflow/mutants/1", "refflow/mutants/0"))
     assert Record(SAMPLE, tmp_path).verdicts == {}
+
+
+@pytest.mark.parametrize("judge", [command.judge_all, command.ask_all])
+def test_a_record_is_written_where_all_mutants_are_still_killed(tmp_path, monkeypatch, judge):
+    """The code has changed, though in no function that has a mutant."""
+    record = Record(SAMPLE, tmp_path)
+    for mutant in record.unjudged():
+        record.add(mutant, {"verdict": "killed", "by": "golden", "why": "x"})
+    record.save()
+    record.path.write_text(record.path.read_text().replace(record.head["source"], "0" * 16))
+    stale = Record(SAMPLE, tmp_path)
+    assert stale.stale and stale.verdicts == record.verdicts and not stale.unjudged() and not stale.is_done()
+    monkeypatch.setattr(command, "Record", lambda name: Record(name, tmp_path))
+    monkeypatch.setattr(command, "JUDGES", {SAMPLE: ("small",)})
+    found = {command.judge: (0, 0.0, stale.found()), command.ask: [stale.found()]}
+    judge([SAMPLE], 0.0, SimpleNamespace(results=lambda work, waiting: [(given, found[work]) for given in iter(waiting, None)]))
+    assert Record(SAMPLE, tmp_path).is_done() and Record(SAMPLE, tmp_path).verdicts == record.verdicts
 
 
 def test_a_budget_is_kept_and_the_rest_goes_on_from_there(tmp_path, monkeypatch, bench):

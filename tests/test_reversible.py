@@ -16,14 +16,19 @@ from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, F
                                    masks)
 from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
 from refflow.maps.parametrisations import GatedLocationScale
-from refflow.models import image_realnvp, nice, realnvp
+from refflow.models import image_realnvp, maf, nice, nsf, realnvp
 from refflow.models.glow import glow
 from refflow.models.realnvp_images import PORTS
+from refflow.models.tarflow import tarflow
 from refflow.testing.gradient_laws import (both_are_the_pages, gradient_is_the_pages, page_gradient, reversible_is_the_pages,
                                            stored_is_the_pages)
 from refflow.training import Adam, LikelihoodGradient, fit, of_batch
 from refflow.fast import couplings as tuned, likelihood, products
-from refflow.fast.images import Rows, Unit
+from refflow.fast.autoregressive import TunedAutoregressive
+from refflow.fast.images import Rows, TunedImageCoupling, TunedMatrix, TunedNorm, Unit
+from refflow.fast.splines import TunedSplineCoupling
+from refflow.fast.table import TWINS
+from refflow.fast.tokens import KeptInput
 
 N = 23
 
@@ -291,8 +296,12 @@ def test_what_is_prepared_is_kept_from_call_to_call(memory):
     gradient(first, x[:5], weights(5))
     assert gradient.prepared is known and known.shape == (5,) and known.takes(x)
     assert not known.takes(x[0]) and not known.takes(x[:, :4]) and not known.takes(x.astype(np.float32))
-    gradient(moved(first), x, weights())
-    assert gradient.prepared is not known and gradient.prepared.places is known.places
+    second = moved(first)
+    gradient(second, x, weights())
+    renewed = gradient.prepared
+    assert renewed is not known and renewed.places is known.places
+    gradient(second, x, weights())
+    assert gradient.prepared is renewed
 
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
@@ -417,11 +426,8 @@ def test_stages_of_images_are_tuned():
     assert sorted(set(found)) == ["Step", "TunedImageCoupling", "TunedMatrix", "TunedNorm"] and found.count("Step") == 4
 
 
-@pytest.mark.parametrize("padding", ("zeros", "ones", "edge"))
-@pytest.mark.parametrize("side", (0, 1))
-@pytest.mark.parametrize("shape", ((4, 1, 1), (4, 1, 5), (4, 3, 2)))
-def test_couplings_of_images(padding, side, shape):
-    """Both sides, images of one line or pixel, convolutions with more channels in than out, biases, no normalisation."""
+def flow_of_image_couplings(padding, side, shape):
+    """Convolutions with more channels in than out, biases, no normalisation."""
     rng, extra = np.random.default_rng(0), int(padding == "edge")
     net = Sequential((Conv2d(0.3 * rng.standard_normal((3, 2 + extra, 3, 3)), 0.1 * rng.standard_normal(3), padding), ReLU(),
                       Conv2d(0.3 * rng.standard_normal((7, 3, 1, 1))), ReLU(),
@@ -432,11 +438,18 @@ def test_couplings_of_images(padding, side, shape):
                                            ("halves", True, ("shift", "scale")))]
     chain = Chain((*stages, Reshape(shape, (4 * shape[1] * shape[2],))))
     f = Inverse(chain) if side == 0 else Chain((Reshape((4 * shape[1] * shape[2],), shape), *stages))
-    flow = Flow(f, StandardNormal(4 * shape[1] * shape[2]))
+    return Flow(f, StandardNormal(4 * shape[1] * shape[2]))
+
+
+@pytest.mark.parametrize("padding", ("zeros", "ones", "edge"))
+@pytest.mark.parametrize("side", (0, 1))
+@pytest.mark.parametrize("shape", ((4, 1, 1), (4, 1, 5), (4, 3, 2)))
+def test_couplings_of_images(padding, side, shape):
+    """Both sides, images of one line or pixel."""
+    flow = flow_of_image_couplings(padding, side, shape)
     line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
     assert kinds(line).count("TunedImageCoupling") == 3
-    x, b = rng.standard_normal((7, *shape)), weights(7)
-    both_are_the_pages(flow, x, b)
+    both_are_the_pages(flow, np.random.default_rng(6).standard_normal((7, *shape)), weights(7))
 
 
 def test_normalisations_and_matrices_of_images_that_are_not_square():
@@ -502,6 +515,55 @@ def test_drift_of_images_is_healed():
     assert np.array_equal(log_prob, stored_log_prob)
     for (path, bar), (_, stored) in zip(flatten(params_bar), flatten(stored_bar)):
         np.testing.assert_allclose(bar, stored, rtol=0, atol=1e-9 * max(1, np.abs(stored).max()), err_msg=path)
+
+
+# -- steps that are renewed -------------------------------------------------------------------------------------------
+
+NUMBERS = {                             # of each class of steps: a flow that has it, what holds its numbers
+    likelihood.Step: (FLOWS["among other stages"], "stage"),
+    likelihood.FactorStep: (small_glow, "line"),
+    tuned.TunedCoupling: (FLOWS["the other side, tanh scale"], "scale", "dense"),
+    TunedImageCoupling: (lambda: flow_of_image_couplings("ones", 0, (4, 3, 2)), "affine", "units"),
+    TunedNorm: (small_glow, "stage"),
+    TunedMatrix: (lambda: with_shifts(small_glow()), "W", "shift"),
+    TunedSplineCoupling: (lambda: moved(nsf(np.random.default_rng(0), 3, 6, 1, 2, 4)), "page", "operations"),
+    TunedAutoregressive: (lambda: moved(maf(np.random.default_rng(0), 4, (9, 8), 2)), "dense", "inverse"),
+    KeptInput: (lambda: moved(tarflow(np.random.default_rng(0), (1, 4, 4), 2, 8, 2, 1, head_size=4), 0.1), "stage"),
+}
+
+
+def renewed_is_made_anew(flow, memory):
+    """A gradient with the steps of another flow has the bits of one with its own, and no event is left to a page or drifts."""
+    gradient, x, b, other = LikelihoodGradient(memory), events(flow, 6), weights(6), flow.unravel(1.01 * flow.ravel())
+    gradient(flow, x, b)
+    places = gradient.prepared.places
+    found = gradient(other, x, b)
+    assert gradient.prepared.places is places
+    return bits(found) == bits(LikelihoodGradient(memory)(other, x, b)) and gradient.drifted == gradient.by_page == 0
+
+
+def test_every_class_of_steps_is_renewed():
+    assert set(NUMBERS) == {likelihood.Step, likelihood.FactorStep, *(found for twins in TWINS.values() for found in twins)}
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+@pytest.mark.parametrize("kind", NUMBERS, ids=lambda kind: kind.__name__)
+def test_a_renewed_step_is_one_that_is_made_anew(kind, memory):
+    assert renewed_is_made_anew(NUMBERS[kind][0](), memory)
+
+
+@pytest.mark.parametrize("kind, name", [(kind, name) for kind, (_, *names) in NUMBERS.items() for name in names],
+                         ids=lambda given: getattr(given, "__name__", given))
+def test_a_renewed_step_with_old_numbers_is_found(kind, name, monkeypatch):
+    right = kind.renewed
+
+    def stale(self, stage):
+        new = right(self, stage)
+        setattr(new, name, getattr(self, name))
+        return new
+
+    monkeypatch.setattr(kind, "renewed", stale)
+    assert not renewed_is_made_anew(NUMBERS[kind][0](), "reversible")
 
 
 # -- drift ------------------------------------------------------------------------------------------------------------

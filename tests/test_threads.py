@@ -57,6 +57,16 @@ print(json.dumps(seen))
     assert said_by(code, without, **{VARIABLES[len(without)]: "2"}) == [[2, 2]] * 4
 
 
+def test_commands_that_do_not_compute_load_no_linear_algebra_library_of_their_own():
+    code = """
+import sys
+from refflow.cli import main
+statuses = [main(words.split()) for words in ("list", "show Tanh", "textbook Tanh", "coverage", "finding")]
+print(json.dumps([statuses, "scipy.linalg" in sys.modules]))
+"""
+    assert said_by(code) == [[0] * 5, False]
+
+
 @MANY
 def test_the_fit_of_the_library_runs_on_one_thread_and_puts_the_number_back():
     code = """

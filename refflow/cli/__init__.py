@@ -28,7 +28,7 @@ def main(arguments=None) -> int:
             stream.reconfigure(errors="backslashreplace")       # a terminal that lacks a character is not a reason to fail
     try:
         options = parser().parse_args(arguments)
-        with threads.chosen(getattr(options, "threads", None)):
+        with threads.chosen(options.threads) if options.computes else contextlib.nullcontext():
             status = options.run(options)
         sys.stdout.flush()
         return status
@@ -76,6 +76,7 @@ class Parser(argparse.ArgumentParser):
 def parser():
     top = Parser(prog="refflow", description="The reference for normalizing flows.")
     top.add_argument("--version", action="version", version=f"refflow {VERSION}")
+    top.set_defaults(threads=None, computes=True)               # `computes`: else no linear algebra library need be loaded
     commands = top.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:
         command.add_command(commands)

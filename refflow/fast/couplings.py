@@ -409,12 +409,21 @@ class Conventional:
         return own
 
 
+def with_numbers_of(self, value):
+    """A copy for a stage or layer that differs in numbers alone: the method `renewed` of classes that `take` all their numbers."""
+    new = copy.copy(self)
+    new.take(value)
+    return new
+
+
 class TunedDense:
     """A dense layer with its bias as one more column: h = [W b] (a, 1), where the last row of a (N + 1, n) is ones.
 
     With all partial sums, every entry of h is in absolute value at most |[W b]| |(a, 1)|, for the square norms of whole
     matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not increase; `activation` is any other activation.
     """
+
+    renewed = with_numbers_of
 
     def __init__(self, layer, after, path):
         self.activation = None if type(after) is ReLU else after
@@ -425,11 +434,6 @@ class TunedDense:
         """Learn the numbers of a layer."""
         self.W, self.b = layer.weights() if type(layer) is MaskedDense else layer.W, layer.b
         self.growth = 1 + math.hypot(norm(self.W), norm(self.b))
-
-    def renewed(self, layer):
-        new = copy.copy(self)
-        new.take(layer)
-        return new
 
 
 def growths(layers):

@@ -25,7 +25,7 @@ from ..maps.conditioners import BijectorLayer, Conv2d, ReLU, Sequential
 from ..maps.elementwise.scale import SAFE
 from ..maps.linear import DenseLinear
 from ..maps.normalization import GlowActNorm
-from .couplings import LARGEST, Unusual, norm
+from .couplings import LARGEST, Unusual, norm, with_numbers_of
 
 SIZES = ((1, 1), (3, 3))
 
@@ -252,6 +252,8 @@ def new_event(space, slot, E):
 class TunedImageCoupling:
     """One coupling of a flow of images, a step of `likelihood`; see `TunedCoupling`."""
 
+    renewed = with_numbers_of
+
     @staticmethod
     def takes(stage, side):
         """Is it affine, of whole channels without gains of their own, with a convolutional network?"""
@@ -263,11 +265,14 @@ class TunedImageCoupling:
     def __init__(self, stage, side, path, number, space):
         self.side, self.path, self.number, self.space = side, path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
-        self.affine = stage.affine_form
+        self.take(stage)
         self.shift_first, self.scale_path = self.affine.shift_first, ".".join((path, *self.affine.path))
-        layers = stage.net.layers
-        self.units = [Unit(layers, indices, f"{path}.net.layers", space, k) for k, indices in enumerate(units_of(layers))]
         self.clear = [not following.pointwise for following in self.units[1:]] + [False]
+
+    def take(self, stage):
+        self.affine, layers = stage.affine_form, stage.net.layers
+        self.units = [Unit(layers, indices, f"{self.path}.net.layers", self.space, k)
+                      for k, indices in enumerate(units_of(layers))]
 
     def forward(self, event):
         after, log_det, _ = self.applied(event, 0, True)
@@ -384,12 +389,18 @@ def of_images(stage, side):
 class TunedNorm:
     """x_p = (z_p + bias) sigma at every position p; a step of `likelihood`, of side 0."""
 
+    renewed = with_numbers_of
+
     @staticmethod
     def takes(stage, side):
         return of_images(stage, side) and not stage.direct and stage.bias is not None
 
     def __init__(self, stage, side, path, number, space):
-        self.stage, self.path, self.number, self.space = stage, path, number, space
+        self.path, self.number, self.space = path, number, space
+        self.take(stage)
+
+    def take(self, stage):
+        self.stage = stage
 
     def forward(self, event):
         after, log_det, _ = self.applied(event, 0)
@@ -441,14 +452,19 @@ class TunedMatrix:
     One elimination of W serves log-det, inverse and gradient.
     """
 
+    renewed = with_numbers_of
+
     @staticmethod
     def takes(stage, side):
         return of_images(stage, side) and type(stage.inner) is DenseLinear
 
     def __init__(self, stage, side, path, number, space):
-        self.W, self.shift = stage.inner.W, None if stage.inner.shift is None else stage.inner.shift[:, None]
         self.path, self.number, self.space = f"{path}.inner", number, space
+        self.take(stage)
         self.getrf, self.getrs, self.getri = scipy.linalg.get_lapack_funcs(("getrf", "getrs", "getri"), (self.W,))
+
+    def take(self, stage):
+        self.W, self.shift = stage.inner.W, None if stage.inner.shift is None else stage.inner.shift[:, None]
 
     def forward(self, event):
         after, log_det, _ = self.applied(event, 0)

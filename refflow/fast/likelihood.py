@@ -40,7 +40,7 @@ from ..maps.coupling.coupling import MaskedBijector
 from ..maps.normalization.batch_norm import BatchStatisticsNorm
 from ..maps.shape import FactorOut
 from . import products
-from .couplings import Unusual, Workspace
+from .couplings import Unusual, Workspace, with_numbers_of
 from .flows import WORK, work_of
 from .table import tuned, tuned_base, twin
 from .threads import Pace, Threads, available
@@ -48,7 +48,7 @@ from .threads import Pace, Threads, available
 ALLOWED = 2**10
 GOLDEN = (np.sqrt(5) - 1) / 2
 MODES = ("stored", "reversible")
-MOST_PARTS, FEWEST = 8, 32             # parts, and events of a part, each of which lays out the parameters anew
+MOST_PARTS, FEWEST = 8, 32             # the most parts, and the fewest events in a part: each part adds up a gradient of its own
 
 
 # -- where cotangents of parameters are summed ------------------------------------------------------------------------
@@ -123,15 +123,22 @@ def shaped(paths, views):
 # stored(event)            -> ((event after the step, log-det), pullback)
 # reversed(after, memory)  -> (event before the step, pullback)
 # at(event, after, memory) -> pullback, where the event before the step is known
+# renewed(stage)           -> the step of a stage that differs in numbers alone
 #
 # pullback(bar, b, sums, wanted) -> the event's cotangent, if wanted; the parameters' cotangents go into `sums`.
 
 class Step:
     """A stage by its own page; side 0 applies the map, side 1 its inverse."""
 
+    renewed = with_numbers_of
+
     def __init__(self, stage, side, path):
-        self.stage, self.side, self.path = stage, side, path
-        self.set = stage.codomain if side else stage.domain
+        self.side, self.path = side, path
+        self.take(stage)
+
+    def take(self, stage):
+        self.stage = tuned(stage)
+        self.set = self.stage.codomain if self.side else self.stage.domain
 
     def entering(self, event):
         """The event, if the stage accepts all of the chunk."""
@@ -187,8 +194,18 @@ def with_one_pass(stage):
 class FactorStep:
     """`FactorOut` from images to latents: its `rest` is a line of steps, whose first event is kept."""
 
-    def __init__(self, stage, line):
-        self.stage, self.line = stage, line
+    def __init__(self, stage, path, space, numbers):
+        self.stage, self.path = stage, f"{path}.rest"
+        self.line = Line(self.stages(), space, numbers)
+
+    def stages(self):
+        return steps_along(self.stage.rest, self.path, 0)
+
+    def renewed(self, stage):
+        new = copy.copy(self)
+        new.stage = stage
+        new.line = self.line.renewed(new.stages())
+        return new
 
     def forward(self, event):
         factored, kept = self.stage._split(event)
@@ -221,15 +238,13 @@ class Line:
     """A sequence of steps; `drifted` counts how often (4) failed."""
 
     def __init__(self, stages, space, numbers):
-        stages = list(stages)
-        self.makers = [maker(*found, space, numbers) for found in stages]
-        self.steps, self.drifted = [make(stage, None) for make, (_, stage, _) in zip(self.makers, stages)], 0
+        self.steps, self.drifted = [step_of(*found, space, numbers) for found in stages], 0
 
     def renewed(self, stages):
         """The line of other stages, which differ from its own in numbers alone."""
         new = copy.copy(self)
         new.drifted = 0
-        new.steps = [make(stage, last) for make, last, (_, stage, _) in zip(self.makers, self.steps, stages)]
+        new.steps = [step.renewed(stage) for step, (_, stage, _) in zip(self.steps, stages)]
         return new
 
     def stored(self, event):
@@ -299,17 +314,12 @@ def steps_along(f, path, side):
     return ((".".join((path, *here)), stage, way) for here, stage, way in along(f, side))
 
 
-def maker(path, stage, side, space, numbers):
-    """A function of a stage at this place, and of the last step here or None, that gives the stage's step."""
+def step_of(path, stage, side, space, numbers):
+    """The step of a stage at this place."""
     if side == 0 and type(stage) is FactorOut:
-        line = Line(steps_along(stage.rest, f"{path}.rest", 0), space, numbers)
-        return lambda stage, last: FactorStep(stage, line.renewed(steps_along(stage.rest, f"{path}.rest", 0)) if last else line)
+        return FactorStep(stage, path, space, numbers)
     number, found = next(numbers), twin(stage, side)
-    if found is None:
-        return lambda stage, last: Step(tuned(stage), side, path)
-    if hasattr(found, "renewed"):
-        return lambda stage, last: last.renewed(stage) if last else found(stage, side, path, number, space)
-    return lambda stage, last: found(stage, side, path, number, space)
+    return Step(stage, side, path) if found is None else found(stage, side, path, number, space)
 
 
 def weighted(event):

@@ -27,7 +27,7 @@ from ..maps.coupling import Coupling
 from ..maps.elementwise import SoftplusScale
 from ..maps.parametrisations import KnotSlopes, PerPart, SoftmaxKnots
 from ..maps.splines import RationalQuadraticSpline
-from .couplings import Unusual
+from .couplings import Unusual, with_numbers_of
 
 FIELDS, MAPS = ("input_knots", "output_knots", "slopes"), (SoftmaxKnots, SoftmaxKnots, KnotSlopes)
 LARGEST = {np.dtype(np.float64): 300.0, np.dtype(np.float32): 40.0}     # exponents of plain exponentials
@@ -190,19 +190,23 @@ class TunedSplineCoupling:
     The rows of the last layer are taken in the order in which `Splines` needs them, all entries of each number.
     """
 
+    renewed = with_numbers_of
+
     @staticmethod
     def takes(stage, side):
         return side == 0 and SplineCoupling.takes(stage) and is_residual(stage.net)
 
     def __init__(self, stage, side, path, number, space):
-        self.number, self.space = number, space
+        self.path, self.number, self.space = path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
-        self.page = tree.copied(stage, SplineCoupling)
-        self.splines = Splines(stage.family, None, None)
         outputs = np.arange(len(stage.net.layers[-1].W))
         P = stage.family.size
         self.order = outputs if stage.layout == "halves" else outputs.reshape(-1, P).T.ravel()
-        self.operations = list(operations(stage.net.layers, f"{path}.net.layers"))
+        self.take(stage)
+
+    def take(self, stage):
+        self.page, self.splines = tree.copied(stage, SplineCoupling), Splines(stage.family, None, None)
+        self.operations = list(operations(stage.net.layers, f"{self.path}.net.layers"))
 
     def array(self, slot, i, shape, dtype):
         return self.space.array(("spline", slot, i), shape, dtype)

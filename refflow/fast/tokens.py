@@ -30,7 +30,7 @@ from ..maps.autoregressive import Autoregressive
 from ..maps.conditioners import (GELU, ClassEmbedding, Delay, Dense, LayerNorm, LearnedPositions, Positionwise, RelativeAttention,
                                  ReshapedNetwork, Residual, Sequential, Times)
 from ..models.tarflow import Guided
-from .couplings import Unusual, is_exponential
+from .couplings import Unusual, is_exponential, with_numbers_of
 from .transformers import TunedNetwork, are_plain, averaging, far, gelu
 from .unit_by_unit import exponential, safe
 
@@ -263,12 +263,18 @@ def with_rows(value, rooms):
 class KeptInput:
     """An autoregressive map of tokens on side 0, by its page and a tuned network: it keeps the events that enter it, nothing else."""
 
+    renewed = with_numbers_of
+
     @staticmethod
     def takes(stage, side):
         return side == 0 and stage.domain is sets.real and TokenByToken.takes(stage)
 
     def __init__(self, stage, side, path, number, space):
-        self.stage, self.path = with_rows(stage, space.kept("rooms", list)), path
+        self.path, self.rooms = path, space.kept("rooms", list)
+        self.take(stage)
+
+    def take(self, stage):
+        self.stage = with_rows(stage, self.rooms)
 
     def forward(self, event):
         return *self.stage.forward_and_log_det(event), event.copy()

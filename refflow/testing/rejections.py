@@ -64,7 +64,7 @@ class Tally:
 def excess(tally, ask):
     """The laws that reject too many: the suspects of a tally, asked again.
 
-    `ask(rng, wanted)` asks the laws of which `wanted(name)` is true at a draw of the generator.
+    `ask(rng, wanted)` draws from the generator and asks the laws for which `wanted(name)` is true.
     """
     suspects, again, rng = tally.suspects(), Tally(), np.random.default_rng(0)
     for _ in range(DRAWS if suspects else 0):

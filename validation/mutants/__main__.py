@@ -68,9 +68,9 @@ def judge(name, deadline, directory=RECORDS):
 
 def judge_all(names, deadline, sweep):
     """All pages, some at a time; a worker saves as it goes, and what it found is merged here if its disk is another."""
-    todo = {name: len(Record(name).unjudged()) for name in names}
+    todo = {record.name: len(record.unjudged()) for record in map(Record, names) if not record.is_done()}
     total, done, start = sum(todo.values()), 0, time.monotonic()
-    waiting = sweeps.each_of((name, deadline) for name in names if todo[name])
+    waiting = sweeps.each_of((name, deadline) for name in todo)
     for (name, _), (judged, seconds, found) in sweep.results(judge, waiting):
         Record(name).merge(found)
         done += judged
@@ -124,7 +124,7 @@ def ask_all(names, deadline, sweep):
     """All files outside pages, those with the same tests together."""
     groups, start, done = {}, time.monotonic(), 0
     for name in names:
-        if Record(name).unjudged():
+        if not Record(name).is_done():
             groups.setdefault(JUDGES[name], []).append(name)
     waiting = sweeps.each_of((group, deadline) for group in groups.values())
     for done, ((group, _), found) in enumerate(sweep.results(ask, waiting), 1):

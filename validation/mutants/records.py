@@ -90,6 +90,10 @@ class Record:
     def unjudged(self) -> list[Mutant]:
         return [mutant for key, mutant in self.mutants.items() if key not in self.verdicts]
 
+    def is_done(self):
+        """Are all mutants judged, and is the record of the code as it is?"""
+        return not self.stale and not self.unjudged()
+
     def add(self, mutant, found):
         why = [] if found["verdict"] == "killed" else [found["why"]]
         self.verdicts[mutant.key] = [found["verdict"], found["by"], *why]
@@ -103,7 +107,7 @@ class Record:
         head, aside, verdicts = found
         if head != self.head:
             raise RuntimeError(f"{self.name} was judged with another version of its code")
-        if verdicts != self.verdicts:
+        if self.stale or verdicts != self.verdicts:
             self.aside, self.verdicts = aside, self.verdicts | verdicts
             self.save()
 
