@@ -12,6 +12,7 @@ import sys
 import pytest
 
 import refflow
+from refflow.cli.fit import model_named
 from refflow.cli.list_pages import compositions
 from refflow.cli.names import ALIASES, MODELS, plainly
 from refflow.core.registry import REGISTRY
@@ -283,3 +284,19 @@ def test_check_torch(run):
     status, out, _ = run("check", "torch", "--page", "Exp", "--dtype", "float32", "--json")
     report = json.loads(out)
     assert status == 0 and report["version"].startswith(sys.modules["torch"].__version__.split("+")[0])
+
+
+# -- names as they are typed ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("text", "hint"), [("Tanhh", "did you mean Tanh?"), ("sigmoid", "did you mean Sigmoid?"),
+                                            ("qqqq", "`dir(refflow)` lists what it has")])
+def test_a_name_that_refflow_does_not_have(text, hint):
+    with pytest.raises(AttributeError, match=re.escape(hint)) as refused:
+        getattr(refflow, text)
+    assert len(str(refused.value)) < 100
+
+
+@pytest.mark.parametrize("text", ["realNVP", "RealNVP", "real-nvp", "Flow++", "nsf_ar", "GlowTTS", "ImageRealNVP", "unknown"])
+def test_models_in_any_spelling(text):
+    names = {"realnvp", "flow++", "nsf-ar", "glow_tts", "image_realnvp", "unknown"}
+    assert model_named(text) in names

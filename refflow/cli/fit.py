@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import checkpoint, kinds
+from . import checkpoint, kinds, rows, speech
 from .checkpoint import Checkpoints
 from .dataset import FLAT
 from .interruptions import Interruptions
@@ -19,6 +19,7 @@ from .options import add_data, add_seed, add_threads, count, counts, duration, f
 from ..energies import ENERGIES
 from ..models import BUILDERS
 from ..oracle import CannotRun
+from ..oracle.pages import plainly
 from ..report import json_text, parts_text, plain
 from ..saving import save
 from ..speech import UNITS
@@ -35,7 +36,7 @@ def add_command(commands):
         "the best flow so far; --resume continues it, also where the process was killed, with the same result as if it had "
         "not been."))
     add_data(one, "?")
-    one.add_argument("--model", default="gaussian",
+    one.add_argument("--model", type=model_named, default="gaussian",
                      help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow, jet, tarflow or image_realnvp, "
                           "which realnvp names too, of speech glow_tts")
     one.add_argument("--context", metavar="A,B,...", help=(
@@ -80,6 +81,11 @@ def add_command(commands):
     add_seed(one)
     add_threads(one)
     writes_a_file(one, run)
+
+
+def model_named(text):
+    """A model's name, which may be written in capitals, with hyphens, with underscores or without; another text as it is."""
+    return {plainly(name): name for name in (*BUILDERS, *rows.MODELS_OF_IMAGES, *speech.MODELS)}.get(plainly(text), text)
 
 
 def add_options_of_formulas(command):
