@@ -160,6 +160,8 @@ TABLES = {
     "empty": ("", "it holds no row of numbers"),
     "blank lines": ("\n\n  \n", "it holds no row of numbers"),
     "uneven": ("1,2\n\n3\n", "row 3: its number of columns is 1, not 2"),
+    "a quotation mark": ('a,b\n1,2\n"3,4\n5,6\n', "row 3: a quotation mark is not closed"),
+    "text after one": ('"1"2,3\n', "row 1: ',' expected after '\"'"),
     "names too few": ("a\n1,2\n", "row 2: its number of columns is 2, not 1"),
 }
 

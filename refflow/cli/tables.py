@@ -84,7 +84,7 @@ def read_csv_table(path, header, names):
     try:
         opened = gzip.open if is_gzip(path) else open
         with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
-            rows = [(line, row) for line, row in numbered(csv.reader(file)) if any(row)]
+            rows = [(line, row) for line, row in numbered(csv.reader(file, strict=True)) if any(row)]
     except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CannotRun(f"{path}: it is not text of comma-separated values: {error}") from None
     first, *below = [row for _, row in rows] or [[]]
@@ -136,9 +136,13 @@ def hint_on_separators(names, rows):
 def numbered(reader):
     """(the line on which it begins, its cells without blanks around them) of each row."""
     line = 1
-    for row in reader:
-        yield line, [cell.strip() for cell in row]
-        line = reader.line_num + 1
+    try:
+        for row in reader:
+            yield line, [cell.strip() for cell in row]
+            line = reader.line_num + 1
+    except csv.Error as error:
+        unclosed = str(error) == "unexpected end of data"
+        raise csv.Error(f"row {line}: {'a quotation mark is not closed' if unclosed else error}") from None
 
 
 def is_number(cell):
