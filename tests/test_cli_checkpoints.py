@@ -247,3 +247,23 @@ def test_a_resumed_interruption_keeps_the_noise(run, files, monkeypatch):
     assert run("fit", *FITS["glow"], "--out", "flow.npz")[0] == 130
     assert run("fit", *FITS["glow"], "--out", "flow.npz", "--resume")[0] == 0
     assert Path("flow.npz").read_bytes() == Path("whole.npz").read_bytes()
+
+
+def test_a_fit_that_is_at_work_is_not_taken_over(run, files, monkeypatch):
+    """Neither by one that would continue it, nor by one that would begin anew; when it has ended, its checkpoint is free."""
+    arguments, seen = ("fit", *FITS["realnvp"], "--out", "flow.npz"), []
+
+    class Watched(checkpoint.Checkpoints):
+        def stepped(self, info, flow):
+            super().stepped(info, flow)
+            if info["step"] in (3, 6) and not seen[info["step"] // 3 - 1:]:
+                seen.append([main([*arguments, how]) for how in ("--resume", "--force")])
+            if info["step"] == 8:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "Checkpoints", Watched)
+    status, _, err = run(*arguments, "--checkpoint-every", "1e-9")
+    assert status == 130 and seen == [[2, 2], [2, 2]]
+    assert err.count("flow.checkpoint.npz: another fit is at work on it") == 4
+    monkeypatch.setattr(cli, "Checkpoints", checkpoint.Checkpoints)
+    assert run(*arguments, "--resume")[0] == 0

@@ -2,14 +2,22 @@
 
 FLOW.checkpoint.npz is the file of the best flow so far, which `score`, `sample` and `plot` read, with the state of training
 beside it: parameters, optimiser, generator, history, the options of the fit, and a fingerprint of its data.
+
+While a fit is at work, it holds a lock on the file, where the system has such locks, so that no other fit takes it over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 import time
 from pathlib import Path
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:                     # on Windows
+    flock = None
 
 from ..core.version import VERSION
 from ..oracle import CannotRun
@@ -27,7 +35,7 @@ class Checkpoints:
         self.path = path_of(options.out)
         self.every, self.last = options.checkpoint_every, time.monotonic()
         self.note, self.replace, self.able = data.note() | {"model": options.model}, options.force or options.resume, True
-        self.left = None                            # the digest of what the interrupted fit has left
+        self.left = self.held = None                # the digest of what the interrupted fit has left; the file that is locked
         self.options = plain({key: value for key, value in vars(options).items() if key not in NOT_OF_TRAINING})
         self.data = fingerprint(data, parts)
 
@@ -46,6 +54,8 @@ class Checkpoints:
         try:
             save(state.best, self.path, self.note | {"checkpoint": kept}, state.arrays, self.replace)
             self.replace = True                     # it is ours now
+            with contextlib.suppress(CannotRun):    # another one is looking whether it is held
+                self.hold()
         except OSError as error:
             self.able = False
             print(f"refflow: {self.path}: {error.strerror or error}; there is no checkpoint", file=sys.stderr)
@@ -54,10 +64,24 @@ class Checkpoints:
         if self.replace and self.able:
             self.path.unlink(missing_ok=True)
 
+    def hold(self):
+        """Lock the file that is there now."""
+        before, self.held = self.held, locked(self.path)
+        if before is not None:
+            before.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *of):
+        if self.held is not None:
+            self.held.close()
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def resumed(self, options):
         """The state to continue from, which must come from the same fit."""
+        self.hold()
         best, kept, arrays = opened(self.path)
         if kept["refflow"] != VERSION:
             raise CannotRun(f"{self.path}: refflow {kept['refflow']} has written it, this is {VERSION}")
@@ -79,6 +103,19 @@ def path_of(out):
     return Path(out).with_suffix(".checkpoint.npz")
 
 
+def locked(path):
+    """The file, open and locked until it is closed; None where there are no locks, or no file."""
+    if flock is None or not path.exists():
+        return None
+    file = open(path, "rb")                             # noqa: SIM115: it stays open
+    try:
+        flock(file, LOCK_EX | LOCK_NB)
+    except OSError:
+        file.close()
+        raise CannotRun(f"{path}: another fit is at work on it") from None
+    return file
+
+
 def opened(path):
     """(best flow, what is kept of the fit, arrays) of a checkpoint."""
     if not path.exists():
@@ -95,6 +132,8 @@ def opened(path):
 def refuse(options):
     """Refuse a fit in the place of another that can be continued, and one to be continued that would write over a file."""
     path = path_of(options.out)
+    if (held := locked(path)) is not None:
+        held.close()
     if path.exists() and not (options.force or options.resume):
         raise CannotRun(f"{path} is the checkpoint of a fit that did not end: --resume continues it, --force begins anew")
     if options.resume and not options.force and Path(options.out).exists():

@@ -138,25 +138,30 @@ def fitted(options, interruptions):
     start = data.start(options, parts, rng)
     size = options.batch_size or data.batch_size
     settings = start.settings | {"batch_size": min(size, len(parts["train"])) if parts else size}
-    checkpoints = Checkpoints(options, data, parts)
-    result, message = trained(options, data, parts, start, settings, rng, checkpoints)
-    about = about_of(options, data, values, start, settings, result)
-    note = plain(about | {"history": history_of(result.history)})
-    with interruptions.held():
-        put(options, lambda path, replace: save(result.flow, path, note, replace=replace or checkpoints.has_left(path)))
-        interrupted = result.stopped == "interrupted" and result.state is not None and options.checkpoint_every > 0
-        if interrupted:
-            checkpoints.write(result.state, options.out)
-        else:
-            checkpoints.remove()
-        if message:
-            print(f"refflow: {message}; {options.out} holds the best flow so far"
-                  + f"; --resume continues from step {result.state.step}" * interrupted, file=sys.stderr)
+    with Checkpoints(options, data, parts) as checkpoints:
+        result, message = trained(options, data, parts, start, settings, rng, checkpoints)
+        about = about_of(options, data, values, start, settings, result)
+        note = plain(about | {"history": history_of(result.history)})
+        with interruptions.held():
+            written(options, result, message, note, checkpoints)
     report = about | data.compared(start.flow, result.flow, parts, noise) | {
         "data": options.data, "out": options.out, "parts": {name: len(part) for name, part in parts.items()},
         "stopped_at": len(result.history["step"])}
     print(json_text(report) if options.json else fit_text(report, data))
     return {"interrupted": interruptions.status, "failed": 1}.get(result.stopped, 0)
+
+
+def written(options, result, message, note, checkpoints):
+    """Write the best flow; of a fit that was interrupted, the checkpoint too."""
+    put(options, lambda path, replace: save(result.flow, path, note, replace=replace or checkpoints.has_left(path)))
+    interrupted = result.stopped == "interrupted" and result.state is not None and options.checkpoint_every > 0
+    if interrupted:
+        checkpoints.write(result.state, options.out)
+    else:
+        checkpoints.remove()
+    if message:
+        print(f"refflow: {message}; {options.out} holds the best flow so far"
+              + f"; --resume continues from step {result.state.step}" * interrupted, file=sys.stderr)
 
 
 def divided(options, data, values, rng):
