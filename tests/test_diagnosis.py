@@ -250,7 +250,7 @@ def test_a_number_that_is_fitted_must_explain_other_points():
 
 
 def test_a_mistake_must_give_every_entry():
-    """A part of an answer is no reason to name it."""
+    """An answer that has it in one entry alone is not given its name."""
     assert named(curved, "forward", z3, lambda f, z: -f.forward(z)).startswith("negated")
     assert named(curved, "forward", z3, lambda f, z: f.forward(z) * [-1.0, 1.3, 0.9]) == ""
 
