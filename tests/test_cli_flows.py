@@ -15,12 +15,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from refflow.cli import dataset as cli_dataset, rows as cli_rows
 from refflow import Affine, Flow, StandardNormal, Tanh
+from refflow.cli.fit import divided
 from refflow.cli.images import read_images
 from refflow.maps.conditioners import dense_network
 from refflow.maps.coupling import AffineCoupling, masks
@@ -423,6 +425,13 @@ def test_a_model_beats_the_gaussian(run):
     z = np.random.default_rng(1).normal(size=(10, 2))
     flow = load("f.npz")
     assert np.allclose(flow.log_prob(z), [float(flow.log_prob(row)) for row in z])
+
+
+def test_no_row_is_in_two_parts():
+    values, options = np.arange(50), SimpleNamespace(test=0.2, validation=0.1, held_out=None)
+    parts = divided(options, None, values, np.random.default_rng(0))
+    assert {name: len(part) for name, part in parts.items()} == {"train": 35, "validation": 5, "test": 10}
+    assert np.array_equal(np.sort(np.concatenate(list(parts.values()))), values)
 
 
 NOISE = 0.1

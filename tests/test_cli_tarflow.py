@@ -55,11 +55,13 @@ def test_samples_with_guidance(run):
     blocks, units = blocks_and_units(flow)
     z = flow.base.sample(np.random.default_rng(3), 6)
     c = np.repeat(np.eye(3, dtype=np.float32)[[1]], 6, 0)
-    for more, how in (((), ("ab", 1.0, False)), (("--guided", "a", "--annealed", "--attention-temperature", 0.5), ("a", 0.5, True))):
+    for more, how, T in (((), ("ab", 1.0, False), 1.0), (("--temperature", 0.5), ("ab", 1.0, False), 0.5),
+                         (("--guided", "a", "--annealed", "--attention-temperature", 0.5), ("a", 0.5, True), 1.0)):
         status, out, err = run("sample", "flow.npz", "--given", "kind=1", "--guidance", 3, *more, "--n", 6, "--seed", 3, "--out",
                                "s.npy", "--json", "--force")
-        report, expected = json.loads(out), units.forward(images_of(tuned(blocks).at(context=c), z, 3.0, *how))
+        report, expected = json.loads(out), units.forward(images_of(tuned(blocks).at(context=c), np.float32(T) * z, 3.0, *how))
         assert status == 0 and not err and report["guidance"] == 3 and report["annealed"] == how[2] and report["given"] == "kind=1"
+        assert report["temperature"] == T
         assert np.array_equal(np.load("s.npy"), np.clip(np.floor(expected), 0, 7))
         plain = units.forward(blocks.at(context=c).bijector.forward(z))
         assert np.abs(expected - plain).max() > 0.01

@@ -249,6 +249,12 @@ def test_a_number_that_is_fitted_must_explain_other_points():
     assert diagnose(failures[0], failures, None) == ""
 
 
+def test_a_mistake_must_give_every_entry():
+    """An answer that has it in one entry alone is not given its name."""
+    assert named(curved, "forward", z3, lambda f, z: -f.forward(z)).startswith("negated")
+    assert named(curved, "forward", z3, lambda f, z: f.forward(z) * [-1.0, 1.3, 0.9]) == ""
+
+
 def test_one_infinity_is_like_another():
     """The log-det of the other direction is infinite there too, and so is much else."""
     f = refflow.Power(exponent=3.0)

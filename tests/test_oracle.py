@@ -247,6 +247,17 @@ def test_each_kind_of_wrong_is_caught_and_named(kind):
     assert found.error > found.allowed and found.worst >= found.error
 
 
+@pytest.mark.parametrize("units, findings", [(14, 0), (18, 1)])
+def test_sixteen_units_are_allowed(units, findings):
+    """An error of so many units u kappa, where kappa = q (1 + |z|), is measured as at most two more, for it is rounded to float32."""
+    def mine(params, z):
+        exact = np.exp(z.astype(np.float64))
+        return {"forward": (exact * (1 + units * 2.0**-24 * (1 + np.abs(z)))).astype(np.float32)}
+
+    report = check(adapter("Exp", dtype="float32")(mine))
+    assert len(report.failed) == findings and units < (*report.failed, *report.passed)[0].error < units + 2
+
+
 @bijector(domain=real, codomain=real, register=False)
 class Sinh(Bijector):
     """x = sinh z, whose inverse as log(x + sqrt(x^2 + 1)), here without the loss near 0, cancels for x < 0."""

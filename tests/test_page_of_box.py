@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import refflow
+from refflow.cli.check import Boxes
 from refflow.oracle import CannotRun, adapter
 from refflow.oracle import check as oracle_check
 from refflow.oracle.parameters import page_at, parameters_in
@@ -144,6 +146,11 @@ def test_boxes_of_a_file(run, files):
     assert status == 0 and box["name"] == "right" and box["hint"] and box["asked"]["latents"] > 43
     status, _, err = run("check", files / "boxes.py", "--markdown")
     assert status == 2 and "black boxes, which without --page have no --markdown" in err
+
+
+@pytest.mark.parametrize("statuses, status", [((0, 0), 0), ((1, 0), 1), ((0, 2), 2), ((2, 1), 1)])
+def test_a_finding_in_one_of_several_boxes_counts_more_than_a_box_that_cannot_be_asked(statuses, status):
+    assert Boxes({f"box {i}": SimpleNamespace(status=one) for i, one in enumerate(statuses)}).status == status
 
 
 def test_the_hint_is_for_boxes_that_pass(run, files):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import refflow
 from refflow import (Affine, Chain, DenseLinear, DiagonalNormal, Flow, GlowActNorm, Independent, Inverse, Logistic, Permutation,
                      Pointwise, Reshape, StandardNormal)
-from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, dense_network
+from refflow.core import Conditioner
+from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, TanhActivation, dense_network
 from refflow.core.tree import copied, flatten, nest
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
@@ -351,6 +353,19 @@ def test_numbers_beyond_the_plain_formulas_are_left_to_the_pages(memory):
         assert gradient.by_page == 1 and np.isfinite(log_prob).all() and np.array_equal(log_prob, wanted)
         for (_, bar), (_, page) in zip(flatten(params_bar), flatten(pullback(np.ones(1))[1])):
             assert np.array_equal(bar, page)
+
+
+@pytest.mark.parametrize("layers, size, usual", [
+    ((300, ReLU(), 300), 420, True), ((300, ReLU(), 300), 424, False), ((300, TanhActivation(), 300), 424, True),
+    ((800, TanhActivation(), 0), 0, False), ((0, TanhActivation(), 511.5, ReLU(), 511.5), 0, False)], ids=str)
+def test_a_network_whose_bound_may_overflow_is_left_to_the_page(layers, size, usual):
+    """Powers of two: of the one weight of each layer, and of the entry, which that weight does not see."""
+    net = Sequential(tuple(layer if isinstance(layer, Conditioner) else Dense([[2.0**layer, 0.0], [0.0, 0.0]]) for layer in layers))
+    flow = normal(AdditiveCoupling(np.array([True, True, False, False]), net), D=4)
+    step, = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace()).steps
+    x = np.array([[0.0, 2.0**size, 1.0, 2.0]])
+    with np.errstate(over="ignore"), contextlib.nullcontext() if usual else pytest.raises(tuned.Unusual):
+        assert np.array_equal(step.forward(x)[0], x)
 
 
 # -- images -----------------------------------------------------------------------------------------------------------

@@ -343,6 +343,13 @@ def test_the_threshold_ends_it():
     assert len(steps) == 32
 
 
+def test_the_step_that_ends_it_counts():
+    flow, x = made("an image")
+    f, z = own_map(flow.bijector.inner.stages[-1]), flow.bijector.inverse(x)
+    one, other = (by_jacobi(f, lambda h: scale_and_shift(f, h), z, how) for how in (Jacobi(4, 32, np.inf), Jacobi(4, 1, 0.0)))
+    assert np.array_equal(one, other) and np.abs(one - z).min() > 0
+
+
 # -- known frames -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", ["a video", "a video, frame by frame"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -81,6 +82,17 @@ def test_a_slack_does_not_round_to_0():
     h = np.array([0.0, 30.0, -40.0, 1.0])
     slack = fields_of(SylvesterFields(1), h)["slack"][0]
     assert slack == pytest.approx(2 * np.exp(-60) * (1 + np.exp(-20)), rel=1e-14) and 1 + np.tanh(30) * np.tanh(-40) == 0
+
+
+def test_what_the_rounding_of_a_slack_adds_to_r():
+    """rho of (16), within four roundings of r; that of 1e-6 is 10^5 times as large."""
+    p, q = np.array([0.7, -1.3]), np.array([1e-6, -3e-5])
+    h = np.concatenate((RNG(3).standard_normal(4), p, q, [0.5, 2.0]))
+    fields = fields_of(SylvesterFields(2), h)
+    with mpmath.workdps(40):
+        slack, s = ([mpmath.mpf(float(v)) for v in fields[key]] for key in ("slack", "diagonal"))
+        rho = [float((slack[i] - 1) / s[i] - mpmath.tanh(p[i])) for i in range(2)]
+    assert np.abs(model_page.rounding(h, fields) - rho).max() < 4 * 2.0**-53 < 2.0**-43 < np.abs(rho).min()
 
 
 def test_one_matrix_feeds_both_triangles():

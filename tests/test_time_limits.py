@@ -134,3 +134,11 @@ def test_on_the_command_line(run, tmp_path, workers):
     status, out, err = run("check", path, "--time-limit", "0.1", "--workers", workers)
     assert status == 2 and not out
     assert "refflow: there was no answer within 0.1 seconds: mine, for Exp, float64, at " in err and err.endswith("its function\n")
+
+
+def test_boxes_on_the_command_line(run, tmp_path):
+    path = tmp_path / "boxes.py"
+    path.write_text("from refflow.testing import BlackBox\nimport time\n\ndef late(z):\n    time.sleep(0.4)\n    raise ValueError\n\n"
+                    "first, second = BlackBox(lambda z: z), BlackBox(late)\n")
+    status, out, err = run("check", path, "--time-limit", "0.1")
+    assert status == 2 and not out and err.startswith("refflow: there was no answer within 0.1 seconds: forward of 2 events")

@@ -61,7 +61,7 @@ from refflow.training import (
     recipes,
 )
 from refflow.training.diagnosis import unlikely
-from refflow.training.fit import Progress
+from refflow.training.fit import Likelihood, Progress
 from refflow.training.formula import refuse_jump, refuse_other_gradient
 from refflow.training.optimisers import norm
 
@@ -982,6 +982,21 @@ def test_a_fit_goes_on_from_a_state_with_the_same_bits(name, make, last):
     again = go(resume=states[0])
     assert again.flow.equals(whole.flow) and (again.step, again.stopped) == (whole.step, whole.stopped)
     assert all(np.array_equal(column, again.history[key]) for key, column in whole.history.items())
+
+
+@pytest.mark.parametrize("losses, steps", [([5.0] * 9, 3), ([5.0, 4.6, 4.2, 3.8, 3.4, 3.0, 3.0, 3.0], 6)], ids=["level", "slow fall"])
+def test_a_fit_goes_on_with_the_patience_that_is_left(losses, steps, monkeypatch):
+    """Three evaluations without a fall by more than 1 below the mark; the lowest loss may lie between."""
+    def stopped(losses, **more):
+        measured = iter(losses)
+        monkeypatch.setattr(Likelihood, "evaluate", lambda self, flow: next(measured))
+        result = fit(normal_flow(), data(), steps=7, patience=3, flat=1.0, every=1, rng=np.random.default_rng(0), **more)
+        return result.stopped, len(result.history["step"])
+
+    states = []
+    assert stopped(losses, callback=lambda info, flow: states.append(info["state"]())) == ("patience", steps)
+    for state in states:
+        assert stopped(losses[state.step + 1:], resume=state) == ("patience", steps), state.step
 
 
 def test_the_state_of_an_interruption_is_that_of_the_last_whole_step():

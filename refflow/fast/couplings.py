@@ -410,7 +410,7 @@ class Conventional:
 
 
 def with_numbers_of(self, value):
-    """A copy for a stage or layer that differs in numbers alone: the method `renewed` of classes that `take` all their numbers."""
+    """A copy for a stage or layer that differs in numbers alone: `renewed` of the classes whose `take` learns all numbers."""
     new = copy.copy(self)
     new.take(value)
     return new
