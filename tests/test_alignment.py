@@ -144,12 +144,13 @@ def test_the_authors_paths(number):
 
 
 BUGS = {"a tie moves": ("np.less(stay, move", "np.less_equal(stay, move"),
-        "a position too few": ("min(I, j + 1)", "min(I, j)"),
-        "too late to begin": ("max(0, j - slack)", "max(0, j - slack + 1)"),
-        "a frame too late": ("range(1, J)", "range(2, J)"),
-        "begins anywhere": ("Q[B:2 * B] = scores[:, 0, 0]", "Q[B:] = scores[:, :, 0].T.ravel()"),
-        "the length of a batch": ("moves[frames[b]:, b::B] = False", "pass"),
-        "the first slack": ("(frames - texts).max()", "(frames - texts).min()")}
+        "a position too few": ("min(texts[b], stop)", "min(texts[b], stop - 1)"),
+        "too late to begin": ("max(0, start - (", "max(0, start + 1 - ("),
+        "a frame too late": ("max(start, 1)", "max(start, 2)"),
+        "begins anywhere": ("Q[1 + first] = [v[0, 0] for v in scores]", "Q[:] = 0"),
+        "the length of a batch": ("np.searchsorted(-frames, -np.arange(J))", "np.full(J, B)"),
+        "the first slack": ("start - (frames[b] - texts[b])", "start - (frames - texts).min()"),
+        "the order of items": ("path[order[item],", "path[item,")}
 
 
 @pytest.mark.parametrize("bug", BUGS)
@@ -171,6 +172,7 @@ def with_bug(right, wrong):
     assert source.count(right) == 1
     module = {"__name__": "refflow.models.planted", "__package__": "refflow.models"}
     exec(compile(source.replace(right, wrong), "planted", "exec"), module)
+    module["BLOCK"] = 2                             # so that small items have several blocks
     return module
 
 

@@ -58,34 +58,41 @@ def test_batches(shape):
             assert difference(f, shape) < 1000
 
 
+def radial(slack=0.2, D=2, dtype=np.float64):
+    return Radial(np.random.default_rng(0).normal(size=D).astype(dtype), dtype(0.7), dtype(slack))
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("D", [1, 2, 5])
-def test_a_radial_flow_is_its_page(D, dtype):
-    rng = np.random.default_rng(0)
-    assert difference(Radial(rng.normal(size=D).astype(dtype), dtype(0.7), dtype(0.2))) < 1000
+@pytest.mark.parametrize("slack", SLACKS)
+def test_a_radial_flow_is_its_page(slack, D, dtype):
+    assert difference(radial(slack, D, dtype)) < 1000
 
 
 # -- in units ---------------------------------------------------------------------------------------------------------
 
-def beyond(count, dtypes=("float64", "float32")):
+def beyond(page, count, dtypes=("float64", "float32")):
     """{quantity: C} of tuned flows where it is more than is allowed, at every `count`-th point of the page's certificate."""
     certify, found = pytest.importorskip("validation.certify"), {}
+    twin = {Planar: residual.TunedPlanar, Radial: residual.TunedRadial}[page]
     for dtype in dtypes:
         for side in ("forward", "inverse"):
-            points = [point for point in certify.points(Planar, dtype, side) if residual.TunedPlanar.takes(point.f)]
+            points = [point for point in certify.points(page, dtype, side) if twin.takes(point.f)]
             assert len(points) > 50
             for point in points[::count]:
-                errors = certify.errors(replace(point, f=tree.copied(point.f, residual.TunedPlanar)))
+                errors = certify.errors(replace(point, f=tree.copied(point.f, twin)))
                 found |= {name: C for name, (C, _) in errors.items() if C is not None and not C <= certify.allowed(point, name)}
     return found
 
 
-def test_errors_stay_within_what_the_page_is_allowed():
-    assert beyond(25) == {}
+@pytest.mark.parametrize("page", [Planar, Radial])
+def test_errors_stay_within_what_the_page_is_allowed(page):
+    assert beyond(page, 25) == {}
 
 
-def test_errors_stay_within_what_the_page_is_allowed_at_all_its_points():
-    assert beyond(1) == {}
+@pytest.mark.parametrize("page", [Planar, Radial])
+def test_errors_stay_within_what_the_page_is_allowed_at_all_its_points(page):
+    assert beyond(page, 1) == {}
 
 
 PLANTS = [
@@ -102,7 +109,7 @@ def plant(old, new, monkeypatch):
     assert text.count(old) == 1
     made = dict(vars(residual))
     exec(text.replace(old, new).replace("from ..", "from refflow."), made)
-    for name in ("SharedHyperplane", "Letters", "root", "lag"):
+    for name in ("SharedHyperplane", "Letters", "root", "lag", "SharedCentre", "RadialLetters", "log_1_plus"):
         monkeypatch.setattr(residual, name, made[name])
 
 
@@ -113,10 +120,30 @@ def test_a_planted_bug_is_found(old, new, monkeypatch):
         assert not difference(planar(np.random.default_rng(0))) < 1e6
 
 
+@pytest.mark.parametrize("old, new", [
+    ("(once + v.tau / v.d)", "once"), ("v.q, k, of_alpha", "v.q, -k, of_alpha"), ("self.y @ k", "self.y @ m"),
+    ("(K + 1 - v.rho", "(K - v.rho"), ("T.sum() + L @ once", "T.mean() + L @ once"), ("T / g_2", "T / v.g"),
+    ("2 * v.tau / v.d", "v.tau / v.d"), ("v.tau * v.gamma) / v.d", "v.tau) / v.d"), ("L * (K + bend)", "L * K"),
+    ("- v.gamma * rho_2", "+ v.gamma * rho_2"), ("K * v.g + bend", "K + bend"), ("h >= 0, larger", "h < 0, larger"),
+    ("-v.log_det(K)", "v.log_det(K)"), ("self.rho + self.tau * self.g", "self.rho + self.tau * self.q"),
+    ("self.centre + factor", "self.centre - factor")])
+def test_a_planted_bug_in_radial_flows_is_found(old, new, monkeypatch):
+    plant(old, new, monkeypatch)
+    assert not difference(radial()) < 1e6
+
+
+def test_a_radial_sum_that_cancels_is_found(monkeypatch):
+    """Near the centre of a flow that nearly collapses, z + q y is a small rest; the other event is far from it."""
+    f, z = Radial([0.0, 0.0], 1.0, 2.0**-20), np.array([[2.0**-10, 2.0**-12], [8.0, 0.0]])
+    assert np.allclose(tuned(f).vjp(z)[0][0], f.forward(z), rtol=2.0**-50, atol=0)
+    plant("if not near.all()", "if not near.any()", monkeypatch)
+    assert not np.allclose(tuned(f).vjp(z)[0][0], f.forward(z), rtol=2.0**-46, atol=0)
+
+
 @pytest.mark.parametrize("old, new, quantity", [
     ("self.excess / self.square * self.w + self.across(u)", "u + self.k * self.w", "forward"),      # cancels where u is along w
     ("4 * q / ((1 + q) * (1 + q))", "1 - np.tanh(a) ** 2", "log_det"),                              # loses digits where t is near 1
-    ("np.log1p(self.rise) if near.all()", "np.log(self.p) if near.all()", "log_det")])
+    ("np.log1p(q) if near.all()", "np.log(g) if near.all()", "log_det")])
 def test_a_form_that_loses_digits_is_found(old, new, quantity, monkeypatch):
     from validation.measure import measure
     z = [0.5, 0.25]
@@ -139,6 +166,14 @@ def test_squares_that_leave_the_floats_are_left_to_the_page():
         f = planar(rng)
         assert same_bits(f.replace(w=size * f.w), rng.normal(size=(4, 2)))
     assert not same_bits(f, rng.normal(size=(400, 2)))
+
+
+def test_radial_events_whose_squares_leave_the_floats_or_lie_at_the_centre_are_left_to_the_page():
+    given = np.random.default_rng(1).normal(size=(40, 2))
+    for f, event in ((radial(), 2.0**300 * given), (radial(), np.concatenate((given, radial().centre[None]))),
+                     (radial().replace(alpha=2.0**300), given), (radial().replace(slack=2.0**-300), given), (radial(D=1), given[:, :1])):
+        assert same_bits(f, event)
+    assert not same_bits(radial(), given)
 
 
 def test_steps_that_do_not_settle_are_left_to_the_page(monkeypatch):
@@ -166,11 +201,13 @@ def test_which_flows_are_exchanged():
     assert tuned(stages[1]) is stages[1] and tuned(stages[2]) is stages[2]
 
 
-def test_bad_events_are_refused_as_by_the_page():
-    f = tuned(planar(np.random.default_rng(0)))
-    for given, said in ((np.ones((4, 3)), "Planar"), (np.full((4, 2), np.nan), "z must be"), (np.ones((4, 2), np.float16), "float")):
-        with pytest.raises(ValueError, match=said):
-            f.vjp(given)
+@pytest.mark.parametrize("f", [planar(np.random.default_rng(0)), radial()])
+def test_bad_events_are_refused_as_by_the_page(f):
+    for method, letter in ((tuned(f).vjp, "z"), (tuned(f).inverse_vjp, "x")):
+        for given, said in ((np.ones((4, 3)), type(f).__name__), (np.full((4, 2), np.nan), f"{letter} must be"),
+                            (np.ones((4, 2), np.float16), "float")):
+            with pytest.raises(ValueError, match=said):
+                method(given)
 
 
 # -- flows ------------------------------------------------------------------------------------------------------------

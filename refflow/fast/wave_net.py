@@ -82,21 +82,21 @@ class Columns:
 
 
 class PlainDirections:
-    """`Directions` by plain formulas: rows v / s, where no square of v overflows or vanishes."""
+    """`Directions` by plain formulas: rows g v / s, where no square of v overflows or vanishes."""
 
     def __init__(self, v, g, s):
-        self.u, self.g, self.s = v / s, g, s
-
-    def scaled(self, rows):
-        return rows if self.g is None else rows * self.g[:, None]
+        self.v, self.s, self.has_gain = v, s, g is not None
+        self.scale = (g[:, None] if self.has_gain else 1) / s
 
     def weights(self):
-        return self.scaled(self.u)
+        return self.v * self.scale
 
     def pullback(self, W_bar):
-        along = np.einsum("mn,mn->m", W_bar, self.u)[:, None]
-        bars = {"v": self.scaled((W_bar - self.u * along) / self.s)}
-        return bars if self.g is None else bars | {"g": along[:, 0]}
+        along = np.einsum("mn,mn->m", W_bar, self.v)[:, None] / self.s
+        v_bar = self.v * (-along / self.s)
+        v_bar += W_bar
+        v_bar *= self.scale
+        return {"v": v_bar} | ({"g": along[:, 0]} if self.has_gain else {})
 
 
 def directions_of(v, g):
@@ -114,11 +114,10 @@ class Gate:
 
     def __init__(self, both):
         a, b = halves(both, 0)
-        t = np.exp(-np.abs(b))
-        self.tanh, u = np.tanh(a), 1 / (1 + t)
-        t *= u
-        above = b > 0
-        self.sigma, self.rest = np.where(above, u, t), np.where(above, t, u)            # sigma(b), sigma(-b)
+        self.tanh, self.sigma, self.rest = np.tanh(a), np.exp(np.minimum(b, 0)), np.exp(np.minimum(-b, 0))
+        u = 1 / (self.sigma + self.rest)                # of two exponentials, one is 1 and the other at most 1
+        self.sigma *= u                                 # sigma(b)
+        self.rest *= u                                  # sigma(-b)
         self.h = self.tanh * self.sigma
 
     def pullback(self, h_bar):
@@ -221,7 +220,10 @@ class TunedNetwork(Sequential):
 
 
 class Run:
-    """One pass of a network forwards, and what its pullback needs."""
+    """One pass of a network forwards, and what its pullback needs.
+
+    Between sequences, the numbers of gates are not 0: `x`, `s` and all cotangents are.
+    """
 
     def __init__(self, net, a):
         first, self.wave, last = net.layers
@@ -258,13 +260,12 @@ class Run:
         if self.wave.cond:
             p += np.broadcast_to(self.c[i][..., 0], (len(self.columns.sizes), len(p)))[self.columns.owner].T
         gate = Gate(p)
-        g = gate.h * self.valid
-        self.kept.append((wide, gate, g))
-        return self.out[i].applied(g)
+        self.kept.append((wide, gate))
+        return self.out[i].applied(gate.h)
 
     def pullback(self, h_bar):
         h_bar = self.columns.packed(h_bar) * self.valid
-        s_bar, x_bar, bars = (self.end.W.T @ h_bar) * self.valid, None, []
+        s_bar, x_bar, bars = self.end.W.T @ h_bar, None, []
         for i in reversed(range(len(self.into))):
             x_bar, *bar = self.layer_pullback(i, x_bar, s_bar)
             bars.insert(0, bar)
@@ -274,14 +275,14 @@ class Run:
 
     def layer_pullback(self, i, x_bar, s_bar):
         """(x_bar before the layer, the cotangents of its two convolutions, of what is added for the context)."""
-        kernels, (wide, gate, g) = self.into[i], self.kept[i]
+        kernels, (wide, gate) = self.into[i], self.kept[i]
         r_bar = s_bar if x_bar is None else np.concatenate((x_bar, s_bar))
-        p_bar = gate.pullback((self.out[i].W.T @ r_bar) * self.valid)
+        p_bar = gate.pullback(self.out[i].W.T @ r_bar)
         c_bar = self.columns.sums(p_bar) if self.wave.cond else None
         p_bar = p_bar if self.factors[i] is None else p_bar * self.factors[i]
         copies = self.columns.copies(wide, kernels.K, kernels.dilation)
         through = self.columns.scattered(kernels.W.T @ p_bar, kernels.K, kernels.dilation) * self.valid
-        bars = kernels.bars(p_bar @ copies.T, p_bar), self.out[i].bars(r_bar @ g.T, r_bar)
+        bars = kernels.bars(p_bar @ copies.T, p_bar), self.out[i].bars(r_bar @ gate.h.T, r_bar)
         return through if x_bar is None else x_bar + through, *bars, c_bar
 
     def of_wave_net(self, bars):

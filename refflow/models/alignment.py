@@ -82,53 +82,50 @@ def best_path(scores, text_lengths=None, frame_lengths=None) -> np.ndarray:
 
 def mark_paths(path, scores, texts, frames):
     """Marks the best paths in `path`, (B, I, J) of False."""
-    B, I, J = len(path), int(texts.max()), int(frames.max())
-    moves = moves_of(scores[:, :I, :J], int((frames - texts).max()))
-    for b in np.flatnonzero(frames < J):
-        moves[frames[b]:, b::B] = False
-    place = (texts - 1) * B + np.arange(B)                                          # (1)
-    places = np.empty((J, B), int)
-    for j in range(J - 1, -1, -1):
-        places[j] = place
-        place -= B * moves[j][place]                                                # (5) (6)
-    frame, item = np.nonzero(np.arange(J)[:, None] < frames)
-    path[item, places[frame, item] // B, frame] = True
+    order = np.argsort(-frames, kind="stable")      # items that have ended stand behind all others
+    texts, frames = texts[order], frames[order]
+    moves, first = moves_of([scores[b] for b in order], texts, frames)
+    places = np.empty((len(moves), len(order)), int)
+    places[-1] = first + texts - 1                                                  # (1)
+    for moved, place, before in zip(moves[:0:-1], places[:0:-1], places[-2::-1]):
+        np.subtract(place, moved.take(place), out=before)                           # (5) (6)
+    frame, item = np.nonzero(np.arange(len(moves))[:, None] < frames)
+    path[order[item], (places - first)[frame, item], frame] = True
 
 
-def moves_of(scores, slack):
-    """(J, I B), at place i B + b: does the best path of item b to (i, j) come from (i - 1, j - 1)?
+def moves_of(scores, texts, frames):
+    """(moves, first): does the best path of item b to (i, j) come from (i - 1, j - 1)?  At `moves[j, first[b] + i]`.
 
-    `slack`: the most frames in excess of an item's text; positions that are too early to reach the last one in time,
-    i < j - slack, are left out.  What invalid entries hold can only reach later positions and frames, never the valid ones.
+    Items with more frames come first, so that those that have not ended are one piece of a row.  Behind the last position of each is a
+    place with the score -inf, the `i = -1` of the next item.
     """
-    B, I, J = scores.shape
-    moves = np.zeros((J, I * B), bool)
-    last, Q = np.full((2, B + I * B), -np.inf, scores.dtype)                        # the first B places are i = -1
-    Q[B:2 * B] = scores[:, 0, 0]                                                    # (3)
-    v = np.empty((BLOCK, I * B), scores.dtype)
-    with np.errstate(all="ignore"):                                                 # of invalid entries
-        for j in range(1, J):
-            low, high, k = max(0, j - slack), min(I, j + 1), j % BLOCK
-            if k == 0 or j == 1:
-                copy_frames(v, scores, j - k, low)
-            last, Q, low, high = Q, last, low * B, high * B
-            stay, move, now = last[low + B:high + B], last[low:high], Q[low + B:high + B]
-            np.less(stay, move, out=moves[j, low:high])
+    B, width, J = len(scores), int(texts.max()) + 1, int(frames[0])
+    first, ends = np.arange(B) * width, (np.searchsorted(-frames, -np.arange(J)) * width).tolist()
+    moves, dtype = np.zeros((J, B * width), bool), scores[0].dtype
+    last, Q = np.full((2, 1 + B * width), -np.inf, dtype)                           # the first place is i = -1 of the first item
+    Q[1 + first] = [v[0, 0] for v in scores]                                        # (3)
+    v = np.zeros((BLOCK, B, width), dtype)
+    v[:, :, -1], rows = -np.inf, v.reshape(BLOCK, -1)
+    for start in range(0, J, BLOCK):
+        copy_frames(v, scores, texts, frames, start)
+        for j in range(max(start, 1), min(start + BLOCK, J)):
+            last, Q, end = Q, last, ends[j]
+            stay, move, now = last[1:end + 1], last[:end], Q[1:end + 1]
+            np.less(stay, move, out=moves[j, :end])
             np.maximum(stay, move, out=now)
-            now += v[k, low:high]                                                   # (4)
-    return moves
+            now += rows[j - start, :end]                                            # (4)
+    return moves, first
 
 
-def copy_frames(v, scores, start, low):
-    """The scores of BLOCK frames from `start` on, at positions from `low` on, to v, (BLOCK, I B).
+def copy_frames(v, scores, texts, frames, start):
+    """The scores of BLOCK frames from `start` on to v, (BLOCK, B, I + 1), at positions that a path passes.
 
-    In two steps, because a frame of `scores` is scattered over memory: first whole pieces of its rows.
+    At other positions v keeps finite numbers: from there no sum reaches a position that a path passes.
     """
-    B, I, J = scores.shape
-    stop = min(J, start + BLOCK)
-    kept = slice(low, min(I, stop))
-    near = np.ascontiguousarray(scores[:, kept, start:stop].transpose(1, 0, 2))
-    v.reshape(BLOCK, I, B)[:stop - start, kept] = near.transpose(2, 0, 1)
+    for b in np.flatnonzero(frames > start):
+        stop = min(start + BLOCK, frames[b])
+        kept = slice(max(0, start - (frames[b] - texts[b])), min(texts[b], stop))
+        v[:stop - start, b, kept] = scores[b][kept, start:stop].T
 
 
 def durations(path) -> np.ndarray:

@@ -3,8 +3,8 @@
 The compiled loop is the recurrence of `refflow.models.alignment` in plain C, item by item, frame by frame, position by
 position, in place, as the authors' compiled loop goes through it; gcc -O3, one thread.  Each repetition includes the copy of
 the scores that the loop overwrites, and a new array for the path: int32 in C, as the authors', and booleans in refflow, whose
-time includes its checks.  "ragged" has lengths between a half and the whole: C skips the rest of each item, refflow goes
-through the whole batch.
+time includes its checks.  "ragged" has lengths between a half and the whole: C skips the rest of each item, refflow goes through the
+positions of the longest text, and at each frame through the items that have not ended.
 """
 
 from __future__ import annotations
