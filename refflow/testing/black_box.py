@@ -32,6 +32,7 @@ FUNCTIONS = ("forward", "inverse", "log_det", "log_prob", "sample", "pullback", 
 DIRECTIONS = ("forward", "inverse")
 UNNAMED = ("real", "extended_real", "anything", "permutation", "sequence_mask", "context", "nonzero", "nonzero_vector",
            "nonzero_matrix", "nonzero_bank")
+LINES = (real.name, sets.extended_real.name, interval(-np.inf, np.inf).name)
 NAMED = {name: where for name, where in vars(sets).items() if isinstance(where, Set) and name not in UNNAMED}
 OTHER_NAMES = {"ordered": "increasing", "positively_ordered": "positive_ordered"}
 MEASURES = {"its own volume": "intrinsic", "own volume": "intrinsic", "coordinates": "chart", "its coordinates": "chart"}
@@ -294,8 +295,10 @@ def close_to(name, known):
 
 def set_of(name, given):
     """A declared domain or codomain as a set; None for the whole line."""
-    if given is None or isinstance(given, Set):
-        return given
+    if given is None or given == real.name:
+        return None
+    if isinstance(given, Set):
+        return None if given.name in LINES else given
     if isinstance(given, str):
         return set_named(name, given)
     try:
@@ -304,7 +307,8 @@ def set_of(name, given):
         raise CannotRun(f"BlackBox: {name} must be (low, high) or the name of a set, not {given!r}") from None
     if not low < high:
         raise CannotRun(f"BlackBox: {name} must be (low, high) with low < high, not {given!r}")
-    return interval(low, high)
+    where = interval(low, high)
+    return None if where.name in LINES else where
 
 
 def set_named(name, given):

@@ -23,6 +23,7 @@ from .arrays import NORMAL, UNITS, as_numpy, dtype_of, mask_made
 from .black_box import BlackBox, first_of
 from .black_box_charts import Frame
 from .black_box_ends import PRECISIONS, EndPoints, reversed_box
+from .black_box_infinities import is_singular, not_outgrown, outgrown
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, Verdicts, law
 from .making import made
@@ -36,8 +37,6 @@ LONG = 400                              # characters of an event in a text
 TAIL = {"float64": 38.0, "float32": 13.0, "float16": 9.0, "bfloat16": 9.0}
 FIRST_STEPS = (2.0**-4, 2.0**-4 / 3)    # of two tables of differences: a kink betrays itself by their disagreement
 DIFFERENCE = 1e-2                       # differences with a larger error of their own are rejected
-OUTGROWN = 2.0**-16                     # an image beyond this share of the largest number may be infinite
-HALVINGS = 60
 ENTRIES = 2**24                         # of the difference quotients of all points
 RANGE = 0.9                             # of the logarithms of numbers: nearer to its ends, slopes overflow or lose digits
 FARTHEST = 2.0**40                      # latents beyond it need not come back
@@ -666,8 +665,9 @@ def deterministic(box, p):
 @law("finite")
 @at_the_ends
 def finite(box, p):
-    """Images and log-dets are numbers, and infinite only where they have outgrown their dtype on the way from a moderate latent.
+    """Images and log-dets are numbers, and infinite only where they outgrow their dtype, or log-dets where slopes are 0 or infinite.
 
+    `black_box_infinities` says when an infinity is the truth.
     The log-det of an image that has underflowed is not asked.
     """
     numbers_or_outgrown(box, p, "image")
@@ -683,35 +683,15 @@ def numbers_or_outgrown(box, p, what):
 
 
 def log_dets_are_numbers(p):
-    """Where images are finite and, at the ends, have not underflowed; infinite log-dets may have outgrown their dtype."""
+    """Where images are finite and, at the ends, have not underflowed; infinite log-dets may have outgrown their dtype, or be the truth."""
     wrong = p.finite & ~np.isfinite(p.log_det) if p.scored else np.zeros(len(p.z), bool)
     if p.least == 0:
         wrong &= (np.abs(p.x) >= NORMAL[p.box.precision]).reshape(len(p.z), -1).all(-1)
     if wrong.any():
         wrong &= np.isnan(p.log_det) | not_outgrown(p.box.log_slope, p, wrong)
-    if wrong.any():
-        i = int(np.argmax(wrong))
+    i = next((i for i in np.flatnonzero(wrong) if np.isnan(p.log_det[i]) or not is_singular(p, i)), None)
+    if i is not None:
         raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
-
-
-def not_outgrown(function, p, marks):
-    """Which of the marked points, where a function is not finite, are not preceded on the way to them by values near the largest number?"""
-    box, z = p.box, p.z[marks]
-    low, high = np.zeros(len(z)), np.ones(len(z))
-
-    def values(share):
-        found = answers(function, box.held(p.path(z, share.reshape(-1, *(1,) * len(box.event)))))
-        return np.abs(found).reshape(len(found), -1)
-
-    for _ in range(HALVINGS if len(z) else 0):
-        middle = (low + high) / 2
-        fine = np.isfinite(values(middle)).all(-1)
-        low, high = np.where(fine, middle, low), np.where(fine, high, middle)
-    wrong = np.array(marks)
-    if len(z):
-        last = values(low).max(-1)
-        wrong[marks] = ~(np.isfinite(last) & (last >= OUTGROWN * box.largest))
-    return wrong
 
 
 @law("monotone")
@@ -719,6 +699,7 @@ def not_outgrown(function, p, marks):
 def monotone(box, p):
     """A bijector of one number rises everywhere or falls everywhere."""
     model_laws.one_number(p)
+    model_laws.connected(p)
     U, usable = p.of_x
     order = np.flatnonzero(usable)[np.argsort(p.z.ravel()[usable])]
     z, x, U = p.z.ravel()[order], p.x.ravel()[order], U.ravel()[order]
@@ -1000,7 +981,7 @@ def wider(box, p):
     q = BoxPoints(box.wider, p.seed, p.z)
     q.E, q.u, q.quiet = p.E, p.u, True
     U_x, usable = q.of_x
-    usable = usable & (np.abs(q.x) < OUTGROWN * box.largest).reshape(len(p.z), -1).all(-1)
+    usable = usable & (np.abs(q.x) < outgrown(box)).reshape(len(p.z), -1).all(-1)
     p.held_to("the image", p.x, q.x, ALLOWED * np.maximum(U_x, box.smallest), usable)
     if p.scored and q.scored:
         U, usable = q.of_log_det
