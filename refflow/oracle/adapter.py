@@ -51,6 +51,7 @@ from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 from .time_limits import asking, in_time
 from .verdict import pasteable
+from .whose import blame, theirs
 
 DTYPES = ("float32", "float64")
 ACCUMULATION = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}      # and its unit roundoff
@@ -258,7 +259,7 @@ def asked(adapter, point):
     own = side == adapter.direction
     call_side = side if own else {"forward": "inverse", "inverse": "forward"}[side]
     event = point.event if own else starting_event(point, call_side)
-    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))), adapter, "its function")
+    result = attempt(lambda: theirs(adapter.function, params, writable(np.asarray(event))), adapter, "its function")
     if isinstance(result, Raised):
         return Answers({VALUE[call_side]: result})
     if not isinstance(result, dict):
@@ -297,6 +298,7 @@ def attempt(call, adapter, key):
     except CannotRun:
         raise
     except Exception as error:
+        blame(error)
         if isinstance(error, MISTAKES) and raised_in(error, adapter.function):
             names = f"; params has {', '.join(names_of_fields(adapter))}" if isinstance(error, KeyError) else ""
             raise CannotRun(f"{adapter.theirs}: the adapter itself raised {first_line(error)}"
@@ -332,7 +334,7 @@ def raised_in(error, function):
 
 
 def as_array(call, adapter, key):
-    found = attempt(lambda: known_to_numpy(call()), adapter, key)
+    found = attempt(lambda: theirs(known_to_numpy, call()), adapter, key)
     wrong = not isinstance(found, Raised) and found.dtype.kind not in "fiu"
     return Raised(f"returned an array of dtype {found.dtype}") if wrong else found
 
@@ -364,7 +366,7 @@ def own_answers(adapter, point, result):
     if "jacobian" in result and side == "forward":
         found["jacobian"] = slope_as_matrix(point, as_array(lambda: read(adapter, result, "jacobian"), adapter, "jacobian"))
     if "vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: read(adapter, result, "vjp")(*bars(point)), adapter, "vjp"))
+        found |= cotangents(adapter, point, attempt(lambda: theirs(read(adapter, result, "vjp"), *bars(point)), adapter, "vjp"))
     for key, name in (("inverse", VALUE[other]), ("inverse_log_det", LOG_DET[other])):
         if key in result and not callable(result[key]):
             values[name] = as_array(lambda key=key: read(adapter, result, key), adapter, key)
@@ -397,12 +399,13 @@ def other_answers(adapter, point, result):
     side, found = point.side, {}
     event = point.event
     if callable(result.get("inverse")):
-        found[VALUE[side]] = as_array(lambda: read(adapter, result, "inverse")(np.array(event)), adapter, "inverse")
+        found[VALUE[side]] = as_array(lambda: theirs(read(adapter, result, "inverse"), np.array(event)), adapter, "inverse")
     if callable(result.get("inverse_log_det")):
-        found[LOG_DET[side]] = as_array(lambda: read(adapter, result, "inverse_log_det")(np.array(event)), adapter, "inverse_log_det")
+        found[LOG_DET[side]] = as_array(lambda: theirs(read(adapter, result, "inverse_log_det"), np.array(event)), adapter,
+                                         "inverse_log_det")
     if "inverse_vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: read(adapter, result, "inverse_vjp")(np.array(event), *bars(point)), adapter,
-                                                    "inverse_vjp"))
+        found |= cotangents(adapter, point, attempt(lambda: theirs(read(adapter, result, "inverse_vjp"), np.array(event), *bars(point)),
+                                                    adapter, "inverse_vjp"))
     return Answers(found)
 
 

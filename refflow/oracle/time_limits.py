@@ -12,6 +12,7 @@ import signal
 import threading
 
 from .pages import CannotRun
+from .whose import theirs
 
 
 class OutOfTime(BaseException):
@@ -63,10 +64,10 @@ def asking(what):
         LIMIT.asked = before
 
 
-def in_time(call, what):
-    """call(), an answer; `what()` says which one."""
+def in_time(function, what, *arguments):
+    """The answer of their function; `what()` says which one it is."""
     if LIMIT.seconds is None or LIMIT.running:
-        return call()
+        return theirs(function, *arguments)
 
     def late(number, frame):
         words = ", ".join(filter(None, (one() for one in (*asked, what))))
@@ -76,7 +77,7 @@ def in_time(call, what):
     handler = signal.signal(signal.SIGALRM, late)
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, seconds)     # again, if the code under test went on
     try:
-        return call()
+        return theirs(function, *arguments)
     finally:
         signal.setitimer(signal.ITIMER_REAL, left, interval)
         signal.signal(signal.SIGALRM, handler)

@@ -25,6 +25,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..oracle.whose import theirs
 from .arrays import NORMAL
 from .black_box import BlackBox
 from .black_box_points import LOST, RESOLVED, BoxPoints, answers
@@ -321,7 +322,7 @@ class EndPoints(BoxPoints):
 def reversed_box(box, event):
     """The inverse as a box, for events of the codomain."""
     def back(z, *passed):
-        answer, own = box.forward(z, *passed), None if box.log_det is None else box.log_det(z, *passed)
+        answer, own = theirs(box.forward, z, *passed), None if box.log_det is None else theirs(box.log_det, z, *passed)
         return answer if own is None or isinstance(answer, tuple) else (answer, own)
 
     return BlackBox(box.inverse, back, event=event, parameters=box.parameters, dtype=box.dtype, backend=box.backend,

@@ -17,16 +17,17 @@ from ..core.sets import real
 from ..oracle.asked import whole_of
 from ..oracle.pages import CannotRun
 from ..oracle.time_limits import asking, limited
+from ..oracle.whose import Defect, blame, theirs
 from ..report import shortened
 from . import model_laws
 from .arrays import NORMAL, UNITS, as_numpy, dtype_of, mask_made
-from .black_box import BlackBox, first_of
+from .black_box import BlackBox, first_of, of_each
 from .black_box_charts import Frame
 from .black_box_ends import PRECISIONS, EndPoints, reversed_box
 from .black_box_infinities import is_singular, not_outgrown, outgrown
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, Verdicts, law
-from .making import made
+from .making import made, use_of
 from .naming import named
 from .simplest import simplest
 
@@ -61,7 +62,11 @@ def ask(name, box, points):
     if lacking:
         raise Skipped(f"no `{lacking[0]}` is given")
     with asking(lambda: f"law `{name}`"):
-        LAWS[name](box, points)
+        try:
+            LAWS[name](box, points)
+        except Exception as error:
+            blame(error)
+            raise
 
 
 def verdicts(box, seed=0, time_limit=None) -> Verdicts:
@@ -99,6 +104,11 @@ def raw_answer(box):
 
 def points_of(box, seed, events=None):
     """Moderate latents and, beside them, those at the ends; or `events`, with the units of both."""
+    with use_of("at its first events, the box raised", None, box):
+        return both_points(box, seed, events)
+
+
+def both_points(box, seed, events):
     points = BoxPoints(box, seed, events)
     of_numbers = all(where.rank == 0 and where.alike and not where.thin for where in (box.domain or real, box.codomain or real))
     if box.precision in PRECISIONS and points.size and of_numbers:
@@ -133,7 +143,7 @@ def verdict(name, box, seed=0, points=None):
             ask(name, box, points)
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
-    except CannotRun:
+    except (CannotRun, Defect):
         raise
     except Exception as found:
         diagnosis = named(name, box, found)
@@ -143,12 +153,14 @@ def verdict(name, box, seed=0, points=None):
 
 
 def failure(name, box, seed, events):
-    """The exception by which a law fails at some events of the domain, or None."""
+    """The exception by which a law fails at some events of the domain, or None: a defect of refflow there shows nothing of the box."""
     with np.errstate(all="ignore"):
         members = events if box.dtype == "float64" else events.astype(np.float32)
         if not (box.domain or real).members(members, len(box.event)).all():
             return None
-        return broken_by(name, box, points_of(box, seed, events))
+        with contextlib.suppress(Defect, CannotRun):
+            return broken_by(name, box, points_of(box, seed, events))
+        return None
 
 
 def told(found):
@@ -515,8 +527,8 @@ def shape_of_terms(box, p, given):
 
 def with_sum(box, given):
     """(image, the sum over the event of what stands for its log-det)."""
-    answer = box.forward(*given)
-    terms = as_numpy(answer[1] if box.log_det is None else box.log_det(*given))
+    answer = theirs(box.forward, *given)
+    terms = as_numpy(answer[1] if box.log_det is None else theirs(box.log_det, *given))
     return first_of(answer), terms.reshape(len(terms), -1).sum(-1)
 
 
@@ -553,7 +565,10 @@ def answer_of(what, function, events, latents=None):
     """The answer of a batch, which may not raise: Found at the first event that raises alone, or at all of them."""
     try:
         return function(events)
+    except Found:
+        raise
     except Exception as error:
+        blame(error)
         alone = next((i for i in range(len(events)) if raises(function, events[i:i + 1])), None)
         whose = f"a batch of {len(events)} events" if alone is None else f"a batch of one event, {events[alone].tolist()},"
         found = Found(f"the {what} of {whose} raised {type(error).__name__}: {error}".splitlines()[0])
@@ -631,7 +646,7 @@ def masked_answer(box, z, mask):
 def box_of_length(box, n):
     """The same map of sequences of n positions, all of them valid."""
     def forward(z, *passed):
-        return box.masked(z, mask_made(np.ones((len(z), n), bool), box.library), *passed)
+        return theirs(box.masked, z, mask_made(np.ones((len(z), n), bool), box.library), *passed)
 
     return replace(box, forward=forward, event=(*box.event[:-1], n), log_det=None)
 
@@ -831,7 +846,7 @@ def broken_by(name, box, p):
         ask(name, box, p)
     except Skipped:
         return None
-    except CannotRun:
+    except (CannotRun, Defect):
         raise
     except Exception as found:
         return found
@@ -1001,7 +1016,8 @@ def compiled(box, p):
     """A compiled map is the map."""
     answer = box.called(box.compiled, box.given(p.z))
     U, usable = p.of_x
-    p.held_to("the compiled image", as_numpy(first_of(answer)), p.x, 2 * ALLOWED * U, usable)
+    image = of_each("compiled image", as_numpy(first_of(answer)), p.z, box.shape_of_image)
+    p.held_to("the compiled image", image, p.x, 2 * ALLOWED * U, usable)
     if isinstance(answer, tuple) and p.scored:
         U, usable = p.of_log_det
         p.held_to("the compiled log-det", as_numpy(answer[1]), p.log_det, 2 * ALLOWED * U, usable)
