@@ -21,6 +21,7 @@ from ..oracle.adapter import imported, peers
 from ..oracle.command import TIME_LIMIT, check_command
 from ..oracle.onnx_model import check_onnx
 from ..oracle.exits import no_exit
+from ..oracle.global_state import put_back
 from ..oracle.pages import CannotRun, spelled
 from ..oracle.parameters import parameters_in
 from ..report import json_text, progress_cleared, progress_line
@@ -59,7 +60,7 @@ def run(options):
     to_be_written(options.out, options.force)
     shown = progress_line if sys.stderr.isatty() else None
     try:
-        with stdout_apart(), sweeps.sweep(options.workers, options.scheduler) as sweep:
+        with put_back(directory=True), stdout_apart(), sweeps.sweep(options.workers, options.scheduler) as sweep:
             report = report_on(options, {"page": options.page, "dtypes": options.dtype, "progress": shown,
                                          "executor": sweep.executor, "keep_errors": options.out is not None})
     finally:
@@ -100,7 +101,10 @@ def boxes_in(target):
     path = Path(target or "")
     if path.suffix != ".py" or not path.is_file() or "BlackBox" not in path.read_text(encoding="utf-8", errors="replace"):
         return {}
+    began = os.getcwd()
     module, adapters = imported(path)
+    if adapters:
+        os.chdir(began)                         # they are imported again, from here
     return {} if adapters else {name: value for name, value in vars(module).items() if isinstance(value, BlackBox)}
 
 

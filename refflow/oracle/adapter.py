@@ -19,6 +19,7 @@ the same names.  An adapter is loaded from a file, or by the name of a peer that
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -42,6 +43,7 @@ from ..accuracy.formats import FORMATS, name_of
 from ..maps.parametrisations import Map
 from ..report import shortened
 from .exits import at_line, no_exit
+from .global_state import put_back
 from .golden import NARROW, exact_points
 from .measures import refuse_measure
 from .pages import CannotRun, bijectors, page_named
@@ -157,7 +159,7 @@ class Adapter:
         core = len(f.declared[key].shape) if isinstance(f.declared[key], Field) else np.ndim(value)
         rows = np.reshape(value, (-1, *np.shape(value)[np.ndim(value) - core:])) if np.ndim(value) > core else [value]
         try:
-            found = [bool(np.all(allowed(row[()] if isinstance(row, np.ndarray) else row))) for row in rows]
+            found = [bool(np.all(theirs(allowed, row[()] if isinstance(row, np.ndarray) else row))) for row in rows]
         except Exception as error:
             raise CannotRun(f"{self.theirs}: its limit of {key} raised {type(error).__name__}: {error}") from error
         return np.reshape(found, np.shape(value)[:np.ndim(value) - core])
@@ -293,8 +295,7 @@ def attempt(call, adapter, key):
     A mistake of the adapter itself, such as a misspelt name, is an error of use.
     """
     try:
-        with np.errstate(all="ignore"):
-            return in_time(call, lambda: key)
+        return in_time(call, lambda: key)
     except CannotRun:
         raise
     except Exception as error:
@@ -526,14 +527,16 @@ def imported(path):
     spec = importlib.util.spec_from_file_location(f"refflow_adapters_{path.stem}_{before}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.append(str(path.parent.resolve()))
-    with no_exit(path, path):
+    folder = str(path.parent.resolve())
+    sys.path.append(folder)
+    with no_exit(path, path), put_back():
         try:
-            spec.loader.exec_module(module)
+            theirs(spec.loader.exec_module, module)
         except Exception as error:
             raise CannotRun(f"{path} cannot be imported: {first_line(error)}{at_line(error, path)}") from error
         finally:
-            sys.path.remove(str(path.parent.resolve()))
+            with contextlib.suppress(ValueError):               # they have removed it themselves
+                sys.path.remove(folder)
     return module, DECLARED[before:]
 
 
@@ -556,8 +559,8 @@ def from_peer(name):
         raise CannotRun(f"unknown target {name!r}: give a file of adapters (a path ending in .py), or one of the peers "
                         f"{', '.join(peers())}{hint}")
     try:
-        with no_exit(f"the import of {name}"):
-            module = importlib.import_module(f"refflow.peers.{name}")
+        with no_exit(f"the import of {name}"), put_back():
+            module = theirs(importlib.import_module, f"refflow.peers.{name}")
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "refflow":
             raise

@@ -15,6 +15,7 @@ import numpy as np
 from ..accuracy.differences import balanced, ridders
 from ..core.sets import real
 from ..oracle.asked import whole_of
+from ..oracle.global_state import put_back
 from ..oracle.pages import CannotRun
 from ..oracle.time_limits import asking, limited
 from ..oracle.whose import Defect, blame, theirs
@@ -74,7 +75,7 @@ def verdicts(box, seed=0, time_limit=None) -> Verdicts:
 
     `time_limit`: the seconds that each answer may take.  CannotRun, a ValueError, for a box that cannot be asked, or is late.
     """
-    with limited(time_limit), np.errstate(all="ignore"):
+    with limited(time_limit), put_back(directory=True), np.errstate(all="ignore"):
         box = made(box, seed)
         points = points_of(box, seed)
         return Verdicts([verdict(name, box, seed, points) for name in LAWS], notes_of(box), range_of(points))
