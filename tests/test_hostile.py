@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import refflow
+from refflow.cli.isolation import can_isolate
 from refflow.oracle import adapter, check
 from refflow.oracle.global_state import put_back
 from refflow.testing import BlackBox, verdicts
@@ -107,3 +110,57 @@ def test_a_baseline_lies_where_it_is_said(run, tmp_path):
         "@page_tests('Exp', dtype='float64')\ndef test_exp(params, z):\n    return {'forward': np.exp(z)}\n")
     assert run("baseline", "test_mine.py", "--out", "base.toml")[0] == 0
     assert (tmp_path / "base.toml").is_file() and not list((tmp_path / "elsewhere").iterdir())
+
+
+# -- crashes ----------------------------------------------------------------------------------------------------------
+
+CRASH = "import ctypes\n"
+SEGFAULT, EXIT = "ctypes.string_at(0)", "ctypes.CDLL(None)._exit(3)"
+CRASHES = {
+    "import": (SEGFAULT + EXP.format(before="pass"), "by SIGSEGV: while it was imported"),
+    "adapter": (EXP.format(before=f"z.min() < -5 and {SEGFAULT}"), r"by SIGSEGV: mine, for Exp, float64, at .*-\d.*, its function"),
+    "box": (BOX.format(before=f"len(z) > 40 and {SEGFAULT}"), r"by SIGSEGV: .*forward of \d+ events, the first of which is"),
+    "an exit of C's": (EXP.format(before=EXIT), "with exit status 3: mine, for Exp, float64, at"),
+    "lack of memory": (EXP.format(before="os.kill(os.getpid(), signal.SIGKILL)"), r"by SIGKILL \(perhaps for lack of memory\)"),
+    "not every time": (EXP.format(before="os.path.exists('once') or (open('once', 'w'), os.abort())"),
+                       "by SIGABRT, and has not when everything was asked again")}
+
+
+@pytest.mark.skipif(not can_isolate(), reason="there are no forks")
+@pytest.mark.parametrize("how", CRASHES)
+def test_a_crash_names_map_and_point(how, tmp_path):
+    """With the exit status of what could not run, and one line."""
+    text, words = CRASHES[how]
+    (tmp_path / "mine.py").write_text(HEAD + CRASH + text)
+    found = refflow_in(tmp_path, "check", "mine.py")
+    line = found.stderr.splitlines()[-1]
+    assert found.returncode == 2 and not found.stdout, found
+    assert re.search(f"^refflow: mine.py has ended the process {words}", line), line
+
+
+@pytest.mark.skipif(not can_isolate(), reason="there are no forks")
+def test_what_a_process_of_its_own_says_is_said(tmp_path):
+    """The report, an error of use, and a defect of refflow; what is left for the end of the process is not waited for."""
+    (tmp_path / "mine.py").write_text(HEAD + "import atexit\natexit.register(os._exit, 0)\n" + EXP.format(before="print('said')"))
+    found = refflow_in(tmp_path, "check", "mine.py", "--html", "report.html")
+    assert found.returncode == 0 and "0 fail" in found.stdout and "said" in found.stderr and (tmp_path / "report.html").is_file()
+    (tmp_path / "mine.py").write_text(HEAD + EXP.format(before="unknown"))
+    found = refflow_in(tmp_path, "check", "mine.py", "--json")
+    assert found.returncode == 2 and found.stderr.startswith("refflow: mine: the adapter itself raised NameError"), found
+    (tmp_path / "mine.py").write_text(HEAD + "import refflow.oracle.adapter\nimport sys\nsys.modules['refflow.oracle.adapter'].read = None\n"
+                                      + EXP.format(before="pass"))
+    found = refflow_in(tmp_path, "check", "mine.py")
+    assert found.returncode == 2 and "this is a defect of refflow" in found.stderr.splitlines()[-1] and "Traceback" in found.stderr
+
+
+@pytest.mark.skipif(not can_isolate(), reason="there are no forks")
+def test_a_process_of_its_own_is_ended_with_the_command(tmp_path):
+    (tmp_path / "mine.py").write_text(HEAD + "import time\nopen('began', 'w').write(str(os.getpid()))\ntime.sleep(60)\n" + EXP.format(before="pass"))
+    command = subprocess.Popen([sys.executable, "-m", "refflow", "check", "mine.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                               stderr=subprocess.PIPE, text=True)
+    while command.poll() is None and not ((tmp_path / "began").exists() and (tmp_path / "began").read_text()):
+        time.sleep(0.05)
+    command.send_signal(signal.SIGTERM)
+    assert command.communicate(timeout=30)[1].splitlines()[-1] == "refflow: interrupted" and command.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "began").read_text()), 0)

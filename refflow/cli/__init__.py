@@ -29,6 +29,7 @@ def main(arguments=None) -> int:
             stream.reconfigure(errors="backslashreplace")       # a terminal that lacks a character is not a reason to fail
     try:
         options = parser().parse_args(arguments)
+        options.program = arguments is None         # and not a function that another program calls
         with threads.chosen(getattr(options, "threads", None)):
             status = options.run(options)
         sys.stdout.flush()
