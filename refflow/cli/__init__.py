@@ -17,6 +17,7 @@ from .options import INTERRUPTED
 from ..core.version import VERSION
 from ..fast import threads
 from ..oracle import CannotRun
+from ..oracle.whose import Defect
 
 COMMANDS = (list_pages, show, textbook, book, check, coverage, finding, baseline, vectors, fit, sample, score, speak, data, plot)
 
@@ -28,6 +29,7 @@ def main(arguments=None) -> int:
             stream.reconfigure(errors="backslashreplace")       # a terminal that lacks a character is not a reason to fail
     try:
         options = parser().parse_args(arguments)
+        options.program = arguments is None         # and not a function that another program calls
         with threads.chosen(options.threads) if options.computes else contextlib.nullcontext():
             status = options.run(options)
         sys.stdout.flush()
@@ -45,6 +47,9 @@ def main(arguments=None) -> int:
     except OSError as error:
         silence_stdout()
         return failed(f"{error.filename or 'standard output'}: {error.strerror or error}")
+    except Defect as error:
+        traceback.print_exc()
+        return failed(error)
     except Exception as error:
         traceback.print_exc()
         return failed(f"crashed by {type(error).__name__}: this is a defect of refflow")

@@ -10,6 +10,7 @@ from pathlib import Path
 from .output import stdout_apart
 from ..oracle import CannotRun
 from ..oracle.adapter import load
+from ..oracle.global_state import put_back
 from ..report import counted, number
 from ..testing import baseline
 from ..testing.page_items import TESTED, errors
@@ -29,7 +30,7 @@ def add_command(commands):
 def run(options):
     if not Path(options.out).resolve().parent.is_dir():
         raise CannotRun(f"--out {options.out}: the directory does not exist")
-    with stdout_apart():
+    with put_back(directory=True), stdout_apart():
         found = measured(options.file)
     baseline.write(options.out, found)
     worst = max(C for held in found.values() for C in held.values())

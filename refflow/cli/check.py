@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from . import sweeps
+from .isolation import can_isolate, isolated
 from .options import put, rate, to_be_written
 from .output import stdout_apart
 from ..book import report_page
@@ -21,6 +22,7 @@ from ..oracle.adapter import imported, peers
 from ..oracle.command import TIME_LIMIT, check_command
 from ..oracle.onnx_model import check_onnx
 from ..oracle.exits import no_exit
+from ..oracle.global_state import put_back
 from ..oracle.pages import CannotRun, spelled
 from ..oracle.parameters import parameters_in
 from ..report import json_text, progress_cleared, progress_line
@@ -57,14 +59,8 @@ def add_command(commands):
 
 def run(options):
     to_be_written(options.out, options.force)
-    shown = progress_line if sys.stderr.isatty() else None
-    try:
-        with stdout_apart(), sweeps.sweep(options.workers, options.scheduler) as sweep:
-            report = report_on(options, {"page": options.page, "dtypes": options.dtype, "progress": shown,
-                                         "executor": sweep.executor, "keep_errors": options.out is not None})
-    finally:
-        if shown:
-            progress_cleared()
+    apart = options.program and can_isolate() and (options.onnx is not None or options.target is not None and not is_page(options.target))
+    report = isolated(lambda: asked(options), options.target or options.onnx) if apart else asked(options)
     print(report.to_json() if options.json else report.markdown() if options.markdown else report.table(), flush=True)
     if options.out is not None:
         write_html(report, options)
@@ -73,6 +69,18 @@ def run(options):
     if not options.json and not options.markdown:
         print(f"refflow: {sum(os.times()[:4]):.1f} CPU seconds", file=sys.stderr)
     return report.status
+
+
+def asked(options):
+    """The report, of somebody's code that may do what it likes with standard output and with the state of the process."""
+    shown = progress_line if sys.stderr.isatty() else None
+    try:
+        with put_back(directory=True), stdout_apart(), sweeps.sweep(options.workers, options.scheduler) as sweep:
+            return report_on(options, {"page": options.page, "dtypes": options.dtype, "progress": shown,
+                                       "executor": sweep.executor, "keep_errors": options.out is not None})
+    finally:
+        if shown:
+            progress_cleared()
 
 
 def write_html(report, options):
@@ -100,7 +108,10 @@ def boxes_in(target):
     path = Path(target or "")
     if path.suffix != ".py" or not path.is_file() or "BlackBox" not in path.read_text(encoding="utf-8", errors="replace"):
         return {}
+    began = os.getcwd()
     module, adapters = imported(path)
+    if adapters:
+        os.chdir(began)                         # they are imported again, from here
     return {} if adapters else {name: value for name, value in vars(module).items() if isinstance(value, BlackBox)}
 
 

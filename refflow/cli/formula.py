@@ -27,6 +27,7 @@ from ..fast import tuned
 from ..oracle import CannotRun
 from ..oracle.adapter import first_line, imported
 from ..oracle.exits import at_line
+from ..oracle.global_state import put_back
 from ..report import aligned
 from ..training import Annealing, ClipNorm, TrainingError, fit_reverse_kl
 
@@ -60,7 +61,8 @@ class Formula:
         if not name.endswith(".py"):
             raise CannotRun(f"there is no energy {name!r}; {likeliest(name, ENERGIES)}; write a density of your own into a Python file, "
                             "name.py, with D, log_density(x) and gradient(x)")
-        module, _ = imported(Path(name))
+        with put_back(directory=True):
+            module, _ = imported(Path(name))
         checked_file(name, module)
         return cls(name, module, hashlib.sha256(Path(name).read_bytes()).hexdigest()), None
 

@@ -19,6 +19,7 @@ the same names.  An adapter is loaded from a file, or by the name of a peer that
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -42,6 +43,7 @@ from ..accuracy.formats import FORMATS, name_of
 from ..maps.parametrisations import Map
 from ..report import shortened
 from .exits import at_line, no_exit
+from .global_state import put_back
 from .golden import NARROW, exact_points
 from .measures import refuse_measure
 from .pages import CannotRun, bijectors, page_named
@@ -51,6 +53,7 @@ from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 from .time_limits import asking, in_time
 from .verdict import pasteable
+from .whose import blame, theirs
 
 DTYPES = ("float32", "float64")
 ACCUMULATION = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}      # and its unit roundoff
@@ -156,7 +159,7 @@ class Adapter:
         core = len(f.declared[key].shape) if isinstance(f.declared[key], Field) else np.ndim(value)
         rows = np.reshape(value, (-1, *np.shape(value)[np.ndim(value) - core:])) if np.ndim(value) > core else [value]
         try:
-            found = [bool(np.all(allowed(row[()] if isinstance(row, np.ndarray) else row))) for row in rows]
+            found = [bool(np.all(theirs(allowed, row[()] if isinstance(row, np.ndarray) else row))) for row in rows]
         except Exception as error:
             raise CannotRun(f"{self.theirs}: its limit of {key} raised {type(error).__name__}: {error}") from error
         return np.reshape(found, np.shape(value)[:np.ndim(value) - core])
@@ -258,7 +261,7 @@ def asked(adapter, point):
     own = side == adapter.direction
     call_side = side if own else {"forward": "inverse", "inverse": "forward"}[side]
     event = point.event if own else starting_event(point, call_side)
-    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))), adapter, "its function")
+    result = attempt(lambda: theirs(adapter.function, params, writable(np.asarray(event))), adapter, "its function")
     if isinstance(result, Raised):
         return Answers({VALUE[call_side]: result})
     if not isinstance(result, dict):
@@ -292,11 +295,11 @@ def attempt(call, adapter, key):
     A mistake of the adapter itself, such as a misspelt name, is an error of use.
     """
     try:
-        with np.errstate(all="ignore"):
-            return in_time(call, lambda: key)
+        return in_time(call, lambda: key)
     except CannotRun:
         raise
     except Exception as error:
+        blame(error)
         if isinstance(error, MISTAKES) and raised_in(error, adapter.function):
             names = f"; params has {', '.join(names_of_fields(adapter))}" if isinstance(error, KeyError) else ""
             raise CannotRun(f"{adapter.theirs}: the adapter itself raised {first_line(error)}"
@@ -332,7 +335,7 @@ def raised_in(error, function):
 
 
 def as_array(call, adapter, key):
-    found = attempt(lambda: known_to_numpy(call()), adapter, key)
+    found = attempt(lambda: theirs(known_to_numpy, call()), adapter, key)
     wrong = not isinstance(found, Raised) and found.dtype.kind not in "fiu"
     return Raised(f"returned an array of dtype {found.dtype}") if wrong else found
 
@@ -364,7 +367,7 @@ def own_answers(adapter, point, result):
     if "jacobian" in result and side == "forward":
         found["jacobian"] = slope_as_matrix(point, as_array(lambda: read(adapter, result, "jacobian"), adapter, "jacobian"))
     if "vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: read(adapter, result, "vjp")(*bars(point)), adapter, "vjp"))
+        found |= cotangents(adapter, point, attempt(lambda: theirs(read(adapter, result, "vjp"), *bars(point)), adapter, "vjp"))
     for key, name in (("inverse", VALUE[other]), ("inverse_log_det", LOG_DET[other])):
         if key in result and not callable(result[key]):
             values[name] = as_array(lambda key=key: read(adapter, result, key), adapter, key)
@@ -397,12 +400,13 @@ def other_answers(adapter, point, result):
     side, found = point.side, {}
     event = point.event
     if callable(result.get("inverse")):
-        found[VALUE[side]] = as_array(lambda: read(adapter, result, "inverse")(np.array(event)), adapter, "inverse")
+        found[VALUE[side]] = as_array(lambda: theirs(read(adapter, result, "inverse"), np.array(event)), adapter, "inverse")
     if callable(result.get("inverse_log_det")):
-        found[LOG_DET[side]] = as_array(lambda: read(adapter, result, "inverse_log_det")(np.array(event)), adapter, "inverse_log_det")
+        found[LOG_DET[side]] = as_array(lambda: theirs(read(adapter, result, "inverse_log_det"), np.array(event)), adapter,
+                                         "inverse_log_det")
     if "inverse_vjp" in result and point.image_bar is not None:
-        found |= cotangents(adapter, point, attempt(lambda: read(adapter, result, "inverse_vjp")(np.array(event), *bars(point)), adapter,
-                                                    "inverse_vjp"))
+        found |= cotangents(adapter, point, attempt(lambda: theirs(read(adapter, result, "inverse_vjp"), np.array(event), *bars(point)),
+                                                    adapter, "inverse_vjp"))
     return Answers(found)
 
 
@@ -523,14 +527,16 @@ def imported(path):
     spec = importlib.util.spec_from_file_location(f"refflow_adapters_{path.stem}_{before}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.append(str(path.parent.resolve()))
-    with no_exit(path, path):
+    folder = str(path.parent.resolve())
+    sys.path.append(folder)
+    with no_exit(path, path), put_back():
         try:
-            spec.loader.exec_module(module)
+            theirs(spec.loader.exec_module, module)
         except Exception as error:
             raise CannotRun(f"{path} cannot be imported: {first_line(error)}{at_line(error, path)}") from error
         finally:
-            sys.path.remove(str(path.parent.resolve()))
+            with contextlib.suppress(ValueError):               # they have removed it themselves
+                sys.path.remove(folder)
     return module, DECLARED[before:]
 
 
@@ -553,8 +559,8 @@ def from_peer(name):
         raise CannotRun(f"unknown target {name!r}: give a file of adapters (a path ending in .py), or one of the peers "
                         f"{', '.join(peers())}{hint}")
     try:
-        with no_exit(f"the import of {name}"):
-            module = importlib.import_module(f"refflow.peers.{name}")
+        with no_exit(f"the import of {name}"), put_back():
+            module = theirs(importlib.import_module, f"refflow.peers.{name}")
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "refflow":
             raise

@@ -30,6 +30,7 @@ from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from .exits import no_exit
+from .global_state import put_back
 from .instances import instance_points
 from .layers import first_wrong
 from .measures import WITHOUT_MEASURE, Counted, counted
@@ -145,7 +146,10 @@ def largest_size(point):
 
 # -- somebody else's code ---------------------------------------------------------------------------------------------
 
+@put_back(directory=True)
+@np.errstate(all="ignore")
 def check_theirs(target, page, dtypes, given, progress, executor, keep_errors):
+    target = target.resolve() if isinstance(target, Path) else target
     loaded = load(target)
     chosen = [(i, d) for i, a in enumerate(loaded.adapters) for d in a.dtypes if d in dtypes and page in (None, a.page)]
     if not chosen:

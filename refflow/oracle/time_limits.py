@@ -12,6 +12,7 @@ import signal
 import threading
 
 from .pages import CannotRun
+from .whose import theirs
 
 
 class OutOfTime(BaseException):
@@ -19,9 +20,12 @@ class OutOfTime(BaseException):
 
 
 class Limit:
-    """The seconds that an answer may take, None for any number; what is being asked, from the outside in."""
+    """The seconds that an answer may take, None for any number; what is being asked, from the outside in.
 
-    seconds, running, asked = None, False, ()
+    `told`: shared memory in which what is asked stands in words, in case that the process crashes.
+    """
+
+    seconds, running, asked, told = None, False, (), None
 
 
 LIMIT = Limit()
@@ -63,20 +67,26 @@ def asking(what):
         LIMIT.asked = before
 
 
-def in_time(call, what):
-    """call(), an answer; `what()` says which one."""
+def in_words(*asked):
+    return ", ".join(filter(None, (one() for one in asked)))
+
+
+def in_time(function, what, *arguments):
+    """The answer of their function; `what()` says which one it is."""
+    if LIMIT.told is not None:
+        words = in_words(*LIMIT.asked, what).encode()[:len(LIMIT.told)]
+        LIMIT.told[:] = words.ljust(len(LIMIT.told), b"\0")
     if LIMIT.seconds is None or LIMIT.running:
-        return call()
+        return theirs(function, *arguments)
 
     def late(number, frame):
-        words = ", ".join(filter(None, (one() for one in (*asked, what))))
-        raise OutOfTime(f"there was no answer within {seconds:g} seconds: {words}")
+        raise OutOfTime(f"there was no answer within {seconds:g} seconds: {in_words(*asked, what)}")
 
     seconds, asked, LIMIT.running = LIMIT.seconds, LIMIT.asked, True
     handler = signal.signal(signal.SIGALRM, late)
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, seconds)     # again, if the code under test went on
     try:
-        return call()
+        return theirs(function, *arguments)
     finally:
         signal.setitimer(signal.ITIMER_REAL, left, interval)
         signal.signal(signal.SIGALRM, handler)

@@ -10,6 +10,7 @@ from importlib import import_module
 import numpy as np
 
 from ..oracle.pages import CannotRun
+from ..oracle.whose import theirs
 
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 SUBNORMAL = {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
@@ -73,7 +74,11 @@ def numpy_dtype(name):
 
 
 def as_numpy(array):
-    """Any array as NumPy's float64."""
+    """Any array of theirs as NumPy's float64."""
+    return theirs(converted, array)
+
+
+def converted(array):
     if hasattr(array, "detach"):
         array = array.detach().cpu()
         array = array.double() if array.dtype.is_floating_point else array
@@ -92,7 +97,7 @@ def parts_of(held):
     if isinstance(held, (list, tuple)):
         return list(held), lambda parts: type(held)(*parts) if hasattr(held, "_fields") else type(held)(parts)
     if hasattr(held, "__next__"):
-        return list(held), list
+        return theirs(list, held), list
     jax = sys.modules.get("jax")
     if jax is None or held is None:
         return None
@@ -158,7 +163,7 @@ def marks(held, declared, silent):
     inner, of = parts_of(held), parts_of(declared)
     if inner is None:
         if is_parameter(held):
-            yield bool(declared(held) if callable(declared) else declared)
+            yield bool(theirs(declared, held) if callable(declared) else declared)
         return
     each = [declared] * len(inner[0]) if of is None else declared_in_order(held, declared)
     for part, one in zip(inner[0], each):

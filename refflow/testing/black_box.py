@@ -22,7 +22,9 @@ from ..core import sets
 from ..core.sets import Set, interval, real
 from ..oracle.pages import CannotRun
 from ..oracle.time_limits import in_time
+from ..oracle.whose import theirs
 from ..report import counted, shortened
+from .lawbook import Found
 from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, backend_of, can_be_written, coarsest, dtype_of,
                      is_parameter, leaves, leaves_like, made, numpy_dtype, parts_of, rebuilt, trained_marks, written)
 
@@ -32,6 +34,7 @@ FUNCTIONS = ("forward", "inverse", "log_det", "log_prob", "sample", "pullback", 
 DIRECTIONS = ("forward", "inverse")
 UNNAMED = ("real", "extended_real", "anything", "permutation", "sequence_mask", "context", "nonzero", "nonzero_vector",
            "nonzero_matrix", "nonzero_bank")
+LINES = (real.name, sets.extended_real.name, interval(-np.inf, np.inf).name)
 NAMED = {name: where for name, where in vars(sets).items() if isinstance(where, Set) and name not in UNNAMED}
 OTHER_NAMES = {"ordered": "increasing", "positively_ordered": "positive_ordered"}
 MEASURES = {"its own volume": "intrinsic", "own volume": "intrinsic", "coordinates": "chart", "its coordinates": "chart"}
@@ -168,7 +171,7 @@ class BlackBox:
 
     def called(self, function, *arrays):
         """A function of the box, with the parameters if these cannot be written to."""
-        return in_time(lambda: function(*arrays, *self.passed), lambda: self.question_in_words(function, arrays))
+        return in_time(function, lambda: self.question_in_words(function, arrays), *arrays, *self.passed)
 
     def question_in_words(self, function, arrays):
         """"forward of 43 events, the first of which is [0.0, 1.0]"."""
@@ -178,21 +181,28 @@ class BlackBox:
                               * bool(len(of)) for of in events)
 
     def image(self, z):
-        return as_numpy(first_of(self.called(self.forward, self.given(z))))
+        return of_each("image", as_numpy(first_of(self.called(self.forward, self.given(z)))), z, self.shape_of_image)
 
     def origin(self, x):
-        return as_numpy(first_of(self.called(self.inverse, self.given(x))))
+        return of_each("inverse", as_numpy(first_of(self.called(self.inverse, self.given(x)))), x, self.event)
 
     def answer(self, z):
         """(x, log_det), None for a log-det that it does not return."""
-        return both_of(self.called(self.forward, self.given(z)))
+        x, log_det = both_of(self.called(self.forward, self.given(z)))
+        return of_each("image", x, z, self.shape_of_image), log_det
 
     def answer_back(self, x):
-        return both_of(self.called(self.inverse, self.given(x)))
+        z, log_det = both_of(self.called(self.inverse, self.given(x)))
+        return of_each("inverse", z, x, self.event), log_det
 
     def log_slope(self, z):
         """The log-det of forward, by its own function or with the image."""
         return self.answer(z)[1] if self.log_det is None else as_numpy(self.called(self.log_det, self.given(z)))
+
+    @cached_property
+    def shape_of_image(self):
+        """Of an event by itself, as it is in a batch of two."""
+        return as_numpy(first_of(self.called(self.forward, self.given(self.plain(2))))).shape[1:]
 
     def values(self, z):
         """(image, log-det of forward), of one call if it returns both; None for a log-det that it does not give."""
@@ -211,7 +221,7 @@ class BlackBox:
         z_bar, *rest = answer if isinstance(answer, tuple) else (answer,)
         bars = list(leaves_like(rest, self.passed) if self.passed else leaves(rest))
         bars = self.without_frozen(bars) if len(bars) == len(self.all_parameters()) else bars
-        return as_numpy(z_bar), [as_numpy(bar) for bar in bars if bar is not None]
+        return of_each("gradient", as_numpy(z_bar), z, self.event), [as_numpy(bar) for bar in bars if bar is not None]
 
     # -- parameters ----------------------------------------------------------------------------------------------------
 
@@ -220,7 +230,7 @@ class BlackBox:
         moved = self.__dict__.get(MOVED)
         if moved is not None:
             return moved
-        return self.parameters() if callable(self.parameters) and parts_of(self.parameters) is None else self.parameters
+        return theirs(self.parameters) if callable(self.parameters) and parts_of(self.parameters) is None else self.parameters
 
     def all_parameters(self):
         """Its parameters, a flat list of arrays."""
@@ -294,8 +304,10 @@ def close_to(name, known):
 
 def set_of(name, given):
     """A declared domain or codomain as a set; None for the whole line."""
-    if given is None or isinstance(given, Set):
-        return given
+    if given is None or given == real.name:
+        return None
+    if isinstance(given, Set):
+        return None if given.name in LINES else given
     if isinstance(given, str):
         return set_named(name, given)
     try:
@@ -304,7 +316,8 @@ def set_of(name, given):
         raise CannotRun(f"BlackBox: {name} must be (low, high) or the name of a set, not {given!r}") from None
     if not low < high:
         raise CannotRun(f"BlackBox: {name} must be (low, high) with low < high, not {given!r}")
-    return interval(low, high)
+    where = interval(low, high)
+    return None if where.name in LINES else where
 
 
 def set_named(name, given):
@@ -321,6 +334,16 @@ def set_named(name, given):
     return where if not by else where.intrinsic if measure == "intrinsic" else where.charted
 
 
+def of_each(what, answer, events, shape):
+    """The answer to a batch.  Found if it is not one of the same shape for each event."""
+    expected = (len(events), *shape)
+    if len(events) and answer.shape != expected:
+        of = f"one event, {shortened(str(events[0].tolist()))}," if len(events) == 1 else f"{len(events)} events"
+        raise Found(f"the {what} of a batch of {of} has shape {answer.shape}, not {expected}",
+                    events[0] if len(events) == 1 and what == "image" else None)
+    return answer
+
+
 def first_of(answer):
     return answer[0] if isinstance(answer, tuple) else answer
 
@@ -328,5 +351,7 @@ def first_of(answer):
 def both_of(answer):
     if not isinstance(answer, tuple):
         return as_numpy(answer), None
+    if len(answer) != 2:
+        raise CannotRun(f"BlackBox: a function returned {counted(len(answer), 'value')}; it returns the image, or (image, log-det)")
     x, log_det = answer
     return as_numpy(x), as_numpy(log_det)

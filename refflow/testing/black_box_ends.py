@@ -25,6 +25,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..oracle.whose import theirs
 from .arrays import NORMAL
 from .black_box import BlackBox
 from .black_box_points import LOST, RESOLVED, BoxPoints, answers
@@ -80,9 +81,15 @@ class EndPoints(BoxPoints):
             return ~np.isfinite(numbers)
         return where.outside(numbers) | np.isin(numbers, self.box.held([where.lower, where.upper]))
 
+    @property
+    def endless(self):
+        """Has the domain no finite end, as the line, and the line without 0?"""
+        where = self.box.domain
+        return where is None or bool(np.isinf([where.lower, where.upper]).all())
+
     def ends_of_domain(self):
         """[(a number from which distances are measured, a direction, the width)]."""
-        if self.box.domain is None:
+        if self.endless:
             return [(0.0, 1.0, np.inf), (0.0, -1.0, np.inf)]
         lower, upper = self.box.domain.lower, self.box.domain.upper
         finite = [(lower, 1.0), (upper, -1.0)]
@@ -92,7 +99,7 @@ class EndPoints(BoxPoints):
         """At the ends and in the tails."""
         precision, found = self.box.precision, [0.0, 1.0, -1.0]
         for end, way, width in self.ends_of_domain():
-            near = np.array(TINY[precision] if self.box.domain is None else NEAR[precision])
+            near = np.array(TINY[precision] if self.endless else NEAR[precision])
             far = np.array([d for d in FAR[precision] if d < width and (self.alone or d <= MODERATE[precision])])
             if np.isinf(width) and self.alone:
                 far = np.concatenate((far, self.to_the_last(end, way, far)))
@@ -139,7 +146,7 @@ class EndPoints(BoxPoints):
     def grid(self):
         """Numbers of all sizes, and those whose images are equally far from each other."""
         end, way, width = self.ends_of_domain()[0]
-        if self.box.domain is None:
+        if self.endless:
             found = np.sinh(np.linspace(-np.arcsinh(60.0), np.arcsinh(60.0), GRID) + 0.0131)
         elif len(self.ends_of_domain()) == 2:
             found = end + width / (1 + np.exp(-np.linspace(-12, 12, GRID) + 0.0131))
@@ -306,7 +313,7 @@ class EndPoints(BoxPoints):
     def path(self, z, share):
         """From the anchor to z, so that the logarithm of the distance from the nearest end changes evenly; on the line, from +-1."""
         end = self.nearest_end(z)
-        start = 1.0 if self.box.domain is None else np.maximum(np.abs(self.box.domain.anchor - end), np.finfo(float).tiny)
+        start = 1.0 if self.endless else np.maximum(np.abs(self.box.domain.anchor - end), np.finfo(float).tiny)
         distance = np.where(z == end, start, np.abs(z - end))
         along = np.log(start) + share * (np.log(distance) - np.log(start))
         return np.where(share == 1, z, end + np.sign(z - end) * np.exp(along))
@@ -315,7 +322,7 @@ class EndPoints(BoxPoints):
 def reversed_box(box, event):
     """The inverse as a box, for events of the codomain."""
     def back(z, *passed):
-        answer, own = box.forward(z, *passed), None if box.log_det is None else box.log_det(z, *passed)
+        answer, own = theirs(box.forward, z, *passed), None if box.log_det is None else theirs(box.log_det, z, *passed)
         return answer if own is None or isinstance(answer, tuple) else (answer, own)
 
     return BlackBox(box.inverse, back, event=event, parameters=box.parameters, dtype=box.dtype, backend=box.backend,

@@ -15,17 +15,20 @@ import numpy as np
 from ..accuracy.differences import balanced, ridders
 from ..core.sets import real
 from ..oracle.asked import whole_of
+from ..oracle.global_state import put_back
 from ..oracle.pages import CannotRun
 from ..oracle.time_limits import asking, limited
+from ..oracle.whose import Defect, blame, theirs
 from ..report import shortened
 from . import model_laws
 from .arrays import NORMAL, UNITS, as_numpy, dtype_of, mask_made
-from .black_box import BlackBox, first_of
+from .black_box import BlackBox, first_of, of_each
 from .black_box_charts import Frame
 from .black_box_ends import PRECISIONS, EndPoints, reversed_box
+from .black_box_infinities import is_singular, not_outgrown, outgrown
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, Verdicts, law
-from .making import made
+from .making import made, use_of
 from .naming import named
 from .simplest import simplest
 
@@ -36,8 +39,6 @@ LONG = 400                              # characters of an event in a text
 TAIL = {"float64": 38.0, "float32": 13.0, "float16": 9.0, "bfloat16": 9.0}
 FIRST_STEPS = (2.0**-4, 2.0**-4 / 3)    # of two tables of differences: a kink betrays itself by their disagreement
 DIFFERENCE = 1e-2                       # differences with a larger error of their own are rejected
-OUTGROWN = 2.0**-16                     # an image beyond this share of the largest number may be infinite
-HALVINGS = 60
 ENTRIES = 2**24                         # of the difference quotients of all points
 RANGE = 0.9                             # of the logarithms of numbers: nearer to its ends, slopes overflow or lose digits
 FARTHEST = 2.0**40                      # latents beyond it need not come back
@@ -62,7 +63,11 @@ def ask(name, box, points):
     if lacking:
         raise Skipped(f"no `{lacking[0]}` is given")
     with asking(lambda: f"law `{name}`"):
-        LAWS[name](box, points)
+        try:
+            LAWS[name](box, points)
+        except Exception as error:
+            blame(error)
+            raise
 
 
 def verdicts(box, seed=0, time_limit=None) -> Verdicts:
@@ -70,7 +75,7 @@ def verdicts(box, seed=0, time_limit=None) -> Verdicts:
 
     `time_limit`: the seconds that each answer may take.  CannotRun, a ValueError, for a box that cannot be asked, or is late.
     """
-    with limited(time_limit), np.errstate(all="ignore"):
+    with limited(time_limit), put_back(directory=True), np.errstate(all="ignore"):
         box = made(box, seed)
         points = points_of(box, seed)
         return Verdicts([verdict(name, box, seed, points) for name in LAWS], notes_of(box), range_of(points))
@@ -100,6 +105,11 @@ def raw_answer(box):
 
 def points_of(box, seed, events=None):
     """Moderate latents and, beside them, those at the ends; or `events`, with the units of both."""
+    with use_of("at its first events, the box raised", None, box):
+        return both_points(box, seed, events)
+
+
+def both_points(box, seed, events):
     points = BoxPoints(box, seed, events)
     of_numbers = all(where.rank == 0 and where.alike and not where.thin for where in (box.domain or real, box.codomain or real))
     if box.precision in PRECISIONS and points.size and of_numbers:
@@ -134,7 +144,7 @@ def verdict(name, box, seed=0, points=None):
             ask(name, box, points)
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
-    except CannotRun:
+    except (CannotRun, Defect):
         raise
     except Exception as found:
         diagnosis = named(name, box, found)
@@ -144,12 +154,14 @@ def verdict(name, box, seed=0, points=None):
 
 
 def failure(name, box, seed, events):
-    """The exception by which a law fails at some events of the domain, or None."""
+    """The exception by which a law fails at some events of the domain, or None: a defect of refflow there shows nothing of the box."""
     with np.errstate(all="ignore"):
         members = events if box.dtype == "float64" else events.astype(np.float32)
         if not (box.domain or real).members(members, len(box.event)).all():
             return None
-        return broken_by(name, box, points_of(box, seed, events))
+        with contextlib.suppress(Defect, CannotRun):
+            return broken_by(name, box, points_of(box, seed, events))
+        return None
 
 
 def told(found):
@@ -516,8 +528,8 @@ def shape_of_terms(box, p, given):
 
 def with_sum(box, given):
     """(image, the sum over the event of what stands for its log-det)."""
-    answer = box.forward(*given)
-    terms = as_numpy(answer[1] if box.log_det is None else box.log_det(*given))
+    answer = theirs(box.forward, *given)
+    terms = as_numpy(answer[1] if box.log_det is None else theirs(box.log_det, *given))
     return first_of(answer), terms.reshape(len(terms), -1).sum(-1)
 
 
@@ -554,7 +566,10 @@ def answer_of(what, function, events, latents=None):
     """The answer of a batch, which may not raise: Found at the first event that raises alone, or at all of them."""
     try:
         return function(events)
+    except Found:
+        raise
     except Exception as error:
+        blame(error)
         alone = next((i for i in range(len(events)) if raises(function, events[i:i + 1])), None)
         whose = f"a batch of {len(events)} events" if alone is None else f"a batch of one event, {events[alone].tolist()},"
         found = Found(f"the {what} of {whose} raised {type(error).__name__}: {error}".splitlines()[0])
@@ -632,7 +647,7 @@ def masked_answer(box, z, mask):
 def box_of_length(box, n):
     """The same map of sequences of n positions, all of them valid."""
     def forward(z, *passed):
-        return box.masked(z, mask_made(np.ones((len(z), n), bool), box.library), *passed)
+        return theirs(box.masked, z, mask_made(np.ones((len(z), n), bool), box.library), *passed)
 
     return replace(box, forward=forward, event=(*box.event[:-1], n), log_det=None)
 
@@ -666,8 +681,9 @@ def deterministic(box, p):
 @law("finite")
 @at_the_ends
 def finite(box, p):
-    """Images and log-dets are numbers, and infinite only where they have outgrown their dtype on the way from a moderate latent.
+    """Images and log-dets are numbers, and infinite only where they outgrow their dtype, or log-dets where slopes are 0 or infinite.
 
+    `black_box_infinities` says when an infinity is the truth.
     The log-det of an image that has underflowed is not asked.
     """
     numbers_or_outgrown(box, p, "image")
@@ -683,35 +699,15 @@ def numbers_or_outgrown(box, p, what):
 
 
 def log_dets_are_numbers(p):
-    """Where images are finite and, at the ends, have not underflowed; infinite log-dets may have outgrown their dtype."""
+    """Where images are finite and, at the ends, have not underflowed; infinite log-dets may have outgrown their dtype, or be the truth."""
     wrong = p.finite & ~np.isfinite(p.log_det) if p.scored else np.zeros(len(p.z), bool)
     if p.least == 0:
         wrong &= (np.abs(p.x) >= NORMAL[p.box.precision]).reshape(len(p.z), -1).all(-1)
     if wrong.any():
         wrong &= np.isnan(p.log_det) | not_outgrown(p.box.log_slope, p, wrong)
-    if wrong.any():
-        i = int(np.argmax(wrong))
+    i = next((i for i in np.flatnonzero(wrong) if np.isnan(p.log_det[i]) or not is_singular(p, i)), None)
+    if i is not None:
         raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
-
-
-def not_outgrown(function, p, marks):
-    """Which of the marked points, where a function is not finite, are not preceded on the way to them by values near the largest number?"""
-    box, z = p.box, p.z[marks]
-    low, high = np.zeros(len(z)), np.ones(len(z))
-
-    def values(share):
-        found = answers(function, box.held(p.path(z, share.reshape(-1, *(1,) * len(box.event)))))
-        return np.abs(found).reshape(len(found), -1)
-
-    for _ in range(HALVINGS if len(z) else 0):
-        middle = (low + high) / 2
-        fine = np.isfinite(values(middle)).all(-1)
-        low, high = np.where(fine, middle, low), np.where(fine, high, middle)
-    wrong = np.array(marks)
-    if len(z):
-        last = values(low).max(-1)
-        wrong[marks] = ~(np.isfinite(last) & (last >= OUTGROWN * box.largest))
-    return wrong
 
 
 @law("monotone")
@@ -719,6 +715,7 @@ def not_outgrown(function, p, marks):
 def monotone(box, p):
     """A bijector of one number rises everywhere or falls everywhere."""
     model_laws.one_number(p)
+    model_laws.connected(p)
     U, usable = p.of_x
     order = np.flatnonzero(usable)[np.argsort(p.z.ravel()[usable])]
     z, x, U = p.z.ravel()[order], p.x.ravel()[order], U.ravel()[order]
@@ -850,7 +847,7 @@ def broken_by(name, box, p):
         ask(name, box, p)
     except Skipped:
         return None
-    except CannotRun:
+    except (CannotRun, Defect):
         raise
     except Exception as found:
         return found
@@ -1000,7 +997,7 @@ def wider(box, p):
     q = BoxPoints(box.wider, p.seed, p.z)
     q.E, q.u, q.quiet = p.E, p.u, True
     U_x, usable = q.of_x
-    usable = usable & (np.abs(q.x) < OUTGROWN * box.largest).reshape(len(p.z), -1).all(-1)
+    usable = usable & (np.abs(q.x) < outgrown(box)).reshape(len(p.z), -1).all(-1)
     p.held_to("the image", p.x, q.x, ALLOWED * np.maximum(U_x, box.smallest), usable)
     if p.scored and q.scored:
         U, usable = q.of_log_det
@@ -1020,7 +1017,8 @@ def compiled(box, p):
     """A compiled map is the map."""
     answer = box.called(box.compiled, box.given(p.z))
     U, usable = p.of_x
-    p.held_to("the compiled image", as_numpy(first_of(answer)), p.x, 2 * ALLOWED * U, usable)
+    image = of_each("compiled image", as_numpy(first_of(answer)), p.z, box.shape_of_image)
+    p.held_to("the compiled image", image, p.x, 2 * ALLOWED * U, usable)
     if isinstance(answer, tuple) and p.scored:
         U, usable = p.of_log_det
         p.held_to("the compiled log-det", as_numpy(answer[1]), p.log_det, 2 * ALLOWED * U, usable)

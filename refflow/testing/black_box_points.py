@@ -29,6 +29,7 @@ from functools import cached_property
 import numpy as np
 
 from ..core.source import RandomSource
+from ..oracle.whose import blame
 from .black_box import BlackBox
 from .arrays import as_numpy
 from .black_box_charts import Frame, room_of
@@ -106,7 +107,8 @@ class BoxPoints:
         """Is there a log-det of the right shape?"""
         try:
             return self.box.log_det is not None and self.log_det is not None or self.log_det is not None
-        except Exception:
+        except Exception as error:
+            blame(error)
             return False
 
     @cached_property
@@ -273,6 +275,8 @@ class BoxPoints:
     @cached_property
     def of_forward(self):
         """(U, marks, noise in units) of x and, in the last column, of the log-det."""
+        if not len(self.z):
+            raise Skipped("there is no point")
         here = self.forward_values(self.z)
         of_x, (n, free) = np.arange(here.shape[1]) < self.x[0].size, self.resolution
         near, far = (self.spread(self.forward_values, self.z, share * self.E * self.u * self.delta) / (share * n)
@@ -364,6 +368,8 @@ class BoxPoints:
         `at`: places that are not the latents, but images or, by `of`, pairs of latents.
         """
         shape = np.shape(expected)
+        if not broadcasts(np.shape(given), shape):
+            raise Found(f"{what} has shape {np.shape(given)}, not {shape}")
         given, expected = (np.broadcast_to(a, shape).reshape(len(usable), -1) for a in (given, expected))
         if usable.mean() < self.least:
             raise Skipped(f"{(~usable).sum()} of {len(usable)} points are too ill-conditioned to be asked")
@@ -387,16 +393,21 @@ class BoxPoints:
         return np.reshape(place, (-1, *shape))
 
 
+def broadcasts(shape, to):
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1]))
+
+
 def of_inverse(function, x):
     """What an inverse answers; where it raises, one law says so."""
     try:
         return function(x)
     except Exception as error:
+        blame(error)
         raise Skipped(f"the inverse raised {type(error).__name__}, as the law `inverse of forward` shows") from error
 
 
 def joined(values, log_det):
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))         # -1 cannot be found out for a batch of none
     return flat if log_det is None else np.concatenate((flat, np.reshape(log_det, (-1, 1))), -1)
 
 
@@ -419,7 +430,10 @@ def accepted(function, events):
     """(how many events, their values or None) of parts of a batch: it is halved until no part has an event that is refused."""
     try:
         yield len(events), function(events)
-    except Exception:
+    except Found:
+        raise
+    except Exception as error:
+        blame(error)
         if len(events) < 2:
             yield len(events), None
             return

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..oracle.adapter import file_of
 from ..oracle.pages import CannotRun
+from ..oracle.whose import Defect
 from .arrays import as_numpy
 from .black_box import QUANTITIES, BlackBox
 from .black_box_laws import LAWS, NEEDS, SINCE, Skipped, has, run_law, told
@@ -63,7 +64,7 @@ def failure(name, box, seed=0, events=None, parameters=None):
     try:
         with holding(box, parameters):
             run_law(name, box, seed, events)
-    except (Skipped, CannotRun):
+    except (Skipped, CannotRun, Defect):
         raise
     except Exception as found:
         return found

@@ -13,8 +13,9 @@ from ..oracle.adapter import file_of, first_line
 from ..oracle.exits import at_line
 from ..oracle.pages import CannotRun
 from ..oracle.time_limits import in_time
+from ..oracle.whose import blame
 from .arrays import UNITS, as_numpy, coarsest
-from .black_box import BlackBox, both_of
+from .black_box import BlackBox, both_of, first_of
 
 TRIED = "tried"                         # of a box that was tried before
 CLOSE = 2.0**8                          # roundings by which an event's image may be another one in a batch
@@ -32,7 +33,7 @@ def made(make, seed=0):
     if not callable(make):
         raise CannotRun(f"a BlackBox is needed, or a function of a seed that returns one, not {make!r}")
     with use_of(f"the function that makes the box raised, for seed {seed},", file_of(make)):
-        box = in_time(lambda: make(seed), lambda: f"the function that makes the box, for seed {seed}")
+        box = in_time(make, lambda: f"the function that makes the box, for seed {seed}", seed)
     if not isinstance(box, BlackBox):
         raise CannotRun(f"a BlackBox is needed, or a function of a seed that returns one, not {box!r}")
     return tried(box, file_of(make))
@@ -46,7 +47,7 @@ def tried(box, file):
         z = box.plain(2)
         takes_batches("forward", box, box.forward, events_of(box, box.domain))
         with use_of(f"forward of a batch of two plain events, of shape {z.shape}, raised", file, box):
-            x = box.image(z)
+            x = as_numpy(first_of(box.called(box.forward, box.given(z))))
         if x.shape[:1] != (2,):
             raise CannotRun(f"forward of a batch of two events, of shape {z.shape}, has shape {x.shape}: batch axes come first")
         if box.inverse is not None:
@@ -63,6 +64,7 @@ def use_of(what, file, box=None):
     except CannotRun:
         raise
     except Exception as error:
+        blame(error)
         names = named_parameters(box) if isinstance(error, KeyError) and box is not None else ""
         raise CannotRun(f"{what} {first_line(error)}{names}{at_line(error, file)}") from error
 
@@ -105,6 +107,7 @@ def answered(box, function, events):
     try:
         return both_of(box.called(function, box.given(events)))
     except Exception as error:
+        blame(error)
         return error
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
+from ..core import sets
 from .arrays import as_numpy, seeded
 from .black_box_points import ALLOWED, BoxPoints, of_inverse
 from .lawbook import Found, Skipped, law
@@ -29,6 +30,11 @@ DIRECTIONS = 8              # in which the distribution of latents is compared
 def one_number(p):
     if p.size != 1 or p.x[0].size != 1:
         raise Skipped("the event is not one number")
+
+
+def connected(p):
+    if sets.nonzero in (p.box.domain, p.box.codomain):
+        raise Skipped("the line without 0 has two parts")
 
 
 def gauss(left, width):
@@ -56,6 +62,7 @@ def gauss(left, width):
 def mass(box, p):
     """The density of x = f(z), z normal, between two images has the mass of the latents between them."""
     one_number(p)
+    connected(p)
     x = np.sort((p.x if box.direction == "forward" else p.z)[p.finite].ravel())[::EVERY]
     nodes, integrated = gauss(x[:-1], np.diff(x))
     held = box.held(nodes.reshape(-1, *p.x.shape[1:]))
