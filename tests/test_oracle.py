@@ -267,6 +267,18 @@ class Sinh(Bijector):
         return self.forward_and_log_det(z), lambda x_bar, l_bar: (x_bar * np.cosh(z) + l_bar * np.tanh(z), {})
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("key", ["forward", "inverse"])
+def test_both_zeros_are_asked(key, sign):
+    """The map may be wrong at one number alone, where no golden point lies."""
+    def mine(params, z):
+        f = refflow.SinhArcsinh(**params).astype(z.dtype)
+        wrong = {key: lambda z: np.where((z == 0) & (np.copysign(1, z) == sign), 1.0, getattr(f, key)(z))}
+        return {key: wrong[key](z) if key == "forward" else wrong[key]}
+
+    assert {found.quantity for found in check(adapter("SinhArcsinh")(mine)).failed} == {key}
+
+
 def test_two_symptoms_of_a_quantity_are_two_findings():
     def wrong(f, z):
         return np.where(np.abs(z) > 8, -np.inf, np.where(np.abs(z) < 1e-3, 0, f.log_det(z)))

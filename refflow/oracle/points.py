@@ -406,6 +406,7 @@ COUNT = 24
 COTANGENTS = 2                                  # spread
 PARTS = 4                                       # of a moderate binade, with a point in each
 MODERATE = range(-6, 7)                         # binades in which gradients are measured
+ZEROS = np.array([0.0, -0.0])
 
 
 def source_of(name):
@@ -456,7 +457,7 @@ def drawing(page, dtype, broadcast):
 
 
 def binade_points(page, dtype, source, plain):
-    """For a scalar page, a point in every binade of the dtype from every end, and gradients at moderate points."""
+    """For a scalar page, a point in every binade of the dtype from every end, both zeros, and gradients at moderate points."""
     dtype = np.dtype(dtype)
     f = drawn_bijector(page, dtype, source, 1, SPREADS[dtype.name][0], plain)
     for side in SIDES:
@@ -465,10 +466,15 @@ def binade_points(page, dtype, source, plain):
             return
         low, high = EXPONENTS[dtype]
         events = {e: binade(where, source, dtype, e, PARTS if e in MODERATE else 1) for e in range(low, high)}
-        yield Point(f, side, np.array([z for found in events.values() for z in found], dtype), lead=1)
+        yield Point(f, side, np.array([*(z for found in events.values() for z in found), *zeros_of(where)], dtype), lead=1)
         for e in MODERATE:
             for z in events[e]:
                 yield with_cotangents(Point(f, side, np.asarray(z, dtype)), source, COTANGENTS)
+
+
+def zeros_of(where):
+    """0 and -0, if a set of numbers holds them."""
+    return ZEROS[where.members(ZEROS, 0)]
 
 
 def simple_event(f, dtype, size):

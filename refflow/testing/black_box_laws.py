@@ -38,6 +38,9 @@ FIRST_STEPS = (2.0**-4, 2.0**-4 / 3)    # of two tables of differences: a kink b
 DIFFERENCE = 1e-2                       # differences with a larger error of their own are rejected
 OUTGROWN = 2.0**-16                     # an image beyond this share of the largest number may be infinite
 HALVINGS = 60
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0])
+SPECIAL_ENTRIES = 3                     # of an event, which are special in turn
+SHARP = 16                              # a jump of the log-det is a kink if the log-det moves by so much less beside it
 ENTRIES = 2**24                         # of the difference quotients of all points
 RANGE = 0.9                             # of the logarithms of numbers: nearer to its ends, slopes overflow or lose digits
 FARTHEST = 2.0**40                      # latents beyond it need not come back
@@ -261,8 +264,8 @@ def determinant(box, p):
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     square(p)
-    if p.ends is not None and p.ends.alone and p.scored and not p.given:
-        between_neighbours(box, p.ends)
+    if p.ends is not None and p.scored and not p.given:
+        between_neighbours(box, p)
     p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
     U, usable = p.of_log_det
     by_differences = determinant_in_coordinates if p.structured else determinant_of_differences
@@ -284,19 +287,69 @@ def unfolded(p, signs, usable):
 
 
 def between_neighbours(box, p):
-    """At 0 and +-1, where formulas have special cases, the log-det lies between its neighbours', also at a kink."""
-    special = np.array([0.0, 1.0, -1.0])
+    """Where one entry is 0, -0 or +-1, at which formulas have special cases, the log-det lies between its neighbours'.
+
+    At a kink it is one of these two, of the side that the pullback takes there, and at 0 the inverse.
+    """
     step = 4 * p.E * p.u
-    at = box.held((special[:, None] + step * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])).reshape(-1, *box.event))
-    inside = ~p.where_outside(at.reshape(-1)).reshape(3, 5)[:, [0, 4]].any(-1)
-    l = answers(box.log_slope, at).reshape(3, 5)
-    room = ALLOWED * p.u * (1 + np.abs(l[:, 2])) + np.abs(l[:, 0] - l[:, 1]) + np.abs(l[:, 4] - l[:, 3])
-    low, high = np.minimum(l[:, 1], l[:, 3]) - room, np.maximum(l[:, 1], l[:, 3]) + room
-    wrong = inside & ((l[:, 2] < low) | (l[:, 2] > high))
+    events = special_events(p, step * np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
+    if not len(events):
+        return
+    l = answers(box.log_slope, events.reshape(-1, *box.event)).reshape(-1, 5)
+    at, here, left, right = events[:, 2], l[:, 2], l[:, 1], l[:, 3]
+    room = ALLOWED * p.u * (p.size + np.abs(here)) + np.abs(l[:, 0] - left) + np.abs(l[:, 4] - right)
+    low, high = np.minimum(left, right) - room, np.maximum(left, right) + room
+    jump = np.where(np.abs(right - left) > SHARP * room, np.abs(right - left), np.inf)
+    neither = np.minimum(np.abs(here - left), np.abs(here - right)) > jump / SHARP
+    wrong = (here < low) | (here > high) | neither
     if wrong.any():
         i = int(np.argmax(wrong))
-        raise Found(f"the log-det at {special[i]} is {float(l[i, 2])!r}, and at its neighbours {float(l[i, 1])!r} and "
-                    f"{float(l[i, 3])!r}", np.full(box.event, special[i]))
+        raise Found(f"the log-det at {at[i].tolist()} is {float(here[i])!r}, and at its neighbours {float(left[i])!r} and "
+                    f"{float(right[i])!r}", at[i])
+    one_side_at_kinks(box, p, at[jump < np.inf], here[jump < np.inf], jump[jump < np.inf])
+
+
+def special_events(p, steps):
+    """Moderate events one of whose first entries is a special number, and their neighbours inside the domain: (n, steps, *event)."""
+    numbers = np.where(steps == 0, SPECIAL[:, None], SPECIAL[:, None] + steps)          # -0 + 0 is 0
+    numbers = numbers[~p.ends.where_outside(numbers).any(-1)]
+    entries = np.arange(min(p.size, SPECIAL_ENTRIES))
+    events = np.tile(p.z[len(p.z) // 2].ravel(), (len(entries), *numbers.shape, 1))
+    events[entries, :, :, entries] = numbers
+    return p.box.held(events).reshape(len(entries) * len(numbers), len(steps), *p.box.event)
+
+
+def one_side_at_kinks(box, p, at, l, jump):
+    """The pullback and, at 0, the inverse take the side of the log-det."""
+    found = {}
+    if box.pullback is not None and p.size <= COLUMNS and len(at):
+        found["of the gradient"] = log_abs_det(jacobian(box, p, at))[0]
+    if len(at) and has(box, "inverse_log_det"):
+        found["of the inverse, with the other sign,"] = np.where(is_special_of_inverse(box, at, jump), -back_at(box, at), l)
+    for whose, other in found.items():
+        wrong = np.abs(other - l) > jump / SHARP
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise Found(f"at {at[i].tolist()} slopes on two sides meet: the log-det is {float(l[i])!r}, and that {whose} is "
+                        f"{float(other[i])!r}", at[i])
+
+
+def back_at(box, z):
+    """The log-dets of the inverse at the images of z."""
+    return answers(lambda x: of_inverse(box.answer_back, x)[1], box.image(z))
+
+
+def is_special_of_inverse(box, at, jump):
+    """Marks of the events, one entry of which is 0, that come back with their signs, and where the inverse has its kink too.
+
+    The least numbers beside 0 are on two sides.
+    """
+    tiny, back = NORMAL[box.precision], answers(lambda x: of_inverse(box.answer_back, x)[0], box.image(at)).reshape(at.shape)
+    same = (back == at) & (np.signbit(back) == np.signbit(at)) | (at != 0)
+    beside = [box.held(np.where(at == 0, way * tiny, at)) for way in (-1, 1)]
+    here = [answers(box.log_slope, z) for z in beside]
+    apart = np.abs(here[0] - here[1]) > jump / 2
+    return np.all([apart, same.reshape(len(at), -1).all(-1), *(np.abs(back_at(box, z) + there) < jump / SHARP for z, there in zip(beside, here))], 0)
 
 
 def fewer(p, count):
