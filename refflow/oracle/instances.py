@@ -50,13 +50,20 @@ BATCH, WORK = 2**20, 2**23  # numbers in a batch, and all that are computed for 
 GRADIENTS = 4, 16           # events of a kind that are asked with cotangents too: of the dearest map, of the cheapest
 
 
-def instance_points(f, dtype):
-    """Points of one bijector on both sides, the simple ones first; the same points each time."""
+def instance_points(f, dtype, broadcast=False):
+    """Points of one bijector on both sides, the simple ones first; the same points each time.
+
+    With `broadcast`, events of fewer batch axes than its parameters have, or with an axis of one entry, are asked too.
+    """
     f, source, shape = f.astype(dtype), RandomSource(np.random.default_rng(7)), composite_shape(f)
     wide = () if has_components(type(f)) else SPREADS[np.dtype(dtype).name]
     for spread, lead in ((COMPOSITE, ()), *((spread, (COUNT,)) for spread in (COMPOSITE, *wide))):
         z = drawn_event(source, f, "forward", f.parameter_batch + shape, dtype, spread, lead)
         yield from with_gradients(both_sides(f, z, len(lead)), source, GRADIENTS[0])
+    ones = (1,) * len(f.parameter_batch)
+    for lead in (ones, (2, *ones), ()) if broadcast and ones else ():
+        z = drawn_event(source, f, "forward", lead + shape, dtype, COMPOSITE)
+        yield Point(f, "forward", z, case="broadcast", reason=f"parameters {f.parameter_batch} broadcast with the events")
     for side in SIDES:
         yield from Hard(f, side, shape, np.dtype(dtype), source).points()
 
