@@ -49,6 +49,9 @@ BENDS = 3 / 8                           # between 1/4, the ratio of second diffe
 NEARBY = 2.0**-4                        # of the reach of an event: images there are other images, unless they have saturated
 COLUMNS = 16                            # the most entries of an event of which gradients are asked one by one
 MOVE = 0.125                            # of parameters
+MULTIPLES = 1, 4, 10                    # of its size, by which an array of parameters is moved far
+ARRAYS, TOGETHER = 8, 32                # that are moved far alone, and moves of all together
+OF_A_SIGN = 4                           # points of each sign of a determinant that are looked at again
 ALONE = 16                              # the most entries of parameters that are moved alone
 AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image", "float64 agrees", "compiled is eager",
             "a loaded model is the saved one")      # laws that are asked at the given parameters alone
@@ -880,7 +883,8 @@ def entry_named(k, value, index):
 def laws_at_moved_parameters(box, p):
     """Every law that holds at the given parameters holds at all others: what is initialised to 0 hides nothing.
 
-    A law that is broken at the given parameters hides none of the others.
+    A law that is broken at the given parameters hides none of the others.  Far from the given parameters it is asked only whether
+    the map is a bijection.
     """
     rng = np.random.default_rng(p.seed)
     values = [as_numpy(array).copy() for array in box.trained()]
@@ -895,6 +899,80 @@ def laws_at_moved_parameters(box, p):
     if new:
         raise Found("; ".join(f"{name}: {told(found)}" for name, found in new.items())
                     + ", where every parameter is moved by an eighth at most", getattr(next(iter(new.values())), "event", None))
+    a_bijection_far_away(box, p, values)
+
+
+def a_bijection_far_away(box, p, values):
+    """Arrays of parameters are moved by several times their size, alone and together; nowhere does that fold space."""
+    if not_injective(box, p):
+        return                              # as other laws show
+    for words, moved in far_moves(values, np.random.default_rng(p.seed)):
+        with box.moved(moved):
+            found = not_injective(box, p)
+        if found:
+            raise Found(f"no bijection at other parameters, {words}: {told(found)}", latents=found.latents)
+
+
+def far_moves(values, rng):
+    """(words, all arrays) of each move: one array by a multiple of itself; all of them, with a sign for each entry.
+
+    What is 0 is moved as if it were +-1.
+    """
+    sizes = [value if value.any() else rng.choice([-1.0, 1.0], value.shape) for value in values]
+    factors = [way * factor for factor in MULTIPLES for way in (1.0, -1.0)]
+    for k in sorted(rng.permutation(len(values))[:ARRAYS]):
+        for factor in factors:
+            moved = [value + factor * size * (i == k) for i, (value, size) in enumerate(zip(values, sizes))]
+            yield f"parameter {k}, of shape {values[k].shape}, moved by {factor:g} times its size", moved
+    for _ in range(TOGETHER if len(values) > 1 else 0):
+        drawn = rng.choice(MULTIPLES, len(values))
+        yield (f"the parameters moved by {', '.join(f'{factor:g}' for factor in drawn[:ARRAYS])} times their sizes, up or down",
+               [value + factor * size * rng.choice([-1.0, 1.0], value.shape) for factor, value, size in zip(drawn, values, sizes)])
+
+
+def not_injective(box, p):
+    """What shows that a map is no bijection, or None: determinants of both signs; of many entries, two latents of one image."""
+    z = p.z[::2]
+    x = answers(box.image, z)
+    if not np.isfinite(x).all() or not RUNGS[box.precision]:
+        return None
+    if p.size <= COLUMNS and not p.structured and x[0].size == p.size:
+        return folded(box, p, z)
+    return None if box.inverse is None or p.structured else two_latents(box, z, x)
+
+
+def folded(box, p, z):
+    """Found if determinants have both signs by one difference and, where they do, by extrapolation too."""
+    h = np.cbrt(p.u) * np.maximum(np.abs(z), 1).reshape(len(z), 1, -1) * np.eye(p.size)
+    plus, minus = (answers(box.image, box.held((z.reshape(len(z), 1, -1) + way * h).reshape(-1, *box.event))) for way in (1, -1))
+    J = (plus - minus).reshape(len(z), p.size, p.size)
+    signs = np.linalg.slogdet(np.where(np.isfinite(J).all((1, 2), keepdims=True), J, 0))[0]
+    chosen = np.concatenate([np.flatnonzero(signs == sign)[:OF_A_SIGN] for sign in (1, -1)])
+    if len(set(signs[chosen])) < 2:
+        return None
+    q = BoxPoints(box, p.seed, z[chosen])
+    (one, signs), (other, _) = (determinant_of_differences(box, q, h) for h in FIRST_STEPS)
+    found, e = agreed(one, other)
+    try:
+        unfolded(q, signs, q.of_x[1] & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, q))
+    except Found as shown:
+        return shown
+    return None
+
+
+def two_latents(box, z, x):
+    """Found if the inverse leads to other latents of the same images, and latents between them have other images."""
+    other = answers(lambda x: of_inverse(box.origin, x), x).reshape(z.shape)
+    inside = np.isfinite(other).reshape(len(z), -1).all(-1) & (box.domain or real).members(other, len(box.event))
+    other = box.held(np.where(inside.reshape(-1, *(1,) * len(box.event)), other, z))
+    there, between = (answers(box.image, box.held(at)).reshape(len(z), -1) for at in (other, (z + other) / 2))
+    here, size = x.reshape(len(z), -1), np.abs(x).reshape(len(z), -1).max(-1)
+    same = np.abs(there - here).max(-1) <= ALLOWED * box.unit * size
+    apart = (np.abs(other - z).reshape(len(z), -1).max(-1) > NEARBY) & (np.abs(between - here).max(-1) > NEARBY * size)
+    if (same & apart).any():
+        i = int(np.argmax(same & apart))
+        return Found("two latents have one image, and latents between them another", latents=np.stack((z[i], other[i])))
+    return None
 
 
 def broken_by(name, box, p):
