@@ -365,6 +365,27 @@ def test_a_broken_law_hides_no_other_at_moved_parameters():
     assert "all laws at moved parameters" not in {v.law for v in verdicts(counts_its_batch(False)) if v.status == "FAIL"}
 
 
+def by_its_batch(alone):
+    """The variance of one event is NaN, or no variance; the product of the slopes of 12 entries has overflowed."""
+    def forward(z):
+        if len(z) == 1 and alone == "raises":
+            raise ValueError("expected more than one value")
+        own = np.nan if len(z) == 1 else 0.0
+        with np.errstate(all="ignore"):
+            return z * 1e30 + own, np.log(np.prod(np.full(z.shape, 1e30), axis=-1)) + own
+
+    return BlackBox(forward, event=(12,))
+
+
+@pytest.mark.parametrize("alone", ["NaN", "raises"])
+def test_what_one_event_alone_has_not_hides_nothing_else(alone):
+    """It is said once; the overflow is told in a batch of two."""
+    found = {v.law: v.text for v in verdicts(by_its_batch(alone)) if v.status == "FAIL"}
+    assert set(found) == {"batch is the stack of singles", TAILS, "finite"}
+    assert ("nan" if alone == "NaN" else "raised ValueError") in found["batch is the stack of singles"]
+    assert found["finite"].endswith("is inf") and found[TAILS].endswith("is inf")
+
+
 def test_a_failure_is_told_at_a_simple_event():
     """One entry of a passing half is left, and few digits."""
     text = broken("inverse log-det at the wrong point")["inverse log-det is minus log-det"].text
