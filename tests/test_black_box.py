@@ -220,6 +220,38 @@ def model(mistake=None, direction="forward"):
 BY_DIFFERENCES, BY_GRADIENT = "log-det is the determinant of differences", "log-det is the determinant of the gradient"
 TAILS, BY_INTEGRAL = "a batch of tails is the stack of its events", "images differ by the integral of the slope"
 ROUND_TRIPS = {"inverse of forward", "forward of inverse"}
+def planar(constrained):
+    """A planar flow; without its constraint it folds space where w^T u < -1, and is initialised elsewhere."""
+    w, u, b = np.array([0.5, -0.75, 0.25]), np.array([0.25, 0.5, 1.0]), np.array(0.125)
+
+    def forward(z):
+        inner = w @ u
+        v = u + (np.logaddexp(0, inner) - 1 - inner) / (w @ w) * w if constrained else u
+        t = np.tanh(z @ w + b)
+        return z + v * t[:, None], np.log(np.abs(1 + (1 - t * t) * (w @ v)))
+
+    return BlackBox(forward, event=(3,), parameters=[w, u, b])
+
+
+def many_entries(constrained):
+    """z + c tanh z, each entry; its inverse by bisection finds one of three latents where c < -1."""
+    c = np.full(20, 0.5)
+
+    def forward(z):
+        slope = np.exp(c) - 1 if constrained else c
+        return z + slope * np.tanh(z), np.log(np.abs(1 + slope * (1 - np.tanh(z) ** 2))).sum(-1)
+
+    def inverse(x):
+        low, high = x - 1e4, x + 1e4
+        for _ in range(80):
+            middle = (low + high) / 2
+            below = forward(middle)[0] < x
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return high
+
+    return BlackBox(forward, inverse, event=(20,), parameters=[c])
+
+
 MISTAKES = {                    # a box, and the laws that it breaks
     "exp for sigmoid(s + 2)": (lambda: coupling(scale=lambda s: expit(s + 2)), {BY_DIFFERENCES}),
     "a log-det off by 1e-12": (lambda: coupling("off by 1e-12"), {BY_DIFFERENCES, BY_GRADIENT}),
@@ -240,6 +272,8 @@ MISTAKES = {                    # a box, and the laws that it breaks
     "statistics of the batch": (lambda: BlackBox(lambda z: z + 1e-9 * (z.mean() if len(z) else 0)),
                                 {"batch is the stack of singles", TAILS}),
     "a parameter that only the log-det reads": (two_images, {"every parameter reaches the image"}),
+    "a planar flow without its constraint": (lambda: planar(False), {"all laws at moved parameters"}),
+    "one latent of three": (lambda: many_entries(False), {"all laws at moved parameters"}),
     "right only where it is initialised": (lambda: coupling("initialised to 0"), {"all laws at moved parameters"}),
     "an empty batch": (lambda: BlackBox(raises_when_empty, event=(2,)), {"an empty batch is empty"}),
     "a batch of tails": (lambda: BlackBox(all_far), {TAILS}),
@@ -300,7 +334,8 @@ def test_every_law_finds_a_mistake_alone():
     assert alone | set(NOT_ALONE) == set(LAWS) and not alone & set(NOT_ALONE)
 
 
-HEALTHY = {"coupling": lambda: coupling(trained=True), "channels": channels, "root": root, "sequences": lambda: sequences(False),
+HEALTHY = {"coupling": lambda: coupling(trained=True), "planar": lambda: planar(True), "many entries": lambda: many_entries(True),
+           "channels": channels, "root": root, "sequences": lambda: sequences(False),
            "float16": lambda: shifted_log_det(0), "float32 beside float64": lambda: softplus_in_float32(False), "model": model,
            "saved": lambda: model("saved"),
            "model from data": lambda: model(direction="inverse"),
@@ -328,6 +363,27 @@ def test_a_broken_law_hides_no_other_at_moved_parameters():
     found = broken("a gradient right only where it is initialised, behind another mistake")
     assert found["all laws at moved parameters"].text.startswith("pullback is the gradient by the parameters: ")
     assert "all laws at moved parameters" not in {v.law for v in verdicts(counts_its_batch(False)) if v.status == "FAIL"}
+
+
+def by_its_batch(alone):
+    """The variance of one event is NaN, or no variance; the product of the slopes of 12 entries has overflowed."""
+    def forward(z):
+        if len(z) == 1 and alone == "raises":
+            raise ValueError("expected more than one value")
+        own = np.nan if len(z) == 1 else 0.0
+        with np.errstate(all="ignore"):
+            return z * 1e30 + own, np.log(np.prod(np.full(z.shape, 1e30), axis=-1)) + own
+
+    return BlackBox(forward, event=(12,))
+
+
+@pytest.mark.parametrize("alone", ["NaN", "raises"])
+def test_what_one_event_alone_has_not_hides_nothing_else(alone):
+    """It is said once; the overflow is told in a batch of two."""
+    found = {v.law: v.text for v in verdicts(by_its_batch(alone)) if v.status == "FAIL"}
+    assert set(found) == {"batch is the stack of singles", TAILS, "finite"}
+    assert ("nan" if alone == "NaN" else "raised ValueError") in found["batch is the stack of singles"]
+    assert found["finite"].endswith("is inf") and found[TAILS].endswith("is inf")
 
 
 def test_a_failure_is_told_at_a_simple_event():

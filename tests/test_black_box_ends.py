@@ -87,6 +87,22 @@ def kinked(at, mistake):
     return BlackBox(forward)
 
 
+SIDES = {"mean": np.sign, "left": lambda z: np.where(z > 0, 1.0, -1.0), "right": lambda z: np.where(z >= 0, 1.0, -1.0),
+         "own": lambda z: np.copysign(1.0, z)}
+
+
+def two_slopes(mistake, entries=1):
+    """z e^a for z > 0, z e^-a for z < 0; the sides that the log-det, its inverse and the gradient take at 0."""
+    of_log_det, of_inverse, of_gradient = (SIDES[side] for side in mistake.split())
+
+    def log_det(sides):
+        return 0.75 * sides if entries == 1 else 0.75 * sides.sum(-1)
+
+    return BlackBox(lambda z: (z * np.exp(0.75 * np.sign(z)), log_det(of_log_det(z))),
+                    lambda x: (x * np.exp(-0.75 * np.sign(x)), -log_det(of_inverse(x))), event=() if entries == 1 else (entries,),
+                    pullback=lambda z, x_bar, log_det_bar: x_bar * np.exp(0.75 * of_gradient(z)))
+
+
 def softsign(mistake):
     def inverse(x):
         return x / (1 - np.minimum(np.abs(x), 1 - 1e-6 if mistake else 1))
@@ -117,6 +133,11 @@ MISTAKES = {                    # a function of the mistake, with the mistake, a
     "a negative discriminant": (parabola, True, False),
     "a log-det that is wrong at 0": (lambda mistake: kinked(0.0, mistake), True, False),
     "a log-det that is wrong at 1": (lambda mistake: kinked(1.0, mistake), True, False),
+    "a log-det between the two at a kink": (two_slopes, "mean right right", "left left left"),
+    "a log-det of another side than the inverse's": (two_slopes, "left right left", "right right right"),
+    "a log-det of another side than the gradient's": (two_slopes, "right right left", "own own own"),
+    "a log-det between the two at a kink of an entry": (lambda sides: two_slopes(sides, 3), "mean mean mean", "left left left"),
+    "sides of an entry that differ": (lambda sides: two_slopes(sides, 3), "left right left", "own own own"),
     "a clamped inverse of softsign": (softsign, True, False),
     "1 - exp near 0": (weibull, True, False),
     "a gap in a tail": (gap, True, False),

@@ -84,6 +84,9 @@ WRONG = {
     "softsign: log(1 + |z|)": (refflow.Softsign(), "log_det", lambda f, z: -2 * np.log(1 + np.abs(z))),
     "normal: 1/2 (1 + erf)": (refflow.NormalCDF(0.0, 1.0), "forward", lambda f, z: (1 + special.erf(z / np.sqrt(2))) / 2),
     "affine: a guarded division": (Affine(0.5, 2.0), "inverse", lambda f, x: (x - f.shift) / (f.scale + 1e-8)),
+    "tanh: nothing at 0": (Tanh(), "forward", lambda f, z: np.where(z == 0, 1, f.forward(z))),
+    "tanh: nothing at -0": (Independent(Tanh(), 1), "forward", lambda f, z: np.where((z == 0) & np.signbit(z), 1, f.forward(z))),
+    "leaky relu: neither slope at 0": (refflow.LeakyReLU(0.25), "log_det", lambda f, z: np.log(0.25) * (1 - np.sign(z)) / 2),
     "leaky relu: a float32 constant": (refflow.LeakyReLU(0.01), "log_det", lambda f, z: np.where(
         z < 0, np.float64(np.log(np.float32(0.01))), 0)),
     "spline: nothing beyond the bound": (SPLINE, "log_det", clipped_spline),

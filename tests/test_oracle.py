@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,10 @@ def test_a_batch_of_parameters_is_asked_within_its_limits():
     declared, z = load(function).adapters[0], np.ones(3)
     limited = declared.limited(Point(refflow.Affine(shift=[1.0, 2.0, 3.0], scale=[-1.0, 4.0, 5.0]), "forward", z))
     assert limited.f.scale.tolist() == [4.0, 4.0, 5.0] and limited.f.shift.tolist() == [2.0, 2.0, 3.0]
-    assert declared.limited(Point(refflow.Affine(shift=0.0, scale=[-1.0, -4.0]), "forward", z[:2])) is None
+    outside = Point(refflow.Affine(shift=[0.0, 3.0], scale=[-1.0, -4.0]), "forward", z[:2])
+    limited = declared.limited(outside)
+    assert limited.f.scale.tolist() == 1.0 and limited.f.shift.tolist() == [0.0, 3.0]
+    assert replace(declared, params={"scale": lambda s: s > 10}).limited(outside) is None
 
 
 WRONG_USE = [
@@ -276,6 +280,52 @@ class Sinh(Bijector):
 
     def vjp(self, z):
         return self.forward_and_log_det(z), lambda x_bar, l_bar: (x_bar * np.cosh(z) + l_bar * np.tanh(z), {})
+
+
+SCALE_1 = {"scale": lambda scale: scale == 1}
+BROADCAST = {                   # a page or a map, its limits, and a log-det of the shape of z alone, or of z and one field
+    "a shift alone": ("Affine", SCALE_1, lambda p, z, x: np.zeros(z.shape)),
+    "a map with a shift of three rows": (refflow.Affine(shift=[0.5, -1.0, 2.0]), {}, lambda p, z, x: np.zeros(z.shape)),
+    "z and scale": ("Affine", {}, lambda p, z, x: np.log(np.abs(p["scale"])) * np.ones(z.shape)),
+    "shift and scale": ("Affine", {}, lambda p, z, x: np.log(np.abs(p["scale"] + 0 * p["shift"]))),
+    "a sum over an axis of the rows": ("Affine", {}, lambda p, z, x: np.log(np.abs(p["scale"])).mean() * np.ones(x.shape)),
+}
+
+
+@pytest.mark.parametrize("kind", BROADCAST)
+def test_fields_of_other_shapes_are_broadcast(kind):
+    page, limits, log_det = BROADCAST[kind]
+
+    def wrong(p, z):
+        x = p["scale"] * z + p["shift"]
+        return {"forward": x, "log_det": log_det(p, z, x)}
+
+    def right(p, z):
+        x = p["scale"] * z + p["shift"]
+        return {"forward": x, "log_det": np.log(np.abs(p["scale"])) * np.ones(x.shape)}
+
+    failed = check(adapter(page, broadcast=True, params=limits)(wrong)).failed
+    assert {found.quantity.split()[0] for found in failed} == {"log_det"}
+    report = check(adapter(page, broadcast=True, params=limits)(right))
+    assert not report.failed and {passed.quantity for passed in report.passed} == {"forward", "log_det"}
+
+
+@pytest.mark.parametrize("name", ["CircularShift", "LinearSpline"])
+def test_a_page_whose_ends_are_fields_is_asked_with_rows_of_them(name):
+    """Its sets have ends of their own for each row."""
+    assert not check(adapter(name, broadcast=True, dtype="float32")(right(name))).failed
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("key", ["forward", "inverse"])
+def test_both_zeros_are_asked(key, sign):
+    """The map may be wrong at one number alone, where no golden point lies."""
+    def mine(params, z):
+        f = refflow.SinhArcsinh(**params).astype(z.dtype)
+        wrong = {key: lambda z: np.where((z == 0) & (np.copysign(1, z) == sign), 1.0, getattr(f, key)(z))}
+        return {key: wrong[key](z) if key == "forward" else wrong[key]}
+
+    assert {found.quantity for found in check(adapter("SinhArcsinh")(mine)).failed} == {key}
 
 
 def test_two_symptoms_of_a_quantity_are_two_findings():

@@ -49,7 +49,7 @@ from .measures import refuse_measure
 from .pages import CannotRun, bijectors, page_named
 from .parameters import page_at
 from .parametrised import family_named
-from ..accuracy.drawing import SIDES
+from ..accuracy.drawing import SIDES, plainest_of
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 from .time_limits import asking, in_time
 from .verdict import pasteable
@@ -136,10 +136,12 @@ class Adapter:
     def limited(self, point):
         """The point, in which every event with its own parameters has some within the declared limits; None if there are none.
 
-        If only some rows of a parameter batch are within the limits, the first of these replaces the rows outside.
+        If only some rows of a parameter batch are within the limits, the first of these replaces the rows outside.  Where none is,
+        a drawn field gives way to the simplest: of "scale is 1", other shifts are asked.
         """
         if self.fits is not None and not self.fits(point):
             return None
+        point = point if point.truth is not None else self.simplified(point)
         f = point.f
         inside = np.broadcast_to(True, f.parameter_batch)
         for key, allowed in self.params.items():
@@ -150,6 +152,16 @@ class Adapter:
             rows = np.where(inside.ravel(), np.arange(inside.size), np.argmax(inside))
             point = point.changed(f=with_rows(f, rows.reshape(inside.shape)))
         return point if self.keeps(point) else None
+
+    def simplified(self, point):
+        """The point with the simplest field in place of each that is nowhere within its limits."""
+        f, outside = point.f, [key for key, allowed in self.params.items() if not np.any(self.marks(key, allowed, point.f))]
+        simple = {key: simplest_like(f.declared[key], getattr(f, key)) for key in outside
+                  if isinstance(f.declared[key], Field) and f.declared[key].usual}
+        try:
+            return point.changed(f=f.replace(**simple)) if simple else point
+        except ValueError:                      # together with the other fields it is no member
+            return point
 
     def marks(self, key, allowed, f):
         """One mark for each row of the parameter batch; a predicate that raises is an error of use."""
@@ -170,6 +182,11 @@ class Adapter:
         return not any(np.any((np.abs(a) < point.format.normal) & (a != 0)) for a in arrays)
 
 
+def simplest_like(declared, value):
+    """The simplest value of a field, without batch axes."""
+    return plainest_of(declared, value.shape[value.ndim - len(declared.shape):]).astype(value.dtype)
+
+
 def format_named(dtype):
     """The name of a dtype; for anything else, its text."""
     try:
@@ -183,7 +200,8 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
     `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
-    asked. `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch axes,
+    asked. `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch axes, each
+    its own, which broadcast with each other and with those of the events,
     `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), or has other values off
     the set than the page: its event cotangent is compared along the set; `accumulation`, one of float32, bfloat16 and float16,
     that log-dets and cotangents of fields are summed in that dtype. With `parametrisation`, a library's name in the page's

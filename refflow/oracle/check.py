@@ -289,7 +289,7 @@ def points_for(adapter, dtype):
             yield from points_at(f, z)
         return
     if isinstance(adapter.page, Bijector):
-        yield from instance_points(adapter.page, np.dtype(dtype))
+        yield from instance_points(adapter.page, np.dtype(dtype), adapter.broadcast)
         return
     if dtype not in golden.NARROW:
         yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)

@@ -2,6 +2,7 @@
 
     moderate        single events and batches
     every binade    of the dtype, from every end of the set of events: on one entry among moderate ones
+    zeros           0 and -0, on one entry
     hard cases      the numbers in the hard cases of every page that it is made of, in the same way
     breaks          where two of its pieces meet, and the floats beside
     switches        neighbouring floats between which a comparison in its own code changes its result
@@ -36,7 +37,7 @@ from ..maps.autoregressive import Autoregressive
 from ..maps.coupling import Coupling
 from ..maps.coupling.coupling import MaskedBijector
 from .points import (COTANGENTS, COUNT, MODERATE, PARTS, ROOM, SPREADS, VJP, both_sides, composite_shape, is_taken, stage_members,
-                     with_gradients)
+                     with_gradients, zeros_of)
 
 COMPOSITE = 2               # the spread of the entries of a moderate event
 ENTRIES = 4                 # of an event, on which each number stands in turn
@@ -49,13 +50,20 @@ BATCH, WORK = 2**20, 2**23  # numbers in a batch, and all that are computed for 
 GRADIENTS = 4, 16           # events of a kind that are asked with cotangents too: of the dearest map, of the cheapest
 
 
-def instance_points(f, dtype):
-    """Points of one bijector on both sides, the simple ones first; the same points each time."""
+def instance_points(f, dtype, broadcast=False):
+    """Points of one bijector on both sides, the simple ones first; the same points each time.
+
+    With `broadcast`, events of fewer batch axes than its parameters have, or with an axis of one entry, are asked too.
+    """
     f, source, shape = f.astype(dtype), RandomSource(np.random.default_rng(7)), composite_shape(f)
     wide = () if has_components(type(f)) else SPREADS[np.dtype(dtype).name]
     for spread, lead in ((COMPOSITE, ()), *((spread, (COUNT,)) for spread in (COMPOSITE, *wide))):
         z = drawn_event(source, f, "forward", f.parameter_batch + shape, dtype, spread, lead)
         yield from with_gradients(both_sides(f, z, len(lead)), source, GRADIENTS[0])
+    ones = (1,) * len(f.parameter_batch)
+    for lead in (ones, (2, *ones), ()) if broadcast and ones else ():
+        z = drawn_event(source, f, "forward", lead + shape, dtype, COMPOSITE)
+        yield Point(f, "forward", z, case="broadcast", reason=f"parameters {f.parameter_batch} broadcast with the events")
     for side in SIDES:
         yield from Hard(f, side, shape, np.dtype(dtype), source).points()
 
@@ -109,6 +117,8 @@ class Hard:
         solved = any(step.solver for step, _ in self.steps)
         every = MODERATE if solved else range(low, high, max(1, work * count // WORK))      # far away it may find no root
         yield "a binade", self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1)), False
+        zeros = zeros_of(where) if where.alike and not where.rank else []
+        yield "zero", self.moved_back(0, self.on_entries(0, where, zeros)), False
         for k, (step, way) in enumerate(self.exact):
             of = f" of stage {k}" if len(self.exact) > 1 else ""
             for case, events in self.kinds_of_stage(k, unlifted(step), set_of_way(step, way)):

@@ -18,6 +18,7 @@ from its hand-written derivatives.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -406,15 +407,16 @@ COUNT = 24
 COTANGENTS = 2                                  # spread
 PARTS = 4                                       # of a moderate binade, with a point in each
 MODERATE = range(-6, 7)                         # binades in which gradients are measured
+ZEROS = np.array([0.0, -0.0])
 
 
 def source_of(name):
     return RandomSource(np.random.default_rng([ord(c) for c in name]))
 
 
-def drawn_bijector(page, dtype, source, size, spread, plain=None, lead=()):
-    """A bijector of a page with drawn parameters; optional fields are absent."""
-    fields = drawn_fields(page, source, dtype, spread, lambda letter: size, plain, lambda: lead, optional=0)
+def drawn_bijector(page, dtype, source, size, spread, plain=None, lead=tuple):
+    """A bijector of a page with drawn parameters, whose batch axes `lead()` gives; optional fields are absent."""
+    fields = drawn_fields(page, source, dtype, spread, lambda letter: size, plain, lead, optional=0)
     return page(**{key: value for key, value in fields.items() if value is not None})
 
 
@@ -447,16 +449,28 @@ def drawing(page, dtype, broadcast):
                 z = drawn_event(source, f, "forward", event_shape(f, size), dtype, spread, (COUNT,))
                 yield from with_gradients(both_sides(f, z, 1), source, 4 if spread == SPREADS[name][0] else 0)
         yield from binade_points(page, dtype, source, plain)
-        if broadcast and any(isinstance(d, Field) and not d.constant for d in page.declared.values()):
-            f = drawn_bijector(page, dtype, source, 2, 1, plain, (3,))
-            shape = event_shape(f, 2)
-            for lead in ((2, 3), (2, 1), ()):
-                z = drawn_event(source, f, "forward", shape, dtype, 1, lead)
-                yield Point(f, "forward", z, case="broadcast", reason="parameters (3,) broadcast with the events")
+        if broadcast:
+            yield from broadcast_points(page, dtype, source, plain)
+
+
+def broadcast_points(page, dtype, source, plain):
+    """Parameters with batch axes: all of three rows; and each in turn of three rows, of one, and without, against the others."""
+    fields = [key for key, declared in page.declared.items() if isinstance(declared, Field) and not declared.constant]
+    batches = [(3,)], *([(3,), (1,), ()][k:] + [(3,), (1,), ()][:k] for k in range(3 if len(fields) > 1 else 0))
+    for batch in batches if fields else ():
+        each = itertools.cycle(batch)
+        f = drawn_bijector(page, dtype, source, 2, 1, plain, lambda each=each: next(each))
+        shape = event_shape(f, 2)
+        words = "(3,)" if len(batch) == 1 else " and ".join(map(str, batch[:len(fields)]))
+        for lead in ((2, 3), (2, 1), ()):
+            # a set with ends of its own for each row takes no events of fewer rows
+            lead = lead if f.domain.alike else np.broadcast_shapes(lead, f.parameter_batch)
+            z = drawn_event(source, f, "forward", lead + shape, dtype, 1)
+            yield Point(f, "forward", z, case="broadcast", reason=f"parameters {words} broadcast with the events")
 
 
 def binade_points(page, dtype, source, plain):
-    """For a scalar page, a point in every binade of the dtype from every end, and gradients at moderate points."""
+    """For a scalar page, a point in every binade of the dtype from every end, both zeros, and gradients at moderate points."""
     dtype = np.dtype(dtype)
     f = drawn_bijector(page, dtype, source, 1, SPREADS[dtype.name][0], plain)
     for side in SIDES:
@@ -465,10 +479,15 @@ def binade_points(page, dtype, source, plain):
             return
         low, high = EXPONENTS[dtype]
         events = {e: binade(where, source, dtype, e, PARTS if e in MODERATE else 1) for e in range(low, high)}
-        yield Point(f, side, np.array([z for found in events.values() for z in found], dtype), lead=1)
+        yield Point(f, side, np.array([*(z for found in events.values() for z in found), *zeros_of(where)], dtype), lead=1)
         for e in MODERATE:
             for z in events[e]:
                 yield with_cotangents(Point(f, side, np.asarray(z, dtype)), source, COTANGENTS)
+
+
+def zeros_of(where):
+    """0 and -0, if a set of numbers holds them."""
+    return ZEROS[where.members(ZEROS, 0)]
 
 
 def simple_event(f, dtype, size):
@@ -495,6 +514,7 @@ def both_sides(f, z, lead):
         x = np.concatenate([x, more]) if is_taken(f, more) else x
     rank = f.event_ndim[1]
     inside = f.codomain.members(x, rank) & finite(x, rank)
+    inside = inside.reshape(*inside.shape[:lead], -1).all(-1)           # of all rows of the parameters
     if lead and inside.any():
         yield Point(f, "inverse", x[inside], lead=1)
     elif not lead and inside:

@@ -39,6 +39,9 @@ LONG = 400                              # characters of an event in a text
 TAIL = {"float64": 38.0, "float32": 13.0, "float16": 9.0, "bfloat16": 9.0}
 FIRST_STEPS = (2.0**-4, 2.0**-4 / 3)    # of two tables of differences: a kink betrays itself by their disagreement
 DIFFERENCE = 1e-2                       # differences with a larger error of their own are rejected
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0])
+SPECIAL_ENTRIES = 3                     # of an event, which are special in turn
+SHARP = 16                              # a jump of the log-det is a kink if the log-det moves by so much less beside it
 ENTRIES = 2**24                         # of the difference quotients of all points
 RANGE = 0.9                             # of the logarithms of numbers: nearer to its ends, slopes overflow or lose digits
 FARTHEST = 2.0**40                      # latents beyond it need not come back
@@ -47,7 +50,11 @@ BENDS = 3 / 8                           # between 1/4, the ratio of second diffe
 NEARBY = 2.0**-4                        # of the reach of an event: images there are other images, unless they have saturated
 COLUMNS = 16                            # the most entries of an event of which gradients are asked one by one
 MOVE = 0.125                            # of parameters
+MULTIPLES = 1, 4, 10                    # of its size, by which an array of parameters is moved far
+ARRAYS, TOGETHER = 8, 32                # that are moved far alone, and moves of all together
+OF_A_SIGN = 4                           # points of each sign of a determinant that are looked at again
 ALONE = 16                              # the most entries of parameters that are moved alone
+STACK = "batch is the stack of singles"
 AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image", "float64 agrees", "compiled is eager",
             "a loaded model is the saved one")      # laws that are asked at the given parameters alone
 
@@ -154,14 +161,24 @@ def verdict(name, box, seed=0, points=None):
 
 
 def failure(name, box, seed, events):
-    """The exception by which a law fails at some events of the domain, or None: a defect of refflow there shows nothing of the box."""
+    """The exception by which a law fails at some events of the domain, or None: a defect of refflow there shows nothing of the box.
+
+    Of a batch of one event, whose images may not be numbers, the law of batches alone is asked then: it hides nothing else.
+    """
     with np.errstate(all="ignore"):
+        if len(events) == 1 and name != STACK and not answers_alone(box):
+            return None
         members = events if box.dtype == "float64" else events.astype(np.float32)
         if not (box.domain or real).members(members, len(box.event)).all():
             return None
         with contextlib.suppress(Defect, CannotRun):
             return broken_by(name, box, points_of(box, seed, events))
         return None
+
+
+def answers_alone(box):
+    """Are the images of a batch of one event numbers, if those of two are?  The variance of one may not be."""
+    return not np.isfinite(answers(box.image, box.plain(2))).all() or np.isfinite(answers(box.image, box.plain(1))).all()
 
 
 def told(found):
@@ -173,9 +190,9 @@ def has(box, what):
     if what == "parameters":
         return bool(box.trained())
     if what == "log_det":
-        return box.log_det is not None or isinstance(box.called(box.forward, box.given(box.plain(1))), tuple)
+        return box.log_det is not None or isinstance(box.called(box.forward, box.given(box.plain(2))), tuple)
     if what == "inverse_log_det":
-        x = box.image(box.plain(1))
+        x = box.image(box.plain(2))
         return box.inverse is not None and isinstance(of_inverse(lambda x: box.called(box.inverse, box.given(x)), x), tuple)
     if what == "smooth":
         return box.smooth
@@ -273,8 +290,8 @@ def determinant(box, p):
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     square(p)
-    if p.ends is not None and p.ends.alone and p.scored and not p.given:
-        between_neighbours(box, p.ends)
+    if p.ends is not None and p.scored and not p.given:
+        between_neighbours(box, p)
     p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
     U, usable = p.of_log_det
     by_differences = determinant_in_coordinates if p.structured else determinant_of_differences
@@ -296,19 +313,69 @@ def unfolded(p, signs, usable):
 
 
 def between_neighbours(box, p):
-    """At 0 and +-1, where formulas have special cases, the log-det lies between its neighbours', also at a kink."""
-    special = np.array([0.0, 1.0, -1.0])
+    """Where one entry is 0, -0 or +-1, at which formulas have special cases, the log-det lies between its neighbours'.
+
+    At a kink it is one of these two, of the side that the pullback takes there, and at 0 the inverse.
+    """
     step = 4 * p.E * p.u
-    at = box.held((special[:, None] + step * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])).reshape(-1, *box.event))
-    inside = ~p.where_outside(at.reshape(-1)).reshape(3, 5)[:, [0, 4]].any(-1)
-    l = answers(box.log_slope, at).reshape(3, 5)
-    room = ALLOWED * p.u * (1 + np.abs(l[:, 2])) + np.abs(l[:, 0] - l[:, 1]) + np.abs(l[:, 4] - l[:, 3])
-    low, high = np.minimum(l[:, 1], l[:, 3]) - room, np.maximum(l[:, 1], l[:, 3]) + room
-    wrong = inside & ((l[:, 2] < low) | (l[:, 2] > high))
+    events = special_events(p, step * np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
+    if not len(events):
+        return
+    l = answers(box.log_slope, events.reshape(-1, *box.event)).reshape(-1, 5)
+    at, here, left, right = events[:, 2], l[:, 2], l[:, 1], l[:, 3]
+    room = ALLOWED * p.u * (p.size + np.abs(here)) + np.abs(l[:, 0] - left) + np.abs(l[:, 4] - right)
+    low, high = np.minimum(left, right) - room, np.maximum(left, right) + room
+    jump = np.where(np.abs(right - left) > SHARP * room, np.abs(right - left), np.inf)
+    neither = np.minimum(np.abs(here - left), np.abs(here - right)) > jump / SHARP
+    wrong = (here < low) | (here > high) | neither
     if wrong.any():
         i = int(np.argmax(wrong))
-        raise Found(f"the log-det at {special[i]} is {float(l[i, 2])!r}, and at its neighbours {float(l[i, 1])!r} and "
-                    f"{float(l[i, 3])!r}", np.full(box.event, special[i]))
+        raise Found(f"the log-det at {at[i].tolist()} is {float(here[i])!r}, and at its neighbours {float(left[i])!r} and "
+                    f"{float(right[i])!r}", at[i])
+    one_side_at_kinks(box, p, at[jump < np.inf], here[jump < np.inf], jump[jump < np.inf])
+
+
+def special_events(p, steps):
+    """Moderate events one of whose first entries is a special number, and their neighbours inside the domain: (n, steps, *event)."""
+    numbers = np.where(steps == 0, SPECIAL[:, None], SPECIAL[:, None] + steps)          # -0 + 0 is 0
+    numbers = numbers[~p.ends.where_outside(numbers).any(-1)]
+    entries = np.arange(min(p.size, SPECIAL_ENTRIES))
+    events = np.tile(p.z[len(p.z) // 2].ravel(), (len(entries), *numbers.shape, 1))
+    events[entries, :, :, entries] = numbers
+    return p.box.held(events).reshape(len(entries) * len(numbers), len(steps), *p.box.event)
+
+
+def one_side_at_kinks(box, p, at, l, jump):
+    """The pullback and, at 0, the inverse take the side of the log-det."""
+    found = {}
+    if box.pullback is not None and p.size <= COLUMNS and len(at):
+        found["of the gradient"] = log_abs_det(jacobian(box, p, at))[0]
+    if len(at) and has(box, "inverse_log_det"):
+        found["of the inverse, with the other sign,"] = np.where(is_special_of_inverse(box, at, jump), -back_at(box, at), l)
+    for whose, other in found.items():
+        wrong = np.abs(other - l) > jump / SHARP
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise Found(f"at {at[i].tolist()} slopes on two sides meet: the log-det is {float(l[i])!r}, and that {whose} is "
+                        f"{float(other[i])!r}", at[i])
+
+
+def back_at(box, z):
+    """The log-dets of the inverse at the images of z."""
+    return answers(lambda x: of_inverse(box.answer_back, x)[1], box.image(z))
+
+
+def is_special_of_inverse(box, at, jump):
+    """Marks of the events, one entry of which is 0, that come back with their signs, and where the inverse has its kink too.
+
+    The least numbers beside 0 are on two sides.
+    """
+    tiny, back = NORMAL[box.precision], answers(lambda x: of_inverse(box.answer_back, x)[0], box.image(at)).reshape(at.shape)
+    same = (back == at) & (np.signbit(back) == np.signbit(at)) | (at != 0)
+    beside = [box.held(np.where(at == 0, way * tiny, at)) for way in (-1, 1)]
+    here = [answers(box.log_slope, z) for z in beside]
+    apart = np.abs(here[0] - here[1]) > jump / 2
+    return np.all([apart, same.reshape(len(at), -1).all(-1), *(np.abs(back_at(box, z) + there) < jump / SHARP for z, there in zip(beside, here))], 0)
 
 
 def fewer(p, count):
@@ -535,7 +602,7 @@ def with_sum(box, given):
 
 # -- batches ----------------------------------------------------------------------------------------------------------
 
-@law("batch is the stack of singles")
+@law(STACK)
 @at_the_ends
 def batch(box, p):
     """An event has the same image alone as in a batch: events are independent."""
@@ -598,7 +665,8 @@ def tails(box, p):
     if np.isnan(q.x).any():
         numbers_or_outgrown(box, q, "image")
     log_dets_are_numbers(q)
-    same_alone(box, q)
+    if answers_alone(box):
+        same_alone(box, q)
 
 
 @law("an empty batch is empty")
@@ -824,7 +892,8 @@ def entry_named(k, value, index):
 def laws_at_moved_parameters(box, p):
     """Every law that holds at the given parameters holds at all others: what is initialised to 0 hides nothing.
 
-    A law that is broken at the given parameters hides none of the others.
+    A law that is broken at the given parameters hides none of the others.  Far from the given parameters it is asked only whether
+    the map is a bijection.
     """
     rng = np.random.default_rng(p.seed)
     values = [as_numpy(array).copy() for array in box.trained()]
@@ -839,6 +908,80 @@ def laws_at_moved_parameters(box, p):
     if new:
         raise Found("; ".join(f"{name}: {told(found)}" for name, found in new.items())
                     + ", where every parameter is moved by an eighth at most", getattr(next(iter(new.values())), "event", None))
+    a_bijection_far_away(box, p, values)
+
+
+def a_bijection_far_away(box, p, values):
+    """Arrays of parameters are moved by several times their size, alone and together; nowhere does that fold space."""
+    if not_injective(box, p):
+        return                              # as other laws show
+    for words, moved in far_moves(values, np.random.default_rng(p.seed)):
+        with box.moved(moved):
+            found = not_injective(box, p)
+        if found:
+            raise Found(f"no bijection at other parameters, {words}: {told(found)}", latents=found.latents)
+
+
+def far_moves(values, rng):
+    """(words, all arrays) of each move: one array by a multiple of itself; all of them, with a sign for each entry.
+
+    What is 0 is moved as if it were +-1.
+    """
+    sizes = [value if value.any() else rng.choice([-1.0, 1.0], value.shape) for value in values]
+    factors = [way * factor for factor in MULTIPLES for way in (1.0, -1.0)]
+    for k in sorted(rng.permutation(len(values))[:ARRAYS]):
+        for factor in factors:
+            moved = [value + factor * size * (i == k) for i, (value, size) in enumerate(zip(values, sizes))]
+            yield f"parameter {k}, of shape {values[k].shape}, moved by {factor:g} times its size", moved
+    for _ in range(TOGETHER if len(values) > 1 else 0):
+        drawn = rng.choice(MULTIPLES, len(values))
+        yield (f"the parameters moved by {', '.join(f'{factor:g}' for factor in drawn[:ARRAYS])} times their sizes, up or down",
+               [value + factor * size * rng.choice([-1.0, 1.0], value.shape) for factor, value, size in zip(drawn, values, sizes)])
+
+
+def not_injective(box, p):
+    """What shows that a map is no bijection, or None: determinants of both signs; of many entries, two latents of one image."""
+    z = p.z[::2]
+    x = answers(box.image, z)
+    if not np.isfinite(x).all() or not RUNGS[box.precision]:
+        return None
+    if p.size <= COLUMNS and not p.structured and x[0].size == p.size:
+        return folded(box, p, z)
+    return None if box.inverse is None or p.structured else two_latents(box, z, x)
+
+
+def folded(box, p, z):
+    """Found if determinants have both signs by one difference and, where they do, by extrapolation too."""
+    h = np.cbrt(p.u) * np.maximum(np.abs(z), 1).reshape(len(z), 1, -1) * np.eye(p.size)
+    plus, minus = (answers(box.image, box.held((z.reshape(len(z), 1, -1) + way * h).reshape(-1, *box.event))) for way in (1, -1))
+    J = (plus - minus).reshape(len(z), p.size, p.size)
+    signs = np.linalg.slogdet(np.where(np.isfinite(J).all((1, 2), keepdims=True), J, 0))[0]
+    chosen = np.concatenate([np.flatnonzero(signs == sign)[:OF_A_SIGN] for sign in (1, -1)])
+    if len(set(signs[chosen])) < 2:
+        return None
+    q = BoxPoints(box, p.seed, z[chosen])
+    (one, signs), (other, _) = (determinant_of_differences(box, q, h) for h in FIRST_STEPS)
+    found, e = agreed(one, other)
+    try:
+        unfolded(q, signs, q.of_x[1] & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, q))
+    except Found as shown:
+        return shown
+    return None
+
+
+def two_latents(box, z, x):
+    """Found if the inverse leads to other latents of the same images, and latents between them have other images."""
+    other = answers(lambda x: of_inverse(box.origin, x), x).reshape(z.shape)
+    inside = np.isfinite(other).reshape(len(z), -1).all(-1) & (box.domain or real).members(other, len(box.event))
+    other = box.held(np.where(inside.reshape(-1, *(1,) * len(box.event)), other, z))
+    there, between = (answers(box.image, box.held(at)).reshape(len(z), -1) for at in (other, (z + other) / 2))
+    here, size = x.reshape(len(z), -1), np.abs(x).reshape(len(z), -1).max(-1)
+    same = np.abs(there - here).max(-1) <= ALLOWED * box.unit * size
+    apart = (np.abs(other - z).reshape(len(z), -1).max(-1) > NEARBY) & (np.abs(between - here).max(-1) > NEARBY * size)
+    if (same & apart).any():
+        i = int(np.argmax(same & apart))
+        return Found("two latents have one image, and latents between them another", latents=np.stack((z[i], other[i])))
+    return None
 
 
 def broken_by(name, box, p):
