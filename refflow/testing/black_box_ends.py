@@ -42,6 +42,10 @@ FLOATS = 3                                          # floats next to an end that
 HALVINGS = 60
 EARLY = (8, 20)                                     # halvings after which a kink shows in float32, in float64
 GRID, PLACES = 1024, 10
+FARTHEST = 60.0                                     # number of the grid of the line
+ASKEW = 0.0131                                      # by which grids miss round numbers
+EVERY = 4                                           # numbers of the grid between two edges of pieces
+NARROWEST = 2.0**10                                 # roundings in the width of a piece
 PARTS = 17                                          # edges on a line between two latents
 SIDE = 8                                            # neighbours on one side of a place
 SUSPECTS, ASIDE, LEAST = 24, 2, 16                  # intervals that are halved; those beside which they are seen; edges at least
@@ -118,10 +122,6 @@ class EndPoints(BoxPoints):
             low, high = (middle, high) if np.isfinite(self.images(end + way * np.exp(np.array([middle])))).all() else (low, middle)
         return np.exp(low) * np.array(TO_THE_LAST)
 
-    def images(self, numbers):
-        held = self.box.held(np.reshape(numbers, (-1, *self.box.event)))
-        return answers(self.box.image, held).reshape(len(held), -1)[:, 0]
-
     # -- places --------------------------------------------------------------------------------------------------------
 
     def bending(self):
@@ -145,13 +145,7 @@ class EndPoints(BoxPoints):
 
     def grid(self):
         """Numbers of all sizes, and those whose images are equally far from each other."""
-        end, way, width = self.ends_of_domain()[0]
-        if self.endless:
-            found = np.sinh(np.linspace(-np.arcsinh(60.0), np.arcsinh(60.0), GRID) + 0.0131)
-        elif len(self.ends_of_domain()) == 2:
-            found = end + width / (1 + np.exp(-np.linspace(-12, 12, GRID) + 0.0131))
-        else:
-            found = end + way * np.exp(np.linspace(-12, 5, GRID) + 0.0131)
+        found = self.numbers_of_all_sizes(GRID, FARTHEST)
         x = self.images(found)
         x = np.unique(x[np.isfinite(x)])
         if self.box.inverse is None or len(x) < GRID // 2:
@@ -160,14 +154,38 @@ class EndPoints(BoxPoints):
         back = answers(self.box.origin, self.box.held(even.reshape(-1, *self.box.event))).ravel()
         return np.concatenate((found, back[np.isfinite(back)])) if np.shape(back) == np.shape(even) else found
 
+    def numbers_of_all_sizes(self, count, farthest):
+        """So many numbers of the domain: on the line, up to `farthest`."""
+        end, way, width = self.ends_of_domain()[0]
+        if self.endless:
+            last = np.arcsinh(farthest)
+            return np.sinh(np.linspace(-last, last, count) + ASKEW)
+        if len(self.ends_of_domain()) == 2:
+            return end + width / (1 + np.exp(-np.linspace(-12, 12, count) + ASKEW))
+        return end + way * np.exp(np.linspace(-12, 5, count) + ASKEW)
+
+    @cached_property
+    def edges(self):
+        """Members of the domain among the numbers of the grid, in order."""
+        edges = np.unique(self.box.held(self.grid()))
+        return edges[~self.where_outside(edges)]
+
+    def pieces(self):
+        """(left, right) ends of pieces that cover the domain, from one place to the next; none across a place."""
+        at = np.unique(np.concatenate([self.edges[::EVERY], *(np.ravel(bracket) for bracket in self.brackets)]))
+        wide = np.diff(at) > NARROWEST * self.u * np.maximum(np.abs(at[1:]), np.abs(at[:-1]))
+        return at[:-1][wide], at[1:][wide]
+
+    def room_at(self, z):
+        """How far each entry may move inside the declared domain."""
+        return np.full(z.shape, np.inf) if self.box.domain is None else self.box.domain.room(z) / 2
+
     @cached_property
     def brackets(self):
         """For each of `bending`, (a, b): the neighbours between which it bends most, ten of them."""
-        edges = np.unique(self.box.held(self.grid()))
-        edges = edges[~self.where_outside(edges)]
-        if len(edges) < LEAST:
+        if len(self.edges) < LEAST:
             return []
-        return [self.bracketed(function, edges) for function in self.bending()]
+        return [self.bracketed(function, self.edges) for function in self.bending()]
 
     def bracketed(self, function, edges):
         a, b = suspects(edges, function(edges), self.box.unit)

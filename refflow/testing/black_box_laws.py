@@ -26,6 +26,7 @@ from .black_box import BlackBox, first_of, of_each
 from .black_box_charts import Frame
 from .black_box_ends import PRECISIONS, EndPoints, reversed_box
 from .black_box_infinities import is_singular, not_outgrown, outgrown
+from .black_box_pieces import along_lines, hold_integrals, integrals, piece_by_piece, suspect_points, with_neighbours
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, Verdicts, law
 from .making import made, use_of
@@ -43,7 +44,6 @@ SPECIAL = np.array([0.0, -0.0, 1.0, -1.0])
 SPECIAL_ENTRIES = 3                     # of an event, which are special in turn
 SHARP = 16                              # a jump of the log-det is a kink if the log-det moves by so much less beside it
 ENTRIES = 2**24                         # of the difference quotients of all points
-RANGE = 0.9                             # of the logarithms of numbers: nearer to its ends, slopes overflow or lose digits
 FARTHEST = 2.0**40                      # latents beyond it need not come back
 DOUBLINGS = 3                           # of the smallest step, at which second differences are compared
 BENDS = 3 / 8                           # between 1/4, the ratio of second differences of a smooth map, and 1/2, at a jump
@@ -285,23 +285,43 @@ def box_of_members(box, event):
 # -- log-dets ---------------------------------------------------------------------------------------------------------
 
 @law("log-det is the determinant of differences", "log_det")
+@at_the_ends
 def determinant(box, p):
     """log|det| of the Jacobian, by central differences and Ridders' extrapolation, is the log-det; det has one sign."""
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     square(p)
+    if p.least == 0:
+        at_dense_points(box, p)
+        return
     if p.ends is not None and p.scored and not p.given:
         between_neighbours(box, p)
     p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
-    U, usable = p.of_log_det
-    by_differences = determinant_in_coordinates if p.structured else determinant_of_differences
-    (one, signs), (other, _) = (by_differences(box, p, h) for h in FIRST_STEPS)
-    found, e = agreed(one, other)
-    bound = 10 * e[:, None] + ALLOWED * U
-    usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
+    found, bound, usable, signs = by_differences(box, p)
     p.held_to("log-det", p.log_det, found, bound, usable, but="and of differences of forward")
     if not p.structured and p.size > 1:
         unfolded(p, signs, usable)
+
+
+def by_differences(box, p):
+    """(log|det| of differences, its bound, marks of the points that can be asked, the sign of det or None)."""
+    U, usable = p.of_log_det
+    of_steps = determinant_in_coordinates if p.structured else determinant_of_differences
+    (one, signs), (other, _) = (of_steps(box, p, h) for h in FIRST_STEPS)
+    found, e = agreed(one, other)
+    usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
+    return found, 10 * e[:, None] + ALLOWED * U, usable, signs
+
+
+def at_dense_points(box, p):
+    """Where moderate latents do not come: an event of several numbers is asked at many more points."""
+    if p.given or not p.scored or p.alone:
+        return
+    q = suspect_points(box, p)
+    if q is not None:
+        found, bound, usable, _ = by_differences(box, q)
+        wrong = usable & (np.abs(q.log_det - found) > bound[:, 0])
+        q.held_to("log-det", q.log_det, found, bound, with_neighbours(wrong), but="and of differences of forward")
 
 
 def unfolded(p, signs, usable):
@@ -517,24 +537,20 @@ def log_abs_det(J):
 @law("images differ by the integral of the slope", "log_det")
 @at_the_ends
 def integral(box, p):
-    """f(b) - f(a) is the integral of exp(log-det) from a to b, up to its sign: the fundamental theorem of calculus."""
+    """f(b) - f(a) is the integral of exp(log-det) from a to b, up to its sign: the fundamental theorem of calculus.
+
+    Pieces of the whole domain are asked, too.  Of several numbers, an entry is asked that moves one entry of the image alone.
+    """
+    if p.size > 1 and p.ends is not None and not p.given and p.scored:
+        p.asked = along_lines(box, p.ends)
+        if not p.asked:
+            raise Skipped("no entry moves one entry of the image alone")
+        return
     model_laws.one_number(p)
     left, right = p.intervals()
-    nodes, integrated = model_laws.gauss(left, right - left)
-    q, ends = (type(p)(box, p.seed, box.held(at.reshape(-1, *box.event))) for at in (nodes, np.stack((left, right))))
-    U, usable = q.of_log_det
-    slope = np.exp(q.log_det).reshape(nodes.shape)
-    found, e = integrated(slope)
-    # a node is rounded, and the slope there is not the slope at the node
-    moved = integrated(slope * (ALLOWED * U.reshape(nodes.shape)))[0]
-    U_x, at_ends = (part.reshape(2, -1) for part in ends.of_x)
-    bound = ALLOWED * U_x.sum(0) + moved + 10 * e + ALLOWED * p.u * found
-    in_range = (np.abs(q.log_det) < RANGE * np.log(box.largest)).reshape(nodes.shape).all(-1)
-    usable = usable.reshape(nodes.shape).all(-1) & at_ends.all(0) & (e <= p.rough * found) & in_range
-    held = type(p)(box, p.seed, np.zeros((0, *box.event)))
-    held.held_to("the difference of images of ends of an interval", np.abs(np.subtract(*ends.x.reshape(2, -1))), found,
-                 bound[:, None], usable, at=np.stack((left, right), -1), of="latents")
-    p.asked = held.asked
+    p.asked = hold_integrals(box, p, left, right, integrals(box, p, left, right, p.rough))
+    if p.least == 0 and not p.given:
+        piece_by_piece(box, p)
 
 
 @law("inverse log-det is minus log-det", "inverse", "log_det", "inverse_log_det")

@@ -57,6 +57,7 @@ class BoxPoints:
     quiet = False                       # is noise left out, because a box in a wider dtype answers?
     least = 1 - REJECTED                # the share of points that must be asked
     ends = None                         # the points at the ends, if they are asked, too
+    scale, slack = 1.0, 0.0             # of a slope, and its relative error, if a line is asked
     rough = 1e-2                        # integrals with a larger relative error of their own are rejected
 
     def __init__(self, box: BlackBox, seed=0, events=None):
@@ -93,6 +94,11 @@ class BoxPoints:
     @property
     def x(self):
         return self.answer[0]
+
+    def images(self, numbers):
+        """The images of numbers, or the first entries of those of events, flat."""
+        held = self.box.held(np.reshape(numbers, (-1, *self.box.event)))
+        return answers(self.box.image, held).reshape(len(held), -1)[:, 0]
 
     @cached_property
     def log_det(self):

@@ -31,6 +31,7 @@ JUDGES = {
     **{f"oracle.{name}": (name,) for name in ("asked", "instances", "measures", "parametrised", "steadiness", "vectors")},
     "testing.black_box_charts": ("black_box_thin",),
     "testing.black_box_ends": ("black_box_ends",),
+    "testing.black_box_pieces": ("black_box_pieces",),
     "testing.black_box_points": ("black_box", "black_box_ends"),
     **dict.fromkeys(("accuracy.kappa", "accuracy.points"), ("kappa",)),
     "accuracy.switches": ("points",),
