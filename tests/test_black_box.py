@@ -205,7 +205,7 @@ def model(mistake=None, direction="forward"):
 
     def sample(n):
         state["sampled"] = True
-        return (1.2 if mistake == "sampled too wide" else 1.0) * 2 * rng.standard_normal(n)
+        return {"sampled too wide": 1.2, "sampled too narrow": 0.9}.get(mistake, 1.0) * 2 * rng.standard_normal(n)
 
     def reload():
         loaded = 2.0 if mistake == "not saved" else float(weight)
@@ -308,6 +308,7 @@ MISTAKES = {                    # a box, and the laws that it breaks
                                                                    "samples have the log_prob of their latents"}),
     "log_prob that remembers": (lambda: model("after sampling"), {"samples have the log_prob of their latents"}),
     "samples that are too wide": (lambda: model("sampled too wide"), {"samples have latents of the base"}),
+    "samples that are too narrow": (lambda: model("sampled too narrow"), {"samples have latents of the base"}),
     "a parameter that is not saved": (lambda: model("not saved"), {"a loaded model is the saved one"}),
 }
 NOT_ALONE = {                   # a law: why a mistake that it finds is found by another one too

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import scipy
 
+from refflow.maps.conditioners import LayerNorm, RMSNorm
+from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
+from refflow.testing.law import hold, law
 from refflow.testing.laws import LAWS
 from refflow.testing.rejections import DRAWS, LEVEL, REJECTED, Tally, allowed, divergence, excess
 from tallies import check, check_question
@@ -103,3 +106,34 @@ def test_a_right_page_holds_although_the_first_draws_were_rejected(monkeypatch):
     monkeypatch.setitem(LAWS, "unlucky", lambda f, p: (1, 1) if len(seen) < 5 and not seen.append(f) else (0, 1))
     check_question(Question("page", "Exp", "float32"))
     assert len(seen) == 5
+
+
+# -- bounds that say nothing ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("bound, where, expected", [
+    ([1.0, 1.0, 1.0], True, (0, 3)), ([np.inf, 1.0, np.nan], True, (2, 3)), ([np.inf, 1.0, np.nan], [True, True, False], (1, 2)),
+    (np.inf, True, (3, 3)), ([[1.0, np.inf]] * 3, [True, False, True], (2, 4))])
+def test_entries_without_a_finite_bound_are_rejected(bound, where, expected):
+    shape = np.broadcast_shapes((3, *np.shape(bound)[1:]), np.shape(bound))
+    asked = law("asked", {})(lambda f, p: hold(p, "x", np.zeros(shape), bound, np.asarray(where)))
+    assert asked(None, None) == expected
+
+
+def test_the_larger_share_of_rejected_points_counts():
+    asked = lambda counted: law("asked", {})(lambda f, p: hold(p, "x", np.zeros(2), [np.inf, 1]) or counted)(None, None)  # noqa: E731
+    assert asked((1, 10)) == (1, 2) and asked((9, 10)) == (9, 10) and asked((0, 0)) == (1, 2)
+    assert law("no numbers", {})(lambda f, p: None)(None, None) is None
+
+
+@pytest.mark.parametrize("net", [RMSNorm(gain=[1.0, 0.5, -2.0], eps=0.1),
+                                 LayerNorm(gain=[1.0, 0.5, -2.0], bias=[0.0, 1.0, 2.0], eps=0.1)], ids=lambda net: type(net).__name__)
+def test_laws_do_not_pass_where_kappa_is_infinite(net):
+    """The norm of events beyond 1e154 overflows, and kappa with it: the laws that need it have not asked anything."""
+    rng, tally = np.random.default_rng(0), {1.0: Tally(), 1e155: Tally()}
+    for _ in range(7):
+        for size, found in tally.items():
+            with np.errstate(all="ignore"):
+                found.add(run_network_laws(net, NetworkPoints(net, size * rng.standard_normal((8, 3)), rng.standard_normal((8, 3)))))
+    assert not tally[1.0].suspects()
+    assert {"pullback is the gradient", "fused is separate", "batch is the stack of singles", "any layout",
+            "cotangents sum over what broadcast", "pullback is the transposed Jacobian"} <= set(tally[1e155].excess())

@@ -18,7 +18,7 @@ from ..core.declarations import Field
 from ..core.tree import arrays, components, flatten, walk, with_components
 from ..accuracy.drawing import event_shapes, fits
 from ..accuracy.kappa import flat, with_leaf
-from .law import LAWS, Broken, asked, close, equal, every, expect, law, refusal, same, unit
+from .law import LAWS, Broken, asked, bounded, close, equal, every, expect, law, refusal, same, unit
 from .laws import wrong_dtypes
 from .layers import AsMap, connected, noting
 from ..accuracy.points import Points, forward_derivatives
@@ -219,6 +219,7 @@ def singles(net, p):
             error, room = np.abs(value.astype(np.float64) - expected[name][i]), 2 * unit(p, rooms[name][i])
             error = np.linalg.norm(error) if p.normwise else error
             room = np.max(room, initial=0) if p.normwise else room
+            bounded(room)
             expect(value.shape == expected[name][i].shape and np.all(error <= room),
                    f"{name} of event {i} alone is off by {np.max(error, initial=0):.3g}; {net!r}")
 

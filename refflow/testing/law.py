@@ -1,17 +1,20 @@
 """What a law is, and how it compares: a function law(f, points) that raises AssertionError if f breaks it.
 
-A message names the law, the class, the quantity, the smallest offending event, the error and the bound.
+A message names the law, the class, the quantity, the smallest offending event, the error and the bound.  Where a bound is infinite
+or NaN, nothing is measured: the law returns these entries as rejected.
 """
 
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
 
 import numpy as np
 
 LAWS: dict = {}
 ONCE: set = set()          # laws that ask the page alone, and not the value or its points
 MANY = 64                   # events of data for an initialisation
+BOUNDS: ContextVar = ContextVar("bounds", default=None)     # [(entries without a finite bound, entries)] of the law that is asked
 
 
 class Broken(Exception):
@@ -24,18 +27,29 @@ def law(name, laws=LAWS, once=False):
     def register(function):
         @functools.wraps(function)
         def named(f, points):
+            bounds: list = []
+            asked = BOUNDS.set(bounds)
             try:
-                return function(f, points)
+                return rejected(function(f, points), bounds)
             except Broken as found:
                 raise AssertionError(f"{name}: {type(f).__name__}: {found}") from None
             except Exception as error:
                 raise AssertionError(f"{name}: {type(f).__name__}: raised {type(error).__name__}: {error}") from error
+            finally:
+                BOUNDS.reset(asked)
 
         laws[name] = named
         ONCE.update([name] if once else [])
         return named
 
     return register
+
+
+def rejected(counted, bounds):
+    """(rejected, tried): what a law returned, or its entries without a finite bound, whichever is the larger share."""
+    unbounded = tuple(map(sum, zip(*bounds))) or (0, 0)
+    found = [count for count in (counted, unbounded) if count is not None and count[1]]
+    return max(found, key=lambda count: count[0] / count[1], default=counted)
 
 
 def every(name):
@@ -65,8 +79,13 @@ def asked(questions, wanted=every) -> dict:
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 def hold(p, what, error, bound, where=True):
-    """Refuse events, along axis 0, whose error exceeds its bound, as NaN does.  The smallest event is shown."""
+    """Refuse events, along axis 0, whose error exceeds its bound, as NaN does.  The smallest event is shown.
+
+    A bound that is NaN says as little as an infinite one.
+    """
     error, bound = np.broadcast_arrays(np.asarray(error, np.float64), np.asarray(bound, np.float64))
+    bounded(bound, where)
+    bound = np.where(np.isnan(bound), np.inf, bound)
     beyond = ~(error <= bound)
     broken = beyond.reshape(len(beyond), -1).any(-1) & where
     if broken.any():
@@ -77,11 +96,20 @@ def hold(p, what, error, bound, where=True):
                      f"{p.z64[i].tolist()!r} ({p.dtype}); {p.f!r}")
 
 
+def bounded(bound, where=True):
+    """Count the entries whose bound is not finite, of events, along axis 0, or of one of them."""
+    if BOUNDS.get() is not None:
+        bound = np.atleast_1d(bound)
+        asked = np.broadcast_to(np.reshape(where, np.shape(where) + (1,) * (bound.ndim - np.ndim(where))), bound.shape)
+        BOUNDS.get().append((int(np.sum(asked & ~np.isfinite(bound))), int(np.sum(asked))))
+
+
 def distance(given, reference, normal=False):
-    """|given - reference|, 0 for equal infinities, 0 where the reference is not finite; in norm if `normal`."""
+    """|given - reference|, 0 for equal infinities, 0 where the reference is infinite or both are NaN; in norm if `normal`."""
     given, reference = np.asarray(given, np.float64), np.asarray(reference, np.float64)
     with np.errstate(invalid="ignore"):
-        apart = np.where((given == reference) | ~np.isfinite(reference), 0, np.abs(given - reference))
+        alike = (given == reference) | np.isinf(reference) | np.isnan(given) & np.isnan(reference)
+        apart = np.where(alike, 0, np.abs(given - reference))
     return np.broadcast_to(np.linalg.norm(apart, axis=-1, keepdims=True), apart.shape) if normal else apart
 
 
