@@ -213,7 +213,7 @@ class Line:
     def __init__(self, whole, start, entry):
         self.whole, self.start, self.entry, self.moved = whole, start, entry, None
         self.index = tuple(int(k) for k in np.unravel_index(entry, start.shape))
-        self.level = float(whole.log_slope(start[None])[0])
+        self.level = float(whole.log_slope(np.stack((start, start)))[0])        # a map may refuse one event alone
 
     def events(self, t):
         events = np.repeat(self.start.reshape(1, -1), len(t), 0)
