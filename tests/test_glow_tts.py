@@ -18,8 +18,8 @@ from refflow.core.arrays import masked
 from refflow.core.tree import flatten
 from refflow.fast import speech
 from refflow.fast.speech import SpeechGradient
-from refflow.fast.wave_net import Columns, TunedConvolution, TunedNetwork, with_tuned_convolutions
-from refflow.maps.conditioners import Conv1d, Sequential, wave_net_coupling_network, with_dropout
+from refflow.fast.wave_net import Columns, TunedConvolution, TunedLayerNorm, TunedNetwork, with_tuned_layers
+from refflow.maps.conditioners import Conv1d, LayerNorm, Positionwise, Sequential, wave_net_coupling_network, with_dropout
 from refflow.maps.linear import GroupedLinear, Pointwise
 from refflow.models.alignment import best_path, log_likelihoods
 from refflow.models.glow_tts import GlowTTS, Keeps, decoder_of, duration_vjp, glow_tts, mle_vjp, working
@@ -942,8 +942,8 @@ def is_its_page(tuned, view, a, h_bar, most=1e-12):
     with np.errstate(all="ignore"):
         (h, pullback), (again, tuned_pullback) = view.vjp(a), tuned.vjp(a)
         (a_bar, bars), (tuned_bar, tuned_bars) = pullback(h_bar), tuned_pullback(h_bar)
+        assert np.array_equal(tuned.forward(a), again)
     assert np.allclose(again, h, rtol=most, atol=most) and np.allclose(tuned_bar, a_bar, rtol=most, atol=most)
-    assert np.array_equal(tuned.forward(a), again)
     bars, tuned_bars = dict(flatten(bars)), dict(flatten(tuned_bars))
     assert bars.keys() == tuned_bars.keys()
     for path, bar in bars.items():
@@ -967,9 +967,20 @@ def test_a_tuned_convolution_is_its_page(kernel, mask):
     rng = np.random.default_rng(9)
     layer = Conv1d(rng.standard_normal((4, 3, kernel)), rng.standard_normal(4), dilation=2).at(mask=mask)
     view = layer.unchecked(np.float64)
-    tuned = with_tuned_convolutions(view)
+    tuned = with_tuned_layers(view)
     assert type(tuned) is TunedConvolution
     is_its_page(tuned, view, masked(rng.standard_normal((3, 3, 6)), mask), rng.standard_normal((3, 4, 6)))
+
+
+@pytest.mark.parametrize("size, N", [(1.0, 5), (2.0**600, 5), (1.0, 2)], ids=["plain", "huge", "pairs"])
+def test_a_tuned_layer_normalisation_is_its_page(size, N):
+    """By the formula, and by the page where squares overflow, and for pairs, where the difference cancels."""
+    rng = np.random.default_rng(10)
+    layer = LayerNorm(rng.standard_normal(N), rng.standard_normal(N))
+    view = Positionwise(layer).at(mask=HOLES).unchecked(np.float64)
+    tuned = with_tuned_layers(view)
+    assert type(tuned.layer) is TunedLayerNorm
+    is_its_page(tuned, view, masked(size * rng.standard_normal((3, N, 6)), HOLES), rng.standard_normal((3, N, 6)))
 
 
 def test_other_networks_are_left_alone():

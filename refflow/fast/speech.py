@@ -18,7 +18,7 @@ from ..maps.coupling.coupling import MaskedBijector
 from ..maps.linear import GroupedLinear, Pointwise
 from .couplings import Workspace
 from .likelihood import MODES, Line, Sums, first_places, places_of, steps_along
-from .wave_net import TunedNetwork, with_tuned_convolutions
+from .wave_net import TunedNetwork, with_tuned_layers
 
 
 class SpeechGradient:
@@ -43,11 +43,11 @@ class SpeechGradient:
         return model.terms_vjp(*batch, twin=self.twin)[0]
 
     def twin(self, model):
-        """The model with a tuned decoder and tuned convolutions."""
+        """The model with a tuned decoder and tuned layers of its networks of texts."""
         squeezed = model.decoder.inner
         chain = tree.copied(squeezed.inner, stages=tuple(map(tuned, squeezed.inner.stages)))
         decoder = tree.copied(model.decoder, TunedDecoder, inner=tree.copied(squeezed, inner=chain), gradient=self)
-        text = {key: with_tuned_convolutions(getattr(model, key)) for key in ("encoder", "mean", "durations")}
+        text = {key: with_tuned_layers(getattr(model, key)) for key in ("encoder", "mean", "durations")}
         return tree.copied(model, decoder=decoder, **text)
 
 

@@ -3,7 +3,7 @@
 Signals (B, C, T) become one matrix (C, N): the sequences one after the other, each up to its last valid position, with as many
 columns of 0 between two of them as a kernel can reach across.  A convolution over the whole batch is then one matrix product
 with shifted copies, a kernel of one entry one product without copies.  The equations are in `wave_net`, `conv1d` and
-`weight_norm`.
+`weight_norm`.  The networks of texts have such convolutions too, and the layer normalisation of `transformers`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 
 from ..core import halves, tree
 from ..core.arrays import sum_to_shape
-from ..maps.conditioners import Conv1d, Dropout, Sequential, WaveNet, WeightNormConv1d
+from ..maps.conditioners import Conv1d, Dropout, LayerNorm, Sequential, WaveNet, WeightNormConv1d
 from ..maps.conditioners.weight_norm import Directions
+from .transformers import Room, normalised_vjp
 
 LEAST = 2.0**-30                        # of the lengths that plain formulas take
 
@@ -177,13 +178,25 @@ class TunedConvolution(Conv1d):
         return columns.unpacked(kernels.applied(A) * columns.valid), pullback
 
 
-def with_tuned_convolutions(net):
-    """A copy of a network with tuned convolutions."""
+class TunedLayerNorm(LayerNorm):
+    """A layer normalisation by the formula of `transformers`."""
+
+    def forward(self, a):
+        return self.vjp(a)[0]
+
+    def vjp(self, a):
+        return normalised_vjp(tree.copied(self, LayerNorm), a, Room())
+
+
+def with_tuned_layers(net):
+    """A copy of a network with tuned convolutions and layer normalisations."""
     if is_convolution(net):
         return tree.copied(net, TunedConvolution) if type(net) is Conv1d else net
+    if type(net) is LayerNorm:
+        return tree.copied(net, TunedLayerNorm)
     new = {}
     for (key, *index), component in tree.components(net):
-        found = with_tuned_convolutions(component)
+        found = with_tuned_layers(component)
         new[key] = (*new.get(key, ()), found) if index else found
     return tree.copied(net, **new) if new else net
 
