@@ -156,11 +156,12 @@ class EndPoints(BoxPoints):
 
     def numbers_of_all_sizes(self, count, farthest):
         """So many numbers of the domain: on the line, up to `farthest`."""
-        end, way, width = self.ends_of_domain()[0]
-        if self.endless:
+        ends = self.ends_of_domain()
+        if self.endless or not ends:
             last = np.arcsinh(farthest)
             return np.sinh(np.linspace(-last, last, count) + ASKEW)
-        if len(self.ends_of_domain()) == 2:
+        end, way, width = ends[0]
+        if len(ends) == 2:
             return end + width / (1 + np.exp(-np.linspace(-12, 12, count) + ASKEW))
         return end + way * np.exp(np.linspace(-12, 5, count) + ASKEW)
 

@@ -3,19 +3,20 @@ r"""Every part of the domain of a black box: a log-det that is wrong in one bin 
 A map of one number is asked on pieces that cover its domain, from one place where the log-det bends to the next.  On a piece
 [a, b] with the quadrature I of exp(log-det) and the bound e of its error,
     off = (|f(b) - f(a)| - I)/(16 u (|f(a)| + |f(b)| + I (1 + max|l|)) + 10 e)      (1)
-is beyond 1 in size where the log-det is wrong, or the images are noisier than a rounding, or the rule has missed something narrow.
+is more than 1 in size where the log-det is wrong, the images are noisier than a rounding, or the rule has missed something narrow.
 A piece where that is so, or where e is large, is cut into quarters.  It is SUSPECT if all four are off in its direction:
 a kink or a spike that the rule has missed lies in one quarter, or in two, and the other ones agree.  A suspect piece is then
-compared with the units of its points; it is wrong if all its quarters are wrong.
+compared with the units of its points; it is wrong if all its quarters are wrong.  Other intervals that are wrong are narrowed
+to the quarter that is off most, again and again: they stay wrong if all quarters of one are off, or if the image jumps.
 
 A map of several numbers is restricted to lines along one entry.  Where the entry moves one entry of the image alone, as in a
 coupling or an elementwise map, the other rows of the Jacobian do not know it, and
     det J(t) = c dx_k/dt                                                            (2)
-with a constant c, which is taken from a piece whose ratio of I and |f(b) - f(a)| is the median; its bound, relative to I, is
-added to those of the others.  So are the roundings of what the other entries add to the log-det.
+with a constant c, which is taken from a piece whose ratio of I and |f(b) - f(a)| is near the median.  The bound of this piece,
+relative to I, is added to all other bounds, and so are the roundings of what the other entries add to the log-det.
 
 A map of several numbers is also asked at points at which each entry takes as many values of all sizes, each once, in an order of its own.
-With central differences at one small step h, 8 h long at a narrow dtype, the points at which
+With central differences at one small step h, the points at which
     |log|det D_h f| - l|                                                            (3)
 is largest are suspect.  They are compared by the law of differences, with their own units and errors; such a point is wrong if
 its neighbours at random distances are wrong with it, since no two of them are at the same kink.
@@ -118,7 +119,7 @@ def stays_wrong(box, p, left, right):
 
 
 def piece_by_piece(box, p):
-    """Found where images of the ends of a piece do not differ by the integral of the slope, nor those of any of its quarters."""
+    """Found where images of the ends of a piece do not differ by the integral of the slope, on the whole and in every quarter."""
     edges = suspect_pieces(box, p)
     if not len(edges):
         return
@@ -148,7 +149,7 @@ def suspect_pieces(box, p):
 
 
 def off_and_unsettled(box, p, left, right):
-    """(off, the difference by the integral, the relative error of the integral, the difference) of pieces; 0 where one is no number."""
+    """(off, the difference by the integral, the relative error of the integral, the difference) of pieces; 0 for what is not finite."""
     nodes, integrated = gauss(left, right - left)
     l = answers(box.log_slope, box.held(nodes.reshape(-1, *box.event))).reshape(nodes.shape)
     x = p.scale * p.images(np.stack((left, right))).reshape(2, -1)
