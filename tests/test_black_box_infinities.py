@@ -179,7 +179,7 @@ def test_an_infinity_that_comes_too_early_is_found(name, dtype):
 
 @pytest.mark.parametrize("name", list(EARLY)[:2])
 def test_it_is_found_in_float16(name):
-    """The largest number is 2^15 there: its 2^16th part is no number that one would call large."""
+    """The largest number is 2^15 there, and its 2^16th part is not large."""
     assert verdict("finite", BlackBox(quiet(EARLY[name]), dtype="float16")).status == "FAIL"
 
 
