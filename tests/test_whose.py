@@ -45,7 +45,8 @@ def raised(call):
 @pytest.mark.parametrize("call", [
     lambda: theirs(out_of_range), lambda: theirs(np.reshape, np.ones(3), (2, 2)), lambda: as_numpy(Unreadable()), lambda: as_numpy([[1], [1, 2]]),
     lambda: theirs(Tanh().inverse, np.array(3.0)), lambda: BlackBox(np.exp, parameters=unreadable()).all_parameters(),
-    lambda: BlackBox(lambda z: theirs(out_of_range)).image(np.ones(2))], ids=str)
+    lambda: BlackBox(lambda z: theirs(out_of_range)).image(np.ones(2))],
+    ids=["itself", "NumPy for it", "no array", "ragged lists", "a page", "parameters", "a box"])
 def test_what_their_code_raises_is_theirs(call):
     """Deep inside NumPy, and where what they returned is read; a page of refflow may be what is checked."""
     assert not is_ours(raised(call))
