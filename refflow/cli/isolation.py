@@ -55,11 +55,12 @@ def asked_last(work):
 
 def forked(work, told=None):
     """(how the process ended, (what the work returned, what it raised)); None in their place if it did not come back."""
-    with tempfile.TemporaryFile() as file, Interruptions(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")             # Python warns of threads, and the linear algebra library's do not mind
+    with tempfile.TemporaryFile() as file, Interruptions():
         sys.stdout.flush()
         sys.stderr.flush()
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")         # Python warns of threads, and the linear algebra library's do not mind
+            child = os.fork()
         if not child:
             answer_and_end(work, file, told)
         try:
@@ -77,7 +78,6 @@ def forked(work, told=None):
 def answer_and_end(work, file, told):
     """In the fork: do the work, write what comes of it, and end, whatever their code has left for the end of the process."""
     try:
-        warnings.resetwarnings()
         if told is not None:
             LIMIT.told = told
             faulthandler.enable()

@@ -66,7 +66,7 @@ def is_singular(p, i):
         return False
     l = l[:, -2 * third - 1:]
     before, last = l[:, third] - l[:, 0], l[:, -1] - l[:, third]
-    return bool((np.diff(l) > 0).all() and (last >= SLOWEST * before).all())
+    return bool((np.diff(l) > 0).all() and (last >= SLOWEST * before).all())                        # (2), (3)
 
 
 def rays(p, i):
