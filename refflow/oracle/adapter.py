@@ -160,7 +160,7 @@ class Adapter:
                   if isinstance(f.declared[key], Field) and f.declared[key].usual}
         try:
             return point.changed(f=f.replace(**simple)) if simple else point
-        except ValueError:                      # together with the other fields it is no member
+        except ValueError:                      # refused together with the other fields
             return point
 
     def marks(self, key, allowed, f):
@@ -199,9 +199,9 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
             chart_gradient=False, accumulation=None, parametrisation=None, measure=None):
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
-    `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
-    asked. `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch axes, each
-    its own, which broadcast with each other and with those of the events,
+    `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is
+    asked with the simplest values of these fields, or not at all. `flush_to_zero` says that the hardware has no subnormal numbers,
+    `broadcast` that parameters may carry batch axes, each its own, which broadcast with each other and with the events,
     `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), or has other values off
     the set than the page: its event cotangent is compared along the set; `accumulation`, one of float32, bfloat16 and float16,
     that log-dets and cotangents of fields are summed in that dtype. With `parametrisation`, a library's name in the page's

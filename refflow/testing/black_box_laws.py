@@ -177,7 +177,7 @@ def failure(name, box, seed, events):
 
 
 def answers_alone(box):
-    """Are the images of a batch of one event numbers, if those of two are?  The variance of one may not be."""
+    """Is the image of a batch of one event made of numbers, if the images of two events are?  The variance of one may be NaN."""
     return not np.isfinite(answers(box.image, box.plain(2))).all() or np.isfinite(answers(box.image, box.plain(1))).all()
 
 
@@ -956,7 +956,7 @@ def far_moves(values, rng):
 
 
 def not_injective(box, p):
-    """What shows that a map is no bijection, or None: determinants of both signs; of many entries, two latents of one image."""
+    """What shows that a map is not injective, or None: determinants of both signs; of many entries, two latents of one image."""
     z = p.z[::2]
     x = answers(box.image, z)
     if not np.isfinite(x).all() or not RUNGS[box.precision]:

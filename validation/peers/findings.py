@@ -155,6 +155,47 @@ def scaled_sticks(m):
     return [-K * m.log(K) + (K - 1) * m.log(2) for K in (5, 2)]
 
 
+@finding("torch", "the CDF of Cauchy is 0 in its left tail, and its log-det is infinite far out", "range",
+         "x = 1/2 + arctan(z)/pi = arctan2(1, -z)/pi;   log dx/dz = -log(pi (1 + z^2))", """
+CumulativeDistributionTransform(Cauchy) adds 1/2 to an arctangent that is near -1/2: the left tail loses its digits, and x is 0 from
+about -3e16 down in float64, from -1e8 down in float32. In the log-det z^2 overflows, in float32 from 2e19 on. The inverse, a
+tangent of pi (x - 1/2), does not return. Each line is of another latent: -10, -1e15 and -1e17 in float64, -1e8 in float32; the
+last two are log-dets, at -1e200 in float64 and -1e20 in float32.""", """
+import torch
+from torch.distributions import Cauchy
+from torch.distributions.transforms import CumulativeDistributionTransform
+def cdf(dtype):
+    return CumulativeDistributionTransform(Cauchy(torch.zeros((), dtype=dtype), torch.ones((), dtype=dtype)))
+def latent(z, dtype):
+    return torch.tensor(z, dtype=dtype)
+for z, dtype in ((-10.0, torch.float64), (-1e15, torch.float64), (-1e17, torch.float64), (-1e8, torch.float32)):
+    print(cdf(dtype)(latent(z, dtype)).item())
+for z, dtype in ((-1e200, torch.float64), (-1e20, torch.float32)):
+    t = cdf(dtype)
+    print(t.log_abs_det_jacobian(latent(z, dtype), t(latent(z, dtype))).item())
+""")
+def cauchy(m):
+    far = [m.mpf(-1e200), m.mpf(float.fromhex("-0x1.5af1d80000000p+66"))]               # -1e20 in float32
+    return [m.atan2(1, -m.mpf(z)) / m.pi for z in (-10.0, -1e15, -1e17, -1e8)] + [-m.log(m.pi * (1 + z * z)) for z in far]
+
+
+@finding("torch", "the CDF of Gumbel rounds its tails away and raises there", "range",
+         "x = exp(-exp(-z));   log dx/dz = -z - exp(-z)", """
+CumulativeDistributionTransform(Gumbel) asks a uniform variable from the least normal number to 1 - eps. Where x lies beyond these,
+the distribution refuses a value of its own with a ValueError: in float64 from z = 36.7 on and below -6.56, in float32 from 16.6 on and
+below -4.46. The uniform value then passes through (x - 1/2) + 1/2: the left tail loses its digits, and x is 0 from z = -3.7 down. The
+lines are of z = -3, -4 and 40.""", """
+import torch
+from torch.distributions import Gumbel
+from torch.distributions.transforms import CumulativeDistributionTransform
+t = CumulativeDistributionTransform(Gumbel(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)))
+for z in (-3.0, -4.0, 40.0):
+    print(t(torch.tensor(z, dtype=torch.float64)).item())
+""")
+def gumbel(m):
+    return [m.exp(-m.exp(-m.mpf(z))) for z in (-3, -4, 40)]
+
+
 # -- nflows -----------------------------------------------------------------------------------------------------------
 
 @finding("nflows", "LeakyReLU's log-det is a float32 constant", "defect",

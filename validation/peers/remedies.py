@@ -30,6 +30,10 @@ REMEDIES = {
     ("torch", "a scale after StickBreakingTransform counts one dimension too many"):
         "On the simplex of K entries, a scale counts K - 1 of them; or refuse a transform of all entries after one that leaves a "
         "set of lower dimension.",
+    ("torch", "the CDF of Cauchy is 0 in its left tail, and its log-det is infinite far out"):
+        "x = arctan2(1, -z)/pi; log dx/dz = -log pi - 2 log hypot(1, z); z = -1/tan(pi x) for x < 1/2.",
+    ("torch", "the CDF of Gumbel rounds its tails away and raises there"):
+        "x = exp(-exp(-z)), without the uniform variable between.",
     ("nflows", "CauchyCDF ignores its location and its scale"):
         "Keep the arguments and map (z - location)/scale, with log scale taken from the log-det; or take none.",
     ("nflows", "LeakyReLU's log-det is a float32 constant"): "Compute log(slope) in the dtype of the inputs.",
