@@ -13,7 +13,7 @@ import refflow
 from refflow.testing import black_box_laws, black_box_points
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import LAWS, Found, Skipped, run_law, verdict, verdicts
-from refflow.testing.black_box_points import BoxPoints
+from refflow.testing.black_box_points import BoxPoints, event_text
 from refflow.testing import Known, law_tests
 
 pytest_plugins = ("pytester",)
@@ -588,3 +588,52 @@ def test_noise_is_seen_where_roundings_are_symmetric(monkeypatch):
     assert seen_on_a_grid() > 0.1
     monkeypatch.setattr(black_box_points, "NEARBY", np.repeat(2.0 ** (np.arange(4) / 4), 2))
     assert seen_on_a_grid() < 0.01
+
+
+# -- what is said of a log-det ------------------------------------------------------------------------------------------
+
+def image_flow(log_det):
+    """x = exp(s_c) z + sin(z)/4 e^{s_c} of channels c; `log_det`: of the sum of s, the terms at each entry, and H W."""
+    s = np.array([0.3, 0.5, -0.2])[:, None, None]
+    return BlackBox(lambda z: (np.exp(s) * (z + np.sin(z) / 4), log_det(s.sum(), np.log1p(np.cos(z) / 4).sum((1, 2, 3)), 16)),
+                    event=(3, 4, 4))
+
+
+@pytest.mark.parametrize("log_det, told", [
+    (lambda s, terms, n: n * s + terms, ""),
+    (lambda s, terms, n: s + terms / n, "the number of positions is missing: H W = 16 times this is right"),
+    (lambda s, terms, n: 3 * (n * s + terms), "the number of channels is counted once too often: this is C = 3 times the right one"),
+    (lambda s, terms, n: s + terms, "a constant term: -9 everywhere; so would be a term of 0.6 at each position that is counted once, not "
+                                    "H W = 16 times"),
+    (lambda s, terms, n: n * s + terms - 48 * np.log(256), "a constant term: 48 log 256 less")])
+def test_what_is_wrong_with_the_log_det_of_an_image(log_det, told):
+    found = verdict(BY_DIFFERENCES, image_flow(log_det))
+    assert (found.status == "FAIL", found.diagnosis) == (bool(told), told), found
+    assert not told or "log-det at an event of shape (3, 4, 4) filled with 0.0 is " in found.text
+
+
+def test_a_long_event_is_told_by_its_other_entries():
+    event = np.zeros((3, 4, 4))
+    event[1, 2, 3] = 0.5
+    assert event_text(event) == "an event of shape (3, 4, 4) filled with 0.0 but for 0.5 at (1, 2, 3),"
+    assert event_text(event[1]) == str(event[1].tolist())
+    assert "(48 numbers)" in event_text(np.arange(48.0).reshape(3, 4, 4))
+
+
+def test_a_log_det_that_is_nan_is_said_to_be_nan():
+    """And not that the points are too ill-conditioned."""
+    found = verdicts(BlackBox(lambda z: (np.sinh(z), np.nan * z), np.arcsinh))
+    told = {one.law: one.text for one in found}
+    assert told["finite"] == "the log-det at 0.0 is nan" and not any("ill-conditioned" in text for text in told.values())
+    assert [told[law] for law in (BY_DIFFERENCES, BY_INTEGRAL)] == ["the log-det is NaN, as the law `finite` shows"] * 2
+
+
+@pytest.mark.parametrize("wrong, told", [
+    (lambda l: l, "it is not summed over the event, and its sum is right"),
+    (lambda l: -l, "it is not summed over the event, and its sum is wrong, too: negated: the log-det of the other direction"),
+    (lambda l: l.sum(-1, keepdims=True), "an axis is left behind the batch"),
+    (lambda l: -l.sum(-1, keepdims=True), "an axis is left behind the batch, and its value is wrong, too: negated: the log-det of the "
+                                          "other direction")])
+def test_a_shape_does_not_hide_the_values(wrong, told):
+    found = verdict("log-det shape", BlackBox(lambda z: (np.sinh(z), wrong(np.log(np.cosh(z)))), event=(2,)))
+    assert found.status == "FAIL" and found.text.endswith(": " + told), found

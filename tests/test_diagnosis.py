@@ -48,6 +48,7 @@ curved = refflow.Independent(tanh, 1)
 dense = refflow.DenseLinear(W=[[2.0, 0.5], [-0.25, 1.0]], shift=[0.0, 0.0])
 symmetric = refflow.DenseLinear(W=[[2.0, 0.5], [0.5, 1.0]], shift=[0.0, 0.0])
 image = refflow.ActNorm(scale=[0.5, 3.0], rank=3)
+step = refflow.Chain([image, refflow.Pointwise(dense), refflow.Independent(tanh, 3)])
 positive = refflow.Independent(refflow.Affine(shift=0.0, scale=[0.3, 0.6, 0.9]), 1)
 root, fourth = refflow.Power(exponent=0.5), refflow.Power(exponent=0.25)
 normal = refflow.NormalCDF(loc=0.5, scale=0.25)
@@ -108,6 +109,26 @@ KINDS = {       # kind: (an answer of that kind, an answer that is wrong in anot
                               (vector, "log_det", z3, lambda f, z: np.log(f.inner.scale[1] + 0.1))),
     "the number of positions is missing: H W": ((image, "log_det", pixels, lambda f, z: np.log(f.scale).sum()),
                                                 (image, "log_det", pixels, lambda f, z: 5 * np.log(f.scale).sum())),
+    "the number of positions is counted once too often: this is H W = 6 times": (
+        (image, "log_det", pixels, lambda f, z: 6 * f.log_det(z)), (image, "log_det", pixels, lambda f, z: 7 * f.log_det(z))),
+    "the number of channels is missing: C = 2 times": (
+        (image, "log_det", pixels, lambda f, z: f.log_det(z) / 2 if z.shape[0] == 2 else f.log_det(z)),
+        (image, "log_det", pixels, lambda f, z: f.log_det(z) / 2.5)),
+    "the number of entries is counted once too often: this is D = 3 times": (
+        (vector, "log_det", z3, lambda f, z: 3 * f.log_det(z)), (vector, "log_det", z3, lambda f, z: 3.1 * f.log_det(z))),
+    "missing in stage 0, ActNorm: H W = 6 times its log-det": (
+        (step, "log_det", pixels, lambda f, z: f.log_det(z) - 5 * np.log(f.stages[0].scale).sum()),
+        (step, "log_det", pixels, lambda f, z: f.log_det(z) - 4 * np.log(f.stages[0].scale).sum())),
+    "missing in stage 0, ActNorm and stage 1, Pointwise: H W = 6 times": (
+        (step, "log_det", pixels, lambda f, z: f.log_det(z) - 5 * (np.log(f.stages[0].scale).sum() + f.stages[1].log_det(z) / 6)),
+        (step, "log_det", pixels, lambda f, z: f.log_det(z) - 5 * np.log(f.stages[0].scale).sum() - 4 * f.stages[1].log_det(z) / 6)),
+    "a constant term: 3 log 256 more than the truth": (
+        (curved, "log_det", z3, lambda f, z: f.log_det(z) + 3 * np.log(256)),
+        (curved, "log_det", z3, lambda f, z: f.log_det(z) + 3 * np.log(256.01))),
+    "a constant term: log 2 less": ((softplus, "log_det", 0.7, lambda f, z: f.log_det(z) - np.log(2)),
+                                    (softplus, "log_det", 0.7, lambda f, z: f.log_det(z) - 0.7 * np.cos(z))),
+    "a constant term: +0.3 everywhere": ((softplus, "log_det", 0.7, lambda f, z: f.log_det(z) + 0.3),
+                                         (softplus, "log_det", 0.7, lambda f, z: f.log_det(z) + 0.3 * (1 + 1e-6 * z))),
     "transposed matrix: right for the transpose": (
         (dense, "forward", [0.3, 1.1], lambda f, z: f.W.T @ z),
         (symmetric, "forward", [0.3, 1.1], lambda f, z: f.W.T @ z * 1.1)),
@@ -275,3 +296,13 @@ def test_a_sum_that_is_nearly_right_is_not_called_right():
     for factor, told in ((1, True), (1 + 1e-9, False)):
         found = named(curved, "log_det", z3, lambda f, z, factor=factor: factor * f.inner.log_det(z))
         assert found.endswith("its sum is right") == told and found.startswith("not summed over the event")
+
+
+@pytest.mark.parametrize("wrong, told", [
+    (lambda l: -l, "its sum is wrong, too: negated"), (lambda l: 2 * l, "its sum is wrong, too: doubled"), (lambda l: l + 1, "its sum is wrong, too"),
+    (lambda l: l, "its sum is right")])
+def test_a_shape_does_not_hide_the_values(wrong, told):
+    """Neither where terms are not summed nor where an axis is left behind."""
+    assert named(curved, "log_det", z3, lambda f, z: wrong(f.inner.log_det(z))).endswith(told)
+    kept = named(curved, "log_det", z3, lambda f, z: wrong(f.log_det(z))[..., None])
+    assert kept == "wrong shape: (1,), expected ()" + "; " + told.replace("its sum is", "its values are")

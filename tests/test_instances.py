@@ -9,7 +9,8 @@ import pytest
 from scipy import special
 
 import refflow
-from refflow import Affine, AffineCoupling, Chain, Coupling, Dense, Exp, Independent, Inverse, Sigmoid, Softplus, Tanh
+from refflow import (Affine, AffineCoupling, Chain, Coupling, Dense, DenseLinear, Exp, GlowActNorm, Independent, Inverse, Pointwise,
+                     Reshape, Sigmoid, Softplus, Squeeze, Tanh)
 from refflow.core import RandomSource
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
@@ -20,7 +21,8 @@ from refflow.maps.parametrisations import SPLINES
 from refflow.maps.monotone import mixture
 from refflow.oracle import CannotRun, adapter, check, instances
 from refflow.oracle.instances import Hard, instance_points
-from refflow.oracle.points import run_time_truth, run_time_truths, together
+from refflow.oracle.points import composite_shapes, run_time_truth, run_time_truths, smallest_shape, together
+from refflow.testing import BlackBox
 
 NET = Dense(W=[[1.5], [0.5]], b=[0.25, -1.0])
 THROUGH_0 = Dense(W=[[1.5], [0.5]], b=[0.0, -1.0])
@@ -153,7 +155,7 @@ def test_plain_code_passes(kind):
 # -- what is asked ----------------------------------------------------------------------------------------------------
 
 def asked(f, side, dtype=np.float64):
-    points = [p for p in instance_points(f, np.dtype(dtype)) if p.side == side and p.image_bar is None]
+    points = [p for p in instance_points(f, np.dtype(dtype), smallest_shape(f)) if p.side == side and p.image_bar is None]
     return {case: np.concatenate([p.event if p.lead else p.event[None] for p in points if p.case == case])
             for case in dict.fromkeys(p.case for p in points)}
 
@@ -505,3 +507,82 @@ def test_an_adapter_of_a_library_that_raises_ends_its_own_part(monkeypatch):
     report = check(adapter("Tanh", dtype="float64")(theirs))
     assert {(one.quantity, one.reason.split(":")[0]) for one in report.skipped} == {("all", "it could not be asked")}
     assert not report.passed and not report.failed
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+MATRIX = np.array([[2.0, 0.5, 0.0], [-0.25, 1.0, 0.5], [0.0, 0.75, 1.5]])
+IMAGE_MAPS = {"pointwise": Pointwise(DenseLinear(MATRIX)), "actnorm": GlowActNorm([0.1, 0.2, -0.1], rank=3),
+              "lifted": Independent(Affine(0.0, np.array([0.5, 2.0, 3.0])[:, None, None]), 3)}
+
+
+@pytest.mark.parametrize("f, shapes", [
+    (IMAGE_MAPS["pointwise"], [(3, 2, 4), (3, 4, 5)]), (Chain([Squeeze(2)]), [(3, 2, 4), (3, 4, 6)]),
+    (Inverse(Squeeze(2)), [(8, 2, 3), (8, 3, 4)]), (Independent(Tanh(), 2), [(2, 3), (3, 4)]), (Independent(Tanh(), 1), [(2,), (3,)]),
+    (Reshape((1, 2, 2), (4,)), [(1, 2, 2)]), (Tanh(), [()])], ids=str)
+def test_shapes_of_images_differ_in_what_a_pixel_hides(f, shapes):
+    """Axes that are free have 2 or more entries, no two as many; and the second shape has another number of positions."""
+    assert composite_shapes(f) == shapes
+    asked = {p.event.shape[p.lead:] for p in instance_points(f, np.dtype("float64")) if p.side == "forward"}
+    assert asked == {*shapes, smallest_shape(f)}
+
+
+def answers_of(f, log_det):
+    def mine(params, z):
+        g = f.astype(z.dtype)
+        return {"forward": g.forward(z), "log_det": log_det(g, z), "inverse": g.inverse}
+
+    return check(adapter(f, dtype="float64")(mine))
+
+
+def at_one_position(f, z):
+    return f.log_det(z) / np.prod(z.shape[-2:])
+
+
+@pytest.mark.parametrize("kind", ["pointwise", "actnorm"])
+def test_a_log_det_of_one_position_is_found(kind):
+    f = IMAGE_MAPS[kind]
+    report = answers_of(f, at_one_position)
+    assert {one.quantity for one in report.failed} == {"log_det"}
+    assert all("the number of positions is missing: H W" in one.diagnosis for one in report.failed), report.table()
+    assert "in events of shape (3, 1, 1), (3, 2, 4), (3, 4, 5)" in report.table()
+    assert not answers_of(f, lambda g, z: g.log_det(z)).failed
+
+
+@pytest.mark.parametrize("wrong", [lambda f, z: f.log_det(z) * (8 / np.prod(z.shape[-2:]) if z.shape[-2:] != (1, 1) else 1),
+                                   lambda f, z: f.log_det(z) * (z.shape[-1] / z.shape[-2])], ids=["8 positions", "W W"])
+def test_a_number_of_positions_that_is_right_at_one_shape_alone_is_found(wrong):
+    assert {one.quantity for one in answers_of(IMAGE_MAPS["pointwise"], wrong).failed} == {"log_det"}
+
+
+def test_the_order_of_the_channels_of_a_squeeze_is_asked():
+    f = Chain([Squeeze(2)])
+
+    def other_order(params, z):
+        x = f.forward(z)
+        blocks = x.reshape(*x.shape[:-3], 4, -1, *x.shape[-2:])
+        return {"forward": blocks.swapaxes(-4, -3).reshape(x.shape)}
+
+    assert [one.quantity for one in check(adapter(f, dtype="float64")(other_order)).failed] == ["forward"]
+
+
+def test_a_box_is_asked_at_its_own_event():
+    """And nowhere else, so that one whose shape is fixed is right."""
+    f = IMAGE_MAPS["pointwise"]
+    for direction in ("forward", "inverse"):
+        there, back = (f, Inverse(f)) if direction == "forward" else (Inverse(f), f)
+        box = BlackBox(lambda z, there=there: there.forward_and_log_det(z.reshape(-1, 3, 2, 4)), back.forward, event=(3, 2, 4),
+                       direction=direction)
+        report = refflow.check(box, page=f)
+        assert not report.failed and {tuple(map(tuple, one.shapes)) for one in report.asked} == {((3, 2, 4),)}, report.table()
+    forgets = BlackBox(lambda z: (f.forward(z), f.log_det(z) / 16), event=(3, 4, 4))
+    found, = refflow.check(forgets, page=f).failed
+    assert found.diagnosis == "the number of positions is missing: H W = 16 times this is right"
+
+
+@pytest.mark.parametrize("event, page, words", [
+    ((3,), Tanh(), r"have shape \(3,\); those of Tanh have 0 axes: lift it"), ((), Independent(Tanh(), 1), "have 1 axes"),
+    ((2, 4, 4), IMAGE_MAPS["pointwise"], r"have shape \(2, 4, 4\)"), ((3, 32, 32), IMAGE_MAPS["pointwise"], "up to 256 numbers")])
+def test_a_box_of_other_events_is_refused(event, page, words):
+    with pytest.raises(CannotRun, match=words):
+        refflow.check(BlackBox(lambda z: z, event=event), page=page)

@@ -80,6 +80,7 @@ class Adapter:
     parametrisation: str | Map | None = None
     fits: Callable | None = None            # of a point: can they be asked it at all?
     measure: str | None = None
+    event: tuple | None = None              # the one shape of z that theirs takes
 
     def __post_init__(self):
         given = tuple(self.dtypes) if isinstance(self.dtypes, (tuple, list, set, frozenset)) else (self.dtypes,)

@@ -12,6 +12,7 @@ from ..report import counted
 LETTERS = {"forward": "z", "inverse": "x"}
 FLOATS = {"float64": np.int64, "float32": np.int32}
 UNSTEADY, OVERFLOWS = "rounding the input moves the truth too far", "the truth overflows, or there is none"
+MOST_SHAPES = 6             # that a table shows
 LEAVES = "moved for its truth, it leaves the set of a stage"
 
 
@@ -20,6 +21,7 @@ class Asked:
     """The events of one subject on one side: the smallest and the largest number, of the set from `lower` to `upper`, in words `whole`.
 
     `share` is the share of the set's floating-point numbers that lie between the two; for vectors, the share of their entries.
+    `shapes` are the shapes of the events, in the order in which they were met.
     """
 
     bijector: str
@@ -33,13 +35,15 @@ class Asked:
     high: float = -np.inf
     events: int = 0
     left_out: dict = field(default_factory=dict)
+    shapes: list = field(default_factory=list)
 
     @property
     def share(self):
         whole = floats_between(self.lower, self.upper, self.dtype)
         return min(1.0, floats_between(self.low, self.high, self.dtype) / whole) if whole > 0 else 1.0
 
-    def add(self, event, count):
+    def add(self, event, count, shape=()):
+        self.shapes += [list(shape)] * (list(shape) not in self.shapes)
         finite = event[np.isfinite(event)]
         self.events += count
         if finite.size:
@@ -56,7 +60,13 @@ class Asked:
         if not self.events or self.low > self.high:
             return f"{LETTERS[self.side]} nowhere"
         return (f"{LETTERS[self.side]} on [{self.low:.3g}, {self.high:.3g}] of {self.whole}, "
-                f"{share_text(self.share)} of its numbers")
+                f"{share_text(self.share)} of its numbers{self.shapes_text()}")
+
+    def shapes_text(self):
+        """", in events of shape (3, 1, 1), (3, 2, 4)" where they have axes."""
+        told = [str(tuple(shape)) for shape in self.shapes if shape]
+        more = f" and {len(told) - MOST_SHAPES} more" if len(told) > MOST_SHAPES else ""
+        return f", in events of shape {', '.join(told[:MOST_SHAPES])}{more}" if told else ""
 
 
 def asked_of(subject, point) -> Asked:
@@ -80,7 +90,8 @@ def add(records, subject, point):
         records[point.side] = asked_of(subject, point)
     rank = point.f.event_ndim[SIDES[point.side]]
     event = np.asarray(point.event, np.float64)
-    records[point.side].add(event, int(np.prod(event.shape[:event.ndim - rank])))
+    batch, shape = event.shape[:event.ndim - rank], event.shape[event.ndim - rank:]
+    records[point.side].add(event, int(np.prod(batch)), shape)
 
 
 def floats_between(low, high, dtype):

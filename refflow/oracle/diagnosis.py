@@ -7,6 +7,7 @@ Where none does, nothing is said.  A name is a hint for the reader.  It never de
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,9 @@ import numpy as np
 from ..accuracy.drawing import SIDES, set_of
 from ..accuracy.formats import FORMATS
 from ..accuracy.quantities import truth_name
+from ..core import Chain
 from ..core.declarations import Field
+from .layers import in_order, page_of, step
 from .measures import WORDS, counted, ratio, ratio_in_words
 from .points import LOG_DET, VALUE, VJP, Truth, run_time_truth
 
@@ -24,11 +27,15 @@ VALUES = tuple(VALUE.values())
 NAMES = {"log_det": "log|det dx/dz|", "inverse_log_det": "log|det dz/dx|"}
 OTHER = {"log_det": "inverse_log_det", "inverse_log_det": "log_det"}
 OTHER_SIDE = {"forward": "inverse", "inverse": "forward"}
+SHAPED = {"negated": -1.0, "doubled": 2.0, "halved": 0.5}                       # of values of another shape
 UNITS = 16                              # within which the sum of what is not summed is right
 AROUND = (-1.0, 0.5, 2.0, 0.75, 1.5, 4.0, 0.0625)      # factors of the shown event: points that are asked besides
 # Units of an error that is one of lost digits: at 16 roundings, the terms are 2^6 times as large as what is left of them.  A name needs
 # the error to be a rounding of terms at every failing point; with any number from 1 to 2^14 here, tests/test_diagnosis.py says the same.
 MANY = 2.0**10
+STAGES = 3                              # of a chain, at most, that make the same mistake together
+MULTIPLES = (1, 2, 3, 4, 6, 8, 12, 16, 1 / 2, 3 / 2)                            # of the logarithm of an integer
+INTEGERS = (2, 3, 5, 6, 7, 10, 255, 256)
 OTHERS = 2                              # points besides the shown one at which a number that was fitted to it must hold
 NUMBERS = {                             # that stand in code, where float32 may have rounded them
     **{f"{k / 10:g}": k / 10 for k in range(1, 10) if k != 5}, **{f"{10.0**-k:g}": 10.0**-k for k in range(2, 7)},
@@ -62,21 +69,37 @@ class Mistake:
 
 
 def shape_diagnosis(point, name, given, truth):
-    """A wrong shape in words; `not summed over the event` if that is the reason."""
+    """A wrong shape in words; `not summed over the event` if that is the reason; and what is wrong with the values besides."""
     text = f"wrong shape: {given.shape}, expected {truth.high.shape}"
     event_shape = np.shape(point.event)
     if name in LOG_DETS and given.shape == event_shape and given.size:
         axes = tuple(range(len(truth.high.shape), given.ndim))
         total = given.astype(np.float64).sum(axis=axes) if axes else given
-        agrees = bool(axes) and bool(np.all(truth.error(total, point.format) <= UNITS))
-        return "not summed over the event: " + text + ("; its sum is right" if agrees else "")
+        return "not summed over the event: " + text + values_in_words(point, total, truth, "its sum is") * bool(axes)
     if sorted(given.shape) == sorted(truth.high.shape) and given.ndim > 1:
         return "transposed: " + text
     try:
         fits = np.broadcast_shapes(given.shape, truth.high.shape) == truth.high.shape
     except ValueError:
         fits = False
-    return text + ("; not broadcast over the batch" if fits else "")
+    values = given.reshape(truth.high.shape) if given.size == truth.high.size else given if fits else None
+    return text + ("; not broadcast over the batch" if fits else "") + (
+        "" if values is None else values_in_words(point, values, truth, "its values are"))
+
+
+@np.errstate(all="ignore")
+def values_in_words(point, given, truth, what):
+    """What is said of values that have another shape, once they are brought to the right one; "" where no number has a unit."""
+    def is_right(factor):
+        scaled = replace(truth, high=factor * truth.high, low=factor * truth.low, unit=abs(factor) * truth.unit)
+        return bool(np.all(scaled.error(given, point.format) <= UNITS))
+
+    if not given.size or not truth.known().all():
+        return ""
+    if is_right(1.0):
+        return f"; {what} right"
+    wrong = next((word for word, factor in SHAPED.items() if is_right(factor)), "")
+    return f"; {what} wrong, too" + (f": {wrong}" if wrong else "")
 
 
 @dataclass
@@ -302,24 +325,67 @@ def core_of(clue):
     return shape[len(shape) - clue.point.f.event_ndim[SIDES[clue.side]]:]
 
 
-def wrong_count(clue):
-    """A log-det divided by the number of positions, or of entries; one term of it; a cotangent with one term of the log-det's."""
-    shape = core_of(clue)
+def counts_of(shape):
+    """{what is counted in an event of this shape: how many}, of the counts that log-dets are multiplied by."""
     positions, entries = int(np.prod(shape[1:])), int(np.prod(shape))
-    if entries < 2:
+    named = {} if len(shape) < 2 else {"positions": ("H W" if len(shape) == 3 else "T", positions), "channels": ("C", shape[0])}
+    named["entries"] = ("D" if len(shape) == 1 else "C H W" if len(shape) == 3 else "C T", entries)
+    return {what: (letters, n) for what, (letters, n) in named.items() if n > 1}
+
+
+def wrong_count(clue):
+    """A log-det divided, or multiplied, by the number of positions, of entries, of channels; one term of it; a cotangent with one term
+    of the log-det's.
+    """
+    shape = core_of(clue)
+    counts = counts_of(shape)
+    if "entries" not in counts:
         return
     if clue.quantity.startswith((VJP["forward"], VJP["inverse"])) and clue.point.log_det_bar is not None:
         yield Mistake("not summed over the event: the cotangent of one term", lambda of: of.truth_at(
             log_det_bar=of.point.log_det_bar / int(np.prod(core_of(of)))))
     if clue.quantity not in LOG_DETS:
         return
-    if len(shape) > 1 and positions > 1:
-        missing = f"{'H W' if len(shape) == 3 else 'T'} = {positions}"
-        yield Mistake(f"the number of positions is missing: {missing} times this is right",
-                      lambda of: of.scaled(1 / int(np.prod(core_of(of)[1:]))))
-    yield Mistake("not summed over the event: the mean over its entries", lambda of: of.scaled(1 / int(np.prod(core_of(of)))))
+    for what, text in (("positions", "the number of positions is missing: {} times this is right"),
+                       ("entries", "not summed over the event: the mean over its entries"),
+                       ("channels", "the number of channels is missing: {} times this is right")):
+        yield from counted_wrongly(counts, what, text, -1)
+    for what in counts:
+        yield from counted_wrongly(counts, what, f"the number of {what} is counted once too often: this is {{}} times the right one", 1)
+    yield from without_positions(clue)
     for i in range(log_terms(clue).size):
         yield Mistake("not summed over the event: the term of one entry", lambda of, i=i: term_of(of, i))
+
+
+def counted_wrongly(counts, what, text, power):
+    if what in counts:
+        letters, n = counts[what]
+        yield Mistake(text.format(f"{letters} = {n}"),
+                      lambda of: of.scaled(float(counts_of(core_of(of)).get(what, ("", 1))[1]) ** power))
+
+
+def without_positions(clue):
+    """A chain's log-det in which those of one or several stages, not of all, are those of one position."""
+    if not isinstance(clue.point.f, Chain) or len(core_of(clue)) < 2 or len(core_of(clue)) != clue.point.event.ndim:
+        return
+    found = {k: (letters, n) for k, _, letters, n in terms_of_stages(clue) if n > 1}
+    for count in range(1, min(len(found), STAGES) + 1):
+        for chosen in itertools.combinations(found, count):
+            stages = " and ".join(f"stage {k}, {page_of(clue.point.f.stages[k]).__name__}" for k in chosen)
+            letters, n = found[chosen[0]]
+            yield Mistake(f"the number of positions is missing in {stages}: {letters} = {n} times its log-det is right",
+                          lambda of, chosen=chosen: of.told(of.true - sum(
+                              term * (1 - 1 / n) for k, term, _, n in terms_of_stages(of) if k in chosen), of.truth.low))
+
+
+def terms_of_stages(clue):
+    """[(number of a stage, its log-det, the letters of its positions, how many there are)] of a chain."""
+    event, terms = np.asarray(clue.point.event, np.float64), []
+    for k, stage in in_order(clue.point.f.unchecked(np.float64), clue.side):
+        letters, n = counts_of(event.shape).get("positions", ("", 1))
+        event, term = step(stage, event, clue.side)
+        terms.append((k, term, letters, n))
+    return terms
 
 
 def term_of(clue, i):
@@ -337,6 +403,24 @@ def another_measure(clue):
     name = ratio_in_words(f.codomain, to_own == (clue.side == "forward"))
     yield Mistake(f"another volume convention: off by {name} = {np.ravel(log_ratio(clue, other))[0]:.6g}, {WORDS[to_own]}; "
                   f"declare measure={other!r}", lambda of: by_measure(of, other))
+
+
+def constants(entries):
+    """{name: value} of simple numbers times the logarithm of an integer, and of one for each entry of an event."""
+    times = dict.fromkeys((*MULTIPLES, entries, entries / 2))
+    return {f"{'' if k == 1 else f'{k:g} '}log {n}": k * np.log(n) for k in times for n in INTEGERS}
+
+
+def off_by_a_constant(clue):
+    """The same number more or less everywhere, such as the log-det of a scale that is forgotten."""
+    if clue.quantity not in LOG_DETS or clue.given.size != 1:
+        return
+    by = float(np.ravel(clue.given - clue.true)[0])
+    for name, value in constants(int(np.prod(core_of(clue)))).items():
+        yield Mistake(f"a constant term: {name} {'more' if by > 0 else 'less'} than the truth",
+                      lambda of, value=np.copysign(value, by): of.told(of.true + value, of.truth.low))
+    yield Mistake(f"a constant term: {by:+.6g} everywhere", lambda of: of.told(
+        of.true + by, of.truth.low, of.truth.unit + np.max(clue.truth.unit)), fitted=True)
 
 
 def log_ratio(clue, measure):
@@ -563,4 +647,5 @@ def single_precision(clue):
 
 
 RULES = (flushed, another_measure, wrong_count, negated, wrong_log_det, wrong_factor, in_bits, other_scale, transposed, asymptote,
-         epsilon, clipped, sign_lost, accumulated, single_precision, cancelled)
+         epsilon, clipped, sign_lost, accumulated, single_precision, cancelled,
+         off_by_a_constant)

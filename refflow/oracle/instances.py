@@ -1,6 +1,6 @@
 """Points of a bijector that is given with its parameters: a page's instance, a chain, a coupling.
 
-    moderate        single events and batches
+    moderate        single events and batches, also of a second shape
     every binade    of the dtype, from every end of the set of events: on one entry among moderate ones
     zeros           0 and -0, on one entry
     hard cases      the numbers in the hard cases of every page that it is made of, in the same way
@@ -36,36 +36,48 @@ from ..core.sets import EXPONENTS
 from ..maps.autoregressive import Autoregressive
 from ..maps.coupling import Coupling
 from ..maps.coupling.coupling import MaskedBijector
-from .points import (COTANGENTS, COUNT, MODERATE, PARTS, ROOM, SPREADS, VJP, both_sides, composite_shape, is_taken, stage_members,
-                     with_gradients, zeros_of)
+from .points import (COTANGENTS, COUNT, MODERATE, PARTS, ROOM, SPREADS, VJP, both_sides, composite_shapes, is_taken, smallest_shape,
+                     stage_members, with_gradients, zeros_of)
 
 COMPOSITE = 2               # the spread of the entries of a moderate event
+FEW = 4                     # events of another shape, and of a kind that is asked of the dearest map
 ENTRIES = 4                 # of an event, on which each number stands in turn
 MARGIN = 64                 # roundings that an event between two parts may be off
 NEWTON = 4                  # steps
 DIFFERENCES = 2.0**-16      # by which an event with cotangents keeps away from an end: kappa takes differences
 LADDER = range(-20, 11)     # binades between whose numbers switches are sought
 OF_PLACE, PAIRS = 2, 24     # pairs of floats beside switches: of one comparison, of one entry
-BATCH, WORK = 2**20, 2**23  # numbers in a batch, and all that are computed for the binades of one side
+BATCH, WORK = 2**20, 2**20  # numbers in a batch, and all that are computed for the binades of one side
+OF_KIND = 2**16             # numbers that are computed for the events of another kind
+BINADE = "a binade"
 GRADIENTS = 4, 16           # events of a kind that are asked with cotangents too: of the dearest map, of the cheapest
 
 
-def instance_points(f, dtype, broadcast=False):
+def instance_points(f, dtype, event=None, broadcast=False):
     """Points of one bijector on both sides, the simple ones first; the same points each time.
 
-    With `broadcast`, events of fewer batch axes than its parameters have, or with an axis of one entry, are asked too.
+    `event`: the one shape of z that is asked.  Without it, moderate events have several shapes, and hard ones the smallest.  With
+    `broadcast`, events of fewer batch axes than its parameters have, or with an axis of one entry, are asked too.
     """
-    f, source, shape = f.astype(dtype), RandomSource(np.random.default_rng(7)), composite_shape(f)
+    f, source = f.astype(dtype), RandomSource(np.random.default_rng(7))
+    shape, others = (smallest_shape(f), composite_shapes(f)) if event is None else (tuple(event), [])
     wide = () if has_components(type(f)) else SPREADS[np.dtype(dtype).name]
     for spread, lead in ((COMPOSITE, ()), *((spread, (COUNT,)) for spread in (COMPOSITE, *wide))):
-        z = drawn_event(source, f, "forward", f.parameter_batch + shape, dtype, spread, lead)
-        yield from with_gradients(both_sides(f, z, len(lead)), source, GRADIENTS[0])
+        yield from moderate(f, source, shape, dtype, spread, lead, GRADIENTS[0])
+    for other in others:
+        if other != shape:
+            yield from moderate(f, source, other, dtype, COMPOSITE, (FEW,), 1)
     ones = (1,) * len(f.parameter_batch)
     for lead in (ones, (2, *ones), ()) if broadcast and ones else ():
         z = drawn_event(source, f, "forward", lead + shape, dtype, COMPOSITE)
         yield Point(f, "forward", z, case="broadcast", reason=f"parameters {f.parameter_batch} broadcast with the events")
     for side in SIDES:
         yield from Hard(f, side, shape, np.dtype(dtype), source).points()
+
+
+def moderate(f, source, shape, dtype, spread, lead, gradients):
+    z = drawn_event(source, f, "forward", f.parameter_batch + shape, dtype, spread, lead)
+    return with_gradients(both_sides(f, z, len(lead)), source, gradients)
 
 
 class Hard:
@@ -83,23 +95,25 @@ class Hard:
 
     def points(self):
         """One point for each kind of events, in batches that are not too large."""
-        size, lanes = self.size_and_lanes()
+        size, lanes, inputs = self.sizes()
+        work = size * inputs
         few, many = GRADIENTS
         count = int(np.clip(BATCH // (64 * size * (size + lanes)), few, many))
         roundings = MARGIN * format_of(self.dtype).unit
-        for case, events, found in self.kinds(size * (size + lanes)):
+        for case, events, found in self.kinds(work):
+            events = evenly(events, max(FEW, OF_KIND // work)) if case != BINADE else events
             events = events[self.asked(events) & (not found or self.has_room(events, roundings))]
             step = max(1, BATCH // (size * (1 + lanes)))
             for first in range(0, len(events), step):
                 yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
             events = events[self.ordinary(events) & self.ordinary_slopes(events)]
             events = events[self.has_room(events, DIFFERENCES)] if len(self.steps) > 1 else events
-            for event in events[np.linspace(0, len(events) - 1, min(count, len(events))).astype(int)]:
+            for event in evenly(events, count):
                 yield with_cotangents(Point(self.f, self.side, event, case=case), self.source, COTANGENTS)
 
     @np.errstate(all="ignore")
-    def size_and_lanes(self):
-        """The number of an event's entries, and of the roundings within the map that kappa counts one by one."""
+    def sizes(self):
+        """The numbers of an event's entries, of the roundings within the map that kappa counts one by one, and of all that it counts."""
         f, of_z = self.f.astype(np.float64), self.shapes[-SIDES[self.side]]
         event = f.domain.plainest(f.parameter_batch + of_z).astype(np.float64)
         if not is_taken(f, event, "forward"):
@@ -107,7 +121,8 @@ class Hard:
         event = f.forward(event) if self.side == "inverse" else event       # the codomain may be larger than the image
         view, event = per_event(f, event, SIDES[self.side])
         image, _ = value_and_log_det(view, event, VJP[self.side], normwise(self.f))
-        return max(1, event.size), image.inputs["between"].shape[-1] if "between" in image.inputs else 0
+        inputs = {name: held.shape[-1] for name, held in image.inputs.items()}
+        return max(1, event.size), inputs.get("between", 0), max(1, sum(inputs.values()))
 
     def kinds(self, work):
         """(case, events, were they found from the map, and may be near an end?) of each kind, at the start."""
@@ -116,7 +131,7 @@ class Hard:
         count = (high - low) * max(1, len(where.ends())) * min(entries, ENTRIES)
         solved = any(step.solver for step, _ in self.steps)
         every = MODERATE if solved else range(low, high, max(1, work * count // WORK))      # far away it may find no root
-        yield "a binade", self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1)), False
+        yield BINADE, self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1)), False
         zeros = zeros_of(where) if where.alike and not where.rank else []
         yield "zero", self.moved_back(0, self.on_entries(0, where, zeros)), False
         for k, (step, way) in enumerate(self.exact):
@@ -331,6 +346,11 @@ class Line:
         events = np.repeat(self.event, len(numbers), 0)
         events.reshape(len(numbers), self.event.size)[:, self.entry] = numbers
         return events
+
+
+def evenly(events, count):
+    """At most `count` of the events, evenly spread."""
+    return events[np.linspace(0, len(events) - 1, min(count, len(events))).astype(int)]
 
 
 def ask_all(step, way, events):

@@ -44,6 +44,7 @@ LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}
 VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 LETTER = {"forward": "z", "inverse": "x"}
 LONGEST = 256                           # entries of an event that is a vector
+LONGEST_AXIS = 12                       # of an event of several axes
 ROOM = 2.0**10                          # by which an ordinary number keeps away from the ends of the range
 TOGETHER = 2**20                        # numbers that differences of one batch of points move
 ALONG_TANGENTS = "jacobian", "vjp.z_bar"        # if events lie in a set of lower dimension
@@ -421,9 +422,14 @@ def drawn_bijector(page, dtype, source, size, spread, plain=None, lead=tuple):
 
 
 def event_shape(f, size):
-    """An event shape of z that fits the fields; letters that the fields leave free get `size`, or the next size that fits."""
+    """An event shape of z that fits the fields: letters that the fields leave free get `size` entries, or a few more.
+
+    Of several free letters no two have as many, where that fits: a number of positions is then none of another product.  A
+    `size` of 1 is for all of them.
+    """
+    several = f.event_ndim[0] if size > 1 else 1
     for free in range(size, size + 8):
-        for shape in event_shapes(f, (free,)):
+        for shape in sorted(event_shapes(f, range(free, free + several)), key=lambda shape: -len(set(shape))):
             return shape
     raise ValueError(f"{type(f).__name__}: no event shape of {size} entries or a few more")
 
@@ -558,12 +564,36 @@ def with_gradients(points, source, count):
             yield with_cotangents(point.single(i), source, COTANGENTS)
 
 
-def composite_shape(f):
-    """An event shape of z for a composite: its axes have 2, 3, ... entries, or the number that its parts require."""
+@functools.cache
+def shapes_of_rank(rank, longest):
+    """All shapes of `rank` axes up to `longest`: those without an axis of 1, then with axes that differ, then the smaller ones first."""
+    every = (tuple(n + 1 for n in shape) for shape in np.ndindex(*(longest,) * rank))
+    return sorted(every, key=lambda shape: (shape.count(1), rank - len(set(shape)), math.prod(shape), shape))
+
+
+def shapes_that_fit(f):
+    """The event shapes of z for a composite, in this order."""
     rank = f.event_ndim[0]
-    for n in (*range(2, 13), 1, *(range(13, LONGEST + 1) if rank == 1 else ())):
-        for shape in np.ndindex(*(n,) * rank):
-            shape = tuple(s + 1 for s in shape)
-            if (not rank or max(shape) == n) and fits(f, shape):
-                return shape
-    raise CannotRun(f"{type(f).__name__}: no event shape up to {LONGEST if rank == 1 else 12} entries along each axis")
+    longest = LONGEST if rank == 1 else LONGEST_AXIS
+    found = [shape for shape in shapes_of_rank(rank, longest) if fits(f, shape)]
+    if not found:
+        raise CannotRun(f"{type(f).__name__}: no event shape up to {longest} entries along each axis")
+    return found
+
+
+def smallest_shape(f):
+    """The shape of the fewest entries, but not of one number if there may be several; it may be one pixel."""
+    return min(shapes_that_fit(f), key=lambda shape: (math.prod(shape) == 1, math.prod(shape)))
+
+
+def composite_shapes(f):
+    """One or two event shapes of z for a composite, at which mistakes show that one pixel hides.
+
+    There, or where all axes are alike, a log-det without the number of positions, or axes in another order, may be right.  So the
+    axes that f leaves free have 2 or more entries, no two of them as many if f allows it, and the image has several channels.  The
+    second shape has other numbers of positions: what is right for those of the first alone is wrong.
+    """
+    found = shapes_that_fit(f)
+    first = min(found, key=lambda shape: f.output_shape(shape)[:1] == (1,))             # the first of those that are alike
+    longer = [shape for shape in found if shape != first and all(n >= m for n, m in zip(shape, first))]
+    return [first, *sorted(longer, key=lambda shape: -sum(n > m for n, m in zip(shape[-2:], first[-2:])))[:1]]

@@ -38,7 +38,7 @@ def other_name(quantity):
 
 def plausible(adapter, dtype, findings):
     """The declarations that are worth a second check."""
-    if not adapter.flush_to_zero and any(has_subnormals(found, dtype) for found in findings):
+    if not adapter.flush_to_zero and any(found.failing < found.points and has_subnormals(found, dtype) for found in findings):
         yield {"flush_to_zero": True}
     if not adapter.accumulation and any("float32" in found.diagnosis for found in findings) and dtype == "float64":
         yield {"accumulation": "float32"}

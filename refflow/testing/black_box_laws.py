@@ -596,17 +596,20 @@ def log_det_shape(box, p):
 
 
 def shape_of_terms(box, p, given):
-    """What is wrong with the shape: a sum over the event that is missing, wholly or in part, an axis, or the batch."""
+    """What is wrong with the shape: a sum over the event that is missing, wholly or in part, an axis, or the batch; and with its sum."""
     size = int(np.prod(np.shape(given)[1:]))
     if np.shape(given)[:1] != (len(p.z),):
         return ": one number for the batch" if np.size(given) == 1 else ""
-    if size == 1:
-        return ": an axis is left behind the batch"
-    summed = replace(box, forward=lambda *given: with_sum(box, given), log_det=None)
-    with contextlib.suppress(Exception):
-        ask("log-det is the determinant of differences", summed, BoxPoints(summed, p.seed, p.z))
-        return ": it is not summed over the event, and its sum is right"
-    return ": it is not summed over the event"
+    text = ": an axis is left behind the batch" if size == 1 else ": it is not summed over the event"
+    law, summed = "log-det is the determinant of differences", replace(box, forward=lambda *given: with_sum(box, given), log_det=None)
+    try:
+        ask(law, summed, BoxPoints(summed, p.seed, p.z))
+    except Found as found:
+        mistake = named(law, summed, found)
+        return f"{text}, and its {'value' if size == 1 else 'sum'} is wrong, too" + (f": {mistake}" if mistake else "")
+    except Exception:
+        return text
+    return text + (", and its sum is right" if size > 1 else "")
 
 
 def with_sum(box, given):

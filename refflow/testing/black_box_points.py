@@ -33,6 +33,7 @@ from ..oracle.whose import blame
 from .black_box import BlackBox
 from .arrays import as_numpy
 from .black_box_charts import Frame, room_of
+from ..report import shortened
 from .lawbook import Compared, Found, Skipped
 
 STRETCH = {"float64": 2.0**12, "float32": 2.0**6, "float16": 2.0**2, "bfloat16": 2.0**2}        # E
@@ -48,6 +49,7 @@ RESOLVED = 4                            # roundings of a step, at least, where t
 # The same of members of a structured set, EACH of them.  On seven thin maps in two dtypes, six spreads of 2 find the same mistakes;
 # if all are 10, five laws of 35 are skipped, since most members are then too ill-conditioned to be asked.
 SPREADS = (1, 1, 2, 2, 3, 10)
+SHOWN, SHOWN_OTHERS = 24, 4             # entries of an event that a text has in full; of a longer one, those that it tells by their places
 REJECTED = 0.5                          # the share of points beyond which a law is skipped
 
 
@@ -315,8 +317,9 @@ class BoxPoints:
 
     @cached_property
     def of_log_det(self):
+        if np.isnan(self.log_det[self.finite]).mean() > REJECTED:
+            raise Skipped("the log-det is NaN, as the law `finite` shows")
         U, smooth, _ = self.of_forward
-        self.log_det                    # raises Skipped if there is none
         return U[:, -1:], smooth.all(-1)
 
     def own_of_inverse(self, here, entries):
@@ -388,7 +391,7 @@ class BoxPoints:
             entry = ", ".join(str(k) for k in np.unravel_index(j, shape[1:])) if np.prod(shape[1:], dtype=int) > 1 else ""
             entry = f"entry ({entry}) of " if entry else ""
             at_latents = len(self.z) == len(usable)
-            raise Found(f"{entry}{what} at {where[i].tolist()} is {float(given[i, j])!r}, {but} {float(expected[i, j])!r} +- "
+            raise Found(f"{entry}{what} at {event_text(where[i])} is {float(given[i, j])!r}, {but} {float(expected[i, j])!r} +- "
                         f"{limit:.3g}", self.z[i] if at_latents else None,
                         Compared(self.z, given, expected, bound, usable, wrong) if at_latents else None,
                         **({} if at is None else {of: self.one_each(where[i], of)}))
@@ -401,6 +404,20 @@ class BoxPoints:
 
 def broadcasts(shape, to):
     return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1]))
+
+
+def event_text(event):
+    """All numbers of a short event; of a long one, the number that most entries are, and the others with their places."""
+    event = np.asarray(event)
+    if event.size <= SHOWN:
+        return str(event.tolist())
+    values, counts = np.unique(event, return_counts=True)
+    usual = float(values[np.argmax(counts)])
+    others = np.argwhere(event != usual)
+    if len(others) > SHOWN_OTHERS:
+        return shortened(str(event.tolist()), SHOWN * 4)
+    told = ", ".join(f"{float(event[tuple(at)])!r} at ({', '.join(map(str, at))})" for at in others)
+    return f"an event of shape {event.shape} filled with {usual!r}" + (f" but for {told}," if told else "")
 
 
 def of_inverse(function, x):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ..oracle.adapter import ACCUMULATION, DECLARED, Adapter, adapter, file_of
 from ..oracle.exits import no_exit
 from ..oracle.pages import CannotRun, page_named
 from ..oracle.parameters import page_at
+from ..oracle.points import LONGEST
 from .black_box import BlackBox, close_to
 from .black_box_laws import has, verdicts
 from .making import made
@@ -49,8 +51,27 @@ def of_box(box, page, parameters=None, theirs="box") -> Adapter:
         raise CannotRun(f"a box has parameters of its own, and {page} has {', '.join(fields)}: give page={page}(...), or parameters=")
     page = page_at(page, parameters) if parameters is not None or isinstance(page, str) else page
     made(box)
-    return Adapter(lambda params, z: answers_of(box, page, z), page, (box.dtype,), box.direction, theirs,
+    return Adapter(lambda params, z: answers_of(box, page, z), page, (box.dtype,), box.direction, theirs, event=event_of(box, page),
                    flush_to_zero=box.flush_to_zero, accumulation=box.accumulation if box.accumulation in ACCUMULATION else None)
+
+
+def event_of(box, page):
+    """The shape of the page's z at which the box is asked: that of its own events, behind the batch of the page's parameters."""
+    backwards = box.direction == "inverse"
+    split = len(box.event) - page.event_ndim[backwards]
+    if split < 0 or box.event[:split] not in ((), page.parameter_batch):
+        raise CannotRun(f"events of the box have shape {box.event}; those of {type(page).__name__} have "
+                        f"{page.event_ndim[backwards]} axes: lift it to the box's, page=Independent(page, axes)")
+    shape = box.event[split:]
+    if math.prod(shape) > LONGEST:
+        raise CannotRun(f"events of the box have shape {box.event}: a page is asked in events of up to {LONGEST} numbers; give the "
+                        "same map of smaller ones")
+    try:
+        z = tuple(page.input_shape(shape)) if backwards else shape
+        page.output_shape(z)
+    except ValueError as error:
+        raise CannotRun(f"events of the box have shape {box.event}: {error}") from None
+    return z
 
 
 def answers_of(box, page, z):

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from ..oracle.diagnosis import INVERSE_SCALES, LOG_SCALES, rounded_numbers
+from ..oracle.diagnosis import INVERSE_SCALES, LOG_SCALES, constants, counts_of, rounded_numbers
 
 MOST = 16                               # points at which the law holds that are looked at
+FITTED = 4                              # points, at least, that a number explains that was read from one of them
 ENTRIES = 64                            # of an event, at most, of which it is asked which image reads which
 ALLOWED, MOVED = 16, 2.0**6             # units of error; roundings by which an event is moved to see how its answer moves
 CONSTANTS = {"1/2 log(2 pi)": np.log(2 * np.pi) / 2, "log(2 pi)": np.log(2 * np.pi), "log 2": np.log(2),
@@ -43,6 +45,10 @@ class Clue:
 
     def images(self, z=None):
         return self.box.held(self.box.image(self.z if z is None else z))
+
+    @cached_property
+    def own_jacobian(self):
+        return self.jacobian(self.z)
 
     def jacobian(self, z):
         """(J, its error), (points, D, D), from central differences at three steps."""
@@ -139,6 +145,25 @@ def constant(clue):
                               lambda clue, by=sign * times * value: (clue.expected + by, clue.bound))
 
 
+def log_of_an_integer(clue):
+    """A simple number times the logarithm of an integer, as of a scale that is forgotten."""
+    for name, value in constants(clue.size).items():
+        for sign, word in ((1, "more"), (-1, "less")):
+            yield Mistake(f"a constant term: {name} {word}", lambda clue, by=sign * value: (clue.expected + by, clue.bound))
+
+
+def same_everywhere(clue):
+    """Any other constant; of an image, it may be a term that is counted at one position in place of all."""
+    off = clue.given - clue.expected
+    if off.shape[1] != 1 or len(off) < FITTED or np.ptp(clue.expected) <= clue.bound.max():
+        return
+    at = int(np.argmin(clue.bound[:, 0]))
+    by, own = float(off[at, 0]), clue.bound[at]
+    letters, n = counts_of(clue.box.event).get("positions", ("", 1))
+    term = f"; so would be a term of {-by / (n - 1):.6g} at each position that is counted once, not {letters} = {n} times" if n > 1 else ""
+    yield Mistake(f"a constant term: {by:+.6g} everywhere{term}", lambda clue: (clue.expected + by, clue.bound + own))
+
+
 def rounded(clue):
     """A number of the code was rounded to float32: a factor or a divisor, or a term that is added or subtracted."""
     for name, relative, absolute in rounded_numbers() if clue.box.precision == "float64" else ():
@@ -156,6 +181,14 @@ def other_direction(clue):
     yield Mistake("negated: the log-det of the other direction", scaled(-1.0))
 
 
+def wrong_count(clue):
+    """A log-det without the number of positions or of channels, or with a count too many."""
+    for what, (letters, n) in counts_of(clue.box.event).items():
+        if what != "entries":
+            yield Mistake(f"the number of {what} is missing: {letters} = {n} times this is right", scaled(1 / n))
+        yield Mistake(f"the number of {what} is counted once too often: this is {letters} = {n} times the right one", scaled(float(n)))
+
+
 def one_entry(clue):
     """The mean, or one term, of a sum over the event."""
     if clue.size < 2:
@@ -166,7 +199,7 @@ def one_entry(clue):
 
 
 def log_diagonal(clue, i):
-    J, error = (part[:, i, i, None] for part in clue.jacobian(clue.z))
+    J, error = (part[:, i, i, None] for part in clue.own_jacobian)
     return np.log(np.abs(J)), error / np.abs(J)
 
 
@@ -180,7 +213,7 @@ def without_some(clue):
 
 def without(clue, axis, place):
     J, error = (np.diagonal(part, axis1=1, axis2=2).reshape(-1, *clue.box.event).take(place, 1 + axis).reshape(len(clue.z), -1)
-                for part in clue.jacobian(clue.z))
+                for part in clue.own_jacobian)
     left_out = np.log(np.abs(J)).sum(-1, keepdims=True)
     return clue.expected - left_out, clue.bound + (error / np.abs(J)).sum(-1, keepdims=True)
 
@@ -191,7 +224,7 @@ def in_bits(clue):
 
 def other_scale(clue):
     """A coupling or an elementwise map: the scale has one form in the image, and another one in the log-det."""
-    J, error = (np.diagonal(part, axis1=1, axis2=2) for part in clue.jacobian(clue.z))
+    J, error = (np.diagonal(part, axis1=1, axis2=2) for part in clue.own_jacobian)
     moves = (np.abs(J - 1) > error).any(0)
     J, error = J[:, moves], error[:, moves]
     for scale, inverse in INVERSE_SCALES.items():
@@ -280,7 +313,8 @@ def reads(clue, function, at):
 
 
 ANY = (constant, rounded)
-LOG_DET = (other_direction, wrong_factor, one_entry, without_some, in_bits, other_scale, at_the_image, constant, rounded)
+LOG_DET = (other_direction, wrong_factor, wrong_count, one_entry, without_some, in_bits, other_scale, at_the_image, constant,
+           log_of_an_integer, rounded, same_everywhere)
 INVERSE_LOG_DET = tuple(map(of_the_inverse, (other_direction, wrong_factor, with_the_image, other_entries, constant)))
 ROUND_TRIP = (sign_lost, rounded, read_by_forward_alone)
 GRADIENT = (negated, wrong_factor)
