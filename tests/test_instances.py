@@ -527,7 +527,7 @@ def test_shapes_of_images_differ_in_what_a_pixel_hides(f, shapes):
     assert asked == {*shapes, smallest_shape(f)}
 
 
-def answers_of(f, log_det):
+def checked_with(f, log_det):
     def mine(params, z):
         g = f.astype(z.dtype)
         return {"forward": g.forward(z), "log_det": log_det(g, z), "inverse": g.inverse}
@@ -542,17 +542,17 @@ def at_one_position(f, z):
 @pytest.mark.parametrize("kind", ["pointwise", "actnorm"])
 def test_a_log_det_of_one_position_is_found(kind):
     f = IMAGE_MAPS[kind]
-    report = answers_of(f, at_one_position)
+    report = checked_with(f, at_one_position)
     assert {one.quantity for one in report.failed} == {"log_det"}
     assert all("the number of positions is missing: H W" in one.diagnosis for one in report.failed), report.table()
     assert "in events of shape (3, 1, 1), (3, 2, 4), (3, 4, 5)" in report.table()
-    assert not answers_of(f, lambda g, z: g.log_det(z)).failed
+    assert not checked_with(f, lambda g, z: g.log_det(z)).failed
 
 
 @pytest.mark.parametrize("wrong", [lambda f, z: f.log_det(z) * (8 / np.prod(z.shape[-2:]) if z.shape[-2:] != (1, 1) else 1),
                                    lambda f, z: f.log_det(z) * (z.shape[-1] / z.shape[-2])], ids=["8 positions", "W W"])
 def test_a_number_of_positions_that_is_right_at_one_shape_alone_is_found(wrong):
-    assert {one.quantity for one in answers_of(IMAGE_MAPS["pointwise"], wrong).failed} == {"log_det"}
+    assert {one.quantity for one in checked_with(IMAGE_MAPS["pointwise"], wrong).failed} == {"log_det"}
 
 
 def test_the_order_of_the_channels_of_a_squeeze_is_asked():
