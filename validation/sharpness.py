@@ -79,7 +79,8 @@ def pulling(page, method, answers, change):
 
         def changed(*bars):
             event_bar, params_bar = pullback(*bars)
-            params_bar = {path: change(self, method, event, f"{answers[3]} {'.'.join(path)}", bar) for path, bar in flatten(params_bar)}
+            params_bar = {path: change(self, method, event, f"{answers[3]} {'.'.join(path)}", bar)
+                          for path, bar in flatten(params_bar)}
             return change(self, method, event, answers[2], event_bar), nest(params_bar)
 
         return tuple(change(self, method, event, *one) for one in zip(answers[:2], values)), changed
@@ -192,7 +193,7 @@ def planted(sizes, k, interior):
 
 
 def broken(law, f, p):
-    """Does the law say that f breaks it?  An exception of the map is no answer."""
+    """Does the law say that f breaks it?  An exception that the map raises does not count."""
     try:
         LAWS[law](f, p)
     except AssertionError as said:
@@ -332,10 +333,11 @@ ROUGH = {
     "infinite events have the limits of the inverse matrix": "asks the signs of infinities",
     "sets are reached": "tells a set's map from another, to 2^-16; its digits are asked of its page",
 }
-EXACT = ("an inverse is the map read from the other side", "a chain refuses what a stage cannot take", "a composition is its steps in turn",
-         "a composition has the parts of its ends", "a slope of 0 stays 0", "composition", "infinite cotangents are limits",
-         "infinite cotangents of hard cases are limits", "membership", "dtype is kept", "padding changes nothing",
-         "nothing is mutated", "deterministic", "threads may share", "pickles", "one vector", "bad parameters are refused",
+EXACT = ("an inverse is the map read from the other side", "a chain refuses what a stage cannot take",
+         "a composition is its steps in turn", "a composition has the parts of its ends", "a slope of 0 stays 0",
+         "composition", "infinite cotangents are limits", "infinite cotangents of hard cases are limits", "membership",
+         "dtype is kept", "padding changes nothing", "nothing is mutated", "deterministic", "threads may share", "pickles",
+         "one vector", "bad parameters are refused",
          "bad plain fields are refused", "constants fit the dtype", "refusals are named", "hard cases are accepted",
          "bad events are refused", "event shapes are those of the events", "parts fill the event",
          "initialisation refuses what it cannot standardise")
@@ -369,9 +371,10 @@ def line(row):
         return "", row["law"], row["note"]
     found = [k or np.inf for k in row["units"].values()]
     least, most = (f"> {UNITS[-1]}" if np.isinf(k) else str(k) for k in (min(found), max(found)))
-    missed = [f"NaN is not found at {', '.join(row['nan'])}"] if row["nan"] else []
     duller = [page for page, k in row["units"].items() if (k or np.inf) > SHARP]
-    return least if least == most else f"{least} to {most}", row["law"], "; ".join(([f"duller at {', '.join(duller)}"] if duller else []) + missed)
+    notes = {"duller at": duller, "NaN is not found at": row["nan"]}
+    note = "; ".join(f"{said} {', '.join(pages)}" for said, pages in notes.items() if pages)
+    return least if least == most else f"{least} to {most}", row["law"], note
 
 
 def main(arguments=None) -> int:

@@ -1,7 +1,7 @@
 """What a law is, and how it compares: a function law(f, points) that raises AssertionError if f breaks it.
 
-A message names the law, the class, the quantity, the smallest offending event, the error and the bound.  Where a bound is infinite
-or NaN, nothing is measured: the law returns these entries as rejected.
+A message names the law, the class, the quantity, the smallest offending event, the error and the bound.  Where a bound is
+infinite or NaN, nothing is measured: the law returns these entries as rejected.
 """
 
 from __future__ import annotations

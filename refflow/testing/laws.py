@@ -145,7 +145,7 @@ def monotone(f, p):
         of_x, _ = value_and_log_det(with_first_parameters(p.g, len(z)), z.astype(np.float64), "vjp", p.normwise)
         room = unit(p, of_x.kappa[:, 0])
         bounded(room)
-        rises = (x[1:] >= x[:-1]) | (np.diff(x) >= -room[1:] - room[:-1])                      # of infinities, the difference is NaN
+        rises = (x[1:] >= x[:-1]) | (np.diff(x) >= -room[1:] - room[:-1])           # infinities have no difference
         expect(rises.all(), f"x falls by {-np.diff(x).min():.3g} as z grows; {f!r}")
 
 
@@ -160,8 +160,8 @@ def with_first_parameters(view, count):
 def ends(f, p):
     """An increasing map of numbers takes a finite end of its domain to the same end of its codomain, and its inverse back.
 
-    A few roundings of both ends may lie between them.  Where parameters move an end, their rounding may move its image, unless that
-    is infinite.  Log-dets may be infinite there.
+    A few roundings of both ends may lie between them.  Where parameters move an end, their rounding may move its image, unless
+    that is infinite.  Log-dets may be infinite there.
     """
     if not f.increasing or f.event_ndim != (0, 0):
         return

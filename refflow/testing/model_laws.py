@@ -159,7 +159,8 @@ def samples(box, p):
         squares = np.square(np.clip(z @ direction, -TAIL, TAIL)).sum()
         if not least * (1 - ALLOWED * p.u) <= squares <= most * (1 + ALLOWED * p.u):                        # (2)
             raise Found(f"along {np.round(direction, 3).tolist()}, the latents of {DRAWS} samples have a mean square of "
-                        f"{squares / DRAWS:.3g}, which leaves {least / DRAWS:.3g} to {most / DRAWS:.3g} by chance in one of 2^20 seeds")
+                        f"{squares / DRAWS:.3g}, which leaves the range from {least / DRAWS:.3g} to {most / DRAWS:.3g} "
+                        f"by chance in one of 2^20 seeds")
     p.asked = DRAWS
 
 
