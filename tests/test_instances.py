@@ -22,6 +22,7 @@ from refflow.maps.monotone import mixture
 from refflow.oracle import CannotRun, adapter, check, instances
 from refflow.oracle.instances import Hard, instance_points
 from refflow.oracle.points import composite_shapes, run_time_truth, run_time_truths, smallest_shape, together
+from refflow.oracle.steadiness import is_steady
 from refflow.testing import BlackBox
 
 NET = Dense(W=[[1.5], [0.5]], b=[0.25, -1.0])
@@ -337,17 +338,20 @@ def test_the_same_chain_in_torch_passes(dtype):
 @pytest.mark.parametrize("f", [BETWEEN, Chain([AFFINE, Softplus()]), Chain([AFFINE, refflow.NormalCDF(0.0, 1.0)]),
                                IN_COUPLING], ids=["tanh", "softplus", "normal", "spline in a coupling"])
 def test_the_truth_at_switches_is_near_balls(f):
-    """In units of its own kappa: a wrong truth would blame right code."""
+    """In units of its own kappa, where that can judge: a wrong truth would blame right code."""
     pytest.importorskip("flint")
     measure = pytest.importorskip("validation.measure")
-    worst = 0.0
+    found, unsteady = [], 0
     for point in instance_points(f, np.dtype("float64")):
         if point.lead and ("a switch" in point.case or "an end" in point.case):
             for i in range(0, len(point.event), 16):
                 one = point.single(i)
                 of = measure.truth_at_z if one.side == "forward" else measure.truth_at_x
-                worst = max(worst, *(away(truth, of(f, one.event)[name]) for name, truth in run_time_truth(one).items()))
-    assert 0 < worst <= 2
+                for name, truth in run_time_truth(one).items():
+                    found.append(away(truth, of(f, one.event)[name]))
+                    if found[-1] > 2 and not is_steady(one, name):
+                        unsteady, found = unsteady + 1, found[:-1]
+    assert 0 < max(found) <= 2 and unsteady <= len(found) / 10
 
 
 def away(truth, quantity):
