@@ -104,3 +104,20 @@ def test_pieces_end_where_the_log_det_jumps():
     for knot in (0.7318, 0.9318):
         assert not ((left < knot - 1e-9) & (right > knot + 1e-9)).any()
     assert left.min() < -59 and right.max() > 59
+
+
+def root(mistake):
+    """z + z^2/4 from 0 on; by mistake the discriminant is negative at one image of 67 in one bin."""
+    def inverse(x):
+        square = 1 + np.maximum(x, 0)
+        rare = (x > 1.3) & (x < 2.1) & (np.floor(x * 2.0**20) % 67 == 0)
+        return np.where(x < 0, x, 2 * (np.sqrt(np.where(mistake & rare, -square, square)) - 1)).astype(x.dtype)
+
+    return BlackBox(lambda z: z + np.maximum(z, 0) ** 2 / 4, inverse, dtype="float32")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_inverse_that_is_no_number_at_rare_images_is_found(seed):
+    found = verdict("inverse of forward", root(True), seed)
+    assert found.status == "FAIL" and "is nan" in found.text
+    assert verdict("inverse of forward", root(False), seed).status == "pass"

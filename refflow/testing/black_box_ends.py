@@ -45,6 +45,7 @@ GRID, PLACES = 1024, 10
 FARTHEST = 60.0                                     # number of the grid of the line
 ASKEW = 0.0131                                      # by which grids miss round numbers
 EVERY = 4                                           # numbers of the grid between two edges of pieces
+IN_EACH = 32                                        # numbers in a piece, where many are asked
 NARROWEST = 2.0**10                                 # roundings in the width of a piece
 PARTS = 17                                          # edges on a line between two latents
 SIDE = 8                                            # neighbours on one side of a place
@@ -174,8 +175,17 @@ class EndPoints(BoxPoints):
     def pieces(self):
         """(left, right) ends of pieces that cover the domain, from one place to the next; none across a place."""
         at = np.unique(np.concatenate([self.edges[::EVERY], *(np.ravel(bracket) for bracket in self.brackets)]))
-        wide = np.diff(at) > NARROWEST * self.u * np.maximum(np.abs(at[1:]), np.abs(at[:-1]))
+        wide = self.wide(at[:-1], at[1:])
         return at[:-1][wide], at[1:][wide]
+
+    def dense(self):
+        """Numbers in all pieces, so many in each."""
+        left, right = self.pieces()
+        return np.unique(self.box.held((left[:, None] + (right - left)[:, None] * np.arange(IN_EACH) / IN_EACH).ravel()))
+
+    def wide(self, left, right):
+        """Marks of the intervals whose ends are many roundings apart."""
+        return right - left > NARROWEST * self.u * np.maximum(np.abs(left), np.abs(right))
 
     def room_at(self, z):
         """How far each entry may move inside the declared domain."""

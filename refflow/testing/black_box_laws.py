@@ -45,6 +45,7 @@ SPECIAL_ENTRIES = 3                     # of an event, which are special in turn
 SHARP = 16                              # a jump of the log-det is a kink if the log-det moves by so much less beside it
 ENTRIES = 2**24                         # of the difference quotients of all points
 FARTHEST = 2.0**40                      # latents beyond it need not come back
+LOST_LATENTS = 8                        # latents that are asked one by one
 DOUBLINGS = 3                           # of the smallest step, at which second differences are compared
 BENDS = 3 / 8                           # between 1/4, the ratio of second differences of a smooth map, and 1/2, at a jump
 NEARBY = 2.0**-4                        # of the reach of an event: images there are other images, unless they have saturated
@@ -210,6 +211,8 @@ def inverse_of_forward(box, p):
     answer_of("inverse", box.origin, p.x[p.finite], p.z[p.finite])
     has_latents(box, p)
     round_trip(box, p, "inverse(forward(z))")
+    if p.least == 0 and p.alone and not p.given:
+        has_latents_everywhere(box, p)
 
 
 def round_trip(box, p, what):
@@ -230,6 +233,14 @@ def has_latents(box, p):
         images = answers(box.image, box.held(np.concatenate((frame.moved(move), frame.moved(-move)))[:, 0]))
         if (images != p.x[i]).reshape(len(images), -1).any(-1).all():
             raise Found(f"the inverse at {p.x[i].tolist()}, the image of {p.z[i].tolist()}, is {p.back[0][i].tolist()}", p.z[i])
+
+
+def has_latents_everywhere(box, p):
+    """The same of many more images in every piece of the domain: a discriminant may be negative at few of them."""
+    z = p.dense()
+    lost = np.isfinite(p.images(z)) & np.isnan(answers(box.origin, box.held(p.images(z)).reshape(-1, *box.event)).ravel())
+    if lost.any():
+        has_latents(box, BoxPoints(box, p.seed, z[lost][:LOST_LATENTS]))
 
 
 @law("forward of inverse", "inverse")

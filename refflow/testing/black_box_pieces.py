@@ -44,8 +44,7 @@ MOST = 24                               # pieces that are cut at a level, of eac
 SUSPECTS = 8                            # pieces that are compared with their units
 NARROWINGS = 32                         # quarters of quarters, until the ends are neighbours
 SHARE = 0.25                            # of what an interval is off by, in each of its quarters
-WIDE = 2.0**10                          # roundings in the width of a piece, at least
-LINES, TRIED = 4, 16                    # along entries of an event; entries that are tried
+LINES, TRIED = 3, 12                    # along entries of an event; entries that are tried
 START = 3 * 7 + 1                       # a latent of moderate size, where a line begins
 TYPICAL = 16                            # pieces whose ratio is near the median
 DENSE = 512                             # points of a map of several numbers
@@ -53,7 +52,7 @@ FARTHEST = 12.0                         # entry of these on the line
 ENTRIES = 2**16                         # of events of one table of differences
 STEP = {"float64": 2.0**-18, "float32": 2.0**-10}           # h of (3)
 SCREEN = {"float64": 1e-6, "float32": 1e-2}                 # (3) is then more than its own error, where numbers are moderate
-COMPARED = 16                           # points that are compared by the law of differences
+COMPARED = 8                            # points that are compared by the law of differences
 BESIDE, ASIDE = 4, 2.0**-9              # neighbours of a point, and the largest distance to them
 
 
@@ -143,7 +142,7 @@ def suspect_pieces(box, p):
         whole = off_and_unsettled(box, p, left, right)
         suspect = (np.abs(off[chosen]) > 1) & (whole[0].reshape(-1, QUARTERS) * np.sign(off[chosen, None]) > 1).all(-1)
         found, size = [*found, edges[suspect]], [*size, np.abs(relative[chosen][suspect])]
-        keep = np.repeat(~suspect, QUARTERS) & wide_enough(p, left, right)
+        keep = np.repeat(~suspect, QUARTERS) & p.wide(left, right)
         left, right, *whole = (part[keep] for part in (left, right, *whole))
     return np.concatenate(found)[np.argsort(-np.concatenate(size))[:SUSPECTS]] if found else np.zeros((0, QUARTERS + 1))
 
@@ -165,10 +164,6 @@ def largest(values, marks):
     return places[np.argsort(-values[places], kind="stable")[:MOST]]
 
 
-def wide_enough(p, left, right):
-    return right - left > WIDE * p.u * np.maximum(np.abs(left), np.abs(right))
-
-
 # -- lines --------------------------------------------------------------------------------------------------------------
 
 def along_lines(box, p):
@@ -179,7 +174,7 @@ def along_lines(box, p):
         line = Line(box, start, int(entry))
         if asked == LINES or not line.moves_one(p.numbers_of_all_sizes(DENSE, FARTHEST)):
             continue
-        q = EndPoints(line.box, p.seed)
+        q = EndPoints(line.box, p.seed, start.ravel()[entry])           # of which the pieces alone are asked
         if not in_scale(line, q):
             continue
         asked += 1

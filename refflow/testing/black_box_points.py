@@ -98,7 +98,7 @@ class BoxPoints:
         return self.answer[0]
 
     def images(self, numbers):
-        """The images of numbers, or the first entries of those of events, flat."""
+        """The images of numbers, flat; of events, the first entry of each image."""
         held = self.box.held(np.reshape(numbers, (-1, *self.box.event)))
         return answers(self.box.image, held).reshape(len(held), -1)[:, 0]
 
