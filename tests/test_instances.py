@@ -585,7 +585,7 @@ def test_a_box_is_asked_at_its_own_event():
 
 
 @pytest.mark.parametrize("event, page, words", [
-    ((3,), Tanh(), r"have shape \(3,\); those of Tanh have 0 axes: lift it"), ((), Independent(Tanh(), 1), "have 1 axes"),
+    ((3,), Tanh(), r"have shape \(3,\); events of Tanh have 0 axes: lift it"), ((), Independent(Tanh(), 1), "have 1 axes"),
     ((2, 4, 4), IMAGE_MAPS["pointwise"], r"have shape \(2, 4, 4\)"), ((3, 32, 32), IMAGE_MAPS["pointwise"], "up to 256 numbers")])
 def test_a_box_of_other_events_is_refused(event, page, words):
     with pytest.raises(CannotRun, match=words):

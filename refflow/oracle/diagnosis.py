@@ -365,7 +365,7 @@ def counted_wrongly(counts, what, text, power):
 
 
 def without_positions(clue):
-    """A chain's log-det in which those of one or several stages, not of all, are those of one position."""
+    """A chain's log-det in which one or several stages, not all, count one position alone."""
     if not isinstance(clue.point.f, Chain) or len(core_of(clue)) < 2 or len(core_of(clue)) != clue.point.event.ndim:
         return
     found = {k: (letters, n) for k, _, letters, n in terms_of_stages(clue) if n > 1}

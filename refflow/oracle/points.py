@@ -591,7 +591,7 @@ def composite_shapes(f):
 
     There, or where all axes are alike, a log-det without the number of positions, or axes in another order, may be right.  So the
     axes that f leaves free have 2 or more entries, no two of them as many if f allows it, and the image has several channels.  The
-    second shape has other numbers of positions: what is right for those of the first alone is wrong.
+    second shape has another number of positions: what is right for the first number alone is wrong.
     """
     found = shapes_that_fit(f)
     first = min(found, key=lambda shape: f.output_shape(shape)[:1] == (1,))             # the first of those that are alike

@@ -14,6 +14,7 @@ from ..report import aligned, counted, json_text, number, shortened
 
 SCHEMA = "refflow/report/3"
 LONG = 400                  # characters of an array in a table; the JSON has all of them
+MANY = 24                   # entries of an array of which a table shows one
 MOST = 6                    # subjects whose ranges of events a table shows
 KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp")
 
@@ -259,10 +260,20 @@ def finding_text(found):
     where = "; ".join(part for part in (found.case, equations_text(found)) if part)
     lines += [f"      {word:<14}{text}" for word, text in (("diagnosis", found.diagnosis), ("layer", found.layer)) if text]
     shown = {"input": found.input, "params": found.params} | ({"cotangents": found.cotangents} if found.cotangents else {})
-    lines += [f"      {word:<14}{shortened(str(value), LONG)}"
-              for word, value in (shown | {"given": found.given, "true": found.true}).items()]
+    lines += [f"      {word:<14}{shortened(str(value), LONG)}" for word, value in (shown | at_the_worst_entry(found)).items()]
     lines += [f"      kappa/|q|     {number(found.conditioning)}", f"      case          {where}"]
     return "\n".join(lines)
+
+
+@np.errstate(all="ignore")
+def at_the_worst_entry(found):
+    """The given and the true value; of arrays of many entries, those at the entry where they are farthest apart."""
+    given, true = (np.asarray(value) for value in (found.given, found.true))
+    if given.shape != true.shape or given.size <= MANY or given.dtype.kind not in "fi" or true.dtype.kind not in "fi":
+        return {"given": found.given, "true": found.true}
+    apart = np.where(given == true, 0, np.abs(given - true))
+    at = tuple(map(int, np.unravel_index(int(np.argmax(np.where(np.isnan(apart), np.inf, apart))), given.shape)))
+    return {name: f"{value[at].item()!r} at entry {at} of {given.shape}" for name, value in (("given", given), ("true", true))}
 
 
 def equations_text(found):

@@ -60,7 +60,7 @@ def event_of(box, page):
     backwards = box.direction == "inverse"
     split = len(box.event) - page.event_ndim[backwards]
     if split < 0 or box.event[:split] not in ((), page.parameter_batch):
-        raise CannotRun(f"events of the box have shape {box.event}; those of {type(page).__name__} have "
+        raise CannotRun(f"events of the box have shape {box.event}; events of {type(page).__name__} have "
                         f"{page.event_ndim[backwards]} axes: lift it to the box's, page=Independent(page, axes)")
     shape = box.event[split:]
     if math.prod(shape) > LONGEST:
