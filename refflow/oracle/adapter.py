@@ -370,7 +370,7 @@ def known_to_numpy(given):
 
 def read(adapter, result, key):
     """What was returned for a key."""
-    found = result[key]
+    found = theirs(result.__getitem__, key)
     if found is None:
         raise CannotRun(f"{adapter.theirs}: the adapter returned None for {key!r}: what you do not have is left out")
     return found
