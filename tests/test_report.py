@@ -438,7 +438,7 @@ EXPONENTIAL = refflow.Exp()
 
 @pytest.mark.parametrize("page, mine, said", [
     ("Exp", lambda params, z: {"forward": flushed(np.exp(z))}, "flush_to_zero=True, this finding would be allowed"),
-    (EXPONENTIAL, logarithm, "direction='inverse', these 3 findings would be allowed"),
+    (EXPONENTIAL, logarithm, "direction='inverse', these 4 findings would be allowed"),
     (VECTOR, summed_in_float32, "accumulation='float32', this finding would be allowed"),
 ], ids=["flushed", "logarithm", "float32"])
 def test_a_declaration_that_explains_everything_is_suggested(page, mine, said):

@@ -31,7 +31,7 @@ print(refflow.check(mine, page="RationalQuadraticSpline", dtypes=["float64"]).ta
 """
 
 
-@pytest.mark.parametrize("text, most, verdict", [(SEVEN, 7, "13 laws ran"), (TEN, 10, "RationalQuadraticSpline")],
+@pytest.mark.parametrize("text, most, verdict", [(SEVEN, 7, "14 laws ran"), (TEN, 10, "RationalQuadraticSpline")],
                          ids=["seven lines", "ten lines"])
 def test_the_first_verdict_comes_soon(text, most, verdict):
     pytest.importorskip("torch", reason="torch is missing: pip install -e '.[peers]'")
