@@ -174,7 +174,7 @@ def test_a_golden_file_of_another_machine_is_not_made_anew(of, status, monkeypat
     assert golden.main(["--page", "Tanh", "--check", "--workers", "1"]) == status
     told = capsys.readouterr().out
     assert ("Tanh.json was made by other code, on another machine" in told) == bool(status)
-    assert "only the code is compared for 1 of the pages, whose files another machine made" in told
+    assert "another machine made those of 1, whose code is compared alone" in told
 
 
 # ---------------------------------------------------------------- the certificate itself

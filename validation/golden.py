@@ -314,8 +314,8 @@ def main(arguments=None) -> int:
         write_all(asked, chosen.workers)
         return 0
     found = wrong(asked, chosen.workers)
-    print(f"{len(asked)} of {len(names)} pages asked, {len(found)} files are wrong; only the code is compared "
-          f"for {len(elsewhere(asked))} of the pages, whose files another machine made")
+    print(f"{len(asked)} of {len(names)} pages asked, {len(found)} files are wrong; another machine made those of {len(elsewhere(asked))}, "
+          "whose code is compared alone")
     for path, why in found.items():
         print(f"{path.name} {why}: python -m validation.golden --page {path.stem} writes it")
     return int(bool(found))
