@@ -42,7 +42,9 @@ def __getattr__(name):
     try:
         return maps.found(name)
     except AttributeError:
-        near = import_module("difflib").get_close_matches(name, __dir__(), 3, 0.7)
+        plainly = import_module(".oracle.pages", __name__).plainly
+        named = {plainly(one): one for one in __dir__()}
+        near = [named[one] for one in import_module("difflib").get_close_matches(plainly(name), named, 3, 0.7)]
         hint = f"did you mean {' or '.join(near)}?" if near else "`dir(refflow)` lists what it has"
         raise AttributeError(f"refflow has no {name!r}; {hint}") from None
 

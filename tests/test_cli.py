@@ -289,6 +289,7 @@ def test_check_torch(run):
 # -- names as they are typed ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("text", "hint"), [("Tanhh", "did you mean Tanh?"), ("sigmoid", "did you mean Sigmoid or "),
+                                            ("RealNVP", "did you mean realnvp"), ("GLOW_TTS", "did you mean glow_tts"),
                                             ("qqqq", "`dir(refflow)` lists what it has")])
 def test_a_name_that_refflow_does_not_have(text, hint):
     with pytest.raises(AttributeError, match=re.escape(hint)) as refused:

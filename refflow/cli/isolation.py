@@ -1,7 +1,7 @@
 """Somebody's code in a process of its own, so that a crash of it ends neither the command nor the report without a line.
 
-The process is a fork, which has imported what this one has: it costs some milliseconds.  Where there are no forks, or where another
-program calls the command as a function, with threads of its own, the work is done here.
+The process is a fork, which has imported what this one has: forking takes some milliseconds.  Where the system cannot fork, or where
+another program calls the command as a function, with threads of its own, the work is done here.
 
 A crash does not say what was asked.  The work is then done once more, and says before each question what it is; the same questions are
 asked, in the same order.

@@ -30,8 +30,8 @@ The root is
       = alpha R/(H + |h|)      for h <  0,   h = (R - c)/2,   H = sqrt(h^2 + alpha R)       (14)
 
 The page takes over where numbers or their squares leave the normal numbers, at the centre of a radial flow, and where the steps do
-not settle.  It keeps maps whose fields differ between events; those with `D = 1`, where planar flows have `z` and `v` that are
-multiples of `w` and cancel, and (9) cancels; and the Jacobian.
+not settle.  It also computes maps whose fields differ between events, the Jacobian, and all of `D = 1`: there `z` and `v` of a planar
+flow are multiples of `w`, and (9) cancels.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ def mark_paths(path, scores, texts, frames):
 def moves_of(scores, texts, frames):
     """(moves, first): does the best path of item b to (i, j) come from (i - 1, j - 1)?  At `moves[j, first[b] + i]`.
 
-    Items with more frames come first, so that those that have not ended are one piece of a row.  Behind the last position of each is a
-    place with the score -inf, the `i = -1` of the next item.
+    Items with more frames come first: at each frame, the items that have not ended are one slice.  Behind the last position of an item
+    stands the score -inf, which is the `i = -1` of the next item.
     """
     B, width, J = len(scores), int(texts.max()) + 1, int(frames[0])
     first, ends = np.arange(B) * width, (np.searchsorted(-frames, -np.arange(J)) * width).tolist()

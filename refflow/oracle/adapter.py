@@ -137,8 +137,8 @@ class Adapter:
     def limited(self, point):
         """The point, in which every event with its own parameters has some within the declared limits; None if there are none.
 
-        If only some rows of a parameter batch are within the limits, the first of these replaces the rows outside.  Where none is,
-        a drawn field gives way to the simplest: of "scale is 1", other shifts are asked.
+        If only some rows of a parameter batch are within the limits, the first of them replaces the rows outside.  If no row is,
+        a drawn field takes its simplest value: where the limit is "scale is 1", other shifts are still asked.
         """
         if self.fits is not None and not self.fits(point):
             return None
