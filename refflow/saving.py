@@ -157,7 +157,8 @@ def write_atomically(path: str | PathLike[str], content: bytes, replace: bool = 
         else:
             name_exclusively(beside, path)
     except OSError as error:
-        error.filename = error.filename or str(path)                # Python gives none for a full disk
+        if error.filename in (None, str(beside)):                   # Python gives none for a full disk
+            error.filename = str(path)
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):

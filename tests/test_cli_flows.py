@@ -564,13 +564,13 @@ def test_compressed_tables(run):
     assert "data.csv.gz: it is not text of comma-separated values" in run("fit", "data.csv.gz", "--out", "h.npz")[2]
 
 
-@pytest.mark.parametrize("name", ["x.csv.bz2", "x.zip", "x.npy.gz", "x.npz", "x.xlsx", "x.parquet", "x.png"])
+@pytest.mark.parametrize("name", ["x.csv.bz2", "x.zip", "x.npy.gz", "x.npz", "x.xlsx", "x.png", "x.xyz", "x.tsv.gz"])
 def test_names_that_promise_another_form_are_refused(run, name):
     write("data.csv", rows(30))
     run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
     for command in (("sample", "f.npz"), ("score", "f.npz", "data.csv"), ("data", "wine")):
         status, out, err = run(*command, "--out", name)
-        assert status == 2 and not out and "a table is written as .npy, or as text: .csv, .csv.gz" in err, command
+        assert status == 2 and not out and "a table is written as .npy, or as text: .csv, .txt" in err, command
     assert not Path(name).exists()
 
 

@@ -705,6 +705,18 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
         os.umask(before)
 
 
+def test_an_error_of_writing_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    """And not the name under which it is written first."""
+    def forbidden(path, *arguments):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for module, step in ((saving, "open"), (os, "replace")):
+        with monkeypatch.context() as here, pytest.raises(PermissionError) as refused:
+            here.setattr(module, step, forbidden, raising=False)
+            save(Tanh(), tmp_path / "a.npz")
+        assert refused.value.filename == str(tmp_path / "a.npz")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
 def test_what_is_not_a_regular_file_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "a.npz")

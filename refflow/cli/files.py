@@ -13,8 +13,7 @@ import numpy as np
 from ..oracle import CannotRun
 from ..saving import read, write_atomically
 
-OTHERS = {".npz", ".json", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xls", ".ods", ".parquet", ".feather", ".h5",
-          ".hdf5", ".mat", ".pkl", ".png", ".pdf", ".svg"}
+TABLES = {"", ".npy", ".csv", ".txt", ".dat"}         # suffixes of a table; text has commas between its values
 
 
 def read_saved(path):
@@ -86,9 +85,9 @@ def refuse_form(path):
     """Refuse the name of a table that promises what is not written."""
     if path is None:
         return
-    form = Path(path.removesuffix(".gz")).suffix.lower()
-    if form in OTHERS or is_gzip(path) and form == ".npy":
-        raise CannotRun(f"--out {path}: a table is written as .npy, or as text: .csv, .csv.gz")
+    form = Path(path[:-len(".gz")] if is_gzip(path) else path).suffix.lower()
+    if form not in TABLES or is_gzip(path) and form == ".npy":
+        raise CannotRun(f"--out {path}: a table is written as .npy, or as text: .csv, .txt, .dat, with .gz after it compressed")
 
 
 def cells_of(x, whole):

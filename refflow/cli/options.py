@@ -51,7 +51,7 @@ def add_data(command, several=None):
 
 def add_table_out(command):
     command.add_argument("--out", metavar="FILE", help=(
-        ".npy, or text by any other name, as .gz compressed; by default text on standard output"))
+        ".npy, or text, .csv, .txt or .dat, with .gz after it compressed; by default text on standard output"))
 
 
 def add_flow(command):

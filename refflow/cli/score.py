@@ -23,7 +23,7 @@ def add_command(commands):
         "dequantised columns, noise is drawn here too."))
     add_flow(one)
     add_data(one)
-    one.add_argument("--out", metavar="FILE", help=".npy, or text by any other name, as .gz compressed; -: standard output")
+    one.add_argument("--out", metavar="FILE", help=".npy, or text, .csv, .txt or .dat, with .gz after it compressed; -: standard output")
     add_seed(one)
     add_threads(one)
     writes_a_file(one, run)
