@@ -9,10 +9,13 @@ r"""Pictures of flows, with matplotlib: pip install "refflow[plot]".
 
 With z_i = f_i(z_(i-1)) and x = z_K, the density of an intermediate variable is the density of the flow that ends there,
     log p_i(z_i) = log p_0(z_0) - sum_{j <= i} log|det df_j/dz_(j-1)|               (1)
-evaluated on a grid of z_i, not estimated from samples.  An interpolation, for t from 0 to 1, is
-    x(t) = f((1 - t) f^-1(a) + t f^-1(b))                                           (2)
+evaluated on a grid of z_i, not estimated from samples.  The shade of a density is the mass where it is lower,
+    shade(p) = P[p(x) <= p]                                                         (2)
+of which a narrow peak and a wide plain each have their part; of a normal density in the plane it is p / max p.  An interpolation,
+for t from 0 to 1, is
+    x(t) = f((1 - t) f^-1(a) + t f^-1(b))                                           (3)
 The training curve of data x = (v + u) / levels, u uniform on [0, 1), of D entries, is in bits for each entry of v + u:
-    bits/dim = loss / (D log 2) + log levels / log 2                                (3)
+    bits/dim = loss / (D log 2) + log levels / log 2                                (4)
 
 Each function returns a new matplotlib Figure, which is not registered with pyplot and displays itself in a notebook;
 `save(figure, path)` writes it.  matplotlib's settings are not changed.
@@ -33,7 +36,7 @@ from .saving import write_atomically
 from .training import Result
 
 try:
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
@@ -49,6 +52,7 @@ MOST_ENTRIES = 6
 LONGEST = 18                            # characters of a name next to an axis
 LARGEST = 2.0**1000                     # the largest number in a picture; the width of the axes must not overflow
 MANY = 4000                             # samples used to choose a window
+SHADES_TOLD = (0.0, 0.25, 0.5, 0.75, 1.0)               # on the bar
 
 
 class Picture(Figure):
@@ -168,9 +172,30 @@ def density_on(law, low, high, resolution):
 
 
 def shaded(axes, p, low, high):
-    """Show a density; white is 0, the darkest shade is its largest value in these axes."""
-    return axes.imshow(p, SHADES, vmin=0, vmax=max(p.max(), np.finfo(p.dtype).tiny), origin="lower", aspect="auto",
-                       interpolation="bilinear", extent=(low[0], high[0], low[1], high[1]))
+    """Show a density; white is 0, the darkest shade is its largest value in these axes, and all shades have the same mass."""
+    return axes.imshow(p, SHADES, norm=ByMass(p), origin="lower", aspect="auto", interpolation="bilinear",
+                       interpolation_stage="rgba", extent=(low[0], high[0], low[1], high[1]))
+
+
+class ByMass(Normalize):
+    """(2), from densities to shades; `p`: the densities of cells of one size."""
+
+    def __init__(self, p):
+        super().__init__(0, max(p.max(), np.finfo(p.dtype).tiny))
+        values, count = np.unique(p[p > 0], return_counts=True)
+        mass = np.cumsum(count * values)
+        self.densities, self.shades = np.append(0, values), np.append(0, mass / mass[-1:])              # (2)
+
+    def __call__(self, value, clip=None):
+        return np.ma.array(np.interp(value, self.densities, self.shades))
+
+    def inverse(self, value):
+        return np.interp(value, self.shades, self.densities)
+
+
+def dots(count):
+    """Many points are smaller, so that they do not hide what is under them."""
+    return {"markersize": 1.6 if count > 500 else 2.6, "markeredgewidth": 0, "alpha": 0.5}
 
 
 # -- transport --------------------------------------------------------------------------------------------------------
@@ -184,8 +209,8 @@ def transport(flow, rng=None, *, z=None, panels=None, points=300, resolution=200
     """z_0, z_1, ..., z_K: the density of each in shades, with points and a grid of z_0 carried along.
 
     The flow must be of vectors of 2 entries.  `z`: the points of z_0, (n, 2), by default `points` points drawn with the
-    Generator `rng`.  `panels`: how many to show, evenly spaced and including both ends, by default all.  Shades go from 0 to
-    the largest density of each panel.  The panels share one window if every z_i fills at least a third of it.
+    Generator `rng`.  `panels`: how many to show, evenly spaced and including both ends, by default all.  Shades, (2), go from
+    0 to the largest density of each panel.  The panels share one window if every z_i fills at least a third of it.
     """
     checked_flow("transport", flow)
     if flow.event_shape != (2,) or flow.base.event_shape != (2,):
@@ -319,7 +344,7 @@ def curve(flow, x, low, high, names, points, resolution):
     quiet(axes)
     open_corner(axes)
     if x is not None:
-        legend(axes)
+        legend(figure, loc="outside upper right", ncols=2)
     return figure
 
 
@@ -332,11 +357,13 @@ def plane(flow, x, low, high, names, points, resolution):
     axes = figure.subplots()
     image = shaded(axes, density_on(flow, low, high, resolution), low, high)
     if x is not None:
-        axes.plot(*x[:points].T, ".", color=ORANGE, markersize=2.6, markeredgewidth=0, alpha=0.55)
+        axes.plot(*x[:points].T, ".", color=ORANGE, **dots(min(points, len(x))))
         axes.set_title(mean_log_prob(flow, x), size=9, color=INK, loc="left")
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel=names[0], ylabel=names[1])
     quiet(axes, 5)
     bar = figure.colorbar(image, ax=axes, aspect=30, pad=0.02)
+    bar.set_ticks(image.norm.inverse(SHADES_TOLD))
+    bar.ax.yaxis.set_major_formatter("{x:.2g}")
     bar.set_label(r"density $p(\mathbf{x})$")
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, width=0.6, length=2.5, color=GREY, labelcolor=INK)
@@ -349,7 +376,6 @@ def pair_plots(x, samples, names, points):
     together = samples if x is None else np.concatenate([x, samples])
     low, high = around(together)
     count = min(points, len(samples) if x is None else len(x), len(samples))
-    dot = {"markersize": 1.6 if count > 500 else 2.6, "markeredgewidth": 0, "alpha": 0.5}
     figure = picture(1.35 * d + 0.4, 1.35 * d + 0.5)
     axes = figure.subplots(d, d, squeeze=False)
     for i in range(d):
@@ -359,7 +385,7 @@ def pair_plots(x, samples, names, points):
                 margins(one, x, samples, j, low[j], high[j])
             else:
                 rows, colour = (samples, BLUE) if j > i or x is None else (x, ORANGE)
-                one.plot(rows[:count, j], rows[:count, i], ".", color=colour, **dot)
+                one.plot(rows[:count, j], rows[:count, i], ".", color=colour, **dots(count))
                 one.set_ylim(low[i], high[i])
             one.set(xlim=(low[j], high[j]), box_aspect=1)
             quiet(one, 3)
@@ -383,16 +409,16 @@ def margins(axes, x, samples, j, low, high):
 
 # -- history ----------------------------------------------------------------------------------------------------------
 
-def history(result, *, dimensions=None, levels=1, loss_is="negative log-likelihood"):
+def history(result, *, dimensions=None, levels=1, loss_is="negative log-likelihood", unit="nats"):
     """The training loss with its running mean, and the loss of the validation data.
 
     `result`: a `Result` of training, its `history`, or the history stored by `refflow fit`.  In nats for each event, or
-    with `dimensions`, the number D of its entries, in bits for each, (3): `levels` is 256 where pixels of 256 values were
-    divided by 256.  `loss_is`: what the loss is.  The steep fall in the first twentieth of the steps may lie outside the axes.
+    with `dimensions`, the number D of its entries, in bits for each, (4): `levels` is 256 where pixels of 256 values were
+    divided by 256.  `loss_is`: what the loss is, in the `unit`, if that is not "".  The steep fall in the first twentieth of the steps may lie outside the axes.
     """
     step, loss, at, validation = history_columns(result.history if isinstance(result, Result) else result)
     if dimensions is not None:
-        loss, validation = ((nats / (dimensions * math.log(2)) + math.log(levels) / math.log(2))        # (3)
+        loss, validation = ((nats / (dimensions * math.log(2)) + math.log(levels) / math.log(2))        # (4)
                             for nats in (loss, validation))
     figure = picture(5.6, 3.4)
     axes = figure.subplots()
@@ -405,12 +431,12 @@ def history(result, *, dimensions=None, levels=1, loss_is="negative log-likeliho
         axes.plot(at[best], validation[best], "o", color=ORANGE, markersize=5, markerfacecolor="white",
                   clip_on=False, label=f"best: {number(validation[best])} at step {at[best]}")
     axes.set_ylim(*loss_limits(step, loss, smooth, at, validation))
-    unit = "nats" if dimensions is None else "bits/dim"
-    axes.set(xlabel="step", ylabel=f"{loss_is} ({unit})")
+    unit = unit if dimensions is None else "bits/dim"
+    axes.set(xlabel="step", ylabel=f"{loss_is} ({unit})" if unit else loss_is)
     axes.margins(x=0.01)
     quiet(axes, 6)
     open_corner(axes)
-    legend(axes, loc="upper right")
+    legend(figure, loc="outside upper right", ncols=3)
     return figure
 
 
@@ -515,8 +541,8 @@ def between(flow, a, b, steps):
     """x(t) for `steps` values of t, (n, steps, *event)."""
     t = np.linspace(0, 1, steps).reshape(1, steps, *[1] * len(flow.base.event_shape))
     z_a, z_b = flow.bijector.inverse(a)[:, None], flow.bijector.inverse(b)[:, None]
-    z = (1 - t) * z_a + t * z_b                                                     # (2)
-    return flow.bijector.forward(z)                                                 # (2)
+    z = (1 - t) * z_a + t * z_b                                                     # (3)
+    return flow.bijector.forward(z)                                                 # (3)
 
 
 def interpolation(flow, a, b, *, steps=9, shape=None, limits=None):

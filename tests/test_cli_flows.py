@@ -547,6 +547,15 @@ def test_the_last_step_is_the_best(run):
     assert hint not in run("fit", "data.csv", "--out", "h.npz", "--steps", 10, "--validation", 0)[1]
 
 
+def test_the_start_is_the_best(run):
+    """Of a normal density it is as it should be: it starts at the maximum."""
+    write("data.csv", rows(40))
+    hint = "training has found nothing better than its start: a smaller --learning-rate, "
+    for model, said in (("nsf", True), ("gaussian", False)):
+        out = run("fit", "data.csv", "--model", model, "--out", f"{model}.npz", "--steps", 5, "--learning-rate", 100)[1]
+        assert about(f"{model}.npz")["step"] == 0 and (hint in out) == said
+
+
 def test_compressed_tables(run):
     write("data.csv", rows(30), ["a", "b"])
     with open("data.csv", "rb") as plain, gzip.open("data.csv.gz", "wb") as packed:

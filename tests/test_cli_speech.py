@@ -68,6 +68,13 @@ def spoken(run, text="abc", *more, out="speech.wav"):
     return run("speak", "voice.npz", text, "--out", out, *more)
 
 
+def test_the_curve_of_its_training(run, corpus):
+    pytest.importorskip("matplotlib")
+    fitted(run, "--validation", 0.2, steps=4)
+    assert run("plot", "voice.npz", "--what", "history", "--out", "curve.png")[0] == 0 and Path("curve.png").exists()
+    assert "holds a voice" in run("plot", "voice.npz", "--what", "density", "--out", "density.png")[2]
+
+
 # -- the whole way ----------------------------------------------------------------------------------------------------
 
 def test_fit_and_speak(run, corpus):

@@ -144,6 +144,28 @@ def test_density_of_two_entries():
     assert not panels(bare)[0].lines and abs(image.get_array().sum() * cell(image) - 1) < 0.03
 
 
+def test_the_shade_of_a_normal_density_is_its_part_of_the_largest():
+    """And of any density it is the mass where the density is lower: a plain around a narrow peak is seen."""
+    image = panels(plot.density(Flow(Affine(np.zeros(2), np.ones(2)), StandardNormal(2)), rng=np.random.default_rng(0)))[0].images[0]
+    p = np.asarray(image.get_array())
+    np.testing.assert_allclose(image.norm(p), p / p.max(), atol=0.01)
+    peak = np.array([[1.0, 1.0, 1.0, 97.0]])
+    shade = plot.ByMass(peak)
+    np.testing.assert_allclose(shade(peak), [[0.03, 0.03, 0.03, 1.0]], rtol=1e-14)
+    np.testing.assert_allclose(shade.inverse([0, 0.03, 1]), [0, 1, 97], rtol=1e-14)
+    assert not plot.ByMass(np.zeros((2, 2)))(np.zeros(3)).any()
+
+
+def test_legends_stand_beside_the_curves():
+    flow = Flow(Affine(np.zeros(1), np.ones(1)), StandardNormal(1))
+    x = flow.sample(np.random.default_rng(0), 100)
+    history = {"step": [0, 10, 20], "train": [None, 3.0, 2.0], "validation": [4.0, 3.5, 2.5]}
+    for figure in (plot.history(history), plot.density(flow, x)):
+        figure.canvas.draw()
+        (legend,), axes = figure.legends, figure.axes[0]
+        assert not legend.get_window_extent().overlaps(axes.get_window_extent()) and not axes.get_legend()
+
+
 def test_density_of_one_entry():
     flow = Flow(Affine(shift=np.array([3.0]), scale=np.array([2.0])), StandardNormal(1))
     axes = plot.density(flow, flow.sample(np.random.default_rng(0), 400)).axes[0]

@@ -25,6 +25,8 @@ from ..saving import save
 from ..speech import UNITS
 from ..training import TrainingError
 
+HINTS = {True: "the last is the best: more --steps may find a better one",
+         False: "training has found nothing better than its start: a smaller --learning-rate, fewer --hidden units or more rows may help"}
 EVERY = 10                              # steps from one entry of the history to the next
 
 
@@ -215,7 +217,7 @@ def history_of(history):
 def fit_text(report, data):
     chosen, last = "validation" in report["parts"], report["step"] == report["steps"]
     best = f", the best of {report['stopped_at']}" if chosen else ""
-    hint = "\nthe last is the best: more --steps may find a better one" if chosen and last else ""
+    hint = f"\n{HINTS[last]}" if chosen and (last or report["step"] == 0 and report["model"] != "gaussian") else ""
     lines = [f"{report['data'] or report['energy']}: {data.summary(parts_text(report['parts'], data.word))}",
              data.table(report),
              f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']}){hint}"]

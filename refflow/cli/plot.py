@@ -15,11 +15,13 @@ import numpy as np
 
 from .contexts import given_contexts
 from .dataset import Dataset
+from .files import read_saved
 from .kinds import opened
 from .options import add_data, add_flow, add_given, add_seed, count, counts, positive_count, put, rate, writes_a_file
 from .sample import drawn
 from .speech import opened_voice
 from ..core import Flow
+from ..models import GlowTTS
 from ..oracle import CannotRun
 from ..report import counted, json_text
 
@@ -77,7 +79,8 @@ def run(options):
     except ImportError as error:
         raise CannotRun(str(error)) from None
     try:
-        figure = alignment(plot, options) if options.what == "alignment" else DRAW[options.what](plot, options, subject_of(options))
+        of_file = OF_FILES.get(options.what)
+        figure = of_file(plot, options) if of_file else OF_FLOWS[options.what](plot, options, subject_of(options))
     except ValueError as error:
         raise CannotRun(str(error)) from None
     put(options, lambda path, replace: plot.save(figure, path, replace))
@@ -113,8 +116,6 @@ def subject_of(options):
 
 def subject_given(options, flow, data, note, rng):
     """A flow at one context, and the rows of DATA that have this context."""
-    if options.what == "history":
-        return Subject(flow, data, note, None, None, rng)
     contexts, names = given_contexts(data.context, options), data.modelled_names()
     if len(contexts) != 1:
         raise CannotRun(f"--given: a picture shows one context, and {options.given} holds {len(contexts)}")
@@ -152,11 +153,13 @@ def density(plot, options, subject):
     return plot.density(subject.flow, subject.y, rng=subject.rng, names=subject.names, entries=entries)
 
 
-def history(plot, options, subject):
-    if "history" not in subject.note:
+def history(plot, options):
+    voice = isinstance(read_saved(options.flow)[0], GlowTTS)
+    _, data, note = opened_voice(options.flow) if voice else opened(options.flow, arrays=True)
+    if "history" not in note:
         raise CannotRun(f"{options.flow}: the history of its training is not in the file")
-    loss_is = {"loss_is": "E[log q - log p]"} if "energy" in subject.note else {}
-    return plot.history(subject.note["history"], **subject.data.loss_units, **loss_is)
+    loss_is = {"loss_is": "E[log q - log p]"} if "energy" in note else {}
+    return plot.history(note["history"], **data.loss_units, **loss_is)
 
 
 def images(plot, options, subject):
@@ -203,4 +206,5 @@ def of_utterance(model, data, options):
     return batch.tokens[0], terms.path[0], batch.mels[0], f"{name}: the path of the largest likelihood"
 
 
-DRAW = {"transport": transport, "density": density, "history": history, "images": images, "interpolation": interpolation}
+OF_FLOWS = {"transport": transport, "density": density, "images": images, "interpolation": interpolation}
+OF_FILES = {"history": history, "alignment": alignment}

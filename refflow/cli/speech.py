@@ -46,7 +46,7 @@ class Speech:
     word = "utterance"
     measured = 64
     batch_size = 8
-    loss_units = {}
+    loss_units = {"loss_is": " + ".join(LOSSES), "unit": ""}
 
     # -- what they are ------------------------------------------------------------------------------------------------
 
