@@ -190,8 +190,48 @@ def test_what_the_readme_counts_of_a_page():
         f"refflow 0.1.0: 1060 checks pass, 0 fail\nnote: 52 of {len(REGISTRY)} pages have golden points"
 
 
-def test_a_failing_test_is_named(monkeypatch):
-    monkeypatch.setattr(command.subprocess, "run", lambda *of, **given: type("Done", (), {
-        "returncode": 1, "stdout": "x\nFAILED tests/test_laws.py::test_page[Softsign] - wrong\n1 failed", "stderr": ""}))
-    with pytest.raises(Failed, match=r"^FAILED tests/test_laws.py::test_page\[Softsign\] - wrong$"):
-        command.tests_of("Softsign", ("laws",))
+def test_a_failing_test_says_all_that_it_found(monkeypatch, tmp_path):
+    """What is given and what is true stand at the end of a long line, which pytest's summary cuts off."""
+    (tmp_path / "test_long.py").write_text(textwrap.dedent("""
+        import pytest
+
+        @pytest.mark.parametrize("name", ["Softsign", "Tanh"])
+        def test_of(name):
+            raise AssertionError("inverse of forward: " + 300 * "x" + " given 2.0, true 1.0")
+    """), encoding="utf-8")
+    monkeypatch.setattr(command, "test_file", lambda name: tmp_path / f"test_{name}.py")
+    with pytest.raises(Failed, match=r"test_of\[Softsign\]\n.* given 2.0, true 1.0$") as found:
+        command.tests_of("Softsign", ("long",))
+    assert "Tanh" not in str(found.value)
+
+
+def test_a_page_that_does_not_load_says_where(monkeypatch, capsys):
+    line = command.MAPS / "elementwise" / "softsign.py"
+
+    def broken(name, workers):
+        exec(compile("\n\nscale = positive(3)", str(line), "exec"), {"positive": lambda given: 1 / 0})
+
+    monkeypatch.setattr(command, "names", broken)
+    assert command.main(["Softsign"]) == 1
+    out = capsys.readouterr().out
+    assert "ZeroDivisionError: division by zero\n    refflow/maps/elementwise/softsign.py, line 3: " in out
+
+
+# -- what is not asked anew -------------------------------------------------------------------------------------------
+
+def test_what_stands_is_not_asked_anew(monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(command, "PASSED", tmp_path / "unfinished" / "laws.json")
+    monkeypatch.setattr(command, "names", lambda *of: None)
+    monkeypatch.setattr(command, "STEPS", {step: lambda name, workers, step=step: asked.append(step) for step in STEPS})
+    monkeypatch.setattr(command.reached, "changed", lambda names: [])
+    monkeypatch.setattr(command, "golden_points_stand", lambda name: True)
+    for given, expected in ((["Softsign"], ["completeness", "form", "laws"]), (["Softsign"], ["completeness", "form"]),
+                            (["Softsign", "--again"], [step for step in STEPS if step != "names"])):
+        asked.clear()
+        assert command.main(given) == 0 and asked == expected
+    monkeypatch.setattr(command.reached, "changed", lambda names: names)
+    assert command.standing("Softsign") == {"golden points"}
+    monkeypatch.setattr(command.reached, "changed", lambda names: [])
+    monkeypatch.setattr(command.reached, "code_of", lambda path: "another")
+    assert command.standing("Softsign") == {"hard cases", "certificate", "golden points", "tables", "tests"}

@@ -2,13 +2,15 @@
 
     python -m validation.page NAME              checks the page, and writes what is generated from it
     --all                                       goes on after the first failure
+    --again                                     asks anew what is on record for the code that is here
     --mutants                                   judges its mutants, too; a run that stops is resumed
     --json                                      prints the verdict as JSON
     --workers N                                 processes of the certificate, of `refflow check` and of the mutants
 
-The steps stand in the order in which mistakes are found soonest: names, completeness, the hard cases alone, the laws and the
-form of the page, the certificate, golden points, tables, and the tests that read what was written.  Nothing of a page that fails is written but its
-name in the index.  Exit status 1 if a step fails.
+The steps stand in the order in which mistakes are found soonest: names, completeness, the form of the page, the hard cases alone, the
+laws, the certificate, golden points, tables, and the tests that read what was written.  A step is not asked anew where its result stands:
+where all code that it depends on is as it was, whatever its comments and docstrings say.  Nothing of a page that fails is written
+but its name in the index.  Exit status 1 if a step fails.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import re
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,9 +31,13 @@ import pytest
 from refflow.cli import sweeps
 from refflow.cli.options import positive_count
 
+from . import of_page, reached, recorded
+
 ROOT = Path(__file__).parent.parent
+MAPS, PASSED = ROOT / "refflow" / "maps", Path(__file__).parent / "unfinished" / "laws.json"
 GUIDE = "refflow/maps/README.md, What the certificate asks"
-LAWS = ("pages", "parts", "notation", "prose", "laws", "values", "branches", "ends", "parametrisations", "conditioners", "density")
+FORM = ("pages", "parts", "notation", "prose")
+LAWS = ("laws", "values", "branches", "ends", "parametrisations", "conditioners", "density")
 WRITTEN = ("certificate", "vectors", "black_box", "book")
 
 
@@ -78,6 +85,11 @@ def hard_cases(name, workers):
                                      f"{pasted(name, dtype, encoded(point))}\n{case_of(point)}{explained(point, quantity)}\n"
                                      f"see {GUIDE}")
     return f"{count} points"
+
+
+def form(name, workers):
+    """What is asked of its text."""
+    return tests_of(name, FORM)
 
 
 def laws(name, workers):
@@ -156,19 +168,68 @@ def mutants(name, workers):
         raise Failed(f"too few of its mutants are killed, or some are not judged: python -m validation.mutants {name}")
 
 
-STEPS = {"names": names, "completeness": completeness, "hard cases": hard_cases, "laws": laws, "certificate": certificate,
+STEPS = {"names": names, "completeness": completeness, "form": form, "hard cases": hard_cases, "laws": laws, "certificate": certificate,
          "golden points": golden_points, "tables": tables, "tests": written}
 
 
 def tests_of(name, files):
     """Run the page's tests in some files, in a new process, which has cached nothing."""
-    paths = [str(ROOT / "tests" / f"test_{file}.py") for file in files]
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "validation.of_page", *paths],
+    paths = [str(test_file(file)) for file in files]
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "validation.of_page", *paths],
                           capture_output=True, text=True, cwd=ROOT, env=os.environ | {"REFFLOW_PAGE": name})
     lines = (done.stdout + done.stderr).splitlines()
-    if done.returncode != pytest.ExitCode.OK:
-        raise Failed("\n".join([line for line in lines if line.startswith(("FAILED", "ERROR"))] or lines[-5:]))
+    if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        _, found, told = done.stdout.partition(of_page.HEAD)
+        raise Failed("\n".join(told.strip().splitlines()[:-1] if found else lines[-5:]))
     return lines[-1]
+
+
+def test_file(name):
+    return ROOT / "tests" / f"test_{name}.py"
+
+
+# -- what is on record ------------------------------------------------------------------------------------------------
+
+def standing(name):
+    """The steps whose results are on record for the code that is here."""
+    rows, points = rows_stand(name), golden_points_stand(name)
+    stand = {"hard cases": rows, "laws": laws_stand(name), "certificate": rows, "golden points": points, "tables": rows and points,
+             "tests": rows and points}
+    return {step for step, stands in stand.items() if stands}
+
+
+def rows_stand(name):
+    return not reached.changed([name])
+
+
+def golden_points_stand(name):
+    from refflow.oracle.pages import bijectors
+    from validation import certify, golden
+    return name not in bijectors() or not golden.stale([name], json.loads(certify.CERTIFICATE.read_text()))
+
+
+def laws_stand(name):
+    return rows_stand(name) and passed_laws().get(name) == digest_of_laws(name)
+
+
+def passed_laws():
+    """{page: the digest of the code with which it passed its laws}, of this checkout."""
+    return json.loads(PASSED.read_text()) if PASSED.exists() else {}
+
+
+def digest_of_laws(name):
+    files = [*sorted((ROOT / "refflow" / "testing").glob("*.py")), *map(test_file, LAWS)]
+    return reached.hashed("\n".join([reached.digest(name, reached.record()[name]["reached"]), *map(reached.code_of, files)]))
+
+
+def keep_laws(name):
+    """Laws that a page has passed stand until its code, or theirs, changes."""
+    PASSED.parent.mkdir(exist_ok=True)
+    recorded.written(PASSED, json.dumps(passed_laws() | {name: digest_of_laws(name)}, indent=0, sort_keys=True) + "\n")
+
+
+def stands(name, workers):
+    return "stands"
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
@@ -186,8 +247,14 @@ def taken(step, function, name, workers):
     except Failed as failure:
         status, text = "FAIL", str(failure)
     except Exception as failure:                    # of the page's own code: said, with the step that met it
-        status, text = "FAIL", f"{type(failure).__name__}: {failure}"
+        status, text = "FAIL", f"{type(failure).__name__}: {failure}{at_line(failure)}"
     return Step(step, status, text, round(time.perf_counter() - start, 1))
+
+
+def at_line(error):
+    """Where the code of a page raised it, in which statement."""
+    lines = [line for line in traceback.extract_tb(error.__traceback__) if Path(line.filename).is_relative_to(MAPS)]
+    return f"\n{Path(lines[-1].filename).relative_to(ROOT)}, line {lines[-1].lineno}: {lines[-1].line}" if lines else ""
 
 
 def run(name, steps, workers, go_on, tell):
@@ -219,17 +286,27 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.page", description=__doc__.splitlines()[0])
     parser.add_argument("page", metavar="NAME", help="the name of its class")
     parser.add_argument("--all", action="store_true", help="go on after the first failure")
+    parser.add_argument("--again", action="store_true", help="ask anew what is on record for the code that is here")
     parser.add_argument("--mutants", action="store_true", help="judge its mutants, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--workers", type=positive_count, default=os.cpu_count(), metavar="N", help="processes")
     chosen, start = parser.parse_args(arguments), time.perf_counter()
-    names(chosen.page, 1)
-    from validation.certify import PAGES
-    if chosen.page not in PAGES:
-        parser.error(f"no page is called {chosen.page!r}")
-    steps = STEPS | ({"mutants": mutants} if chosen.mutants else {})
-    found = run(chosen.page, steps, chosen.workers, chosen.all,
-                lambda step: print(shown(step), file=sys.stderr if chosen.json else sys.stdout, flush=True))
+
+    def tell(step):
+        print(shown(step), file=sys.stderr if chosen.json else sys.stdout, flush=True)
+
+    found = [taken("names", names, chosen.page, 1)]
+    tell(found[0])
+    if found[0].status == "pass":
+        from validation.certify import PAGES
+        if chosen.page not in PAGES:
+            parser.error(f"no page is called {chosen.page!r}")
+        kept = set() if chosen.again else standing(chosen.page)
+        steps = STEPS | ({"mutants": mutants} if chosen.mutants else {})
+        steps = {step: stands if step in kept else function for step, function in steps.items() if step != "names"}
+        found += run(chosen.page, steps, chosen.workers, chosen.all, tell)
+        if any(step.name == "laws" and step.status == "pass" for step in found) and rows_stand(chosen.page):
+            keep_laws(chosen.page)
     text = verdict(chosen.page, found, time.perf_counter() - start)
     print(json.dumps({"page": chosen.page, "verdict": text, "steps": [asdict(step) for step in found]}, indent=1)
           if chosen.json else text)
