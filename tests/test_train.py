@@ -30,7 +30,7 @@ from refflow import (
     Uniform,
     realnvp,
 )
-from refflow.maps.conditioners import dense_network
+from refflow.maps.conditioners import Contextual, dense_network
 from refflow.core import Array, Bijector, bijector, correlation_cholesky, interval, nonzero, positive, real, simplex
 from refflow.core import tree
 from refflow.core.tree import flatten
@@ -516,6 +516,15 @@ def test_only_what_may_vary_is_free():
     sizes = [Unconstrained(v).vector.size for v in values(np.float64)]
     assert sizes == [6 + 3 + 3 + 3 + 3 + 3, 3 + 3 + 3 + 3, 6 + 2 * 6, 0 + 2 + 2, 4 + 2]
     assert Unconstrained(next(values(np.float64)), fixed=("correlation", "b*")).vector.size == 3 + 3 + 3
+
+
+def test_a_context_is_not_free_beside_what_else_is_not_trained():
+    """A class that names its own fields that training leaves alone need not name its context."""
+    class Scaled(Contextual):
+        untrained = ()
+
+    net = Scaled(dense_network(np.random.default_rng(0), [3, 4])).at(context=np.ones(1))
+    assert net.context is not None and Unconstrained(net).vector.size == 3 * 4 + 4
 
 
 def test_any_vector_meets_the_constraints():
