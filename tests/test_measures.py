@@ -364,6 +364,16 @@ def test_a_page_whose_set_depends_on_its_fields_is_not_refused_by_name():
     refuse_measure("IntrinsicVolume", "chart")
 
 
+def test_a_measure_is_for_pages_without_parameters_and_for_chains():
+    """Elsewhere the parameters would change their names."""
+    chain = refflow.Chain([refflow.Independent(refflow.Affine(scale=2.0), 1), refflow.StickBreaking()])
+    for page in (chain, refflow.StickBreaking(), refflow.Independent(refflow.StickBreaking(), 1), "StickBreaking"):
+        refuse_measure(page, "intrinsic")
+    for page in (refflow.Independent(chain, 1), "BoxCox"):
+        with pytest.raises(ValueError, match="measure is for a page without parameters, or for a Chain"):
+            refuse_measure(page, "intrinsic")
+
+
 @pytest.mark.parametrize("declare, words", [
     (lambda: adapter("StickBreaking", measure="own"), "must be one of chart, intrinsic"),
     (lambda: adapter("Tanh", measure="intrinsic"), "volumes on .* are counted in one way"),
