@@ -174,7 +174,8 @@ def test_how_far_a_value_moves():
     assert np.array_equal(s.moved("event", np.array([[1.0, 1.0]])), [[7, np.inf]])
     norm = Sensitivity(np.array([[0.0, 0.0]]), {"event": np.array([[[3.0, 0.0], [0.0, 5.0]]])}, {"event": np.ones((1, 2))}, True)
     assert np.allclose(norm.moved("event", np.array([[3.0, -4.0]])), 25, rtol=1e-14)
-    many = Sensitivity(np.zeros((2, 3, 2)), {"event": np.diag([3.0, 5.0]) * np.ones((2, 3, 1, 1))}, {"event": np.ones((2, 3, 2))}, True)
+    slopes = np.diag([3.0, 5.0]) * np.ones((2, 3, 1, 1))
+    many = Sensitivity(np.zeros((2, 3, 2)), {"event": slopes}, {"event": np.ones((2, 3, 2))}, True)
     by = np.arange(1.0, 7.0).reshape(2, 3, 1) * [3.0, -4.0]
     assert np.allclose(many.moved("event", by), 25 * np.arange(1.0, 7.0).reshape(2, 3, 1) * np.ones(2), rtol=1e-14)
 

@@ -342,8 +342,8 @@ def test_a_chain_by_own_volume_has_its_own_parameters():
 
 
 def test_a_set_whose_volumes_are_counted_in_one_way_has_no_other_measure():
-    for measure in MEASURES:
-        assert all(ratio(f, measure) is None for f in (refflow.Tanh(), refflow.Inverse(refflow.StickBreaking()), refflow.Stereographic()))
+    for f in (refflow.Tanh(), refflow.Inverse(refflow.StickBreaking()), refflow.Stereographic()):
+        assert [ratio(f, measure) for measure in MEASURES] == [None, None]
     assert ratio(refflow.StickBreaking(), "chart") is None
 
 

@@ -452,7 +452,8 @@ def test_sizes_that_are_refused(given, said):
 def test_data_that_are_refused():
     model, (x, noise) = model_of("planar"), batch_of()
     for given, said in ((({"x": x + 0.5}), r"loss_vjp: x must be in \[0, 1\]; x\["),
-                        ({"x": 0.5 - np.eye(3, 6, 2)}, r"loss_vjp: x must be in \[0, 1\]; x\[0, 2\] = -0.5"), ({"x": x[:, 1:]}, r"x must be \(3, 6\)"),
+                        ({"x": 0.5 - np.eye(3, 6, 2)}, r"loss_vjp: x must be in \[0, 1\]; x\[0, 2\] = -0.5"),
+                        ({"x": x[:, 1:]}, r"x must be \(3, 6\)"),
                         ({"noise": noise[:2]}, r"noise must be \(3, 4\)"),
                         ({"noise": noise * np.nan}, r"noise must be finite; noise\[0, 0\]"),
                         ({"beta": -1.0}, "beta must be finite and >= 0")):
