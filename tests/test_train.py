@@ -1478,7 +1478,8 @@ def test_the_densities_of_several_flows_are_added():
 
 @pytest.mark.parametrize("where, x", [
     (lambda x: (x[:, 1] > 2) & (x[:, 0] < 5), [[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]]),
-    (lambda x: x[:, 0] > 0.999, [[0.0, 0.0], [1.0, 0.0]]), (lambda x: x[:, 0] > 0.001, [[0.0, 0.0], [1.0, 0.0]])], ids=["second line", "last cell", "first cell"])
+    (lambda x: x[:, 0] > 0.999, [[0.0, 0.0], [1.0, 0.0]]), (lambda x: x[:, 0] > 0.001, [[0.0, 0.0], [1.0, 0.0]])],
+    ids=["second line", "last cell", "first cell"])
 def test_a_jump_is_found_all_the_way_from_one_sample_to_the_next(where, x):
     with pytest.raises(ValueError, match="it jumps by 0.25 at x"):
         refuse_jump("f", lambda x: 0.25 * where(x), np.zeros_like, np.array(x))
