@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow.oracle import adapter, check
-from refflow.oracle.asked import OVERFLOWS, UNSTEADY, Asked, floats_between, share_text
+from refflow.core.sets import extended_real, interval, positive, simplex
+from refflow.oracle import adapter, asked, check
+from refflow.oracle.asked import OVERFLOWS, UNSTEADY, Asked, floats_between, share_text, whole_of
 from refflow.report import shortened
 from refflow.testing import BlackBox, verdicts
 from refflow.testing.black_box_laws import verdict
@@ -83,7 +84,54 @@ def test_shares_are_of_floating_point_numbers(dtype):
 
 
 def test_shares_in_words():
-    assert [share_text(share) for share in (1, 0.996, 0.54, 0.001)] == ["all", "all", "54%", "less than 1%"]
+    told = [share_text(share) for share in (1, 0.996, 0.54, 0.01, 0.009, 0.001)]
+    assert told == ["all", "all", "54%", "1%", "less than 1%", "less than 1%"]
+
+
+def record(lower=-np.inf, upper=np.inf, whole="(-inf, inf)"):
+    return Asked("Exp", "mine", "float64", "inverse", lower, upper, whole)
+
+
+def test_one_number_may_be_all_of_a_set():
+    one = record(2.0, 2.0, "[2, 2]")
+    one.add(np.array([2.0]), 1)
+    assert one.share == 1 and one.range_text() == "x on [2, 2] of [2, 2], all of its numbers"
+
+
+@pytest.mark.parametrize("count, told", [
+    (1, "(2, 3)"), (6, "(2, 3), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3)"),
+    (7, "(2, 3), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3) and 1 more"),
+    (9, "(2, 3), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3) and 3 more")])
+def test_a_range_tells_six_shapes_of_events(count, told):
+    one = record()
+    for rows in [*range(2, 2 + count), 2]:                      # the first one is met again
+        one.add(np.ones((1, rows, 3)), 1, (rows, 3))
+    assert one.range_text().endswith(f" of its numbers, in events of shape {told}")
+
+
+def test_numbers_have_no_shape_to_tell():
+    one = record()
+    one.add(np.array([1.0, 2.0]), 2)
+    assert one.range_text().endswith(" of its numbers")
+
+
+@pytest.mark.parametrize("where, told", [
+    (None, (-np.inf, np.inf, "(-inf, inf)")), (extended_real, (-np.inf, np.inf, "(-inf, inf)")),
+    (positive, (0, np.inf, "(0, inf)")), (interval(-1, 2), (-1, 2, "(-1, 2)")), (simplex, (-np.inf, np.inf, "simplex"))], ids=str)
+def test_a_set_in_words(where, told):
+    """An infinite end is an open one, even where it is a member; the entries of vectors have no ends of their own."""
+    assert whole_of(where) == told
+
+
+def test_what_was_left_out_is_added_up():
+    one, other = record(), record()
+    one.leave_out(UNSTEADY, 2)
+    one.leave_out(UNSTEADY, np.int64(3))
+    one.leave_out(OVERFLOWS, 0)
+    other.leave_out(UNSTEADY, 4)
+    other.leave_out(OVERFLOWS, 1)
+    assert one.left_out == {UNSTEADY: 5} and other.left_out == {UNSTEADY: 4, OVERFLOWS: 1}
+    assert list(asked.lines([one, other], 1))[1:] == [f"not asked, {UNSTEADY}: 9 answers", f"not asked, {OVERFLOWS}: 1 answer"]
 
 
 # -- boxes ------------------------------------------------------------------------------------------------------------

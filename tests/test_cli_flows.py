@@ -691,6 +691,9 @@ def test_the_sizes_of_models_stand_in_one_table(run):
     rows = [line.split(" | ") for line in guide.splitlines() if line.startswith("| `") and line.count(" | ") == 2 and "`--" in line]
     said = {name: dict(re.findall(r"`--(\w+) ([\d,]+)`", row[2])) for row in rows for name in re.findall(r"`([\w+-]+)`", row[0])}
     said["iaf"]["layers"] = re.search(r"of `iaf` (\d)", guide)[1]
+    for model in ("tarflow", "jet"):
+        sentence = re.search(rf"`{model}` is a flow of .*?\.", guide, re.DOTALL)[0]
+        assert dict(re.findall(r"`--(\w+) (\d+)`", sentence)) == {key: words(size) for key, size in defaults_of(model).items()}
     for model, found in said.items():
         taken = {key: p.default for key, p in inspect.signature(BUILDERS[model]).parameters.items() if key in found}
         assert taken == defaults_of(model) and found == {key: words(value) for key, value in taken.items()}, model

@@ -20,7 +20,7 @@ from refflow.maps.densities import StandardNormal
 from refflow.data import load_images, load_labelled_images, photographs
 from refflow.models import realnvp
 from refflow.saving import about, load, save
-from refflow.training import Adam, fit, gaussians
+from refflow.training import Adam, gaussians
 
 SMALL = {"glow": ("--levels", 1, "--depth", 1, "--hidden", 4), "realnvp": ("--levels", 1, "--depth", 0, "--hidden", 3)}
 
@@ -372,41 +372,6 @@ def test_few_images_at_once(monkeypatch):
     parts = gaussians.neighbours(y)
     assert [len(part) for part in arrays.parts(y)] == [2, 2, 2, 1]
     assert np.allclose(parts.variances, whole.variances, rtol=1e-12)
-
-
-# -- fresh noise in training ------------------------------------------------------------------------------------------
-
-def test_transform():
-    """Each step sees the events of its batch after `transform`, with fit's generator."""
-    seen = []
-
-    def noisy(x, rng):
-        seen.append(x + rng.random(x.shape))
-        return seen[-1]
-
-    rng = np.random.default_rng(0)
-    x = np.arange(12.0).reshape(6, 2)
-    flow = realnvp(rng, 2, hidden=(3,), couplings=2)
-    result = fit(flow, x, steps=4, batch_size=3, validation=0, transform=noisy, rng=np.random.default_rng(1))
-    again, at = np.random.default_rng(1), []
-    for _ in range(2):
-        order = again.permutation(6)
-        at += [x[part] + again.random((3, 2)) for part in (order[:3], order[3:])]
-    assert len(seen) == 4 and all(np.array_equal(a, b) for a, b in zip(seen, at))
-    assert result.history["loss"][0] == pytest.approx(-flow.log_prob(seen[0]).mean(), rel=1e-13)
-    plain = fit(flow, seen[0], steps=1, validation=0)
-    one = fit(flow, x[:3], steps=1, validation=0, transform=lambda x, rng: seen[0], rng=rng)
-    assert one.flow.equals(plain.flow)
-
-
-def test_transform_is_checked():
-    flow, x, rng = realnvp(np.random.default_rng(0), 2, hidden=(3,), couplings=2), np.zeros((4, 2)), np.random.default_rng(0)
-    for transform, given, message in (
-            (3, rng, "transform must be callable, not 3"), (lambda x, rng: x, None, "rng must be"),
-            (lambda x, rng: x[:1], rng, r"transform must return an array of shape \(4, 2\) and float64"),
-            (lambda x, rng: x.astype(np.float32), rng, "not of shape .4, 2. and float32")):
-        with pytest.raises(ValueError, match=message):
-            fit(flow, x, steps=1, validation=0, transform=transform, rng=given)
 
 
 # -- data sets --------------------------------------------------------------------------------------------------------

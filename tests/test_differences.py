@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from refflow import Affine, Chain, DenseLinear, Independent, LeakyReLU, MonotoneNetwork, Sigmoid, Softmax, Softplus, Tanh
+from refflow import (Affine, Chain, DenseLinear, Independent, IntrinsicVolume, Inverse, LeakyReLU, MonotoneNetwork, Sigmoid, Softmax,
+                     Softplus, StickBreaking, Tanh)
 from refflow.accuracy.differences import (EventDifferences, LossDifferences, balanced, componentwise, field_at, largest_step,
                                           log_det_extrapolated, moved_alone, ridders, to_breaks)
 from refflow.accuracy.kappa import Sensitivity
@@ -129,6 +130,17 @@ def test_derivatives_of_events(name):
     log_det = f.log_det(p.z)
     assert (np.abs(found.log_det - log_det) <= found.log_det_error + 1e-15).all() and (found.log_det_error < 1e-9).all()
     assert not found.at_break.any()
+
+
+@pytest.mark.parametrize("f", [IntrinsicVolume("simplex"), Inverse(StickBreaking())], ids=["volume", "sticks"])
+def test_derivatives_along_the_tangents_of_a_set(f):
+    p = points(f, np.random.default_rng(1).dirichlet(np.ones(3), 5))
+    found, loss = EventDifferences(p), LossDifferences(p)
+    along = f.jacobian(p.z) @ p.tangents
+    assert (np.abs(found.jacobian - along) <= found.error + 1e-15).all() and (found.error < 1e-9).all()
+    z_bar, error, _ = loss.gradient("event")
+    own = (f.vjp(p.z)[1](*p.bars64)[0][:, None] @ p.tangents)[:, 0]
+    assert (np.abs(z_bar - own) <= error + 1e-13).all() and (error < 1e-8).all()
 
 
 def test_the_scale_of_a_derivative_is_of_the_entry_or_of_its_room():

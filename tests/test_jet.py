@@ -218,6 +218,7 @@ FLOW, WITH_CONTEXT = small(), small(context=3)
     (lambda: jet(RNG(0), (4, 4)), r"jet: shape must be \(C, H, W\), not \(4, 4\)"),
     (lambda: jet(RNG(0), (1, 4, 6), 4), "jet: width must be a multiple of patch = 4, not 6"),
     (lambda: jet(RNG(0), (1, 6, 4), 4), "jet: height must be a multiple of patch = 4, not 6"),
+    (lambda: jet(RNG(0), (1, 4, 4), 0), "jet: patch must be an int >= 1, not 0"),
     (lambda: jet(RNG(0), (1, 4, 4), 1, 4), "features of a token must be even in number, not 1"),
     (lambda: small((2, 4, 6), kinds="spatial"), "jet: checkerboard needs an even number of columns of tokens, not 3; the grid is 2 x 3"),
     (lambda: small((2, 4, 6), kinds="spatial", patterns="vstripes-inv"), "jet: vstripes-inv needs an even number of columns"),

@@ -80,6 +80,14 @@ def test_log_dets_that_cancel_on_the_way_through_a_set_of_lower_dimension_are_te
         assert (of_log_det.kappa[:, 0] >= own * (1 - 1e-12)).all()
 
 
+def test_the_terms_of_a_log_det_are_those_of_the_stages_in_their_order():
+    sticks, z = StickBreaking(), np.array([[0.25, -1.0]])
+    f, own = Chain((Independent(Affine(1.0, 2.0), 1), sticks)), [[2 * np.log(2), *sticks.log_det(2 * z + 1)]]
+    for method, event, expected in (("vjp", z, own), ("inverse_vjp", f.forward(z), -np.array(own)[:, ::-1])):
+        _, of_log_det = value_and_log_det(f, event, method, False)
+        assert np.allclose(of_log_det.inputs["terms"], expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize("z", [Z, np.array(0.0)], ids=["numbers", "0"])
 def test_kappa_of_an_affine_map(z):
     """Its own size, and what the event, the scale and the shift add to it; an input of 0 adds nothing."""
@@ -166,6 +174,10 @@ def test_how_far_a_value_moves():
     assert np.array_equal(s.moved("event", np.array([[1.0, 1.0]])), [[7, np.inf]])
     norm = Sensitivity(np.array([[0.0, 0.0]]), {"event": np.array([[[3.0, 0.0], [0.0, 5.0]]])}, {"event": np.ones((1, 2))}, True)
     assert np.allclose(norm.moved("event", np.array([[3.0, -4.0]])), 25, rtol=1e-14)
+    slopes = np.diag([3.0, 5.0]) * np.ones((2, 3, 1, 1))
+    many = Sensitivity(np.zeros((2, 3, 2)), {"event": slopes}, {"event": np.ones((2, 3, 2))}, True)
+    by = np.arange(1.0, 7.0).reshape(2, 3, 1) * [3.0, -4.0]
+    assert np.allclose(many.moved("event", by), 25 * np.arange(1.0, 7.0).reshape(2, 3, 1) * np.ones(2), rtol=1e-14)
 
 
 def test_a_norm_is_of_each_block():
@@ -200,6 +212,14 @@ def test_the_unit_of_a_pullback_of_tanh():
     assert np.allclose(found["event"], expected, rtol=1e-5)
     assert np.allclose(found["jacobian"], slope + np.abs(2 * t * slope * z), rtol=1e-5)
     assert np.allclose(kappas(Tanh(), [0.0], x_bar, bar)["event"], 2 * x_bar, rtol=1e-5)         # 0 has no relative error
+
+
+def test_the_unit_of_a_pullback_is_of_each_entry_of_a_vector():
+    """The entries of a vector are moved one at a time: of a map of each number, kappa is that of the numbers."""
+    z, x_bar, bar = np.array([[0.5, 1.0, -2.0], [3.0, 0.25, 0.75]]), 3.0, 0.5
+    g, z = per_event(Independent(Tanh(), 1), z)
+    found = differenced(forward_derivatives, g, z, (np.full(z.shape, x_bar), np.full(2, bar)), False)
+    assert np.allclose(found["event"].kappa, kappas(Tanh(), z.ravel(), x_bar, bar)["event"].reshape(2, 3), rtol=1e-6)
 
 
 def test_the_unit_of_a_pullback_is_of_the_parameters_too():

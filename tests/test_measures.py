@@ -13,7 +13,7 @@ from refflow import CholeskyOuterProduct, IntrinsicVolume
 from refflow.accuracy.drawing import Point
 from refflow.core.sets import TWICE_MEASURED
 from refflow.oracle import adapter, check, golden, vectors
-from refflow.oracle.measures import ratio_in_words
+from refflow.oracle.measures import MEASURES, counted, ratio, ratio_in_words, refuse_measure
 from refflow.oracle.schema import violation
 from validation.golden import exact_record, record
 
@@ -339,6 +339,39 @@ def test_a_chain_by_own_volume_has_its_own_parameters():
     report = check(adapter(f, dtype="float64", measure="intrinsic")(mine))
     assert not report.failed and set(seen) == {2.0}
     assert "vjp.stages.0.inner.scale_bar" in {one.quantity for one in report.passed}
+
+
+def test_a_set_whose_volumes_are_counted_in_one_way_has_no_other_measure():
+    for f in (refflow.Tanh(), refflow.Inverse(refflow.StickBreaking()), refflow.Stereographic()):
+        assert [ratio(f, measure) for measure in MEASURES] == [None, None]
+    assert ratio(refflow.StickBreaking(), "chart") is None
+
+
+@pytest.mark.parametrize("axes", [0, 1, 2])
+def test_every_vector_of_an_event_is_counted_otherwise(axes):
+    """Each of the simplexes of an event adds the logarithm of its ratio."""
+    one, z = refflow.StickBreaking(), np.random.default_rng(0).normal(size=(3, 5, 4, 2))
+    f = refflow.Independent(one, axes) if axes else one
+    step = ratio(f, "intrinsic")
+    assert step.event_ndim == (1 + axes, 1 + axes)
+    each = own_volume("StickBreaking", one.forward(z)).sum(tuple(range(-axes, 0)))
+    assert np.allclose(counted(f, "intrinsic").log_det(z), f.log_det(z) + each, rtol=1e-14)
+
+
+def test_a_page_whose_set_depends_on_its_fields_is_not_refused_by_name():
+    """Which set it is, only a value knows."""
+    assert isinstance(refflow.IntrinsicVolume.codomain, property)
+    refuse_measure("IntrinsicVolume", "chart")
+
+
+def test_a_measure_is_for_pages_without_parameters_and_for_chains():
+    """Elsewhere the parameters would change their names."""
+    chain = refflow.Chain([refflow.Independent(refflow.Affine(scale=2.0), 1), refflow.StickBreaking()])
+    for page in (chain, refflow.StickBreaking(), refflow.Independent(refflow.StickBreaking(), 1), "StickBreaking"):
+        refuse_measure(page, "intrinsic")
+    for page in (refflow.Independent(chain, 1), "BoxCox"):
+        with pytest.raises(ValueError, match="measure is for a page without parameters, or for a Chain"):
+            refuse_measure(page, "intrinsic")
 
 
 @pytest.mark.parametrize("declare, words", [

@@ -24,6 +24,7 @@ from refflow.book.verdicts import typeset
 from refflow.cli import main
 from refflow.oracle import CannotRun, adapter, check, golden
 from refflow.oracle.adapter import Answers, ask, load
+from refflow.oracle.asked import Asked
 from refflow.oracle.check import ALLOWED, Failure, Subject
 from refflow.oracle.equations import equations
 from refflow.oracle.errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
@@ -31,7 +32,8 @@ from refflow.oracle.layers import first_wrong
 from refflow.oracle.points import run_time_truth
 from refflow.oracle.reproduction import reproduction
 from refflow.oracle.suggestions import suggestions
-from refflow.oracle.verdict import KINDS, Finding, Passed, Report, Skipped, Suggestion, grouped, pasteable
+from refflow.oracle.verdict import (KINDS, Finding, Passed, Report, Skipped, Suggestion, at_the_worst_entry, finding_text, grouped,
+                                    pasteable)
 from refflow.report import magnitude, number
 from validation.book import FLAGS, chromium
 
@@ -156,6 +158,55 @@ def test_numbers_that_can_be_pasted_are_the_shortest_of_their_dtype():
     assert repr(pasteable(third.astype(np.float32).reshape(2, 1))) == "[[0.33333334], [0.1]]"
     assert pasteable(np.float32(0.1)) == 0.1 and pasteable(np.float64(0.1)) == 0.1
     assert pasteable(third.astype(np.float32).astype(np.float64)) == [0.3333333432674408, 0.10000000149011612]
+
+
+def test_lists_of_float32_have_the_shape_of_the_array():
+    for shape in ((), (3,), (2, 3), (2, 2, 3), (2, 0), (0,)):
+        array = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
+        assert pasteable(array) == array.tolist()
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+def test_a_row_without_a_version_has_a_dash():
+    report = Report("m", "", [a_pass(1.5)])
+    assert report.markdown().splitlines()[4] == "| m | - | `theirs` | float64 | 1.5 | passes |"
+
+
+FEW, LARGE = np.arange(24.0), np.arange(25.0)
+
+
+@pytest.mark.parametrize("given, true", [
+    (FEW + 1, FEW), (LARGE + 1, FEW), (LARGE + 1, LARGE.reshape(5, 5)), (LARGE.astype(str), LARGE), (LARGE, LARGE.astype(str)),
+    ("Traceback", LARGE), (1.5, 2.0)], ids=["few", "longer", "other shape", "given words", "true words", "an error", "one number"])
+def test_all_is_shown_of_few_entries_and_of_what_cannot_be_compared(given, true):
+    found = replace(a_finding(9.0), given=given, true=true)
+    shown = at_the_worst_entry(found)
+    assert shown["given"] is given and shown["true"] is true
+
+
+@pytest.mark.parametrize("dtype", [float, int])
+def test_of_many_entries_the_worst_is_shown(dtype):
+    true = np.arange(25).reshape(5, 5).astype(dtype)
+    given = true + 1
+    given[2, 3] += 5
+    assert at_the_worst_entry(replace(a_finding(9.0), given=given, true=true)) == {
+        "given": f"{dtype(19)!r} at entry (2, 3) of (5, 5)", "true": f"{dtype(13)!r} at entry (2, 3) of (5, 5)"}
+
+
+@pytest.mark.parametrize("length", [400, 401])
+def test_an_array_of_more_than_400_letters_is_shown_in_short(length):
+    event = [1.0] * 79 + [float("1" * (length - 2 - 79 * len("1.0, ") - len(".0")))]
+    assert len(str(event)) == length
+    assert (str(event) in finding_text(a_finding(9.0, event=event))) == (length == 400)
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_ranges_of_up_to_six_subjects_are_shown(count):
+    one = Asked("Exp", "mine", "float64", "inverse", 0.0, np.inf, "(0, inf)")
+    lines = list(Report("m", "1", asked=[replace(one, theirs=f"mine {k}") for k in range(count)]).summary())[1:]
+    assert lines == ([f"asked, mine {k} float64: x nowhere" for k in range(6)] if count == 6 else
+                     ["asked: the ranges of 7 subjects are in --json"])
 
 
 # -- errors over the domain -------------------------------------------------------------------------------------------

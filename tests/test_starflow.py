@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 
 import numpy as np
@@ -12,8 +11,8 @@ import starflow_port
 from authors_files import far, read_made
 from flows import (check_inverse_and_log_det, check_leaks_are_refused, check_saved, check_single_precision, moved, tempered_attention,
                    with_moved_bijector, worst_slope)
-from refflow.core import Chain
-from refflow.maps.conditioners import Delay, PrefixedNetwork, Sequential, at_temperature, soft_clip, transformer
+from refflow.core import Chain, tree
+from refflow.maps.conditioners import Delay, PrefixedNetwork, RelativeAttention, Sequential, at_temperature, soft_clip, transformer
 from refflow.models import starflow as starflow_flow
 from refflow.models.starflow import (Jacobi, by_jacobi, denoised_by_network, denoiser_target, frames_seen, given_text, guided,
                                      image_as_video, images_of, loss_vjp, norm_vjp, own_map, positions, readers, regularised_loss_vjp,
@@ -323,7 +322,9 @@ def test_one_step_fewer_is_not_enough():
 
 
 def test_the_layers_are_the_authors():
-    assert inspect.signature(starflow).parameters["layers"].default == (2, 2, 2, 2, 2, 24)
+    flow = starflow(RNG(0), (1, 2, 2), channels=4, head_size=4)
+    layers = [sum(isinstance(part, RelativeAttention) for _, part in tree.walk(f)) for f in flow.bijector.inner.stages]
+    assert [count for count in layers if count] == [2, 2, 2, 2, 2, 24]
 
 
 def test_the_threshold_ends_it():

@@ -1,12 +1,14 @@
 """Where rounding the inputs moves a quantity too far for kappa to judge a wrong number."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from refflow import Affine, BoxCox, Chain, Exp, Independent, Inverse, WeibullCDF
 from refflow.accuracy.drawing import Point
 from refflow.oracle import steadiness
-from refflow.oracle.steadiness import is_steady, steady
+from refflow.oracle.steadiness import is_steady, steady, unmoved
 
 STEEP, STEEP_AT = WeibullCDF(concentration=2.0**-60, scale=1.0), 0.6321205588285577
 FAR = np.array([0.1, STEEP_AT, 0.9])        # half an ulp of x moves the inverse by orders of magnitude at the second
@@ -71,6 +73,22 @@ def test_an_event_that_leaves_the_set_of_a_stage_is_judged_apart(bars, monkeypat
 def test_one_of_two_events_that_leaves_the_set_of_a_stage_is_judged_apart():
     f, z = Chain([SHIFTED, Inverse(Exp())]), np.array([NEXT, 5.0])
     assert steady([Point(f, "forward", z, lead=1)], {"forward": np.full(2, True)})["forward"].tolist() == [False, True]
+
+
+def test_an_event_is_not_steady_for_another_one_that_leaves_the_set_of_a_stage():
+    """Below the second event, kappa changes by a seventh, and above it by a ninth; there the first one has no value."""
+    f, z = Chain([SHIFTED, Inverse(Exp())]), 3.75 + np.spacing(3.75) * np.array([1.0, 16.0, 18.0])
+    for events in (z[[0, 1]], z[[1, 0]], z):
+        found = steady([Point(f, "forward", events, lead=1)], {"forward": np.full(len(events), True)})["forward"]
+        assert found.tolist() == alone(f, "forward", events, "forward") == list(events == z[2])
+
+
+@pytest.mark.parametrize("value, kappa, marks", [(2.25, 1.0, True), (2.3125, 1.0, False), (0.0, 1.125, True), (0.0, 1.1875, True),
+                                                 (0.5, 1.125, True), (0.5, 1.1875, False), (0.5, 0.8125, False)])
+def test_how_far_an_answer_and_its_kappa_may_move(value, kappa, marks):
+    """By two units and an eighth of them, and by an eighth of a unit; an answer that stays where it is has not moved."""
+    here, near = SimpleNamespace(high=np.float64(8.0), unit=np.float64(1.0)), SimpleNamespace(high=8.0 + value, unit=kappa)
+    assert unmoved(here, near) == marks
 
 
 def test_a_neighbour_that_leaves_the_set_of_a_stage_does_not_count():

@@ -12,6 +12,7 @@ from authors_files import far, read_made
 from flows import worst_slope
 from refflow import ELU, HouseholderProduct, OrthogonalLinear, OrthonormalColumns, Permutation, Sylvester, SylvesterFields
 from refflow.core import tree
+from refflow.maps.conditioners import MaskedDense
 from refflow.models import SylvesterVAE, sylvester_vae, warmed_up
 from refflow.models import sylvester as model_page
 from refflow.models.sylvester import FLOWS, AmortisedFlow, connections, log_variance, surprise
@@ -305,6 +306,16 @@ def test_gradients_are_those_of_differences(flow):
     assert of_differences(model_of(flow, hidden=(4,)), (1.0, -2.0, 0.5)) < 1e-7
 
 
+@pytest.mark.parametrize("made", [2, 4, 12])
+def test_masked_networks_of_any_width(made):
+    """The latents enter a network of this width, and two numbers for each of them leave it."""
+    flow = model_of("iaf", made=made).flow
+    layers = [layer for _, layer in tree.walk(flow.maps[0].net) if isinstance(layer, MaskedDense)]
+    assert [layer.W.shape for layer in layers] == [(made, 4), (made, made), (8, made)]
+    h, z = RNG(3).standard_normal((3, 5)), RNG(4).standard_normal((3, 4))
+    assert np.abs(flow.inverse(h, flow.vjp(h, z)[0][0][-1]) - z).max() < 1e-12
+
+
 def test_a_lost_term_of_a_gradient_is_found(monkeypatch):
     """Without the second term of (13), and without the log-det of (2)."""
     right = model_page.along_basis_vjp
@@ -370,7 +381,7 @@ def test_training_lowers_the_loss(flow):
 
 def test_beta_grows_with_the_epochs():
     assert [warmed_up(epoch, 4) for epoch in (1, 2, 4, 9)] == [0.25, 0.5, 1.0, 1.0]
-    assert warmed_up(3, 0) == 1.0 and warmed_up(50, largest=0.3) == 0.3
+    assert warmed_up(1, 1) == warmed_up(1, 0) == warmed_up(3, 0) == 1.0 and warmed_up(50, largest=0.3) == 0.3
 
 
 def test_terms_far_out():
@@ -398,6 +409,15 @@ def test_float32_stays_float32():
     wide, _ = model_of("orthogonal").loss_vjp(x.astype(float), noise.astype(float))
     assert {a.dtype for a in (*terms, x_bar, *dict(tree.flatten(bars)).values())} == {np.dtype(np.float32)}
     assert np.abs(terms.divergence - wide.divergence).max() < 1e-5
+
+
+def test_numbers_given_as_lists_take_the_dtype_of_the_data():
+    model = model_of("planar")
+    model = model.replace(**tree.nest({path: array.tolist() for path, array in tree.flatten(model.params())}))
+    assert model.dtype is None
+    for dtype in (np.float32, np.float64):
+        x, noise = batch_of(dtype=dtype)
+        assert model.decode(noise).dtype == model.loss_vjp(x, noise)[0].divergence.dtype == dtype
 
 
 def test_an_empty_batch():
@@ -431,7 +451,9 @@ def test_sizes_that_are_refused(given, said):
 
 def test_data_that_are_refused():
     model, (x, noise) = model_of("planar"), batch_of()
-    for given, said in ((({"x": x + 0.5}), r"loss_vjp: x must be in \[0, 1\]; x\["), ({"x": x[:, 1:]}, r"x must be \(3, 6\)"),
+    for given, said in ((({"x": x + 0.5}), r"loss_vjp: x must be in \[0, 1\]; x\["),
+                        ({"x": 0.5 - np.eye(3, 6, 2)}, r"loss_vjp: x must be in \[0, 1\]; x\[0, 2\] = -0.5"),
+                        ({"x": x[:, 1:]}, r"x must be \(3, 6\)"),
                         ({"noise": noise[:2]}, r"noise must be \(3, 4\)"),
                         ({"noise": noise * np.nan}, r"noise must be finite; noise\[0, 0\]"),
                         ({"beta": -1.0}, "beta must be finite and >= 0")):

@@ -30,7 +30,7 @@ from refflow import (
     Uniform,
     realnvp,
 )
-from refflow.maps.conditioners import dense_network
+from refflow.maps.conditioners import Contextual, dense_network
 from refflow.core import Array, Bijector, bijector, correlation_cholesky, interval, nonzero, positive, real, simplex
 from refflow.core import tree
 from refflow.core.tree import flatten
@@ -47,6 +47,7 @@ from refflow.training import (
     Constant,
     Cosine,
     Exponential,
+    LikelihoodGradient,
     MomentumRamp,
     Noam,
     Polyak,
@@ -62,7 +63,7 @@ from refflow.training import (
 )
 from refflow.training.diagnosis import unlikely
 from refflow.training.fit import Likelihood, Progress
-from refflow.training.formula import refuse_jump, refuse_other_gradient
+from refflow.training.formula import ROUNDINGS, change_without_jump, refuse_jump, refuse_other_gradient
 from refflow.training.optimisers import norm
 
 U = 2.0**-53
@@ -517,6 +518,15 @@ def test_only_what_may_vary_is_free():
     assert Unconstrained(next(values(np.float64)), fixed=("correlation", "b*")).vector.size == 3 + 3 + 3
 
 
+def test_a_context_is_not_free_beside_what_else_is_not_trained():
+    """A class that names its own fields that training leaves alone need not name its context."""
+    class Scaled(Contextual):
+        untrained = ()
+
+    net = Scaled(dense_network(np.random.default_rng(0), [3, 4])).at(context=np.ones(1))
+    assert net.context is not None and Unconstrained(net).vector.size == 3 * 4 + 4
+
+
 def test_any_vector_meets_the_constraints():
     rng = np.random.default_rng(4)
     for value in list(values(np.float64))[:3]:
@@ -756,6 +766,41 @@ def test_a_fraction_leaves_an_event_for_training():
     held = np.random.default_rng(0).permutation(3)[:2]
     assert r.history["validation_loss"][0] == pytest.approx(-normal_flow().log_prob(x[held]).mean(), rel=1e-13)
     assert r.history["loss"][0] == pytest.approx(-normal_flow().log_prob(np.delete(x, held, 0)).mean(), rel=1e-13)
+
+
+# ---------------------------------------------------------------- fresh noise
+
+def test_transform():
+    """Each step sees the events of its batch after `transform`, with fit's generator."""
+    seen = []
+
+    def noisy(x, rng):
+        seen.append(x + rng.random(x.shape))
+        return seen[-1]
+
+    rng = np.random.default_rng(0)
+    x = np.arange(12.0).reshape(6, 2)
+    flow = realnvp(rng, 2, hidden=(3,), couplings=2)
+    result = fit(flow, x, steps=4, batch_size=3, validation=0, transform=noisy, rng=np.random.default_rng(1))
+    again, at = np.random.default_rng(1), []
+    for _ in range(2):
+        order = again.permutation(6)
+        at += [x[part] + again.random((3, 2)) for part in (order[:3], order[3:])]
+    assert len(seen) == 4 and all(np.array_equal(a, b) for a, b in zip(seen, at))
+    assert result.history["loss"][0] == pytest.approx(-flow.log_prob(seen[0]).mean(), rel=1e-13)
+    plain = fit(flow, seen[0], steps=1, validation=0)
+    one = fit(flow, x[:3], steps=1, validation=0, transform=lambda x, rng: seen[0], rng=rng)
+    assert one.flow.equals(plain.flow)
+
+
+def test_transform_is_checked():
+    flow, x, rng = realnvp(np.random.default_rng(0), 2, hidden=(3,), couplings=2), np.zeros((4, 2)), np.random.default_rng(0)
+    for transform, given, message in (
+            (3, rng, "transform must be callable, not 3"), (lambda x, rng: x, None, "rng must be"),
+            (lambda x, rng: x[:1], rng, r"transform must return an array of shape \(4, 2\) and float64"),
+            (lambda x, rng: x.astype(np.float32), rng, "not of shape .4, 2. and float32")):
+        with pytest.raises(ValueError, match=message):
+            fit(flow, x, steps=1, validation=0, transform=transform, rng=given)
 
 
 # ---------------------------------------------------------------- penalties
@@ -1027,6 +1072,9 @@ def test_states_that_do_not_fit():
             fit(normal_flow(), data(), steps=5, validation=0, resume=given, **settings)
     with pytest.raises(ValueError, match="fit: resume must be the state of a fit with the same arguments"):
         fit(normal_flow(), data(10), steps=5, validation=0, resume=state)
+    state = fit(linear_flow(), data(1), steps=3, validation=0).state
+    with pytest.raises(ValueError, match="fit: resume must be the state of a fit with the same arguments"):
+        fit_reverse_kl(linear_flow(), target, target_gradient, steps=5, rng=np.random.default_rng(0), resume=state)
 
 
 def test_the_callback_stops_and_sees_the_flow():
@@ -1054,6 +1102,7 @@ def test_no_steps():
     flow = normal_flow()
     assert fit(flow, data(), steps=0, validation=0).flow is flow
     assert fit(flow, data(), steps=0, validation=0, optimiser=LBFGS()).flow is flow
+    assert fit_reverse_kl(flow, target, target_gradient, steps=0, rng=np.random.default_rng(0)).flow is flow
 
 
 def broken(log_det=None, slope=None):
@@ -1223,6 +1272,8 @@ def test_progress(capsys):
     fit(normal_flow(), data(), validation=0, steps=3, progress=True)
     out, err = capsys.readouterr()
     assert not out and "1/3  loss" in err and err.endswith("\r\033[K")
+    fit(normal_flow(), data(), validation=0, steps=3, progress=True, gradient=LikelihoodGradient(threads=1))
+    assert "  (1 thread)" in capsys.readouterr().err
 
 
 def test_progress_shows_the_loss_of_each_step(monkeypatch, capsys):
@@ -1397,6 +1448,66 @@ def test_a_small_jump_in_single_precision_is_refused():
             refuse_other_gradient("f", lambda x: (target(x) - 1000 + step * (x[:, 0] > 0)).astype(np.float32), target_gradient, x)
 
 
+def test_a_second_sample_is_compared_however_large_it_is():
+    """At the first one, where the slope is 0, a wrong factor is not seen."""
+    x = np.repeat([0.0, 1.0], 600).reshape(2, 30, 20)
+    with pytest.raises(ValueError, match=r"its entry \[0, 0\] is -2 at x"):
+        refuse_other_gradient("f", lambda x: -(x ** 2).sum((1, 2)) / 2, lambda x: -2 * x, x)
+
+
+def test_differences_are_taken_near_the_samples():
+    """Not farther than a sixteenth of an entry, or of 1: elsewhere a density may be anything."""
+    x, asked = np.array([[0.0, -0.5], [8.0, 100.0]]), []
+
+    def log_density(x):
+        asked.append(x)
+        return -(x ** 2).sum(-1) / 2
+
+    refuse_other_gradient("f", log_density, lambda x: -x, x)
+    moved = np.abs(np.concatenate(asked[:2]).reshape(2, -1, *x.shape) - x).max(1)       # the first two are of the two entries
+    assert np.array_equal(moved, np.stack([np.maximum(np.abs(x[:, j]), 1)[:, None] / 16 * (np.arange(2) == j) for j in (0, 1)]))
+
+
+def test_the_densities_of_several_flows_are_added():
+    """Each flow's density has the gradient of its own events."""
+    x, scales = np.random.default_rng(0).standard_normal((4, 3, 2)), np.array([[1.0], [0.5], [3.0]])
+    refuse_other_gradient("f", lambda x: -(scales * x ** 2).sum(-1) / 2, lambda x: -scales * x, x)
+    with pytest.raises(ValueError, match=r"its entry \[0, 0\] is"):
+        refuse_other_gradient("f", lambda x: -(scales * x ** 2).sum(-1) / 2, lambda x: -scales * x / 3, x)
+
+
+@pytest.mark.parametrize("where, x", [
+    (lambda x: (x[:, 1] > 2) & (x[:, 0] < 5), [[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]]),
+    (lambda x: x[:, 0] > 0.999, [[0.0, 0.0], [1.0, 0.0]]), (lambda x: x[:, 0] > 0.001, [[0.0, 0.0], [1.0, 0.0]])],
+    ids=["second line", "last cell", "first cell"])
+def test_a_jump_is_found_all_the_way_from_one_sample_to_the_next(where, x):
+    with pytest.raises(ValueError, match="it jumps by 0.25 at x"):
+        refuse_jump("f", lambda x: 0.25 * where(x), np.zeros_like, np.array(x))
+
+
+@pytest.mark.parametrize("dtype, size, least", [(np.float64, 0.0, 1e-3), (np.float32, 2.0**20, 1e-3 + 4 * 2.0**-23 * 2.0**20)])
+def test_how_large_a_jump_must_be(dtype, size, least):
+    """A thousandth, and four roundings of a large log density."""
+    def log_density(x, jump):
+        return (jump * (x[:, 0] > 0) - size).astype(dtype)
+
+    x = np.array([[-1.0], [1.0]])
+    refuse_jump("f", lambda x: log_density(x, 0.9 * least), np.zeros_like, x)
+    with pytest.raises(ValueError, match="it jumps by"):
+        refuse_jump("f", lambda x: log_density(x, 1.15 * least), np.zeros_like, x)
+
+
+def test_what_slope_and_rounding_explain_is_its_equation():
+    """(1) of two cells whose ends have different slopes."""
+    low, high, size = np.array([[1.0, -2.0], [0.5, 4.0]]), np.array([[3.0, 5.0], [0.5, 2.0]]), np.array([7.0, 0.25])
+    d, slopes = high - low, [low**2, high**2]
+    by_slope = np.abs((d * slopes[0]).sum(1)) + np.abs((d * slopes[1]).sum(1))
+    by_rounding = size + np.abs(low * slopes[0]).sum(1)
+    for eps in (0.0, 0.5):
+        found = change_without_jump(np.square, eps, low, high, size)
+        assert np.allclose(found, by_slope + ROUNDINGS * eps * by_rounding, rtol=1e-15)
+
+
 def test_reverse_kl_is_annealed():
     """(3) and (4) with the power 1/4 in the first step."""
     arguments = {"samples": 16, "steps": 1, "annealing": Annealing(8, 0.125)}
@@ -1415,7 +1526,7 @@ def test_reverse_kl_is_resumed():
                               averaging=EMA(0.9), annealing=Annealing(100), rng=np.random.default_rng(1), **more)
 
     states = []
-    whole = trained(callback=lambda info, flow: states.append(info["state"]()) if info["step"] == 130 else None)
+    whole = trained(callback=lambda info, flow: states.append(info["state"]()) if info["step"] == 160 else None)
     again = trained(resume=states[0])
     assert states[0].best.equals(trained(callback=lambda info, flow: info["step"] == 100).flow)
     assert again.flow.equals(whole.flow) and all(np.array_equal(again.history[k], whole.history[k]) for k in whole.history)

@@ -34,7 +34,7 @@ JUDGES = {
     "testing.black_box_pieces": ("black_box_pieces",),
     "testing.black_box_points": ("black_box", "black_box_ends"),
     **dict.fromkeys(("accuracy.kappa", "accuracy.points"), ("kappa",)),
-    "accuracy.switches": ("points",),
+    "accuracy.switches": ("points", "switches"),
     **{f"accuracy.{name}": (name,) for name in ("differences", "drawing", "formats", "quantities", "valid")},
     "fast.splines": ("fast_splines",),
     "fast.couplings": COUPLINGS,
