@@ -14,7 +14,8 @@ The exit status is 1 if a difference exceeds what is allowed, 2 if a file cannot
 the other files are still read.  A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal;
 1e-9 is allowed.  If an entry is 0 in exact arithmetic, so that both hold only rounding errors, or is so ill-conditioned that
 rounding alone exceeds 1e-9, a line says what it is measured by and why.  Where the source itself computed in float32, the
-absolute difference is measured, and a line says so.  Arrays of a file that nothing reads are listed.
+absolute difference is measured, and a line says so.  Every array of a file is compared, goes in, or is named with the reason why it
+is not compared.
 
 The numbers lie in validation/practice/, with the commit of the code that computed them.
 """
@@ -30,7 +31,7 @@ from refflow import oracle
 from validation.recorded import written
 
 from . import glow, glow_tts, jet, nice, planar, realnvp, starflow, sylvester, tarflow, vits
-from .comparison import ALLOWED, PRACTICE, Difference, Lacking, contents, listed
+from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents, listed
 
 MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts,
           "vits": vits, "planar": planar, "sylvester": sylvester}
@@ -172,8 +173,9 @@ def lines_of(one, every, named):
             yield f"    {quantity}: {value.measure:.1e}, {value.reason}"
         elif value.reason:
             yield f"    {quantity}: {value.reason}; entry by entry {value.entrywise:.1e}"
-    if one["not compared"]:
-        yield f"    not compared: {', '.join(kinds(one['not compared']))}"
+    for reason in dict.fromkeys(left.reason for left in one["not compared"]):
+        keys = [left.key for left in one["not compared"] if left.reason == reason]
+        yield f"    not compared: {', '.join(kinds(keys))}: {reason}"
 
 
 def summary(found, model):
@@ -198,7 +200,7 @@ def severity(value):
 
 
 def unread_arrays(one):
-    return [key for key in one["not compared"] if not key.endswith("which the file lacks")]
+    return [left.key for left in one["not compared"] if left.reason != LACKS]
 
 
 def kinds(names):
@@ -221,7 +223,7 @@ def as_json(model, found):
         rows = {name: {"measure": number(value.measure), "entrywise": number(value.entrywise), "reason": value.reason,
                        "passes": bool(passes(value))} | ({} if value.relative else {"allowed": value.allowed})
                 for name, value in one["quantities"].items()}
-        return one | {"quantities": rows}
+        return one | {"quantities": rows, "not compared": {left.key: left.reason for left in one["not compared"]}}
 
     return json.dumps({"model": model, "allowed": ALLOWED, "read": sum("error" not in one for one in found),
                        "refused": sum("error" in one for one in found), "largest": largest_of_systems(found),

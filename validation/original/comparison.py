@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -44,14 +45,27 @@ class Part(dict):
         raise Lacking(f"there is no {self.prefix + name!r} in it")
 
 
+class Unread(NamedTuple):
+    """An array of a file that is not compared, or one that the file lacks, and why."""
+
+    key: str
+    reason: str
+
+
+LACKS = "the file lacks it"
+UNKNOWN = {"in": "an input that nothing here reads", "out": "a result that nothing here computes",
+           "param": "a parameter that our model lacks", "buffer": "a buffer that nothing here reads",
+           "grad": "a gradient of something that has none here", "gradin": "a gradient of something that has none here"}
+
+
 class Numbers(dict):
     """{key: array} of a file, or of what it holds `below` a prefix; also the keys that have been answered, compared or used to
-    compute something compared, and the keys that were looked for in vain.
+    compute something compared, the keys that were looked for in vain, and why others are `left` out.
     """
 
     def __init__(self, found, whole=None, prefix=""):
         super().__init__(found)
-        self.answered, self.lacking, self.whole, self.prefix = set(), set(), whole, prefix
+        self.answered, self.lacking, self.left, self.whole, self.prefix = set(), set(), {}, whole, prefix
 
     def __getitem__(self, key):
         self.answer("", [key])
@@ -73,8 +87,19 @@ class Numbers(dict):
         if self.whole is not None:
             self.whole.answer(self.prefix, keys)
 
+    def leave(self, keys, reason):
+        """Say why these are not compared."""
+        self.left |= dict.fromkeys(keys, reason)
+
     def unanswered(self):
-        return sorted(self.keys() - self.answered) + [f"{key}, which the file lacks" for key in sorted(self.lacking)]
+        """[Unread]."""
+        found = [Unread(key, self.left.get(key) or unknown(key)) for key in sorted(self.keys() - self.answered)]
+        return found + [Unread(key, LACKS) for key in sorted(self.lacking)]
+
+
+def unknown(key):
+    """Why an array of this name is not read."""
+    return next((UNKNOWN[part] for part in key.split("/") if part in UNKNOWN), "a name that nothing here knows")
 
 
 def numbers(name):
@@ -131,7 +156,7 @@ def kind_of(kinds, config, keys):
 
 
 def read_as(kinds, config, theirs):
-    """({quantity: Difference, or the largest relative difference} of a file, its keys that nothing reads)."""
+    """({quantity: Difference, or the largest relative difference} of a file, [Unread]: its arrays that are not compared)."""
     kind = kind_of(kinds, config, theirs.keys())
     if kind is None:
         raise ValueError(f"it is none of the kinds {', '.join(kinds)}")
@@ -142,7 +167,77 @@ def read_as(kinds, config, theirs):
             found = judged(found, lambda rng: compares(config, nudged(theirs, rng)))
     except (Lacking, ValueError) as error:
         raise ValueError(f"{error} (read as {what})") from error
+    found = without_dependent(found, theirs)
+    if not found:
+        raise ValueError(f"it holds nothing that can be compared (read as {what}): {listed(theirs.keys())}")
     return found, theirs.unanswered()
+
+
+COMMON = {"in", "of", "and", "x", "y", "z", "u", "noise"}       # words of names that say too little
+
+
+def words(name):
+    return set(re.findall("[a-z]+", name.lower())) - COMMON
+
+
+def without_dependent(found, theirs):
+    """The quantities, without those that differ and share a word with an input that nothing reads: they depend on it."""
+    inputs = [key for key in theirs if key.startswith("in/") and key not in theirs.answered]
+    kept = {}
+    for name, value in found.items():
+        shared = [key for key in inputs if words(key.removeprefix("in/")) & words(name)]
+        if shared and f"out/{name}" in theirs and not value_of(value) <= ALLOWED:
+            theirs.answered.discard(f"out/{name}")
+            theirs.leave([f"out/{name}"], f"it depends on {shared[0]}, which nothing here reads")
+        else:
+            kept[name] = value
+    return kept
+
+
+def value_of(value):
+    return value.measure if isinstance(value, Difference) else value
+
+
+# -- what a file does not say -----------------------------------------------------------------------------------------
+
+NEAR = 2.0**-20                         # of another reading, results differ by much more
+
+
+def nearest(readings, theirs):
+    """The first of the readings ({keys that it reads}, our result) that agrees with an array of theirs, or else the nearest one.
+
+    A file need not say which of its inputs a result belongs to.  Readings differ by far more than rounding, so that agreement
+    tells them apart; where none agrees, the result differs in all of them.
+    """
+    tried = []
+    for keys, given in readings:
+        far = np.abs(np.asarray(given) - theirs) / (1 + np.abs(theirs)) if np.shape(given) == np.shape(theirs) else np.inf
+        tried.append((float(np.nan_to_num(np.max(far, initial=0), nan=np.inf)), keys, given))
+        if tried[-1][0] < NEAR:
+            break
+    if not tried:
+        raise Lacking("nothing says what its results are of")
+    return min(tried, key=lambda one: one[0])[1:]
+
+
+# The names of a cotangent: w or wz of z, wl of the log-det, or one of these words before or behind the letter.
+COTANGENT = r"(?:w|ct|cot|cotangent|weight|weights|bar)"
+OF = {"z": "(?:z|y|x|out|output)", "l": "(?:l|ld|ldj|logdet|log_det|logdets)"}
+
+
+def cotangent(theirs, of, plain=True):
+    """The cotangent of z or, for "l", of the log-det, whatever its name; `plain`: has the one of z perhaps no letter?"""
+    pattern = rf"in/(?:{COTANGENT}_?{OF[of]}|{OF[of]}_?{COTANGENT}" + (f"|{COTANGENT})" if of == "z" and plain else ")")
+    key = next((key for key in sorted(theirs, key=len) if re.fullmatch(pattern, key)), None)
+    return None if key is None else theirs[key]
+
+
+def runs_of(config, word):
+    """[(its number or name, its arguments)] of the lists of a configuration whose names hold one of the words `a|b`."""
+    for key, held in config.items():
+        if re.search(word, key) and isinstance(held, (list, dict)) and held:
+            plain = isinstance(held, dict) and not any(isinstance(value, dict) for value in held.values())
+            yield from held.items() if isinstance(held, dict) and not plain else enumerate([held] if plain else held)
 
 
 # -- arrays that say yes or no ----------------------------------------------------------------------------------------
