@@ -146,8 +146,8 @@ def answered(prefix, found, names=None):
 # -- kinds of files ---------------------------------------------------------------------------------------------------
 
 def of_system(system, kind):
-    """Does a file name this system and this kind?  As a function of its configuration and keys."""
-    return lambda config, keys: config.get("system") == system and config.get("kind") == kind
+    """Does a file name this system and this kind, whatever stands behind it?  As a function of its configuration and keys."""
+    return lambda config, keys: config.get("system") == system and re.match(rf"{kind}(?!\w)", str(config.get("kind"))) is not None
 
 
 def kind_of(kinds, config, keys):
