@@ -155,6 +155,11 @@ def kind_of(kinds, config, keys):
     return next(((what, compares) for what, (is_held, compares) in kinds.items() if is_held(config, keys)), None)
 
 
+def is_empty(value):
+    """Is there nothing of theirs to compare, as where a file holds no gradients?"""
+    return isinstance(value, Pair) and not value.theirs
+
+
 def read_as(kinds, config, theirs):
     """({quantity: Difference, or the largest relative difference} of a file, [Unread]: its arrays that are not compared)."""
     kind = kind_of(kinds, config, theirs.keys())
@@ -164,7 +169,8 @@ def read_as(kinds, config, theirs):
     try:
         found = compares(config, theirs)
         if all(isinstance(value, Pair) for value in found.values()):
-            found = judged(found, lambda rng: compares(config, nudged(theirs, rng)))
+            found = judged({name: value for name, value in found.items() if not is_empty(value)},
+                           lambda rng: compares(config, nudged(theirs, rng)))
     except (Lacking, ValueError) as error:
         raise ValueError(f"{error} (read as {what})") from error
     found = without_dependent(found, theirs)
@@ -325,11 +331,13 @@ def pair(given, theirs):
 
 
 def gradients(given, theirs):
-    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again."""
+    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again, and others are
+    small beside the largest gradient, of which a few roundings are left in them.
+    """
     size = max((np.abs(array).max(initial=0) for array in theirs.values()), default=0.0)
     zeros = {name: (np.abs(given[name]) <= ZERO * size) & (np.abs(theirs[name]) <= ZERO * size)
              for name in theirs if name in given and given[name].shape == theirs[name].shape}
-    return Pair(given, theirs, zeros, size, "the largest gradient")
+    return Pair(given, theirs, zeros, size, "the largest gradient", terms={name: np.full(zero.shape, size) for name, zero in zeros.items()})
 
 
 def judged(pairs, again=None):
@@ -356,8 +364,8 @@ def judgement(pair, nudged):
         apart = worst(np.abs(pair.given[name] - pair.theirs[name]).max(initial=0) for name in pair.theirs)
         return Difference(entrywise, apart, f"{pair.beside}: an absolute difference, {pair.absolute:.0e} allowed", pair.absolute)
     if not entrywise <= ALLOWED:
-        measured_as_sums(pair, entries, reasons)
         measured_as_zeros(pair, entries, reasons)
+        measured_as_sums(pair, entries, reasons)
     if any(excusable(entry).any() for entry in entries.values()):
         measured_by_condition(pair, entries, nudged(), reasons)
     return Difference(entrywise, worst(e.max(initial=0) for e in entries.values()), "; ".join(reasons))
