@@ -87,6 +87,10 @@ class Numbers(dict):
         if self.whole is not None:
             self.whole.answer(self.prefix, keys)
 
+    def only(self, prefix, names):
+        """Of what is below a prefix, these names alone have been read."""
+        self.answered -= {key for key in self if key.startswith(prefix)} - {f"{prefix}{name}" for name in names}
+
     def leave(self, keys, reason):
         """Say why these are not compared."""
         self.left |= dict.fromkeys(keys, reason)
@@ -328,6 +332,16 @@ class Difference(NamedTuple):
 def pair(given, theirs):
     """A quantity that is one array."""
     return Pair({"": np.asarray(given)}, {"": np.asarray(theirs)})
+
+
+def gradient_in(theirs, name, value):
+    """{quantity: Pair} of the gradient by an input, if the file has one: of data for x, and of the text for y."""
+    if f"gradin/{name}" not in theirs:
+        return {}
+    return {f"gradient of {NAMED.get(name, name)}": pair(value, theirs[f"gradin/{name}"])}
+
+
+NAMED = {"x": "data", "y": "the text"}
 
 
 def gradients(given, theirs):

@@ -17,10 +17,10 @@ from refflow.maps.dequantisation import placed
 from refflow.maps.shape import Reshape, Squeeze
 from refflow.models.jet import HIGH, channel_order, halves_of, jet_coupling, jet_network, loss_vjp, spatial_order
 
-from .comparison import (PRACTICE, Lacking, answered, cotangent, gradients, kind_of, nearest, numbers, of_system, order_of, pair,
+from .comparison import (PRACTICE, Lacking, answered, cotangent, gradient_in, gradients, kind_of, nearest, numbers, of_system, order_of, pair,
                          read_as)
 from .steps import steps_of
-from .tarflow import compared, ours, theirs_of
+from .tarflow import compared, left_without_cotangents, ours, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("jet_*.npz")))
 ATTENTION = "MultiHeadDotProductAttention_0"
@@ -108,23 +108,25 @@ def as_context(given):
 
 def coupling(config, theirs) -> dict:
     """{quantity: Pair} of a coupling."""
-    params, grad = answered("param/dnn/", theirs), answered("grad/dnn/", theirs)
     x, wz, wl = theirs["in/x"], cotangent(theirs, "z"), cotangent(theirs, "l")
-    if wz is None or wl is None:
-        raise Lacking("there are no cotangents 'in/wz' and 'in/wl' in it")
-    own, (tokens, features) = Network(params), x.shape[1:]
+    own, (tokens, features) = Network(answered("param/dnn/", theirs)), x.shape[1:]
+    theirs.only("param/dnn/", own.places)
+    grad = answered("grad/dnn/", theirs, own.places)
     order, made = order_and_pattern(config, theirs, tokens, features)
     f = Chain(jet_coupling(order, own.net, config["scale_factor"]))
     if own.context:
         f = f.at(context=as_context(theirs["in/context"]))
     (z, log_det), pullback = f.vjp(ours(x))
-    x_bar, bars = pullback(ours(wz), wl)
     given = {"z": theirs_of(z, x.shape[1:]), "logdet": log_det}
-    given["loss"] = (given["z"] * wz).sum() + (log_det * wl).sum()
+    if wz is None or wl is None:
+        left_without_cotangents(theirs)
+    else:
+        x_bar, bars = pullback(ours(wz), wl)
+        given["loss"] = (given["z"] * wz).sum() + (log_det * wl).sum()
+        made |= gradient_in(theirs, "x", theirs_of(x_bar, x.shape[1:])) | gradient_of_context(theirs, bars)
+        made["gradients of parameters"] = gradients(own.gradients(bars["stages"]["1"]), grad)
     made |= compared(given, theirs) | inverses(theirs, lambda u: split(f, ours(u), lambda v: theirs_of(v, x.shape[1:])), x.shape)
-    made["gradients of parameters"] = gradients(own.gradients(bars["stages"]["1"]), grad)
-    made["gradient of data"] = pair(theirs_of(x_bar, x.shape[1:]), theirs["gradin/x"])
-    return made | gradient_of_context(theirs, bars)
+    return made
 
 
 def split(f, u, shown):
@@ -203,8 +205,10 @@ def model_of(config, params, channels, height, width):
 def model(config, theirs) -> dict:
     """{quantity: Pair} of a whole model; its loss is in bits, or a sum of cotangents `in/wz` and `in/wl`."""
     params, (x, made) = answered("param/", theirs), data(theirs)
-    grad = answered("grad/", theirs, {name for name in params if name.startswith(PREFIX_OF_MODEL)})
     flow, networks = model_of(config, params, *x.shape[1:])
+    names = [PREFIX_OF_MODEL + name for name in networks[0].places]
+    theirs.only("param/", [*names, *PROJECTIONS.values()])
+    grad = answered("grad/", theirs, names)
     if networks[0].context:
         flow = flow.at(context=as_context(theirs["in/context"]))
     f = flow.bijector.inner
@@ -228,9 +232,7 @@ def model(config, theirs) -> dict:
     made |= compared(given, theirs)
     made |= inverses(theirs, lambda u: split(f, to_image.forward(images(u)), channels_last), channels_last(x).shape)
     made["gradients of parameters"] = gradients(gradients_of(networks, bars), grad)
-    if "gradin/x" in theirs:
-        made["gradient of data"] = pair(channels_last(x_bar), theirs["gradin/x"])
-    made |= gradient_of_context(theirs, bars)
+    made |= gradient_in(theirs, "x", channels_last(x_bar)) | gradient_of_context(theirs, bars)
     return made | steps_of(config, theirs, params, lambda now: loss_and_gradients(config, now, x, theirs), PROJECTIONS.values())
 
 

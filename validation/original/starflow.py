@@ -22,9 +22,9 @@ from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_ne
                                      sampled, scale_and_shift, slopes_vjp, starflow_block, starflow_denoiser, token_log_dets,
                                      video_as_image)
 
-from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangent, gradients, kind_of, nearest, numbers, of_system, pair,
+from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangent, gradient_in, gradients, kind_of, nearest, numbers, of_system, pair,
                          read_as, runs_of)
-from .tarflow import compared, ours, std_of, theirs_of
+from .tarflow import compared, left_without_cotangents, ours, std_of, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
 
@@ -143,6 +143,9 @@ class Net:
             held[path] = np.array(held.get(path, tree.at_path(value.params(), path)))
             held[path][rows] = self.params[name].reshape(held[path][rows].shape) + offset
         return value.replace(**tree.nest(held))
+
+    def names(self, prefix=""):
+        return [prefix + name for name, *_ in self.places]
 
     def gradients(self, bars, names, prefix=""):
         """{their name: gradient}, from the cotangents of the network."""
@@ -292,11 +295,10 @@ def put_samples(made, config, theirs, plain, by_run):
 
 def block(config, theirs) -> dict:
     """{quantity: Pair} of a block."""
-    params, grad = answered("param/", theirs), answered("grad/", theirs)
     x, wz, wl = theirs["in/x"], cotangent(theirs, "z"), cotangent(theirs, "l")
-    if wz is None or wl is None:
-        raise Lacking("there are no cotangents 'in/wz' and 'in/wl' in it")
-    own, shape, y = Block(config, params, x.shape[1:-1], config["permutation"]), x.shape[1:], text_of(theirs, *OF_DATA)
+    own, shape = Block(config, answered("param/", theirs), x.shape[1:-1], config["permutation"]), x.shape[1:]
+    theirs.only("param/", own.names())
+    grad, y = answered("grad/", theirs, own.names()), text_of(theirs, *OF_DATA)
     f, turned = given(own.f, y), Chain(own.stages[:own.at] or [own.stages[0]]) if own.at else None
 
     def turn(v):
@@ -304,16 +306,19 @@ def block(config, theirs) -> dict:
 
     event = turn(vectors(x))
     (image, log_slopes), pullback = slopes_vjp(f, event)
-    event_bar, bars = pullback(turn(vectors(wz)), ours(wl))
-    values = {"z": tokens(turn(image), shape), "logdet": rows(log_slopes, shape)}
-    values["loss"] = (values["z"] * wz).sum() + (values["logdet"] * wl).sum()
-    made = compared(values, theirs)
-    made["gradients of parameters"] = gradients(own.gradients(bars["net"], grad), grad)
-    made["gradient of data"] = pair(tokens(turn(event_bar), shape), theirs["gradin/x"])
-    if "gradin/y" in theirs:
-        if not own.text:
+    values, made = {"z": tokens(turn(image), shape), "logdet": rows(log_slopes, shape)}, {}
+    if wz is None or wl is None:
+        left_without_cotangents(theirs)
+    else:
+        event_bar, bars = pullback(turn(vectors(wz)), ours(wl))
+        values["loss"] = (values["z"] * wz).sum() + (values["logdet"] * wl).sum()
+        made["gradients of parameters"] = gradients(own.gradients(bars["net"], grad), grad)
+        made |= gradient_in(theirs, "x", tokens(turn(event_bar), shape))
+        if own.text:
+            made |= gradient_in(theirs, "y", np.swapaxes(context_bar(bars), -1, -2))
+        elif "gradin/y" in theirs:
             raise Lacking("there is a gradient of a text, and its configuration does not say 'txt_dim', the width of the text")
-        made["gradient of the text"] = pair(np.swapaxes(context_bar(bars), -1, -2), theirs["gradin/y"])
+    made = compared(values, theirs) | made
     if "out/y" in theirs:
         made["y"] = pair(np.swapaxes(states_of_text(f, event), -1, -2), theirs["out/y"])
     if "out/freqs_cis" in theirs:
@@ -427,8 +432,11 @@ def switches(config):
 
 def model(config, theirs) -> dict:
     """{quantity: Pair} of a whole model."""
-    params, grad, x = answered("param/", theirs), answered("grad/", theirs), theirs["in/x"]
+    params, x = answered("param/", theirs), theirs["in/x"]
     flow, parts, blocks = model_of(config, params, x.shape[1:])
+    names = [name for k, one in enumerate(blocks) if one is not None for name in one.names(f"blocks.{k}.")]
+    theirs.only("param/", names)
+    grad = answered("grad/", theirs, names)
     trained, ends = given(flow, text_of(theirs, *OF_DATA)), np.cumsum([2, *map(len, parts)])
     weight, norm_weight = said(config, "loss_weight", 1.0), norm_weight_of(config)
     losses, pullback = regularised_loss_vjp(trained, as_image(x), weight, norm_weight)
@@ -440,10 +448,10 @@ def model(config, theirs) -> dict:
     for one, start, part in zip(blocks, ends, parts):
         for i in (i for i, stage in enumerate(part, start) if own_map(stage) is not None):
             gradient |= one.gradients(stages[str(i)].get("inner", stages[str(i)])["net"], grad, f"blocks.{blocks.index(one)}.")
-    made["gradients of parameters"] = gradients(gradient, {name: array for name, array in grad.items() if name.startswith("blocks.")})
-    made["gradient of data"] = pair(as_theirs(x_bar, x.shape), theirs["gradin/x"])
-    if "gradin/y" in theirs:
-        made["gradient of the text"] = pair(np.swapaxes(bars["context"], -1, -2), theirs["gradin/y"])
+    made["gradients of parameters"] = gradients(gradient, grad)
+    made |= gradient_in(theirs, "x", as_theirs(x_bar, x.shape))
+    if "context" in bars:
+        made |= gradient_in(theirs, "y", np.swapaxes(bars["context"], -1, -2))
     return made | model_samples(config, theirs, flow, ends) | denoising(config, theirs, flow, params)
 
 
@@ -539,6 +547,7 @@ def denoising(config, theirs, flow, params):
                          "frames": x.shape[1] if x.ndim == 5 else 0,
                          "pt_seq_len": said(config, "pt_seq_len", None) or config.get("img_size", x.shape[-2]) // config["patch_size"]}
         net, shape = denoiser_of(says, own, token_shape(config, x.shape[1:])[:-1]), x.shape
+        theirs.answer("param/", net.names("learnable_self_denoiser."))
         patches = Chain(flow.bijector.inner.stages[:2])
         net = given(net.net, text_of(theirs, *OF_DATA))
         prediction = patches.inverse(net.forward(patches.forward(as_image(x))))
@@ -584,8 +593,10 @@ def denoiser_loss(theirs, h):
 
 def denoiser(config, theirs) -> dict:
     """{quantity: Pair} of the learned denoiser alone, of tokens (B, [frames,] H, W, F)."""
-    params, grad, x = answered("param/", theirs), answered("grad/", theirs), theirs["in/x"]
-    own, y = denoiser_of(config, params, x.shape[1:-1]), text_of(theirs, *OF_DATA)
+    x = theirs["in/x"]
+    own, y = denoiser_of(config, answered("param/", theirs), x.shape[1:-1]), text_of(theirs, *OF_DATA)
+    theirs.only("param/", own.names())
+    grad = answered("grad/", theirs, own.names())
     h, pullback = given(own.net, y).vjp(vectors(x))
     out = next((name for name in ("pred", "z", "x", "out") if f"out/{name}" in theirs), "pred")
     made = {out: pair(tokens(h, x.shape[1:]), theirs[f"out/{out}"])}
@@ -595,11 +606,9 @@ def denoiser(config, theirs) -> dict:
     else:
         x_bar, bars = pullback(vectors(h_bar))
         made["gradients of parameters"] = gradients(own.gradients(bars, grad), grad)
-        made["gradient of data"] = pair(tokens(x_bar, x.shape[1:]), theirs["gradin/x"])
-        if "out/loss" in theirs:
-            made["loss"] = pair(loss, theirs["out/loss"])
-        if "gradin/y" in theirs:
-            made["gradient of the text"] = pair(np.swapaxes(bars["context"], -1, -2), theirs["gradin/y"])
+        made |= gradient_in(theirs, "x", tokens(x_bar, x.shape[1:])) | compared({"loss": loss}, theirs)
+        if "context" in bars:
+            made |= gradient_in(theirs, "y", np.swapaxes(bars["context"], -1, -2))
     if "out/mask" in theirs:
         text = y.shape[-1] if y is not None and own.text else 0
         mask = frames_seen(x.shape[1:-1], text, said(config, "block_causal", 1), said(config, "window", None))

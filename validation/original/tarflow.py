@@ -17,7 +17,7 @@ from refflow.maps.densities import DiagonalNormal
 from refflow.maps.dequantisation import bits_per_dim, placed
 from refflow.models.tarflow import adapted_prior, classes_of, denoised, guided_inverse, loss_vjp, tarflow, tarflow_block
 
-from .comparison import (PRACTICE, Lacking, answered, cotangent, gradients, kind_of, nearest, numbers, of_system, pair, read_as,
+from .comparison import (PRACTICE, Lacking, answered, cotangent, gradient_in, gradients, kind_of, nearest, numbers, of_system, pair, read_as,
                          runs_of)
 from .steps import steps_of
 
@@ -163,8 +163,9 @@ def alike(key, name):
 
 def block(config, theirs) -> dict:
     """{quantity: Pair} of a block."""
-    params, grad = answered("param/", theirs), answered("grad/", theirs)
-    own = Block(params, config["head_dim"], config["permutation"] == "flip")
+    own = Block(answered("param/", theirs), config["head_dim"], config["permutation"] == "flip")
+    theirs.only("param/", own.places)
+    grad = answered("grad/", theirs, own.places)
     f, x, y = Chain(own.stages), theirs["in/x"], labels_of(theirs)
     wz, wl = cotangent(theirs, "z"), cotangent(theirs, "l")
     (z, log_det), pullback = at(f, y).vjp(ours(x))
@@ -178,10 +179,16 @@ def block(config, theirs) -> dict:
     made = compared(given, theirs)
     if "loss" in given:
         made["gradients of parameters"] = gradients(own.gradients(bars["stages"][str(own.at)], grad), grad)
-        made |= {"gradient of data": pair(theirs_of(x_bar, x.shape[1:]), theirs["gradin/x"])} if "gradin/x" in theirs else {}
+        made |= gradient_in(theirs, "x", theirs_of(x_bar, x.shape[1:]))
+    else:
+        left_without_cotangents(theirs)
     starts = {"z": (["out/z"], ours(given["z"]))} | {letter: ([f"in/{letter}"], ours(theirs.get(f"in/{letter}")))
                                                      for letter in ("u", "z", "noise") if f"in/{letter}" in theirs}
     return made | samples(config, theirs, f, starts, lambda v: theirs_of(v, x.shape[1:]))
+
+
+def left_without_cotangents(theirs):
+    theirs.leave([key for key in theirs if re.match("grad|out/loss", key)], "the file has no cotangents, in/wz and in/wl")
 
 
 def compared(given, theirs):
@@ -276,8 +283,11 @@ def model_of(config, params):
 
 def model(config, theirs) -> dict:
     """{quantity: Pair} of a whole model."""
-    flow, blocks = model_of(config, answered("param/", theirs))
-    grad, x, y = answered("grad/", theirs), theirs["in/x"], labels_of(theirs)
+    params = answered("param/", theirs)
+    flow, blocks = model_of(config, params)
+    names = [f"blocks.{k}.{name}" for k, one in enumerate(blocks) for name in one.places]
+    theirs.only("param/", names)
+    grad, x, y = answered("grad/", theirs, names), theirs["in/x"], labels_of(theirs)
     trained, D = at(flow, y), x[0].size
     tokens = (D // config["in_channels"] // config["patch_size"]**2, config["in_channels"] * config["patch_size"]**2)
     f = trained.bijector.inner
@@ -294,11 +304,11 @@ def model(config, theirs) -> dict:
         made |= {"forward_none_z": theirs_of(free, tokens), "forward_none_logdet": free_log_det / D}
     made = compared(made, theirs)
     made["gradients of parameters"] = gradients(gradients_of(blocks, ends, bars, grad), grad)
-    made |= {"gradient of data": pair(x_bar, theirs["gradin/x"])} if "gradin/x" in theirs else {}
+    made |= gradient_in(theirs, "x", x_bar)
     made |= variances_after(theirs, flow, z, tokens) | of_samples(config, theirs, flow, ends)
     if "out/bpd" in theirs or "out/x_dequantised" in theirs:
         made |= in_bits(theirs, flow, D)
-    return made | steps_of(config, theirs, answered("param/", theirs), lambda params: loss_and_gradients(config, params, x, y))
+    return made | steps_of(config, theirs, params, lambda now: loss_and_gradients(config, now, x, y))
 
 
 def gradients_of(blocks, ends, bars, names):
