@@ -235,11 +235,22 @@ COTANGENT = r"(?:w|ct|cot|cotangent|weight|weights|bar)"
 OF = {"z": "(?:z|y|x|out|output)", "l": "(?:l|ld|ldj|logdet|log_det|logdets)"}
 
 
-def cotangent(theirs, of, plain=True):
-    """The cotangent of z or, for "l", of the log-det, whatever its name; `plain`: has the one of z perhaps no letter?"""
-    pattern = rf"in/(?:{COTANGENT}_?{OF[of]}|{OF[of]}_?{COTANGENT}" + (f"|{COTANGENT})" if of == "z" and plain else ")")
-    key = next((key for key in sorted(theirs, key=len) if re.fullmatch(pattern, key)), None)
-    return None if key is None else theirs[key]
+def name_of_cotangent(theirs, of):
+    """The key of the cotangent of z, which may lack the letter, or, for "l", of the log-det; None if there is none."""
+    pattern = rf"in/(?:{COTANGENT}_?{OF[of]}|{OF[of]}_?{COTANGENT}" + (f"|{COTANGENT})" if of == "z" else ")")
+    return next((key for key in sorted(theirs, key=len) if re.fullmatch(pattern, key)), None)
+
+
+def cotangents(theirs):
+    """The cotangents of z and of the log-det, whatever their names; (None, None) if one is not there, and then it is said what is
+    left out.
+    """
+    keys = [name_of_cotangent(theirs, of) for of in "zl"]
+    if None in keys:
+        without = [key for key in theirs if re.match("grad|out/loss", key)] + [key for key in keys if key]
+        theirs.leave(without, "the file lacks a cotangent, in/wz or in/wl")
+        return None, None
+    return tuple(theirs[key] for key in keys)
 
 
 def runs_of(config, word):

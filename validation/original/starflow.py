@@ -22,9 +22,9 @@ from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_ne
                                      sampled, scale_and_shift, slopes_vjp, starflow_block, starflow_denoiser, token_log_dets,
                                      video_as_image)
 
-from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangent, gradient_in, gradients, kind_of, nearest, numbers, of_system, pair,
+from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent, nearest, numbers, of_system, pair,
                          read_as, runs_of)
-from .tarflow import compared, left_without_cotangents, ours, std_of, theirs_of
+from .tarflow import compared, ours, std_of, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
 
@@ -295,7 +295,7 @@ def put_samples(made, config, theirs, plain, by_run):
 
 def block(config, theirs) -> dict:
     """{quantity: Pair} of a block."""
-    x, wz, wl = theirs["in/x"], cotangent(theirs, "z"), cotangent(theirs, "l")
+    x, (wz, wl) = theirs["in/x"], cotangents(theirs)
     own, shape = Block(config, answered("param/", theirs), x.shape[1:-1], config["permutation"]), x.shape[1:]
     theirs.only("param/", own.names())
     grad, y = answered("grad/", theirs, own.names()), text_of(theirs, *OF_DATA)
@@ -307,9 +307,7 @@ def block(config, theirs) -> dict:
     event = turn(vectors(x))
     (image, log_slopes), pullback = slopes_vjp(f, event)
     values, made = {"z": tokens(turn(image), shape), "logdet": rows(log_slopes, shape)}, {}
-    if wz is None or wl is None:
-        left_without_cotangents(theirs)
-    else:
+    if wz is not None:
         event_bar, bars = pullback(turn(vectors(wz)), ours(wl))
         values["loss"] = (values["z"] * wz).sum() + (values["logdet"] * wl).sum()
         made["gradients of parameters"] = gradients(own.gradients(bars["net"], grad), grad)
@@ -584,11 +582,11 @@ def denoiser_of(config, params, grid):
 
 def denoiser_loss(theirs, h):
     """(loss, its cotangent of h) of predictions h: a mean of squares beside in/target, or a sum with a cotangent; None without either."""
-    w = cotangent(theirs, "z")
+    key = name_of_cotangent(theirs, "z")
     if "in/target" in theirs:
         error = h - theirs["in/target"]
         return (error**2).mean(), 2 * error / error.size
-    return (None, None) if w is None else ((h * w).sum(), w)
+    return (None, None) if key is None else ((h * theirs[key]).sum(), theirs[key])
 
 
 def denoiser(config, theirs) -> dict:

@@ -95,8 +95,9 @@ def steps_of(config, theirs, params, loss_and_gradients, frozen=()):
     after = {int(match[1]): match[0] for match in (re.match(r"step_?(\d+)/", key) for key in theirs) if match}
     last = next((prefix for prefix in LAST if under(prefix, theirs)), None)
     losses = next((key for key in ("out/losses", "out/step_losses", "out/train_losses") if key in theirs), None)
+    found = rates_compared(config, theirs)
     if not after and last is None and losses is None:
-        return {}
+        return found
     keys = [key for key in theirs if key == losses or key.startswith((*LAST, *after.values()))]
     try:
         optimiser, clip, rate = optimiser_of(config)
@@ -104,10 +105,9 @@ def steps_of(config, theirs, params, loss_and_gradients, frozen=()):
         rates = rates_of(config, theirs, rate, count)
     except Lacking as lacking:
         theirs.leave(keys, f"{lacking}")
-        return {}
+        return found
     names = [name for name in params if name not in frozen]
     steps = list(training(optimiser, clip, rates, params, names, loss_and_gradients))
-    found = rates_compared(config, theirs)
     if losses:
         found["losses"] = pair(np.array([step.loss for step in steps]), theirs[losses])
     first = min(after, default=0)
