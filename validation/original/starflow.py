@@ -360,9 +360,10 @@ def samples_of_block(made, config, theirs, own, turn, shape):
     if key is None:
         theirs.leave([f"out/{name}" for name in names_of_samples(theirs)], "the file has no latents of samples, in/u")
     else:
-        u = turn(vectors(theirs[key]))
+        u, before = turn(vectors(theirs.get(key))), len(made)
         put_samples(made, config, theirs, lambda text: tokens(turn(given(own.f, text).inverse(u)), shape),
                     lambda run, known: of_run_in_block(theirs, own, turn, u, shape, run))
+        theirs.answer("", [key] if len(made) > before else [])
     for i, run in {run.i: run for run in runs(config, theirs).values() if isinstance(run, Run) and not run.jacobi}.items():
         names = [f"forward_guided_{part}{i}" for part in ("z", "logdet")]
         if f"out/{names[0]}" in theirs:
@@ -496,7 +497,7 @@ def model_samples(config, theirs, flow, ends):
     key = next((key for key in ("in/noise", "in/u") if key in theirs), None)
     if key is None:
         return {}
-    u, f, made = theirs[key], flow.bijector.inner, {}
+    u, f, made = theirs.get(key), flow.bijector.inner, {}
     patches = Chain(f.stages[:2])
     z = patches.forward(as_image(u))
 
@@ -512,6 +513,7 @@ def model_samples(config, theirs, flow, ends):
             made[name] = pair(value, theirs[f"out/{name}"])
     put_samples(made, config, theirs, lambda text: as_theirs(given(flow, text).bijector.forward(z), u.shape),
                 lambda run, known: of_run(config, theirs, flow, z, u.shape, run, known))
+    theirs.answer("", [key] if made else [])
     return made
 
 
