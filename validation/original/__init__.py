@@ -7,6 +7,8 @@
                                              sylvester, starflow, tarflow, jet); for a single file, a line for each quantity; with a PATH,
                                              its files are of it
     python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
+    --schema SYSTEM                          what its files hold, by the files of it here: the configuration, and every array with its shape;
+                                             the README of this folder says how they are read, and which other names they may have
     --all                                    every quantity of every file
     --json                                   all of it as JSON
 
@@ -32,7 +34,7 @@ from refflow import oracle
 from validation.recorded import written
 
 from . import glow, glow_tts, jet, nice, planar, realnvp, starflow, sylvester, tarflow, vits
-from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents, listed
+from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents, kind_of, listed, numbers
 
 MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts,
           "vits": vits, "planar": planar, "sylvester": sylvester}
@@ -59,8 +61,12 @@ def main(arguments=None) -> int:
                         f"a system, one of {', '.join(sorted(MODELS))}")
     parser.add_argument("--write", action="store_true", help="record what all systems agree to")
     parser.add_argument("--all", action="store_true", help="every quantity of every file")
+    parser.add_argument("--schema", choices=sorted(MODELS), metavar="SYSTEM", help="print what files of a system hold")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_intermixed_args(arguments)             # options may stand anywhere
+    if chosen.schema:
+        print("\n".join(schema(MODELS[chosen.schema])))
+        return 0
     model = chosen.paths[0] if chosen.paths and chosen.paths[0] in MODELS else None
     paths = [Path(path) for path in chosen.paths[model is not None:]]
     if chosen.write:
@@ -74,6 +80,16 @@ def main(arguments=None) -> int:
     if not found or any("error" in one and not is_elsewhere(one) for one in found):
         return 2
     return int(not all(passes(value) for one in found for value in one.get("quantities", {}).values()))
+
+
+def schema(module):
+    """The lines of what files of a system hold: for each file here, its configuration, and its arrays with their shapes."""
+    for name in module.FILES:
+        config, theirs = numbers(name)
+        what, _ = kind_of(module.KINDS, config, theirs.keys())
+        yield f"{name}: {what}"
+        yield from (f"    cfg {key}: {json.dumps(value)}" for key, value in config.items())
+        yield from (f"    {key}  {' x '.join(map(str, array.shape)) or 'a number'}" for key, array in sorted(theirs.items()))
 
 
 def agreement() -> dict:
