@@ -31,6 +31,7 @@ import re
 from pathlib import Path
 
 from refflow import oracle
+from validation.certify import processor
 from validation.recorded import written
 
 from . import glow, glow_tts, jet, nice, planar, realnvp, starflow, sylvester, tarflow, vits
@@ -39,10 +40,10 @@ from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents,
 MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts,
           "vits": vits, "planar": planar, "sylvester": sylvester}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
-           "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
-TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"vits": "VITS", "planar": "planar and radial flows",
-                                                                 "sylvester": "Sylvester flows", "starflow": "STARFlow",
-                                                                 "tarflow": "TarFlow", "jet": "Jet"}
+           "Glow-TTS": ("glow_tts", "glow_tts"), "TarFlow": ("tarflow", "tarflow"), "Jet": ("jet", "jet"), "STARFlow": ("starflow", "starflow"),
+           "Sylvester flows": ("sylvester", "sylvester_vae"),
+           "VITS": ("vits", "stochastic_durations")}            # the files' name here, and the model in refflow
+TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"planar": "planar and radial flows"}
 # How the "system" or the source of a configuration names systems that have no files here, and what is said of them.
 ELSEWHERE = {"ffjord|cnf": "FFJORD is not built in refflow",
              "flow[ -]?matching|torchcfm|conditional-flow-matching|cfm": "conditional flow matching is not built in refflow",
@@ -93,13 +94,13 @@ def schema(module):
 
 
 def agreement() -> dict:
-    """{system: the model, how many files there are, and the largest relative difference of all their quantities}."""
+    """{system: the model, how many files there are, the largest relative difference of all their quantities, and on which processor}."""
     made = {}
     for system, (name, model) in SYSTEMS.items():
         found = [answer(MODELS[name], file)["quantities"] for file in MODELS[name].FILES]
         every = [as_difference(value) for quantities in found for value in quantities.values()]
         largest = max(value.measure for value in every if value.relative)
-        made[system] = {"model": model, "files": len(found), "largest": float(f"{largest:.1e}")}
+        made[system] = {"model": model, "files": len(found), "largest": float(f"{largest:.1e}"), "processor": processor()}
     return made
 
 
