@@ -99,7 +99,7 @@ def test_every_array_of_our_copies_is_read():
     (None, "jornpeters/integer_discrete_flows@644a2fc models/*.py", "integer discrete flows (IDF) are not built in refflow"),
     ("FFJORD", "", "FFJORD is not built in refflow"), ("residual flows", "", "residual flows are not built in refflow")])
 def test_a_system_that_is_not_built_is_said_in_a_sentence(system, source, said, tmp_path, capsys):
-    """Its names are those of a port of Glow, and it is not taken for Glow's."""
+    """A port of Glow has the same names of arrays, and the file is not taken for Glow's."""
     config = {"kind": "Model", "K": 1, "L": 1, "source": source} | ({"system": system} if system else {})
     np.savez(tmp_path / "one.npz", cfg=json.dumps(config), **{"param/flow.layers.1.actnorm.bias": np.zeros((1, 12, 1, 1))})
     shutil.copy(comparison.PRACTICE / "glow_squeeze_split.npz", tmp_path / "two.npz")

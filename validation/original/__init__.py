@@ -13,7 +13,8 @@
     --json                                   all of it as JSON
 
 The exit status is 1 if a difference exceeds what is allowed, 2 if a file cannot be read: one line says what is missing, and
-the other files are still read.  A file of a system that refflow does not have is named, and is no failure.  A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal;
+the other files are still read.  A file of a system that refflow does not have is named, and does not count as a failure.
+A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal;
 1e-9 is allowed.  If an entry is 0 in exact arithmetic, so that both hold only rounding errors, or is so ill-conditioned that
 rounding alone exceeds 1e-9, a line says what it is measured by and why.  Where the source itself computed in float32, the
 absolute difference is measured, and a line says so.  Every array of a file is compared, goes in, or is named with the reason why it
@@ -166,7 +167,7 @@ def as_difference(value):
 
 
 def is_elsewhere(one):
-    """Is a file of a system that has no files here?  It is no failure."""
+    """Is a file of a system that has no files here?  It does not count as a failure."""
     return one.get("error") in ELSEWHERE.values()
 
 

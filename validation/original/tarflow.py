@@ -133,7 +133,7 @@ def labels_of(theirs):
 
 
 class Reading(NamedTuple):
-    """Labels of samples, None for no class, the keys that they are from, and whether a negative one is the `last` class or no class."""
+    """Labels of samples, None for no class, the keys that they are from, and whether a negative one stands for the `last` class or for no class."""
 
     keys: list
     labels: np.ndarray | None
@@ -141,10 +141,10 @@ class Reading(NamedTuple):
 
 
 def labels_of_samples(theirs, name, count):
-    """[Reading] of labels that `count` samples `name` may be given: a name says it, or they have labels of their own, or the data's.
+    """[Reading] of labels that `count` samples `name` may be given: a name says it, or they have labels of their own, or the labels of the data.
 
     Labels of their own have an ending, as in in/y_rev; the name says so if it ends alike.  Data that are mapped there and back have
-    their own labels, of which a negative one is no class.
+    their own labels; a negative label then stands for no class.
     """
     if "none" in name.split("_"):
         return [Reading([], None)]
@@ -197,8 +197,8 @@ SAMPLES = re.compile(r"out/(?:reverse|inverse|sample|samples|guided|decode|decod
 def samples(config, theirs, f, starts, shown):
     """{name of an output of the file: Pair} of samples of a chain of ours, and their inverses.
 
-    `starts`: {letter in a name: ([keys], latents)}; those of the first letter but z are of samples that do not say it; `shown`: from our
-    vectors to what the file holds.  The name says which labels were given: the samples' own, the data's, or a negative one for
+    `starts`: {letter in a name: ([keys], latents)}; a name without a letter takes the latents of the first letter but z; `shown`: from
+    our vectors to what the file holds.  The name says which labels were given: the samples' own, the data's, or a negative one for
     all, which takes the last class.
     """
     runs, made = guidances(config, theirs), {}
