@@ -7,8 +7,8 @@
                                              sylvester, starflow, tarflow, jet); for a single file, a line for each quantity; with a PATH,
                                              its files are of it
     python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
-    --schema SYSTEM                          what its files hold, by the files of it here: the configuration, and every array with its shape;
-                                             the README of this folder says how they are read, and which other names they may have
+    --schema SYSTEM                          what its files here hold: the configuration, and every array with its shape; the README
+                                             of this folder says how they are read, and which other names they may have
     --all                                    every quantity of every file
     --json                                   all of it as JSON
 
@@ -41,8 +41,8 @@ from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents,
 MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts,
           "vits": vits, "planar": planar, "sylvester": sylvester}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
-           "Glow-TTS": ("glow_tts", "glow_tts"), "TarFlow": ("tarflow", "tarflow"), "Jet": ("jet", "jet"), "STARFlow": ("starflow", "starflow"),
-           "Sylvester flows": ("sylvester", "sylvester_vae"),
+           "Glow-TTS": ("glow_tts", "glow_tts"), "TarFlow": ("tarflow", "tarflow"), "Jet": ("jet", "jet"),
+           "STARFlow": ("starflow", "starflow"), "Sylvester flows": ("sylvester", "sylvester_vae"),
            "VITS": ("vits", "stochastic_durations")}            # the files' name here, and the model in refflow
 TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"planar": "planar and radial flows"}
 # How the "system" or the source of a configuration names systems that have no files here, and what is said of them.

@@ -257,7 +257,7 @@ def runs_of(config, word):
     """[(its number or name, its arguments)] of the lists of a configuration whose names hold one of the words `a|b`."""
     for key, held in config.items():
         if re.search(word, key) and isinstance(held, (list, dict)) and held:
-            plain = isinstance(held, dict) and not any(isinstance(value, dict) for value in held.values())
+            plain = isinstance(held, dict) and not any(isinstance(value, (dict, list)) for value in held.values())
             yield from held.items() if isinstance(held, dict) and not plain else enumerate([held] if plain else held)
 
 
@@ -356,13 +356,14 @@ NAMED = {"x": "data", "y": "the text"}
 
 
 def gradients(given, theirs):
-    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again, and others are
-    small beside the largest gradient, of which a few roundings are left in them.
+    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again, and others
+    are small beside the largest gradient, of which a few roundings are left in them.
     """
     size = max((np.abs(array).max(initial=0) for array in theirs.values()), default=0.0)
     zeros = {name: (np.abs(given[name]) <= ZERO * size) & (np.abs(theirs[name]) <= ZERO * size)
              for name in theirs if name in given and given[name].shape == theirs[name].shape}
-    return Pair(given, theirs, zeros, size, "the largest gradient", terms={name: np.full(zero.shape, size) for name, zero in zeros.items()})
+    terms = {name: np.full(zero.shape, size) for name, zero in zeros.items()}
+    return Pair(given, theirs, zeros, size, "the largest gradient", terms=terms)
 
 
 def judged(pairs, again=None):

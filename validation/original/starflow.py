@@ -201,8 +201,8 @@ def given(value, text):
 
 def texts_of_samples(theirs):
     """[(keys, text)] that samples may be given: a text of their own, as in/y_rev, or the data's; or none."""
-    keys = sorted((key for key in theirs if re.fullmatch(r"in/(y|text|txt)(_?\w+)?", key) and theirs.get(key).ndim == 3
-                   and not re.search("cfg|null|uncond|guid", key)), key=lambda key: (key in OF_DATA, key))
+    texts = (key for key in theirs if re.fullmatch(r"in/(y|text|txt)(_?\w+)?", key) and theirs.get(key).ndim == 3)
+    keys = sorted((key for key in texts if not re.search("cfg|null|uncond|guid", key)), key=lambda key: (key in OF_DATA, key))
     return [([key], np.swapaxes(theirs.get(key), -1, -2)) for key in keys] or [([], None)]
 
 
@@ -227,7 +227,7 @@ def doubled(theirs, i, B):
 
 # -- runs -------------------------------------------------------------------------------------------------------------
 
-GUIDANCE = {"guidance", "attn_temp", "annealed_guidance", "guide_what", "guide_top", "deep_only"}      # (the second line has no effect)
+GUIDANCE = {"guidance", "attn_temp", "annealed_guidance", "guide_what", "guide_top"}
 JACOBI = {"jacobi", "jacobi_block_size", "block_size", "jacobi_max_iter", "max_iter", "jacobi_th", "th", "threshold"}
 BESIDE = {"name", "note", "notes", "label"}
 
@@ -254,7 +254,7 @@ def runs(config, theirs):
         for i, (key, how) in enumerate(runs_of(config | config.get("switches", {}), word)):
             strange = sorted(how.keys() - known - BESIDE)
             run = f"its run says {strange[0]!r}, which nothing here reads" if strange else Run(i, how, word == "jacobi")
-            ending = rf"_?{key}" if i else rf"(_?{key})?"
+            ending = rf"_?({key}|{i})" if i else rf"(_?({key}|{i}))?"
             named = re.compile(rf"((reverse|inverse|sample|samples)_)?(u_)?(context_)?({word})(_u)?{ending}(_context)?")
             found |= {name: run for name in (one.removeprefix("out/") for one in theirs)
                       if name in (key, how.get("name")) or f"reverse_{key}" == name or named.fullmatch(name)}
@@ -273,7 +273,8 @@ def put_samples(made, config, theirs, plain, by_run):
 
     `known`: the key of the known frames, or None.
     """
-    held, of_context = runs(config, theirs), next((key for key in theirs if re.match("in/(context|known|first)_?(frame|video|image)?", key)), None)
+    held = runs(config, theirs)
+    of_context = next((key for key in theirs if re.match("in/(context|known|first)_?(frame|video|image)?", key)), None)
     for name in names_of_samples(theirs):
         run, key = held.get(name), f"out/{name}"
         known = of_context if "context" in name or "known" in name else None

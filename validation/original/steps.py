@@ -42,7 +42,8 @@ def optimiser_of(config):
     if kind is None:
         raise Lacking("the configuration names no optimiser")
     inside = numbers_after(text, rf"{kind[0]} ?\(", count=3)        # adam(beta1, beta2, eps)
-    betas = numbers_after(text, "betas?", count=2) or [(numbers_after(text, f"beta{i}") or [default])[0] for i, default in ((1, 0.9), (2, 0.999))]
+    single = [(numbers_after(text, f"beta{i}") or [default])[0] for i, default in ((1, 0.9), (2, 0.999))]
+    betas = numbers_after(text, "betas?", count=2) or single
     beta1, beta2, eps = inside or [*betas, (numbers_after(text, "eps(?:ilon)?") or [1e-8])[0]]
     decay = numbers_after(text, "weight[ _]decay", r"\bwd\b")
     clip = numbers_after(text, "clip_by_global_norm", "clip_grad_norm", "clip(?:ping)?")
@@ -176,8 +177,8 @@ def compared_after(theirs, prefix, step):
     theirs.answer(prefix, held)
     still = {name: where > 0.5 for name, where in step.still.items() if name in held}
     ours = {name: step.params[name] for name in held if name in step.params}
-    return {f"parameters in {prefix.rstrip('/')}": Pair(ours, held, still, step.moved / ALLOWED, "1e9 times the step that the optimiser "
-                                                        "makes of their rounding", terms=step.terms)}
+    beside = "1e9 times the step that the optimiser makes of their rounding"
+    return {f"parameters in {prefix.rstrip('/')}": Pair(ours, held, still, step.moved / ALLOWED, beside, terms=step.terms)}
 
 
 def joined(arrays, names):

@@ -148,7 +148,8 @@ def labels_of_samples(theirs, name, count):
     """
     if "none" in name.split("_"):
         return [Reading([], None)]
-    keys = sorted((key for key in theirs if LABELS.fullmatch(key)), key=lambda key: (not alike(key, name), bool(OF_DATA.fullmatch(key)), key))
+    keys = sorted((key for key in theirs if LABELS.fullmatch(key)),
+                  key=lambda key: (not alike(key, name), bool(OF_DATA.fullmatch(key)), key))
     found = [Reading([key], theirs.get(key)) for key in keys]
     if "negative" in name:
         return [Reading([], -np.ones(count, int)), *(one for one in found if (one.labels < 0).any())]
@@ -186,12 +187,12 @@ def block(config, theirs) -> dict:
 
 def compared(given, theirs):
     """{name: Pair} of results of ours that the file has, under `out/`; "logdets" is "logdet"."""
-    named = {name: value for name, value in given.items()} | {other: given[name] for name, other in SPELLINGS.items() if name in given}
+    named = given | {other: given[name] for name, other in SPELLINGS.items() if name in given}
     return {name: pair(value, theirs[f"out/{name}"]) for name, value in named.items() if f"out/{name}" in theirs}
 
 
 SPELLINGS = {"logdet": "logdets", "logdets": "logdet", "forward_none_logdet": "forward_none_logdets"}
-SAMPLES = re.compile(r"out/(?:reverse|inverse|sample|samples|guided|decode|decoded)(?:_|\d|$)")
+SAMPLES = re.compile(r"out/(?:reverse|inverse|sample|samples|guided|cfg|decode|decoded)(?:_|\d|$)")
 
 
 def samples(config, theirs, f, starts, shown):
@@ -248,14 +249,13 @@ def guidances(config, theirs):
     (reverse_)guided1, ..., cfg0, ..., or for the outputs that it names.
     """
     found = {}
-    for key, how in runs_of(config, "guided|guidance|cfg"):
+    for i, (key, how) in enumerate(runs_of(config, "guided|guidance|cfg")):
         how = how if isinstance(how, dict) else dict(zip(ARGUMENTS, how))
         strange = sorted(how.keys() - ARGUMENTS.keys() - SAID_BESIDE)
-        run = f"its guidance says {strange[0]!r}, which nothing here reads" if strange else [how.get(argument, default)
-                                                                                        for argument, default in ARGUMENTS.items()]
-        for name in (how.get("name"), key, *(f"{word}{rest}{key}" for word in ("", "reverse_", "reverse_u_") for rest in ("", "guided", "cfg"))):
-            if f"out/{name}" in theirs:
-                found[name] = run
+        run = [how.get(argument, default) for argument, default in ARGUMENTS.items()]
+        names = {f"{start}{word}{end}" for start in ("", "reverse_", "reverse_u_") for word in ("", "guided", "cfg") for end in (i, key)}
+        found |= {name: f"its guidance says {strange[0]!r}, which nothing here reads" if strange else run
+                  for name in names | {how.get("name")} if f"out/{name}" in theirs}
     return found
 
 
@@ -326,7 +326,8 @@ def in_bits(theirs, flow, D):
     readings = [(both, placed(*(theirs.get(key) for key in both), 256, -1, 1)) for both in keys
                 if theirs.get(both[0]).shape == theirs.get(both[1]).shape]
     if not readings:
-        theirs.leave([key for key in theirs if re.match("out/(bpd|x_deq)", key)], "the file lacks the pixels in/x_uint8 or their noise in/u")
+        left = [key for key in theirs if re.match("out/(bpd|x_deq)", key)]
+        theirs.leave(left, "the file lacks the pixels in/x_uint8 or their noise in/u")
         return {}
     keys, x = nearest(readings, theirs.get("out/x_dequantised", readings[0][1]))
     theirs.answer("", keys)
@@ -366,7 +367,8 @@ def of_samples(config, theirs, flow, ends):
     """{quantity: Pair} of samples, of what stands after each block, and of the step along the score."""
     f, starts = flow.bijector.inner, latents_of(theirs)
     if not starts:
-        theirs.leave([key for key in theirs if re.match("out/(reverse|sample|guided|denoised)", key)], "the file has no noise of samples, in/noise")
+        left = [key for key in theirs if re.match("out/(reverse|sample|guided|denoised)", key)]
+        theirs.leave(left, "the file has no noise of samples, in/noise")
         return {}
     made = samples(config, theirs, f, {"u": starts, "noise": starts, "z": starts}, np.asarray)
     made |= in_sequence(theirs, f, starts, ends)
@@ -398,7 +400,7 @@ def std_of(config, theirs):
     named = re.compile(r"(denoise_|denoising_)?(noise_)?(std|sigma)|denoise_noise_std")
     said = next((held for key, held in config.items() if named.fullmatch(key) and held is not None), None)
     if said is None:
-        key = next((key for key in theirs if key.startswith("in/") and named.fullmatch(key.removeprefix("in/")) and theirs.get(key).size == 1), None)
+        key = next((key for key in theirs if key[:3] == "in/" and named.fullmatch(key[3:]) and theirs.get(key).size == 1), None)
         said = None if key is None else theirs[key].item()
     return said
 
