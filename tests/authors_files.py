@@ -31,3 +31,15 @@ def arrays_of(given, out, parameters, prefix=""):
     found |= {f"param/{prefix}{name}": value for name, value in parameters.items()}
     found |= {f"grad/{prefix}{name}": value.grad for name, value in parameters.items() if value.grad is not None}
     return {name: value.detach().numpy() for name, value in found.items()}
+
+
+def renamed(file, names):
+    """(configuration, arrays) of a file with other names of arrays, {old: new}; None leaves one out."""
+    config, arrays = file
+    return config, {names.get(key, key): value for key, value in arrays.items() if names.get(key, key) is not None}
+
+
+def changed(file, key):
+    """The same file with a wrong number."""
+    config, arrays = file
+    return config, arrays | {key: arrays[key] * (1 + 1e-6)}

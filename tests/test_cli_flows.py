@@ -20,7 +20,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from refflow.cli import dataset as cli_dataset, rows as cli_rows
+from refflow import models
+from refflow.cli import dataset as cli_dataset, fit as cli_fit, rows as cli_rows
 from refflow import Affine, Flow, StandardNormal, Tanh
 from refflow.cli.fit import divided
 from refflow.cli.images import read_images
@@ -218,6 +219,30 @@ def test_files_that_cannot_be_used(run):
     assert "no directory" in run("fit", "data.csv", "--out", "nowhere/f.npz")[2]
     assert "must end in .npz or .json" in run("fit", "data.csv", "--out", "f.pkl")[2]
     assert "did you mean gaussian?" in run("fit", write("d.csv", rows(9)), "--model", "gausian", "--out", "f.npz")[2]
+
+
+@pytest.mark.parametrize("model, name, needs", [
+    ("starflow", "starflow", "needs images with noise"), ("STARFlow", "starflow", "texts as arrays"),
+    ("sylvester", "sylvester_vae", "needs rows of numbers in [0, 1]"), ("sylvester_vae", "sylvester_vae", "SylvesterVAE.loss_vjp"),
+    ("vits", "stochastic_durations", "the duration of each symbol"), ("stochastic-durations", "stochastic_durations", "bound_vjp"),
+    ("all_in_one", "all_in_one", "is one block"), ("AllInOneBlock", "all_in_one", "--model realnvp"),
+    ("tarflow_block", "tarflow_block", "a part of tarflow")])
+def test_models_that_are_not_trained_say_what_they_need(run, model, name, needs):
+    """In place of a guess at another name."""
+    status, out, err = run("fit", write("d.csv", rows(9)), "--model", model, "--out", "f.npz")
+    assert status == 2 and not out and f"--model {name}: " in err and needs in err and "did you mean" not in err
+    assert not os.path.exists("f.npz")
+
+
+def test_every_model_of_python_is_trained_or_says_what_it_needs(run):
+    """By its name there; and what refusals name is there."""
+    for name in models.__all__:
+        if name.islower() and name != "warmed_up":
+            known = cli_fit.model_named(name)
+            assert known in {*models.BUILDERS, *cli_rows.MODELS_OF_IMAGES, "glow_tts", *cli_fit.UNTRAINED, *cli_fit.PARTS}, name
+    for name in (*cli_fit.UNTRAINED, *cli_fit.PARTS):
+        assert name in models.__all__, name
+    assert callable(models.SylvesterVAE.loss_vjp) and callable(models.StochasticDurations.bound_vjp)
 
 
 def test_tables_that_can(run):

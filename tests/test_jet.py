@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from authors_files import arrays_of, far, read_made
+from authors_files import arrays_of, changed, far, read_made, renamed
 from flows import check_inverse_and_log_det, check_saved, check_single_precision, with_moved_bijector, worst_slope
 from refflow.core import tree
 from refflow.maps.conditioners import GELU, CrossAttention, Dense, LayerNorm, TanhGELU, context_of_classes
@@ -481,3 +481,55 @@ def test_what_is_a_pattern_of_theirs(pattern):
     assert authors.is_pattern(P, pattern, 2, 2) and authors.is_pattern(P[:, [1, 0, 2, 3]], pattern, 2, 2)
     assert not authors.is_pattern(P[:, [0, 2, 1, 3]], pattern, 2, 2) and not authors.is_pattern(P[:, [2, 3, 0, 1]], pattern, 2, 2)
     assert not authors.is_pattern(np.eye(2), "vstripes", 2, 1) and not authors.is_pattern(np.ones((4, 4)), pattern, 2, 2)
+
+
+# -- names of arrays, and steps ---------------------------------------------------------------------------------------
+
+def test_other_names_are_read_by_rule(tmp_path):
+    torch = pytest.importorskip("torch")
+    file = renamed(coupling_file(torch), {"in/wz": "in/ct_z", "in/wl": "in/ct_logdet", "in/u": "in/noise", "out/inverse_u": "out/inverse_noise",
+                                          "out/inverse_u_logdet": "out/inverse_noise_logdet"})
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "out/inverse_noise")))[0] == {"inverse_noise"}
+
+
+NOTES = "after_steps: 3 updates of clip_by_global_norm(0.05)->adam(.9,.95,1e-8)->*-0.01, masks frozen, no weight decay"
+
+
+def test_a_model_with_pixels_bits_and_steps(tmp_path):
+    """Noise in [0, 1/127.5) beside latents of the same shape, both parts of the bits, and steps of Adam with a clipped gradient."""
+    torch = pytest.importorskip("torch")
+    config, arrays = model_file(torch, kinds=("channels", "spatial"))
+    rng, kept = RNG(5), {key: held for key, held in arrays.items() if key.startswith(("param/", "in/u"))}
+    whole, noise = rng.integers(0, 256, arrays["in/x"].shape), rng.uniform(0, 1 / 127.5, arrays["in/x"].shape)
+    x = torch.tensor(whole / 127.5 - 1 + noise)
+    t = {name.removeprefix("param/"): torch.tensor(array, requires_grad="FREEZE" not in name) for name, array in kept.items() if "param" in name}
+    trained, D = [value for value in t.values() if value.requires_grad], x[0].numel()
+    optimiser, losses, out = torch.optim.Adam(trained, 0.01, (0.9, 0.95)), [], {}
+    for _ in range(3):
+        h, total = patched(x, 2), 0
+        for k in range(2):
+            own = {name.removeprefix("couplings/dnn/"): value[k] for name, value in t.items() if name.startswith("couplings/")}
+            P = t[("channel", "spatial")[k] + "_coupling_masks-FREEZE_ME"][k]
+            h, log_det = Port(torch, own, k == 0, P, 2.0).forward(h, None)
+            total = total + log_det
+        bits = [((h**2 / 2 + math.log(2 * math.pi) / 2 + math.log(127.5)).sum((1, 2))).mean() / (D * math.log(2)), total.mean() / (D * math.log(2))]
+        loss = bits[0] - bits[1]
+        optimiser.zero_grad()
+        loss.backward()
+        out = out or {"out/loss": loss.item(), "out/nll_bits": bits[0].item(), "out/logdet_bits": bits[1].item()}
+        norm = sum((value.grad**2).sum() for value in trained).sqrt()
+        assert norm > 0.05
+        for value in trained:
+            value.grad *= 0.05 / norm
+        optimiser.step()
+        losses.append(loss.item())
+    after = {f"after_steps/{name}": value.detach().numpy() for name, value in t.items() if value.requires_grad}
+    given = {"in/x_uint8": whole.astype(float), "in/noise": noise, "in/x": x.numpy(), "out/losses": np.array(losses)}
+    inverses = {key: arrays[key] for key in ("out/inverse_u",)}
+    file = config | {"notes": NOTES}, kept | given | inverses | {key: np.array(held) for key, held in out.items()} | after
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    for key, shown in (("out/nll_bits", "nll_bits"), ("out/logdet_bits", "logdet_bits"), ("out/inverse_u", "inverse_u"), ("in/noise", "data"),
+                       ("after_steps/couplings/dnn/posemb", "parameters in after_steps")):
+        assert far(read_made(authors, tmp_path, *changed(file, key)))[0] == {shown}
+    assert far(read_made(authors, tmp_path, config | {"notes": NOTES.replace("0.05", "0.5")}, file[1]))[0] == {"losses", "parameters in after_steps"}

@@ -94,6 +94,44 @@ def test_every_array_of_our_copies_is_read():
         assert original.MODELS[module].read(name)[1] == []
 
 
+@pytest.mark.parametrize("system, source, said", [
+    ("IDF", "", "integer discrete flows (IDF) are not built in refflow"),
+    (None, "jornpeters/integer_discrete_flows@644a2fc models/*.py", "integer discrete flows (IDF) are not built in refflow"),
+    ("FFJORD", "", "FFJORD is not built in refflow"), ("residual flows", "", "residual flows are not built in refflow")])
+def test_a_system_that_is_not_built_is_said_in_a_sentence(system, source, said, tmp_path, capsys):
+    """A port of Glow has the same names of arrays, and the file is not taken for Glow's."""
+    config = {"kind": "Model", "K": 1, "L": 1, "source": source} | ({"system": system} if system else {})
+    np.savez(tmp_path / "one.npz", cfg=json.dumps(config), **{"param/flow.layers.1.actnorm.bias": np.zeros((1, 12, 1, 1))})
+    shutil.copy(comparison.PRACTICE / "glow_squeeze_split.npz", tmp_path / "two.npz")
+    assert original.main([str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"one  not compared: {said}"
+    assert lines[2] == "1 of 2 files read, 1 of systems that are not compared; every array is compared or goes in"
+
+
+def test_a_result_that_depends_on_an_unknown_input_is_left_out(tmp_path):
+    """An input that nothing reads excuses what has its name in it, and nothing else."""
+    theirs = comparison.Numbers({"in/camera_pose": np.ones(2), "out/reverse_camera": np.ones(2), "out/z": np.ones(2), "out/reverse": np.ones(2)})
+    theirs.answer("out/", ("reverse_camera", "z", "reverse"))
+    far = comparison.Difference(1.0, 1.0)
+    kept = comparison.without_dependent({"reverse_camera": far, "z": far, "reverse": comparison.Difference(0.0, 0.0)}, theirs)
+    assert kept.keys() == {"z", "reverse"}
+    assert [tuple(one) for one in theirs.unanswered()] == [
+        ("in/camera_pose", "an input that nothing here reads"),
+        ("out/reverse_camera", "it depends on in/camera_pose, which nothing here reads")]
+    theirs.answer("in/", ["camera_pose"])
+    assert comparison.without_dependent({"reverse_camera": far}, theirs) == {"reverse_camera": far}
+
+
+def test_the_nearest_reading_is_taken_and_a_wrong_number_is_near_none():
+    right, wrong = np.array([1.0, 2.0]), np.array([1.5, 2.0])
+    assert comparison.nearest([(["b"], wrong), (["a"], right)], right)[0] == ["a"]
+    keys, given = comparison.nearest([(["b"], wrong), (["a"], right), (["c"], np.ones(3))], right + 1e-3)
+    assert keys == ["a"] and np.array_equal(given, right)
+    with pytest.raises(comparison.Lacking):
+        comparison.nearest([], right)
+
+
 # -- a step in float32 ------------------------------------------------------------------------------------------------
 
 def test_a_step_in_float32_is_measured_absolutely_and_says_so(capsys):

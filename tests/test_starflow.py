@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import starflow_port
-from authors_files import far, read_made
+from authors_files import changed, far, read_made, renamed
 from flows import (check_inverse_and_log_det, check_leaks_are_refused, check_saved, check_single_precision, moved, tempered_attention,
                    with_moved_bijector, worst_slope)
 from refflow.core import Chain, tree
@@ -543,3 +543,97 @@ def test_a_changed_block_shows(name, tmp_path, monkeypatch):
     owner, method, bug, shown = PLANTED[name]
     monkeypatch.setattr(owner, method, bug)
     assert shown in far(read_made(authors, tmp_path, *starflow_port.block_file(torch, **READS, use_sos=True)))[0]
+
+
+# -- names of arrays and of runs ---------------------------------------------------------------------------------------
+
+WITH_TEXT = {**READS, "use_sos": True}
+
+
+def with_runs(file, **runs):
+    """The file with its runs under other names, in the configuration and in the names of samples."""
+    config, arrays = file
+    words = {"guided": "cfg", "jacobi": "reverse_jacobi"}
+    names = {f"out/{prefix}{word}{i}": f"out/{'reverse_' if word == 'guided' else ''}{other}{i}"
+             for word, other in words.items() for prefix in ("", "reverse_") for i in range(3)}
+    config = {key: held for key, held in config.items() if key not in ("guided", "jacobi")}
+    return renamed((config | {f"{name}_runs": file[0].get(held, []) for name, held in runs.items()}, arrays), names)
+
+
+def test_runs_have_other_names(tmp_path):
+    torch = pytest.importorskip("torch")
+    file = with_runs(starflow_port.block_file(torch, **WITH_TEXT), cfg="guided", jacobi="jacobi")
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    for key in ("reverse_cfg1", "reverse_jacobi2"):
+        assert far(read_made(authors, tmp_path, *changed(file, f"out/{key}")))[0] == {key}
+
+
+def test_runs_of_a_model_have_other_names(tmp_path):
+    torch = pytest.importorskip("torch")
+    config, arrays = starflow_port.model_file(torch, **MODELS["a video, frame by frame"])
+    file = with_runs((config, arrays), cfg="guided", jacobi="jacobi")
+    file[0]["denoise_noise_std"] = file[0].pop("denoise_std")
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "out/denoised")))[0] == {"denoised"}
+    assert far(read_made(authors, tmp_path, *changed(file, "in/y_cfg1")))[0] == {"reverse_cfg1"}
+
+
+def test_a_run_that_says_something_unknown_is_left_out(tmp_path):
+    torch = pytest.importorskip("torch")
+    config, arrays = starflow_port.block_file(torch, **WITH_TEXT)
+    config["guided"] = [config["guided"][0], config["guided"][1] | {"schedule": "cosine"}]
+    found, unread = far(read_made(authors, tmp_path, config, arrays))
+    assert found == set() and {one.key for one in unread if "schedule" in one.reason} == {"out/reverse_guided1"}
+
+
+def test_a_text_of_samples_has_any_name(tmp_path):
+    torch = pytest.importorskip("torch")
+    config, arrays = starflow_port.block_file(torch, **WITH_TEXT)
+    own = starflow_port.Port(torch, {name.removeprefix("param/"): torch.tensor(array) for name, array in arrays.items()
+                                     if name.startswith("param/")}, {"use_sos": True}, 20, 2, "identity", 3, 5, 2)
+    other = RNG(8).standard_normal(arrays["in/y"].shape)
+    with torch.no_grad():
+        back = own.reverse(torch.tensor(arrays["in/u"]), torch.tensor(other)).numpy()
+    file = config | {"jacobi": []}, {key: held for key, held in arrays.items() if "jacobi" not in key and key != "in/y_cfg2"} | {"in/y_rev": other, "out/reverse_u": back}
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "in/y_rev")))[0] == {"reverse_u"}
+
+
+def test_a_loss_is_stated_in_words(tmp_path):
+    """Its weight may stand in the loss, and then the loss of the file is the whole one."""
+    torch = pytest.importorskip("torch")
+    config, arrays = starflow_port.model_file(torch, **MODELS["a text everywhere"])
+    file = renamed((config, {key: held for key, held in arrays.items() if key != "out/loss"}), {"out/loss_reg": "out/loss"})
+    del config["latent_norm_regularization"]
+    config["loss"] = "get_loss(z,logdets)['loss'] + 0.01*sum_i mean(outputs[i]^2) over all but the last output"
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    config["loss"] = "get_loss(z,logdets)['loss']"
+    assert far(read_made(authors, tmp_path, *file))[0] == {"loss", "gradients of parameters", "gradient of data", "gradient of the text"}
+
+
+def test_a_denoisers_kind_and_loss(tmp_path):
+    """Its kind may be followed by words, and its loss is a mean of squares beside a target."""
+    torch = pytest.importorskip("torch")
+    config, arrays = starflow_port.block_file(torch, **BLOCKS["a denoiser"])
+    target = arrays["out/pred"] - arrays["in/wz"] * arrays["in/wz"].size / 2            # so that the cotangent is in/wz
+    loss = ((arrays["out/pred"] - target) ** 2).mean()
+    file = config | {"kind": "NonCausalBlock (learnable self-denoiser)"}, arrays | {"in/target": target, "out/loss": loss}
+    del file[1]["in/wz"]
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "out/loss")))[0] == {"loss"}
+
+
+def test_known_frames(tmp_path):
+    """Latents of a video give it back, whatever the latents of a frame that is known."""
+    torch = pytest.importorskip("torch")
+    config, arrays = starflow_port.model_file(torch, **MODELS["a video, frame by frame"])
+    kept = {key: held for key, held in arrays.items() if key.startswith(("param/", "grad", "in/x", "in/y")) and "cfg" not in key
+            or key in ("out/z", "out/loss")}
+    u = arrays["out/z"].copy()
+    u[:, 0] = 3.0
+    file = config | {"guided": [], "jacobi": []}, kept | {"in/u": u, "in/context_frame": arrays["in/x"][:, :1], "out/reverse_context": arrays["in/x"]}
+    found, unread = far(read_made(authors, tmp_path, *file))
+    assert (found, unread) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "in/context_frame")))[0] == {"reverse_context"}
+    del file[1]["in/context_frame"]
+    assert [one.key for one in far(read_made(authors, tmp_path, *file))[1]] == ["in/u", "out/reverse_context"]

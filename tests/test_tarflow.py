@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from authors_files import arrays_of, far, read_made
+from authors_files import arrays_of, changed, far, read_made, renamed
 from flows import (check_inverse_and_log_det, check_leaks_are_refused, check_saved, check_single_precision, tempered_attention,
                    with_moved_bijector, worst_slope)
 from refflow import DiagonalNormal
@@ -477,3 +477,107 @@ def test_a_changed_block_shows(name, shown, tmp_path, monkeypatch):
     for method, bug in planted(name).items():
         monkeypatch.setattr(Port, method, bug)
     assert shown in far(read_made(authors, tmp_path, *block_file(torch)))[0]
+
+
+# -- names of arrays -------------------------------------------------------------------------------------------------
+
+OTHER_NAMES = {
+    "labels of samples": {"in/yrev": "in/y_rev", "out/reverse_of_z_yrev": "out/reverse_of_z_yrev"},
+    "labels and cotangents": {"in/yrev": "in/y_sample", "in/y": "in/labels", "in/wz": "in/cotangent_z", "in/wl": "in/ct_logdet"},
+    "cotangents": {"in/yrev": "in/y_gen", "in/wz": "in/z_bar", "in/wl": "in/logdet_bar", "in/u": "in/noise"}}
+
+
+@pytest.mark.parametrize("names", OTHER_NAMES)
+def test_other_names_are_read_by_rule(names, tmp_path):
+    torch = pytest.importorskip("torch")
+    file = renamed(block_file(torch, classes=5, flip=True), OTHER_NAMES[names])
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "out/reverse_of_z_yrev")))[0] == {"reverse_of_z_yrev"}
+
+
+def test_labels_of_samples_of_a_model_have_any_name(tmp_path):
+    torch = pytest.importorskip("torch")
+    file = renamed(model_file(torch, classes=4), {"in/yrev": "in/y_sample"})
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "in/noise")))[0] >= {"reverse", "guided0"}
+
+
+def test_images_without_a_class_are_compared(tmp_path):
+    torch = pytest.importorskip("torch")
+    config, arrays = block_file(torch, classes=3)
+    p = {name.removeprefix("param/"): torch.tensor(array) for name, array in arrays.items() if name.startswith("param/")}
+    z, log_det = Port(torch, p, config["head_dim"], False).forward(torch.tensor(arrays["in/x"]), None)
+    file = config, arrays | {"out/forward_none_z": z.numpy(), "out/forward_none_logdet": log_det.numpy()}
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "out/forward_none_logdet")))[0] == {"forward_none_logdet"}
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_variances_after_updates(steps, tmp_path):
+    """v <- v + (mean z^2 - v)/10 for each step; samples are drawn with the last."""
+    torch = pytest.importorskip("torch")
+    config, arrays = model_file(torch, scaled=False)
+    after = before = np.full_like(arrays["buffer/var"], 0.5)
+    for _ in range(steps):
+        after = after + 0.1 * ((arrays["out/z"] ** 2).mean(0) - after)
+    noise = arrays["in/noise"] * np.sqrt(arrays["buffer/var"] / after)          # so that the samples stay what they are
+    file = config, arrays | {"buffer/var_before": before, f"buffer/var_after_{steps}_updates": after, "in/noise": noise}
+    del file[1]["buffer/var"], file[1]["out/reverse_seq0"]
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert f"var_after_{steps}_updates" in far(read_made(authors, tmp_path, *changed(file, "buffer/var_before")))[0]
+
+
+NOTES = "AdamW betas (.9,.95) weight_decay 1e-2 eps 1e-8, CosineLRSchedule(warmup 2, total 6, min 1e-3, max 1e-2)"
+
+
+def stepped(torch, classes=0, count=4):
+    """A file of a model with the steps of torch's optimiser from its parameters on."""
+    config, arrays = model_file(torch, classes=classes, blocks=2)
+    rates = [1e-3, 5.5e-3, 5.5e-3, 1e-3 + (1 + np.cos(np.pi / 4)) / 2 * 9e-3][:count]
+    t = {name.removeprefix("param/"): torch.tensor(array, requires_grad=True) for name, array in arrays.items() if name.startswith("param/")}
+    optimiser, losses = torch.optim.AdamW(t.values(), betas=(0.9, 0.95), weight_decay=1e-2), []
+    for rate in rates:
+        optimiser.param_groups[0]["lr"] = rate
+        h, total = patches(torch, torch.tensor(arrays["in/x"]), 2), 0
+        for k in range(2):
+            own = {name.removeprefix(f"blocks.{k}."): value for name, value in t.items() if name.startswith(f"blocks.{k}.")}
+            h, log_det = Port(torch, own, 2, k == 1).forward(h, torch.tensor(arrays["in/y"]) if classes else None)
+            total = total + log_det
+        loss = (h**2).mean() / 2 - total.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    out = {"out/losses": np.array(losses), "out/lrs": np.array(rates), "out/lr_schedule_3": np.array(rates[:3])}
+    return config | {"notes": NOTES}, arrays | out | {f"after_steps/{name}": value.detach().numpy() for name, value in t.items()}
+
+
+def test_steps_of_the_optimiser_are_compared(tmp_path):
+    torch = pytest.importorskip("torch")
+    file = stepped(torch, classes=3)
+    assert far(read_made(authors, tmp_path, *file)) == (set(), [])
+    assert far(read_made(authors, tmp_path, *changed(file, "out/losses")))[0] == {"losses"}
+    assert far(read_made(authors, tmp_path, *changed(file, "after_steps/blocks.1.proj_out.weight")))[0] == {"parameters in after_steps"}
+    assert far(read_made(authors, tmp_path, *changed(file, "out/lr_schedule_3")))[0] == {"lr_schedule_3"}
+    other = file[0] | {"notes": NOTES.replace(".95", ".96")}, file[1]
+    assert far(read_made(authors, tmp_path, *other))[0] == {"losses", "parameters in after_steps"}
+
+
+def test_steps_of_an_optimiser_that_is_not_said_are_named(tmp_path):
+    torch = pytest.importorskip("torch")
+    config, arrays = stepped(torch, count=1)
+    found, unread = far(read_made(authors, tmp_path, config | {"notes": ""}, arrays))
+    assert found == set() and {one.reason for one in unread} == {"the configuration names no optimiser", "the configuration does not say the schedule"}
+    assert {one.key for one in unread} == {key for key in arrays if key.startswith(("after_steps/", "out/lr", "out/losses"))}
+
+
+def test_what_cannot_be_compared_is_named_and_the_rest_compared(tmp_path):
+    torch = pytest.importorskip("torch")
+    config, arrays = renamed(block_file(torch), {"in/wl": None, "in/u": None})
+    strange = {"in/mask": np.ones(3), "param/gate": np.ones(2), "grad/gate": np.ones(2), "out/masked_z": np.ones(2), "buffer/cache": np.ones(1)}
+    found, unread = far(read_made(authors, tmp_path, config, arrays | strange))
+    left = {one.key for one in unread}
+    assert found == set() and left >= strange.keys() | {"out/reverse_u", "out/reverse_guided0", "out/loss", "in/wz"}
+    assert all(one.reason for one in unread)
+    read = {key for key in arrays if key not in left}
+    assert read >= {"out/z", "out/logdet", "out/reverse_of_z_yrev", "in/x", "param/proj_in.weight"}

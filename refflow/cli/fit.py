@@ -18,6 +18,7 @@ from .interruptions import Interruptions
 from .options import add_data, add_seed, add_threads, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
 from ..energies import ENERGIES
 from ..models import BUILDERS
+from ..models.defaults import DEFAULTS
 from ..oracle import CannotRun
 from ..oracle.pages import plainly
 from ..report import json_text, parts_text, plain
@@ -28,6 +29,20 @@ from ..training import TrainingError
 HINTS = {True: "the last is the best: more --steps may find a better one",
          False: "training has found nothing better than its start: a smaller --learning-rate, fewer --hidden units or more rows may help"}
 EVERY = 10                              # steps from one entry of the history to the next
+
+# Models that this command does not train, and what each of them needs.
+UNTRAINED = {
+    "starflow": "starflow needs images with noise, or videos, and texts as arrays of numbers: train it in Python, by "
+                "refflow.models.starflow.regularised_loss_vjp; of images alone there are --model tarflow and --model jet",
+    "sylvester_vae": "sylvester_vae needs rows of numbers in [0, 1], and has a bound of their density in place of the density that this "
+                     "command measures: train it in Python, by SylvesterVAE.loss_vjp",
+    "stochastic_durations": "stochastic_durations needs the states of a text encoder and the duration of each symbol, which neither a table "
+                            "nor a folder of speech holds: train it in Python, by StochasticDurations.bound_vjp",
+    "all_in_one": "all_in_one is one block, of a network and a matrix that are given: flows of couplings are --model realnvp and nsf"}
+PARTS = {"jet_coupling": "jet", "jet_network": "jet", "tarflow_block": "tarflow", "starflow_block": "starflow",
+         "starflow_denoiser": "starflow"}
+ALSO = {"sylvester": "sylvester_vae", "vits": "stochastic_durations", "vits_durations": "stochastic_durations",
+        "allinoneblock": "all_in_one"}      # what other people call them
 
 
 def add_command(commands):
@@ -87,7 +102,18 @@ def add_command(commands):
 
 def model_named(text):
     """A model's name, which may be written in capitals, with hyphens, with underscores or without; another text as it is."""
-    return {plainly(name): name for name in (*BUILDERS, *rows.MODELS_OF_IMAGES, *speech.MODELS)}.get(plainly(text), text)
+    known = (*BUILDERS, *rows.MODELS_OF_IMAGES, *speech.MODELS)
+    in_python = {plainly(builder): name for name, (builder, _) in DEFAULTS.items()}
+    others = {plainly(name): name for name in (*UNTRAINED, *PARTS)} | {plainly(name): model for name, model in ALSO.items()}
+    return (in_python | others | {plainly(name): name for name in known}).get(plainly(text), text)
+
+
+def refuse_untrained(model):
+    """Say what a model needs that this command does not train."""
+    if model in PARTS:
+        raise CannotRun(f"--model {model}: it is a part of {PARTS[model]}, not a whole flow")
+    if model in UNTRAINED:
+        raise CannotRun(f"--model {model}: {UNTRAINED[model]}")
 
 
 def add_options_of_formulas(command):
@@ -127,6 +153,7 @@ def add_options_of_speech(command):
 def run(options):
     if Path(options.out).suffix not in (".npz", ".json"):
         raise CannotRun(f"--out {options.out}: the name of a flow's file must end in .npz or .json")
+    refuse_untrained(options.model)
     checkpoint.refuse(options)
     with Interruptions() as interruptions:
         return fitted(options, interruptions)

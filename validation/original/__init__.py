@@ -7,14 +7,18 @@
                                              sylvester, starflow, tarflow, jet); for a single file, a line for each quantity; with a PATH,
                                              its files are of it
     python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
+    --schema SYSTEM                          what its files here hold: the configuration, and every array with its shape; the README
+                                             of this folder says how they are read, and which other names they may have
     --all                                    every quantity of every file
     --json                                   all of it as JSON
 
 The exit status is 1 if a difference exceeds what is allowed, 2 if a file cannot be read: one line says what is missing, and
-the other files are still read.  A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal;
+the other files are still read.  A file of a system that refflow does not have is named, and does not count as a failure.
+A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal;
 1e-9 is allowed.  If an entry is 0 in exact arithmetic, so that both hold only rounding errors, or is so ill-conditioned that
 rounding alone exceeds 1e-9, a line says what it is measured by and why.  Where the source itself computed in float32, the
-absolute difference is measured, and a line says so.  Arrays of a file that nothing reads are listed.
+absolute difference is measured, and a line says so.  Every array of a file is compared, goes in, or is named with the reason why it
+is not compared.
 
 The numbers lie in validation/practice/, with the commit of the code that computed them.
 """
@@ -24,21 +28,31 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from pathlib import Path
 
 from refflow import oracle
+from validation.certify import processor
 from validation.recorded import written
 
 from . import glow, glow_tts, jet, nice, planar, realnvp, starflow, sylvester, tarflow, vits
-from .comparison import ALLOWED, PRACTICE, Difference, Lacking, contents, listed
+from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents, kind_of, listed, numbers
 
 MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts,
           "vits": vits, "planar": planar, "sylvester": sylvester}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
-           "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
-TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"vits": "VITS", "planar": "planar and radial flows",
-                                                                 "sylvester": "Sylvester flows", "starflow": "STARFlow",
-                                                                 "tarflow": "TarFlow", "jet": "Jet"}
+           "Glow-TTS": ("glow_tts", "glow_tts"), "TarFlow": ("tarflow", "tarflow"), "Jet": ("jet", "jet"),
+           "STARFlow": ("starflow", "starflow"), "Sylvester flows": ("sylvester", "sylvester_vae"),
+           "VITS": ("vits", "stochastic_durations")}            # the files' name here, and the model in refflow
+TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"planar": "planar and radial flows"}
+# How the "system" or the source of a configuration names systems that have no files here, and what is said of them.
+ELSEWHERE = {"ffjord|cnf": "FFJORD is not built in refflow",
+             "flow[ -]?matching|torchcfm|conditional-flow-matching|cfm": "conditional flow matching is not built in refflow",
+             "residual[ -]?flows?|resflow": "residual flows are not built in refflow",
+             "idf|integer_discrete_flows": "integer discrete flows (IDF) are not built in refflow",
+             "survae(_flows)?": "SurVAE flows are not built in refflow",
+             "spheres?|flows-on-sphere|sdflows": "flows on spheres are not built in refflow",
+             "tori|torus": "circular_nsf is built in refflow, but the names of flows on tori are not read"}
 WIDTH = 40                              # of names of files
 AGREEMENT = Path(oracle.__file__).parent / "agreement.json"
 
@@ -49,8 +63,12 @@ def main(arguments=None) -> int:
                         f"a system, one of {', '.join(sorted(MODELS))}")
     parser.add_argument("--write", action="store_true", help="record what all systems agree to")
     parser.add_argument("--all", action="store_true", help="every quantity of every file")
+    parser.add_argument("--schema", choices=sorted(MODELS), metavar="SYSTEM", help="print what files of a system hold")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_intermixed_args(arguments)             # options may stand anywhere
+    if chosen.schema:
+        print("\n".join(schema(MODELS[chosen.schema])))
+        return 0
     model = chosen.paths[0] if chosen.paths and chosen.paths[0] in MODELS else None
     paths = [Path(path) for path in chosen.paths[model is not None:]]
     if chosen.write:
@@ -61,19 +79,29 @@ def main(arguments=None) -> int:
     found = [answer(MODELS[name], file) | {"system": name} if name else {"file": file.stem, "error": reason, "system": None}
              for file, name, reason in files_of(model, paths)]
     print(as_json(model, found) if chosen.json else "\n".join([*table(found, chosen.all), *summary(found, model)]))
-    if not found or any("error" in one for one in found):
+    if not found or any("error" in one and not is_elsewhere(one) for one in found):
         return 2
-    return int(not all(passes(value) for one in found for value in one["quantities"].values()))
+    return int(not all(passes(value) for one in found for value in one.get("quantities", {}).values()))
+
+
+def schema(module):
+    """The lines of what files of a system hold: for each file here, its configuration, and its arrays with their shapes."""
+    for name in module.FILES:
+        config, theirs = numbers(name)
+        what, _ = kind_of(module.KINDS, config, theirs.keys())
+        yield f"{name}: {what}"
+        yield from (f"    cfg {key}: {json.dumps(value)}" for key, value in config.items())
+        yield from (f"    {key}  {' x '.join(map(str, array.shape)) or 'a number'}" for key, array in sorted(theirs.items()))
 
 
 def agreement() -> dict:
-    """{system: the model, how many files there are, and the largest relative difference of all their quantities}."""
+    """{system: the model, how many files there are, the largest relative difference of all their quantities, and on which processor}."""
     made = {}
     for system, (name, model) in SYSTEMS.items():
         found = [answer(MODELS[name], file)["quantities"] for file in MODELS[name].FILES]
         every = [as_difference(value) for quantities in found for value in quantities.values()]
         largest = max(value.measure for value in every if value.relative)
-        made[system] = {"model": model, "files": len(found), "largest": float(f"{largest:.1e}")}
+        made[system] = {"model": model, "files": len(found), "largest": float(f"{largest:.1e}"), "processor": processor()}
     return made
 
 
@@ -99,10 +127,18 @@ def prefix_of(model):
     return f"{getattr(MODELS[model], 'PREFIX', model)}_"
 
 
+def elsewhere(config):
+    """What is said of a file whose configuration names a system that has no files here, or None."""
+    named = str(config.get("system") or config.get("source", config.get("repo", ""))).lower()
+    return next((said for pattern, said in ELSEWHERE.items() if re.search(rf"(?<![a-z])({pattern})(?![a-z])", named)), None)
+
+
 def system_of(file):
     """(the system of a file, ""), or (None, why it has none)."""
     try:
         config, keys = contents(file)
+        if elsewhere(config):
+            return None, elsewhere(config)
         name = next((name for name, module in MODELS.items() if module.holds(config, keys)), None)
     except Exception as error:              # whatever is wrong with one file, the others are still read
         return None, reason_of(error)
@@ -128,6 +164,11 @@ def answer(module, file) -> dict:
 
 def as_difference(value):
     return value if isinstance(value, Difference) else Difference(value, value)
+
+
+def is_elsewhere(one):
+    """Is a file of a system that has no files here?  It does not count as a failure."""
+    return one.get("error") in ELSEWHERE.values()
 
 
 def passes(value):
@@ -158,7 +199,7 @@ def table(found, every):
 
 def lines_of(one, every, named):
     if "error" in one:
-        yield f"{one['file']}  cannot be read: {one['error']}"
+        yield f"{one['file']}  {'not compared' if is_elsewhere(one) else 'cannot be read'}: {one['error']}"
         return
     quantities = one["quantities"]
     if every:
@@ -172,8 +213,9 @@ def lines_of(one, every, named):
             yield f"    {quantity}: {value.measure:.1e}, {value.reason}"
         elif value.reason:
             yield f"    {quantity}: {value.reason}; entry by entry {value.entrywise:.1e}"
-    if one["not compared"]:
-        yield f"    not compared: {', '.join(kinds(one['not compared']))}"
+    for reason in dict.fromkeys(left.reason for left in one["not compared"]):
+        keys = [left.key for left in one["not compared"] if left.reason == reason]
+        yield f"    not compared: {', '.join(kinds(keys))}: {reason}"
 
 
 def summary(found, model):
@@ -181,8 +223,10 @@ def summary(found, model):
     if len(found) < 2:
         return
     read = [one for one in found if "error" not in one]
-    unread = sum(bool(unread_arrays(one)) for one in read)
-    yield (f"{len(read)} of {len(found)} files read" + (f", {len(found) - len(read)} refused" if len(read) < len(found) else "")
+    unread, others = sum(bool(unread_arrays(one)) for one in read), sum(map(is_elsewhere, found))
+    refused = len(found) - len(read) - others
+    yield (f"{len(read)} of {len(found)} files read" + (f", {others} of systems that are not compared" if others else "")
+           + (f", {refused} refused" if refused else "")
            + (f"; {unread} hold arrays that nothing reads" if unread else "; every array is compared or goes in"))
     for name, title in TITLES.items():
         of_system = [(one["file"], quantity, value) for one in read if one["system"] == name
@@ -198,7 +242,7 @@ def severity(value):
 
 
 def unread_arrays(one):
-    return [key for key in one["not compared"] if not key.endswith("which the file lacks")]
+    return [left.key for left in one["not compared"] if left.reason != LACKS]
 
 
 def kinds(names):
@@ -221,7 +265,7 @@ def as_json(model, found):
         rows = {name: {"measure": number(value.measure), "entrywise": number(value.entrywise), "reason": value.reason,
                        "passes": bool(passes(value))} | ({} if value.relative else {"allowed": value.allowed})
                 for name, value in one["quantities"].items()}
-        return one | {"quantities": rows}
+        return one | {"quantities": rows, "not compared": {left.key: left.reason for left in one["not compared"]}}
 
     return json.dumps({"model": model, "allowed": ALLOWED, "read": sum("error" not in one for one in found),
                        "refused": sum("error" in one for one in found), "largest": largest_of_systems(found),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -44,14 +45,27 @@ class Part(dict):
         raise Lacking(f"there is no {self.prefix + name!r} in it")
 
 
+class Unread(NamedTuple):
+    """An array of a file that is not compared, or one that the file lacks, and why."""
+
+    key: str
+    reason: str
+
+
+LACKS = "the file lacks it"
+UNKNOWN = {"in": "an input that nothing here reads", "out": "a result that nothing here computes",
+           "param": "a parameter that our model lacks", "buffer": "a buffer that nothing here reads",
+           "grad": "a gradient of something that has none here", "gradin": "a gradient of something that has none here"}
+
+
 class Numbers(dict):
     """{key: array} of a file, or of what it holds `below` a prefix; also the keys that have been answered, compared or used to
-    compute something compared, and the keys that were looked for in vain.
+    compute something compared, the keys that were looked for in vain, and why others are `left` out.
     """
 
     def __init__(self, found, whole=None, prefix=""):
         super().__init__(found)
-        self.answered, self.lacking, self.whole, self.prefix = set(), set(), whole, prefix
+        self.answered, self.lacking, self.left, self.whole, self.prefix = set(), set(), {}, whole, prefix
 
     def __getitem__(self, key):
         self.answer("", [key])
@@ -73,8 +87,23 @@ class Numbers(dict):
         if self.whole is not None:
             self.whole.answer(self.prefix, keys)
 
+    def only(self, prefix, names):
+        """Of what is below a prefix, these names alone have been read."""
+        self.answered -= {key for key in self if key.startswith(prefix)} - {f"{prefix}{name}" for name in names}
+
+    def leave(self, keys, reason):
+        """Say why these are not compared."""
+        self.left |= dict.fromkeys(keys, reason)
+
     def unanswered(self):
-        return sorted(self.keys() - self.answered) + [f"{key}, which the file lacks" for key in sorted(self.lacking)]
+        """[Unread]."""
+        found = [Unread(key, self.left.get(key) or unknown(key)) for key in sorted(self.keys() - self.answered)]
+        return found + [Unread(key, LACKS) for key in sorted(self.lacking)]
+
+
+def unknown(key):
+    """Why an array of this name is not read."""
+    return next((UNKNOWN[part] for part in key.split("/") if part in UNKNOWN), "a name that nothing here knows")
 
 
 def numbers(name):
@@ -121,8 +150,8 @@ def answered(prefix, found, names=None):
 # -- kinds of files ---------------------------------------------------------------------------------------------------
 
 def of_system(system, kind):
-    """Does a file name this system and this kind?  As a function of its configuration and keys."""
-    return lambda config, keys: config.get("system") == system and config.get("kind") == kind
+    """Does a file name this system and this kind, whatever stands behind it?  As a function of its configuration and keys."""
+    return lambda config, keys: config.get("system") == system and re.match(rf"{kind}(?!\w)", str(config.get("kind"))) is not None
 
 
 def kind_of(kinds, config, keys):
@@ -130,8 +159,13 @@ def kind_of(kinds, config, keys):
     return next(((what, compares) for what, (is_held, compares) in kinds.items() if is_held(config, keys)), None)
 
 
+def is_empty(value):
+    """Is there nothing of theirs to compare, as where a file holds no gradients?"""
+    return isinstance(value, Pair) and not value.theirs
+
+
 def read_as(kinds, config, theirs):
-    """({quantity: Difference, or the largest relative difference} of a file, its keys that nothing reads)."""
+    """({quantity: Difference, or the largest relative difference} of a file, [Unread]: its arrays that are not compared)."""
     kind = kind_of(kinds, config, theirs.keys())
     if kind is None:
         raise ValueError(f"it is none of the kinds {', '.join(kinds)}")
@@ -139,10 +173,92 @@ def read_as(kinds, config, theirs):
     try:
         found = compares(config, theirs)
         if all(isinstance(value, Pair) for value in found.values()):
-            found = judged(found, lambda rng: compares(config, nudged(theirs, rng)))
+            found = judged({name: value for name, value in found.items() if not is_empty(value)},
+                           lambda rng: compares(config, nudged(theirs, rng)))
     except (Lacking, ValueError) as error:
         raise ValueError(f"{error} (read as {what})") from error
+    found = without_dependent(found, theirs)
+    if not found:
+        raise ValueError(f"it holds nothing that can be compared (read as {what}): {listed(theirs.keys())}")
     return found, theirs.unanswered()
+
+
+COMMON = {"in", "of", "and", "x", "y", "z", "u", "noise"}       # words of names that say too little
+
+
+def words(name):
+    return set(re.findall("[a-z]+", name.lower())) - COMMON
+
+
+def without_dependent(found, theirs):
+    """The quantities, without those that differ and share a word with an input that nothing reads: they depend on it."""
+    inputs = [key for key in theirs if key.startswith("in/") and key not in theirs.answered]
+    kept = {}
+    for name, value in found.items():
+        shared = [key for key in inputs if words(key.removeprefix("in/")) & words(name)]
+        if shared and f"out/{name}" in theirs and not value_of(value) <= ALLOWED:
+            theirs.answered.discard(f"out/{name}")
+            theirs.leave([f"out/{name}"], f"it depends on {shared[0]}, which nothing here reads")
+        else:
+            kept[name] = value
+    return kept
+
+
+def value_of(value):
+    return value.measure if isinstance(value, Difference) else value
+
+
+# -- what a file does not say -----------------------------------------------------------------------------------------
+
+NEAR = 2.0**-20                         # of another reading, results differ by much more
+
+
+def nearest(readings, theirs):
+    """The first of the readings ({keys that it reads}, our result) that agrees with an array of theirs, or else the nearest one.
+
+    A file need not say which of its inputs a result belongs to.  Readings differ by far more than rounding, so that agreement
+    tells them apart; where none agrees, the result differs in all of them.
+    """
+    tried = []
+    for keys, given in readings:
+        far = np.abs(np.asarray(given) - theirs) / (1 + np.abs(theirs)) if np.shape(given) == np.shape(theirs) else np.inf
+        tried.append((float(np.nan_to_num(np.max(far, initial=0), nan=np.inf)), keys, given))
+        if tried[-1][0] < NEAR:
+            break
+    if not tried:
+        raise Lacking("nothing says what its results are of")
+    return min(tried, key=lambda one: one[0])[1:]
+
+
+# The names of a cotangent: w or wz of z, wl of the log-det, or one of these words before or behind the letter.
+COTANGENT = r"(?:w|ct|cot|cotangent|weight|weights|bar)"
+OF = {"z": "(?:z|y|x|out|output)", "l": "(?:l|ld|ldj|logdet|log_det|logdets)"}
+
+
+def name_of_cotangent(theirs, of):
+    """The key of the cotangent of z, which may lack the letter, or, for "l", of the log-det; None if there is none."""
+    pattern = rf"in/(?:{COTANGENT}_?{OF[of]}|{OF[of]}_?{COTANGENT}" + (f"|{COTANGENT})" if of == "z" else ")")
+    return next((key for key in sorted(theirs, key=len) if re.fullmatch(pattern, key)), None)
+
+
+def cotangents(theirs):
+    """The cotangents of z and of the log-det, whatever their names; (None, None) if one is not there, and then it is said what is
+    left out.
+    """
+    keys = [name_of_cotangent(theirs, of) for of in "zl"]
+    if None in keys:
+        without = [key for key in theirs if re.match("grad|out/loss", key)] + [key for key in keys if key]
+        theirs.leave(without, "the file lacks a cotangent, in/wz or in/wl")
+        return None, None
+    return tuple(theirs[key] for key in keys)
+
+
+def runs_of(config, word):
+    """[(its number or name, its arguments)] of the lists of a configuration whose names hold one of the words `a|b`."""
+    for key, held in config.items():
+        if re.search(word, key) and isinstance(held, (list, dict)) and held:
+            plain = isinstance(held, dict) and not any(isinstance(value, (dict, list)) for value in held.values())
+            yield from held.items() if isinstance(held, dict) and not plain else enumerate([held] if plain else held)
 
 
 # -- arrays that say yes or no ----------------------------------------------------------------------------------------
@@ -229,12 +345,25 @@ def pair(given, theirs):
     return Pair({"": np.asarray(given)}, {"": np.asarray(theirs)})
 
 
+def gradient_in(theirs, name, value):
+    """{quantity: Pair} of the gradient by an input, if the file has one: of data for x, and of the text for y."""
+    if f"gradin/{name}" not in theirs:
+        return {}
+    return {f"gradient of {NAMED.get(name, name)}": pair(value, theirs[f"gradin/{name}"])}
+
+
+NAMED = {"x": "data", "y": "the text"}
+
+
 def gradients(given, theirs):
-    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again."""
+    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again, and others
+    are small beside the largest gradient, of which a few roundings are left in them.
+    """
     size = max((np.abs(array).max(initial=0) for array in theirs.values()), default=0.0)
     zeros = {name: (np.abs(given[name]) <= ZERO * size) & (np.abs(theirs[name]) <= ZERO * size)
              for name in theirs if name in given and given[name].shape == theirs[name].shape}
-    return Pair(given, theirs, zeros, size, "the largest gradient")
+    terms = {name: np.full(zero.shape, size) for name, zero in zeros.items()}
+    return Pair(given, theirs, zeros, size, "the largest gradient", terms=terms)
 
 
 def judged(pairs, again=None):
@@ -261,8 +390,8 @@ def judgement(pair, nudged):
         apart = worst(np.abs(pair.given[name] - pair.theirs[name]).max(initial=0) for name in pair.theirs)
         return Difference(entrywise, apart, f"{pair.beside}: an absolute difference, {pair.absolute:.0e} allowed", pair.absolute)
     if not entrywise <= ALLOWED:
-        measured_as_sums(pair, entries, reasons)
         measured_as_zeros(pair, entries, reasons)
+        measured_as_sums(pair, entries, reasons)
     if any(excusable(entry).any() for entry in entries.values()):
         measured_by_condition(pair, entries, nudged(), reasons)
     return Difference(entrywise, worst(e.max(initial=0) for e in entries.values()), "; ".join(reasons))

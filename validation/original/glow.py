@@ -21,7 +21,7 @@ from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
 
 from . import glow_ports
-from .comparison import PRACTICE, answered, difference, kind_of, largest, numbers, order_of, read_as, worst
+from .comparison import PRACTICE, ZERO, Pair, answered, gradients, kind_of, numbers, order_of, pair, read_as
 from .glow_names import Entry, Table, walked
 
 FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")),
@@ -29,7 +29,7 @@ FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")),
 
 
 def differences() -> dict:
-    """{file: {quantity: Difference, or the largest relative difference}}."""
+    """{file: {quantity: Difference}}."""
     return {name: read(name)[0] for name in FILES}
 
 
@@ -214,20 +214,24 @@ def of_model(config, theirs):
     loss = model.loss(bits_x, bits_y)
     z, decode, stepped = flow.bijector.inverse(x), flow.bijector.forward, names.theirs(model.after_step(params_bar))
     return {
-        "bits": difference(loss, theirs["out/loss"]),
-        "bits among the statistics": difference([loss, bits_x.mean(), bits_y.mean(), wrong_classes(model)],
+        "bits": pair(loss, theirs["out/loss"]),
+        "bits among the statistics": pair([loss, bits_x.mean(), bits_y.mean(), wrong_classes(model)],
                                                 theirs["out/stats_loss_bitsx_bitsy_prederr"]),
         **initial(config, C, theirs, x),
-        "gradients": largest(without_gradient(names.gradients(params_bar, model.params()), theirs), answered("grad/", theirs)),
-        "latents": difference(their_latents(flow, z), theirs["out/encode_eps_flat"]),
-        "decoded pixels": difference(pixels(decode(latents(flow, theirs["out/encode_eps_flat"])), config),
+        "gradients": gradients(without_gradient(names.gradients(params_bar, model.params()), theirs), answered("grad/", theirs)),
+        "latents": pair(their_latents(flow, z), theirs["out/encode_eps_flat"]),
+        "decoded pixels": pair(pixels(decode(latents(flow, theirs["out/encode_eps_flat"])), config),
                                      theirs["out/decode_uint8"]),
-        "sampled pixels": difference(pixels(decode(latents(flow, theirs["sample/eps_flat"])), config),
+        "sampled pixels": pair(pixels(decode(latents(flow, theirs["sample/eps_flat"])), config),
                                      theirs["sample/x_uint8"]),
-        "round trip": difference(decode(z), x),
-        "optimiser step": worst(difference(stepped[name], after) for name, after in
-                                live(names, variables(names, theirs, "after_step/")).items()),
+        "round trip": pair(decode(z), x),
+        "optimiser step": common(stepped, live(names, variables(names, theirs, "after_step/"))),
     }
+
+
+def common(ours, theirs):
+    """A quantity of the arrays that theirs has."""
+    return Pair({name: ours[name] for name in theirs if name in ours}, theirs)
 
 
 def variables(table, theirs, prefix="param/"):
@@ -273,11 +277,12 @@ def initial(config, C, theirs, x):
     scales = {name: np.exp(3 * wanted[name]) for name in wanted if name.endswith("actnorm_scale/logs")}
     centres = {name: name.replace("center/b", "scale/logs") for name in wanted if name.endswith("actnorm_center/b")}
     others = {name: v for name, v in live(names, wanted).items() if name not in scales | centres}
-    return {"initial scales": worst(difference(np.exp(3 * found[name]), scale) for name, scale in scales.items()),
-            "initial centres": worst((np.abs(found[name] - wanted[name]) * scales[of]).max()
-                                     for name, of in centres.items()),
-            "other initial values": worst(difference(found[name], v) for name, v in others.items()),
-            "bits after initialisation": difference(model.loss(*model.bits_and_gradients()[0]), theirs["init_out/loss"])}
+    inner, wanted_centres = ({name: v[name] * scales[of] for name, of in centres.items()} for v in (found, wanted))
+    zeros = {name: (np.abs(inner[name]) <= ZERO) & (np.abs(v) <= ZERO) for name, v in wanted_centres.items()}
+    return {"initial scales": Pair({name: np.exp(3 * found[name]) for name in scales}, scales),
+            "initial centres": Pair(inner, wanted_centres, zeros, 1.0, "the channel's deviation"),
+            "other initial values": common(found, others),
+            "bits after initialisation": pair(model.loss(*model.bits_and_gradients()[0]), theirs["init_out/loss"])}
 
 
 def live(names, theirs):
@@ -354,19 +359,19 @@ def of_map(f, as_theirs, name, theirs):
     (z, log_det), pullback = f.vjp(given["in/x"])
     x_bar, bar = pullback(given["in/cotangent"], given["in/ct_logdet"])
     x, inverse_log_det = f.inverse_and_log_det(z)
-    return {f"{name}: value": difference(z, given["out/z"]), f"{name}: log-det": difference(log_det, given["out/logdet"]),
-            f"{name}: gradient of data": difference(x_bar, given["gradin/x"]),
-            f"{name}: gradients": largest(as_theirs(bar), answered("grad/", given)),
-            f"{name}: round trip": worst((difference(x, given["in/x"]), difference(-inverse_log_det, given["out/logdet"])))}
+    return {f"{name}: value": pair(z, given["out/z"]), f"{name}: log-det": pair(log_det, given["out/logdet"]),
+            f"{name}: gradient of data": pair(x_bar, given["gradin/x"]),
+            f"{name}: gradients": gradients(as_theirs(bar), answered("grad/", given)),
+            f"{name}: round trip": Pair({"x": x, "log-det": -inverse_log_det}, {"x": given["in/x"], "log-det": given["out/logdet"]})}
 
 
 def of_net(net, as_theirs, name, theirs):
     given = theirs.below(f"{name}/")
     h, pullback = net.vjp(given["in/x"])
     a_bar, bar = pullback(given["in/cotangent"])
-    return {f"{name}: value": difference(h, given["out/y"]),
-            f"{name}: gradient of data": difference(a_bar, given["gradin/x"]),
-            f"{name}: gradients": largest(as_theirs(bar), answered("grad/", given))}
+    return {f"{name}: value": pair(h, given["out/y"]),
+            f"{name}: gradient of data": pair(a_bar, given["gradin/x"]),
+            f"{name}: gradients": gradients(as_theirs(bar), answered("grad/", given))}
 
 
 def of_layers(config, theirs):
@@ -380,8 +385,8 @@ def of_layers(config, theirs):
         **of_map(actnorm(param["actnorm"]), actnorm_bar, "actnorm", theirs),
         **of_map(Pointwise(plain), lambda bar: {"weight": bar["inner"]["W"]}, "invconv_plain", theirs),
         **of_map(Pointwise(lu), lambda bar: factors_bar(bar["inner"], lu), "invconv_lu", theirs),
-        "weights": worst((difference(plain.W, theirs["invconv_plain/out/weight"]),
-                          difference(lu.jacobian(np.zeros(len(lu.scale))), theirs["invconv_lu/out/weight"]))),
+        "weights": Pair({"plain": plain.W, "lu": lu.jacobian(np.zeros(len(lu.scale)))},
+                        {name: theirs[f"invconv_{name}/out/weight"] for name in ("plain", "lu")}),
         **of_initialisation(theirs),
         **of_net(convolution(param["conv2d_actnorm"]), convolution_bar, "conv2d_actnorm", theirs),
         **of_net(convolution(param["conv2d_1x1"]), convolution_bar, "conv2d_1x1", theirs),
@@ -398,7 +403,7 @@ def of_initialisation(theirs):
     f = GlowActNorm(np.zeros(C), np.zeros(C), PORT.factor, rank=3).initialised(given["x"], np.random.default_rng(0))
     z, log_det = f.forward_and_log_det(given["x"])
     found = {**actnorm_bar(f.params()), "z": z, "logdet": log_det}
-    return {"actnorm_ddi": worst(difference(found[key], given[key]) for key in found)}
+    return {"actnorm_ddi": Pair(found, {key: given[key] for key in found})}
 
 
 def of_split(param, theirs):
@@ -416,10 +421,10 @@ def of_split(param, theirs):
     kept_bar = given["in/cotangent"].reshape(kept.shape)
     x_bar, bar = pullback(np.concatenate((eps_bar, kept_bar), -1), given["in/ct_logp"])
     bars = output_scale_bar(bar["stages"]["0"]["inner"]["net"], "conv.")
-    return {"split2d: value": difference(kept.reshape(given["out/z1"].shape), given["out/z1"]),
-            "split2d: log p": difference(log_prob + log_det, given["out/logp"]),
-            "split2d: gradient of data": difference(x_bar, given["gradin/x"]),
-            "split2d: gradients": largest(bars, answered("grad/", given))}
+    return {"split2d: value": pair(kept.reshape(given["out/z1"].shape), given["out/z1"]),
+            "split2d: log p": pair(log_prob + log_det, given["out/logp"]),
+            "split2d: gradient of data": pair(x_bar, given["gradin/x"]),
+            "split2d: gradients": gradients(bars, answered("grad/", given))}
 
 
 def of_squeeze(config, theirs):
@@ -428,9 +433,9 @@ def of_squeeze(config, theirs):
     net = Conv2d(np.zeros((C, C // 2, 1, 1)))
     cross = Coupling(masks.channels(masks.halves(C), 3), net, affine_family(ExpScale(), SHIFT_FIRST), "interleaved")
     found = [*cross.parts(h), *cross.pieces(h)]
-    return {"squeezed": difference(f.forward(theirs["in/x"]), theirs["out/squeezed"]),
-            "unsqueezed": difference(f.inverse(theirs["out/squeezed"]), theirs["out/unsqueezed"]),
-            **{name: difference(part, theirs[f"split/{name}"])
+    return {"squeezed": pair(f.forward(theirs["in/x"]), theirs["out/squeezed"]),
+            "unsqueezed": pair(f.inverse(theirs["out/squeezed"]), theirs["out/unsqueezed"]),
+            **{name: pair(part, theirs[f"split/{name}"])
                for name, part in zip(("split_1", "split_2", "cross_1", "cross_2"), found)}}
 
 
@@ -470,12 +475,12 @@ def of_step(config, theirs):
         first = 3 * i // 2
         bars |= of_layer({"layers": {"0": layers[str(first)], "1": layers[str(first + 1)]}}, f"f.{i}.")
     back, back_log_det = step.inverse_and_log_det(theirs["out/z"])
-    return {"value": difference(z, theirs["out/z"]), "log-det": difference(log_det, theirs["out/logdet"]),
-            "loss": difference(-log_prob.mean(), theirs["out/nll"]),
-            "gradient of data": difference(x_bar, theirs["gradin/x"]),
-            "gradients": largest(bars, answered("grad/", theirs)),
-            "inverse": difference(back, theirs["out/reverse_of_z"]),
-            "log-det of the inverse": difference(back_log_det, theirs["out/reverse_logdet"])}
+    return {"value": pair(z, theirs["out/z"]), "log-det": pair(log_det, theirs["out/logdet"]),
+            "loss": pair(-log_prob.mean(), theirs["out/nll"]),
+            "gradient of data": pair(x_bar, theirs["gradin/x"]),
+            "gradients": gradients(bars, answered("grad/", theirs)),
+            "inverse": pair(back, theirs["out/reverse_of_z"]),
+            "log-det of the inverse": pair(back_log_det, theirs["out/reverse_logdet"])}
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -497,5 +502,5 @@ def holds(config, keys):
 
 
 def read(name):
-    """({quantity: Difference, or the largest relative difference} of a file, its keys that nothing reads)."""
+    """({quantity: Difference}, [Unread])."""
     return read_as(KINDS, *numbers(name))

@@ -17,8 +17,10 @@ from refflow.maps.dequantisation import placed
 from refflow.maps.shape import Reshape, Squeeze
 from refflow.models.jet import HIGH, channel_order, halves_of, jet_coupling, jet_network, loss_vjp, spatial_order
 
-from .comparison import PRACTICE, Lacking, answered, gradients, kind_of, numbers, of_system, order_of, pair, read_as
-from .tarflow import ours, theirs_of
+from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent, nearest, numbers, of_system, order_of, pair,
+                         read_as)
+from .steps import steps_of
+from .tarflow import compared, ours, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("jet_*.npz")))
 ATTENTION = "MultiHeadDotProductAttention_0"
@@ -106,24 +108,50 @@ def as_context(given):
 
 def coupling(config, theirs) -> dict:
     """{quantity: Pair} of a coupling."""
-    params, grad = answered("param/dnn/", theirs), answered("grad/dnn/", theirs)
-    x, wz, wl = theirs["in/x"], theirs["in/wz"], theirs["in/wl"]
-    own, (tokens, features) = Network(params), x.shape[1:]
+    x, (wz, wl) = theirs["in/x"], cotangents(theirs)
+    own, (tokens, features) = Network(answered("param/dnn/", theirs)), x.shape[1:]
+    theirs.only("param/dnn/", own.places)
+    grad = answered("grad/dnn/", theirs, own.places)
     order, made = order_and_pattern(config, theirs, tokens, features)
     f = Chain(jet_coupling(order, own.net, config["scale_factor"]))
     if own.context:
         f = f.at(context=as_context(theirs["in/context"]))
     (z, log_det), pullback = f.vjp(ours(x))
-    x_bar, bars = pullback(ours(wz), wl)
     given = {"z": theirs_of(z, x.shape[1:]), "logdet": log_det}
-    given["loss"] = (given["z"] * wz).sum() + (log_det * wl).sum()
-    if "in/u" in theirs:
-        u, inverse_log_det = f.inverse_and_log_det(ours(theirs["in/u"]))
-        given |= {"inverse_u": theirs_of(u, x.shape[1:]), "inverse_u_logdet": inverse_log_det}
-    made |= {name: pair(value, theirs[f"out/{name}"]) for name, value in given.items() if f"out/{name}" in theirs}
-    made["gradients of parameters"] = gradients(own.gradients(bars["stages"]["1"]), grad)
-    made["gradient of data"] = pair(theirs_of(x_bar, x.shape[1:]), theirs["gradin/x"])
-    return made | gradient_of_context(theirs, bars)
+    if wz is not None:
+        x_bar, bars = pullback(ours(wz), wl)
+        given["loss"] = (given["z"] * wz).sum() + (log_det * wl).sum()
+        made |= gradient_in(theirs, "x", theirs_of(x_bar, x.shape[1:])) | gradient_of_context(theirs, bars)
+        made["gradients of parameters"] = gradients(own.gradients(bars["stages"]["1"]), grad)
+    made |= compared(given, theirs) | inverses(theirs, lambda u: split(f, ours(u), lambda v: theirs_of(v, x.shape[1:])), x.shape)
+    return made
+
+
+def split(f, u, shown):
+    """(the inverse as theirs, its log-det) of vectors u."""
+    back, log_det = f.inverse_and_log_det(u)
+    return shown(back), log_det
+
+
+INVERSE = re.compile(r"out/((?:inverse|reverse|sample|samples)(?:_of)?(?:_(\w+?))?)(_logdet)?")
+
+
+def inverses(theirs, inverse_of, shape):
+    """{name: Pair} of `inverse_<name>` of in/<name>, of `inverse_of_z` and of their log-dets; `inverse_of(u)` -> (inverse, its log-det).
+
+    The input may be any one of this shape: the one that is named, or else another.
+    """
+    made, keys = {}, [key for key in theirs if re.match("in/|out/z$", key) and theirs.get(key).shape == shape]
+    for key in [key for key in theirs if INVERSE.fullmatch(key)]:
+        name, of, log_det = INVERSE.fullmatch(key).groups()
+        starts = sorted(keys, key=lambda start: (start.partition("/")[2] != of, start != "in/u", start == "in/x", start))
+        if not starts:
+            theirs.leave([key], "the file has no latents of its shape, as in/u")
+            continue
+        read, value = nearest((([start], inverse_of(theirs.get(start))[log_det is not None]) for start in starts), theirs[key])
+        theirs.answer("", read)
+        made[key.removeprefix("out/")] = pair(value, theirs[key])
+    return made
 
 
 def order_and_pattern(config, theirs, tokens, features):
@@ -174,13 +202,11 @@ def model_of(config, params, channels, height, width):
 
 def model(config, theirs) -> dict:
     """{quantity: Pair} of a whole model; its loss is in bits, or a sum of cotangents `in/wz` and `in/wl`."""
-    params, made = answered("param/", theirs), {}
-    grad = answered("grad/", theirs, {name for name in params if name.startswith(PREFIX_OF_MODEL)})
-    if "in/x_uint8" in theirs and "in/u" in theirs:
-        x = placed(theirs["in/x_uint8"], theirs["in/u"], 256, -1, HIGH)
-        made["x_dequantised"] = x
-    x = images(theirs["in/x"] if "in/x" in theirs else made["x_dequantised"])
+    params, (x, made) = answered("param/", theirs), data(theirs)
     flow, networks = model_of(config, params, *x.shape[1:])
+    names = [PREFIX_OF_MODEL + name for name in networks[0].places]
+    theirs.only("param/", [*names, *PROJECTIONS.values()])
+    grad = answered("grad/", theirs, names)
     if networks[0].context:
         flow = flow.at(context=as_context(theirs["in/context"]))
     f = flow.bijector.inner
@@ -190,26 +216,50 @@ def model(config, theirs) -> dict:
     def as_image(vectors):
         return channels_last(to_image.inverse(vectors))
 
-    made |= {"z": as_image(z), "logdet": log_det}
-    if "in/wz" in theirs:
-        made["loss"] = (made["z"] * theirs["in/wz"]).sum() + (log_det * theirs["in/wl"]).sum()
-        x_bar, bars = pullback(to_image.forward(images(theirs["in/wz"])), theirs["in/wl"])
+    given = {"z": as_image(z), "logdet": log_det}
+    wz, wl = (None, None) if name_of_cotangent(theirs, "l") is None else cotangents(theirs)
+    if wz is not None:
+        given["loss"] = (given["z"] * wz).sum() + (log_det * wl).sum()
+        x_bar, bars = pullback(to_image.forward(images(wz)), wl)
         bars = {"bijector": {"inner": bars}} | {key: bars[key] for key in ("context",) if key in bars}
     else:
         bits, of_bits = loss_vjp(flow, x)
-        made |= {"loss": bits.mean(), "bpd": bits}
+        of_log_det = log_det / (x[0].size * math.log(2))
+        given |= {"loss": bits.mean(), "bpd": bits, "logdet_bits": of_log_det.mean(), "nll_bits": (bits + of_log_det).mean()}
         x_bar, bars = of_bits(1 / len(x))
-    for name in ("u", "noise"):
-        if f"in/{name}" in theirs and np.shape(theirs[f"in/{name}"]) == made["z"].shape and "x_dequantised" not in made:
-            back, back_log_det = f.inverse_and_log_det(to_image.forward(images(theirs[f"in/{name}"])))
-            made |= {f"inverse_{name}": channels_last(back), f"inverse_{name}_logdet": back_log_det}
-    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in made.items() if f"out/{name}" in theirs}
+    made |= compared(given, theirs)
+    made |= inverses(theirs, lambda u: split(f, to_image.forward(images(u)), channels_last), channels_last(x).shape)
+    made["gradients of parameters"] = gradients(gradients_of(networks, bars), grad)
+    made |= gradient_in(theirs, "x", channels_last(x_bar)) | gradient_of_context(theirs, bars)
+    return made | steps_of(config, theirs, params, lambda now: loss_and_gradients(config, now, x, theirs), PROJECTIONS.values())
+
+
+def data(theirs):
+    """(images x, {quantity: Pair}): x, or pixels with uniform noise in [0, 1) or already in [0, 1/127.5): in/u, in/noise or in/uniform."""
+    held = theirs.get("in/x", theirs.get("out/x_dequantised"))
+    noises = [f"in/{name}" for name in ("u", "noise", "uniform") if f"in/{name}" in theirs]
+    readings = [(["in/x_uint8", noise], placed(theirs.get("in/x_uint8"), theirs.get(noise) * unit, 256, -1, HIGH))
+                for noise in noises for unit in (1, 256 / (HIGH + 1)) if "in/x_uint8" in theirs]
+    if not readings:
+        return images(theirs["in/x"]), {}
+    keys, x = nearest(readings, readings[0][1] if held is None else held)
+    theirs.answer("", keys)
+    made = {name: pair(x, theirs[key]) for name, key in (("data", "in/x"), ("x_dequantised", "out/x_dequantised")) if key in theirs}
+    return images(theirs["in/x"] if "in/x" in theirs else x), made
+
+
+def gradients_of(networks, bars):
+    """{their name: gradient}, stacked, from the cotangents of a flow's parameters."""
     stages = bars["bijector"]["inner"]["stages"]
     each = [one.gradients(stages[str(3 + 3 * k)]) for k, one in enumerate(networks)]
-    made["gradients of parameters"] = gradients({PREFIX_OF_MODEL + name: np.stack([one[name] for one in each]) for name in each[0]}, grad)
-    if "gradin/x" in theirs:
-        made["gradient of data"] = pair(channels_last(x_bar), theirs["gradin/x"])
-    return made | gradient_of_context(theirs, bars)
+    return {PREFIX_OF_MODEL + name: np.stack([one[name] for one in each]) for name in each[0]}
+
+
+def loss_and_gradients(config, params, x, theirs):
+    """(loss in bits, {their name: gradient}) of a model of these parameters of theirs."""
+    flow, networks = model_of(config, params, *x.shape[1:])
+    losses, pullback = loss_vjp(flow.at(context=as_context(theirs["in/context"])) if networks[0].context else flow, x)
+    return losses.mean(), gradients_of(networks, pullback(1 / len(x))[1])
 
 
 # -- projections -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from refflow.core.tree import flatten, nest
 from refflow.models import nice
 from refflow.training import RMSPropMomentum, Unconstrained
 
-from .comparison import PRACTICE, answered, difference, largest, numbers, read_as, worst
+from .comparison import PRACTICE, Pair, answered, gradient_in, gradients, numbers, pair, read_as
 
 NEAR = 2.0**-10                         # data that are further from their pixels have been transformed otherwise
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("nice_*.npz")))
@@ -50,49 +50,62 @@ def gradient_of_mean(flow, x):
 
 
 def differences() -> dict:
-    """{file: {quantity: the largest relative difference}}."""
+    """{file: {quantity: Difference}}."""
     return {name: differences_of(name) for name in FILES}
 
 
 def differences_of(name) -> dict:
-    """{quantity: the largest relative difference}."""
+    """{quantity: Difference}."""
     return read(name)[0]
 
 
+NAMES = {"log-likelihood": "loglik", "latents": "z", "log-det": "logdet", "loss": "nll", "inverse": "inverse_of_z"}
+SPELLINGS = {"loss": ("loss",), "log-likelihood": ("log_prob", "log_likelihood"), "inverse": ("reverse_of_z",)}
+
+
 def compared(config, theirs) -> dict:
-    """{quantity: the largest relative difference} of a flow."""
+    """{quantity: Pair} of a flow, as far as the file has them."""
     paths, x = paths_of(config), theirs["in/x"]
     flow = flow_of(config, answered("param/", theirs, paths))
     log_prob, x_bar, params_bar = gradient_of_mean(flow, x)
-    f, steps = flow.bijector, steps_of(flow, theirs)
-    z, log_det = f.inverse_and_log_det(x)
-    return {
-        "log-likelihood": difference(log_prob, theirs["out/loglik"]),
-        "latents": difference(z, theirs["out/z"]),
-        "log-det": difference(log_det, np.broadcast_to(theirs["out/logdet"], log_det.shape)),
-        "gradients of parameters": largest(as_theirs(params_bar, paths), answered("grad/", theirs)),
-        "gradient of data": difference(x_bar, theirs["gradin/x"]),
-        "inverse": difference(f.forward(theirs["out/z"]), theirs["out/inverse_of_z"]),
-        "samples": difference(f.forward(theirs["sample/z"]), theirs["sample/x"]),
-        "losses of training": difference([loss for loss, _ in steps], theirs["rmsprop/cost"]),
-        "optimiser steps": worst(largest(as_theirs(stepped.params(), paths), answered(f"rmsprop_step{k}/", theirs))
-                                 for k, (_, stepped) in enumerate(steps)),
-        **further(config, theirs, flow, log_prob)}
+    z, log_det = flow.bijector.inverse_and_log_det(x)
+    given = {"log-likelihood": log_prob, "latents": z, "log-det": log_det, "loss": -log_prob.mean(), "inverse": x}
+    if "out/z" in theirs:
+        given["inverse"] = flow.bijector.forward(theirs.get("out/z"))
+    made = {quantity: pair(value, np.broadcast_to(theirs[f"out/{name}"], np.shape(value))) for quantity, value in given.items()
+            for name in (NAMES[quantity], *SPELLINGS.get(quantity, ())) if f"out/{name}" in theirs}
+    made["gradients of parameters"] = gradients(as_theirs(params_bar, paths), answered("grad/", theirs, paths))
+    made |= gradient_in(theirs, "x", x_bar)
+    if {"sample/z", "sample/x"} <= theirs.keys():
+        made["samples"] = pair(flow.bijector.forward(theirs["sample/z"]), theirs["sample/x"])
+    if {"rmsprop/lr", "rmsprop/momentum"} <= theirs.keys():
+        made |= training(theirs, flow, paths)
+    return made | further(config, theirs, flow)
 
 
-def further(config, theirs, flow, log_prob):
-    """What some files hold: the mean loss, pixels and their noise, the order in which features start."""
+def training(theirs, flow, paths):
+    """{quantity: Pair} of the losses of training, and of the parameters after each step."""
+    steps = steps_of(flow, theirs)
+    made = {"losses of training": pair([loss for loss, _ in steps], theirs["rmsprop/cost"])} if "rmsprop/cost" in theirs else {}
+    ours, held = {}, {}
+    for k, (_, stepped) in enumerate(steps):
+        after = answered(f"rmsprop_step{k}/", theirs, paths)
+        held |= {f"{k}: {name}": array for name, array in after.items()}
+        ours |= {f"{k}: {name}": array for name, array in as_theirs(stepped.params(), paths).items() if after}
+    return made | {"optimiser steps": Pair(ours, held)}
+
+
+def further(config, theirs, flow):
+    """What some files hold: pixels and their noise, the order in which features start."""
     found, x = {}, theirs["in/x"]
-    if "out/nll" in theirs:
-        found["loss"] = difference(-log_prob.mean(), theirs["out/nll"])
     if "in/x_int" in theirs and "in/uniform" in theirs:
         of_pixels = (theirs.get("in/x_int") + theirs.get("in/uniform")) / 256
         near = [of for of in (of_pixels, 2 * of_pixels - 1) if np.abs(of - x).max() < NEAR]         # CIFAR-10's in [-1, 1]
         if near:
             theirs.answer("in/", ("x_int", "uniform"))
-            found["data"] = difference(near[0], x)
+            found["data"] = pair(near[0], x)
     if "perm/tile" in theirs and config["reorder_tile"]:
-        found["order of features"] = difference(flow.bijector.inner.stages[0].order, theirs["perm/tile"])
+        found["order of features"] = pair(flow.bijector.inner.stages[0].order, theirs["perm/tile"])
     return found
 
 
@@ -104,7 +117,7 @@ KINDS = {"a flow of the authors'": (holds, compared)}
 
 
 def read(name):
-    """({quantity: the largest relative difference} of a file, its keys that nothing reads)."""
+    """({quantity: Difference}, [Unread])."""
     return read_as(KINDS, *numbers(name))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,12 +18,13 @@ from refflow.maps.conditioners import PrefixedNetwork, at_temperature
 from refflow.maps.densities import StandardNormal
 from refflow.maps.shape import Reshape, Squeeze
 from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_network, denoiser_target, frame_by_frame, frames_seen,
-                                     given_text, guided, image_as_video, in_turn, own_map, positions, readers, regularised_loss_vjp,
+                                     given_text, guided, image_as_video, in_turn, known_tokens, own_map, positions, readers, regularised_loss_vjp,
                                      sampled, scale_and_shift, slopes_vjp, starflow_block, starflow_denoiser, token_log_dets,
                                      video_as_image)
 
-from .comparison import PRACTICE, ZERO, Lacking, Pair, answered, gradients, kind_of, numbers, of_system, pair, read_as
-from .tarflow import ours, theirs_of
+from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent, nearest, numbers, of_system, pair,
+                         read_as, runs_of)
+from .tarflow import compared, ours, std_of, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
 
@@ -142,6 +144,9 @@ class Net:
             held[path][rows] = self.params[name].reshape(held[path][rows].shape) + offset
         return value.replace(**tree.nest(held))
 
+    def names(self, prefix=""):
+        return [prefix + name for name, *_ in self.places]
+
     def gradients(self, bars, names, prefix=""):
         """{their name: gradient}, from the cotangents of the network."""
         return {prefix + name: tree.at_path(bars, path)[rows].reshape(self.params[name].shape)
@@ -194,19 +199,107 @@ def given(value, text):
     return given_text(value, text) if text is not None and readers(value) else value
 
 
+def texts_of_samples(theirs):
+    """[(keys, text)] that samples may be given: a text of their own, as in/y_rev, or the data's; or none."""
+    texts = (key for key in theirs if re.fullmatch(r"in/(y|text|txt)(_?\w+)?", key) and theirs.get(key).ndim == 3)
+    keys = sorted((key for key in texts if not re.search("cfg|null|uncond|guid", key)), key=lambda key: (key in OF_DATA, key))
+    return [([key], np.swapaxes(theirs.get(key), -1, -2)) for key in keys] or [([], None)]
+
+
+OF_DATA = ("in/y", "in/text", "in/txt")
+
+
 def doubled(theirs, i, B):
-    """(text, null text) of the pair i, of the file's own text if it has no pair."""
-    text = text_of(theirs, f"in/y_cfg{i}", "in/y_cfg", "in/y")
-    return (None, None) if text is None else (text[:B], text[-B:])
+    """(keys, text, null text) of the pair of run i, stacked or apart, or of the file's own text if it has no pair."""
+    for stem in ("y", "text", "txt"):
+        apart = [next((key for key in theirs if re.fullmatch(rf"in/{stem}_?({word})(_?{i})?", key)), None)
+                 for word in ("cond|text", "null|uncond|empty|free")]
+        apart = [apart[0] or next((key for key in OF_DATA if key in theirs), None), apart[1]]
+        stacked = next((key for key in (f"in/{stem}_cfg{i}", f"in/{stem}_cfg_{i}", f"in/{stem}_cfg", f"in/{stem}_guided{i}",
+                                        f"in/{stem}_guided", f"in/{stem}") if key in theirs), None)
+        if all(apart):
+            return apart, *(np.swapaxes(theirs.get(key), -1, -2) for key in apart)
+        if stacked:
+            text = np.swapaxes(theirs.get(stacked), -1, -2)
+            return [stacked], text[:B], text[-B:]
+    return [], None, None
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+GUIDANCE = {"guidance", "attn_temp", "annealed_guidance", "guide_what", "guide_top"}
+JACOBI = {"jacobi", "jacobi_block_size", "block_size", "jacobi_max_iter", "max_iter", "jacobi_th", "th", "threshold"}
+BESIDE = {"name", "note", "notes", "label"}
+
+
+class Run(NamedTuple):
+    """How samples were made: the number of the run, its arguments, and whether by Jacobi's iteration."""
+
+    i: int
+    how: dict
+    jacobi: bool
+
+    weight = property(lambda self: self.how.get("guidance", 0) or 0)
+    temperature = property(lambda self: self.how.get("attn_temp", 1.0))
+
+
+def runs(config, theirs):
+    """{name of an output: its Run, or why it cannot be read}.
+
+    "guided", "guidance" or "cfg_runs" of the configuration lists runs with guidance, "jacobi" or "jacobi_runs" runs by Jacobi's iteration.
+    Run i is of the output that it names, or of reverse_guided<i>, reverse_cfg<i>, jacobi<i>, ...; the number may be left out of the first.
+    """
+    found = {}
+    for word, known in (("guided|guidance|cfg", GUIDANCE), ("jacobi", GUIDANCE | JACOBI)):
+        for i, (key, how) in enumerate(runs_of(config | config.get("switches", {}), word)):
+            strange = sorted(how.keys() - known - BESIDE)
+            run = f"its run says {strange[0]!r}, which nothing here reads" if strange else Run(i, how, word == "jacobi")
+            ending = rf"_?({key}|{i})" if i else rf"(_?({key}|{i}))?"
+            named = re.compile(rf"((reverse|inverse|sample|samples)_)?(u_)?(context_)?({word})(_u)?{ending}(_context)?")
+            found |= {name: run for name in (one.removeprefix("out/") for one in theirs)
+                      if name in (key, how.get("name")) or f"reverse_{key}" == name or named.fullmatch(name)}
+    return found
+
+
+SAMPLES = re.compile(r"out/(?:reverse|inverse|sample|samples|guided|cfg|jacobi|decode|decoded)(?:_|\d|$)")
+
+
+def names_of_samples(theirs):
+    return sorted(key.removeprefix("out/") for key in theirs if SAMPLES.match(key) and "_seq" not in key)
+
+
+def put_samples(made, config, theirs, plain, by_run):
+    """Add {name: Pair} of samples: `plain(text)` of the plain ones, and `by_run(run, text, null, known)` of a run, as theirs.
+
+    `known`: the key of the known frames, or None.
+    """
+    held = runs(config, theirs)
+    of_context = next((key for key in theirs if re.match("in/(context|known|first)_?(frame|video|image)?", key)), None)
+    for name in names_of_samples(theirs):
+        run, key = held.get(name), f"out/{name}"
+        known = of_context if "context" in name or "known" in name else None
+        if isinstance(run, str):
+            theirs.leave([key], run)
+        elif run is None and re.search("guided|cfg|jacobi", name) and not (known and "jacobi" not in name):
+            theirs.leave([key], "its configuration does not say this run")
+        elif known is None and "context" in name:
+            theirs.leave([key], "the file has no known frames, in/context_frame")
+        else:
+            run = run or next((one for one in held.values() if isinstance(one, Run) and not one.jacobi), None) if "cfg" in name else run
+            readings = by_run(run, known) if run or known else (([*keys], plain(text)) for keys, text in texts_of_samples(theirs))
+            keys, value = nearest(readings, theirs[key])
+            theirs.answer("", keys)
+            made[name] = sampled_pair(name, value, theirs[key])
 
 
 # -- a block ---------------------------------------------------------------------------------------------------------
 
 def block(config, theirs) -> dict:
     """{quantity: Pair} of a block."""
-    params, grad = answered("param/", theirs), answered("grad/", theirs)
-    x, wz, wl = theirs["in/x"], theirs["in/wz"], theirs["in/wl"]
-    own, shape, y = Block(config, params, x.shape[1:-1], config["permutation"]), x.shape[1:], text_of(theirs, "in/y")
+    x, (wz, wl) = theirs["in/x"], cotangents(theirs)
+    own, shape = Block(config, answered("param/", theirs), x.shape[1:-1], config["permutation"]), x.shape[1:]
+    theirs.only("param/", own.names())
+    grad, y = answered("grad/", theirs, own.names()), text_of(theirs, *OF_DATA)
     f, turned = given(own.f, y), Chain(own.stages[:own.at] or [own.stages[0]]) if own.at else None
 
     def turn(v):
@@ -214,22 +307,23 @@ def block(config, theirs) -> dict:
 
     event = turn(vectors(x))
     (image, log_slopes), pullback = slopes_vjp(f, event)
-    event_bar, bars = pullback(turn(vectors(wz)), ours(wl))
-    values = {"z": tokens(turn(image), shape), "logdet": rows(log_slopes, shape)}
-    values["loss"] = (values["z"] * wz).sum() + (values["logdet"] * wl).sum()
-    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in values.items()}
-    made["gradients of parameters"] = gradients(own.gradients(bars["net"], grad), grad)
-    made["gradient of data"] = pair(tokens(turn(event_bar), shape), theirs["gradin/x"])
-    if "gradin/y" in theirs:
-        if not own.text:
+    values, made = {"z": tokens(turn(image), shape), "logdet": rows(log_slopes, shape)}, {}
+    if wz is not None:
+        event_bar, bars = pullback(turn(vectors(wz)), ours(wl))
+        values["loss"] = (values["z"] * wz).sum() + (values["logdet"] * wl).sum()
+        made["gradients of parameters"] = gradients(own.gradients(bars["net"], grad), grad)
+        made |= gradient_in(theirs, "x", tokens(turn(event_bar), shape))
+        if own.text:
+            made |= gradient_in(theirs, "y", np.swapaxes(context_bar(bars), -1, -2))
+        elif "gradin/y" in theirs:
             raise Lacking("there is a gradient of a text, and its configuration does not say 'txt_dim', the width of the text")
-        made["gradient of the text"] = pair(np.swapaxes(context_bar(bars), -1, -2), theirs["gradin/y"])
+    made = compared(values, theirs) | made
     if "out/y" in theirs:
         made["y"] = pair(np.swapaxes(states_of_text(f, event), -1, -2), theirs["out/y"])
     if "out/freqs_cis" in theirs:
         made["freqs_cis"] = pair(angles(own, x.shape[1:-1], theirs["out/freqs_cis"]), theirs["out/freqs_cis"])
-    found = samples(config, theirs, own, turn, shape) if "in/u" in theirs else {}
-    return made | {name: sampled_pair(name, value, theirs[f"out/{name}"]) for name, value in found.items()}
+    samples_of_block(made, config, theirs, own, turn, shape)
+    return made
 
 
 def sampled_pair(name, value, theirs):
@@ -261,50 +355,46 @@ def angles(own, grid, theirs):
     return np.repeat(positions(grid, held["head_size"], held["length"], text, held["third"], held["line"]).T, 2, -1)
 
 
-def samples(config, theirs, own, turn, shape):
-    """{name of an output: the samples, or images of data, of a block}."""
-    u, B, made = turn(vectors(theirs["in/u"])), len(theirs["in/u"]), {}
-    plain = given(own.f, text_of(theirs, "in/y"))
-
-    def put(name, events):
-        if f"out/{name}" in theirs:
-            made[name] = tokens(turn(events), shape)
-
-    if "out/reverse_u" in theirs:
-        put("reverse_u", plain.inverse(u))
-    for i, how in enumerate(config.get("guided", [])):
-        w, tau, (text, null) = how["guidance"], how.get("attn_temp", 1.0), doubled(theirs, i, B)
-        both = [given(own.f, one) for one in (text, null)]
-        cooled = [at_temperature(f, tau) for f in both]
-        put(f"reverse_guided{i}", in_turn(own.f, guided(*cooled, w) if w else step_of(cooled[0]), u))
-        if f"out/forward_guided_z{i}" in theirs:
+def samples_of_block(made, config, theirs, own, turn, shape):
+    """Add {name: Pair} of the samples of a block, and of its images of data with guidance."""
+    key = next((key for key in ("in/u", "in/z", "in/noise") if key in theirs), None)
+    if key is None:
+        theirs.leave([f"out/{name}" for name in names_of_samples(theirs)], "the file has no latents of samples, in/u")
+    else:
+        u, before = turn(vectors(theirs.get(key))), len(made)
+        put_samples(made, config, theirs, lambda text: tokens(turn(given(own.f, text).inverse(u)), shape),
+                    lambda run, known: of_run_in_block(theirs, own, turn, u, shape, run))
+        theirs.answer("", [key] if len(made) > before else [])
+    for i, run in {run.i: run for run in runs(config, theirs).values() if isinstance(run, Run) and not run.jacobi}.items():
+        names = [f"forward_guided_{part}{i}" for part in ("z", "logdet")]
+        if f"out/{names[0]}" in theirs:
+            keys, text, null = doubled(theirs, i, len(theirs["in/x"]))
+            theirs.answer("", keys)
             event = turn(vectors(theirs["in/x"]))
-            s, b = guided(*both, w)(event)
-            made[f"forward_guided_z{i}"] = np.tile(tokens(turn((event - b) / s), shape), (2, *[1] * len(shape)))
-            made[f"forward_guided_logdet{i}"] = np.tile(rows(-np.log(s), shape), (2, 1, 1))
-    for i, how in enumerate(listed(config.get("jacobi", []))):
-        w, (text, null) = how.get("guidance", 0), doubled(theirs, i, B)
-        if w:
-            step = guided(given(own.f, text), given(own.f, null), w)
-        else:
-            step = step_of(plain)
-        for name in (f"jacobi{i}", f"jacobi_u{i}", f"reverse_jacobi{i}", *(("jacobi", "jacobi_u") if i == 0 else ())):
-            put(name, by_jacobi(own.f, step, u, jacobi_of(how, shape)))
-    return made
+            s, b = guided(given(own.f, text), given(own.f, null), run.weight)(event)
+            twice = tokens(turn((event - b) / s), shape), rows(-np.log(s), shape)
+            made |= {name: sampled_pair(name, np.tile(value, (2, *[1] * (value.ndim - 1))), theirs[f"out/{name}"])
+                     for name, value in zip(names, twice) if f"out/{name}" in theirs}
+
+
+def of_run_in_block(theirs, own, turn, u, shape, run):
+    """Yield (keys, samples) of a run."""
+    pairs = [doubled(theirs, run.i, len(u))] if run.weight else [(keys, text, None) for keys, text in texts_of_samples(theirs)]
+    for keys, text, null in pairs:
+        both = [at_temperature(given(own.f, one), 1.0 if run.jacobi else run.temperature) for one in (text, null)]
+        step = guided(*both, run.weight) if run.weight else step_of(both[0])
+        found = by_jacobi(own.f, step, u, jacobi_of(run.how, shape)) if run.jacobi else in_turn(own.f, step, u)
+        yield keys, tokens(turn(found), shape)
 
 
 def step_of(f):
     return lambda h: scale_and_shift(f, h)
 
 
-def listed(held):
-    return [held] if isinstance(held, dict) else held
-
-
 def jacobi_of(how, shape):
     """The `Jacobi` of their arguments, of which the block is cut into frames."""
     return Jacobi(how.get("jacobi_block_size", how.get("block_size", 32)), how.get("jacobi_max_iter", how.get("max_iter", 32)),
-                  how.get("jacobi_th", how.get("th", 0.001)), shape[-3] * shape[-2])
+                  how.get("jacobi_th", how.get("th", how.get("threshold", 0.001))), shape[-3] * shape[-2])
 
 
 # -- a model ---------------------------------------------------------------------------------------------------------
@@ -342,10 +432,13 @@ def switches(config):
 
 def model(config, theirs) -> dict:
     """{quantity: Pair} of a whole model."""
-    params, grad, x = answered("param/", theirs), answered("grad/", theirs), theirs["in/x"]
+    params, x = answered("param/", theirs), theirs["in/x"]
     flow, parts, blocks = model_of(config, params, x.shape[1:])
-    trained, ends = given(flow, text_of(theirs, "in/y")), np.cumsum([2, *map(len, parts)])
-    weight, norm_weight = said(config, "loss_weight", 1.0), said(config, "latent_norm_regularization", 0.0)
+    names = [name for k, one in enumerate(blocks) if one is not None for name in one.names(f"blocks.{k}.")]
+    theirs.only("param/", names)
+    grad = answered("grad/", theirs, names)
+    trained, ends = given(flow, text_of(theirs, *OF_DATA)), np.cumsum([2, *map(len, parts)])
+    weight, norm_weight = said(config, "loss_weight", 1.0), norm_weight_of(config)
     losses, pullback = regularised_loss_vjp(trained, as_image(x), weight, norm_weight)
     x_bar, bars = pullback(1 / len(x))
     made = values_of(trained, ends, blocks, x, token_shape(config, x.shape[1:]))
@@ -355,11 +448,17 @@ def model(config, theirs) -> dict:
     for one, start, part in zip(blocks, ends, parts):
         for i in (i for i, stage in enumerate(part, start) if own_map(stage) is not None):
             gradient |= one.gradients(stages[str(i)].get("inner", stages[str(i)])["net"], grad, f"blocks.{blocks.index(one)}.")
-    made["gradients of parameters"] = gradients(gradient, {name: array for name, array in grad.items() if name.startswith("blocks.")})
-    made["gradient of data"] = pair(as_theirs(x_bar, x.shape), theirs["gradin/x"])
-    if "gradin/y" in theirs:
-        made["gradient of the text"] = pair(np.swapaxes(bars["context"], -1, -2), theirs["gradin/y"])
+    made["gradients of parameters"] = gradients(gradient, grad)
+    made |= gradient_in(theirs, "x", as_theirs(x_bar, x.shape))
+    if "context" in bars:
+        made |= gradient_in(theirs, "y", np.swapaxes(bars["context"], -1, -2))
     return made | model_samples(config, theirs, flow, ends) | denoising(config, theirs, flow, params)
+
+
+def norm_weight_of(config):
+    """The weight of (10), as a switch or in the words of the loss, "... + 0.0001*sum_i mean(outputs[i]^2)"."""
+    match = re.search(r"\+ *([0-9.]+(?:e-?[0-9]+)?) *\* *(?:sum|mean|norm|latent)", str(config.get("loss", "")))
+    return said(config, "latent_norm_regularization", float(match[1]) if match else 0.0)
 
 
 def values_of(flow, ends, blocks, x, shape):
@@ -399,44 +498,49 @@ def model_samples(config, theirs, flow, ends):
     key = next((key for key in ("in/noise", "in/u") if key in theirs), None)
     if key is None:
         return {}
-    u, f, made = theirs[key], flow.bijector.inner, {}
-    patches, B = Chain(f.stages[:2]), len(u)
-    z, shape = patches.forward(as_image(u)), token_shape(config, u.shape[1:])
-    deep_only, text = said(config, "cond_top_only", False), text_of(theirs, "in/yrev", "in/y")
+    u, f, made = theirs.get(key), flow.bijector.inner, {}
+    patches = Chain(f.stages[:2])
+    z = patches.forward(as_image(u))
 
-    def put(name, image):
+    def image(v):
+        return as_theirs(patches.inverse(v), u.shape)
+
+    for k in range(len(ends)):
+        name, start = f"reverse_seq{k}", ends[len(ends) - 1 - k]
         if f"out/{name}" in theirs:
-            made[name] = pair(as_theirs(image, u.shape), theirs[f"out/{name}"])
-
-    stages, event = given(f, text).stages, z
-    put("reverse_seq0", as_image(u))
-    for k, (start, end) in enumerate(zip(ends[-2::-1], ends[:0:-1]), 1):
-        event = Chain(stages[start:end]).inverse(event) if end > start else event
-        put(f"reverse_seq{k}", patches.inverse(event))
-    for name in ("reverse", "reverse_u"):
-        put(name, patches.inverse(event))
-    for i, how in enumerate(listed(config.get("guided", []))):
-        pair_of = doubled(theirs, i, B)
-        given_pair = [at_temperature(given(f, one), how.get("attn_temp", 1.0)) for one in pair_of]
-        image = sampled(*given_pair, z, how["guidance"], deep_only or how.get("guide_top") is not None, None)
-        for name in (f"guided{i}", f"reverse_guided{i}"):
-            put(name, image)
-    for i, how in enumerate(listed(config.get("jacobi", []))):
-        w, pair_of = how.get("guidance", 0), doubled(theirs, i, B)
-        both = [given(f, one) for one in (pair_of if w else (text, text))]
-        image = sampled(*both, z, w, deep_only, jacobi_of(how, shape))
-        for name in (f"jacobi{i}", f"reverse_jacobi{i}", *(("jacobi", "reverse_jacobi") if i == 0 else ())):
-            put(name, image)
+            keys, value = nearest(((keys, image(Chain(given(f, text).stages[start:]).inverse(z) if k else z))
+                                   for keys, text in texts_of_samples(theirs)), theirs[f"out/{name}"])
+            theirs.answer("", keys)
+            made[name] = pair(value, theirs[f"out/{name}"])
+    put_samples(made, config, theirs, lambda text: as_theirs(given(flow, text).bijector.forward(z), u.shape),
+                lambda run, known: of_run(config, theirs, flow, z, u.shape, run, known))
+    theirs.answer("", [key] if made else [])
     return made
+
+
+def of_run(config, theirs, flow, z, shape, run, known):
+    """Yield (keys, samples) of a run, or of known frames alone."""
+    run = run or Run(0, {}, False)
+    f, w = flow.bijector.inner, run.weight
+    deep_only = said(config, "cond_top_only", False) or run.how.get("guide_top") is not None
+    tokens = None if known is None else known_tokens(f, as_image(theirs.get(known)), z)
+    pairs = [doubled(theirs, run.i, len(z))] if w else [(keys, text, text) for keys, text in texts_of_samples(theirs)]
+    for keys, text, null in pairs:
+        both = [at_temperature(given(f, one), 1.0 if run.jacobi else run.temperature) for one in (text, null)]
+        how = jacobi_of(run.how, token_shape(config, shape[1:])) if run.jacobi else None
+        yield [*keys, *([known] if known else [])], as_theirs(sampled(*both, z, w, deep_only, how, tokens), shape)
 
 
 def denoising(config, theirs, flow, params):
     """{quantity: Pair} of the step along the score, and of the learned denoiser."""
-    made, y = {}, text_of(theirs, "in/yrev", "in/y")
-    std = said(config, "denoise_std", said(config, "noise_std", None))
-    if "out/denoised" in theirs:
-        start = next(theirs[key] for key in ("in/denoise_x", "out/reverse", "in/x") if key in theirs)
-        made["denoised"] = pair(as_theirs(denoised(given(flow, y), as_image(start), std), start.shape), theirs["out/denoised"])
+    made, std = {}, std_of(config | config.get("switches", {}), theirs)
+    for key in [key for key in theirs if re.fullmatch(r"out/(reverse_|self_)?denoised?(_x|_reverse)?", key)]:
+        if std is None:
+            theirs.leave([key], "the configuration does not say the noise that is removed, 'denoise_std'")
+        else:
+            keys, image = nearest(denoised_from(theirs, flow, theirs.get(key).shape, std), theirs[key])
+            theirs.answer("", keys)
+            made[key.removeprefix("out/")] = pair(image, theirs[key])
     own = {name.removeprefix("learnable_self_denoiser."): array for name, array in params.items() if name.startswith("learnable_self_den")}
     if own:
         x = theirs["in/x"]
@@ -444,10 +548,11 @@ def denoising(config, theirs, flow, params):
                          "frames": x.shape[1] if x.ndim == 5 else 0,
                          "pt_seq_len": said(config, "pt_seq_len", None) or config.get("img_size", x.shape[-2]) // config["patch_size"]}
         net, shape = denoiser_of(says, own, token_shape(config, x.shape[1:])[:-1]), x.shape
+        theirs.answer("param/", net.names("learnable_self_denoiser."))
         patches = Chain(flow.bijector.inner.stages[:2])
-        net = given(net.net, text_of(theirs, "in/y"))
+        net = given(net.net, text_of(theirs, *OF_DATA))
         prediction = patches.inverse(net.forward(patches.forward(as_image(x))))
-        target = denoiser_target(given(flow, text_of(theirs, "in/y")), as_image(x), std or 1.0)
+        target = denoiser_target(given(flow, text_of(theirs, *OF_DATA)), as_image(x), std or 1.0)
         for name, image in (("pred", prediction), ("denoiser", prediction), ("denoiser_target", target), ("target", target)):
             if f"out/{name}" in theirs:
                 made[name] = pair(as_theirs(image, shape), theirs[f"out/{name}"])
@@ -455,6 +560,14 @@ def denoising(config, theirs, flow, params):
             moved = denoised_by_network(net, flow, as_image(x), std, said(config, "sigma_next", 0.0))
             made["denoised_learned"] = pair(as_theirs(moved, shape), theirs["out/denoised_learned"])
     return made
+
+
+def denoised_from(theirs, flow, shape, std):
+    """Yield (keys, denoised images) of the images that may have been denoised: noisy ones, samples, and data."""
+    starts = [key for key in theirs if re.match("in/|out/(reverse|guided|cfg|jacobi|sample)", key) and theirs.get(key).shape == shape]
+    for start in sorted(starts, key=lambda key: ("nois" not in key or key == "in/noise", key == "in/noise", key != "out/reverse", key)):
+        for keys, text in texts_of_samples(theirs):
+            yield [*keys, start], as_theirs(denoised(given(flow, text), as_image(theirs.get(start)), std), shape)
 
 
 # -- the denoiser ----------------------------------------------------------------------------------------------------
@@ -470,22 +583,33 @@ def denoiser_of(config, params, grid):
     return made
 
 
+def denoiser_loss(theirs, h):
+    """(loss, its cotangent of h) of predictions h: a mean of squares beside in/target, or a sum with a cotangent; None without either."""
+    key = name_of_cotangent(theirs, "z")
+    if "in/target" in theirs:
+        error = h - theirs["in/target"]
+        return (error**2).mean(), 2 * error / error.size
+    return (None, None) if key is None else ((h * theirs[key]).sum(), theirs[key])
+
+
 def denoiser(config, theirs) -> dict:
     """{quantity: Pair} of the learned denoiser alone, of tokens (B, [frames,] H, W, F)."""
-    params, grad, x = answered("param/", theirs), answered("grad/", theirs), theirs["in/x"]
-    own, y = denoiser_of(config, params, x.shape[1:-1]), text_of(theirs, "in/y")
+    x = theirs["in/x"]
+    own, y = denoiser_of(config, answered("param/", theirs), x.shape[1:-1]), text_of(theirs, *OF_DATA)
+    theirs.only("param/", own.names())
+    grad = answered("grad/", theirs, own.names())
     h, pullback = given(own.net, y).vjp(vectors(x))
     out = next((name for name in ("pred", "z", "x", "out") if f"out/{name}" in theirs), "pred")
     made = {out: pair(tokens(h, x.shape[1:]), theirs[f"out/{out}"])}
-    weights = next((key for key in ("in/wz", "in/w") if key in theirs), None)
-    if weights:
-        x_bar, bars = pullback(vectors(theirs[weights]))
+    loss, h_bar = denoiser_loss(theirs, tokens(h, x.shape[1:]))
+    if loss is None:
+        theirs.leave(["out/loss"], "the file has neither in/target nor a cotangent in/wz")
+    else:
+        x_bar, bars = pullback(vectors(h_bar))
         made["gradients of parameters"] = gradients(own.gradients(bars, grad), grad)
-        made["gradient of data"] = pair(tokens(x_bar, x.shape[1:]), theirs["gradin/x"])
-        if "out/loss" in theirs:
-            made["loss"] = pair((tokens(h, x.shape[1:]) * theirs[weights]).sum(), theirs["out/loss"])
-        if "gradin/y" in theirs:
-            made["gradient of the text"] = pair(np.swapaxes(bars["context"], -1, -2), theirs["gradin/y"])
+        made |= gradient_in(theirs, "x", tokens(x_bar, x.shape[1:])) | compared({"loss": loss}, theirs)
+        if "context" in bars:
+            made |= gradient_in(theirs, "y", np.swapaxes(bars["context"], -1, -2))
     if "out/mask" in theirs:
         text = y.shape[-1] if y is not None and own.text else 0
         mask = frames_seen(x.shape[1:-1], text, said(config, "block_causal", 1), said(config, "window", None))

@@ -14,7 +14,7 @@ from refflow.core import tree
 from refflow.maps.conditioners import Dense, MaskedDense, Sequential, TanhActivation
 from refflow.models.sylvester import AmortisedFlow, MaskedFlow, SylvesterVAE, connections, inverse_autoregressive, parametrised
 
-from .comparison import ALLOWED, PRACTICE, Lacking, Pair, answered, gradients, numbers, pair, read_as
+from .comparison import ALLOWED, PRACTICE, Lacking, Pair, answered, gradient_in, gradients, numbers, pair, read_as
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("sylvester_*.npz")))
 FLOWS = {"PlanarVAE": "planar", "OrthogonalSylvesterVAE": "orthogonal", "HouseholderSylvesterVAE": "householder",
@@ -132,7 +132,9 @@ def model_of(config, params):
 def autoencoder(config, theirs) -> dict:
     """{quantity: Pair} of an autoencoder."""
     model, weights = model_of(config, answered("param/", theirs))
-    grad, x, noise, beta = answered("grad/", theirs), theirs["in/x"], theirs["in/eps"], config["beta"]
+    theirs.only("param/", weights.back)
+    grad, x, beta = answered("grad/", theirs, weights.back), theirs["in/x"], config["beta"]
+    noise = theirs[next((key for key in ("in/noise", "in/epsilon") if key in theirs), "in/eps")]
     found = model.posterior(x, noise)
     terms, pullback = model.loss_vjp(x, noise, beta)
     x_bar, bars = pullback(1 / len(x))
@@ -146,7 +148,7 @@ def autoencoder(config, theirs) -> dict:
             else pair(ours[name], theirs[f"out/{name}"]) for name in ours if f"out/{name}" in theirs}
     gradient = {name: turn(tree.at_path(bars, path)) for name, (path, turn) in weights.back.items() if name in grad}
     made["gradients of parameters"] = gradients(gradient, grad)
-    return made | ({"gradient of data": pair(x_bar, theirs["gradin/x"])} if "gradin/x" in theirs else {})
+    return made | gradient_in(theirs, "x", x_bar)
 
 
 def log_dets_pair(ours, theirs, D):

@@ -7,15 +7,19 @@ The vectors of positions belong to the tokens of the image; in a block that reve
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 
 from refflow.core import Chain, Flow, Inverse, tree
 from refflow.maps.conditioners import at_temperature, context_of_classes
+from refflow.maps.densities import DiagonalNormal
 from refflow.maps.dequantisation import bits_per_dim, placed
-from refflow.models.tarflow import classes_of, denoised, guided_inverse, loss_vjp, tarflow, tarflow_block
+from refflow.models.tarflow import adapted_prior, classes_of, denoised, guided_inverse, loss_vjp, tarflow, tarflow_block
 
-from .comparison import PRACTICE, Lacking, answered, gradients, kind_of, numbers, of_system, pair, read_as
+from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, nearest, numbers, of_system, pair, read_as,
+                         runs_of)
+from .steps import steps_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("tarflow_*.npz")))
 
@@ -118,65 +122,141 @@ def at(f, labels, last=False):
     return f.at(**context) if context else f
 
 
-def labels_of(theirs, *keys):
-    """Their labels under the first of these keys that the file has, or None; samples may have other labels, in/yrev, than data."""
-    return next((theirs[key] for key in keys if key in theirs), None)
+LABELS = re.compile(r"in/(y|label|labels|class|classes)(_?\w+)?")
+OF_DATA = re.compile(r"in/(y|label|labels|class|classes)")
+
+
+def labels_of(theirs):
+    """The labels of the data, or None."""
+    key = next((key for key in theirs if OF_DATA.fullmatch(key)), None)
+    return None if key is None else theirs[key]
+
+
+class Reading(NamedTuple):
+    """Labels of samples, None for no class, the keys that they are from, and whether a negative one stands for the `last` class or for no class."""
+
+    keys: list
+    labels: np.ndarray | None
+    last: bool = True
+
+
+def labels_of_samples(theirs, name, count):
+    """[Reading] of labels that `count` samples `name` may be given: a name says it, or they have labels of their own, or the labels of the data.
+
+    Labels of their own have an ending, as in in/y_rev; the name says so if it ends alike.  Data that are mapped there and back have
+    their own labels; a negative label then stands for no class.
+    """
+    if "none" in name.split("_"):
+        return [Reading([], None)]
+    keys = sorted((key for key in theirs if LABELS.fullmatch(key)),
+                  key=lambda key: (not alike(key, name), bool(OF_DATA.fullmatch(key)), key))
+    found = [Reading([key], theirs.get(key)) for key in keys]
+    if "negative" in name:
+        return [Reading([], -np.ones(count, int)), *(one for one in found if (one.labels < 0).any())]
+    return [*found, *(one._replace(last=False) for one in found if (one.labels < 0).any())] or [Reading([], None)]
+
+
+def alike(key, name):
+    return name.replace("_", "").endswith(key.removeprefix("in/").replace("_", ""))
 
 
 # -- a block ---------------------------------------------------------------------------------------------------------
 
 def block(config, theirs) -> dict:
     """{quantity: Pair} of a block."""
-    params, grad = answered("param/", theirs), answered("grad/", theirs)
-    own = Block(params, config["head_dim"], config["permutation"] == "flip")
-    f, x, wz, wl = Chain(own.stages), theirs["in/x"], theirs["in/wz"], theirs["in/wl"]
-    y = labels_of(theirs, "in/y")
+    own = Block(answered("param/", theirs), config["head_dim"], config["permutation"] == "flip")
+    theirs.only("param/", own.places)
+    grad = answered("grad/", theirs, own.places)
+    f, x, y, (wz, wl) = Chain(own.stages), theirs["in/x"], labels_of(theirs), cotangents(theirs)
     (z, log_det), pullback = at(f, y).vjp(ours(x))
-    x_bar, bars = pullback(ours(wz), wl / x[0].size)
     given = {"z": theirs_of(z, x.shape[1:]), "logdet": log_det / x[0].size}
-    given["loss"] = (given["z"] * wz).sum() + (given["logdet"] * wl).sum()
-    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in given.items()}
-    made["gradients of parameters"] = gradients(own.gradients(bars["stages"][str(own.at)], grad), grad)
-    made["gradient of data"] = pair(theirs_of(x_bar, x.shape[1:]), theirs["gradin/x"])
-    starts = {"z": ours(given["z"]), "u": ours(theirs["in/u"]) if "in/u" in theirs else None}
-    return made | {name: pair(theirs_of(back, x.shape[1:]), theirs[f"out/{name}"])
-                   for name, back in samples(config, theirs, f, starts)}
+    if wz is not None:
+        x_bar, bars = pullback(ours(wz), wl / x[0].size)
+        given["loss"] = (given["z"] * wz).sum() + (given["logdet"] * wl).sum()
+    free, free_log_det = at(f, None).forward_and_log_det(ours(x)) if any("forward_none" in key for key in theirs) else (None, None)
+    if free is not None:
+        given |= {"forward_none_z": theirs_of(free, x.shape[1:]), "forward_none_logdet": free_log_det / x[0].size}
+    made = compared(given, theirs)
+    if "loss" in given:
+        made["gradients of parameters"] = gradients(own.gradients(bars["stages"][str(own.at)], grad), grad)
+        made |= gradient_in(theirs, "x", theirs_of(x_bar, x.shape[1:]))
+    starts = {"z": (["out/z"], ours(given["z"]))} | {letter: ([f"in/{letter}"], ours(theirs.get(f"in/{letter}")))
+                                                     for letter in ("u", "z", "noise") if f"in/{letter}" in theirs}
+    return made | samples(config, theirs, f, starts, lambda v: theirs_of(v, x.shape[1:]))
 
 
-def samples(config, theirs, f, starts):
-    """[(name of an output of the file, the samples)] of a chain of ours.
+def compared(given, theirs):
+    """{name: Pair} of results of ours that the file has, under `out/`; "logdets" is "logdet"."""
+    named = given | {other: given[name] for name, other in SPELLINGS.items() if name in given}
+    return {name: pair(value, theirs[f"out/{name}"]) for name, value in named.items() if f"out/{name}" in theirs}
 
-    `starts`: the latents, by the letter in the name.  The name says which labels were given: the samples' own, the data's, or a
-    negative one for all, which takes the last class.
+
+SPELLINGS = {"logdet": "logdets", "logdets": "logdet", "forward_none_logdet": "forward_none_logdets"}
+SAMPLES = re.compile(r"out/(?:reverse|inverse|sample|samples|guided|cfg|decode|decoded)(?:_|\d|$)")
+
+
+def samples(config, theirs, f, starts, shown):
+    """{name of an output of the file: Pair} of samples of a chain of ours, and their inverses.
+
+    `starts`: {letter in a name: ([keys], latents)}; a name without a letter takes the latents of the first letter but z; `shown`: from
+    our vectors to what the file holds.  The name says which labels were given: the samples' own, the data's, or a negative one for
+    all, which takes the last class.
     """
-    guided = dict(guidances(config, theirs))
-    plain = {name.removeprefix("out/") for name in theirs if name.startswith("out/reverse")}
-    for name in sorted(plain | guided.keys()):
-        start = starts["z" if name.startswith("reverse_of_z") else "u"]
-        labels = labels_of(theirs, "in/y") if name == "reverse_of_z" else labels_of(theirs, "in/yrev", "in/y")
-        given = at(f, -np.ones(len(start), int) if "negative" in name else labels, last=True)
-        if name in guided:
-            guidance, what, temperature, annealed = guided[name]
-            yield name, guided_inverse(given, at_temperature(at(f, None), temperature), start, guidance, what, annealed)
+    runs, made = guidances(config, theirs), {}
+    for key in sorted(key for key in theirs if SAMPLES.match(key) and "_seq" not in key and not key.endswith("logdet")):
+        name = key.removeprefix("out/")
+        letter = re.search(r"_(?:of_)?(u|z|noise)(?:_|$)", name)
+        letter = letter[1] if letter and letter[1] in starts else next((one for one in starts if one != "z"), None)
+        if letter is None:
+            theirs.leave([key], "the file has no latents of samples")
+        elif name not in runs and re.search(r"guided|cfg", name):
+            theirs.leave([key], "its configuration does not say the guidance")
+        elif isinstance(runs.get(name), str):
+            theirs.leave([key], runs[name])
         else:
-            yield name, given.inverse(start)
+            readings = (([*given.keys, *held], shown(sampled(f, start, given, runs.get(name))))
+                        for held, start in variants(starts[letter]) for given in labels_of_samples(theirs, name, len(start)))
+            keys, value = nearest(readings, theirs[key])
+            theirs.answer("", keys)
+            made[name] = pair(value, theirs[key])
+    return made
+
+
+def variants(start):
+    """[(keys, latents)] of one start, or of several that the file does not tell apart."""
+    return start if isinstance(start, list) else [start]
+
+
+def sampled(f, start, given, run=None):
+    """The inverse of a chain at a `Reading` of labels, with guidance if there is a run of it."""
+    given = at(f, given.labels, given.last)
+    if run is None:
+        return given.inverse(start)
+    guidance, what, temperature, annealed = run
+    return guided_inverse(given, at_temperature(at(f, None), temperature), start, guidance, what, annealed)
 
 
 ARGUMENTS = {"guidance": 0.0, "guide_what": "ab", "attn_temp": 1.0, "annealed_guidance": False}
 
 
-def guidances(config, theirs):
-    """[(name of an output, its arguments of guidance, in the order of `ARGUMENTS`)].
+SAID_BESIDE = {"name", "note", "notes", "labels"}
 
-    The configuration lists the arguments, by name or in this order, for the outputs (reverse_)guided0, (reverse_)guided1, ..., or for
-    the outputs that it names.
+
+def guidances(config, theirs):
+    """{name of an output: its arguments of guidance, in the order of `ARGUMENTS`, or why it cannot be read}.
+
+    The configuration lists the arguments, by name or in this order, in "guided" or "cfg_runs", for the outputs (reverse_)guided0,
+    (reverse_)guided1, ..., cfg0, ..., or for the outputs that it names.
     """
-    given = config.get("guided", [])
-    for i, (key, how) in enumerate(given.items() if isinstance(given, dict) else ((None, how) for how in given)):
+    found = {}
+    for i, (key, how) in enumerate(runs_of(config, "guided|guidance|cfg")):
         how = how if isinstance(how, dict) else dict(zip(ARGUMENTS, how))
-        for name in (key or how.get("name"), f"reverse_{key}", f"reverse_guided{i}", f"guided{i}"):
-            if f"out/{name}" in theirs:
-                yield name, [how.get(argument, default) for argument, default in ARGUMENTS.items()]
+        strange = sorted(how.keys() - ARGUMENTS.keys() - SAID_BESIDE)
+        run = [how.get(argument, default) for argument, default in ARGUMENTS.items()]
+        names = {f"{start}{word}{end}" for start in ("", "reverse_", "reverse_u_") for word in ("", "guided", "cfg") for end in (i, key)}
+        found |= {name: f"its guidance says {strange[0]!r}, which nothing here reads" if strange else run
+                  for name in names | {how.get("name")} if f"out/{name}" in theirs}
+    return found
 
 
 # -- a model ---------------------------------------------------------------------------------------------------------
@@ -196,8 +276,11 @@ def model_of(config, params):
 
 def model(config, theirs) -> dict:
     """{quantity: Pair} of a whole model."""
-    flow, blocks = model_of(config, answered("param/", theirs))
-    grad, x, y = answered("grad/", theirs), theirs["in/x"], labels_of(theirs, "in/y")
+    params = answered("param/", theirs)
+    flow, blocks = model_of(config, params)
+    names = [f"blocks.{k}.{name}" for k, one in enumerate(blocks) for name in one.places]
+    theirs.only("param/", names)
+    grad, x, y = answered("grad/", theirs, names), theirs["in/x"], labels_of(theirs)
     trained, D = at(flow, y), x[0].size
     tokens = (D // config["in_channels"] // config["patch_size"]**2, config["in_channels"] * config["patch_size"]**2)
     f = trained.bijector.inner
@@ -209,35 +292,130 @@ def model(config, theirs) -> dict:
         images.append(stage.forward(images[-1]))
     ends = np.cumsum([len(one.stages) for one in blocks]) + 2
     made |= {f"outputs{k}": theirs_of(images[end], tokens) for k, end in enumerate(ends)}
-    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in made.items() if f"out/{name}" in theirs}
-    gradient = {}
+    if any("forward_none" in key for key in theirs):
+        free, free_log_det = at(flow, None).bijector.inner.forward_and_log_det(x)
+        made |= {"forward_none_z": theirs_of(free, tokens), "forward_none_logdet": free_log_det / D}
+    made = compared(made, theirs)
+    made["gradients of parameters"] = gradients(gradients_of(blocks, ends, bars, grad), grad)
+    made |= gradient_in(theirs, "x", x_bar)
+    made |= variances_after(theirs, flow, z, tokens) | of_samples(config, theirs, flow, ends)
+    if "out/bpd" in theirs or "out/x_dequantised" in theirs:
+        made |= in_bits(theirs, flow, D)
+    return made | steps_of(config, theirs, params, lambda now: loss_and_gradients(config, now, x, y))
+
+
+def gradients_of(blocks, ends, bars, names):
+    """{their name: gradient}, from the cotangents of a flow's parameters."""
+    found = {}
     for k, (one, start) in enumerate(zip(blocks, [2, *ends])):
-        gradient |= one.gradients(bars["bijector"]["inner"]["stages"][str(start + one.at)], grad, f"blocks.{k}.")
-    made["gradients of parameters"] = gradients(gradient, grad)
-    made["gradient of data"] = pair(x_bar, theirs["gradin/x"])
-    made |= sampled(config, theirs, flow, ends) if "in/noise" in theirs else {}
-    if "out/bpd" in theirs:
-        dequantised = placed(theirs["in/x_uint8"], theirs["in/u"], 256, -1, 1)
-        log_prob = at(flow, None).log_prob(dequantised)
-        made["x_dequantised"] = pair(dequantised, theirs["out/x_dequantised"])
-        made["bpd"] = pair(bits_per_dim(log_prob, D, low=-1, high=1), theirs["out/bpd"])
+        found |= one.gradients(bars["bijector"]["inner"]["stages"][str(start + one.at)], names, f"blocks.{k}.")
+    return found
+
+
+def loss_and_gradients(config, params, x, y):
+    """(loss, {their name: gradient}) of a model of these parameters of theirs."""
+    flow, blocks = model_of(config, params)
+    losses, pullback = loss_vjp(at(flow, y), x)
+    ends = np.cumsum([len(one.stages) for one in blocks]) + 2
+    return losses.mean(), gradients_of(blocks, ends, pullback(1 / len(x))[1], params)
+
+
+def in_bits(theirs, flow, D):
+    """{quantity: Pair} of the data's pixels with their noise, and of their bits per dimension, which see no class."""
+    keys = [["in/x_uint8", f"in/{noise}"] for noise in ("u", "uniform", "noise") if {"in/x_uint8", f"in/{noise}"} <= theirs.keys()]
+    readings = [(both, placed(*(theirs.get(key) for key in both), 256, -1, 1)) for both in keys
+                if theirs.get(both[0]).shape == theirs.get(both[1]).shape]
+    if not readings:
+        left = [key for key in theirs if re.match("out/(bpd|x_deq)", key)]
+        theirs.leave(left, "the file lacks the pixels in/x_uint8 or their noise in/u")
+        return {}
+    keys, x = nearest(readings, theirs.get("out/x_dequantised", readings[0][1]))
+    theirs.answer("", keys)
+    made = {"x_dequantised": x, "bpd": bits_per_dim(at(flow, None).log_prob(x), D, low=-1, high=1)}
+    return compared(made, theirs)
+
+
+# -- the prior of a model without scales -------------------------------------------------------------------------------
+
+def variances_after(theirs, flow, z, tokens):
+    """{quantity: Pair} of the variances after n updates with the data's latents z, from those before."""
+    made = {}
+    for key in theirs:
+        match = re.fullmatch(r"buffer/(.+)_after_(\d+)_(?:updates?|steps?)", key)
+        if match:
+            start = next((f"buffer/{match[1]}{end}" for end in ("_before", "") if f"buffer/{match[1]}{end}" in theirs), None)
+            variances = np.ones(tokens) if start is None else theirs[start]
+            base = DiagonalNormal(np.zeros(z.shape[1]), np.sqrt(ours(variances[None])[0]))
+            prior = Flow(flow.bijector, base)
+            for _ in range(int(match[2])):
+                prior = adapted_prior(prior, z)
+            made[key.removeprefix("buffer/")] = pair(theirs_of(prior.base.scale[None] ** 2, tokens)[0], theirs[key])
     return made
 
 
-def sampled(config, theirs, flow, ends):
+def latents_of(theirs):
+    """[([keys], latents)] of the noise of samples: times the standard deviations, which the model without scales keeps in a buffer."""
+    noise = next((f"in/{name}" for name in ("noise", "z", "u") if np.ndim(theirs.get(f"in/{name}")) == 3), None)
+    if noise is None:
+        return []
+    held = sorted((key for key in theirs if re.match(r"buffer/(var|prior)", key)), key=lambda key: ("before" in key, "after" not in key))
+    z = ours(theirs.get(noise))
+    return [([noise, key], z * np.sqrt(ours(theirs.get(key)[None]))) for key in held] or [([noise], z)]
+
+
+def of_samples(config, theirs, flow, ends):
     """{quantity: Pair} of samples, of what stands after each block, and of the step along the score."""
-    noise, f = ours(theirs["in/noise"]), flow.bijector.inner
-    z = noise * np.sqrt(ours(theirs["buffer/var"][None])) if "buffer/var" in theirs else noise
-    made = {name: back for name, back in samples(config, theirs, f, {"u": z}) if "seq" not in name}
-    labels = labels_of(theirs, "in/yrev", "in/y")
-    given, to_image = at(f, labels, last=True).stages, Chain(f.stages[:2])
-    made["reverse_seq0"] = to_image.inverse(noise)
-    for k, (start, end) in enumerate(zip([2, *ends][::-1][1:], ends[::-1]), 1):
-        z = Chain(given[start:end]).inverse(z)
-        made[f"reverse_seq{k}"] = to_image.inverse(z)
-    if "out/denoised" in theirs:
-        made["denoised"] = denoised(at(flow, labels), theirs["out/reverse"], config["denoise_std"])
-    return {name: pair(image, theirs[f"out/{name}"]) for name, image in made.items() if f"out/{name}" in theirs}
+    f, starts = flow.bijector.inner, latents_of(theirs)
+    if not starts:
+        left = [key for key in theirs if re.match("out/(reverse|sample|guided|denoised)", key)]
+        theirs.leave(left, "the file has no noise of samples, in/noise")
+        return {}
+    made = samples(config, theirs, f, {"u": starts, "noise": starts, "z": starts}, np.asarray)
+    made |= in_sequence(theirs, f, starts, ends)
+    key = next((key for key in ("out/denoised", "out/reverse_denoised") if key in theirs), None)
+    if key is not None:
+        made |= denoised_of(config, theirs, flow, key)
+    return made
+
+
+def in_sequence(theirs, f, starts, ends):
+    """{reverse_seq<k>: Pair}: the images of what stands after k blocks of the way back, the noise itself first."""
+    made, to_image = {}, Chain(f.stages[:2])
+    if "out/reverse_seq0" in theirs:
+        made["reverse_seq0"] = pair(to_image.inverse(ours(theirs[starts[0][0][0]])), theirs["out/reverse_seq0"])
+    for k in range(1, len(ends) + 1):
+        if f"out/reverse_seq{k}" not in theirs:
+            continue
+        first = [2, *ends][len(ends) - k]
+        readings = (([*given.keys, *held], to_image.inverse(Chain(at(f, given.labels, given.last).stages[first:]).inverse(z)))
+                    for held, z in starts for given in labels_of_samples(theirs, "reverse", len(z)))
+        keys, image = nearest(readings, theirs[f"out/reverse_seq{k}"])
+        theirs.answer("", keys)
+        made[f"reverse_seq{k}"] = pair(image, theirs[f"out/reverse_seq{k}"])
+    return made
+
+
+def std_of(config, theirs):
+    """The standard deviation of the noise that denoising removes, from the configuration or an input, or None."""
+    named = re.compile(r"(denoise_|denoising_)?(noise_)?(std|sigma)|denoise_noise_std")
+    said = next((held for key, held in config.items() if named.fullmatch(key) and held is not None), None)
+    if said is None:
+        key = next((key for key in theirs if key[:3] == "in/" and named.fullmatch(key[3:]) and theirs.get(key).size == 1), None)
+        said = None if key is None else theirs[key].item()
+    return said
+
+
+def denoised_of(config, theirs, flow, key):
+    std = std_of(config, theirs)
+    if std is None:
+        theirs.leave([key], "the configuration does not say the noise that is removed, 'denoise_std'")
+        return {}
+    starts = [start for start in ("in/denoise_x", "in/x_noisy", "out/reverse", "in/x") if start in theirs]
+    readings = (([*given.keys, start], denoised(at(flow, given.labels, last), theirs.get(start), std)) for start in starts
+                for given in labels_of_samples(theirs, "reverse", len(theirs.get(start))) for last in (given.last, False))
+    keys, image = nearest(readings, theirs[key])
+    theirs.answer("", keys)
+    return {key.removeprefix("out/"): pair(image, theirs[key])}
 
 
 KINDS = {"a block": (of_system("tarflow", "MetaBlock"), block), "a model": (of_system("tarflow", "Model"), model)}
