@@ -26,6 +26,25 @@ def steady(points, asked) -> dict:
     return found
 
 
+def steady_among(points, asked, most):
+    """({quantity: marks of the steady entries}, {quantity: marks of those that are passed over}) of the entries that `asked` marks.
+
+    Of a quantity, `most[quantity]` entries are looked at, and more of them until one is steady; if that is 0, none.
+    """
+    steadied, over = {name: ~marks for name, marks in asked.items()}, {name: marks.copy() for name, marks in asked.items()}
+    left = {name: marks for name, marks in asked.items() if most[name]}
+    count = max(most.values(), default=0)
+    while any(marks.any() for marks in left.values()):
+        entries = np.flatnonzero(np.any(list(left.values()), axis=0))
+        chosen = np.isin(np.arange(len(next(iter(left.values())))), entries[np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int)])
+        for name, marks in steady(points, {name: marks & chosen for name, marks in left.items()}).items():
+            steadied[name] |= left[name] & chosen & marks
+            over[name] &= ~chosen
+        left = {name: marks & ~chosen for name, marks in left.items() if not (steadied[name] & asked[name]).any()}
+        count *= 2
+    return steadied, over
+
+
 def is_steady(point, name):
     """The same, of one quantity at a point without a leading axis."""
     return bool(steady([point], {name: np.array([True])})[name])
