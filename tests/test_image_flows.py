@@ -126,17 +126,17 @@ def test_of_one_shape_parameters_tell_which_term_is_counted_once(forgets, told):
     assert found == f"the number of positions is missing in the term of {told}: it is counted once, not H W = 16 times"
 
 
-def test_a_term_of_logarithms_of_scales_is_known_from_its_parameter():
-    p = {"logs": np.array([0.3, -0.1, 0.2])}
+@pytest.mark.parametrize("bend", [0.0, 0.25])
+def test_a_term_of_logarithms_of_scales_is_known_from_its_parameter(bend):
+    """Of a log-det that is the same everywhere, too."""
+    p = {"logs": np.array([0.3, -0.1, 0.2]), "all": np.array(0.5)}
 
     def scaled(z):
-        return z.reshape(-1, 3, 4, 4) * np.exp(p["logs"])[:, None, None] + np.sin(z) / 4, p["logs"].sum() + slopes(z)
-
-    def slopes(z):
         s = np.exp(p["logs"])[:, None, None]
-        return np.log1p(np.cos(z) / 4 / s).sum((1, 2, 3))
+        x = np.exp(p["all"]) * (z.reshape(-1, 3, 4, 4) * s + bend * np.sin(z))
+        return x, p["logs"].sum() + 48 * p["all"] + np.log1p(bend * np.cos(z) / s).sum((1, 2, 3))
 
-    assert "the term of parameter 0, of shape (3,)" in verdict(BY_DIFFERENCES, BlackBox(scaled, event=(3, 4, 4), parameters=p)).diagnosis
+    assert "the term of parameter 0, of shape (3,):" in verdict(BY_DIFFERENCES, BlackBox(scaled, event=(3, 4, 4), parameters=p)).diagnosis
 
 
 def test_an_inverse_that_refuses_every_image_is_no_defect_of_refflow():

@@ -164,7 +164,7 @@ def log_of_an_integer(clue):
 def same_everywhere(clue):
     """Any other constant; of an image, it may be a term that is counted at one position in place of all."""
     off = constant_of(clue)
-    if off is None:
+    if off is None or np.ptp(clue.expected) <= clue.bound.max():        # of one number, everything is a multiple
         return
     by, own = off
     letters, n = counts_of(clue.box.event).get("positions", ("", 1))
@@ -174,9 +174,9 @@ def same_everywhere(clue):
 
 
 def constant_of(clue):
-    """(given - expected where that is known best, its bound) of numbers that vary by more; None of few of them."""
+    """(given - expected where that is known best, its bound) of one number at each point; None of few points."""
     at = int(np.argmin(clue.bound[:, 0]))
-    if clue.given.shape[1] != 1 or len(clue.given) < FITTED or np.ptp(clue.expected) <= clue.bound.max():
+    if clue.given.shape[1] != 1 or len(clue.given) < FITTED:
         return None
     return float((clue.given - clue.expected)[at, 0]), clue.bound[at]
 
