@@ -37,7 +37,8 @@ from .measures import WITHOUT_MEASURE, Counted, counted
 from .pages import CannotRun, bijectors, page_named, spelled
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
-                     names_of_derivatives, parameters_of, points_at, run_time_truths, together, with_accumulation, without_structural_zeros)
+                     names_of_derivatives, parameters_of, points_at, run_time_truths, together, with_accumulation,
+                     without_structural_zeros)
 from .shrink import complexity, shrunk
 from .steadiness import is_steady, steady_among
 from .suggestions import suggestions
@@ -49,7 +50,7 @@ CERTIFICATE = Path(__file__).parent / "certificate.json"
 UNSTEADY = f"{asked.UNSTEADY} at every point"
 AS_VALUES = "an inverse given as values is not asked in {}, an inverse given as a function is"
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
-LOOKED_AT = 2**14           # numbers that are computed for the wrong events at which it is looked how far rounding moves the truth
+LOOKED_AT = 2**14           # numbers that may be computed to see how far rounding moves the truth at wrong events
 
 
 def check(target=None, *, page=None, dtypes=None, parameters=None, time_limit=None, progress=None, executor=None,
@@ -493,11 +494,14 @@ class Subject:
         if self.own:
             return [{name: (claim.known, False) for name, claim in made.items()} for made in claims]
         judges, over = self.where_kappa_judges(points, claims)
-        return [{name: (claim.known & (~claim.wrong_numbers | judges[truth_name(name)][i]), claim.wrong_numbers & over[truth_name(name)][i])
-                 for name, claim in made.items()} for i, made in enumerate(claims)]
+
+        def marks(i, quantity, claim):
+            return claim.known & (~claim.wrong_numbers | judges[quantity][i]), claim.wrong_numbers & over[quantity][i]
+
+        return [{name: marks(i, truth_name(name), claim) for name, claim in made.items()} for i, made in enumerate(claims)]
 
     def where_kappa_judges(self, points, claims):
-        """({quantity: for each point, marks of the leading indices at which a wrong number is wrong}, the same of those passed over)."""
+        """Two dictionaries {quantity: for each point, marks}: where a wrong number is wrong, and what is passed over."""
         if points[0].truth is not None:
             marks = {truth_name(name): [claim.truth.first_order] for name, claim in claims[0].items()}
             return marks, {name: [False] for name in marks}
@@ -507,7 +511,7 @@ class Subject:
                 for found in steady_among(points, wrong, most))
 
     def most_looked_at(self, point, quantity):
-        """At how many more wrong numbers of a quantity it is looked how far rounding moves the truth: of a dear map at a few in all."""
+        """How many more wrong events of a quantity are asked how far rounding moves their truth: of a dear map, a few in all."""
         entries = point.event[0].size if point.lead else point.event.size
         known = max((failing for name, failing in self.failing.items() if truth_name(name) == quantity), default=0)
         return max(0, max(CANDIDATES, LOOKED_AT // max(1, entries * (entries + parameters_of(point)))) - known)

@@ -34,7 +34,7 @@ AROUND = (-1.0, 0.5, 2.0, 0.75, 1.5, 4.0, 0.0625)      # factors of the shown ev
 # Units of an error that is one of lost digits: at 16 roundings, the terms are 2^6 times as large as what is left of them.  A name needs
 # the error to be a rounding of terms at every failing point; with any number from 1 to 2^14 here, tests/test_diagnosis.py says the same.
 MANY = 2.0**10
-STAGES, FEW_STAGES = 3, 12              # of a chain, at most, that make the same mistake together, and all of a chain of which that is asked
+STAGES, FEW_STAGES = 3, 12              # stages, at most, that make one mistake together; of a chain of so many
 MULTIPLES = (1, 2, 3, 4, 6, 8, 12, 16, 1 / 2, 3 / 2)                            # of the logarithm of an integer
 INTEGERS = (2, 3, 5, 6, 7, 10, 255, 256)
 OTHERS = 2                              # points besides the shown one at which a number that was fitted to it must hold
@@ -376,14 +376,15 @@ def counted_wrongly(counts, what, text, power):
 
 
 def without_positions(clue):
-    """A chain's log-det in which one or several stages, or all of some kinds, not all that there are, count one position alone."""
+    """A chain's log-det in which one or several stages, or all of some kinds, but not all, count one position alone."""
     if not isinstance(clue.point.f, Chain) or len(core_of(clue)) < 2 or len(core_of(clue)) != clue.point.event.ndim:
         return
     counted = {k: (letters, n) for k, _, letters, n in clue.terms_of_stages if n > 1}
     for chosen, where in some_stages(clue.point.f.stages, counted):
         several = len({counted[k] for k in chosen}) > 1
         letters, n = counted[chosen[0]]
-        yield Mistake(f"the number of positions is missing in {where}: {letters}{'' if several else f' = {n}'} times its log-det is right",
+        count = letters if several else f"{letters} = {n}"
+        yield Mistake(f"the number of positions is missing in {where}: {count} times its log-det is right",
                       lambda of, chosen=chosen: of.told(of.true - sum(
                           term * (1 - 1 / n) for k, term, _, n in of.terms_of_stages if k in chosen), of.truth.low))
 

@@ -158,7 +158,7 @@ class Hard:
     def on_entries(self, k, where, numbers, dear=False):
         """Moderate members of a set with the shape of stage k's events, and each number on one entry, in turn on some of them.
 
-        Where that is `dear`, each number stands on one entry alone, the next number on the next one.  None of a set of whole vectors.
+        Where that is `dear`, each number stands on one entry alone, the next one on the next.  None of a set of whole vectors.
         """
         shape = self.f.parameter_batch + self.shapes[k]
         size = int(np.prod(shape))

@@ -189,10 +189,11 @@ def run_time_truth(point, derivatives=False) -> dict:
     side, f = point.side, point.f.astype(np.float64)
     g, event = per_event(f, point.event, SIDES[side])
     u, normal = point.format.unit, normwise(f)
-    (image, log_det), *rests = of_chain(f, event, side, u) if isinstance(f, Chain) else [value_and_log_det(g, event, VJP[side], normal, u)]
+    whole, *rests = of_chain(f, event, side, u) if isinstance(f, Chain) else [value_and_log_det(g, event, VJP[side], normal, u)]
+    image, log_det = whole
     batch = image.value.shape[:-1]
     shape = tuple((f.output_shape if side == "forward" else f.input_shape)(event.shape[len(batch):]))
-    units = [sum(one.kappa for one in of) for of in zip((image, log_det), *rests)]      # of rests: events between stages are rounded
+    units = [sum(one.kappa for one in of) for of in zip(whole, *rests)]     # events between stages are rounded, too
     truths = {}
     for name, value, unit, full in zip((VALUE[side], LOG_DET[side]), (image.value, log_det.value), units, (batch + shape, batch)):
         truths[name] = truth_of(value.reshape(full), unit.reshape(full), u, len(batch), normal and name == VALUE[side])

@@ -1,8 +1,8 @@
 r"""The unit of error of a chain, with the part that its intermediate events add: each is rounded before it enters the rest.
 
-A rest is the chain from one of its stages on, with the event e that arrives there.  The sensitivities of the chain and of all its
-rests come from one pass: a cotangent of the image, sent back through the stages, is on its way the cotangent of each e.  What a rest
-hands on from stage to stage are the events e' of later rests, and a relative change of an entry j moves a quantity q by
+A rest is the chain from one of its stages on, with the event e that arrives there.  The sensitivities of the chain and of all
+its rests come from one pass: a cotangent of the image, sent back through the stages, is on its way the cotangent of each e.
+What a rest hands on from stage to stage are the events e' of later rests; a relative change of an entry j moves a quantity q by
     dq/de'_j e'_j                                                                   (1)
 """
 
@@ -74,7 +74,7 @@ def asked_for_both(view, side, event):
 
 
 def sensitivities(rests, image, batch, u):
-    """[(Sensitivity of the image, of the log-det)] of what the pass has collected; of the last rest first, whose events others hand on."""
+    """[(Sensitivity of the image, of the log-det)] of every rest, the last one first: others hand on its event."""
     found, later = [], [np.zeros((*batch, bars, 0)) for bars in (len(rests[0].bars) - 1, 1)]
     apart = not may_be_moved(rests[0])
     for k in range(len(rests) - 1, -1, -1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..accuracy.drawing import moved
+from .instances import evenly
 from .points import is_derivative, members, run_time_truth, stacked
 
 
@@ -27,7 +28,7 @@ def steady(points, asked) -> dict:
 
 
 def steady_among(points, asked, most):
-    """({quantity: marks of the steady entries}, {quantity: marks of those that are passed over}) of the entries that `asked` marks.
+    """Two dictionaries {quantity: marks} of the entries marked in `asked`: which are steady, and which are passed over.
 
     Of a quantity, `most[quantity]` entries are looked at, and more of them until one is steady; if that is 0, none.
     """
@@ -35,8 +36,8 @@ def steady_among(points, asked, most):
     left = {name: marks for name, marks in asked.items() if most[name]}
     count = max(most.values(), default=0)
     while any(marks.any() for marks in left.values()):
-        entries = np.flatnonzero(np.any(list(left.values()), axis=0))
-        chosen = np.isin(np.arange(len(next(iter(left.values())))), entries[np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int)])
+        entries = np.any(list(left.values()), axis=0)
+        chosen = np.isin(np.arange(len(entries)), evenly(np.flatnonzero(entries), count))
         for name, marks in steady(points, {name: marks & chosen for name, marks in left.items()}).items():
             steadied[name] |= left[name] & chosen & marks
             over[name] &= ~chosen

@@ -207,7 +207,7 @@ def wrong_count(clue):
 
 
 def part_at_one_position(clue):
-    """A part of the log-det is counted at one position in place of all: what moves with the event, or a term that is the same everywhere.
+    """A part of the log-det is counted once, not at each position: what moves with the event, or a term that does not.
 
     The latter is known from parameters that move it, or from events of another shape, where the map takes them.
     """
@@ -217,9 +217,10 @@ def part_at_one_position(clue):
         return
     at = int(np.argmin(clue.bound[:, 0]))
     here, right = clue.given[at], clue.expected[at]
+    missing = "the number of positions is missing in"
     if (np.abs(clue.given - clue.expected - off[0]) > 4 * (clue.bound + off[1])).any():
-        yield Mistake(f"the number of positions is missing in the part of the log-det that moves with the event: {letters} = {n} times its "
-                      "changes are right", lambda clue: (here + (clue.expected - right) / n, 2 * clue.bound + off[1]))
+        yield Mistake(f"{missing} the part of the log-det that moves with the event: {letters} = {n} times its changes are right",
+                      lambda clue: (here + (clue.expected - right) / n, 2 * clue.bound + off[1]))
         return
 
     def with_term(clue):
@@ -227,19 +228,20 @@ def part_at_one_position(clue):
 
     moving = " and ".join(f"parameter {k}, of shape {shape}" for k, shape in parameters_at_one_position(clue, n))
     if moving:
-        yield Mistake(f"the number of positions is missing in the term of {moving}: it is counted once, not {letters} = {n} times", with_term)
+        yield Mistake(f"{missing} the term of {moving}: it is counted once, not {letters} = {n} times", with_term)
     for event in other_events(clue.box.event):
         found, error = off_at_event(clue, event)
         if abs(found * (n - 1) - off[0] * (int(np.prod(event[1:])) - 1)) <= n * (error + off[1][0]):
-            yield Mistake(f"the number of positions is missing in a constant term of the log-det: {-off[0] / (n - 1):.6g} is counted once, "
-                          f"not {letters} = {n} times; in events of shape {event} it is counted once, too", with_term)
+            term = f"a constant term of the log-det: {-off[0] / (n - 1):.6g}"
+            yield Mistake(f"{missing} {term} is counted once, not {letters} = {n} times; "
+                          f"in events of shape {event} it is counted once, too", with_term)
 
 
 def parameters_at_one_position(clue, n):
     """(number, shape) of the arrays of parameters of a term t that is counted once, not n times.
 
-    The log-det is off by -(n - 1) t.  If t is a sum of logarithms of m numbers that are proportional to the array, as log|det W|, it grows
-    by m log c where the array is multiplied by c; if it is a sum of m of its entries, as of logarithms of scales, by m c where c is added.
+    The log-det is off by -(n - 1) t.  If t is a sum of logarithms of m numbers that are proportional to the array, as log|det W|,
+    it grows by m log c where the array is multiplied by c; if t is a sum of m entries, as of log-scales, by m c where c is added.
     """
     values = [as_numpy(array).copy() for array in clue.box.trained()]
     before, rounding = off_at(clue, clue.z[:1])
@@ -249,7 +251,8 @@ def parameters_at_one_position(clue, n):
             with clue.box.moved([*values[:k], move(value), *values[k + 1:]]):
                 after, error = off_at(clue, clue.z[:1])
             times = (before - after) / (by * (n - 1))
-            if np.isfinite(times) and 1 <= round(times) <= clue.box.event[0] and abs(times - round(times)) * by * (n - 1) <= rounding + error:
+            m = round(times) if np.isfinite(times) else 0
+            if 1 <= m <= clue.box.event[0] and abs(times - m) * by * (n - 1) <= rounding + error:
                 yield k, value.shape
                 break
 
