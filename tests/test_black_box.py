@@ -603,8 +603,8 @@ def image_flow(log_det):
     (lambda s, terms, n: n * s + terms, ""),
     (lambda s, terms, n: s + terms / n, "the number of positions is missing: H W = 16 times this is right"),
     (lambda s, terms, n: 3 * (n * s + terms), "the number of channels is counted once too often: this is C = 3 times the right one"),
-    (lambda s, terms, n: s + terms, "a constant term: -9 everywhere; so would be a term of 0.6 at each position that is counted once, not "
-                                    "H W = 16 times"),
+    (lambda s, terms, n: s + terms, "the number of positions is missing in a constant term of the log-det: 0.6 is counted once, "
+                                    "not H W = 16 times; in events of shape (3, 2, 4) it is counted once, too"),
     (lambda s, terms, n: n * s + terms - 48 * np.log(256), "a constant term: 48 log 256 less")])
 def test_what_is_wrong_with_the_log_det_of_an_image(log_det, told):
     found = verdict(BY_DIFFERENCES, image_flow(log_det))

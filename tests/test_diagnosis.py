@@ -49,6 +49,7 @@ dense = refflow.DenseLinear(W=[[2.0, 0.5], [-0.25, 1.0]], shift=[0.0, 0.0])
 symmetric = refflow.DenseLinear(W=[[2.0, 0.5], [0.5, 1.0]], shift=[0.0, 0.0])
 image = refflow.ActNorm(scale=[0.5, 3.0], rank=3)
 step = refflow.Chain([image, refflow.Pointwise(dense), refflow.Independent(tanh, 3)])
+steps = refflow.Chain([image, refflow.Pointwise(dense), image, refflow.Pointwise(symmetric)] * 2)
 positive = refflow.Independent(refflow.Affine(shift=0.0, scale=[0.3, 0.6, 0.9]), 1)
 root, fourth = refflow.Power(exponent=0.5), refflow.Power(exponent=0.25)
 normal = refflow.NormalCDF(loc=0.5, scale=0.25)
@@ -122,6 +123,9 @@ KINDS = {       # kind: (an answer of that kind, an answer that is wrong in anot
     "missing in stage 0, ActNorm and stage 1, Pointwise: H W = 6 times": (
         (step, "log_det", pixels, lambda f, z: f.log_det(z) - 5 * (np.log(f.stages[0].scale).sum() + f.stages[1].log_det(z) / 6)),
         (step, "log_det", pixels, lambda f, z: f.log_det(z) - 5 * np.log(f.stages[0].scale).sum() - 4 * f.stages[1].log_det(z) / 6)),
+    "missing in every ActNorm: H W = 6 times its log-det": (
+        (steps, "log_det", pixels, lambda f, z: f.log_det(z) - 20 * np.log(f.stages[0].scale).sum()),
+        (steps, "log_det", pixels, lambda f, z: f.log_det(z) - 19 * np.log(f.stages[0].scale).sum())),
     "a constant term: 3 log 256 more than the truth": (
         (curved, "log_det", z3, lambda f, z: f.log_det(z) + 3 * np.log(256)),
         (curved, "log_det", z3, lambda f, z: f.log_det(z) + 3 * np.log(256.01))),

@@ -12,6 +12,7 @@ from ..report import counted
 LETTERS = {"forward": "z", "inverse": "x"}
 FLOATS = {"float64": np.int64, "float32": np.int32}
 UNSTEADY, OVERFLOWS = "rounding the input moves the truth too far", "the truth overflows, or there is none"
+ENOUGH = "wrong, as many others that are known already"
 MOST_SHAPES = 6             # that a table shows
 LEAVES = "moved for its truth, it leaves the set of a stage"
 

@@ -37,9 +37,10 @@ from .measures import WITHOUT_MEASURE, Counted, counted
 from .pages import CannotRun, bijectors, page_named, spelled
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
-                     names_of_derivatives, points_at, run_time_truths, together, with_accumulation, without_structural_zeros)
+                     names_of_derivatives, parameters_of, points_at, run_time_truths, together, with_accumulation,
+                     without_structural_zeros)
 from .shrink import complexity, shrunk
-from .steadiness import is_steady, steady
+from .steadiness import is_steady, steady_among
 from .suggestions import suggestions
 from .time_limits import limited
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
@@ -49,6 +50,7 @@ CERTIFICATE = Path(__file__).parent / "certificate.json"
 UNSTEADY = f"{asked.UNSTEADY} at every point"
 AS_VALUES = "an inverse given as values is not asked in {}, an inverse given as a function is"
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
+LOOKED_AT = 2**14           # numbers that may be computed to see how far rounding moves the truth at wrong events
 
 
 def check(target=None, *, page=None, dtypes=None, parameters=None, time_limit=None, progress=None, executor=None,
@@ -458,7 +460,7 @@ class Subject:
         claims = [self.claims(*of, allowance) for of in zip(points, answers, truths)]
         for point, made, judged in zip(points, claims, self.judged(points, claims)):
             for name, claim in made.items():
-                self.count_claim(point, name, claim, judged[name])
+                self.count_claim(point, name, claim, *judged[name])
 
     def claims(self, point, answers, truths, allowance):
         """{name: Claim} of the answers at a point that are compared; what raised, or has another shape, has failed."""
@@ -485,28 +487,41 @@ class Subject:
         return image is not None and not image.representable(point.format).all()
 
     def judged(self, points, claims):
-        """For each point, {name: marks of the leading indices at which its answer counts}.
+        """For each point, {name: (marks of the leading indices at which its answer counts, marks of those that are passed over)}.
 
         A wrong number does not count where rounding may move the truth far.
         """
         if self.own:
-            return [{name: claim.known for name, claim in made.items()} for made in claims]
-        kappa_judges = self.where_kappa_judges(points, claims)
-        return [{name: claim.known & (~claim.wrong_numbers | kappa_judges[truth_name(name)][i]) for name, claim in made.items()}
-                for i, made in enumerate(claims)]
+            return [{name: (claim.known, False) for name, claim in made.items()} for made in claims]
+        judges, over = self.where_kappa_judges(points, claims)
+
+        def marks(i, quantity, claim):
+            return claim.known & (~claim.wrong_numbers | judges[quantity][i]), claim.wrong_numbers & over[quantity][i]
+
+        return [{name: marks(i, truth_name(name), claim) for name, claim in made.items()} for i, made in enumerate(claims)]
 
     def where_kappa_judges(self, points, claims):
-        """{quantity: for each point, marks of the leading indices at which a wrong number is wrong}."""
+        """Two dictionaries {quantity: for each point, marks}: where a wrong number is wrong, and what is passed over."""
         if points[0].truth is not None:
-            return {truth_name(name): [claim.truth.first_order] for name, claim in claims[0].items()}
-        found = steady(points, {quantity: marks.ravel() for quantity, marks in wrong_numbers(claims).items()})
-        return {quantity: marks.reshape(len(points), -1) for quantity, marks in found.items()}
+            marks = {truth_name(name): [claim.truth.first_order] for name, claim in claims[0].items()}
+            return marks, {name: [False] for name in marks}
+        wrong = {quantity: marks.ravel() for quantity, marks in wrong_numbers(claims).items()}
+        most = {quantity: self.most_looked_at(points[0], quantity) for quantity in wrong}
+        return ({quantity: marks.reshape(len(points), -1) for quantity, marks in found.items()}
+                for found in steady_among(points, wrong, most))
 
-    def count_claim(self, point, name, claim, judged):
+    def most_looked_at(self, point, quantity):
+        """How many more wrong events of a quantity are asked how far rounding moves their truth: of a dear map, a few in all."""
+        entries = point.event[0].size if point.lead else point.event.size
+        known = max((failing for name, failing in self.failing.items() if truth_name(name) == quantity), default=0)
+        return max(0, max(CANDIDATES, LOOKED_AT // max(1, entries * (entries + parameters_of(point)))) - known)
+
+    def count_claim(self, point, name, claim, judged, passed_over):
         """Count an answer where it is judged, and keep its failures."""
         wrong, known, C = claim.wrong, claim.known, claim.C
         if point.side in self.records:
-            self.records[point.side].leave_out(asked.UNSTEADY, (known & ~judged).sum())
+            self.records[point.side].leave_out(asked.UNSTEADY, (known & ~judged & ~np.asarray(passed_over)).sum())
+            self.records[point.side].leave_out(asked.ENOUGH, np.sum(known & passed_over))
             self.records[point.side].leave_out(asked.OVERFLOWS, (~known).sum())
         if self.keep_errors:
             self.keep(point, name, C, claim.allowed, known, judged)

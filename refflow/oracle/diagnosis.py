@@ -7,6 +7,7 @@ Where none does, nothing is said.  A name is a hint for the reader.  It never de
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ AROUND = (-1.0, 0.5, 2.0, 0.75, 1.5, 4.0, 0.0625)      # factors of the shown ev
 # Units of an error that is one of lost digits: at 16 roundings, the terms are 2^6 times as large as what is left of them.  A name needs
 # the error to be a rounding of terms at every failing point; with any number from 1 to 2^14 here, tests/test_diagnosis.py says the same.
 MANY = 2.0**10
-STAGES = 3                              # of a chain, at most, that make the same mistake together
+STAGES, FEW_STAGES = 3, 12              # stages, at most, that make one mistake together; of a chain of so many
 MULTIPLES = (1, 2, 3, 4, 6, 8, 12, 16, 1 / 2, 3 / 2)                            # of the logarithm of an integer
 INTEGERS = (2, 3, 5, 6, 7, 10, 255, 256)
 OTHERS = 2                              # points besides the shown one at which a number that was fitted to it must hold
@@ -137,6 +138,16 @@ class Clue:
             return None
         found = found.compared(np.zeros(found.high.shape))[1]
         return found if found.high.shape == self.true.shape else None
+
+    @functools.cached_property
+    def terms_of_stages(self):
+        """[(number of a stage, its log-det, the letters of its positions, how many there are)] of a chain."""
+        event, terms = np.asarray(self.point.event, np.float64), []
+        for k, stage in in_order(self.point.f.unchecked(np.float64), self.side):
+            letters, n = counts_of(event.shape).get("positions", ("", 1))
+            event, term = step(stage, event, self.side)
+            terms.append((k, term, letters, n))
+        return terms
 
     def ask(self, event):
         """The clue of the same quantity at another event; None if there is none."""
@@ -365,27 +376,29 @@ def counted_wrongly(counts, what, text, power):
 
 
 def without_positions(clue):
-    """A chain's log-det in which one or several stages, not all, count one position alone."""
+    """A chain's log-det in which one or several stages, or all of some kinds, but not all, count one position alone."""
     if not isinstance(clue.point.f, Chain) or len(core_of(clue)) < 2 or len(core_of(clue)) != clue.point.event.ndim:
         return
-    found = {k: (letters, n) for k, _, letters, n in terms_of_stages(clue) if n > 1}
-    for count in range(1, min(len(found), STAGES) + 1):
-        for chosen in itertools.combinations(found, count):
-            stages = " and ".join(f"stage {k}, {page_of(clue.point.f.stages[k]).__name__}" for k in chosen)
-            letters, n = found[chosen[0]]
-            yield Mistake(f"the number of positions is missing in {stages}: {letters} = {n} times its log-det is right",
-                          lambda of, chosen=chosen: of.told(of.true - sum(
-                              term * (1 - 1 / n) for k, term, _, n in terms_of_stages(of) if k in chosen), of.truth.low))
+    counted = {k: (letters, n) for k, _, letters, n in clue.terms_of_stages if n > 1}
+    for chosen, where in some_stages(clue.point.f.stages, counted):
+        several = len({counted[k] for k in chosen}) > 1
+        letters, n = counted[chosen[0]]
+        count = letters if several else f"{letters} = {n}"
+        yield Mistake(f"the number of positions is missing in {where}: {count} times its log-det is right",
+                      lambda of, chosen=chosen: of.told(of.true - sum(
+                          term * (1 - 1 / n) for k, term, _, n in of.terms_of_stages if k in chosen), of.truth.low))
 
 
-def terms_of_stages(clue):
-    """[(number of a stage, its log-det, the letters of its positions, how many there are)] of a chain."""
-    event, terms = np.asarray(clue.point.event, np.float64), []
-    for k, stage in in_order(clue.point.f.unchecked(np.float64), clue.side):
-        letters, n = counts_of(event.shape).get("positions", ("", 1))
-        event, term = step(stage, event, clue.side)
-        terms.append((k, term, letters, n))
-    return terms
+def some_stages(stages, numbers):
+    """(numbers of stages, the same in words): one, several, and all of one or two kinds, where other kinds remain."""
+    for count in range(1, min(len(numbers), STAGES if len(numbers) <= FEW_STAGES else 1) + 1):
+        for chosen in itertools.combinations(numbers, count):
+            yield chosen, " and ".join(f"stage {k}, {page_of(stages[k]).__name__}" for k in chosen)
+    kinds = list(dict.fromkeys(page_of(stages[k]) for k in numbers))
+    for count in (1, 2):
+        for pages in itertools.combinations(kinds, count) if len(kinds) > count else ():
+            yield (tuple(k for k in numbers if page_of(stages[k]) in pages),
+                   " and ".join(f"every {page.__name__}" for page in pages))
 
 
 def term_of(clue, i):

@@ -47,8 +47,9 @@ NEWTON = 4                  # steps
 DIFFERENCES = 2.0**-16      # by which an event with cotangents keeps away from an end: kappa takes differences
 LADDER = range(-20, 11)     # binades between whose numbers switches are sought
 OF_PLACE, PAIRS = 2, 24     # pairs of floats beside switches: of one comparison, of one entry
-BATCH, WORK = 2**20, 2**20  # numbers in a batch, and all that are computed for the binades of one side
-OF_KIND = 2**16             # numbers that are computed for the events of another kind
+BATCH, WORK = 2**20, 2**19  # numbers in a batch, and all that are computed for the binades of one side
+DEAR = 2**18                # numbers for the binades of one side beyond which each stands on one entry in turn, not on several
+OF_KIND = 2**15             # numbers that are computed for the events of another kind
 BINADE = "a binade"
 GRADIENTS = 4, 16           # events of a kind that are asked with cotangents too: of the dearest map, of the cheapest
 
@@ -128,10 +129,12 @@ class Hard:
         """(case, events, were they found from the map, and may be near an end?) of each kind, at the start."""
         low, high = EXPONENTS[self.dtype]
         where, entries = set_of(self.f, self.side), int(np.prod(self.f.parameter_batch + self.shapes[0]))
-        count = (high - low) * max(1, len(where.ends())) * min(entries, ENTRIES)
+        count = (high - low) * max(1, len(where.ends()))
+        dear = work * count * min(entries, ENTRIES) > DEAR
         solved = any(step.solver for step, _ in self.steps)
-        every = MODERATE if solved else range(low, high, max(1, work * count // WORK))      # far away it may find no root
-        yield BINADE, self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1)), False
+        step = work * count * (1 if dear else min(entries, ENTRIES)) // WORK
+        every = MODERATE if solved else range(low, high, max(1, step))                      # far away it may find no root
+        yield BINADE, self.moved_back(0, self.at_binades(0, set_of_way(*self.exact[0]), every, 1, dear)), False
         zeros = zeros_of(where) if where.alike and not where.rank else []
         yield "zero", self.moved_back(0, self.on_entries(0, where, zeros)), False
         for k, (step, way) in enumerate(self.exact):
@@ -152,28 +155,31 @@ class Hard:
 
     # -- numbers on entries --------------------------------------------------------------------------------------------
 
-    def on_entries(self, k, where, numbers):
+    def on_entries(self, k, where, numbers, dear=False):
         """Moderate members of a set with the shape of stage k's events, and each number on one entry, in turn on some of them.
 
-        None of a set of whole vectors.
+        Where that is `dear`, each number stands on one entry alone, the next one on the next.  None of a set of whole vectors.
         """
         shape = self.f.parameter_batch + self.shapes[k]
         size = int(np.prod(shape))
-        turns = min(size, ENTRIES) if not where.rank else 0
+        turns = min(size, 1 if dear else ENTRIES) if not where.rank else 0
         count = len(numbers) * turns
         events = drawn(where, self.source, (count, *shape))
-        entry = np.repeat(np.arange(turns), len(numbers)) if turns == size else self.source.choices((count,), max(size, 1))
+        if dear and size:
+            entry = np.arange(count) % size
+        else:
+            entry = np.repeat(np.arange(turns), len(numbers)) if turns == size else self.source.choices((count,), max(size, 1))
         events.reshape(count, size)[np.arange(count), entry] = np.tile(numbers, turns)
         return events
 
-    def at_binades(self, k, where, exponents, parts):
+    def at_binades(self, k, where, exponents, parts, dear=False):
         """Members of a set with the shape of stage k's events, a number of each in one of these binades, from every end of the set.
 
         Of a set whose entries have ends of their own, all entries are in the binade; of a set of whole vectors there are none.
         """
         if where.alike or where.rank:
             numbers = [n for e in exponents if not where.rank for n in binade(where, self.source, np.float64, e, parts)]
-            return self.on_entries(k, where, numbers)
+            return self.on_entries(k, where, numbers, dear)
         shape = (parts, *self.f.parameter_batch, *self.shapes[k])
         return np.concatenate([where.draw(self.source, shape, np.float64, (e, e + 1)) for e in exponents])
 

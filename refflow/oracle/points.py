@@ -31,13 +31,14 @@ from ..core.tree import flatten
 from ..core.arrays import sum_to_shape
 from ..core.bijector import over_event
 from ..accuracy.formats import format_of
-from ..accuracy.kappa import differenced, flat, kappa, kappa_inverse, normwise, per_event, value_and_log_det
+from ..accuracy.kappa import differenced, flat, normwise, per_event, value_and_log_det
 from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, plain_choices, plainest,
                                 set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 from .measures import Counted
 from .pages import CannotRun
 from .parametrised import Parametrised
+from .rests import of_chain
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
 LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}
@@ -188,15 +189,14 @@ def run_time_truth(point, derivatives=False) -> dict:
     side, f = point.side, point.f.astype(np.float64)
     g, event = per_event(f, point.event, SIDES[side])
     u, normal = point.format.unit, normwise(f)
-    image, log_det = value_and_log_det(g, event, VJP[side], normal, u)
+    whole, *rests = of_chain(f, event, side, u) if isinstance(f, Chain) else [value_and_log_det(g, event, VJP[side], normal, u)]
+    image, log_det = whole
     batch = image.value.shape[:-1]
     shape = tuple((f.output_shape if side == "forward" else f.input_shape)(event.shape[len(batch):]))
-    extra = staged(f, np.asarray(point.event, np.float64), side, u)
-    found = {VALUE[side]: (image.value, image.kappa, batch + shape), LOG_DET[side]: (log_det.value, log_det.kappa, batch)}
+    units = [sum(one.kappa for one in of) for of in zip(whole, *rests)]     # events between stages are rounded, too
     truths = {}
-    for name, (value, unit, full) in found.items():
-        unit = unit.reshape(full) + extra.get(name, 0)
-        truths[name] = truth_of(value.reshape(full), unit, u, len(batch), normal and name == VALUE[side])
+    for name, value, unit, full in zip((VALUE[side], LOG_DET[side]), (image.value, log_det.value), units, (batch + shape, batch)):
+        truths[name] = truth_of(value.reshape(full), unit.reshape(full), u, len(batch), normal and name == VALUE[side])
     if derivatives and point.image_bar is not None:
         truths |= derivative_truths(point, g, event, batch, normal, u)
     return truths
@@ -242,7 +242,11 @@ def batch_of(point):
 
 def inputs_of(point):
     """How many numbers a question is made of, without its cotangents."""
-    return point.event.size + sum(leaf.size for _, leaf in flatten(point.f.params()))
+    return point.event.size + parameters_of(point)
+
+
+def parameters_of(point):
+    return sum(leaf.size for _, leaf in flatten(point.f.params()))
 
 
 def members(point):
@@ -266,21 +270,6 @@ def names_of_derivatives(point) -> set:
 
 def truth_of(value, unit, u, batch_ndim, normal):
     return Truth(value, np.zeros_like(value), u * unit, conditioning_of(value, unit), batch_ndim, normal)
-
-
-def staged(f, event, side, u) -> dict:
-    """The part of kappa due to a chain's intermediate events: each is rounded before it enters the rest of the chain."""
-    if not isinstance(f, Chain):
-        return {}
-    total, stages, views = {}, f.stages, f.unchecked(np.float64).stages
-    for i in range(1, len(stages)):
-        if side == "forward":
-            event, rest, unit = views[i - 1].forward(event), Chain(stages[i:]), kappa
-        else:
-            event, rest, unit = views[-i].inverse(event), Chain(stages[:-i]), kappa_inverse
-        for name, part in unit(rest, event, u).items():
-            total[name] = total.get(name, 0) + part
-    return total
 
 
 def derivative_truths(point, g, event, batch, normal, u):

@@ -15,6 +15,8 @@ from .points import inputs_of, members
 
 BUDGET = 100            # questions asked for one finding
 INPUTS = 32             # so many cost as much as a question does without any
+WORK = 512              # and so many products of an entry with an input
+MANY = 8                # entries of an event, beyond which all are simplified at once before each is by itself
 DIGITS = (1, 2, 3)
 HALVINGS = 6            # of an exponent
 
@@ -27,8 +29,8 @@ def shrunk(failures, threshold, again, fixed=False):
     """
     start = min(failures, key=lambda f: complexity(f.point))
     search = Search(start, threshold, again, fixed)
-    for step in (search.simple_parameters, search.fewer_entries, search.simple_cotangents, search.rounder_events,
-                 search.rounder_parameters):
+    for step in (search.simple_parameters, search.fewer_entries, search.simple_cotangents, search.plainest_event,
+                 search.rounder_events, search.rounder_parameters):
         step()
     return search.best
 
@@ -44,7 +46,8 @@ class Search:
 
     def __init__(self, start, threshold, again, fixed):
         self.best, self.threshold, self.again, self.fixed = start, threshold, again, fixed
-        self.left = BUDGET / (1 + inputs_of(start.point) / INPUTS)
+        inputs = inputs_of(start.point)
+        self.left = BUDGET / (1 + inputs / INPUTS + inputs * start.point.event.size / WORK)
 
     def try_point(self, **changes):
         """Does the changed question fail too?  If so, it becomes the best."""
@@ -152,6 +155,14 @@ class Search:
                     return
 
     # -- numbers -------------------------------------------------------------------------------------------------------
+
+    def plainest_event(self):
+        """Of many entries, the simplest event of the set, or its image."""
+        point = self.best.point
+        if point.event.size > MANY:
+            shape = point.event.shape if point.side == "forward" else point.f.inverse(point.event).shape
+            z = point.f.domain.plainest(shape).astype(point.dtype)
+            self.try_point(event=z if point.side == "forward" else point.f.forward(z))
 
     def rounder_events(self):
         """Rounder events; on a manifold (a simplex, a factor), images of rounder latent events, which stay on it."""

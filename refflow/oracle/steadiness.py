@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..accuracy.drawing import moved
+from .instances import evenly
 from .points import is_derivative, members, run_time_truth, stacked
 
 
@@ -24,6 +25,25 @@ def steady(points, asked) -> dict:
         for name, marks in zip(names, steady_together(part_of(points, entries), names)):
             found[name][entries] = marks | ~asked[name][entries]
     return found
+
+
+def steady_among(points, asked, most):
+    """Two dictionaries {quantity: marks} of the entries marked in `asked`: which are steady, and which are passed over.
+
+    Of a quantity, `most[quantity]` entries are looked at, and more of them until one is steady; if that is 0, none.
+    """
+    steadied, over = {name: ~marks for name, marks in asked.items()}, {name: marks.copy() for name, marks in asked.items()}
+    left = {name: marks for name, marks in asked.items() if most[name]}
+    count = max(most.values(), default=0)
+    while any(marks.any() for marks in left.values()):
+        entries = np.any(list(left.values()), axis=0)
+        chosen = np.isin(np.arange(len(entries)), evenly(np.flatnonzero(entries), count))
+        for name, marks in steady(points, {name: marks & chosen for name, marks in left.items()}).items():
+            steadied[name] |= left[name] & chosen & marks
+            over[name] &= ~chosen
+        left = {name: marks & ~chosen for name, marks in left.items() if not (steadied[name] & asked[name]).any()}
+        count *= 2
+    return steadied, over
 
 
 def is_steady(point, name):

@@ -1001,7 +1001,10 @@ def folded(box, p, z):
 
 def two_latents(box, z, x):
     """Found if the inverse leads to other latents of the same images, and latents between them have other images."""
-    other = answers(lambda x: of_inverse(box.origin, x), x).reshape(z.shape)
+    other = answers(lambda x: of_inverse(box.origin, x), x)
+    if other.size != z.size:
+        return None                         # it refuses all of them
+    other = other.reshape(z.shape)
     inside = np.isfinite(other).reshape(len(z), -1).all(-1) & (box.domain or real).members(other, len(box.event))
     other = box.held(np.where(inside.reshape(-1, *(1,) * len(box.event)), other, z))
     there, between = (answers(box.image, box.held(at)).reshape(len(z), -1) for at in (other, (z + other) / 2))

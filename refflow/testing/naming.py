@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from ..oracle.diagnosis import INVERSE_SCALES, LOG_SCALES, constants, counts_of, rounded_numbers
+from .arrays import as_numpy
 
 MOST = 16                               # points at which the law holds that are looked at
+MOVE = 0.125                            # of an array of parameters, to see how the log-det moves with it
 FITTED = 4                              # points, at least, that a number explains that was read from one of them
 ENTRIES = 64                            # of an event, at most, of which it is asked which image reads which
 ALLOWED, MOVED = 16, 2.0**6             # units of error; roundings by which an event is moved to see how its answer moves
@@ -42,6 +44,13 @@ class Clue:
         self.given, self.expected, self.bound, self.wrong = (
             np.broadcast_to(part, compared.wrong.shape)[chosen] for part in
             (compared.given, compared.expected, compared.bound, compared.wrong))
+
+    @classmethod
+    def at(cls, box, z):
+        """Events where nothing was compared."""
+        clue = cls.__new__(cls)
+        clue.box, clue.z, clue.size = box, z, int(np.prod(box.event))
+        return clue
 
     def images(self, z=None):
         return self.box.held(self.box.image(self.z if z is None else z))
@@ -154,14 +163,22 @@ def log_of_an_integer(clue):
 
 def same_everywhere(clue):
     """Any other constant; of an image, it may be a term that is counted at one position in place of all."""
-    off = clue.given - clue.expected
-    if off.shape[1] != 1 or len(off) < FITTED or np.ptp(clue.expected) <= clue.bound.max():
+    off = constant_of(clue)
+    if off is None or np.ptp(clue.expected) <= clue.bound.max():        # of one number, everything is a multiple
         return
-    at = int(np.argmin(clue.bound[:, 0]))
-    by, own = float(off[at, 0]), clue.bound[at]
+    by, own = off
     letters, n = counts_of(clue.box.event).get("positions", ("", 1))
-    term = f"; so would be a term of {-by / (n - 1):.6g} at each position that is counted once, not {letters} = {n} times" if n > 1 else ""
+    term = (f", consistent with a log-det that is summed over channels and not multiplied by {letters} = {n}, of "
+            f"{-by / (n - 1):.6g} at each position") if n > 1 else ""
     yield Mistake(f"a constant term: {by:+.6g} everywhere{term}", lambda clue: (clue.expected + by, clue.bound + own))
+
+
+def constant_of(clue):
+    """(given - expected where that is known best, its bound) of one number at each point; None of few points."""
+    at = int(np.argmin(clue.bound[:, 0]))
+    if clue.given.shape[1] != 1 or len(clue.given) < FITTED:
+        return None
+    return float((clue.given - clue.expected)[at, 0]), clue.bound[at]
 
 
 def rounded(clue):
@@ -187,6 +204,76 @@ def wrong_count(clue):
         if what != "entries":
             yield Mistake(f"the number of {what} is missing: {letters} = {n} times this is right", scaled(1 / n))
         yield Mistake(f"the number of {what} is counted once too often: this is {letters} = {n} times the right one", scaled(float(n)))
+
+
+def part_at_one_position(clue):
+    """A part of the log-det is counted once, not at each position: what moves with the event, or a term that does not.
+
+    The latter is known from parameters that move it, or from events of another shape, where the map takes them.
+    """
+    letters, n = counts_of(clue.box.event).get("positions", ("", 1))
+    off = constant_of(clue)
+    if n == 1 or off is None:
+        return
+    at = int(np.argmin(clue.bound[:, 0]))
+    here, right = clue.given[at], clue.expected[at]
+    missing = "the number of positions is missing in"
+    if (np.abs(clue.given - clue.expected - off[0]) > 4 * (clue.bound + off[1])).any():
+        yield Mistake(f"{missing} the part of the log-det that moves with the event: {letters} = {n} times its changes are right",
+                      lambda clue: (here + (clue.expected - right) / n, 2 * clue.bound + off[1]))
+        return
+
+    def with_term(clue):
+        return clue.expected + off[0], clue.bound + off[1]
+
+    moving = " and ".join(f"parameter {k}, of shape {shape}" for k, shape in parameters_at_one_position(clue, n))
+    if moving:
+        yield Mistake(f"{missing} the term of {moving}: it is counted once, not {letters} = {n} times", with_term)
+    for event in other_events(clue.box.event):
+        found, error = off_at_event(clue, event)
+        if abs(found * (n - 1) - off[0] * (int(np.prod(event[1:])) - 1)) <= n * (error + off[1][0]):
+            term = f"a constant term of the log-det: {-off[0] / (n - 1):.6g}"
+            yield Mistake(f"{missing} {term} is counted once, not {letters} = {n} times; "
+                          f"in events of shape {event} it is counted once, too", with_term)
+
+
+def parameters_at_one_position(clue, n):
+    """(number, shape) of the arrays of parameters of a term t that is counted once, not n times.
+
+    The log-det is off by -(n - 1) t.  If t is a sum of logarithms of m numbers that are proportional to the array, as log|det W|,
+    it grows by m log c where the array is multiplied by c; if t is a sum of m entries, as of log-scales, by m c where c is added.
+    """
+    values = [as_numpy(array).copy() for array in clue.box.trained()]
+    before, rounding = off_at(clue, clue.z[:1])
+    moves = (lambda value: value * (1 + MOVE), np.log1p(MOVE)), (lambda value: value + MOVE, MOVE)
+    for k, value in enumerate(values):
+        for move, by in moves:
+            with clue.box.moved([*values[:k], move(value), *values[k + 1:]]):
+                after, error = off_at(clue, clue.z[:1])
+            times = (before - after) / (by * (n - 1))
+            m = round(times) if np.isfinite(times) else 0
+            if 1 <= m <= clue.box.event[0] and abs(times - m) * by * (n - 1) <= rounding + error:
+                yield k, value.shape
+                break
+
+
+def off_at(clue, z):
+    """(log-det - log|det| of differences, its error) at one event."""
+    right, error = clue.log_det_of_differences(z)
+    return float(clue.box.log_slope(z)[0] - right[0, 0]), float(error[0, 0])
+
+
+def other_events(event):
+    """Smaller shapes of events with as many channels and another number of positions, all above 1."""
+    halves = [(event[0], *event[1:axis], event[axis] // 2, *event[axis + 1:]) for axis in range(1, len(event))]
+    return [shape for shape, size in zip(halves, event[1:]) if size % 2 == 0 and int(np.prod(shape[1:])) > 1]
+
+
+def off_at_event(clue, event):
+    """The same at the simplest event of another shape; an exception where the map refuses it."""
+    box = replace(clue.box, event=event)
+    z = box.held(box.plain(1))
+    return off_at(Clue.at(box, z), z)
 
 
 def one_entry(clue):
@@ -313,8 +400,8 @@ def reads(clue, function, at):
 
 
 ANY = (constant, rounded)
-LOG_DET = (other_direction, wrong_factor, wrong_count, one_entry, without_some, in_bits, other_scale, at_the_image, constant,
-           log_of_an_integer, rounded, same_everywhere)
+LOG_DET = (other_direction, wrong_factor, wrong_count, one_entry, without_some, in_bits, other_scale, at_the_image,
+           part_at_one_position, constant, log_of_an_integer, rounded, same_everywhere)
 INVERSE_LOG_DET = tuple(map(of_the_inverse, (other_direction, wrong_factor, with_the_image, other_entries, constant)))
 ROUND_TRIP = (sign_lost, rounded, read_by_forward_alone)
 GRADIENT = (negated, wrong_factor)
