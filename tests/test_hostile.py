@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import signal
@@ -14,8 +16,10 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow.cli.isolation import can_isolate
-from refflow.oracle import adapter, check
+from refflow.cli import isolation
+from refflow.cli.isolation import can_isolate, outcome, value_of
+from refflow.cli.sweeps import WorkerEnded
+from refflow.oracle import CannotRun, adapter, check
 from refflow.oracle.global_state import put_back
 from refflow.testing import BlackBox, verdicts
 
@@ -136,6 +140,34 @@ def test_a_crash_names_map_and_point(how, tmp_path):
     line = found.stderr.splitlines()[-1]
     assert found.returncode == 2 and not found.stdout, found
     assert re.search(f"^refflow: mine.py has ended the process {words}", line), line
+
+
+@pytest.mark.skipif(not can_isolate(), reason="there are no forks")
+@pytest.mark.parametrize("how", ["adapter", "lack of memory", "not every time"])
+def test_a_crash_of_a_worker_names_the_same(how, tmp_path):
+    """As without workers, whose process is the command's."""
+    text, words = CRASHES[how]
+    words = r"of --workers \(perhaps for lack of memory\), and has not" if how == "not every time" else words
+    (tmp_path / "mine.py").write_text(HEAD + CRASH + text)
+    found = refflow_in(tmp_path, "check", "mine.py", "--workers", "2")
+    line = found.stderr.splitlines()[-1]
+    assert found.returncode == 2 and not found.stdout, found
+    assert re.search(f"^refflow: mine.py has ended the process {words}", line), line
+
+
+def test_what_comes_back_of_a_process_is_plain():
+    """Texts and numbers, no objects that are built from what was sent; an error comes back as itself."""
+    def raising(error):
+        raise error
+
+    for error in (CannotRun("why"), WorkerEnded("early"), KeyboardInterrupt(15), MemoryError("much"), BrokenPipeError(errno.EPIPE, "gone"),
+                  FileNotFoundError(errno.ENOENT, "there is none", "a.npz")):
+        sent = json.loads(json.dumps(outcome(lambda error=error: raising(error))))
+        with pytest.raises(type(error)) as raised:
+            value_of(sent)
+        assert str(raised.value) == str(error)
+    assert value_of(json.loads(json.dumps(outcome(lambda: {"text": "é", "status": 1})))) == {"text": "é", "status": 1}
+    assert "pickle" not in Path(isolation.__file__).read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not can_isolate(), reason="there are no forks")

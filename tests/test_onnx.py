@@ -135,3 +135,10 @@ def test_a_shape_that_the_model_fixes_limits_the_points(model):
     path = model(nodes, [("z", ["N", 2]), ("scale", [2]), ("bias", [2])], [("forward", ["N", 2])])
     report = check_onnx(path, page="ActNorm")
     assert report.status == 0 and any("outside the limits" in note for note in report.notes)
+
+
+def test_a_bijector_is_asked_in_the_shape_that_the_model_fixes(model):
+    path = model(["forward = Add(z, z)"], [("z", ["N", 3, 5, 4])], [("forward", ["N", 3, 5, 4])], "float32")
+    report = check_onnx(path, page=refflow.Independent(refflow.Affine(shift=0.0, scale=2.0), 3))
+    assert report.status == 0 and all(one.shapes == [[3, 5, 4]] for one in report.asked)
+    assert not any("outside the limits" in note for note in report.notes)

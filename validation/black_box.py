@@ -44,8 +44,7 @@ from validation.foreign.witness import answer_of
 DTYPES = ("float64", "float32")
 SPREAD = 2                              # parameters from 2^-2 to 2^2
 SIZES = (1, 2, 3)
-LEFT_OUT = {"Squeezed": "of an odd number of positions, it drops one", "CircularShift": "it is a map of circles, not of lines",
-            "SignedPower": "its domain has two parts, which a law of one number would join"}
+LEFT_OUT = {"Squeezed": "of an odd number of positions, it drops one", "CircularShift": "it is a map of circles, not of lines"}
 HERE = ("own", "torch", "flows", "ill-conditioned")
 
 

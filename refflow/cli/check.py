@@ -6,6 +6,7 @@ has the CPU seconds of the process, with its imports and workers: standard outpu
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -60,15 +61,24 @@ def add_command(commands):
 def run(options):
     to_be_written(options.out, options.force)
     apart = options.program and can_isolate() and (options.onnx is not None or options.target is not None and not is_page(options.target))
-    report = isolated(lambda: asked(options), options.target or options.onnx) if apart else asked(options)
-    print(report.to_json() if options.json else report.markdown() if options.markdown else report.table(), flush=True)
-    if options.out is not None:
-        write_html(report, options)
-    if report.status == 2:
+    alone = argparse.Namespace(**vars(options) | {"workers": 1, "scheduler": None})
+    found = isolated(lambda: told(options), lambda: told(alone), options.target or options.onnx) if apart else told(options)
+    print(found["text"], flush=True)
+    if found["html"] is not None:
+        put(options, lambda path, replace: write_atomically(path, found["html"].encode(), replace))
+        print(f"refflow: {options.out} is written", file=sys.stderr)
+    if found["status"] == 2:
         print("refflow: nothing could be measured", file=sys.stderr)
     if not options.json and not options.markdown:
         print(f"refflow: {sum(os.times()[:4]):.1f} CPU seconds", file=sys.stderr)
-    return report.status
+    return found["status"]
+
+
+def told(options):
+    """{"text", "html", "status"}: what the report says, as it is printed and as it is written."""
+    report = asked(options)
+    text = report.to_json() if options.json else report.markdown() if options.markdown else report.table()
+    return {"text": text, "html": None if options.out is None else report_page(report), "status": report.status}
 
 
 def asked(options):
@@ -81,12 +91,6 @@ def asked(options):
     finally:
         if shown:
             progress_cleared()
-
-
-def write_html(report, options):
-    content = report_page(report).encode()
-    put(options, lambda path, replace: write_atomically(path, content, replace))
-    print(f"refflow: {options.out} is written", file=sys.stderr)
 
 
 def report_on(options, restricted):

@@ -1,18 +1,18 @@
 """Somebody's code in a process of its own, so that a crash of it ends neither the command nor the report without a line.
 
-The process is a fork, which has imported what this one has: forking takes some milliseconds.  Where the system cannot fork, or where
-another program calls the command as a function, with threads of its own, the work is done here.
+The process is a fork, which has imported what this one has: forking takes some milliseconds.  What it finds comes back as JSON.  Where
+the system cannot fork, or where another program calls the command as a function, with threads of its own, the work is done here.
 
-A crash does not say what was asked.  The work is then done once more, and says before each question what it is; the same questions are
-asked, in the same order.
+A crash does not say what was asked.  The work is then done once more, without workers, and says before each question what it is; the
+same questions are asked, in the same order.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import json
 import mmap
 import os
-import pickle
 import signal
 import sys
 import tempfile
@@ -20,12 +20,14 @@ import traceback
 import warnings
 
 from .interruptions import Interruptions
+from .sweeps import WorkerEnded
 from ..oracle import CannotRun
 from ..oracle.time_limits import LIMIT
 from ..oracle.whose import Defect
 
 LONGEST = 4096                          # bytes of what is asked, in words
 KILLED = "perhaps for lack of memory"
+SENT = {kind.__name__: kind for kind in (WorkerEnded, CannotRun, KeyboardInterrupt, MemoryError, OSError)}      # an error comes back as itself
 
 
 def can_isolate():
@@ -33,28 +35,34 @@ def can_isolate():
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
-def isolated(work, whose):
-    """What `work()` returns or raises, of a process of its own.  CannotRun if `whose` code ends it, with what was asked of it."""
+def isolated(work, alone, whose):
+    """What `work()` returns, plain data, or raises, of a process of its own; `alone()` is the same work without workers.
+
+    CannotRun if `whose` code ends it, with what was asked of it.
+    """
     ending, found = forked(work)
-    if found is None:
-        raise CannotRun(f"{whose} has ended the process {ending}{'' if 'SIGKILL' in ending else asked_last(work)}")
-    value, error = found
-    if error is not None:
-        raise error
-    return value
+    if found is not None and found["error"] != WorkerEnded.__name__:
+        return value_of(found)
+    ending = ending if found is None else f"of --workers ({KILLED})"
+    if found is not None or KILLED not in ending:
+        again, words = asked_last(alone)
+        ending = (again or ending) + words
+    raise CannotRun(f"{whose} has ended the process {ending}")
 
 
 def asked_last(work):
-    """": what was asked", found out in another process."""
+    """(how another process ended that was asked everything again, None if it did not; in words, what was asked last)."""
     with mmap.mmap(-1, LONGEST) as told:
         told.write(b"while it was imported")
-        _, found = forked(work, told)
+        ending, found = forked(work, told)
         words = told[:].rstrip(b"\0").decode("utf-8", "ignore")
-    return f": {words}" if found is None else ", and has not when everything was asked again"
+    if found is not None:
+        return None, ", and has not when everything was asked again"
+    return ending, "" if KILLED in ending else f": {words}"
 
 
 def forked(work, told=None):
-    """(how the process ended, (what the work returned, what it raised)); None in their place if it did not come back."""
+    """(how the process ended, the `outcome` of the work, None if it did not come back)."""
     with tempfile.TemporaryFile() as file, Interruptions():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -72,7 +80,7 @@ def forked(work, told=None):
         file.seek(0)
         content = file.read()
     ending = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
-    return f"{ending} ({KILLED})" if status == -signal.SIGKILL else ending, pickle.loads(content) if content else None
+    return f"{ending} ({KILLED})" if status == -signal.SIGKILL else ending, json.loads(content) if content else None
 
 
 def answer_and_end(work, file, told):
@@ -81,7 +89,7 @@ def answer_and_end(work, file, told):
         if told is not None:
             LIMIT.told = told
             faulthandler.enable()
-        file.write(pickle.dumps(outcome(work)))
+        file.write(json.dumps(outcome(work)).encode())
         file.flush()
         sys.stderr.flush()
     except BaseException:
@@ -91,11 +99,22 @@ def answer_and_end(work, file, told):
 
 
 def outcome(work):
-    """(what the work returned, None), or (None, what it raised) in a form that can be sent."""
+    """{"value", "error", "arguments"}: what the work returned; else the name of what it raised, and its arguments."""
+    found = {"value": None, "error": None, "arguments": []}
     try:
-        return work(), None
-    except (CannotRun, KeyboardInterrupt, MemoryError, OSError) as error:
-        return None, error
+        return found | {"value": work()}
+    except OSError as error:
+        return found | {"error": "OSError", "arguments": [error.errno, error.strerror or str(error), error.filename]}
+    except tuple(SENT.values()) as error:
+        return found | {"error": next(name for name, kind in SENT.items() if isinstance(error, kind)), "arguments": [*map(str, error.args)]}
     except Exception as error:
         traceback.print_exc()
-        return None, CannotRun(str(error) if isinstance(error, Defect) else f"crashed by {type(error).__name__}: this is a defect of refflow")
+        words = str(error) if isinstance(error, Defect) else f"crashed by {type(error).__name__}: this is a defect of refflow"
+        return found | {"error": "CannotRun", "arguments": [words]}
+
+
+def value_of(found):
+    """What the work returned; what it raised is raised."""
+    if found["error"] is not None:
+        raise SENT[found["error"]](*found["arguments"])
+    return found["value"]

@@ -41,6 +41,10 @@ def add_options(command, workers=1):
         "run on a Dask cluster instead, as tcp://host:8786; its workers need the same code, and one thread each"))
 
 
+class WorkerEnded(CannotRun):
+    """A process of the pool has ended early."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """An executor, None for this process, and how many tasks it is given at a time."""
@@ -104,7 +108,7 @@ def processes(workers):
     try:
         yield Interruptible(pool)
     except BrokenExecutor as error:
-        raise CannotRun(f"a process of --workers ended early, by what it ran or for lack of memory: {error}") from error
+        raise WorkerEnded(f"a process of --workers ended early, by what it ran or for lack of memory: {error}") from error
     except BaseException:
         stopping.set()
         for child in set(active_children()) - others:

@@ -35,6 +35,7 @@ from .instances import instance_points
 from .layers import first_wrong
 from .measures import WITHOUT_MEASURE, Counted, counted
 from .pages import CannotRun, bijectors, page_named, spelled
+from .pieces import piecewise_points
 from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
                      names_of_derivatives, parameters_of, points_at, run_time_truths, together, with_accumulation,
@@ -303,6 +304,7 @@ def points_for(adapter, dtype):
         return
     if dtype not in golden.NARROW:
         yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)
+        yield from piecewise_points(page_named(adapter.page), np.dtype(dtype))
     for point in golden.exact_points(adapter.page, dtype) if dtype in golden.NARROW else golden.points(adapter.page, (dtype,)):
         if point.side == "forward" or not adapter.chart_gradient:
             yield point

@@ -96,7 +96,8 @@ class Model:
         ranks = dict(zip(OUTPUTS, f.event_ndim))
         self.refuse_ranks(ranks)
         one = Adapter(lambda params, z: self.answers(params, z, f, ranks), page, (self.dtype,), theirs=self.name,
-                      fits=lambda point: self.fits(point, ranks))
+                      fits=lambda point: self.fits(point, ranks, f if page is f else None),
+                      event=self.shape_for(f, ranks) if page is f else None)
         return AdapterSet(self.name, f"with onnxruntime {self.runtime.__version__}", (one,))
 
     def refuse_fields(self, page, declared):
@@ -121,12 +122,20 @@ class Model:
                 raise CannotRun(f"{self.path}: {letter} has the shape {shape}: its batch must be of any length (a dynamic "
                                 "axis)")
 
-    def fits(self, point, ranks):
-        """Do the shapes that the model fixes hold the point, and are the fields that it has no input for the usual ones?"""
+    def shape_for(self, f, ranks):
+        """The one shape of z that the model takes; None if an axis is of any length, or if there are no axes."""
+        letter = self.letters[0]
+        shape = tuple(self.inputs[letter].shape[len(self.inputs[letter].shape) - ranks[letter]:])
+        if not shape or not all(isinstance(n, int) for n in shape):
+            return None
+        return shape if letter == "z" else tuple(f.input_shape(shape))
+
+    def fits(self, point, ranks, bijector=None):
+        """Do the shapes that the model fixes hold the point, and are the fields that it has no input for the usual ones, or its bijector's?"""
         f, letter = point.f, "z" if point.side == "forward" else "x"
         given = {key: getattr(f, key) for key in f.declared if key in self.inputs}
         unusual = [key for key, field in f.declared.items() if isinstance(field, Plain) and key not in self.inputs
-                   and field.default != getattr(f, key)]
+                   and (field.default if bijector is None else getattr(bijector, key)) != getattr(f, key)]
         absent = any(value is None for value in given.values())
         if letter in self.inputs:
             given[letter] = point.event.reshape(-1, *point.event.shape[point.event.ndim - ranks[letter]:])[0]

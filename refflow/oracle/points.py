@@ -55,7 +55,7 @@ ALONG_TANGENTS = "jacobian", "vjp.z_bar"        # if events lie in a set of lowe
 class Truth:
     """true = high + low; unit = u kappa; `batch_ndim` leading axes are batch; `first_order`: kappa tells how far rounding
     moves it; `asked` marks entries that are compared; `tangents` is F (*batch, D, d) of (2), None where entries are compared one
-    by one.
+    by one; where pieces meet, every number between `least` and `most` is true.
     """
 
     high: np.ndarray
@@ -67,6 +67,8 @@ class Truth:
     first_order: bool = True
     asked: np.ndarray | bool = True
     tangents: np.ndarray | None = None
+    least: np.ndarray | None = None
+    most: np.ndarray | None = None
 
     def error(self, given, form, flush_to_zero=False):
         """C of (1) for each entry, or for each event if the page is normwise; of (2) for each row and tangent.
@@ -90,7 +92,8 @@ class Truth:
         overflow = form.largest * (1 + form.unit / 2)
         short = np.maximum(overflow - np.sign(given) * self.high, 0)                # by how much the truth is finite
         near = np.isinf(given) & ((short == 0) | (short <= self.unit))              # kappa of an infinite truth may be NaN
-        finite = np.where(np.isfinite(given), given - self.high - self.low, np.inf)
+        off = given - self.high - self.low if self.least is None else given - np.clip(given, self.least, self.most)
+        finite = np.where(np.isfinite(given), off, np.inf)
         return np.where(self.asked, np.where(near, np.sign(given) * short, finite), 0)
 
     def distance_along(self, apart):

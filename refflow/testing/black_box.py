@@ -32,7 +32,7 @@ QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "s
               "codomain", "smooth", "wider", "compiled", "masked", "reload")
 FUNCTIONS = ("forward", "inverse", "log_det", "log_prob", "sample", "pullback", "compiled", "masked", "reload")
 DIRECTIONS = ("forward", "inverse")
-UNNAMED = ("real", "extended_real", "anything", "permutation", "sequence_mask", "context", "nonzero", "nonzero_vector",
+UNNAMED = ("real", "extended_real", "anything", "permutation", "sequence_mask", "context", "nonzero_vector",
            "nonzero_matrix", "nonzero_bank")
 LINES = (real.name, sets.extended_real.name, interval(-np.inf, np.inf).name)
 NAMED = {name: where for name, where in vars(sets).items() if isinstance(where, Set) and name not in UNNAMED}

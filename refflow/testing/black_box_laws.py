@@ -26,6 +26,7 @@ from .black_box import BlackBox, first_of, of_each
 from .black_box_charts import Frame
 from .black_box_ends import PRECISIONS, EndPoints, reversed_box
 from .black_box_infinities import is_singular, not_outgrown, outgrown
+from .black_box_kinks import neither_side, single
 from .black_box_pieces import along_lines, hold_integrals, integrals, piece_by_piece, suspect_points, with_neighbours
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, Verdicts, law
@@ -346,7 +347,7 @@ def unfolded(p, signs, usable):
 def between_neighbours(box, p):
     """Where one entry is 0, -0 or +-1, at which formulas have special cases, the log-det lies between its neighbours'.
 
-    At a kink it is one of these two, of the side that the pullback takes there, and at 0 the inverse.
+    So it does at the floats of kinks that are found, and is one of the two there.  At a kink it is one of these two, of the side that the pullback takes there, and at 0 the inverse.
     """
     step = 4 * p.E * p.u
     events = special_events(p, step * np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
@@ -364,6 +365,10 @@ def between_neighbours(box, p):
         raise Found(f"the log-det at {at[i].tolist()} is {float(here[i])!r}, and at its neighbours {float(left[i])!r} and "
                     f"{float(right[i])!r}", at[i])
     one_side_at_kinks(box, p, at[jump < np.inf], here[jump < np.inf], jump[jump < np.inf])
+    found = None if p.structured else neither_side(box, p)
+    if found is not None:
+        event, here, left, right = found
+        raise Found(f"the log-det at {event.tolist()} is {here!r}, and at its neighbours {left!r} and {right!r}", event)
 
 
 def special_events(p, steps):
@@ -786,6 +791,8 @@ def finite(box, p):
     """
     numbers_or_outgrown(box, p, "image")
     log_dets_are_numbers(p)
+    if p.ends is not None and p.scored and not p.given and not p.structured:
+        log_dets_are_numbers(single(box, p))
 
 
 def numbers_or_outgrown(box, p, what):

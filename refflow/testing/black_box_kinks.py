@@ -1,0 +1,100 @@
+r"""The floats at a kink of a black box: where an inner value is exactly 0, a formula may have a case of its own.
+
+A LeakyReLU, or |z|, behind other stages of a map has its kink where nobody would look for it, and a log-det that is wrong there alone
+is wrong at one float.  From a moderate event one entry is moved at a time, and where the log-det bends most it is halved to the last
+floats.  Where slopes on both sides are the same, the log-det does not tell of a kink: the latents of images with an entry 0 are asked
+instead, which are the kink of a last stage.  Both are asked with the floats beside them.
+
+What is not found: behind a stage that mixes entries, the inner value need not be 0 at any of these floats; and a kink with equal slopes
+on both sides whose image is not 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .black_box_ends import bent_most
+from .black_box_points import ALLOWED, BoxPoints, answers
+
+GRID, FARTHEST = 256, 12.0              # numbers of an entry, and the largest of them
+ENTRIES, KINKS = 3, 4                   # entries that are moved; places of each
+FLOATS = np.arange(-3, 4)               # beside a place
+STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+FLAT = 2.0**-10                         # what a log-det moves by at most beside a kink; at a singular event it moves by more
+
+
+def kink_events(box, p):
+    """(events (n, *event), the entry of each along which it is at a kink)."""
+    start, found = p.z[len(p.z) // 2].ravel(), []
+    for entry in range(min(p.size, ENTRIES)):
+        line = Along(box, start, entry)
+        floats = [line.at(number) for number in places(p, line)]
+        x = box.image(line.at(start[entry:entry + 1]))
+        if box.inverse is not None and x.size == p.size:
+            floats.append(latent_of_0(box, x, entry))
+        held = np.concatenate(floats).reshape(-1, p.size)
+        beside = np.repeat(held, len(FLOATS), 0)
+        beside[:, entry] += np.tile(FLOATS, len(held)) * p.ends.spacing(beside[:, entry])
+        beside = box.held(beside)
+        inside = np.isfinite(beside).all(-1) & ~p.ends.where_outside(beside).any(-1)
+        found.append((beside[inside], np.full(inside.sum(), entry)))
+    events, entries = map(np.concatenate, zip(*found))
+    return events.reshape(-1, *box.event), entries
+
+
+class Along:
+    """Events that differ in one entry."""
+
+    def __init__(self, box, start, entry):
+        self.box, self.start, self.entry = box, start, entry
+
+    def at(self, numbers):
+        events = np.repeat(self.start[None], np.size(numbers), 0)
+        events[:, self.entry] = np.ravel(numbers)
+        return self.box.held(events.reshape(-1, *self.box.event))
+
+    def log_slope(self, numbers):
+        return answers(self.box.log_slope, self.at(numbers)).reshape(np.shape(numbers))
+
+
+def places(p, line):
+    """The places where the log-det bends most along a line."""
+    edges = np.unique(line.box.held(p.ends.numbers_of_all_sizes(GRID, FARTHEST)))
+    edges = edges[~p.ends.where_outside(edges)]
+    second = np.abs(np.diff(line.log_slope(edges), 2))
+    first = np.argsort(-np.where(np.isfinite(second), second, np.inf), kind="stable")[:KINKS]
+    return bent_most(line.log_slope, edges[first], edges[first + 2], line.box.unit, line.box.held)[:2]
+
+
+def latent_of_0(box, x, entry):
+    """The latent of an image with an entry 0; none if the codomain has no 0."""
+    x = x.copy()
+    x.reshape(-1)[entry] = 0.0
+    if box.codomain is not None and box.codomain.outside(np.zeros(1)).any():
+        return np.zeros((0, *box.event))
+    back = answers(box.origin, x)
+    return back if back.shape == (1, *box.event) else np.zeros((0, *box.event))
+
+
+def single(box, p):
+    """The events at kinks as points."""
+    return BoxPoints(box, p.seed, kink_events(box, p)[0])
+
+
+def neither_side(box, p):
+    """(the first event at a kink whose log-det is not that of one side, its log-det, those of both sides); None if there is none."""
+    events, entries = kink_events(box, p)
+    flat = events.reshape(len(events), -1)
+    moved = np.repeat(flat[:, None], len(STEPS), 1)
+    each = np.arange(len(flat))
+    reach = 4 * p.E * p.u * np.maximum(np.abs(flat[each, entries]), 1)
+    moved[each, :, entries] += STEPS * reach[:, None]
+    l = answers(box.log_slope, box.held(moved.reshape(-1, *box.event))).reshape(len(flat), len(STEPS))
+    here, left, right = l[:, 2], l[:, 1], l[:, 3]
+    bend = np.abs(l[:, 0] - left) + np.abs(l[:, 4] - right)
+    off = np.minimum(np.abs(here - left), np.abs(here - right))
+    wrong = (bend < FLAT) & (off > ALLOWED * (p.u * (p.size + np.abs(here)) + bend)) & np.isfinite(here)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        return events[i], float(here[i]), float(left[i]), float(right[i])
+    return None
