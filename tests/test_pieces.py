@@ -1,4 +1,4 @@
-"""Piecewise pages are asked where their pieces meet, and all through narrow bins: mistakes at single points, and at rare ones, are found."""
+"""Piecewise pages are asked where their pieces meet, and all through their bins: mistakes at single points are found."""
 
 from __future__ import annotations
 

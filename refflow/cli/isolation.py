@@ -27,7 +27,7 @@ from ..oracle.whose import Defect
 
 LONGEST = 4096                          # bytes of what is asked, in words
 KILLED = "perhaps for lack of memory"
-SENT = {kind.__name__: kind for kind in (WorkerEnded, CannotRun, KeyboardInterrupt, MemoryError, OSError)}      # an error comes back as itself
+ERRORS = WorkerEnded, CannotRun, KeyboardInterrupt, MemoryError, OSError         # that come back as themselves
 
 
 def can_isolate():
@@ -105,8 +105,9 @@ def outcome(work):
         return found | {"value": work()}
     except OSError as error:
         return found | {"error": "OSError", "arguments": [error.errno, error.strerror or str(error), error.filename]}
-    except tuple(SENT.values()) as error:
-        return found | {"error": next(name for name, kind in SENT.items() if isinstance(error, kind)), "arguments": [*map(str, error.args)]}
+    except ERRORS as error:
+        name = next(kind.__name__ for kind in ERRORS if isinstance(error, kind))
+        return found | {"error": name, "arguments": [*map(str, error.args)]}
     except Exception as error:
         traceback.print_exc()
         words = str(error) if isinstance(error, Defect) else f"crashed by {type(error).__name__}: this is a defect of refflow"
@@ -115,6 +116,7 @@ def outcome(work):
 
 def value_of(found):
     """What the work returned; what it raised is raised."""
-    if found["error"] is not None:
-        raise SENT[found["error"]](*found["arguments"])
+    for kind in ERRORS:
+        if found["error"] == kind.__name__:
+            raise kind(*found["arguments"])
     return found["value"]

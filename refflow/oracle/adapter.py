@@ -50,7 +50,7 @@ from .pages import CannotRun, bijectors, page_named
 from .parameters import page_at
 from .parametrised import family_named
 from ..accuracy.drawing import SIDES, plainest_of
-from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
+from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, members, writable
 from .time_limits import asking, in_time
 from .verdict import pasteable
 from .whose import blame, theirs
@@ -160,9 +160,10 @@ class Adapter:
         simple = {key: simplest_like(f.declared[key], getattr(f, key)) for key in outside
                   if isinstance(f.declared[key], Field) and f.declared[key].usual}
         try:
-            return point.changed(f=f.replace(**simple)) if simple else point
+            simpler = point.changed(f=f.replace(**simple)) if simple else point
         except ValueError:                      # refused together with the other fields
             return point
+        return simpler if members(simpler).all() else point
 
     def marks(self, key, allowed, f):
         """One mark for each row of the parameter batch; a predicate that raises is an error of use."""

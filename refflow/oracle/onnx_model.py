@@ -131,7 +131,10 @@ class Model:
         return shape if letter == "z" else tuple(f.input_shape(shape))
 
     def fits(self, point, ranks, bijector=None):
-        """Do the shapes that the model fixes hold the point, and are the fields that it has no input for the usual ones, or its bijector's?"""
+        """Do the shapes that the model fixes hold the point, and are the fields that it has no input for the usual ones?
+
+        Of a bijector with its own parameters, the usual ones are its own.
+        """
         f, letter = point.f, "z" if point.side == "forward" else "x"
         given = {key: getattr(f, key) for key in f.declared if key in self.inputs}
         unusual = [key for key, field in f.declared.items() if isinstance(field, Plain) and key not in self.inputs

@@ -4,9 +4,9 @@ At a break a derivative may jump, and a library may take it from either side, or
 is an interval, whose ends are the page's own values a few roundings beside the break.  kappa is taken further away, where its
 differences do not cross the break: it is what rounding moves on each side.
 
-In a bin whose slopes are far apart the square root of an inverse cancels, at some floats and not at others: next to a knot that is
-much flatter than its bin.  There a spline is asked at many numbers of each bin, at all distances from its knots, with slopes as
-drawn, and with their 4th and 10th powers, as of unconstrained parameters that are so much larger.
+Next to a knot that is much flatter than its bin, the square root of an inverse cancels, at some floats and not at others.  A spline is
+asked at many numbers of each bin, at all distances from its knots.  Every other knot is flat, by the 4th and by the 10th power of
+drawn slopes, as if their unconstrained parameters were so much larger.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..core.sets import positive
 from .points import COTANGENTS, drawn_bijector, run_time_truth, source_of, stacked
 
 SPREAD = 2                              # of fields: bins from 2^-2 to 2^2
-FEW, BINS = 3, 10                      # of a spline asked at its breaks, and in its bins
+FEW, BINS = 3, 10                       # of a spline asked at its breaks, and in its bins
 POWERS = 4, 10                          # of slopes
 BESIDE = 4                              # roundings of the largest break's size, by which a break may be moved
 AWAY = 2.0**-14                         # the distance at which kappa is taken, far more than a step of its differences
@@ -39,10 +39,10 @@ def piecewise_points(page, dtype) -> tuple:
 
 def drawing(page, dtype):
     source = source_of(f"{page.__name__} pieces {dtype.name}")
-    for plain in plain_choices(page):
+    for plain in plain_choices(page) if page.event_ndim == (0, 0) else ():
         f = drawn_bijector(page, dtype, source, FEW, SPREAD, plain)
-        if f.event_ndim != (0, 0) or not f.breaks().size:
-            return
+        if not f.breaks().size:
+            continue
         for side in SIDES:
             yield from break_points(f, dtype, side, source)
         for steep in steeper(drawn_bijector(page, dtype, source, BINS, SPREAD, plain)):
@@ -65,7 +65,7 @@ def break_points(f, dtype, side, source):
     """Two questions at each break, with cotangents, and the intervals in which answers may be."""
     events = breaks_on(f, side).astype(dtype)
     near = BESIDE * float(np.finfo(dtype).eps)
-    steps = (np.max(np.abs(events), initial=0) or 1.0) * np.array([0, -near, near, -2 * near, 2 * near, -AWAY, AWAY])
+    steps = np.array([0, -near, near, -2 * near, 2 * near, -AWAY, AWAY]) * (np.max(np.abs(events), initial=0) or 1)
     events = events[set_of(f, side).members(events.astype(np.float64) + steps[:, None], 0).all(0)]
     points = [with_cotangents(Point(f, side, event, case="a break"), source, COTANGENTS) for event in events]
     points += [replace(point, log_det_bar=point.log_det_bar * FAINT) for point in points]
@@ -78,7 +78,8 @@ def truths_between(points, steps):
     wide = [replace(point, event=np.float64(point.event + step), form=point.dtype.name) for point in points for step in steps]
     found = run_time_truth(stacked(wide), derivatives=True)
     for i in range(len(points)):
-        yield {name: between([truth.part(len(steps) * i + k) for k in range(len(steps))]) for name, truth in found.items()}
+        each = range(i * len(steps), (i + 1) * len(steps))
+        yield {name: between([truth.part(k) for k in each]) for name, truth in found.items()}
 
 
 def between(around):
@@ -95,7 +96,8 @@ def steeper(f):
     """The page with each power of its slopes, where it has a slope for each knot: every other knot is flat."""
     slopes = {key: getattr(f, key) for key, field in f.declared.items()
               if isinstance(field, Field) and field.set.name == positive.name and field.shape and getattr(f, key) is not None}
-    return [f.replace(**{key: alternating(value) ** power for key, value in slopes.items()}) for power in POWERS] if slopes else [f]
+    changed = [{key: alternating(value) ** power for key, value in slopes.items()} for power in POWERS]
+    return [f.replace(**fields) for fields in changed] if slopes else [f]
 
 
 def alternating(slopes):

@@ -26,7 +26,7 @@ from .black_box import BlackBox, first_of, of_each
 from .black_box_charts import Frame
 from .black_box_ends import PRECISIONS, EndPoints, reversed_box
 from .black_box_infinities import is_singular, not_outgrown, outgrown
-from .black_box_kinks import neither_side, single
+from .black_box_kinks import neither_side, of_one_float
 from .black_box_pieces import along_lines, hold_integrals, integrals, piece_by_piece, suspect_points, with_neighbours
 from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, Verdicts, law
@@ -308,6 +308,7 @@ def determinant(box, p):
         return
     if p.ends is not None and p.scored and not p.given:
         between_neighbours(box, p)
+        of_one_side(box, p)
     p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
     found, bound, usable, signs = by_differences(box, p)
     p.held_to("log-det", p.log_det, found, bound, usable, but="and of differences of forward")
@@ -347,7 +348,7 @@ def unfolded(p, signs, usable):
 def between_neighbours(box, p):
     """Where one entry is 0, -0 or +-1, at which formulas have special cases, the log-det lies between its neighbours'.
 
-    So it does at the floats of kinks that are found, and is one of the two there.  At a kink it is one of these two, of the side that the pullback takes there, and at 0 the inverse.
+    At a kink it is one of these two, of the side that the pullback takes there, and at 0 the inverse.
     """
     step = 4 * p.E * p.u
     events = special_events(p, step * np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
@@ -365,6 +366,13 @@ def between_neighbours(box, p):
         raise Found(f"the log-det at {at[i].tolist()} is {float(here[i])!r}, and at its neighbours {float(left[i])!r} and "
                     f"{float(right[i])!r}", at[i])
     one_side_at_kinks(box, p, at[jump < np.inf], here[jump < np.inf], jump[jump < np.inf])
+
+
+def of_one_side(box, p):
+    """At the floats of kinks that are found behind other stages, the log-det is that of one of their sides.
+
+    Roundings move an inner value from one side to the other: the pullback and the inverse may take either.
+    """
     found = None if p.structured else neither_side(box, p)
     if found is not None:
         event, here, left, right = found
@@ -791,8 +799,9 @@ def finite(box, p):
     """
     numbers_or_outgrown(box, p, "image")
     log_dets_are_numbers(p)
-    if p.ends is not None and p.scored and not p.given and not p.structured:
-        log_dets_are_numbers(single(box, p))
+    at_kinks = of_one_float(box, p) if p.ends is not None and p.scored and not p.given and not p.structured else None
+    if at_kinks is not None:
+        log_dets_are_numbers(at_kinks)
 
 
 def numbers_or_outgrown(box, p, what):
