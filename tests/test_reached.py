@@ -8,12 +8,13 @@ import re
 
 import pytest
 
-from validation import certify, reached
+from validation import certify, golden, reached, stamp
 from validation.certify import PAGES, certified, to_ask
 from validation.reached import Trace, changed, digest, digest_of_code, in_turn, merged, record, write
 
 CORE = '''
 """Helpers."""
+from .numbers import two, one
 LIMIT = 2
 COUNT: int = 3
 
@@ -89,7 +90,8 @@ def test_a_trace_that_is_not_wanted_sees_nothing():
 @pytest.mark.parametrize("path, old, new", [
     ("refflow/core/helpers.py", "LIMIT * x", "LIMIT + x"), ("refflow/core/helpers.py", "LIMIT = 2", "LIMIT = 3"),
     ("refflow/core/helpers.py", "range(3)", "range(4)"), ("refflow/core/helpers.py", "fact = 1", "fact = 2"),
-    ("refflow/core/helpers.py", "def used", "def renamed"), ("refflow/maps/toy.py", "x + 1", "x + 2"),
+    ("refflow/core/helpers.py", "def used", "def renamed"), ("refflow/core/helpers.py", "two, one", "two, three as one"),
+    ("refflow/core/helpers.py", "def method", "def other(self):\n        return 1\n\n    def method"), ("refflow/maps/toy.py", "x + 1", "x + 2"),
     ("validation/truth.py", "1", "2"), ("refflow/core/sets/toy.py", "1", "2")])
 def test_a_change_of_what_is_reached_is_seen(tree, path, old, new):
     write({"Toy": OF_TOY})
@@ -102,6 +104,8 @@ def test_a_change_of_what_is_reached_is_seen(tree, path, old, new):
     ("refflow/core/helpers.py", "Doubles", "Multiplies by two"), ("refflow/core/helpers.py", "# twice", "# two times"),
     ("refflow/core/helpers.py", "Helpers", "Two helpers"), ("refflow/core/helpers.py", "return x\n", "return 5 * x\n"),
     ("refflow/core/helpers.py", "LIMIT = 2\n", "LIMIT = 2\n\n\n\n"),
+    ("refflow/core/helpers.py", "class Base", "def new(x):\n    return used(x)\n\nclass Base"),
+    ("refflow/core/helpers.py", "from .numbers import two, one", "from ..core.constants import one, two"),
     ("refflow/core/helpers.py", ": int", ": float"), ("refflow/core/helpers.py", "x: float)", "x: int) -> int")])
 def test_a_change_of_anything_else_is_not(tree, path, old, new):
     write({"Toy": OF_TOY})
@@ -130,6 +134,37 @@ def test_a_module_that_is_gone_and_a_page_without_a_record_are_changes(tree, tmp
     (tmp_path / "refflow/maps/toy.py").unlink()
     reached.module.cache_clear()
     assert changed(["Toy", "New"]) == ["Toy", "New"]
+
+
+def test_a_module_that_moves_is_the_same(tree, tmp_path):
+    write({"Toy": OF_TOY})
+    before, moved = record()["Toy"]["digest"], {"refflow/maps/elsewhere/toy.py": OF_TOY["refflow/maps/toy.py"]}
+    (tmp_path / "refflow/maps/elsewhere").mkdir()
+    (tmp_path / "refflow/maps/toy.py").rename(tmp_path / "refflow/maps/elsewhere/toy.py")
+    assert digest("Toy", {path: names for path, names in OF_TOY.items() if path != "refflow/maps/toy.py"} | moved) == before
+
+
+def test_a_stamp_is_for_what_was_current(monkeypatch, tmp_path, capsys):
+    """A page that was stale stays so, and the reason is kept."""
+    was = {"rows": ["Tanh"], "golden": ["Exp"], "peers": {"nflows": {"adapters": False, "maps": []}}}
+    for module, name, content in ((reached, "RECORD", reached.RECORD.read_text()), (golden, "RECORD", golden.RECORD.read_text()),
+                                  (stamp, "STAMPS", "[]")):
+        (tmp_path / f"{module.__name__}.json").write_text(content)
+        monkeypatch.setattr(module, name, tmp_path / f"{module.__name__}.json")
+    monkeypatch.setattr(stamp.peers, "kept", lambda library, given: None)
+    monkeypatch.setattr(stamp, "at_the_last_commit", lambda: was)
+    monkeypatch.setattr(stamp, "git", lambda *arguments: "")
+    for name in ("digest_of_code", "digest"):
+        monkeypatch.setattr(reached, name, lambda page, of, was=getattr(reached, name): was(page, of) + "!")
+    assert {"Tanh", "Exp"} <= set(changed(list(PAGES)))
+    assert stamp.main(["names alone"]) == 0 and "Tanh" not in changed(list(PAGES)) and "Exp" in changed(list(PAGES))
+    certificate = json.loads(certify.CERTIFICATE.read_text())
+    assert "Exp" not in golden.stale(["Exp", "Tanh"], certificate) and "Tanh" in golden.stale(["Exp", "Tanh"], certificate)
+    assert json.loads((tmp_path / "validation.stamp.json").read_text())[0]["why"] == "names alone"
+    monkeypatch.setattr(stamp, "git", lambda *arguments: " M certificate.json")
+    with pytest.raises(SystemExit):
+        stamp.main(["after the records"])
+    assert "records are not those of the last commit" in capsys.readouterr().err
 
 
 def test_a_float32_sweep_belongs_to_its_page(tree, monkeypatch):

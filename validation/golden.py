@@ -282,10 +282,15 @@ def write_all(names, workers=1):
         for done, name in enumerate(names, 1):
             for path, text in files(name, certificate, run).items():
                 written(path, text)
-            known = recorded() | {name: {"of": depends_on(name, certificate, reaches), "machine": machine()}}
-            lines = ",\n".join(f'"{key}": {json.dumps(known[key])}' for key in sorted(set(known) & set(bijectors())))
-            written(RECORD, f"{{\n{lines}}}\n")
+            keep({name: {"of": depends_on(name, certificate, reaches), "machine": machine()}})
             print(f"{done}/{len(names)} {name}", file=sys.stderr, flush=True)
+
+
+def keep(found):
+    """Add {page: what its files depend on} to the record."""
+    known = recorded() | found
+    lines = ",\n".join(f'"{key}": {json.dumps(known[key])}' for key in sorted(set(known) & set(bijectors())))
+    written(RECORD, f"{{\n{lines}}}\n")
 
 
 def wrong(names, workers):

@@ -2,13 +2,13 @@
 
 Which functions of refflow a page reaches is traced while its rows are made, at its hard cases and every tenth point.  The
 record keeps their names; their text, without docstrings, comments, annotations and the place where it stands, is hashed anew
-whenever the record is read.  With each function goes what its module holds outside functions: constants, declarations, lists of hard cases.
-Whole modules count in `refflow/maps` and `refflow/core/sets`, where a branch that no traced point takes would be a hole, and
-where they draw points or measure.  The digest of the code leaves textbooks out; that of the rows has them, and the module that
-measures what they cost.
+whenever the record is read.  With each function goes what its module holds outside functions: constants, declarations, lists of
+hard cases, names of methods.  Which module a name is imported from does not count, nor where a module stands.  Whole modules count in
+`refflow/maps` and `refflow/core/sets`, where a branch that no traced point takes would be a hole, and where they draw points or
+measure.  The digest of the code leaves textbooks out; that of the rows has them, and the module that measures what they cost.
 
 `changed` names the pages whose record is not of the code that is here; `in_turn` adds a tenth of the others by the date, so
-that what a trace has missed is asked within ten days.
+that what a trace has missed is asked within ten days, and a wrong stamp (`validation.stamp`) too.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ def module(path):
     textbooks = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == TEXTBOOK]
     tree.body = [node for node in tree.body if node not in textbooks]
     found = {name: hashed(text_of(node)) for name, node in functions(tree)}
-    for _, node in functions(tree):
-        node.body = []
+    tree.body = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
+    for _, method in functions(tree):
+        method.body, method.decorator_list = [], []
     return found | {OUTSIDE: hashed(text_of(tree))} | {TEXTBOOK: hashed(text_of(node)) for node in textbooks}
 
 
@@ -112,9 +113,18 @@ def bare(tree):
         for word in {"annotation", "returns"} & set(getattr(node, "_fields", ())):
             setattr(node, word, None)
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            body[0].value.value = ""
+        if isinstance(body, list) and body:
+            if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                body[0].value.value = ""
+            node.body = without_places(body)
     return tree
+
+
+def without_places(body):
+    """Statements, with the names that they import in the place of the imports."""
+    imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = sorted(f"{one.name} as {one.asname or one.name}" for node in imports for one in node.names)
+    return [ast.Expr(ast.Constant(names))] * bool(names) + [node for node in body if node not in imports]
 
 
 def functions(node, prefix=""):
@@ -128,7 +138,7 @@ def functions(node, prefix=""):
 
 def digest(page, reached):
     """The hash of all that the rows of a page and the costs of its textbook depend on, but the machine."""
-    textbooks = {path: module(path)[TEXTBOOK] for path in reached if (ROOT / path).exists() and TEXTBOOK in module(path)}
+    textbooks = sorted(module(path)[TEXTBOOK] for path in reached if (ROOT / path).exists() and TEXTBOOK in module(path))
     costing = [str(module(COSTING)), json.dumps(textbooks)] if textbooks else []
     return hashed("\n".join([digest_of_code(page, reached), *costing]))
 
@@ -136,8 +146,8 @@ def digest(page, reached):
 def digest_of_code(page, reached):
     """The same without its textbook."""
     measuring = (*MEASURING, ALONG) if "frame" in reached.get(TANGENTS, ()) else MEASURING
-    return hashed("\n".join([json.dumps(sweeps(changed_at(EXHAUSTIVE)).get(page)), *(str(module(path)) for path in measuring),
-                             *map(reached_text, reached, reached.values())]))
+    return hashed("\n".join([json.dumps(sweeps(changed_at(EXHAUSTIVE)).get(page)), *sorted(str(module(path)) for path in measuring),
+                             *sorted(map(reached_text, reached, reached.values()))]))
 
 
 def changed_at(path):
@@ -153,9 +163,9 @@ def sweeps(at):
 def reached_text(path, names):
     """The hashes of a module's functions that are reached, as text; a function that is gone changes it."""
     if not (ROOT / path).exists():
-        return f"{path} is gone"
+        return "gone"
     texts = {name: text for name, text in module(path).items() if name != TEXTBOOK}
-    return f"{path} {texts}" if path.startswith(WHOLE) else f"{path} {[texts[OUTSIDE], *(texts.get(name) for name in names)]}"
+    return str(sorted(texts.items())) if path.startswith(WHOLE) else str([texts[OUTSIDE], *(texts.get(name) for name in names)])
 
 
 # -- the record -------------------------------------------------------------------------------------------------------

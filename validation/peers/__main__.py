@@ -52,14 +52,14 @@ def adapters_digest(library):
     shared = [path for path in sorted((PEERS / "shared").glob("*.py"))
               if path.stem == "__init__" or f".shared.{path.stem} " in adapters.read_text(encoding="utf-8")]
     oracle = [path for folder in ("oracle", "accuracy") for path in sorted((ROOT / "refflow" / folder).glob("*.py"))]
-    return digest(*requirements(library), *map(reached.code_of, [adapters, *shared, *oracle]))
+    return digest(*requirements(library), *sorted(map(reached.code_of, [adapters, *shared, *oracle])))
 
 
 def pages_digest(names):
     """Of what the rows of one map depend on further: the code that its pages reach, and their golden points."""
     known, points = reached.record(), [GOLDEN / f"{name}.json" for name in names]
-    return digest(*(reached.reached_text(path, of) for name in names if name in known
-                    for path, of in known[name]["reached"].items()),
+    return digest(*sorted(reached.reached_text(path, of) for name in names if name in known
+                          for path, of in known[name]["reached"].items()),
                   *(path.read_text(encoding="utf-8") for path in points if path.exists()))
 
 
