@@ -13,9 +13,9 @@ import pytest
 
 import refflow
 from refflow import (ActNorm, Affine, AffineCoupling, CayleyOrthogonal, Chain, CholeskyFactor, Concatenate,
-                     CorrelationCholesky, Dense, DenseLinear, Exp, Flow, Independent, Inverse, OrthogonalLinear, Permutation,
-                     PLULinear, Pointwise, Power, Reshape, Sigmoid, Softplus, StandardNormal, StickBreaking, StrictTriangle,
-                     Tanh, WeibullCDF, stack)
+                     CorrelationCholesky, Dense, DenseLinear, Exp, Flow, Independent, Inverse, LogisticCDF,
+                     NormalCDF, OrthogonalLinear, PLULinear, Permutation, Pointwise, Power, Reshape, Sigmoid,
+                     Softplus, StandardNormal, StickBreaking, StrictTriangle, Tanh, WeibullCDF, stack)
 from refflow.core import Array, Bijector, bijector, context, over_event, sequence_mask, over_positions, positive, real
 from refflow.core.tree import flatten
 from refflow.oracle.points import drawn_points
@@ -731,6 +731,8 @@ def frechet(a):
     *((frechet(a), 0.0, -np.inf) for a in (0.3, 1.0, 2.0, 5.0)), (Chain([frechet(2.0), Affine(2.0)]), 0.0, -np.inf),
     (Chain([Exp(), frechet(2.0)]), -800.0, -np.inf), (Chain([Exp(), Power(2.0), Affine(scale=-1.0), Exp()]), 800.0, -np.inf),
     (Chain([Power(2.0), Power(0.5)]), 0.0, 0.0), (Chain([Power(2.0), Affine(scale=9.0), Power(0.5)]), 0.0, np.log(3)),
+    (Chain([Affine(scale=3.0), Power(2.0), Power(0.5)]), 0.0, np.log(3)),
+    (Chain([LogisticCDF(), Inverse(NormalCDF()), NormalCDF()]), 40.0, -40.0),
     (Chain([Power(2.0), Power(0.25)]), 0.0, np.inf), (Chain([Power(2.0), Power(0.75)]), 0.0, -np.inf),
     (Inverse(Chain([Power(0.5), Power(2.0)])), 0.0, 0.0), (Chain([Inverse(Sigmoid()), Sigmoid()]), 0.0, 0.0),
     (Chain([Inverse(Sigmoid()), Sigmoid()]), 1.0, 0.0), (Chain([Inverse(Exp()), Tanh(), Inverse(Tanh()), Exp()]), 0.0, 0.0)])
