@@ -27,9 +27,11 @@ known, and so are its gradients; so is a cotangent that overflows between stages
 The reverse rule.  The transpose of (3) has the factors in reverse order.  The pullbacks `f_i*` of a chain therefore run from the
 last stage to the first, each fed the cotangent of its own output and the cotangent `l_bar` of (2):
     z_bar_(i-1) = f_i*(z_bar_i, l_bar)   for i = K, ..., 1,   z_bar_K = x_bar       (7)
-Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  The
-pullbacks of (7) leave a cotangent of 0 unchanged; they then give the rows of `J`.  For (5), all parts have the same `l_bar`; for
-(6), the pullback is that of the inverse of `f`:
+Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  At an end of
+the domain of a map of numbers, where (4) is finite, the slope is
+    dx/dz = +-exp(log|dx/dz|),   with the sign of a step inwards                    (11)
+The pullbacks of (7) leave a cotangent of 0 unchanged; they then give the rows of `J`.  For (5), all parts have the same `l_bar`;
+for (6), the pullback is that of the inverse of `f`:
     z_bar_i = f*(x_bar_i, l_bar)                    of `Independent(f, n)`          (8)
     z_bar = (f^-1)*(x_bar, l_bar)                   of `Inverse(f)`                 (9)
 """
@@ -661,8 +663,8 @@ class Chain(Bijector):
         log_det = self._with_limits(total, given, side)
         lost = np.isnan(total) | np.isnan(log_det)
 
-        def pullback(event_bar, log_det_bar):
-            bars = {}
+        def pullback(image_bar, log_det_bar):
+            bars, event_bar = {}, image_bar
             if lost.any():
                 log_det_bar = np.where(lost & (log_det_bar != 0), np.nan, log_det_bar)
             for i, stage_pullback in reversed(pullbacks):
@@ -671,9 +673,20 @@ class Chain(Bijector):
                     inside = over_event(self._in_open_set(given, side), event_bar.ndim - lost.ndim)
                     event_bar = np.where(inside, unknown(event_bar), event_bar)
             bars = unknown(bars) if lost.any() else bars
+            if lost.any() and self.event_ndim == (0, 0):
+                slope, known = self._slope_at_end(given, event, log_det, side), np.isfinite(log_det) & (log_det_bar == 0)
+                event_bar = np.where(lost & known & ~self._in_open_set(given, side), slope * image_bar, event_bar)      # (11)
             return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
 
         return (event, log_det), pullback
+
+    def _slope_at_end(self, event, image, log_det, side):
+        """The slope of a map of numbers at an end of its domain."""
+        first = self.stages[-side]
+        moved = inside_of(first.codomain if side else first.domain, event, DEPTHS[1])
+        with outside_marked():
+            step = (self.inverse(moved) if side else self.forward(moved)) - image
+        return np.copysign(np.exp(log_det), step * (moved - event))                 # (11)
 
     def initialised(self, data, rng):
         stages = []
