@@ -13,9 +13,9 @@ import pytest
 
 import refflow
 from refflow import (ActNorm, Affine, AffineCoupling, CayleyOrthogonal, Chain, CholeskyFactor, Concatenate,
-                     CorrelationCholesky, Dense, DenseLinear, Exp, Flow, Independent, Inverse, OrthogonalLinear, Permutation,
-                     PLULinear, Pointwise, Power, Reshape, Sigmoid, Softplus, StandardNormal, StickBreaking, StrictTriangle,
-                     Tanh, WeibullCDF, stack)
+                     CorrelationCholesky, Dense, DenseLinear, Exp, Flow, Independent, Inverse, LogisticCDF,
+                     NormalCDF, OrthogonalLinear, PLULinear, Permutation, Pointwise, Power, Reshape, Sigmoid,
+                     Softplus, StandardNormal, StickBreaking, StrictTriangle, Tanh, WeibullCDF, stack)
 from refflow.core import Array, Bijector, bijector, context, over_event, sequence_mask, over_positions, positive, real
 from refflow.core.tree import flatten
 from refflow.oracle.points import drawn_points
@@ -731,6 +731,8 @@ def frechet(a):
     *((frechet(a), 0.0, -np.inf) for a in (0.3, 1.0, 2.0, 5.0)), (Chain([frechet(2.0), Affine(2.0)]), 0.0, -np.inf),
     (Chain([Exp(), frechet(2.0)]), -800.0, -np.inf), (Chain([Exp(), Power(2.0), Affine(scale=-1.0), Exp()]), 800.0, -np.inf),
     (Chain([Power(2.0), Power(0.5)]), 0.0, 0.0), (Chain([Power(2.0), Affine(scale=9.0), Power(0.5)]), 0.0, np.log(3)),
+    (Chain([Affine(scale=3.0), Power(2.0), Power(0.5)]), 0.0, np.log(3)),
+    (Chain([LogisticCDF(), Inverse(NormalCDF()), NormalCDF()]), 40.0, -40.0),
     (Chain([Power(2.0), Power(0.25)]), 0.0, np.inf), (Chain([Power(2.0), Power(0.75)]), 0.0, -np.inf),
     (Inverse(Chain([Power(0.5), Power(2.0)])), 0.0, 0.0), (Chain([Inverse(Sigmoid()), Sigmoid()]), 0.0, 0.0),
     (Chain([Inverse(Sigmoid()), Sigmoid()]), 1.0, 0.0), (Chain([Inverse(Exp()), Tanh(), Inverse(Tanh()), Exp()]), 0.0, 0.0)])
@@ -741,6 +743,22 @@ def test_infinite_log_dets_of_both_signs_have_the_limit_from_inside(f, z, expect
     both, alone = f.log_det(np.array([z, beside], dtype)), f.log_det(beside)
     assert both[0] == given and both[1] == alone and f.vjp(dtype(z))[0][1] == given
     assert np.isclose(Independent(f, 1).log_det(np.array([z, beside], dtype)), given + alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("f, z, slope", [
+    (Chain([Power(2.0), Power(0.5)]), 0.0, 1.0),
+    (Chain([Power(2.0), Affine(scale=9.0), Power(0.5), Affine(scale=-2.0)]), 0.0, -6.0),
+    (Inverse(Chain([Power(0.5), Affine(scale=3.0), Power(2.0)])), 0.0, 1 / 9), (Chain([Inverse(Sigmoid()), Sigmoid()]), 1.0, 1.0),
+    (Chain([Inverse(Sigmoid()), Affine(scale=-1.0), Sigmoid()]), 1.0, -1.0)])
+def test_the_slope_at_an_end_is_that_of_the_limit(f, z, slope, dtype):
+    """Of the Jacobian and of the pullback; other events are as they are alone, and the gradient of log_det is not known."""
+    both = np.array([z, 0.25], dtype)
+    J, (_, pullback) = f.jacobian(both), f.vjp(both)
+    z_bar = pullback(np.array([3.0, 3.0]), np.zeros(2))[0]
+    assert np.isclose(J[0, 0, 0], slope, rtol=1e-4) and np.isclose(z_bar[0], 3 * slope, rtol=1e-4)
+    assert J[1] == f.jacobian(both[1]) and z_bar[1] == f.vjp(both[1])[1](3.0, 0.0)[0]
+    assert np.isnan(pullback(np.zeros(2), np.ones(2))[0][0]) and J.dtype == z_bar.dtype == dtype
 
 
 def test_a_limit_that_is_not_seen_stays_unknown():

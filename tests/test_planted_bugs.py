@@ -583,6 +583,14 @@ def product_of_slopes(self, z):
     return J
 
 
+def nothing_is_lost(total, inside):
+    return np.zeros(total.shape, bool)
+
+
+def infinities_are_known(bar):
+    return bar
+
+
 # (law, what holds the bug, its name, the bug)
 COMPOSED = [
     ("an inverse is the map read from the other side", Inverse, "log_det", sign_of_the_map),
@@ -602,6 +610,8 @@ COMPOSED = [
     ("a composition has the parts of its ends", Chain, "part_shapes", parts_of_the_first_stage),
     ("each stage is initialised on what it meets", Chain, "initialised", on_what_old_stages_give),
     ("a slope of 0 stays 0", Chain, "jacobian", product_of_slopes),
+    ("rounding makes no infinity", compose, "made_by_rounding", nothing_is_lost),
+    ("rounding makes no infinity", compose, "unknown", infinities_are_known),
 ]
 
 

@@ -335,8 +335,9 @@ ROUGH = {
 }
 EXACT = ("an inverse is the map read from the other side", "a chain refuses what a stage cannot take",
          "a composition is its steps in turn", "a composition has the parts of its ends", "a slope of 0 stays 0",
-         "composition", "infinite cotangents are limits", "infinite cotangents of hard cases are limits", "membership",
-         "dtype is kept", "padding changes nothing", "nothing is mutated", "deterministic", "threads may share", "pickles",
+         "rounding makes no infinity", "composition", "infinite cotangents are limits",
+         "infinite cotangents of hard cases are limits", "membership", "dtype is kept", "padding changes nothing",
+         "nothing is mutated", "deterministic", "threads may share", "pickles",
          "one vector", "bad parameters are refused",
          "bad plain fields are refused", "constants fit the dtype", "refusals are named", "hard cases are accepted",
          "bad events are refused", "event shapes are those of the events", "parts fill the event",

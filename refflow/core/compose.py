@@ -12,6 +12,13 @@ its limit from inside.  With the event `e` at which the first of these terms is 
 or at `2^k` where `e` is infinite.  If the last two finite sums agree, the limit is the last one; else it is infinite with the
 sign of their difference.  It stays NaN where fewer than two sums are finite.
 
+Where an event between two stages has rounded to an end of its set, or to infinity, a term of (2) may be infinite that is not.
+At an event of the open domain, an infinite sum is therefore asked again at events that are held inside the sets between,
+    s = sum_(i >= n) log|det df_i/de_(i-1)|,  e_0 = z,  e_i = the float nearest to f_i(e_(i-1)) in the open set of f_(i+1)    (10)
+where `n` is the last stage whose term is infinite at `f_(n-1)(e_(n-2))`.  If `s` has the sum's sign and almost the size of the
+largest float, the floats end there, and not their digits: the sum stays infinite.  Else it is NaN, which means that it is not
+known, and so are its gradients; so is a cotangent that overflows between stages.  The image stays that of the rounded events.
+
 `Independent(f, n)`, on each part `z_i` along `n` leading event axes, where `J` is block diagonal:
     x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (5)
 `Inverse(f)`, the same map read from the other side:
@@ -20,9 +27,11 @@ sign of their difference.  It stays NaN where fewer than two sums are finite.
 The reverse rule.  The transpose of (3) has the factors in reverse order.  The pullbacks `f_i*` of a chain therefore run from the
 last stage to the first, each fed the cotangent of its own output and the cotangent `l_bar` of (2):
     z_bar_(i-1) = f_i*(z_bar_i, l_bar)   for i = K, ..., 1,   z_bar_K = x_bar       (7)
-Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  The
-pullbacks of (7) leave a cotangent of 0 unchanged; they then give the rows of `J`.  For (5), all parts have the same `l_bar`; for
-(6), the pullback is that of the inverse of `f`:
+Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  At an end of
+the domain of a map of numbers, where (4) is finite, the slope is
+    dx/dz = +-exp(log|dx/dz|),   with the sign of a step inwards                    (11)
+The pullbacks of (7) leave a cotangent of 0 unchanged; they then give the rows of `J`.  For (5), all parts have the same `l_bar`;
+for (6), the pullback is that of the inverse of `f`:
     z_bar_i = f*(x_bar_i, l_bar)                    of `Independent(f, n)`          (8)
     z_bar = (f^-1)*(x_bar, l_bar)                   of `Inverse(f)`                 (9)
 """
@@ -46,6 +55,7 @@ from .words import Cases, case, refusal
 
 DEPTHS = tuple(2**n for n in range(2, 11))      # k of (4)
 SETTLED = 2.0**-10                              # sums that are nearer agree
+ALMOST = 2.0**-10                               # of the largest float
 MARKS: ContextVar = ContextVar("marks", default=None)
 
 
@@ -400,6 +410,38 @@ def limit_from_inside(stages, side, event):
     return np.where(np.abs(apart) > SETTLED * (1 + np.abs(last)), np.copysign(last.dtype.type(np.inf), apart), last + 0 * apart)
 
 
+def sum_inside(stages, side, event):
+    """The sum of the stages' log-dets at events held inside the sets between, from the last stage on that would make it infinite.
+
+    NaN where a set has no ends by which an event can be held inside.
+    """
+    with outside_marked():
+        event, total = stepped(stages[0], side, event)
+        for stage in stages[1:]:
+            where, infinite = (stage.codomain if side else stage.domain), np.isinf(stepped(stage, side, event)[1])
+            held = held_inside(where, event)
+            event, log_det = stepped(stage, side, held)
+            total = np.where(infinite, 0, total) + log_det                          # (10)
+            total = np.where(where.members(held, stage.event_ndim[side]), total, np.nan)
+    return total
+
+
+def held_inside(where, event):
+    """The event with entries at an end of a set, or infinite ones, at the last floats inside."""
+    lower, upper = (end.astype(event.dtype) for end in where.ends_of(event.shape))
+    return np.clip(event, np.nextafter(lower, upper), np.nextafter(upper, lower))
+
+
+def made_by_rounding(total, inside):
+    """Marks of the sums (2) that are infinite, while the sums (10) are of another sign or far from the largest float."""
+    return np.isinf(total) & ~(np.copysign(1, total) * inside >= ALMOST * np.finfo(total.dtype).max)
+
+
+def unknown(bar):
+    """A cotangent, or a nested dictionary of them, with NaN for infinities."""
+    return {key: unknown(inner) for key, inner in bar.items()} if isinstance(bar, dict) else np.where(np.isinf(bar), np.nan, bar)
+
+
 def inside_of(where, event, k):
     """The event with the entries that are at an end of a set moved by 2^-k, or to 2^k where they are infinite."""
     lower, upper, far, step = np.array([where.lower, where.upper, np.exp2(k), np.exp2(-k)]).astype(event.dtype)
@@ -563,10 +605,25 @@ class Chain(Bijector):
         return z, self._with_limits(total, x, 1)
 
     def _with_limits(self, total, event, side):
-        """The sum (2) with its limit from inside where it has infinite terms of both signs."""
-        if not np.isnan(total).any():
+        """The sum (2): its limit from inside where it has infinite terms of both signs; NaN where rounding made it infinite."""
+        if np.isfinite(total).all():
             return total
-        stages, events, terms = [self.stages[i] for i in self._along(side)], [event], []
+        stages = [self.stages[i] for i in self._along(side)]
+        if np.isnan(total).any():
+            total = self._limit(stages, total, event, side)
+        if not np.isinf(total).any():
+            return total
+        lost = self._in_open_set(event, side) & made_by_rounding(total, sum_inside(stages, side, event))
+        return np.where(lost, np.nan, total)
+
+    def _in_open_set(self, event, side):
+        """Marks of the events that are not at an end of the set of the stage that meets them first."""
+        first = self.stages[-side]
+        return (first.codomain if side else first.domain).members(event, self.event_ndim[side])
+
+    def _limit(self, stages, total, event, side):
+        """The sum (2) with its limit from inside where it has infinite terms of both signs."""
+        events, terms = [event], []
         with outside_marked():
             for stage in stages:
                 image, log_det = stepped(stage, side, events[-1])
@@ -603,13 +660,33 @@ class Chain(Bijector):
             total = log_det if total is None else total + log_det                   # (2)
             pullbacks.append((i, pullback))
 
-        def pullback(event_bar, log_det_bar):
-            bars = {}
+        log_det = self._with_limits(total, given, side)
+        lost = np.isnan(total) | np.isnan(log_det)
+
+        def pullback(image_bar, log_det_bar):
+            bars, event_bar = {}, image_bar
+            if lost.any():
+                log_det_bar = np.where(lost & (log_det_bar != 0), np.nan, log_det_bar)
             for i, stage_pullback in reversed(pullbacks):
                 event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (7)
+                if i != pullbacks[0][0] and np.isinf(event_bar).any():              # it has overflowed between stages
+                    inside = over_event(self._in_open_set(given, side), event_bar.ndim - lost.ndim)
+                    event_bar = np.where(inside, unknown(event_bar), event_bar)
+            bars = unknown(bars) if lost.any() else bars
+            if lost.any() and self.event_ndim == (0, 0):
+                slope, known = self._slope_at_end(given, event, log_det, side), np.isfinite(log_det) & (log_det_bar == 0)
+                event_bar = np.where(lost & known & ~self._in_open_set(given, side), slope * image_bar, event_bar)      # (11)
             return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
 
-        return (event, self._with_limits(total, given, side)), pullback
+        return (event, log_det), pullback
+
+    def _slope_at_end(self, event, image, log_det, side):
+        """The slope of a map of numbers at an end of its domain."""
+        first = self.stages[-side]
+        moved = inside_of(first.codomain if side else first.domain, event, DEPTHS[1])
+        with outside_marked():
+            step = (self.inverse(moved) if side else self.forward(moved)) - image
+        return np.copysign(np.exp(log_det), step * (moved - event))                 # (11)
 
     def initialised(self, data, rng):
         stages = []

@@ -2,6 +2,7 @@ r"""A flow: a bijector `x = f(z)` and a base density `pi` of `z`.
 
     log p(x) = log pi(z) + log|det dz/dx|,   z = f^-1(x)                            (1)
     log p(x) = -inf, all gradients 0          where x is not f of a point of the support of pi      (2)
+    log p(x) = NaN: it is not known           where log|det dz/dx| is not, since a value inside f rounded to an end of its set
     x = f(z),   z ~ pi                                                              (3)
     log p(x) = log pi(z) - log|det dx/dz|     of a sample, without an inverse       (4)
 
@@ -33,7 +34,8 @@ class Flow(Density):
 
     x is (*batch, *event): batch is the broadcast batch of both components' parameters, event the shape of f(z).
     A bijector of lower rank than the base's events is lifted with `Independent`.  Outside the open support log_prob is -inf,
-    with zero gradient; the finite ends of f's codomain are outside.  params_bar has the keys of `params()`,
+    with zero gradient; the finite ends of f's codomain are outside.  Both are NaN, which means that they are not known, where the
+    bijector's log-det is NaN.  params_bar has the keys of `params()`,
     {"bijector": ..., "base": ...} and, shared, "context".
 
     `base` is a `Density`, another Flow included, or the user's own object with
@@ -150,41 +152,44 @@ class Flow(Density):
         return log_prob == -np.inf
 
     def inverted(self, x, name):
-        """(inside, what the bijector's inverse method `name` returns).
+        """(inside, lost, what the bijector's inverse method `name` returns).
 
-        An event is marked outside if it is outside the codomain, if a stage of a chain refuses it, or if its z overflows.  The
-        result there belongs to another event, so that nothing infinite is multiplied by a cotangent of 0.
+        An event is marked outside if it is outside the codomain, if a stage of a chain refuses it, or if its z overflows.  It is
+        lost if its log-det is not known, as where rounding alone made z infinite.  The result there may belong to another event,
+        so that nothing infinite is multiplied by a cotangent of 0.
         """
         f = self.bijector
         inside = f.codomain.members(x, self.rank)
         with outside_marked() as marks:
             found = getattr(f, name)(f.codomain.completed(x, over_event(inside, self.rank)))
-        z = found[0] if name == "inverse_and_log_det" else found[0][0]
-        for mark in (*marks, np.isfinite(z)):
+        z, log_det = found if name == "inverse_and_log_det" else found[0]
+        for mark in marks:
             inside = inside & mark.all(axis=tuple(range(inside.ndim, mark.ndim)))
-        if not np.isfinite(z).all():
+        lost, finite = inside & np.isnan(log_det), np.isfinite(z).all(axis=tuple(range(inside.ndim, z.ndim)))
+        inside = inside & finite
+        if not finite.all():
             with outside_marked():
                 found = getattr(f, name)(f.codomain.completed(x, over_event(inside, self.rank)))
-        return inside, found
+        return inside, lost, found
 
     def log_prob(self, x):
-        inside, (z, log_det) = self.inverted(x, "inverse_and_log_det")
+        inside, lost, (z, log_det) = self.inverted(x, "inverse_and_log_det")
         log_pi = self.base.log_prob(z)
         inside = inside & ~self.base.impossible(z, log_pi)
-        return np.where(inside, log_pi + log_det, -np.inf)                          # (1) (2)
+        return np.where(lost, np.nan, np.where(inside, log_pi + log_det, -np.inf))  # (1) (2)
 
     def log_prob_vjp(self, x):
-        inside, ((z, log_det), f_pullback) = self.inverted(x, "inverse_vjp")
+        inside, lost, ((z, log_det), f_pullback) = self.inverted(x, "inverse_vjp")
         log_pi, base_pullback = self.base.log_prob_vjp(z)
         inside = inside & ~self.base.impossible(z, log_pi)
 
         def pullback(b):
-            b = np.where(inside, b, 0)                                              # (2)
+            b = np.where(lost & (b != 0), np.nan, np.where(inside, b, 0))           # (2)
             z_bar, base_bar = base_pullback(b)                                      # (5)
             x_bar, f_bar = f_pullback(z_bar, b)                                     # (5)
-            return np.where(over_event(inside, self.rank), x_bar, 0), {"bijector": f_bar, "base": base_bar}
+            return np.where(over_event(inside | lost, self.rank), x_bar, 0), {"bijector": f_bar, "base": base_bar}
 
-        return np.where(inside, log_pi + log_det, -np.inf), pullback                # (1) (2)
+        return np.where(lost, np.nan, np.where(inside, log_pi + log_det, -np.inf)), pullback    # (1) (2)
 
     # -- sample ------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 ROUGH = 2.0**-6             # of a log-det that is right or another one altogether
 STEEP, FLAT = 800.0, 0.5    # exp overflows, exp does not
 LARGE = 2.0**10             # of images that a shift moves there
+TAILS = -10, 10             # binades of events from the middle to where images have rounded to the ends of their set
 
 
 def of_full_dimension(f):
@@ -407,3 +408,27 @@ def falling(f, shift):
     """f, and then exp(-exp(y)) of y = x + shift: its first slope overflows where its last one vanishes."""
     minus = Affine(0.0, -1.0)
     return Chain((f, Affine(shift, np.ones_like(shift)), Exp(), minus, Exp()))
+
+
+@law("rounding makes no infinity")
+def no_infinity(f, p):
+    """There and back, log_det is 0, its gradient is 0 and the slope is 1: none is infinite, although f(z) has rounded to an end.
+
+    A last Tanh leaves them finite.  A log-det that is not known has a gradient that is not known.
+    """
+    if f.solver or not shared(f) or not fits(f, p.event_in):
+        return
+    z = f.domain.draw(RandomSource(np.random.default_rng(0)), (MANY, *p.event_in), p.dtype, TAILS)
+    z = z[f.domain.members(z, f.event_ndim[0])]
+    last = () if f.domain.thin else (Tanh(),)
+    there = Chain((f, Inverse(f)))
+    for chain, vjp in ((there, "vjp"), (there, "inverse_vjp"), (Chain((f, Inverse(f), *last)), "vjp")):
+        with np.errstate(all="ignore"):
+            (image, log_det), pullback = getattr(chain, vjp)(z)
+            bars = [pullback(np.full_like(image, of_image), of_log_det) for of_image, of_log_det in ((1, 0), (0, 1))]
+        numbers = {"log_det": log_det} | {f"{name} of {what}": bar for what, (z_bar, params_bar) in zip(("x", "log_det"), bars)
+                                          for name, bar in (("z_bar", z_bar), *flatten(params_bar))}
+        for name, held in numbers.items():
+            expect(not np.isinf(held).any(), f"{name} of {vjp} is {held}, and is not infinite; {chain!r}")
+        unknown = np.isnan(flat(bars[1][0], log_det.shape)).any(-1)
+        expect(unknown[np.isnan(log_det)].all(), f"log_det is NaN, and its gradient a number; {chain!r}")
