@@ -188,6 +188,23 @@ def test_a_strangers_mistake_is_found(file, mistake, shown, tmp_path, capsys):
     assert status == 1 and wrong >= shown
 
 
+NEEDED = ("param/", "in/x", "in/y", "in/context", "in/channel_proj", "in/spatial_proj")
+LEAST = ("tarflow_metablock_identity", "tarflow_model_uncond", "starflow_metablock_softplus_sos_text", "jet_coupling_spatial",
+         "nice_mnist_like_logistic")
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_that_a_file_holds_is_compared(name, tmp_path, capsys):
+    """One result, and nothing that it does not need."""
+    config, theirs = comparison.numbers(name)
+    least = {key: array for key, array in theirs.items() if key.startswith(NEEDED) and not re.search("cfg|uint8|x_int", key)}
+    file = config, least | {"out/z": theirs["out/z"]}
+    status, wrong, count, left = read(written(tmp_path / "least.npz", *file), capsys)
+    assert (status, wrong, left) == (0, set(), {}) and 1 <= count <= 3
+    file[1]["out/z"] = theirs["out/z"] * (1 + 1e-6)
+    assert read(written(tmp_path / "least.npz", *file), capsys)[:2] == (1, {"latents" if "nice" in name else "z"})
+
+
 # -- the page and the code --------------------------------------------------------------------------------------------
 
 def named_in_the_page(heading):

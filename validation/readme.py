@@ -111,8 +111,8 @@ def systems():
     found = json.loads((resources.files(refflow) / "oracle" / "agreement.json").read_text(encoding="utf-8"))
     names = ", ".join(f"{name} {one['largest']:.0e}" for name, one in found.items())
     files, (of, *_) = sum(one["files"] for one in found.values()), [one["processor"].partition(",")[0] for one in found.values()]
-    return ("These systems are here whole. They agree to 1e-9, relatively, with numbers that the authors' code, or a port of it, computed\n"
-            f"({files} files, `python -m validation.original --write`). The largest differences on one processor ({of}):\n{names}.\n")
+    return ("These systems are here whole, and agree to 1e-9, relatively, with numbers that the authors' code, or a port of it, computed "
+            f"({files} files,\n`python -m validation.original --write`). The largest differences on one processor, {of}: {names}.\n")
 
 
 # -- torch ------------------------------------------------------------------------------------------------------------
