@@ -38,7 +38,7 @@ class Rest:
         return event
 
     def send_back(self, number, bars, log_det_bar, event_bar):
-        """The cotangent of its event, which is kept with those of its stages; `bars` gets those of the first."""
+        """The cotangent of its event, which is kept with its stages' cotangents; `bars` gets the first stage's."""
         event_bar, bars[number] = self.back(event_bar, log_det_bar)
         own = {str(k): bars[self.start + k] for k in range(len(self.f.stages))}
         self.bars.append((event_bar, self.view.reduce({"stages": own})))
