@@ -96,7 +96,7 @@ def beside(box, p, events, entries, step):
 
 
 def neither_side(box, p):
-    """(an event at a kink whose log-det is that of neither side, its log-det, those of both sides); None if there is none."""
+    """(an event at a kink whose log-det is that of neither side, the log-det, and that of each side); None if there is none."""
     events, entries = kink_events(box, p)
     if not len(events):
         return None
