@@ -551,7 +551,9 @@ class BoxCox(Bijector):
     def __init__(self, power: ArrayLike | None = ...) -> None: ...
 
 class CauchyCDF(Bijector):
-    def __init__(self) -> None: ...
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
 
 class CentredSoftplusScale(Scale):
     floor: float

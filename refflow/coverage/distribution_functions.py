@@ -7,7 +7,7 @@ from .row import row
 ROWS = (
     row("Normal CDF", "Phi((x-m)/s)", "NormalCDF()", bijx="GaussianCDF", tfp="NormalCDF",
         torch="CumulativeDistributionTransform(Normal)"),
-    row("Cauchy CDF / quantile", "atan(x)/pi+1/2", "CauchyCDF()", remark="the quantile: Inverse(CauchyCDF())", bijx="Tan (quantile)",
+    row("Cauchy CDF / quantile", "atan(x)/pi+1/2", "CauchyCDF(b, a)", remark="the quantile: Inverse(CauchyCDF(b, a))", bijx="Tan (quantile)",
         nflows="CauchyCDF, CauchyCDFInverse"),
     row("Gumbel CDF", "exp(-exp(-z))", "GumbelCDF(b, a)", distrax="GumbelCDF", tfp="GumbelCDF"),
     row("Weibull CDF", "1-exp(-(x/s)^k)", "WeibullCDF(a, b)", tfp="WeibullCDF", torch="CumulativeDistributionTransform(Weibull)"),
