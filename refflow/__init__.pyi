@@ -613,6 +613,11 @@ class LambertWTail(Bijector):
     tailweight: NDArray[np.floating[Any]]
     def __init__(self, tailweight: ArrayLike) -> None: ...
 
+class LaplaceCDF(Bijector):
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+
 class LeakyReLU(Bijector):
     negative_slope: NDArray[np.floating[Any]]
     def __init__(self, negative_slope: ArrayLike) -> None: ...

@@ -26,6 +26,7 @@ HOME = {
     "Homothety": "elementwise.homothety",
     "KumaraswamyCDF": "elementwise.kumaraswamy_cdf",
     "LambertWTail": "elementwise.lambert_w_tail",
+    "LaplaceCDF": "elementwise.laplace_cdf",
     "LeakyReLU": "elementwise.leaky_relu",
     "LeakyTanh": "elementwise.leaky_tanh",
     "LOFT": "elementwise.loft",
