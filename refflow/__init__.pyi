@@ -600,6 +600,10 @@ class GumbelCDF(Bijector):
     scale: NDArray[np.floating[Any]]
     def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
 
+class HalfCauchyCDF(Bijector):
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, scale: ArrayLike | None = ...) -> None: ...
+
 class Homothety(Bijector):
     s: NDArray[np.floating[Any]]
     def __init__(self, s: ArrayLike | None = ...) -> None: ...

@@ -23,6 +23,7 @@ HOME = {
     "Expm1": "elementwise.expm1",
     "FlooredExpScale": "elementwise.floored_exp_scale",
     "GumbelCDF": "elementwise.gumbel_cdf",
+    "HalfCauchyCDF": "elementwise.half_cauchy_cdf",
     "Homothety": "elementwise.homothety",
     "KumaraswamyCDF": "elementwise.kumaraswamy_cdf",
     "LambertWTail": "elementwise.lambert_w_tail",
