@@ -551,7 +551,9 @@ class BoxCox(Bijector):
     def __init__(self, power: ArrayLike | None = ...) -> None: ...
 
 class CauchyCDF(Bijector):
-    def __init__(self) -> None: ...
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
 
 class CentredSoftplusScale(Scale):
     floor: float
@@ -598,6 +600,10 @@ class GumbelCDF(Bijector):
     scale: NDArray[np.floating[Any]]
     def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
 
+class HalfCauchyCDF(Bijector):
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, scale: ArrayLike | None = ...) -> None: ...
+
 class Homothety(Bijector):
     s: NDArray[np.floating[Any]]
     def __init__(self, s: ArrayLike | None = ...) -> None: ...
@@ -610,6 +616,11 @@ class KumaraswamyCDF(Bijector):
 class LambertWTail(Bijector):
     tailweight: NDArray[np.floating[Any]]
     def __init__(self, tailweight: ArrayLike) -> None: ...
+
+class LaplaceCDF(Bijector):
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
 
 class LeakyReLU(Bijector):
     negative_slope: NDArray[np.floating[Any]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow import CauchyCDF, Cos, LeakyTanh, LogTanh, Power, SignedPower, Sin, Sinh
+from refflow import Affine, CauchyCDF, Chain, Cos, LeakyTanh, LogTanh, Power, SignedPower, Sin, Sinh
 from refflow.core import REGISTRY
 from refflow.maps.elementwise import cauchy_cdf, leaky_tanh, log_tanh
 from validation.measure import measure
@@ -45,6 +45,14 @@ def test_the_left_tail_of_the_cauchy_distribution_is_caught(monkeypatch):
     assert C(CauchyCDF(), "forward", z=-1e12) < 4
     monkeypatch.setattr(CauchyCDF, "forward", lambda self, z: 0.5 + np.arctan(z) / np.pi)
     assert C(CauchyCDF(), "forward", z=-1e12) > 1e6
+
+
+def test_the_cotangent_of_the_scale_outlives_the_square_of_the_argument():
+    """dx/ds = -d/(pi (s^2 + d^2)); a scale before the standard map has the cotangent 0 where ((z - loc)/s)^2 overflows."""
+    at = {"z": 1e160, "x_bar": 1.0, "log_det_bar": 0.0}
+    f, chain = CauchyCDF(0.0, 1e-5), Chain([Affine(scale=1e5), CauchyCDF()])
+    assert C(f, "vjp.scale_bar", **at) < 4 and C(f, "vjp.loc_bar", **at) < 4
+    assert C(chain, "vjp.stages.0.scale_bar", **at) > 1e6
 
 
 def test_a_tangent_of_a_rounded_angle_is_caught(monkeypatch):

@@ -7,8 +7,10 @@ from .row import row
 ROWS = (
     row("Normal CDF", "Phi((x-m)/s)", "NormalCDF()", bijx="GaussianCDF", tfp="NormalCDF",
         torch="CumulativeDistributionTransform(Normal)"),
-    row("Cauchy CDF / quantile", "atan(x)/pi+1/2", "CauchyCDF()", remark="the quantile: Inverse(CauchyCDF())", bijx="Tan (quantile)",
+    row("Cauchy CDF / quantile", "atan(x)/pi+1/2", "CauchyCDF(b, a)", remark="the quantile: Inverse(CauchyCDF(b, a))", bijx="Tan (quantile)",
         nflows="CauchyCDF, CauchyCDFInverse"),
+    row("Half-Cauchy CDF", "2 atan(z/s)/pi", "HalfCauchyCDF(a)", torch="CumulativeDistributionTransform(HalfCauchy)"),
+    row("Laplace CDF", "e^t/2, 1-e^-t/2", "LaplaceCDF(b, a)", torch="CumulativeDistributionTransform(Laplace)"),
     row("Gumbel CDF", "exp(-exp(-z))", "GumbelCDF(b, a)", distrax="GumbelCDF", tfp="GumbelCDF"),
     row("Weibull CDF", "1-exp(-(x/s)^k)", "WeibullCDF(a, b)", tfp="WeibullCDF", torch="CumulativeDistributionTransform(Weibull)"),
     row("Frechet CDF", "exp(-z^-a)", "frechet_cdf(0.0, a, 2.0)", tfp="FrechetCDF"),

@@ -135,7 +135,7 @@ declare("Sigmoid", "Sigmoid", lambda p: both(bijx.Sigmoid()))
 declare("Softplus", "SoftPlus", lambda p: both(bijx.SoftPlus()))
 declare("Tanh", "Tanh", lambda p: both(bijx.Tanh()))
 declare("Sinh", "Sinh", lambda p: both(bijx.Sinh()))
-declare(refflow.Inverse(refflow.CauchyCDF()), "Tan", lambda p: both(bijx.Tan()))
+declare(refflow.Inverse(refflow.CauchyCDF()), "Tan", lambda p: both(bijx.Tan()), fixed=["inner.loc", "inner.scale"])
 declare(refflow.Chain([refflow.Inverse(refflow.Sigmoid()), refflow.Affine(scale=1.5), refflow.Sigmoid()]),
         "BetaStretch [transform_a=None]", lambda p: both(bijx.BetaStretch(given(p["stages"]["1"]["scale"]), transform_a=None)),
         fixed=["stages.1.shift"])

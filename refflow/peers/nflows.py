@@ -58,8 +58,10 @@ declare("Tanh", "Tanh", lambda p: scalar(t.Tanh()))
 declare("Sigmoid", "Sigmoid [temperature=1]", lambda p: scalar(t.Sigmoid()))
 declare(refflow.Inverse(refflow.Sigmoid()), "Logit [temperature=1]", lambda p: scalar(t.Logit()))
 declare("LeakyReLU", "LeakyReLU", lambda p: scalar(t.LeakyReLU(float(p["negative_slope"]))), fixed=["negative_slope"])
-declare("CauchyCDF", "nonlinearities.CauchyCDF", lambda p: scalar(CauchyCDF()))
-declare(refflow.Inverse(refflow.CauchyCDF()), "nonlinearities.CauchyCDFInverse", lambda p: scalar(CauchyCDFInverse()))
+declare(refflow.Chain([refflow.CauchyCDF()]), "nonlinearities.CauchyCDF", lambda p: scalar(CauchyCDF()),
+        fixed=["stages.0.loc", "stages.0.scale"])
+declare(refflow.Inverse(refflow.CauchyCDF()), "nonlinearities.CauchyCDFInverse", lambda p: scalar(CauchyCDFInverse()),
+        fixed=["inner.loc", "inner.scale"])
 
 
 def log_tanh(p):

@@ -76,6 +76,9 @@ def moyal_cdf(loc=0.0, scale=1.0) -> Chain:
     """x = erfc(exp(-(z - loc)/(2 scale))/sqrt(2)) = 2 Phi(-exp(-(z - loc)/(2 scale))), from R to (0, 1), for scale > 0.
 
     x loses 4.7 units at z = -0.3.  The gradient of the log-det is 0 at z = loc, and loses all digits at z = loc - 1e-18.
+    A subnormal x is halved by the inverse of the last stage: it has no inverse at 5e-324, and at 1.5e-323 that of another x.
+    With t = (z - loc)/scale, the slope is NaN below t = -1420, where exp(-t/2) overflows, and 0 above t = 1490, where exp(-t/2)
+    underflows, even if the true slope, which a small scale makes larger, is not 0.
 
     Source: Moyal 1955.
     """
