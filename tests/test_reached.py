@@ -164,7 +164,7 @@ def test_a_stamp_is_for_what_was_current(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(stamp, "git", lambda *arguments: " M certificate.json")
     with pytest.raises(SystemExit):
         stamp.main(["after the records"])
-    assert "records are not those of the last commit" in capsys.readouterr().err
+    assert "records have changed since the last commit" in capsys.readouterr().err
 
 
 def test_a_float32_sweep_belongs_to_its_page(tree, monkeypatch):

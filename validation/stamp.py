@@ -4,7 +4,7 @@
 
 Digests see the text of code, and a function that is renamed is another text.  What was stale stays stale.  The reason is kept in
 stamps.json; a wrong stamp is found within ten days, by the tenth of the pages that `--check --tenth` asks every day.
-Exit status 2 if the records themselves are not those of the last commit.
+Exit status 2 if the records themselves have changed since the last commit.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main(arguments=None) -> int:
     parser.add_argument("why", help="why no number can change")
     chosen = parser.parse_args(arguments)
     if changed := git("status", "--porcelain", "--", *map(str, RECORDS)):
-        parser.error(f"records are not those of the last commit:\n{changed}")
+        parser.error(f"records have changed since the last commit:\n{changed}")
     was = at_the_last_commit()
     stamp(was)
     of = was["peers"].values()

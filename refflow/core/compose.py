@@ -14,26 +14,26 @@ sign of their difference.  It stays NaN where fewer than two sums are finite.
 
 Where an event between two stages has rounded to an end of its set, or to infinity, a term of (2) may be infinite that is not.
 At an event of the open domain, an infinite sum is therefore asked again at events that are held inside the sets between,
-    s = sum_(i >= n) log|det df_i/de_(i-1)|,  e_0 = z,  e_i = the float nearest to f_i(e_(i-1)) in the open set of f_(i+1)    (10)
+    s = sum_(i >= n) log|det df_i/de_(i-1)|,  e_0 = z,  e_i = the float nearest to f_i(e_(i-1)) in the open set of f_(i+1)    (5)
 where `n` is the last stage whose term is infinite at `f_(n-1)(e_(n-2))`.  If `s` has the sum's sign and almost the size of the
 largest float, the floats end there, and not their digits: the sum stays infinite.  Else it is NaN, which means that it is not
 known, and so are its gradients; so is a cotangent that overflows between stages.  The image stays that of the rounded events.
 
 `Independent(f, n)`, on each part `z_i` along `n` leading event axes, where `J` is block diagonal:
-    x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (5)
+    x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (6)
 `Inverse(f)`, the same map read from the other side:
-    x = f^-1(z)                                                                     (6)
+    x = f^-1(z)                                                                     (7)
 
 The reverse rule.  The transpose of (3) has the factors in reverse order.  The pullbacks `f_i*` of a chain therefore run from the
 last stage to the first, each fed the cotangent of its own output and the cotangent `l_bar` of (2):
-    z_bar_(i-1) = f_i*(z_bar_i, l_bar)   for i = K, ..., 1,   z_bar_K = x_bar       (7)
-Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  At an end of
-the domain of a map of numbers, where (4) is finite, the slope is
+    z_bar_(i-1) = f_i*(z_bar_i, l_bar)   for i = K, ..., 1,   z_bar_K = x_bar       (8)
+Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  The
+pullbacks of (8) leave a cotangent of 0 unchanged; they then give the rows of `J`.  For (6), all parts have the same `l_bar`; for
+(7), the pullback is that of the inverse of `f`:
+    z_bar_i = f*(x_bar_i, l_bar)                    of `Independent(f, n)`          (9)
+    z_bar = (f^-1)*(x_bar, l_bar)                   of `Inverse(f)`                 (10)
+At an end of the domain of a map of numbers, where (4) is finite, the slope is
     dx/dz = +-exp(log|dx/dz|),   with the sign of a step inwards                    (11)
-The pullbacks of (7) leave a cotangent of 0 unchanged; they then give the rows of `J`.  For (5), all parts have the same `l_bar`;
-for (6), the pullback is that of the inverse of `f`:
-    z_bar_i = f*(x_bar_i, l_bar)                    of `Independent(f, n)`          (8)
-    z_bar = (f^-1)*(x_bar, l_bar)                   of `Inverse(f)`                 (9)
 """
 
 from __future__ import annotations
@@ -183,10 +183,10 @@ class Independent(Bijector):
 
     @staticmethod
     def definition(m, z, inner, ndim):
-        return inner.definition(m, z) if ndim == 0 else [Independent.definition(m, part, inner, ndim - 1) for part in z]  # (5)
+        return inner.definition(m, z) if ndim == 0 else [Independent.definition(m, part, inner, ndim - 1) for part in z]  # (6)
 
     def _total(self, log_det):
-        return log_det.sum(axis=tuple(range(-self.ndim, 0)))                        # (5)
+        return log_det.sum(axis=tuple(range(-self.ndim, 0)))                        # (6)
 
     def _each(self, log_det_bar, like):
         return np.broadcast_to(over_event(log_det_bar, self.ndim), like.shape)
@@ -229,7 +229,7 @@ class Independent(Bijector):
         image, log_det = image_and_log_det
 
         def pullback(image_bar, log_det_bar):
-            event_bar, inner_bar = inner_pullback(image_bar, self._each(log_det_bar, log_det))      # (8)
+            event_bar, inner_bar = inner_pullback(image_bar, self._each(log_det_bar, log_det))      # (9)
             return event_bar, {"inner": inner_bar}
 
         return (image, self._total(log_det)), pullback
@@ -301,10 +301,10 @@ class Inverse(Bijector):
         return self.inner.part_shapes(shape, 1 - side)
 
     def forward(self, z):
-        return self.inner.inverse(z)                                                # (6)
+        return self.inner.inverse(z)                                                # (7)
 
     def inverse(self, x):
-        return self.inner.forward(x)                                                # (6)
+        return self.inner.forward(x)                                                # (7)
 
     def forward_and_log_det(self, z):
         return self.inner.inverse_and_log_det(z)
@@ -326,15 +326,15 @@ class Inverse(Bijector):
 
     @staticmethod
     def definition(m, z, inner):
-        return inner.inverse_definition(m, z)                                       # (6)
+        return inner.inverse_definition(m, z)                                       # (7)
 
     @staticmethod
     def inverse_definition(m, x, inner):
-        return inner.definition(m, x)                                               # (6)
+        return inner.definition(m, x)                                               # (7)
 
     def _named(self, image_and_log_det, inner_pullback):
         def pullback(image_bar, log_det_bar):
-            event_bar, inner_bar = inner_pullback(image_bar, log_det_bar)           # (9)
+            event_bar, inner_bar = inner_pullback(image_bar, log_det_bar)           # (10)
             return event_bar, {"inner": inner_bar}
 
         return image_and_log_det, pullback
@@ -421,7 +421,7 @@ def sum_inside(stages, side, event):
             where, infinite = (stage.codomain if side else stage.domain), np.isinf(stepped(stage, side, event)[1])
             held = held_inside(where, event)
             event, log_det = stepped(stage, side, held)
-            total = np.where(infinite, 0, total) + log_det                          # (10)
+            total = np.where(infinite, 0, total) + log_det                          # (5)
             total = np.where(where.members(held, stage.event_ndim[side]), total, np.nan)
     return total
 
@@ -433,8 +433,8 @@ def held_inside(where, event):
 
 
 def made_by_rounding(total, inside):
-    """Marks of the sums (2) that are infinite, while the sums (10) are of another sign or far from the largest float."""
-    return np.isinf(total) & ~(np.copysign(1, total) * inside >= ALMOST * np.finfo(total.dtype).max)
+    """Marks of the sums (2) that are infinite, while the sums (5) are of another sign or far from the largest float."""
+    return np.isinf(total) & ~(np.copysign(1, total) * inside >= ALMOST * np.nextafter(total.dtype.type(np.inf), 0))    # (5)
 
 
 def unknown(bar):
@@ -645,7 +645,7 @@ class Chain(Bijector):
             J = J_i if J is None else J_i @ J                                       # (3)
             z = stage.forward(z)
         finite = np.isfinite(J).all((-2, -1), keepdims=True)
-        return J if finite.all() else np.where(finite, J, pulled_back_rows(event, *self.vjp(event)))    # (7)
+        return J if finite.all() else np.where(finite, J, pulled_back_rows(event, *self.vjp(event)))    # (8)
 
     def vjp(self, z):
         return self._reversed(z, 0, "vjp")
@@ -668,7 +668,7 @@ class Chain(Bijector):
             if lost.any():
                 log_det_bar = np.where(lost & (log_det_bar != 0), np.nan, log_det_bar)
             for i, stage_pullback in reversed(pullbacks):
-                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (7)
+                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (8)
                 if i != pullbacks[0][0] and np.isinf(event_bar).any():              # it has overflowed between stages
                     inside = over_event(self._in_open_set(given, side), event_bar.ndim - lost.ndim)
                     event_bar = np.where(inside, unknown(event_bar), event_bar)
