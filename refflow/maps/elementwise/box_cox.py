@@ -29,7 +29,12 @@ itself, `U` is 0.
 
 In (1), `z^c - 1` cancels for a small `c`, and overflows for a large one:
     x = expm1(w)/c,   w = c log z                                                   (15)
-      = log z      for |w| < u/2,       (h/c) h,  h = exp(w/2)    where `exp w` overflows           (16)
+      = log z sum_(j >= 0) f_j w^j   for |w| <= 1,      (h/c) h,  h = exp(w/2)    where `exp w` overflows           (16)
+where `f_j` is 1 over the factorial of `j + 1`: a rounding of `w` hardly moves the sum.  The sum to `w^19` leaves out less than `10^-19`.
+
+In (3), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z` does for
+`c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
+    dx/dz = exp((c - 1) log z)   for c >= 1/2,       exp(w)/z   elsewhere, where `exp w` is a normal number         (26)
 
 In (8), `z` may overflow, or `U`, where the quotient does not:
     z/U = (g/U) g,   g = exp(t/2),       (g/c)/x g    where p overflows             (17)
@@ -41,7 +46,7 @@ In (9), the terms of `dt/dc` cancel for a small `p`.  With `s = p/(2 + p)`, when
 The factors of `x^2` may underflow apart.  The sum to `s^72` leaves out less than `10^-17`.
 
 In (6), both terms may overflow next to 0, with opposite signs; but `z^c` may leave the floats:
-    z_bar = (x_bar s) s + l_bar (c - 1)/z,   s = h/sqrt(z)    where x_bar exp(w) is not a normal number    (21)
+    z_bar = (x_bar s) s + l_bar (c - 1)/z,   s = h/sqrt(z)    where exp(w) or x_bar exp(w) is not a normal number    (21)
           = ((x_bar h + l_bar (c - 1)/h)/z) h         likewise, for c < 0 and w > 0     (22)
 
 In (7), the terms cancel for a small `w`, and `z^c` overflows where its product does not:
@@ -71,6 +76,7 @@ from ...core.sets import intervals
 from .weibull_cdf import is_normal
 
 TERMS = 37                                                                          # (19)
+LESS_1 = [1 / math.factorial(j + 1) for j in range(20)]                             # (16)
 POWERS = [(j + 1) / math.factorial(j + 2) for j in range(20)]                       # (23)
 
 
@@ -144,8 +150,9 @@ class BoxCox(Bijector):
 
     def slope(self, z):
         L, c = np.log(z), self.power
-        s = np.exp(product_with(c, L) / 2) / np.sqrt(z)                             # (21)
-        return np.where(z == 0, np.exp(product_with(c - 1, L)), s * s)              # (3) (21) (25)
+        power, s = np.exp(product_with(c, L)), np.exp(product_with(c, L) / 2) / np.sqrt(z)          # (21)
+        below = np.where(is_normal(power), power / z, s * s)                        # (21) (26)
+        return np.where((c >= 0.5) | (z == 0), np.exp(product_with(c - 1, L)), below)       # (3) (25) (26)
 
     def inverse_and_log_det(self, x):
         t = letters(x, self.power).t
@@ -165,7 +172,8 @@ class BoxCox(Bijector):
             apart = larger(z == 0, c > 0, quotient(bend, z), through_x)             # (21) (25)
             nested = np.where(x_bar == 0, quotient(bend, z), (times(x_bar, h) + bend / h) / z * h)  # (22)
             beyond = np.where((c < 0) & (w > 0) & (z > 0), nested, apart)           # (21) (22)
-            z_bar = np.where(is_normal(np.exp(w)) & np.isfinite(joint), quotient(joint, z), beyond)         # (6) (21)
+            fits = is_normal(np.exp(w)) & np.isfinite(joint) & ((x_bar == 0) | is_normal(np.abs(x_bar * h * h)))
+            z_bar = np.where(fits, quotient(joint, z), beyond)                      # (6) (21)
             c_bar = larger(z == 0, c > 0, times(l_bar, L), times_x_c(x_bar, L, c))  # (7) (25)
             return z_bar, {"power": c_bar}
 
@@ -257,7 +265,15 @@ def power_less_1(L, c):
     w = product_with(c, L)
     h, less_1 = np.exp(w / 2), np.expm1(w)                                          # (15) (16)
     inside = np.where(np.isinf(less_1), h / c * h, less_1 / c)                      # (15) (16)
-    return np.where(np.abs(w) < np.finfo(w.dtype).eps / 4, L, inside)               # (16)
+    return np.where(np.abs(w) <= 1, L * power_series(LESS_1, w), inside)                   # (16)
+
+
+def power_series(coefficients, w):
+    """The sum of coefficients times powers of w, for |w| <= 1."""
+    near, found = np.clip(w, -1, 1), 0
+    for coefficient in reversed(coefficients):
+        found = found * near + coefficient                                          # (16) (23)
+    return found
 
 
 def times_quotient(bar, v):
@@ -302,12 +318,10 @@ def times_bend(l_bar, v):
 def times_x_c(x_bar, L, c):
     """x_bar dx/dc, from L = log z."""
     w = product_with(c, L)
-    h, near, total = np.exp(w / 2), np.clip(w, -1, 1), 0
-    for coefficient in reversed(POWERS):
-        total = total * near + coefficient                                          # (23)
+    h = np.exp(w / 2)
     below = np.where(h == 0, 0, L * h * h) - power_less_1(L, c)                     # (7) (25)
     far = np.where(w > 1, times(x_bar, h, (L + np.expm1(-w) / c) / c, h), x_bar * below / c)        # (7) (24)
-    return np.where(np.abs(w) <= 1, times(x_bar, L, total, L), far)                 # (23)
+    return np.where(np.abs(w) <= 1, times(x_bar, L, power_series(POWERS, w), L), far)          # (23)
 
 
 def larger(end, first_is, first, second):
