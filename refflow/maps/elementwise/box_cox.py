@@ -32,10 +32,6 @@ In (1), `z^c - 1` cancels for a small `c`, and overflows for a large one:
       = log z sum_(j >= 0) f_j w^j   for |w| <= 1,      (h/c) h,  h = exp(w/2)    where `exp w` overflows           (16)
 where `f_j` is 1 over the factorial of `j + 1`: a rounding of `w` hardly moves the sum.  The sum to `w^19` leaves out less than `10^-19`.
 
-In (3), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z` does for
-`c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
-    dx/dz = exp((c - 1) log z)   for c >= 1/2,       exp(w)/z   elsewhere, where `exp w` is a normal number         (26)
-
 In (8), `z` may overflow, or `U`, where the quotient does not:
     z/U = (g/U) g,   g = exp(t/2),       (g/c)/x g    where p overflows             (17)
     x/U = 1/c                                         where p overflows             (18)
@@ -56,6 +52,10 @@ where `e_j` is `j + 1` over the factorial of `j + 2`.  The sum to `w^19` leaves 
 
 At the ends `x = -1/c` and `z = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is
 larger for `c > 0`, the other one for `c < 0`, in (7) also for `c = 0`.                                     (25)
+
+In (3), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z` does for
+`c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
+    dx/dz = exp((c - 1) log z)   for c >= 1/2,       exp(w)/z   elsewhere, where `exp w` is a normal number         (26)
 
 Source: Box & Cox, Journal of the Royal Statistical Society B 26 (1964); its inverse, for `c >= 0`, is TensorFlow
 Probability's `PowerTransform`.

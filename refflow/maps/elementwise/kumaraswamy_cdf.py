@@ -40,8 +40,7 @@ In (3), (6) and (9), products of large and small factors are taken with the expo
           = -alpha beta E E    at c = 1,   E = exp((beta - 1) M/2)                  (22)
     Y = v v,   v = exp((alpha - 1) N/2)    for alpha >= 1/2 and at c = 0            (23)
 where in (21) `y/c` is used as it stands if `y` is a normal number.  Where `q` is not, it is `e e`, `e = exp(T/2)`, and where `e` is
-not, `(g g)(g g)`, `g = exp(T/4)`.  In (3), where `-w` is a normal number too, one quotient has fewer roundings:
-    dq/dc = -alpha beta q/(c expm1(-w))                                             (31)
+not, `(g g)(g g)`, `g = exp(T/4)`.
 
 In (6) and (9), two terms may overflow next to the ends, with opposite signs, where their sum does not:
     c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (24)
@@ -60,6 +59,9 @@ In (8) and (10), `q` or `M` may be subnormal where a product is not:
 
 At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar`
 is larger.                                                                          (30)
+
+In (3), where `y` and `-w` are normal numbers, another form of (21) has fewer roundings:
+    dq/dc = -alpha beta q/(c expm1(-w))                                             (31)
 
 Source: Kumaraswamy, Journal of Hydrology 46 (1980).
 """
