@@ -53,9 +53,10 @@ where `e_j` is `j + 1` over the factorial of `j + 2`.  The sum to `w^19` leaves 
 At the ends `x = -1/c` and `z = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is
 larger for `c > 0`, the other one for `c < 0`, in (7) also for `c = 0`.                                     (25)
 
-In (3), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z` does for
-`c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
-    dx/dz = exp((c - 1) log z)   for c >= 1/2,       exp(w)/z   elsewhere, where `exp w` is a normal number         (26)
+In (3), (6) and (8), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z`
+does for `c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
+    dx/dz = exp((c - 1) log z),   z/U = exp((1 - c) t)    for c >= 1/2, where they are normal numbers               (26)
+          = exp(w)/z                                      elsewhere, where `exp w` is a normal number               (27)
 
 Source: Box & Cox, Journal of the Royal Statistical Society B 26 (1964); its inverse, for `c >= 0`, is TensorFlow
 Probability's `PowerTransform`.
@@ -151,7 +152,7 @@ class BoxCox(Bijector):
     def slope(self, z):
         L, c = np.log(z), self.power
         power, s = np.exp(product_with(c, L)), np.exp(product_with(c, L) / 2) / np.sqrt(z)          # (21)
-        below = np.where(is_normal(power), power / z, s * s)                        # (21) (26)
+        below = np.where(is_normal(power), power / z, s * s)                        # (21) (27)
         return np.where((c >= 0.5) | (z == 0), np.exp(product_with(c - 1, L)), below)       # (3) (25) (26)
 
     def inverse_and_log_det(self, x):
@@ -164,16 +165,17 @@ class BoxCox(Bijector):
         c, L = self.power, np.log(z)
         w = product_with(c, L)                                                      # (15)
         h = np.exp(w / 2)                                                           # (16)
-        s = h / np.sqrt(z)                                                          # (21)
+        s, slope = h / np.sqrt(z), np.exp(product_with(c - 1, L))                   # (21) (26)
+        direct = (c >= 0.5) & is_normal(slope)                                      # (26)
 
         def pullback(x_bar, l_bar):
             bend, joint = l_bar * (c - 1), x_bar * h * h + l_bar * (c - 1)
-            through_x = np.where(z == 0, times(x_bar, np.exp(product_with(c - 1, L))), times(x_bar, s, s))          # (21) (25)
+            through_x = np.where(direct | (z == 0), times(x_bar, slope), times(x_bar, s, s))        # (21) (25) (26)
             apart = larger(z == 0, c > 0, quotient(bend, z), through_x)             # (21) (25)
             nested = np.where(x_bar == 0, quotient(bend, z), (times(x_bar, h) + bend / h) / z * h)  # (22)
             beyond = np.where((c < 0) & (w > 0) & (z > 0), nested, apart)           # (21) (22)
             fits = is_normal(np.exp(w)) & np.isfinite(joint) & ((x_bar == 0) | is_normal(np.abs(x_bar * h * h)))
-            z_bar = np.where(fits, quotient(joint, z), beyond)                      # (6) (21)
+            z_bar = np.where(fits & ~(direct & np.isfinite(apart)), quotient(joint, z), beyond)     # (6) (21) (26)
             c_bar = larger(z == 0, c > 0, times(l_bar, L), times_x_c(x_bar, L, c))  # (7) (25)
             return z_bar, {"power": c_bar}
 
@@ -278,9 +280,10 @@ def power_series(coefficients, w):
 
 def times_quotient(bar, v):
     """bar z/U."""
-    g, end = np.exp(v.t / 2), np.exp(product_with(1 - v.c, v.t))
+    g, whole = np.exp(v.t / 2), np.exp(product_with(1 - v.c, v.t))
     inside = np.where(bar == 0, 0, np.where(np.isinf(v.p), bar * g / v.c / v.x, bar * g / v.U) * g)         # (8) (17)
-    return np.where(v.U == 0, times(bar, end), inside)                              # (25)
+    direct = (v.U == 0) | (v.c >= 0.5) & is_normal(whole)
+    return np.where(direct, times(bar, whole), inside)                              # (25) (26)
 
 
 def is_middle(p):

@@ -43,6 +43,9 @@ In (9), both terms may be infinite at the ends, or cancel there:
 
 In (11), `log y` is infinite at the ends: a cotangent 0 makes its term 0.                                       (23)
 
+In (1), two exponentials follow each other, and NumPy's of float32 err by several units:
+    x = exp(-exp(-t))    in float64, for float32 too                                (24)
+
 Source: Gumbel, Statistics of Extremes (1958).
 """
 
@@ -52,6 +55,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real
 from ...core.arithmetic import quotient, times
+from ...core.arrays import doubled
 from .weibull_cdf import is_normal
 
 
@@ -105,7 +109,8 @@ class GumbelCDF(Bijector):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        return np.exp(-np.exp(-(z - self.loc) / self.scale))                        # (1)
+        f, wide = doubled(self, z)                                                  # (24)
+        return np.exp(-np.exp(-(wide - f.loc) / f.scale)).astype(z.dtype)           # (1) (24)
 
     def inverse(self, x):
         return self.loc - self.scale * np.log(-np.log(x))                           # (2)
