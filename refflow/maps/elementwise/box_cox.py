@@ -55,8 +55,10 @@ larger for `c > 0`, the other one for `c < 0`, in (7) also for `c = 0`.         
 
 In (3), (6) and (8), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z`
 does for `c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
-    dx/dz = exp((c - 1) log z),   z/U = exp((1 - c) t)    for c >= 1/2, where they are normal numbers               (26)
-          = exp(w)/z                                      elsewhere, where `exp w` is a normal number               (27)
+    dx/dz = exp((c - 1) log z)   for c >= 1/2,   z/U = exp((1 - c) t)   for 1/2 <= c <= 2,   where they are normal numbers    (26)
+          = exp(w)/z             elsewhere, where `exp w` is a normal number        (27)
+The sensitivities to `c` of the two terms of (8) may cancel, and not the roundings: it is computed in float64, for float32 too:
+    x_bar    in float64, for float32 too                                            (28)
 
 Source: Box & Cox, Journal of the Royal Statistical Society B 26 (1964); its inverse, for `c >= 0`, is TensorFlow
 Probability's `PowerTransform`.
@@ -72,7 +74,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real
 from ...core.arithmetic import exact_product, quotient, times
-from ...core.arrays import doubled
+from ...core.arrays import doubled, rounded
 from ...core.sets import intervals
 from .weibull_cdf import is_normal
 
@@ -182,18 +184,17 @@ class BoxCox(Bijector):
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        c, v = self.power, letters(x, self.power)
-        (f, wide), dtype = doubled(self, x), x.dtype                                # (20)
-        wide = letters(wide, f.power)
+        (f, wide), dtype = doubled(self, x), x.dtype                                # (20) (28)
+        c, v = f.power, letters(wide, f.power)
 
         def pullback(z_bar, l_bar):
+            z_bar, l_bar = doubled(z_bar, l_bar)                                    # (20) (28)
             bend = l_bar * (1 - c)
             through_z, through_l = times_quotient(z_bar, v), quotient(bend, v.U)
-            through_l = np.where(np.isinf(v.p), bend / c / x, through_l)            # (8) (17)
+            through_l = np.where(np.isinf(v.p), bend / c / v.x, through_l)          # (8) (17)
             x_bar = larger(v.U == 0, c > 0, through_l, through_z)                   # (8) (25)
-            z_wide, l_wide = doubled(z_bar, l_bar)                                  # (20)
-            c_bar = larger(wide.U == 0, c > 0, times_bend(l_wide, wide), times_t_c(z_wide, wide))   # (9) (20) (25)
-            return x_bar, {"power": c_bar.astype(dtype)}
+            c_bar = larger(v.U == 0, c > 0, times_bend(l_bar, v), times_t_c(z_bar, v))      # (9) (20) (25)
+            return rounded((x_bar, {"power": c_bar}), dtype)                        # (28)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -282,7 +283,7 @@ def times_quotient(bar, v):
     """bar z/U."""
     g, whole = np.exp(v.t / 2), np.exp(product_with(1 - v.c, v.t))
     inside = np.where(bar == 0, 0, np.where(np.isinf(v.p), bar * g / v.c / v.x, bar * g / v.U) * g)         # (8) (17)
-    direct = (v.U == 0) | (v.c >= 0.5) & is_normal(whole)
+    direct = (v.U == 0) | (v.c >= 0.5) & (v.c <= 2) & is_normal(whole)
     return np.where(direct, times(bar, whole), inside)                              # (25) (26)
 
 

@@ -63,6 +63,9 @@ is larger.                                                                      
 In (3), where `y` and `-w` are normal numbers, another form of (21) has fewer roundings:
     dq/dc = -alpha beta q/(c expm1(-w))                                             (31)
 
+In (6) to (11), NumPy's exponentials and logarithms of float32 err by several units, and many follow each other:
+    z_bar, x_bar, a_bar and b_bar    in float64, for float32 too                    (32)
+
 Source: Kumaraswamy, Journal of Hydrology 46 (1980).
 """
 
@@ -75,7 +78,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive
 from ...core.arithmetic import log_abs_product, product_apart, quotient
-from ...core.arrays import doubled
+from ...core.arrays import doubled, rounded
 from ...core.words import log_2
 from .weibull_cdf import is_normal
 
@@ -161,22 +164,28 @@ class KumaraswamyCDF(Bijector):
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        p = self.of_z(z)
+        f, wide = doubled(self, z)                                                  # (32)
+        p, dtype = f.of_z(wide), z.dtype
 
         def pullback(x_bar, l_bar):
+            x_bar, l_bar = doubled(x_bar, l_bar)                                    # (32)
             a_bar = alpha_bar_26(-x_bar / p.alpha, l_bar / p.alpha, p)              # (7) (26)
             b_bar = beta_bar_28(-x_bar, l_bar, p)                                   # (8) (28)
-            return c_bar_24(-x_bar, l_bar, p), {"concentration1": a_bar, "concentration0": b_bar}   # (6) (24)
+            z_bar = c_bar_24(-x_bar, l_bar, p)                                      # (6) (24)
+            return rounded((z_bar, {"concentration1": a_bar, "concentration0": b_bar}), dtype)      # (32)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        a, b, p = self.concentration1, self.concentration0, self.of_x(x)
+        f, wide = doubled(self, x)                                                  # (32)
+        a, b, p, dtype = f.concentration1, f.concentration0, f.of_x(wide), x.dtype
 
         def pullback(z_bar, l_bar):
+            z_bar, l_bar = doubled(z_bar, l_bar)                                    # (32)
             a_bar = beta_bar_28(-z_bar / a / a, -l_bar / a / a, p)                  # (10) (28)
             b_bar = -alpha_bar_26(z_bar / b, l_bar / b, p)                          # (11) (26)
-            return -c_bar_24(z_bar, l_bar, p), {"concentration1": a_bar, "concentration0": b_bar}   # (9) (24)
+            x_bar = -c_bar_24(z_bar, l_bar, p)                                      # (9) (24)
+            return rounded((x_bar, {"concentration1": a_bar, "concentration0": b_bar}), dtype)      # (32)
 
         return self.inverse_and_log_det(x), pullback
 
