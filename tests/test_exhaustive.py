@@ -34,6 +34,16 @@ def test_the_passes_are_spread_evenly_over_all_numbers():
     assert np.isfinite(events).all() and (np.abs(events) <= 2.0**126).all() and len(set(events.tolist())) > len(events) - 2
 
 
+def test_every_scalar_page_is_measured():
+    missing = sorted(set(exhaustive.scalar_pages()) - set(recorded.exhaustive()))
+    assert not missing, f"python -m validation.exhaustive {' '.join(missing)}"
+
+
+@pytest.mark.parametrize("name", exhaustive.scalar_pages())
+def test_every_scalar_page_has_values(name):
+    assert all(f.dtype in (None, np.float32) and f.event_ndim == (0, 0) for f in exhaustive.values_of(PAGES[name]))
+
+
 def test_a_pass_may_miss_a_narrow_set(monkeypatch):
     monkeypatch.setattr(exhaustive, "values_of", lambda page: [refflow.OpenInterval(np.array([1, 1 + 2.0**-15], np.float32))])
     assert [exhaustive.measured("OpenInterval", 0, "inverse", number)[:2] for number in (0, 1)] == [({}, 0)] * 2

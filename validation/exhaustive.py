@@ -32,7 +32,7 @@ import time
 
 import numpy as np
 
-from refflow.accuracy.drawing import SIDES, Point, plain_choices, set_of
+from refflow.accuracy.drawing import SIDES, Point, example, has_examples, plain_choices, set_of
 from refflow.accuracy.kappa import per_event, value_and_log_det
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from refflow.cli import sweeps
@@ -66,6 +66,8 @@ def scalar_pages() -> list[str]:
 def values_of(page) -> list:
     """The page with its recorded sets of parameters; one value if it has none."""
     source = RandomSource(np.random.default_rng(list(hashlib.sha256(page.__name__.encode()).digest())))
+    if has_examples(page):
+        return [example(page, source, FLOAT32)[0] for _ in SPREADS]
     trained = any(isinstance(declared, Field) for declared in page.declared.values())
     spreads, plain = SPREADS if trained else SPREADS[:1], plain_choices(page)
     return [drawn_bijector(page, FLOAT32, source, ENTRIES, spread, given) for given in plain for spread in spreads]

@@ -29,7 +29,8 @@ itself, `U` is 0.
 
 In (1), `z^c - 1` cancels for a small `c`, and overflows for a large one:
     x = expm1(w)/c,   w = c log z                                                   (15)
-      = log z      for |w| < u/2,       (h/c) h,  h = exp(w/2)    where `exp w` overflows           (16)
+      = log z sum_(j >= 0) f_j w^j   for |w| <= 1,      (h/c) h,  h = exp(w/2)    where `exp w` overflows           (16)
+where `f_j` is 1 over the factorial of `j + 1`: a rounding of `w` hardly moves the sum.  The sum to `w^19` leaves out less than `10^-19`.
 
 In (8), `z` may overflow, or `U`, where the quotient does not:
     z/U = (g/U) g,   g = exp(t/2),       (g/c)/x g    where p overflows             (17)
@@ -41,7 +42,7 @@ In (9), the terms of `dt/dc` cancel for a small `p`.  With `s = p/(2 + p)`, when
 The factors of `x^2` may underflow apart.  The sum to `s^72` leaves out less than `10^-17`.
 
 In (6), both terms may overflow next to 0, with opposite signs; but `z^c` may leave the floats:
-    z_bar = (x_bar s) s + l_bar (c - 1)/z,   s = h/sqrt(z)    where x_bar exp(w) is not a normal number    (21)
+    z_bar = (x_bar s) s + l_bar (c - 1)/z,   s = h/sqrt(z)    where exp(w) or x_bar exp(w) is not a normal number    (21)
           = ((x_bar h + l_bar (c - 1)/h)/z) h         likewise, for c < 0 and w > 0     (22)
 
 In (7), the terms cancel for a small `w`, and `z^c` overflows where its product does not:
@@ -51,6 +52,13 @@ where `e_j` is `j + 1` over the factorial of `j + 2`.  The sum to `w^19` leaves 
 
 At the ends `x = -1/c` and `z = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is
 larger for `c > 0`, the other one for `c < 0`, in (7) also for `c = 0`.                                     (25)
+
+In (3), (6) and (8), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z`
+does for `c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
+    dx/dz = exp((c - 1) log z)   for c >= 1/2,   z/U = exp((1 - c) t)   for 1/2 <= c <= 2,   where they are normal numbers    (26)
+          = exp(w)/z             elsewhere, where `exp w` is a normal number        (27)
+The sensitivities to `c` of the two terms of (8) may cancel, and not the roundings: it is computed in float64, for float32 too:
+    x_bar    in float64, for float32 too                                            (28)
 
 Source: Box & Cox, Journal of the Royal Statistical Society B 26 (1964); its inverse, for `c >= 0`, is TensorFlow
 Probability's `PowerTransform`.
@@ -66,11 +74,12 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real
 from ...core.arithmetic import exact_product, quotient, times
-from ...core.arrays import doubled
+from ...core.arrays import doubled, rounded
 from ...core.sets import intervals
 from .weibull_cdf import is_normal
 
 TERMS = 37                                                                          # (19)
+LESS_1 = [1 / math.factorial(j + 1) for j in range(20)]                             # (16)
 POWERS = [(j + 1) / math.factorial(j + 2) for j in range(20)]                       # (23)
 
 
@@ -144,8 +153,9 @@ class BoxCox(Bijector):
 
     def slope(self, z):
         L, c = np.log(z), self.power
-        s = np.exp(product_with(c, L) / 2) / np.sqrt(z)                             # (21)
-        return np.where(z == 0, np.exp(product_with(c - 1, L)), s * s)              # (3) (21) (25)
+        power, s = np.exp(product_with(c, L)), np.exp(product_with(c, L) / 2) / np.sqrt(z)          # (21)
+        below = np.where(is_normal(power), power / z, s * s)                        # (21) (27)
+        return np.where((c >= 0.5) | (z == 0), np.exp(product_with(c - 1, L)), below)       # (3) (25) (26)
 
     def inverse_and_log_det(self, x):
         t = letters(x, self.power).t
@@ -157,33 +167,34 @@ class BoxCox(Bijector):
         c, L = self.power, np.log(z)
         w = product_with(c, L)                                                      # (15)
         h = np.exp(w / 2)                                                           # (16)
-        s = h / np.sqrt(z)                                                          # (21)
+        s, slope = h / np.sqrt(z), np.exp(product_with(c - 1, L))                   # (21) (26)
+        direct = (c >= 0.5) & is_normal(slope)                                      # (26)
 
         def pullback(x_bar, l_bar):
             bend, joint = l_bar * (c - 1), x_bar * h * h + l_bar * (c - 1)
-            through_x = np.where(z == 0, times(x_bar, np.exp(product_with(c - 1, L))), times(x_bar, s, s))          # (21) (25)
+            through_x = np.where(direct | (z == 0), times(x_bar, slope), times(x_bar, s, s))        # (21) (25) (26)
             apart = larger(z == 0, c > 0, quotient(bend, z), through_x)             # (21) (25)
             nested = np.where(x_bar == 0, quotient(bend, z), (times(x_bar, h) + bend / h) / z * h)  # (22)
             beyond = np.where((c < 0) & (w > 0) & (z > 0), nested, apart)           # (21) (22)
-            z_bar = np.where(is_normal(np.exp(w)) & np.isfinite(joint), quotient(joint, z), beyond)         # (6) (21)
+            fits = is_normal(np.exp(w)) & np.isfinite(joint) & ((x_bar == 0) | is_normal(np.abs(x_bar * h * h)))
+            z_bar = np.where(fits & ~(direct & np.isfinite(apart)), quotient(joint, z), beyond)     # (6) (21) (26)
             c_bar = larger(z == 0, c > 0, times(l_bar, L), times_x_c(x_bar, L, c))  # (7) (25)
             return z_bar, {"power": c_bar}
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        c, v = self.power, letters(x, self.power)
-        (f, wide), dtype = doubled(self, x), x.dtype                                # (20)
-        wide = letters(wide, f.power)
+        (f, wide), dtype = doubled(self, x), x.dtype                                # (20) (28)
+        c, v = f.power, letters(wide, f.power)
 
         def pullback(z_bar, l_bar):
+            z_bar, l_bar = doubled(z_bar, l_bar)                                    # (20) (28)
             bend = l_bar * (1 - c)
             through_z, through_l = times_quotient(z_bar, v), quotient(bend, v.U)
-            through_l = np.where(np.isinf(v.p), bend / c / x, through_l)            # (8) (17)
+            through_l = np.where(np.isinf(v.p), bend / c / v.x, through_l)          # (8) (17)
             x_bar = larger(v.U == 0, c > 0, through_l, through_z)                   # (8) (25)
-            z_wide, l_wide = doubled(z_bar, l_bar)                                  # (20)
-            c_bar = larger(wide.U == 0, c > 0, times_bend(l_wide, wide), times_t_c(z_wide, wide))   # (9) (20) (25)
-            return x_bar, {"power": c_bar.astype(dtype)}
+            c_bar = larger(v.U == 0, c > 0, times_bend(l_bar, v), times_t_c(z_bar, v))      # (9) (20) (25)
+            return rounded((x_bar, {"power": c_bar}), dtype)                        # (28)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -257,14 +268,23 @@ def power_less_1(L, c):
     w = product_with(c, L)
     h, less_1 = np.exp(w / 2), np.expm1(w)                                          # (15) (16)
     inside = np.where(np.isinf(less_1), h / c * h, less_1 / c)                      # (15) (16)
-    return np.where(np.abs(w) < np.finfo(w.dtype).eps / 4, L, inside)               # (16)
+    return np.where(np.abs(w) <= 1, L * power_series(LESS_1, w), inside)                   # (16)
+
+
+def power_series(coefficients, w):
+    """The sum of coefficients times powers of w, for |w| <= 1."""
+    near, found = np.clip(w, -1, 1), 0
+    for coefficient in reversed(coefficients):
+        found = found * near + coefficient                                          # (16) (23)
+    return found
 
 
 def times_quotient(bar, v):
     """bar z/U."""
-    g, end = np.exp(v.t / 2), np.exp(product_with(1 - v.c, v.t))
+    g, whole = np.exp(v.t / 2), np.exp(product_with(1 - v.c, v.t))
     inside = np.where(bar == 0, 0, np.where(np.isinf(v.p), bar * g / v.c / v.x, bar * g / v.U) * g)         # (8) (17)
-    return np.where(v.U == 0, times(bar, end), inside)                              # (25)
+    direct = (v.U == 0) | (v.c >= 0.5) & (v.c <= 2) & is_normal(whole)
+    return np.where(direct, times(bar, whole), inside)                              # (25) (26)
 
 
 def is_middle(p):
@@ -302,12 +322,10 @@ def times_bend(l_bar, v):
 def times_x_c(x_bar, L, c):
     """x_bar dx/dc, from L = log z."""
     w = product_with(c, L)
-    h, near, total = np.exp(w / 2), np.clip(w, -1, 1), 0
-    for coefficient in reversed(POWERS):
-        total = total * near + coefficient                                          # (23)
+    h = np.exp(w / 2)
     below = np.where(h == 0, 0, L * h * h) - power_less_1(L, c)                     # (7) (25)
     far = np.where(w > 1, times(x_bar, h, (L + np.expm1(-w) / c) / c, h), x_bar * below / c)        # (7) (24)
-    return np.where(np.abs(w) <= 1, times(x_bar, L, total, L), far)                 # (23)
+    return np.where(np.abs(w) <= 1, times(x_bar, L, power_series(POWERS, w), L), far)          # (23)
 
 
 def larger(end, first_is, first, second):

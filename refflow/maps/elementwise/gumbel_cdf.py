@@ -21,6 +21,7 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (3) and (6), `y` or `exp(-y)` may be subnormal, or 0, where the product is not.  Half of each exponent goes into each factor:
     y exp(-y) = h h,   h = exp(-(t + y)/2)                                          (12)
               = 0                                        where y overflows          (13)
+In (3), this stands only there: a rounding of `y` moves `h h` by `y` times as much, and `y exp(-y)` by `1 - y` times.
 
 In (4), `t` may overflow to `-inf`, where `y` is the larger term by far:
     -t - y = -y                                          where y overflows          (14)
@@ -42,6 +43,9 @@ In (9), both terms may be infinite at the ends, or cancel there:
 
 In (11), `log y` is infinite at the ends: a cotangent 0 makes its term 0.                                       (23)
 
+In (1), two exponentials follow each other, and NumPy's of float32 err by several units:
+    x = exp(-exp(-t))    in float64, for float32 too                                (24)
+
 Source: Gumbel, Statistics of Extremes (1958).
 """
 
@@ -51,6 +55,8 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real
 from ...core.arithmetic import quotient, times
+from ...core.arrays import doubled
+from .weibull_cdf import is_normal
 
 
 class textbook:
@@ -103,7 +109,8 @@ class GumbelCDF(Bijector):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        return np.exp(-np.exp(-(z - self.loc) / self.scale))                        # (1)
+        f, wide = doubled(self, z)                                                  # (24)
+        return np.exp(-np.exp(-(wide - f.loc) / f.scale)).astype(z.dtype)           # (1) (24)
 
     def inverse(self, x):
         return self.loc - self.scale * np.log(-np.log(x))                           # (2)
@@ -112,8 +119,9 @@ class GumbelCDF(Bijector):
         return -log_reciprocal((z - self.loc) / self.scale) - np.log(self.scale)    # (4) (14)
 
     def slope(self, z):
-        h = root(z - self.loc, self.scale)
-        return h / self.scale * h                                                   # (3) (12)
+        y = np.exp((self.loc - z) / self.scale)                                     # (1)
+        x, h = np.exp(-y), root(z - self.loc, self.scale)
+        return np.where(is_normal(y) & is_normal(x), y * x / self.scale, h / self.scale * h)        # (3) (12)
 
     def inverse_and_log_det(self, x):
         y = np.abs(np.log(x))                                                      # (2)

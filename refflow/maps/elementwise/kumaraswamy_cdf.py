@@ -36,10 +36,11 @@ The product in (18) is taken with the exponents apart, and the sums in float64, 
 of (18), and their sum by as much as a rounding of `alpha` does.
 
 In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
-    dq/dc = -beta Y e e/d,   e = exp(T/2),   Y = y/c                                (21)
+    dq/dc = -beta Y q/d,   Y = y/c                                                  (21)
           = -alpha beta E E    at c = 1,   E = exp((beta - 1) M/2)                  (22)
     Y = v v,   v = exp((alpha - 1) N/2)    for alpha >= 1/2 and at c = 0            (23)
-where in (21) `y/c` is used as it stands if `y` is a normal number.
+where in (21) `y/c` is used as it stands if `y` is a normal number.  Where `q` is not, it is `e e`, `e = exp(T/2)`, and where `e` is
+not, `(g g)(g g)`, `g = exp(T/4)`.
 
 In (6) and (9), two terms may overflow next to the ends, with opposite signs, where their sum does not:
     c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (24)
@@ -53,11 +54,17 @@ where `b_k` is Bernoulli's number with the index `2k`, over the factorial of `2k
 `10^-17 w`.
 
 In (8) and (10), `q` or `M` may be subnormal where a product is not:
-    beta_bar = q_bar M e e + l_bar (1/beta + M)                                     (28)
+    beta_bar = q_bar M q + l_bar (1/beta + M)                                       (28)
              = -(q_bar h) h + l_bar/beta    where y is not a normal number          (29)
 
 At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar`
 is larger.                                                                          (30)
+
+In (3), where `y` and `-w` are normal numbers, another form of (21) has fewer roundings:
+    dq/dc = -alpha beta q/(c expm1(-w))                                             (31)
+
+In (6) to (11), NumPy's exponentials and logarithms of float32 err by several units, and many follow each other:
+    z_bar, x_bar, a_bar and b_bar    in float64, for float32 too                    (32)
 
 Source: Kumaraswamy, Journal of Hydrology 46 (1980).
 """
@@ -71,7 +78,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive
 from ...core.arithmetic import log_abs_product, product_apart, quotient
-from ...core.arrays import doubled
+from ...core.arrays import doubled, rounded
 from ...core.words import log_2
 from .weibull_cdf import is_normal
 
@@ -157,22 +164,28 @@ class KumaraswamyCDF(Bijector):
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        p = self.of_z(z)
+        f, wide = doubled(self, z)                                                  # (32)
+        p, dtype = f.of_z(wide), z.dtype
 
         def pullback(x_bar, l_bar):
+            x_bar, l_bar = doubled(x_bar, l_bar)                                    # (32)
             a_bar = alpha_bar_26(-x_bar / p.alpha, l_bar / p.alpha, p)              # (7) (26)
             b_bar = beta_bar_28(-x_bar, l_bar, p)                                   # (8) (28)
-            return c_bar_24(-x_bar, l_bar, p), {"concentration1": a_bar, "concentration0": b_bar}   # (6) (24)
+            z_bar = c_bar_24(-x_bar, l_bar, p)                                      # (6) (24)
+            return rounded((z_bar, {"concentration1": a_bar, "concentration0": b_bar}), dtype)      # (32)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        a, b, p = self.concentration1, self.concentration0, self.of_x(x)
+        f, wide = doubled(self, x)                                                  # (32)
+        a, b, p, dtype = f.concentration1, f.concentration0, f.of_x(wide), x.dtype
 
         def pullback(z_bar, l_bar):
+            z_bar, l_bar = doubled(z_bar, l_bar)                                    # (32)
             a_bar = beta_bar_28(-z_bar / a / a, -l_bar / a / a, p)                  # (10) (28)
             b_bar = -alpha_bar_26(z_bar / b, l_bar / b, p)                          # (11) (26)
-            return -c_bar_24(z_bar, l_bar, p), {"concentration1": a_bar, "concentration0": b_bar}   # (9) (24)
+            x_bar = -c_bar_24(z_bar, l_bar, p)                                      # (9) (24)
+            return rounded((x_bar, {"concentration1": a_bar, "concentration0": b_bar}), dtype)      # (32)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -256,10 +269,20 @@ def ratio(numerators, denominators):
     return np.where(numerators[0] == 0, 0, np.ldexp(m / n, e - k)).astype(m.dtype)  # (21) (30)
 
 
+def roots(T):
+    """Four factors of q = exp T."""
+    q, e, g = np.exp(T), np.exp(T / 2), np.exp(T / 4)                               # (21)
+    one, two = is_normal(q), is_normal(e)
+    few = np.where(one, 1, np.where(two, e, g))
+    return np.where(one, q, few), few, np.where(one | two, 1, g), np.where(one | two, 1, g)         # (21)
+
+
 def times_slope(factor, p):
     """factor |dq/dc|."""
     E = np.exp(np.where(p.beta == 1, 0, (p.beta - 1) * p.M) / 2)                    # (22) (30)
-    inside = over_d((factor, p.beta, np.exp(p.T / 2), np.exp(p.T / 2)), p)          # (21)
+    apart = over_d((factor, p.beta, *roots(p.T)), p)                                # (21)
+    joint = ratio((factor, p.alpha, p.beta, *roots(p.T)), (p.c, np.expm1(-p.w)))    # (31)
+    inside = np.where(p.far | ~is_normal(-p.w), apart, joint)                       # (21) (31)
     return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E), ONE), inside)         # (22)
 
 
@@ -277,9 +300,8 @@ def c_bar_24(q_bar, l_bar, p):
     shared = joint & (first != 0)
     Y = (np.where(joint, p.y, v), np.where(joint, 1, v))                            # (23) (24)
     C = np.where(joint & ~shared, p.c, 1)                                           # (21)
-    e = np.exp(p.T / 2)
-    together = ratio((q_bar * p.beta * e * e + second, *Y), (p.d, C))                # (24) (25)
-    apart = ratio((q_bar, p.beta, e, e, *Y), (p.d, C)) + ratio((second, *Y), (p.d, C))      # (25)
+    together = ratio((q_bar * p.beta * np.exp(p.T) + second, *Y), (p.d, C))          # (24) (25)
+    apart = ratio((q_bar, p.beta, *roots(p.T), *Y), (p.d, C)) + ratio((second, *Y), (p.d, C))       # (21) (25)
     term = np.where(p.beta < 0.5, together, apart)
     alone = quotient(first, p.c) - np.where((p.c == 0) & (first != 0), 0, term)     # (25) (30)
     inside = np.where(shared, (first - term) / p.c, alone)                          # (24)
@@ -289,13 +311,14 @@ def c_bar_24(q_bar, l_bar, p):
 
 def alpha_bar_26(q_bar, l_bar, p):
     """alpha alpha_bar."""
-    h, e = np.exp(p.w / 2), np.where(p.far, 1, np.exp(p.T / 2))
+    h, q = np.exp(p.w / 2), roots(np.where(p.far, 0, p.T))                          # (21)
     small = ~is_normal(-p.w) & (p.w > -1)
     s = np.where(small, -1, -p.w / np.expm1(p.w))                                   # (26)
     f = np.where(p.w > -1, p.w / 2 - series(p.w), 1 + s)                            # (26) (27)
     y_s = np.where(p.y == 0, 0, p.y * s)                                            # (30)
-    vanishes = (q_bar == 0) | (h == 0) | (e == 0)
-    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, np.where(p.far, h, p.y), np.where(p.far, h, 1), e, e), ONE))    # (26) (30)
+    vanishes = (q_bar == 0) | (h == 0) | (q[0] == 0)
+    y = np.where(p.far, h, p.y), np.where(p.far, h, 1)
+    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, *y, *q), ONE))       # (26) (30)
     return np.where(l_bar == 0, 0, l_bar * (f - p.beta * y_s)) - through_q          # (26) (30)
 
 
@@ -309,6 +332,6 @@ def series(w):
 
 def beta_bar_28(q_bar, l_bar, p):
     """The cotangent of beta."""
-    h, e = np.exp(p.w / 2), np.exp(p.T / 2)
-    near = np.where((q_bar == 0) | (e == 0), 0, q_bar * p.M * e * e)                # (28) (30)
+    h, q = np.exp(p.w / 2), roots(p.T)                                              # (21)
+    near = np.where((q_bar == 0) | (q[0] == 0), 0, ratio((q_bar, p.M, *q), ONE))    # (28) (30)
     return np.where(p.far, -q_bar * h * h, near) + np.where(l_bar == 0, 0, l_bar * (1 / p.beta + p.M))      # (28) (29) (30)
