@@ -59,9 +59,13 @@ JUDGES = {
     "models.tarflow": ("tarflow",),
     "training.gaussians": ("gaussians", "cli_images", "cli_contexts"),
     **dict.fromkeys(("models.realnvp", "models.maf", "models.iaf", "models.nsf", "models.naf", "models.bnaf", "models.bpf",
-                     "models.planar", "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
+                     "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
                      "models.gaussianization_flow", "models.autoregressive"), MODELS),
     "models.all_in_one": ("coupling",),
+    "models.planar": ("planar", "planar_ports"),
+    "cli.contexts": ("cli_contexts",),
+    "core.pairs": ("pairs",),
+    "data": ("data",),
 }
 
 
