@@ -298,7 +298,7 @@ MISTAKES = {                    # a box, and the laws that it breaks
     "two log-dets": (lambda: BlackBox(lambda z: (2 * z, np.full(len(z), 0.7)), log_det=lambda z: np.full(len(z), np.log(2))),
                      {"fused is separate"}),
     "two latents of one image": (lambda: BlackBox(fold, lambda x: x, event=(2,)), {"inverse of forward", BY_DIFFERENCES}),
-    "a map that folds space": (lambda: BlackBox(folded_plane, event=(2,)), {BY_DIFFERENCES}),
+    "a map that folds space": (lambda: BlackBox(folded_plane, event=(2,)), {BY_DIFFERENCES, "finite"}),
     "an image that is not reached": (lambda: BlackBox(np.tanh, np.arctanh, codomain=(-2, 2)), {"forward of inverse"}),
     "an image outside": (lambda: BlackBox(np.exp, codomain=(0, 2)), {"the image is in the codomain"}),
     "padding that is read": (lambda: sequences(True), {"padding changes nothing"}),

@@ -9,7 +9,7 @@ import pytest
 
 from refflow import (autoregressive_nsf, bnaf, bpf, circular_nsf, flow_plus_plus, gaussianization_flow, iaf, maf, naf,
                      nsf, realnvp, sospf, umnn)
-from refflow.core.tree import walk
+from refflow.core.tree import flatten, walk
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import Contextual, Residual
 from refflow.maps.coupling import Coupling
@@ -17,6 +17,7 @@ from refflow.maps.elementwise import RescaledTanhExpScale
 from refflow.maps.normalization import BatchNorm
 from refflow.models.gaussian import gaussian, linear_mean, lower_triangular
 from refflow.models.gaussianization_flow import rotation
+from refflow.models.planar import planar, radial
 
 SMALL = 1e-3                                            # the bound of the last weights of most models
 
@@ -214,3 +215,33 @@ def test_a_gaussian_starts_as_a_standard_one(context):
     flow, x = gaussian(3, np.random.default_rng(0), context), np.array([[1.0, 2.0, -3.0]])
     flow = flow.at(context=np.array([[5.0, -7.0]])) if context else flow
     np.testing.assert_allclose(flow.log_prob(x), -(x * x).sum(-1) / 2 - 1.5 * math.log(2 * math.pi), rtol=1e-15)
+
+
+# -- planar and radial flows ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("builder", [planar, radial])
+def test_planar_and_radial_flows_start_at_the_standard_normal_density(builder):
+    start, *stages = made(builder, size=3).bijector.stages
+    assert len(stages) == 32 and not start.inner.shift.any() and (start.inner.scale == 1).all()
+    assert len({stage.ravel().tobytes() for stage in stages}) == 32
+    assert {array.dtype for _, array in flatten(made(builder, size=2, layers=1, dtype=np.float32).bijector.params())} \
+        == {np.dtype("float32")}
+    with pytest.raises(ValueError, match=f"{builder.__name__}: layers must be "):
+        made(builder, size=1, layers=0)
+    assert made(builder, size=1, layers=1).event_shape == (1,)
+
+
+def test_planar_maps_start_small_and_along_their_hyperplanes():
+    stages = made(planar, size=4, layers=300).bijector.stages[1:]
+    u, w = (np.array([getattr(stage, name) for stage in stages]) for name in "uw")
+    assert 0.009 < u.std() < 0.011 and 0.9 < w.std() < 1.1 and all(stage.b == 0 and stage.slack == 1 for stage in stages)
+    z = np.random.default_rng(1).standard_normal((300, 4))
+    moved = np.array([stage.forward(one) - one for stage, one in zip(stages, z)])
+    assert moved.any() and (np.abs(np.vecdot(w, moved)) < 1e-12).all()
+
+
+def test_radial_maps_start_as_the_identity():
+    stages = made(radial, size=4, layers=300).bijector.stages[1:]
+    z = np.random.default_rng(1).standard_normal((7, 4))
+    assert all(np.array_equal(stage.forward(z), z) and stage.alpha == 1 and stage.slack == 1 for stage in stages)
+    assert 0.9 < np.array([stage.centre for stage in stages]).std() < 1.1

@@ -30,7 +30,7 @@ def kink_events(box, p):
     for entry in range(min(p.size, ENTRIES)):
         line = Along(box, start, entry)
         held = [line.at(number) for number in places(p, line)]
-        x = box.image(line.at(start[entry:entry + 1]))
+        x = box.image(line.at(start[[entry, entry]]))[:1]           # two, since one event alone may be refused
         if box.inverse is not None and x.size == p.size:
             held.append(latent_of_0(box, x, entry))
         held = np.concatenate(held).reshape(-1, p.size)
@@ -73,8 +73,8 @@ def latent_of_0(box, x, entry):
     x.reshape(-1)[entry] = 0.0
     if box.codomain is not None and box.codomain.outside(np.zeros(1)).any():
         return np.zeros((0, *box.event))
-    back = answers(box.origin, x)
-    return back if back.shape == (1, *box.event) else np.zeros((0, *box.event))
+    back = answers(box.origin, np.repeat(x, 2, 0))
+    return back[:1] if back.shape == (2, *box.event) else np.zeros((0, *box.event))
 
 
 def of_one_float(box, p):

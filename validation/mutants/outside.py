@@ -62,10 +62,7 @@ JUDGES = {
                      "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
                      "models.gaussianization_flow", "models.autoregressive"), MODELS),
     "models.all_in_one": ("coupling",),
-    "models.planar": ("planar", "planar_ports"),
-    "cli.contexts": ("cli_contexts",),
-    "core.pairs": ("pairs",),
-    "data": ("data",),
+    "models.planar": ("model_starts", "cli_formula"),
 }
 
 
