@@ -423,7 +423,7 @@ def test_a_voice_is_not_a_density(run, corpus):
     np.save("rows.npy", np.zeros((3, 2)))
     commands = [("sample", "voice.npz"), ("score", "voice.npz", "rows.npy")]
     if importlib.util.find_spec("matplotlib"):
-        commands.append(("plot", "voice.npz", "--what", "history", "--out", "p.png"))
+        commands.append(("plot", "voice.npz", "--what", "density", "--out", "p.png"))
     for command in commands:
         assert run(*command) == (2, "", "refflow: voice.npz: it holds a voice, with which `refflow speak` says texts\n")
 
