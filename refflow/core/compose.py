@@ -17,7 +17,7 @@ At an event of the open domain, an infinite sum is therefore asked again at even
     s = sum_(i >= n) log|det df_i/de_(i-1)|,  e_0 = z,  e_i = the float nearest to f_i(e_(i-1)) in the open set of f_(i+1)    (5)
 where `n` is the last stage whose term is infinite at `f_(n-1)(e_(n-2))`.  If `s` has the sum's sign and almost the size of the
 largest float, the floats end there, and not their digits: the sum stays infinite.  Else it is NaN, which means that it is not
-known, and so are its gradients; so is a cotangent that overflows between stages.  The image stays that of the rounded events.
+known, and so are its gradients.  The image stays that of the rounded events.
 
 `Independent(f, n)`, on each part `z_i` along `n` leading event axes, where `J` is block diagonal:
     x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (6)
@@ -34,6 +34,11 @@ pullbacks of (8) leave a cotangent of 0 unchanged; they then give the rows of `J
     z_bar = (f^-1)*(x_bar, l_bar)                   of `Inverse(f)`                 (10)
 At an end of the domain of a map of numbers, where (4) is finite, the slope is
     dx/dz = +-exp(log|dx/dz|),   with the sign of a step inwards                    (11)
+A cotangent may overflow on its way where its product with the slopes before is a float.  As pullbacks are linear, what is not
+finite at an event of the open domain then comes from smaller ones, from the last stage on whose cotangent overflows:
+    f_i*(z_bar_i, l_bar) = 2^k f_i*(2^-k z_bar_i, 2^-k l_bar)                       (12)
+where `2^k` is the largest float to the power 3/4.  The factor `2^k` is left for the end.  What overflows between stages even so
+is NaN: not known.
 """
 
 from __future__ import annotations
@@ -442,6 +447,20 @@ def unknown(bar):
     return {key: unknown(inner) for key, inner in bar.items()} if isinstance(bar, dict) else np.where(np.isinf(bar), np.nan, bar)
 
 
+def grown(bar, shift):
+    """A cotangent, or a nested dictionary of them, times 2^shift."""
+    if not shift:
+        return bar
+    return {key: grown(inner, shift) for key, inner in bar.items()} if isinstance(bar, dict) else np.ldexp(bar, shift)
+
+
+def filled(bar, other):
+    """A cotangent, or a nested dictionary of them, with the entries of another where it is not finite."""
+    if isinstance(bar, dict):
+        return {key: filled(inner, other[key]) for key, inner in bar.items()}
+    return np.where(np.isfinite(bar), bar, other)
+
+
 def inside_of(where, event, k):
     """The event with the entries that are at an end of a set moved by 2^-k, or to 2^k where they are infinite."""
     lower, upper, far, step = np.array([where.lower, where.upper, np.exp2(k), np.exp2(-k)]).astype(event.dtype)
@@ -663,20 +682,33 @@ class Chain(Bijector):
         log_det = self._with_limits(total, given, side)
         lost = np.isnan(total) | np.isnan(log_det)
 
+        def in_turn(bar, log_det_bar, step):
+            bars, shift, overflows = {}, 0, False
+            for i, stage_pullback in reversed(pullbacks):
+                found, own = stage_pullback(bar, log_det_bar)                       # (8)
+                if step and np.isinf(found).any():
+                    bar, log_det_bar, shift = np.ldexp(bar, -step), np.ldexp(log_det_bar, -step), shift + step
+                    found, own = stage_pullback(bar, log_det_bar)                   # (12)
+                if np.isinf(found).any() and (not step or i != pullbacks[0][0]):
+                    overflows = overflows | np.isinf(found).any(tuple(range(lost.ndim, found.ndim)))
+                bar, bars[str(i)] = found, grown(own, shift)
+            return grown(bar, shift), {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}, overflows
+
         def pullback(image_bar, log_det_bar):
-            bars, event_bar = {}, image_bar
             if lost.any():
                 log_det_bar = np.where(lost & (log_det_bar != 0), np.nan, log_det_bar)
-            for i, stage_pullback in reversed(pullbacks):
-                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (8)
-                if i != pullbacks[0][0] and np.isinf(event_bar).any():              # it has overflowed between stages
-                    inside = over_event(self._in_open_set(given, side), event_bar.ndim - lost.ndim)
-                    event_bar = np.where(inside, unknown(event_bar), event_bar)
+            event_bar, bars, overflows = in_turn(image_bar, log_det_bar, 0)
+            if np.any(overflows):
+                small_bar, small_bars, again = in_turn(image_bar, log_det_bar, np.finfo(log_det.dtype).maxexp * 3 // 4)
+                overflows, ndim = overflows & self._in_open_set(given, side), self.event_ndim[side]
+                small_bar = np.where(over_event(overflows & again, ndim), unknown(small_bar), small_bar)
+                event_bar = np.where(over_event(overflows, ndim), filled(event_bar, small_bar), event_bar)
+                bars = filled(bars, unknown(small_bars) if np.any(again) else small_bars)
             bars = unknown(bars) if lost.any() else bars
             if lost.any() and self.event_ndim == (0, 0):
                 slope, known = self._slope_at_end(given, event, log_det, side), np.isfinite(log_det) & (log_det_bar == 0)
                 event_bar = np.where(lost & known & ~self._in_open_set(given, side), slope * image_bar, event_bar)      # (11)
-            return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
+            return event_bar, bars
 
         return (event, log_det), pullback
 

@@ -67,7 +67,7 @@ def asked(questions, wanted=every) -> dict:
         try:
             counted = check(value, points)
         except AssertionError as error:
-            broken.append(str(error))
+            broken.append(" ".join(str(error).split()))
             continue
         if counted is not None:
             tally[name] = counted
