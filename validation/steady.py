@@ -11,7 +11,8 @@ Laws of the page alone are asked at the first seed.  Each failure is printed as 
 again, and at the end the laws that reject too many points over all draws (`refflow.testing.rejections`).  The exit status is 1 if
 there is any.
 
-Interrupted, the next run of the same code goes on: without --first, from the seed where the other began.
+Interrupted, the next run goes on where pages, networks, densities and laws are the same: without --first, from the seed where the
+other began.
 """
 
 from __future__ import annotations
@@ -36,10 +37,18 @@ from refflow.testing.rejections import Tally
 from refflow.testing.strategies import RandomBytes
 
 from .questions import Question, questions
+from .reached import code_of, hashed
 from .unfinished import Unfinished
 
 SCHEMA = "refflow/steady/1"
 SEEDS = 2**32                       # a random first seed is below
+FOLDERS = "core", "maps", "accuracy", "testing", "training"         # of the package, on which an answer depends
+
+
+def code():
+    """The identity of the code on which an answer depends, whatever its docstrings say."""
+    paths = [path for folder in FOLDERS for path in sorted((sweeps.PACKAGE / folder).rglob("*.py"))]
+    return hashed("".join(code_of(path) for path in (*paths, Path(questions.__code__.co_filename), Path(__file__))))
 
 
 def source_of(rng):
@@ -116,7 +125,7 @@ def main(arguments=None) -> int:
     if unknown := sorted(set(chosen.page) - {question.name for question in asked}):
         parser.error(f"there is no page, composition or network {unknown[0]!r}")
     with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
-        unfinished = None if chosen.page else Unfinished("steady", {"code": sweeps.digest(sweeps.PACKAGE, Path(__file__).parent)})
+        unfinished = None if chosen.page else Unfinished("steady", {"code": code()})
         results = unfinished.results if unfinished else {}
         first = first_seed(results) if chosen.first is None else chosen.first
         tasks = [(q.kind, q.name, q.dtype, str(s), "page and value" if s == first else "value")
