@@ -14,7 +14,7 @@ from refflow.core import RandomSource
 from refflow.core.registry import REGISTRY
 from refflow.testing.law import LAWS, ONCE, Broken, law
 from validation import questions, steady
-from validation.questions import Question
+from validation.questions import KINDS, Question
 from validation.unfinished import Unfinished
 
 FLAKY = 8                               # a planted law fails at one draw in so many
@@ -150,12 +150,20 @@ def test_an_interrupted_run_goes_on_from_its_seed(run, monkeypatch, tmp_path, ca
     asked.clear()
     capsys.readouterr()
     status, out, _ = run("--runs", 2)
-    assert len(asked) == 1 and asked[0][1:] == ("Exp", "float64", "42", "value")
+    assert len(asked) == 1 and asked[0][1:5] == ("Exp", "float64", "42", "value")
     assert status == 1 and "2 runs of 2 questions from the seed 41: 2 laws are broken" in out and seeds_in(out) == [41, 42]
     assert not list(tmp_path.iterdir())                                 # a finished sweep leaves no record
 
 
+@pytest.mark.parametrize("changed, asked_again", [("conditioner_laws", {"conditioner", "network"}), ("density_laws", {"density"}),
+                                                  ("laws", set(KINDS)), ("compose", set(KINDS)), ("black_box", set(KINDS))])
+def test_results_hang_on_the_code_that_they_come_from(changed, asked_again, monkeypatch):
+    before, code_of = steady.codes(KINDS), steady.code_of
+    monkeypatch.setattr(steady, "code_of", lambda path: code_of(path) + "!" * (path.stem == changed))
+    assert {kind for kind, code in steady.codes(KINDS).items() if code != before[kind]} == asked_again
+
+
 def test_tasks_run_in_other_processes():
     """A task is plain data, and its function stands in a module."""
-    found = import_module("validation.steady").task("page", "Tanh", "float64", "3", "value")
+    found = import_module("validation.steady").task("page", "Tanh", "float64", "3", "value", "of this code")
     assert json.loads(json.dumps(found)) == {"broken": [], "counts": {name: list(pair) for name, pair in found["counts"].items()}}

@@ -43,12 +43,17 @@ from .unfinished import Unfinished
 SCHEMA = "refflow/steady/1"
 SEEDS = 2**32                       # a random first seed is below
 FOLDERS = "core", "maps", "accuracy", "testing", "training"         # of the package, on which an answer depends
+LAWS = {"conditioner": "conditioner_laws", "network": "conditioner_laws", "density": "density_laws",
+        "parametrisation": "parametrisation_laws"}                  # {kind: the module of the laws that it alone is asked}
 
 
-def code():
-    """The identity of the code on which an answer depends, whatever its docstrings say."""
+def codes(kinds):
+    """{kind: the identity of the code on which its answers depend, whatever docstrings say}."""
     paths = [path for folder in FOLDERS for path in sorted((sweeps.PACKAGE / folder).rglob("*.py"))]
-    return hashed("".join(code_of(path) for path in (*paths, Path(questions.__code__.co_filename), Path(__file__))))
+    paths += Path(questions.__code__.co_filename), Path(__file__)
+    found = {path: code_of(path) for path in paths}
+    return {kind: hashed("".join(found[path] for path in paths if path.stem not in set(LAWS.values()) - {LAWS.get(kind)}))
+            for kind in kinds}
 
 
 def source_of(rng):
@@ -56,10 +61,10 @@ def source_of(rng):
     return RandomSource(rng) if rng.random() < 0.5 else RandomBytes(rng)
 
 
-def task(kind, name, dtype, seed, what):
+def task(kind, name, dtype, seed, what, code):
     """{"broken": what the laws say at the draw of a seed, one line for each, "counts": {law: (rejected, tried)}}.
 
-    `what`: "value", or "page and value" for the laws of the page alone, too.
+    `what`: "value", or "page and value" for the laws of the page alone, too; `code`: of `codes`, a name of what is asked.
     """
     question, rng = Question(kind, name, dtype), np.random.default_rng([int(seed), *f"{kind}/{name}/{dtype}".encode()])
     with warnings.catch_warnings():
@@ -95,7 +100,7 @@ def swept(tasks, each, sweep, results, keep, said):
 
 def failures(one, found):
     """What is printed of a draw: a law that is broken, and the command that asks the draw again."""
-    kind, name, dtype, seed, _ = one
+    kind, name, dtype, seed, *_ = one
     return [f"{kind} {name} {dtype}: {line}\n    {command(name, seed)}" for line in found["broken"]]
 
 
@@ -108,9 +113,9 @@ def rejections(results, first, runs):
             for text in tally.excess().values()]
 
 
-def first_seed(results):
-    """The seed where an interrupted run began, or a random one."""
-    return min((int(seed) for *_, seed, _ in results), default=random.randrange(SEEDS))
+def first_seed(results, current):
+    """The seed where an interrupted run of the current code began, or a random one."""
+    return min((int(seed) for *_, seed, _, code in results if code in current), default=random.randrange(SEEDS))
 
 
 def main(arguments=None) -> int:
@@ -125,10 +130,10 @@ def main(arguments=None) -> int:
     if unknown := sorted(set(chosen.page) - {question.name for question in asked}):
         parser.error(f"there is no page, composition or network {unknown[0]!r}")
     with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
-        unfinished = None if chosen.page else Unfinished("steady", {"code": code()})
+        unfinished, current = None if chosen.page else Unfinished("steady", {}), codes({question.kind for question in asked})
         results = unfinished.results if unfinished else {}
-        first = first_seed(results) if chosen.first is None else chosen.first
-        tasks = [(q.kind, q.name, q.dtype, str(s), "page and value" if s == first else "value")
+        first = first_seed(results, current.values()) if chosen.first is None else chosen.first
+        tasks = [(q.kind, q.name, q.dtype, str(s), "page and value" if s == first else "value", current[q.kind])
                  for s in range(first, first + chosen.runs) for q in asked]
         swept(tasks, len(asked), sweep, results, unfinished.add if unfinished else results.__setitem__,
               (lambda text: None) if chosen.json else lambda text: print(text, flush=True))

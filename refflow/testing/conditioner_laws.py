@@ -127,7 +127,7 @@ def denied(net, what, marks):
 def pattern(net, p):
     """`depends` is where dh/da is not 0, if the layers are linear, with positive weights along drawn connections, 0 elsewhere.
 
-    No terms cancel then.  For a page without layers it is where dh/da is not 0 for some of the events; whole numbers have no
+    No terms cancel then, nor do positions of a context that differ.  For a page without layers it is where dh/da is not 0 for some of the events; whole numbers have no
     derivative.
     """
     if type(net).depends is Conditioner.depends or net.domain.whole:
@@ -138,7 +138,13 @@ def pattern(net, p):
         a = net.domain.draw(RandomSource(rng), p.z.shape, p.dtype, 1)
         return exact_pattern(net, a, -a)
     for _ in range(PATTERNS):
-        exact_pattern(connected(net, p.z, rng), rng.uniform(0.5, 1, p.z.shape).astype(p.dtype))
+        exact_pattern(with_context(connected(net, p.z, rng), rng, p.dtype), rng.uniform(0.5, 1, p.z.shape).astype(p.dtype))
+
+
+def with_context(net, rng, dtype):
+    """A net that reads a context, with one whose entries differ."""
+    held = [getattr(net, key) for key, field in net.own_fields().items() if field.role == "context"]
+    return net if not held or held[0] is None else net.at(context=rng.uniform(0.5, 1, held[0].shape).astype(dtype))
 
 
 @law("positions depend as their entries do", OWN)
