@@ -130,10 +130,10 @@ def main(arguments=None) -> int:
     if unknown := sorted(set(chosen.page) - {question.name for question in asked}):
         parser.error(f"there is no page, composition or network {unknown[0]!r}")
     with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
-        unfinished, current = None if chosen.page else Unfinished("steady", {}), codes({question.kind for question in asked})
+        unfinished, current = (None, {}) if chosen.page else (Unfinished("steady", {}), codes({question.kind for question in asked}))
         results = unfinished.results if unfinished else {}
         first = first_seed(results, current.values()) if chosen.first is None else chosen.first
-        tasks = [(q.kind, q.name, q.dtype, str(s), "page and value" if s == first else "value", current[q.kind])
+        tasks = [(q.kind, q.name, q.dtype, str(s), "page and value" if s == first else "value", current.get(q.kind))
                  for s in range(first, first + chosen.runs) for q in asked]
         swept(tasks, len(asked), sweep, results, unfinished.add if unfinished else results.__setitem__,
               (lambda text: None) if chosen.json else lambda text: print(text, flush=True))
