@@ -28,9 +28,9 @@ from validation import golden, reached
 from validation.golden import GOLDEN, WORST, document, worst_points
 from refflow.accuracy.quantities import truth_name
 from validation.climb import climbed
-from validation.ends import is_end
-from validation.measure import measure
 from refflow.accuracy.drawing import Point, set_of
+from refflow.truth.ends import is_end
+from refflow.truth.measure import measure
 from validation.points import LIMIT, Draw, belongs
 from validation.recorded import decoded, encoded
 

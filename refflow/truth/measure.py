@@ -22,17 +22,17 @@ from typing import Callable
 import numpy as np
 from flint import arb
 
-from refflow.core import Bijector
-from refflow.core.declarations import Child, Field
-from refflow.core.sets.tangents import frame
-from refflow.core.tree import flatten
-from refflow.accuracy.valid import is_masked, valid_entries
-from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
+from ..core import Bijector
+from ..core.declarations import Child, Field
+from ..core.sets.tangents import frame
+from ..core.tree import flatten
+from ..accuracy.valid import is_masked, valid_entries
+from ..accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 
 from .along import along_tangents, error_of_claim
 from .balls import ball, level_of, m, mid_ball
-from .truth import Problem, TruthNotFound, forward_truth, inverse_truth, nest, norm
-from .truth import flatten as flattened
+from .engine import Problem, TruthNotFound, forward_truth, inverse_truth, nest, norm
+from .engine import flatten as flattened
 
 
 class Bound:
