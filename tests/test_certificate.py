@@ -102,6 +102,11 @@ def test_more_than_eight_needs_a_declaration(certificate):
         assert row["allowed"] <= 8 or declared, (name, quantity, dtype)
 
 
+def test_the_function_that_the_table_names_is_there():
+    from validation.measure import measure as named
+    assert "`validation.measure.measure`" in TABLE.read_text() and named is measure
+
+
 def test_the_table_is_generated_from_the_certificate(certificate):
     assert TABLE.read_text() == table(certificate)
 
