@@ -96,7 +96,8 @@ def test_a_matrix(quantities):
 
 @mp.workdps(120)
 def test_pages_without_an_inverse(quantities):
-    assert is_right(quantities("Diagonal-Normal", "--z", "[0.5, 3]", "--loc", "[0, 1]", "--scale", "[1, 0.1]")["log_prob"]["truth"],
+    found = quantities("Diagonal-Normal", "--z", "[0.5, 3]", "--loc", "[0, 1]", "--scale", "[1, 0.1]")
+    assert is_right(found["log_prob"]["truth"],
                     -mpf(0.5)**2 / 2 - (2 / mpf(0.1))**2 / 2 - mpmath.log(2 * mpmath.pi) - mpmath.log(mpf(0.1)))
     assert is_right(quantities("ExpScale", "--z", -700.25)["forward"]["truth"], mpmath.exp(mpf(-700.25)))
     assert is_right(quantities("SiLU", "--z", -50)["forward"]["truth"], -50 / (1 + mpmath.exp(50)))
@@ -117,14 +118,17 @@ def test_every_page_without_components(quantities, name):
         if point is None:
             continue
         given = {key: getattr(point.f, key) for key in page.declared}
-        fields = [f"--{key}={text(value)}" for key, value in given.items() if value is not None or isinstance(page.declared[key], Field)]
+        given = {key: value for key, value in given.items() if value is not None or isinstance(page.declared[key], Field)}
+        fields = [f"--{key}={text(value)}" for key, value in given.items()]
         found = quantities(name, f"--{'zx'[SIDES[side]]}={text(point.event)}", *fields)
         assert found and all(row["error"] <= allowed(point, key) for key, row in found.items() if "error" in row)
 
 
 def text(value):
     """A field or an event as one types it."""
-    return value if isinstance(value, str) else json.dumps(value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value)
 
 
 # -- the report -------------------------------------------------------------------------------------------------------
@@ -140,7 +144,8 @@ def test_the_table(run):
     assert status == 0 and [line.split()[0] for line in out.splitlines()[1:]] == ["log_det"]
     _, out, _ = run("truth", "Softmax", "--z", "[1, 0.5, -1.5]")
     labels = [line.split("  ")[0] for line in out.splitlines()[1:]]
-    assert labels == [*(f"forward[{i}]" for i in range(3)), "log_det", *(f"jacobian[{i}, {j}]" for i in range(3) for j in range(3))]
+    slopes = [f"jacobian[{i}, {j}]" for i in range(3) for j in range(3)]
+    assert labels == ["forward[0]", "forward[1]", "forward[2]", "log_det", *slopes]
 
 
 def test_the_readme_shows_the_table(run):
@@ -173,7 +178,8 @@ def test_no_more_digits_than_are_proved():
 def test_what_was_asked_is_in_the_report(run):
     _, out, _ = run("truth", "affine", "--z", 0.1, "--scale", "1.5", "--dtype", "float32", "--json")
     report = json.loads(out)
-    assert (report["schema"], report["page"], report["kind"], report["side"]) == ("refflow/truth/1", "Affine", "bijector", "forward")
+    assert (report["schema"], report["page"], report["kind"]) == ("refflow/truth/1", "Affine", "bijector")
+    assert report["side"] == "forward"
     assert report["parameters"] == {"shift": 0.0, "scale": 1.5} and report["event"] == float(np.float32(0.1))
     assert report["quantities"]["forward"]["truth"] == "0.1500000022351741790771484375"        # exactly 1.5 float32(0.1)
 
@@ -205,20 +211,23 @@ def test_a_value_with_components_from_a_file(quantities, tmp_path):
 
 REFUSED = {
     ("Tanj", "--z", "1"): "there is no page 'Tanj'; did you mean Tanh", ("Logit", "--z", "1"): "it is `Inverse` of `Sigmoid`",
-    ("glow", "--z", "1"): "glow is no page: it is a model", ("Coupling", "--z", "1"): "has components: save one with refflow.save",
-    ("ReLU", "--x", "1"): "--x: ReLU is a conditioner, which has no inverse", ("none.npz", "--z", "1"): "there is no file none.npz",
+    ("glow", "--z", "1"): "glow is not a page: it is a model", ("none.npz", "--z", "1"): "there is no file none.npz",
+    ("Coupling", "--z", "1"): "has components: save one with refflow.save",
+    ("ReLU", "--x", "1"): "--x: ReLU is a conditioner, which has no inverse",
     ("ReLU", "--z", "1", "--log-det"): "--log-det: ReLU is a conditioner, which has none",
-    ("Exp", "--x", "-1"): "Exp: x must be finite and > 0; x = -1.0", ("Exp", "--z", "inf"): "--z must be finite in float64, not inf",
+    ("Exp", "--x", "-1"): "Exp: x must be finite and > 0; x = -1.0",
+    ("Exp", "--z", "inf"): "--z must be finite in float64, not inf",
     ("Exp", "--z", "1e300", "--dtype", "float32"): "--z must be finite in float32, not 1e300",
     ("Exp", "--z", "[1, 2]"): "--z: Exp takes a number, not an array of shape (2,)",
     ("Softmax", "--z", "1"): "--z: Softmax takes a vector, not an array of shape ()",
     ("Exp", "--z", "one"): "--z must be a number, nested lists", ("Exp", "--z", "[1, [2]]"): "not '[1, [2]]'",
     ("Exp", "--z", "z.npy"): "--z: there is no file z.npy", ("Exp", "--z", "bad.json"): "--z: bad.json cannot be read",
     ("Affine", "--z", "1", "--scale", "0"): "Affine: scale must be finite and not 0; scale = 0.0",
-    ("Affine", "--z", "1", "--scale", "[1, 2]"): "the parameters must be those of one event, not a batch (2,)",
+    ("Affine", "--z", "1", "--scale", "[1, 2]"): "the parameters must belong to one event; they are a batch, (2,)",
     ("Affine", "--z", "1", "--scale", "two"): "--scale must be a number, nested lists",
     ("Affine", "--z", "1", "--parameters", "shifts.json"): "Affine has no parameter 'shifts'; it has shift, scale",
-    ("DenseLinear", "--z", "[1]"): "DenseLinear needs --W", ("two.npz", "--z", "1", "--parameters", "shifts.json"): "leave out shifts",
+    ("DenseLinear", "--z", "[1]"): "DenseLinear needs --W",
+    ("two.npz", "--z", "1", "--parameters", "shifts.json"): "leave out shifts",
 }
 
 
@@ -231,7 +240,8 @@ def test_what_is_refused(run, tmp_path, arguments):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    (("Affine", "--z", "1", "--skale", "2"), "unrecognized arguments: --skale 2"), (("Tanh",), "one of the arguments --z --x is required"),
+    (("Affine", "--z", "1", "--skale", "2"), "unrecognized arguments: --skale 2"),
+    (("Tanh",), "one of the arguments --z --x is required"),
     (("Tanh", "--z", "1", "--x", "0"), "not allowed with"), (("Tanh", "--z", "1", "--digits", "51"), "count of digits, 1 to 50")])
 def test_usage(run, capsys, arguments, said):
     with pytest.raises(SystemExit) as ended:
@@ -250,7 +260,8 @@ def test_help_lists_the_parameters_of_the_page(run, capsys):
 
 
 def test_negative_numbers_are_no_options():
-    assert truth.joined(["--z", "-1e-9", "--x=-1", "-inf", "--shift", "[-1]", "-h"]) == ["--z=-1e-9", "--x=-1", "-inf", "--shift", "[-1]", "-h"]
+    assert truth.joined(["--z", "-1e-9", "--x=-1", "-inf", "--low", "-inf", "--shift", "[-1]", "-h"]) == [
+        "--z=-1e-9", "--x=-1", "-inf", "--low=-inf", "--shift", "[-1]", "-h"]
 
 
 # -- without the extra ------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def value_named(options):
     if name not in REGISTRY and Path(name).suffix == ".npz":
         return value_in(name, given, options.dtype)
     if name not in REGISTRY and (other := of_another_kind(name)):
-        raise CannotRun(f"{name} is no page: it is {other['text'] if other['kind'] == 'alias' else 'a ' + other['kind']}")
+        raise CannotRun(f"{name} is not a page: it is {other['text'] if other['kind'] == 'alias' else 'a ' + other['kind']}")
     page = page_named(name, REGISTRY)
     if has_components(page):
         raise CannotRun(f"{name} has components: save one with refflow.save(value, \"NAME.npz\"), and name that file")
@@ -149,9 +149,9 @@ def field_of(declared, key, given, dtype):
 
 
 def one_event(f):
-    """The value, whose parameters must be those of one event."""
+    """The value.  CannotRun if it has the parameters of several events."""
     if f.parameter_batch:
-        raise CannotRun(f"{type(f).__name__}: the parameters must be those of one event, not a batch {f.parameter_batch}")
+        raise CannotRun(f"{type(f).__name__}: the parameters must belong to one event; they are a batch, {f.parameter_batch}")
     return f
 
 
