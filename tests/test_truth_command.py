@@ -61,7 +61,7 @@ def test_tanh_far_out(quantities):
 @mp.workdps(120)
 @pytest.mark.parametrize("z", [-200.0, -38.5, -1e-9, 3.0])
 def test_a_normal_tail(quantities, z):
-    found, t = quantities("normal-cdf", f"--z={z}", "--loc", 0.25, "--scale", "0x1.8p0"), (mpf(z) - 0.25) / 1.5
+    found, t = quantities("normal-cdf", "--z", z, "--loc", 0.25, "--scale", "0x1.8p0"), (mpf(z) - 0.25) / 1.5
     assert is_right(found["forward"]["truth"], mpmath.erfc(-t / mpmath.sqrt(2)) / 2)
     assert is_right(found["log_det"]["truth"], -t**2 / 2 - mpmath.log(2 * mpmath.pi) / 2 - mpmath.log(1.5))
 
@@ -101,6 +101,17 @@ def test_pages_without_an_inverse(quantities):
                     -mpf(0.5)**2 / 2 - (2 / mpf(0.1))**2 / 2 - mpmath.log(2 * mpmath.pi) - mpmath.log(mpf(0.1)))
     assert is_right(quantities("ExpScale", "--z", -700.25)["forward"]["truth"], mpmath.exp(mpf(-700.25)))
     assert is_right(quantities("SiLU", "--z", -50)["forward"]["truth"], -50 / (1 + mpmath.exp(50)))
+
+
+@mp.workdps(120)
+def test_units_of_error(quantities):
+    """Of x = s + a z, kappa = |x| + |s| + 2 |a z|; the answer's distance from the truth in units of 2^-53 kappa."""
+    found = quantities("Affine", "--z", -1e-9, "--shift", 0.1, "--scale", -3)["forward"]
+    product, s = -3 * mpf(-1e-9), mpf(0.1)
+    kappa = s + product + s + 2 * product
+    error = abs(mpf(found["given"]) - s - product) / (kappa * mpf(2)**-53)
+    assert 0.01 < error < 1 and found["error"] == pytest.approx(float(error), rel=1e-9)
+    assert found["conditioning"] == pytest.approx(float(kappa / (s + product)), rel=1e-9)
 
 
 def test_ends_are_limits(quantities):
@@ -262,6 +273,12 @@ def test_help_lists_the_parameters_of_the_page(run, capsys):
 def test_negative_numbers_are_no_options():
     assert truth.joined(["--z", "-1e-9", "--x=-1", "-inf", "--low", "-inf", "--shift", "[-1]", "-h"]) == [
         "--z=-1e-9", "--x=-1", "-inf", "--low=-inf", "--shift", "[-1]", "-h"]
+
+
+def test_numbers_are_read():
+    """Decimals, hex floats and nested lists of them; a word stays a word, though hex digits make it."""
+    assert truth.read('[1, ["0x1p-3", "-inf"]]') == [1, [0.125, -np.inf]] and truth.read("-0x1.8p0") == -1.5
+    assert truth.read("add") == "add" and truth.read("1e-9") == 1e-9 and truth.read("true") is True
 
 
 # -- without the extra ------------------------------------------------------------------------------------------------
