@@ -81,7 +81,7 @@ def joined(arguments):
 
 def run(options):
     try:
-        from ..truth.answers import answers_of, beside, truth_of
+        from ..truth.answers import answers_of, beside
     except ImportError as error:
         raise CannotRun(str(error)) from None
     f, side = value_named(options), "forward" if options.x is None else "inverse"
@@ -93,7 +93,7 @@ def run(options):
     answers = {name: np.asarray(given) for name, given in answers.items() if name in LOG_DETS or not options.log_det}
     if not answers:
         raise CannotRun(f"--log-det: {type(f).__name__} is a {f.kind}, which has none")
-    found = beside(answers, truth_of(f, side, event), options.digits, event.dtype)
+    found = beside(f, side, event, answers, options.digits)
     if not found:
         raise CannotRun(f"{type(f).__name__}: no truth within reach at {event.tolist()}")
     print(json_text(report(f, side, event, answers, found, options.digits)) if options.json else table(answers, found))
@@ -143,7 +143,8 @@ def field_of(declared, key, given, dtype):
     """A field's array or a plain value, of an option's text or of what a file holds."""
     value = value_of(f"--{key}", given) if isinstance(given, str) else given
     try:
-        return None if value is None else field_at(declared, value, dtype)
+        with np.errstate(over="ignore"):                        # an infinite one is refused where it must be finite
+            return None if value is None else field_at(declared, value, dtype)
     except (TypeError, ValueError):
         raise CannotRun(f"--{key} must be {NUMBERS}, not {given!r}") from None
 

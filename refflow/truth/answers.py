@@ -31,18 +31,19 @@ def truth_of(f, side, event) -> dict:
         return partly.settled
 
 
-def beside(answers, truth, digits, dtype) -> dict:
+def beside(f, side, event, answers, digits) -> dict:
     """{quantity: {"truth": decimals, flat, "error": C, "conditioning": kappa/|q|}} of the answers that have a truth."""
-    errors = compared({name: given for name, given in answers.items() if name in truth}, truth, dtype)
-    return {name: {"truth": [written(q, digits) for q in truth[name].value], "error": C, "conditioning": ratio}
+    truth, write = truth_of(f, side, event), limit if is_end(f, side, event) else decimals
+    errors = compared({name: given for name, given in answers.items() if name in truth}, truth, event.dtype)
+    return {name: {"truth": [write(q, digits) for q in truth[name].value], "error": C, "conditioning": ratio}
             for name, (C, ratio) in errors.items()}
 
 
-def written(q, digits):
-    """A decimal of so many digits, or of fewer if fewer are proved.
+def limit(q, digits):
+    """The decimal of a limit: "inf" for an infinite one."""
+    return decimals(q, digits) if abs(q) != INFINITE else "inf" if q > 0 else "-inf"
 
-    "0" is 0, or a number proved to be smaller than every float; "inf" is an infinite limit.
-    """
-    if abs(q) == INFINITE:
-        return "inf" if q > 0 else "-inf"
+
+def decimals(q, digits):
+    """A decimal of so many digits, or of fewer if fewer are proved; "0" for a number proved to be smaller than every float."""
     return decimal(q, max(1, min(digits, int(q.rel_accuracy_bits() * math.log10(2)))))
