@@ -17,7 +17,7 @@ from refflow.testing.laws import run_laws
 from refflow.testing.pages import lacks
 from refflow.training import LBFGS, Adam, TrainingError, Unconstrained, fit, fit_reverse_kl
 from refflow.training.batch_norm import MovingStatistics, norms, of_batch, space_of, with_statistics
-from validation.measure import measure
+from refflow.truth.measure import measure
 
 CHECKERBOARD = masks.checkerboard(1, 2, 3)
 UNEVEN = np.arange(12).reshape(2, 2, 3) % 5 > 1

@@ -5,9 +5,9 @@ import pytest
 
 from refflow import LeakyReLU, RationalQuadraticSpline, Softsign
 from refflow.accuracy.drawing import Point
+from refflow.truth.measure import problem
 from validation import certify
 from validation.branches import branches_at
-from validation.measure import problem
 from validation.points import BREAK, Draw
 
 SPLINE = RationalQuadraticSpline([-1.0, 0.25, 2.0**-10 + 0.25, 3.0], [-1.0, 1.0, 2.0, 4.0], [1.0, 2.0, 0.5, 1.0])

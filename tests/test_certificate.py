@@ -28,9 +28,9 @@ from validation import golden, reached
 from validation.golden import GOLDEN, WORST, document, worst_points
 from refflow.accuracy.quantities import truth_name
 from validation.climb import climbed
-from validation.ends import is_end
-from validation.measure import measure
 from refflow.accuracy.drawing import Point, set_of
+from refflow.truth.ends import is_end
+from refflow.truth.measure import measure
 from validation.points import LIMIT, Draw, belongs
 from validation.recorded import decoded, encoded
 
@@ -100,6 +100,11 @@ def test_more_than_eight_needs_a_declaration(certificate):
         solved = quantity.startswith("inverse") and PAGES[name].solver          # 8 and a sum of the event's entries
         declared = getattr(PAGES[name], "allowed", None) or hasattr(PAGES[name], "terms") or solved
         assert row["allowed"] <= 8 or declared, (name, quantity, dtype)
+
+
+def test_the_function_that_the_table_names_is_there():
+    from validation.measure import measure as named
+    assert "`validation.measure.measure`" in TABLE.read_text() and named is measure
 
 
 def test_the_table_is_generated_from_the_certificate(certificate):

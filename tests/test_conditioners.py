@@ -17,9 +17,9 @@ from refflow.testing import conditioner_laws
 from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, run_network_laws, without_padding
 from validation import certify
 from validation.certify import certified, errors
-from validation.measure import measure
 from validation.questions import NETWORKS, Question
 from refflow.accuracy.drawing import Point
+from refflow.truth.measure import measure
 
 DTYPES = (np.float32, np.float64)
 load_all()

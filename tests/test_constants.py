@@ -12,7 +12,7 @@ from refflow import (ArctanExpScale, CentredSoftplusScale, ClampedExpScale, ExpS
 from refflow.core.rules import BELOW_1
 from refflow.maps.elementwise.scale import BEYOND, shifted, summed
 from refflow.maps.parametrisations import GatedLocationScale, IntervalEntries, SoftmaxKnots, SoftplusSpline
-from validation.measure import measure
+from refflow.truth.measure import measure
 
 SIGNED, DRAWN = {"offset", "low"}, object()
 SCALES = (ArctanExpScale, CentredSoftplusScale, ClampedExpScale, ExpScale, FlooredExpScale, ReciprocalSigmoidScale, ReLUScale,

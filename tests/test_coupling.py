@@ -27,8 +27,8 @@ from refflow.maps.elementwise import (CONVENTIONS, CentredSoftplusScale, Clamped
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.maps.parametrisations import SPLINES, Free, GatedLocationScale, LocationScale, PerField
 from refflow.testing.laws import unit
-from validation.measure import measure
-from validation.truth import TruthNotFound
+from refflow.truth.engine import TruthNotFound
+from refflow.truth.measure import measure
 
 DTYPES = (np.float32, np.float64)
 

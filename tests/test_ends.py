@@ -6,11 +6,11 @@ from flint import arb
 
 from refflow import Exp, NormalCDF, Power, Sigmoid, Softsign, WeibullCDF
 from refflow.accuracy.drawing import Point
+from refflow.truth.ends import INFINITE, is_end, limit_of, truth_at_end
+from refflow.truth.engine import TruthNotFound
+from refflow.truth.measure import problem
 from validation import certify
-from validation.ends import INFINITE, is_end, limit_of, truth_at_end
-from validation.measure import problem
 from validation.points import Draw
-from validation.truth import TruthNotFound
 
 
 def limits(f, side, event, *bars):

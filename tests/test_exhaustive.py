@@ -10,9 +10,9 @@ import pytest
 import refflow
 from refflow import REGISTRY
 from refflow.cli.sweeps import Sweep
+from refflow.truth.measure import measure
 from validation import exhaustive, recorded
 from validation.certify import PAGES, points, table, CERTIFICATE
-from validation.measure import measure
 
 
 @pytest.fixture

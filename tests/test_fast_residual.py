@@ -145,7 +145,7 @@ def test_a_radial_sum_that_cancels_is_found(monkeypatch):
     ("4 * q / ((1 + q) * (1 + q))", "1 - np.tanh(a) ** 2", "log_det"),                              # loses digits where t is near 1
     ("np.log1p(q) if near.all()", "np.log(g) if near.all()", "log_det")])
 def test_a_form_that_loses_digits_is_found(old, new, quantity, monkeypatch):
-    from validation.measure import measure
+    from refflow.truth.measure import measure
     z = [0.5, 0.25]
     f = Planar([4.1, 0.013], -1.0, [1000.3, 0.27], 0.6) if quantity == "forward" else Planar([8.0, 4.0], 1.0, [1.0, 2.0], 0.9)
     assert measure(tuned(f), z=z)[quantity][0] < 4.5

@@ -15,9 +15,9 @@ from refflow.maps.conditioners import (Dense, Embedding, RelativeAttention, Sequ
                                        duration_network, relative_attention, with_dropout)
 from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
+from refflow.truth.measure import compared
 from validation import original
 from validation.certify import allowed, claims, truth
-from validation.measure import compared
 from validation.original import glow_tts_text as theirs_of
 
 FLOATS = SimpleNamespace(exp=math.exp, sqrt=math.sqrt, mpf=float)         # a namespace for definitions

@@ -23,7 +23,7 @@ from refflow.accuracy.kappa import kappa
 from refflow.testing.laws import run_laws
 from refflow.accuracy.points import Points
 from refflow.training.unconstrained import Unconstrained
-from validation.measure import measure
+from refflow.truth.measure import measure
 
 PRACTICE = Path(__file__).parents[1] / "validation" / "practice"
 DTYPES = (np.float32, np.float64)

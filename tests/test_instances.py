@@ -340,7 +340,7 @@ def test_the_same_chain_in_torch_passes(dtype):
 def test_the_truth_at_switches_is_near_balls(f):
     """In units of its own kappa, where that can judge: a wrong truth would blame right code."""
     pytest.importorskip("flint")
-    measure = pytest.importorskip("validation.measure")
+    measure = pytest.importorskip("refflow.truth.measure")
     found, unsteady = [], 0
     for point in instance_points(f, np.dtype("float64")):
         if point.lead and ("a switch" in point.case or "an end" in point.case):
@@ -362,7 +362,7 @@ def away(truth, quantity):
 
 def test_a_wrong_truth_is_away_from_balls():
     pytest.importorskip("flint")
-    measure = pytest.importorskip("validation.measure")
+    measure = pytest.importorskip("refflow.truth.measure")
     point = Point(BETWEEN, "forward", np.array(0.25))
     truth, ball = run_time_truth(point)["log_det"], measure.truth_at_z(BETWEEN, point.event)["log_det"]
     assert away(truth, ball) <= 2 < away(replace(truth, high=truth.high * (1 + 2.0**-40)), ball)

@@ -18,7 +18,7 @@ from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
 from refflow.maps.elementwise.solve import increasing_root
 from refflow.maps.monotone import (bernstein_polynomial, dense_sigmoid, gaussianization, mixture, monotone_network,
                                    normal_mixture_cdf, sigmoid_mixture, sum_of_squares, unconstrained_monotonic)
-from validation.measure import measure
+from refflow.truth.measure import measure
 
 SOLVED = [DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), LogisticMixtureLogit([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0]),
           Gaussianization([2.0, 0.5], [0.25, -1.0]), NormalMixtureCDF([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0])]

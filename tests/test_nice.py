@@ -12,10 +12,10 @@ from refflow.maps.linear import Permutation
 from refflow.models import nice
 from refflow.testing.pages import lacks
 from refflow.training import fit, recipes
+from refflow.truth.measure import measure
 from validation import original
 from validation.original import nice as theirs_of
 from validation.original import comparison
-from validation.measure import measure
 
 CONFIGURATIONS = [
     {"size": 6, "hidden": 4, "layers": (2, 1), "prior": "logistic", "reorder": True},

@@ -11,7 +11,7 @@ from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, Q
                                           TRIANGULAR, DensityKnots, KnotSlopes, PerPart, Premultiplied, SoftmaxKnots)
 from refflow.maps.parametrisations.conventions import TABLES
 from refflow.maps.splines import RationalQuadraticSpline
-from validation.measure import measure
+from refflow.truth.measure import measure
 
 DTYPES = (np.float32, np.float64)
 ZEROS = {"FlowJAX 17": np.array([0, 1, 3, 5, 6]) / 3 - 1, "FlowJAX 19": np.linspace(-1, 1, 5), "SurVAE": [0, 1/3, 2/3, 1],

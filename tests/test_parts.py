@@ -35,16 +35,16 @@ from refflow.maps.densities.gammas import log_gamma_variables
 from refflow.maps.normalization import batch_norm
 from refflow.maps.splines.bins import Tails
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
-from validation.balls import ball, constant, seen_from
+from refflow.truth.balls import ball, constant, seen_from
+from refflow.truth.ends import is_end
+from refflow.truth.engine import Handing, Inputs, flatten, nest
+from refflow.truth.measure import problem
 from validation.certify import sides, truth
-from validation.ends import is_end
 from validation.kinds import GENERATORS
-from validation.measure import problem
 from validation.mutants.mutations import plain_function
 from validation.points import Draw
 from validation.textbooks import (METHODS, Costs, answers, changed as changed_costs, cost, fields_of, flat, in_dtype, plain, stored,
                                   with_numbers)
-from validation.truth import Handing, Inputs, flatten, nest
 
 load_all()
 PAGES = of_kind(*KINDS)

@@ -21,8 +21,8 @@ from refflow.testing import mass, strategies
 from refflow.testing.laws import LAWS, run_laws
 from refflow.testing.mass import has_breaks, total_mass
 from refflow.testing.rejections import DRAWS, Tally
+from refflow.truth.measure import measure, truth_at_x
 from validation.certify import first_order, made_on, truth, with_rows
-from validation.measure import measure, truth_at_x
 from validation.points import Draw, Point
 
 SPLINE = RationalQuadraticSpline([-2.0, 0.5, 1.0, 3.0], [-1.0, 0.0, 2.0, 2.5], [0.5, 8.0, 0.1, 2.0])

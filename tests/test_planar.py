@@ -10,7 +10,7 @@ from refflow import (PIECEWISE_PLANARS, PLANARS, RADIALS, Affine, Chain, Concate
                      PiecewisePlanar, Planar, Radial, Sylvester)
 from refflow.maps.residual import hyperplane, planar
 from refflow.maps.residual import sylvester as sylvester_page
-from validation.measure import measure
+from refflow.truth.measure import measure
 from validation.original import planar as normflows
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import refflow
 from refflow import Affine, CauchyCDF, Chain, Cos, LeakyTanh, LogTanh, Power, SignedPower, Sin, Sinh
 from refflow.core import REGISTRY
 from refflow.maps.elementwise import cauchy_cdf, leaky_tanh, log_tanh
-from validation.measure import measure
+from refflow.truth.measure import measure
 
 TAILED = (LeakyTanh(1.5), LogTanh(1.5))
 

@@ -9,8 +9,8 @@ from flint import arb, arb_mat, ctx
 from mpmath import mp
 
 from refflow.core.words import intermediate, passed_on
-from validation.balls import RECORDED, Dual, gradient, inverse, log_abs_det, m, seen_from
-from validation.truth import Problem, Quantity, Solver, TruthNotFound, error, forward_truth, inverse_truth
+from refflow.truth.balls import RECORDED, Dual, gradient, inverse, log_abs_det, m, seen_from
+from refflow.truth.engine import Problem, Quantity, Solver, TruthNotFound, error, forward_truth, inverse_truth
 
 
 @pytest.fixture(autouse=True)

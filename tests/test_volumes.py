@@ -14,7 +14,7 @@ from refflow import (Affine, AngularProportion, BreakProportions, CayleyOrthogon
                      Transposed, WeibullCDF, ZeroSum)
 from refflow.core import RandomSource, sets
 from refflow.core.sets import tangents
-from validation.measure import measure
+from refflow.truth.measure import measure
 
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))

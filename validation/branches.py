@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from flint import arb, ctx
 
-from .balls import Ambiguous, constant, m
-from .truth import exact_fields
+from refflow.truth.balls import Ambiguous, constant, m
+from refflow.truth.engine import exact_fields
 
 NEAR, FAR = arb(2) ** -80, arb(2) ** 80         # relative to the number: a small ball, and how far the outer gaps reach
 WIDER = arb(3) / 2                              # the far end of a ball in a gap, in units of its near end's distance

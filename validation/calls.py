@@ -7,8 +7,8 @@ import numpy as np
 from refflow.core import Value
 from refflow.core.registry import REGISTRY
 from refflow.saving import read_value
+from refflow.truth.measure import ADAPTERS
 
-from .measure import ADAPTERS
 from .recorded import number
 
 LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar")}

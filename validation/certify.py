@@ -21,7 +21,7 @@ The exit status is 1, and the failing rows are printed, if an error exceeds the 
 than half of a quantity's points are well conditioned: the unit of error would then hide defects.  With --check, also if an
 error exceeds 1.1 times the recorded one on the same machine; on another machine only the allowance counts.
 
-The truth of a quantity q is its value to 50 digits, derived from the page's `definition` alone (`validation.truth`).  The unit
+The truth of a quantity q is its value to 50 digits, derived from the page's `definition` alone (`refflow.truth`).  The unit
 of error is u kappa: u is the unit roundoff of the dtype, and kappa = |q| + sum |dq/d input| |input| is how far q moves, to
 first order, under relative changes of its inputs.  The certificate records C, the largest error in this unit.
 
@@ -65,18 +65,18 @@ from refflow.accuracy.drawing import image_shape, neighbours
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from refflow.cli import sweeps
 from refflow.saving import read_value
+from refflow.truth.ends import is_end, truth_at_end
+from refflow.truth.engine import TruthNotFound
+from refflow.truth.measure import ADAPTERS, claims_of_kind, compared, problem, truth_at_x, truth_at_z, truth_of_kind
 
 from .branches import NEAR, branches_at
 from .calls import pasted, rounded
 from .climb import climbed
-from .ends import is_end, truth_at_end
 from .kinds import GENERATORS
-from .measure import ADAPTERS, claims_of_kind, compared, problem, truth_at_x, truth_at_z, truth_of_kind
 from . import reached, textbooks
 from .points import BINADE, BREAK, Draw
 from .reached import EVERY, Trace, merged
 from .recorded import EXHAUSTIVE, encoded, exhaustive, number, percent, seen, written
-from .truth import TruthNotFound
 from .unfinished import Unfinished
 
 ORACLE = Path(oracle.__file__).parent

@@ -48,13 +48,13 @@ from refflow.cli import sweeps
 from refflow.cli.options import positive_count
 from refflow.core import tree
 from refflow.oracle.pages import bijectors
+from refflow.truth.ends import is_end
+from refflow.truth.engine import FIRST_DIGITS, decimal
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, fingerprint, first_order, nearby, truth
 from .points import (BINADE, LOOSE, OPPOSITE, PARAMETERS, SWITCH, SWITCH_IMAGE, Draw, belongs, is_small, points)
-from .ends import is_end
 from . import reached
 from .recorded import decoded, encoded, written
-from .truth import FIRST_DIGITS, decimal
 
 GOLDEN, EXACT, RECORD = ORACLE / "golden", ORACLE / "exact", Path(__file__).parent / "golden_of.json"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all; at least this many others

@@ -18,9 +18,9 @@ import numpy as np
 
 import refflow
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
+from refflow.truth.engine import Problem, TruthNotFound, forward_truth, inverse_truth
+from refflow.truth.measure import compared, inside
 
-from .measure import compared, inside
-from .truth import Problem, TruthNotFound, forward_truth, inverse_truth
 
 LEAST = 4.0                         # units that a page may lose
 BARS = ((1.25, 0.0), (0.0, -0.75), (1.25, -0.75))

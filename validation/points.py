@@ -3,7 +3,7 @@
 Every page gets, for each dtype and side (forward: events z; inverse: events x),
     hard cases  its own, with their reasons
     limits      for a scalar page with moderate parameters, the finite ends of its set themselves, where an event may lie:
-                the truth is a limit (`validation.ends`); a page that is only certified at moderate events meets them in its
+                the truth is a limit (`refflow.truth.ends`); a page that is only certified at moderate events meets them in its
                 hard cases alone
     ends        0, +-1, the ends of its set or of the range, the numbers of its hard cases, and the neighbouring floats of each
     moderate    events, parameters and cotangents of magnitude 2^-4 .. 2^4: half of the drawn points, so that conditioning
@@ -53,13 +53,13 @@ from refflow.accuracy.quantities import forward_quantities, inverse_quantities
 from refflow.core import Bijector, Inverse, RandomSource, has_components, tree
 from refflow.core.boundary import LETTERS
 from refflow.core.declarations import Field, Plain
+from refflow.truth.ends import is_end
+from refflow.truth.engine import FIRST_DIGITS, TruthNotFound
+from refflow.truth.measure import claims_of_kind, truth_at_x, truth_at_z
 
-from .ends import is_end
-from .measure import claims_of_kind, truth_at_x, truth_at_z
 from .recorded import exhaustive_points
 from .solvers import moved_by_a_loose_solver
 from .switches import modules_of, switches
-from .truth import FIRST_DIGITS, TruthNotFound
 
 EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # exponents of 2
           "reach": {"float64": (-10, 10), "float32": (-7, 7)},

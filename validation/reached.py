@@ -28,9 +28,10 @@ ROOT = Path(__file__).parent.parent
 RECORD, SCHEMA = Path(__file__).parent / "reached.json", "refflow/reached/1"
 WHOLE, PACKAGE, OUTSIDE = ("refflow/maps/", "refflow/core/sets/"), "refflow/", "outside functions"
 TEXTBOOK, COSTING = "textbook", "validation/textbooks.py"
-TANGENTS, ALONG = "refflow/core/sets/tangents.py", "validation/along.py"        # of what comes from a set of lower dimension
-MEASURING = (*(f"validation/{name}.py" for name in ("balls", "branches", "certify", "climb", "ends", "kinds", "measure", "points",
-                                                    "recorded", "solvers", "switches", "truth")),
+TANGENTS, ALONG = "refflow/core/sets/tangents.py", "refflow/truth/along.py"        # of what comes from a set of lower dimension
+TRUTH = "refflow/truth/"
+MEASURING = (*(f"validation/{name}.py" for name in ("branches", "certify", "climb", "kinds", "points", "recorded", "solvers", "switches")),
+             *(f"{TRUTH}{name}.py" for name in ("balls", "ends", "engine", "measure")),
              *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/source")))
 EVERY, TURNS = 10, 10                               # one in so many points is traced; days until each page has had its turn
 EMPTY = {"show_empty": True} if sys.version_info >= (3, 13) else {}             # in the text of a tree: before, no option
@@ -39,7 +40,10 @@ EMPTY = {"show_empty": True} if sys.version_info >= (3, 13) else {}             
 # -- tracing ----------------------------------------------------------------------------------------------------------
 
 class Trace:
-    """The functions of refflow that were called while it was on, as {module's path: names}."""
+    """The functions of refflow that were called while it was on, as {module's path: names}.
+
+    What computes the truth is left out: each page's digest has these modules whole.
+    """
 
     def __init__(self):
         self.codes = set()
@@ -62,7 +66,7 @@ class Trace:
         found = {}
         for code in self.codes:
             path = Path(code.co_filename)
-            if path.is_relative_to(ROOT / PACKAGE):
+            if path.is_relative_to(ROOT / PACKAGE) and not path.is_relative_to(ROOT / TRUTH):
                 found.setdefault(str(path.relative_to(ROOT)), set()).add(code.co_qualname.partition(".<locals>")[0])
         return {path: sorted(names) for path, names in sorted(found.items())}
 

@@ -32,10 +32,10 @@ import scipy
 from refflow import oracle
 from refflow.core.declarations import Child, Field
 from refflow.core.tree import flatten
+from refflow.truth.along import error_of_claim
+from refflow.truth.measure import cores_of
 
-from .along import error_of_claim
 from .calls import pasted, rounded
-from .measure import cores_of
 from .recorded import encoded, written
 
 TEXTBOOKS = Path(oracle.__file__).parent / "textbooks.json"

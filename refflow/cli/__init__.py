@@ -12,14 +12,14 @@ import os
 import sys
 import traceback
 
-from . import baseline, book, check, coverage, data, finding, fit, list_pages, plot, sample, score, show, speak, textbook, vectors
+from . import baseline, book, check, coverage, data, finding, fit, list_pages, plot, sample, score, show, speak, textbook, truth, vectors
 from .options import INTERRUPTED
 from ..core.version import VERSION
 from ..fast import threads
 from ..oracle import CannotRun
 from ..oracle.whose import Defect
 
-COMMANDS = (list_pages, show, textbook, book, check, coverage, finding, baseline, vectors, fit, sample, score, speak, data, plot)
+COMMANDS = (list_pages, show, truth, textbook, book, check, coverage, finding, baseline, vectors, fit, sample, score, speak, data, plot)
 
 
 def main(arguments=None) -> int:
@@ -69,7 +69,22 @@ def silence_stdout():
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help is lost only with an error; argparse's own ends well if it cannot be written."""
+    """A parser whose help is lost only with an error; argparse's own ends well if it cannot be written.
+
+    `prepare(parser, arguments)` may add options that depend on the arguments, and returns those to be parsed.
+    """
+
+    def __init__(self, *given, prepare=None, **named):
+        super().__init__(*given, **named)
+        self.prepare = prepare
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self.prepare is None:
+            return super().parse_known_args(args, namespace)
+        options, unknown = super().parse_known_args(self.prepare(self, args), namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")      # below a usage that has the options of these arguments
+        return options, unknown
 
     def _print_message(self, message, file=None):
         if message:

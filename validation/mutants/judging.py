@@ -48,10 +48,10 @@ from refflow.testing.density_laws import density_of, run_density_laws
 from refflow.testing.laws import run_laws, run_value_laws
 from refflow.testing.parametrisation_laws import run_parametrisation_laws
 from refflow.testing.rejections import REJECTED
+from refflow.truth.measure import compared
 
 from validation import certify
 from validation.kinds import GENERATORS
-from validation.measure import compared
 from validation.points import BREAK, Draw
 
 from .mutations import UNREACHED

@@ -9,7 +9,7 @@ import numpy as np
 from flint import arb, ctx
 
 from .balls import ball
-from .truth import error, norm, short_of
+from .engine import error, norm, short_of
 
 
 def along(numbers, F, size=lambda f: f):

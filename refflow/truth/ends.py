@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 from flint import arb, ctx
 
-from refflow.core import Bijector
+from ..core import Bijector
 
 from .balls import constant, m, mid_ball
-from .truth import TruthNotFound, exact_fields, flatten, forward_truth, inverse_truth
+from .engine import TruthNotFound, exact_fields, flatten, forward_truth, inverse_truth
 
 # Exponents of 2: of the distances from an end at 0, and from another one.
 TO_ZERO, TO_END = ((-2**1098, -2**1100, -2**1102),), ((-62, -250, -1000),)

@@ -19,19 +19,19 @@ digits (100 for float32) and doubles.  A quantity that gains no bit in three dou
 is a ball around 0 at every precision, whose logarithm is NaN.
 
 Derivatives are exact: dual numbers over balls, nested once per order of differentiation.  Where x lies in a set of lower
-dimension, z(x, fields) is the printed `inverse_definition` as a function of all its entries.  With F the tangents at z as columns, or
-I if every entry of z moves alone, l is by the coordinates of x, or by its own volume,
+dimension, z(x, fields) is the printed `inverse_definition` as a function of all its entries.  With F the tangents at z as
+columns, or I if every entry of z moves alone, l is by the coordinates of x, or by its own volume,
 
     l = log|det (J F)[chart]|,   l = 1/2 log det (J F)^T (J F)                               (6)
 
-minus 1/2 log det F^T F if that of z is its own volume.  Of a product that counts both volumes, with the tangents T_b of each part b of x
-that is counted by its own volume, and the tangents F_b of such parts of z,
+minus 1/2 log det F^T F if that of z is its own volume.  Of a product that counts both volumes, with the tangents T_b of each
+part b of x that is counted by its own volume, and the tangents F_b of such parts of z,
 
     l = log|det M| - sum_b 1/2 log det T_b^T T_b - sum_b 1/2 log det F_b^T F_b,
     M = the rows (J F)[chart] and T_b^T (J F)_b, part by part                                (7)
 
-since T_b = B R with orthonormal columns of B, whose rows B^T J F are coordinates of unit volume.  J and z_bar are then compared along F: beyond its set, a definition may be
-extended in any way.
+since T_b = B R with orthonormal columns of B, whose rows B^T J F are coordinates of unit volume.  J and z_bar are then compared
+along F: beyond its set, a definition may be extended in any way.
 """
 
 from __future__ import annotations
@@ -595,7 +595,7 @@ def largest(values):
 def error(given, quantity, dtype) -> float:
     """The largest over the entries of
 
-        C = |given - true| / max(u kappa, s)                                                 (7)
+        C = |given - true| / max(u kappa, s)                                                 (8)
 
     where u is the unit roundoff and s the subnormal spacing of dtype, which matters only below twice the smallest normal
     number.  An infinity is taken for the least number that rounds to it, if the truth is within u kappa of that
