@@ -48,7 +48,7 @@ from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"
-UNSTEADY = f"{asked.UNSTEADY} at every point"
+UNSTEADY, NOT_ASKED = f"{asked.UNSTEADY} at every point", "it could not be asked"
 AS_VALUES = "an inverse given as values is not asked in {}, an inverse given as a function is"
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
 LOOKED_AT = 2**14           # numbers that may be computed to see how far rounding moves the truth at wrong events
@@ -184,7 +184,7 @@ def check_part(sent, index, dtype, keep_errors):
             if not is_shipped(adapter):
                 raise
             report = Report(sent.loaded.name, sent.loaded.version)
-            report.skipped.append(Skipped(adapter.name, adapter.theirs, "all", dtype, f"it could not be asked: {error}"))
+            report.skipped.append(Skipped(adapter.name, adapter.theirs, "all", dtype, f"{NOT_ASKED}: {error}"))
     return report
 
 
