@@ -250,8 +250,8 @@ def data(theirs):
         return images(theirs["in/x"]), {}
     keys, x = nearest(readings, readings[0][1] if held is None else held)
     theirs.answer("", keys)
-    keys = {"data": "in/x", "x_dequantised": "out/x_dequantised"}
-    made = {name: pair(x, theirs[key]) for name, key in keys.items() if key in theirs}
+    named = {"data": "in/x", "x_dequantised": "out/x_dequantised"}
+    made = {name: pair(x, theirs[key]) for name, key in named.items() if key in theirs}
     return images(theirs["in/x"] if "in/x" in theirs else x), made
 
 
