@@ -11,7 +11,7 @@ With z_i = f_i(z_(i-1)) and x = z_K, the density of an intermediate variable is 
     log p_i(z_i) = log p_0(z_0) - sum_{j <= i} log|det df_j/dz_(j-1)|               (1)
 evaluated on a grid of z_i, not estimated from samples.  The shade of a density is the mass where it is lower,
     shade(p) = P[p(x) <= p]                                                         (2)
-of which a narrow peak and a wide plain each have their part; of a normal density in the plane it is p / max p.  An interpolation,
+so that a narrow peak and a wide plain are both visible.  For a normal density in the plane it is p / max p.  An interpolation,
 for t from 0 to 1, is
     x(t) = f((1 - t) f^-1(a) + t f^-1(b))                                           (3)
 The training curve of data x = (v + u) / levels, u uniform on [0, 1), of D entries, is in bits for each entry of v + u:

@@ -222,7 +222,6 @@ def test_files_that_cannot_be_used(run):
 
 
 @pytest.mark.parametrize("model, name, needs", [
-    ("starflow", "starflow", "needs images with noise"), ("STARFlow", "starflow", "texts as arrays"),
     ("sylvester", "sylvester_vae", "needs rows of numbers in [0, 1]"), ("sylvester_vae", "sylvester_vae", "SylvesterVAE.loss_vjp"),
     ("vits", "stochastic_durations", "the duration of each symbol"), ("stochastic-durations", "stochastic_durations", "bound_vjp"),
     ("all_in_one", "all_in_one", "is one block"), ("AllInOneBlock", "all_in_one", "--model realnvp"),
@@ -716,7 +715,7 @@ def test_the_sizes_of_models_stand_in_one_table(run):
     rows = [line.split(" | ") for line in guide.splitlines() if line.startswith("| `") and line.count(" | ") == 2 and "`--" in line]
     said = {name: dict(re.findall(r"`--(\w+) ([\d,]+)`", row[2])) for row in rows for name in re.findall(r"`([\w+-]+)`", row[0])}
     said["iaf"]["layers"] = re.search(r"of `iaf` (\d)", guide)[1]
-    for model in ("tarflow", "jet"):
+    for model in ("tarflow", "starflow", "jet"):
         sentence = re.search(rf"`{model}` is a flow of .*?\.", guide, re.DOTALL)[0]
         assert dict(re.findall(r"`--(\w+) (\d+)`", sentence)) == {key: words(size) for key, size in defaults_of(model).items()}
     for model, found in said.items():

@@ -3,7 +3,9 @@
 import importlib
 import json
 import re
+from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -15,11 +17,12 @@ from refflow.maps.coupling import affine_family
 from refflow.maps.elementwise import ExpScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.oracle import CannotRun, check
-from refflow.oracle.adapter import requirement
+from refflow.oracle.adapter import Adapter, AdapterSet, requirement
 from refflow.peers.shared import Lazily, by_rows, evaluated, pinned
 from refflow.peers.shared.networks import alone, autoregressive, coupling, masked_outputs, of_stage, outputs
 from refflow.peers.shared.numbers import splines
 from validation.peers import __main__ as command
+from validation.peers import asked as ask
 from validation.peers import pages
 from validation.peers.asked import SCHEMA, map_of, pages_of
 from validation.peers.findings import FINDINGS, KINDS
@@ -87,6 +90,36 @@ def test_what_is_not_installed_is_told_in_a_line(monkeypatch, capsys):
         "nflows: cannot be installed: ERROR: No matching distribution found for nflows==0.14"]
 
 
+def test_an_adapter_that_raises_is_an_error(monkeypatch, capsys, tmp_path):
+    """It is neither a skipped quantity nor a record that passes, in the first run and in those after it."""
+    def planted(params, z):
+        return {"forward": np.tanh(params["missing"] * z)}
+
+    def right(params, z):
+        return {"forward": np.tanh(z)}
+
+    def run(python, *arguments, **options):
+        if arguments[1] == "validation.peers.asked":
+            Path(arguments[3]).write_text(json.dumps(ask.asked(arguments[2])), encoding="utf-8")
+        return SimpleNamespace(stdout="{}")
+
+    for function in (planted, right):
+        monkeypatch.setattr(function, "__module__", "refflow.peers.zuko")
+    adapters = tuple(Adapter(function, "Tanh", ("float64",), theirs=f"zuko.{function.__name__}") for function in (planted, right))
+    monkeypatch.setattr(ask, "load", lambda library: AdapterSet(library, "1", adapters))
+    monkeypatch.setattr(command, "RECORDED", tmp_path)
+    monkeypatch.setattr(command, "interpreter", lambda library, cache: "python")
+    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(command, "write_pages", lambda: None)
+    for _ in range(2):
+        status, told = command.main(["zuko", "--workers", "1", "--json"]), capsys.readouterr()
+        record = json.loads(told.out)
+        assert status == 1 and {row["theirs"] for row in record["rows"]} == {"zuko.right"} == record["skipped"].keys()
+        assert told.err.startswith("zuko.planted float64: it could not be asked: zuko.planted: the adapter itself raised KeyError: "
+                                   "'missing'")
+        assert told.err.count("\n") == 1
+
+
 def test_only_what_has_changed_is_run_again(monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(command, "RECORDED", tmp_path)
@@ -99,8 +132,8 @@ def test_only_what_has_changed_is_run_again(monkeypatch, tmp_path):
             rows = [{"theirs": name, "quantity": "forward", "dtype": "float64", "C": len(ran)} for name in theirs]
             with open(arguments[3], "w", encoding="utf-8") as file:
                 skipped = {} if arguments[4:] else {"Clip": 2, "Order": 3}
-                json.dump({"schema": SCHEMA, "rows": rows, "skipped": skipped, "asks": {"Clip": ["Softsign"], "Order": ["Permutation"]}},
-                          file)
+                json.dump({"schema": SCHEMA, "rows": rows, "skipped": skipped, "raised": {},
+                           "asks": {"Clip": ["Softsign"], "Order": ["Permutation"]}}, file)
         return type("Done", (), {"stdout": json.dumps({name: ["1"] for name in json.loads(options.get("input", "{}"))})})
 
     monkeypatch.setattr(command, "run", run)

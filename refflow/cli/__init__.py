@@ -20,6 +20,7 @@ from ..oracle import CannotRun
 from ..oracle.whose import Defect
 
 COMMANDS = (list_pages, show, truth, textbook, book, check, coverage, finding, baseline, vectors, fit, sample, score, speak, data, plot)
+PRINTING = (list_pages, show, textbook, coverage, finding)      # compute nothing: no linear algebra library need be loaded
 
 
 def main(arguments=None) -> int:
@@ -30,7 +31,8 @@ def main(arguments=None) -> int:
     try:
         options = parser().parse_args(arguments)
         options.program = arguments is None         # and not a function that another program calls
-        with threads.chosen(options.threads) if options.computes else contextlib.nullcontext():
+        printing = options.run in [command.run for command in PRINTING]
+        with contextlib.nullcontext() if printing else threads.chosen(options.threads):
             status = options.run(options)
         sys.stdout.flush()
         return status
@@ -96,7 +98,7 @@ class Parser(argparse.ArgumentParser):
 def parser():
     top = Parser(prog="refflow", description="The reference for normalizing flows.")
     top.add_argument("--version", action="version", version=f"refflow {VERSION}")
-    top.set_defaults(threads=None, computes=True)               # `computes`: else no linear algebra library need be loaded
+    top.set_defaults(threads=None)
     commands = top.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:
         command.add_command(commands)

@@ -104,7 +104,7 @@ def path_of(out):
 
 
 def locked(path):
-    """The file, open; closing it ends its lock.  None where the system has no locks, or there is no file."""
+    """The open file, locked until it is closed; None if the system has no locks, or if there is no file."""
     if flock is None or not path.exists():
         return None
     file = open(path, "rb")                             # noqa: SIM115: it stays open

@@ -17,7 +17,7 @@ from .dataset import refuse_overflow
 from ..core import Flow, Inverse, tree
 from ..fast.flows import FEWEST_SAMPLES, in_parts
 from ..maps.autoregressive import Autoregressive
-from ..maps.conditioners import CrossAttention, context_of_classes
+from ..maps.conditioners import CrossAttention, LearnedPositions, context_of_classes
 from ..models.tarflow import GUIDED, images_of
 from ..oracle import CannotRun
 
@@ -149,7 +149,9 @@ def blocks_and_units(flow):
     """(the flow of images in [-1, 1], the map to their units) of a TarFlow that `fit` has saved, or None."""
     stages = getattr(flow.bijector, "stages", ())
     blocks = getattr(stages[0].inner, "stages", ()) if len(stages) == 2 and isinstance(stages[0], Inverse) else ()
-    return (Flow(stages[0], flow.base), stages[1]) if any(isinstance(f, Autoregressive) for f in blocks) else None
+    maps = [f for f in blocks if isinstance(f, Autoregressive)]
+    learned = any(isinstance(value, LearnedPositions) for f in maps for _, value in tree.walk(f))       # not so in STARFlow
+    return (Flow(stages[0], flow.base), stages[1]) if learned else None
 
 
 def refuse_guidance(options, flow, context):

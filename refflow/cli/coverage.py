@@ -21,7 +21,7 @@ def add_command(commands):
         "the code have values in refflow.coverage.letters."))
     one.add_argument("library", metavar="LIBRARY", nargs="?", help="a library, as torch or nflows")
     one.add_argument("--json", action="store_true", help="one object for each row")
-    one.set_defaults(run=run, computes=False)
+    one.set_defaults(run=run)
 
 
 def run(options):

@@ -17,7 +17,7 @@ def add_command(commands):
         "Without NAME: the findings, a line for each.  NAME is a part of a finding's name, or of its library and name, in any case."))
     one.add_argument("name", metavar="NAME", nargs="?", help="as 'nflows: Tanh'")
     one.add_argument("--json", action="store_true", help="one object for each finding")
-    one.set_defaults(run=run, computes=False)
+    one.set_defaults(run=run)
 
 
 def run(options):

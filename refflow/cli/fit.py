@@ -32,8 +32,6 @@ EVERY = 10                              # steps from one entry of the history to
 
 # Models that this command does not train, and what each of them needs.
 UNTRAINED = {
-    "starflow": "starflow needs images with noise, or videos, and texts as arrays of numbers: train it in Python, by "
-                "refflow.models.starflow.regularised_loss_vjp; of images alone there are --model tarflow and --model jet",
     "sylvester_vae": "sylvester_vae needs rows of numbers in [0, 1], and has a bound of their density in place of the density that this "
                      "command measures: train it in Python, by SylvesterVAE.loss_vjp",
     "stochastic_durations": "stochastic_durations needs the states of a text encoder and the duration of each symbol, which neither a table "
@@ -54,8 +52,9 @@ def add_command(commands):
         "not been."))
     add_data(one, "?")
     one.add_argument("--model", type=model_named, default="gaussian",
-                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow, jet, tarflow or image_realnvp, "
-                          "which realnvp names too, of speech glow_tts")
+                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow, jet, tarflow, starflow "
+                          "(on pixels, where its authors train it in the latent space of an autoencoder) or image_realnvp, which "
+                          "realnvp names too, of speech glow_tts")
     one.add_argument("--context", metavar="A,B,...", help=(
         "columns to condition on, by their names, or by their numbers from 1 if they have none: the flow is the density of "
         "the other columns given these; of images with jet or tarflow the array of their classes in DATA, a .npz file"))
@@ -65,7 +64,8 @@ def add_command(commands):
         "how many couplings it has (4; of 2 columns 8, of 3 columns 5; of jet 8)"))
     one.add_argument("--layers", type=count, metavar="N", help=(
         "how many layers that are not couplings it has (5 of maf, 1 of bnaf and sospf, 8 of planar and radial, else 3), or the "
-        "encoder of texts, or each transformer of tarflow (2) or of jet (1)"))
+        "encoder of texts, or each transformer of tarflow (2) or of jet (1), or the last transformer of starflow (4), whose "
+        "others have one"))
     one.add_argument("--bins", type=positive_count, metavar="N", help="bins of its splines (8)")
     one.add_argument("--components", type=positive_count, metavar="N", help=(
         "components of each map: sigmoids of naf, units of umnn, logistics of flow++, normals of gaussianization (8), "
@@ -127,15 +127,16 @@ def add_options_of_formulas(command):
 def add_options_of_images(command):
     one = command.add_argument_group("images", "DATA is a .npy file of integers, (N, channels, height, width) or "
                                                "(N, height, width), or a .npz file with these as images; --model is glow, jet, "
-                                               "tarflow or image_realnvp")
+                                               "tarflow, starflow or image_realnvp")
     one.add_argument("--values", type=positive_count, metavar="N", help="how many values a pixel has, 0 .. N - 1 (256)")
     one.add_argument("--bits", type=positive_count, metavar="N", help="keep N bits of them: 2^N values, a divisor")
     one.add_argument("--levels", type=positive_count, metavar="N", help=(
         "levels of Glow (3), scales of RealNVP (2), or as many as height and width can be halved"))
     one.add_argument("--depth", type=count, metavar="N", help=(
-        "steps of each level of Glow (4), residual blocks of each network of RealNVP (1), blocks of TarFlow (4) or of the "
-        "decoder of Glow-TTS (4)"))
-    one.add_argument("--patch", type=positive_count, metavar="N", help="height and width of the tokens of TarFlow and Jet, in pixels (2)")
+        "steps of each level of Glow (4), residual blocks of each network of RealNVP (1), blocks of TarFlow and of STARFlow (4) "
+        "or of the decoder of Glow-TTS (4)"))
+    one.add_argument("--patch", type=positive_count, metavar="N", help=(
+        "height and width of the tokens of TarFlow, STARFlow and Jet, in pixels (2)"))
     one.add_argument("--additive", action="store_true", help="couplings that add, in RealNVP the first two of three")
     one.add_argument("--permutation", metavar="NAME", help="Glow's: 1x1, lu, orthogonal, shuffle or reverse (1x1)")
     one.add_argument("--held-out", metavar="FILE", help="images that choose the best step, in place of a part of DATA")

@@ -6,7 +6,7 @@ is dequantised anew,
 and the density of a flow is one of y, in the units of k, so that -log2 p(y) / D are bits for each of the D entries:
     y = bins (x + 1/2)      with x from Glow                                        (2)
     y = bins x              with x from RealNVP, whose first stage is the logit     (3)
-    y = bins (x + 1)/2      with x from TarFlow                                     (4)
+    y = bins (x + 1)/2      with x from TarFlow and from STARFlow                   (4)
     y = (bins - 1) (x + 1)/2            with x from Jet, to which bins - 1 is 1     (5)
 """
 
@@ -30,6 +30,7 @@ from ..models import BUILDERS, image_realnvp
 from ..models.glow import glow
 from ..models.jet import jet
 from ..models.realnvp_images import penalised
+from ..models.starflow import starflow
 from ..models.tarflow import tarflow
 from ..models.defaults import defaults_of
 from ..oracle import CannotRun
@@ -40,12 +41,13 @@ from ..training.gaussians import gaussian_of_images
 MOST_VALUES = 2**16                     # float32 then has 8 bits for the noise
 FOR_START = 256                         # images on which a flow is initialised
 LAYOUTS = ("NHW", "NCHW", "NHWC")
-MODELS = ("glow", "realnvp", "tarflow", "jet")
-OF_TOKENS = ("jet", "tarflow")
+MODELS = ("glow", "realnvp", "tarflow", "starflow", "jet")
+OF_TOKENS = ("jet", "starflow", "tarflow")
 HEAD = 32                               # entries of a head of attention, or the largest power of 2 that divides the channels
 NAMES = {"image_realnvp": "realnvp"}    # of refflow.models
 FOREIGN = {"glow": ("patch", "context", "layers", "couplings"), "realnvp": ("patch", "context", "layers", "permutation", "couplings"),
            "tarflow": ("levels", "additive", "permutation", "couplings"),
+           "starflow": ("levels", "additive", "permutation", "couplings", "context"),
            "jet": ("levels", "additive", "permutation", "depth")}      # options that are for others of these models
 SHORTEST = 20                           # steps of an epoch, for Glow's AdaMax: of one step, its beta2 would be 0
 
@@ -198,6 +200,9 @@ class Images:
         if options.model == "jet":
             return jet(rng, self.shape, sizes["patch"], width, sizes["couplings"], sizes["layers"], heads=width // head, context=classes,
                        dtype=np.float32)
+        if options.model == "starflow":
+            layers = [1 if k < K - 1 else sizes["layers"] for k in range(K)]
+            return starflow(rng, self.shape, sizes["patch"], width, layers, head_size=head, dtype=np.float32)
         return tarflow(rng, self.shape, sizes["patch"], width, K, sizes["layers"], head_size=head, classes=classes, dtype=np.float32)
 
     def arrays(self, values):
@@ -367,7 +372,7 @@ def recipe(options, flow, per_epoch):
     size, rate = math.prod(flow.event_shape), options.learning_rate or 1e-3
     if options.model == "glow":
         chosen = recipes.glow(max(per_epoch, SHORTEST), rate)
-    elif options.model == "tarflow":
+    elif options.model in ("starflow", "tarflow"):
         chosen = recipes.tarflow(size, 1, 2, rate)
     elif options.model == "jet":
         chosen = recipes.jet(size, 2, rate)

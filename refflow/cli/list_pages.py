@@ -26,7 +26,7 @@ from ..report import aligned, json_text, largest_error
 def add_command(commands):
     one = commands.add_parser("list", help="the pages, the named compositions and the models")
     one.add_argument("--json", action="store_true", help="one object for each")
-    one.set_defaults(run=run, computes=False)
+    one.set_defaults(run=run)
 
 
 def run(options):

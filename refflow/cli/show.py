@@ -25,7 +25,7 @@ def add_command(commands):
     one.add_argument("name", metavar="NAME")
     one.add_argument("--all", action="store_true", help="with the equations that keep digits in floating point")
     one.add_argument("--json", action="store_true", help="the page as JSON")
-    one.set_defaults(run=run, computes=False)
+    one.set_defaults(run=run)
 
 
 def run(options):

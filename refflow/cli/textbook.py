@@ -23,7 +23,7 @@ def add_command(commands):
     one = commands.add_parser("textbook", help="what the printed formulas of a page cost in floats, and what holds instead")
     one.add_argument("name", nargs="?", metavar="NAME", help="a page (all that have a textbook)")
     one.add_argument("--json", action="store_true", help="one object for each page")
-    one.set_defaults(run=run, computes=False)
+    one.set_defaults(run=run)
 
 
 def run(options):

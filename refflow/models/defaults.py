@@ -30,6 +30,9 @@ DEFAULTS = {
     "glow": ("glow", {"levels": ("levels", 3), "depth": ("steps", 4), "hidden": ("hidden", 32)}),
     "image_realnvp": ("image_realnvp", {"levels": ("scales", 2), "depth": ("residual_blocks", 1), "hidden": ("base_dim", 16)}),
     "tarflow": ("tarflow", {"patch": ("patch", 2), "hidden": ("channels", 64), "depth": ("blocks", 4), "layers": ("layers", 2)}),
+    "starflow": ("starflow", {"patch": ("patch", 2), "hidden": ("channels", 64),
+                              "depth": ("layers", 4),           # how many they are
+                              "layers": ("layers", 4)}),        # the last of them
     "jet": ("jet", {"patch": ("patch", 2), "hidden": ("channels", 64), "couplings": ("couplings", 8), "layers": ("layers", 1)}),
     "glow_tts": ("glow_tts", {"hidden": ("channels", 64), "depth": ("blocks", 4), "layers": ("layers", 2)})}
 

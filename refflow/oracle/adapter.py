@@ -51,6 +51,7 @@ from .parameters import page_at
 from .parametrised import family_named
 from ..accuracy.drawing import SIDES, plainest_of
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, members, writable
+from .schema import first_line
 from .time_limits import asking, in_time
 from .verdict import pasteable
 from .whose import blame, theirs
@@ -334,10 +335,6 @@ def names_of_fields(adapter):
     if isinstance(adapter.page, str):
         return list(page_named(adapter.page).declared)
     return [".".join(path) for path, _ in flatten(adapter.page.params())] or list(adapter.page.declared)
-
-
-def first_line(error):
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def file_of(function):

@@ -58,7 +58,7 @@ class Asked:
         return {**vars(self), "share": self.share}
 
     def range_text(self):
-        if not self.events or self.low > self.high:
+        if self.low > self.high:
             return f"{LETTERS[self.side]} nowhere"
         return (f"{LETTERS[self.side]} on [{self.low:.3g}, {self.high:.3g}] of {self.whole}, "
                 f"{share_text(self.share)} of its numbers{self.shapes_text()}")

@@ -48,7 +48,7 @@ from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"
-UNSTEADY = f"{asked.UNSTEADY} at every point"
+UNSTEADY, NOT_ASKED = f"{asked.UNSTEADY} at every point", "it could not be asked"
 AS_VALUES = "an inverse given as values is not asked in {}, an inverse given as a function is"
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
 LOOKED_AT = 2**14           # numbers that may be computed to see how far rounding moves the truth at wrong events
@@ -184,7 +184,7 @@ def check_part(sent, index, dtype, keep_errors):
             if not is_shipped(adapter):
                 raise
             report = Report(sent.loaded.name, sent.loaded.version)
-            report.skipped.append(Skipped(adapter.name, adapter.theirs, "all", dtype, f"it could not be asked: {error}"))
+            report.skipped.append(Skipped(adapter.name, adapter.theirs, "all", dtype, f"{NOT_ASKED}: {error}"))
     return report
 
 
@@ -489,9 +489,9 @@ class Subject:
         return image is not None and not image.representable(point.format).all()
 
     def judged(self, points, claims):
-        """For each point, {name: (marks of the leading indices at which its answer counts, marks of those that are passed over)}.
+        """For each point, {name: (marks of the leading indices at which its answer counts, marks of those that are not examined)}.
 
-        A wrong number does not count where rounding may move the truth far.
+        A wrong number does not count where rounding may move the truth far.  Once enough are known to be wrong, others are not examined.
         """
         if self.own:
             return [{name: (claim.known, False) for name, claim in made.items()} for made in claims]
@@ -503,7 +503,7 @@ class Subject:
         return [{name: marks(i, truth_name(name), claim) for name, claim in made.items()} for i, made in enumerate(claims)]
 
     def where_kappa_judges(self, points, claims):
-        """Two dictionaries {quantity: for each point, marks}: where a wrong number is wrong, and what is passed over."""
+        """Two dictionaries {quantity: for each point, marks}: where a wrong number counts as wrong, and where it is not examined."""
         if points[0].truth is not None:
             marks = {truth_name(name): [claim.truth.first_order] for name, claim in claims[0].items()}
             return marks, {name: [False] for name in marks}
@@ -518,12 +518,12 @@ class Subject:
         known = max((failing for name, failing in self.failing.items() if truth_name(name) == quantity), default=0)
         return max(0, max(CANDIDATES, LOOKED_AT // max(1, entries * (entries + parameters_of(point)))) - known)
 
-    def count_claim(self, point, name, claim, judged, passed_over):
+    def count_claim(self, point, name, claim, judged, unexamined):
         """Count an answer where it is judged, and keep its failures."""
         wrong, known, C = claim.wrong, claim.known, claim.C
         if point.side in self.records:
-            self.records[point.side].leave_out(asked.UNSTEADY, (known & ~judged & ~np.asarray(passed_over)).sum())
-            self.records[point.side].leave_out(asked.ENOUGH, np.sum(known & passed_over))
+            self.records[point.side].leave_out(asked.UNSTEADY, (known & ~judged & ~np.asarray(unexamined)).sum())
+            self.records[point.side].leave_out(asked.ENOUGH, np.sum(known & unexamined))
             self.records[point.side].leave_out(asked.OVERFLOWS, (~known).sum())
         if self.keep_errors:
             self.keep(point, name, C, claim.allowed, known, judged)

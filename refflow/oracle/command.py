@@ -34,6 +34,7 @@ from .verdict import Report
 SCHEMA = "refflow/protocol/1"
 TIME_LIMIT = 60.0           # seconds for an answer
 LONGEST = 2**26             # bytes of an answer
+SHOWN = 200                 # characters of what it says of itself
 VALUES, FUNCTIONS = ("forward", "log_det", "jacobian"), ("inverse", "inverse_log_det")
 PULLBACKS = {"vjp": "forward", "inverse_vjp": "inverse"}
 
@@ -107,7 +108,7 @@ class Process:
         line = self.exchanged(json.dumps(request).encode() + b"\n", about)
         answer = self.decoded(line, about)
         if isinstance(answer, dict) and answer.get("answer") == "refused" and self.kept(answer, "refused_answer", about):
-            self.fail(f"refused {about}: {first_line(answer['reason'])}")
+            self.fail(f"refused {about}: {first_line(answer['reason'])[:SHOWN]}")
         self.kept(answer, f"{request['request']}_answer", about)
         if answer.get("id") != request.get("id"):
             self.fail(f"gave the answer to request {answer['id']} where {about} was asked")
@@ -258,7 +259,7 @@ def answered(process, page, quantity, params, event, bars):
     if ("error" in answer) == ("value" in answer):
         process.fail(f"answered {about} against the protocol: either value or error is needed")
     if "error" in answer:
-        raise HarnessError(first_line(answer["error"]))
+        raise HarnessError(first_line(answer["error"])[:SHOWN])
     value, single = answer["value"], quantity not in PULLBACKS
     if single != is_array(value):
         process.fail(f"answered {about} against the protocol: value must be "

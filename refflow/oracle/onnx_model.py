@@ -123,7 +123,7 @@ class Model:
                                 "axis)")
 
     def shape_for(self, f, ranks):
-        """The one shape of z that the model takes; None if an axis is of any length, or if there are no axes."""
+        """The one shape of z that the model takes; None if the length of an axis is free, or if z has no axes."""
         letter = self.letters[0]
         shape = tuple(self.inputs[letter].shape[len(self.inputs[letter].shape) - ranks[letter]:])
         if not shape or not all(isinstance(n, int) for n in shape):

@@ -1,7 +1,7 @@
 """Points of a piecewise page of numbers: at its breaks, such as the knots of a spline, and all through its bins.
 
 At a break a derivative may jump, and a library may take it from either side, or something between, as a mean is.  The truth there
-is an interval, whose ends are the page's own values a few roundings beside the break.  kappa is taken further away, where its
+is an interval, whose ends are the page's own values a few roundings below and above the break.  kappa is taken further away, where its
 differences do not cross the break: it is what rounding moves on each side.
 
 Next to a knot that is much flatter than its bin, the square root of an inverse cancels, at some floats and not at others.  A spline is
@@ -26,7 +26,7 @@ FEW, BINS = 3, 10                       # of a spline asked at its breaks, and i
 POWERS = 4, 10                          # of slopes
 BESIDE = 4                              # roundings of the largest break's size, by which a break may be moved
 AWAY = 2.0**-14                         # the distance at which kappa is taken, far more than a step of its differences
-FAINT = np.float32(2.0**-10)            # of a log-det's cotangent, beside which a slope that does not jump is seen by itself
+FAINT = np.float32(2.0**-10)            # makes a log-det's cotangent so small that its jump hides no error of the slope
 INSIDE, NEXT = 16, 8                    # numbers of a bin from each of its knots: drawn, and neighbouring floats
 BINADES = 16                            # of the drawn distances
 

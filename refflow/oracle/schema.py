@@ -44,8 +44,10 @@ def shown(value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def first_line(text):
-    return (text.strip().splitlines() or [""])[0][:200]
+def first_line(told):
+    """The first line of a text, or of an exception, behind the name of its class."""
+    text = f"{type(told).__name__}: {told}" if isinstance(told, Exception) else told
+    return (text.strip().splitlines() or [""])[0]
 
 
 def resolved(part, root):

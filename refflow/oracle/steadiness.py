@@ -28,7 +28,7 @@ def steady(points, asked) -> dict:
 
 
 def steady_among(points, asked, most):
-    """Two dictionaries {quantity: marks} of the entries marked in `asked`: which are steady, and which are passed over.
+    """Two dictionaries {quantity: marks} of the entries marked in `asked`: which are steady, and which are not examined.
 
     Of a quantity, `most[quantity]` entries are looked at, and more of them until one is steady; if that is 0, none.
     """

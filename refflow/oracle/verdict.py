@@ -282,21 +282,13 @@ def equations_text(found):
     return f"equation{'s' * (len(found.equations) > 1)} {numbers} of {found.page}" if numbers else ""
 
 
-def pasteable(value, dtype=None):
+def pasteable(value):
     """Arrays as nested lists of the shortest decimals that give the same bits back in their dtype."""
     if isinstance(value, dict):
-        return {k: pasteable(v, dtype) for k, v in value.items()}
+        return {k: pasteable(v) for k, v in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         if array.dtype == np.float32:
-            flat = [float(str(v)) for v in array.ravel()]
-            return nested(flat, array.shape)
+            return np.array([float(str(v)) for v in array.ravel()], np.float64).reshape(array.shape).tolist()
         return array.tolist()
     return list(value) if isinstance(value, tuple) else value
-
-
-def nested(flat, shape):
-    if not shape:
-        return flat[0]
-    step = len(flat) // shape[0] if shape[0] else 0
-    return [nested(flat[i * step:(i + 1) * step], shape[1:]) for i in range(shape[0])]

@@ -3,12 +3,12 @@
     python -m validation.original PATH       find the system of each file, or of each file of a folder, by what it holds, and
                                              print its largest relative difference, and the name of the quantity
     python -m validation.original            the files in validation/practice/
-    python -m validation.original glow       these files as far as they are of one system (nice, realnvp, glow, glow_tts, vits, planar,
-                                             sylvester, starflow, tarflow, jet); for a single file, a line for each quantity; with a PATH,
-                                             its files are of it
+    python -m validation.original glow       these files as far as they are of one system (nice, realnvp, glow, glow_tts, vits,
+                                             planar, sylvester, starflow, tarflow, jet); for a single file, a line for each
+                                             quantity; with a PATH, its files are of it
     python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
-    --schema SYSTEM                          what its files here hold: the configuration, and every array with its shape; the README
-                                             of this folder says how they are read, and which other names they may have
+    --schema SYSTEM                          what its files here hold: the configuration, and every array with its shape; the
+                                             README of this folder says how they are read, and which other names they may have
     --all                                    every quantity of every file
     --json                                   all of it as JSON
 
@@ -17,8 +17,8 @@ the other files are still read.  A file of a system that refflow does not have i
 A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal;
 1e-9 is allowed.  If an entry is 0 in exact arithmetic, so that both hold only rounding errors, or is so ill-conditioned that
 rounding alone exceeds 1e-9, a line says what it is measured by and why.  Where the source itself computed in float32, the
-absolute difference is measured, and a line says so.  Every array of a file is compared, goes in, or is named with the reason why it
-is not compared.
+absolute difference is measured, and a line says so.  Every array of a file is compared, goes in, or is named with the reason
+why it is not compared.
 
 The numbers lie in validation/practice/, with the commit of the code that computed them.
 """
@@ -38,8 +38,8 @@ from validation.recorded import written
 from . import glow, glow_tts, jet, nice, planar, realnvp, starflow, sylvester, tarflow, vits
 from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents, kind_of, listed, numbers
 
-MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts,
-          "vits": vits, "planar": planar, "sylvester": sylvester}
+MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow,
+          "glow_tts": glow_tts, "vits": vits, "planar": planar, "sylvester": sylvester}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
            "Glow-TTS": ("glow_tts", "glow_tts"), "TarFlow": ("tarflow", "tarflow"), "Jet": ("jet", "jet"),
            "STARFlow": ("starflow", "starflow"), "Sylvester flows": ("sylvester", "sylvester_vae"),
@@ -95,7 +95,7 @@ def schema(module):
 
 
 def agreement() -> dict:
-    """{system: the model, how many files there are, the largest relative difference of all their quantities, and on which processor}."""
+    """{system: the model, the number of its files, the largest relative difference of all quantities, and the processor}."""
     made = {}
     for system, (name, model) in SYSTEMS.items():
         found = [answer(MODELS[name], file)["quantities"] for file in MODELS[name].FILES]

@@ -311,10 +311,10 @@ def worst(differences):
 class Pair(NamedTuple):
     """Ours and theirs of one quantity, {name: array} each.
 
-    `zeros`: entries that are 0 in exact arithmetic, or what else `why` says of them, {name: array of booleans}; these are measured
-    relative to `size`, and `beside` says what that is.  `terms`: the magnitudes of what each entry was added up from, {name: array}; an
-    entry is right if it differs by roundings of these, however much of them cancels.  `absolute`: the absolute difference that is allowed where the source itself
-    computed in float32, and `beside` says what it computed so; 0 elsewhere.
+    `zeros`: entries that are 0 in exact arithmetic, or what else `why` says of them, {name: array of booleans}; these are
+    measured relative to `size`, and `beside` says what that is.  `terms`: the magnitudes of what each entry was added up from,
+    {name: array}; an entry is right if it differs by roundings of these, however much of them cancels.  `absolute`: the absolute
+    difference that is allowed where the source itself computed in float32, and `beside` says what it computed so; 0 elsewhere.
     """
 
     given: dict
@@ -356,8 +356,8 @@ NAMED = {"x": "data", "y": "the text"}
 
 
 def gradients(given, theirs):
-    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again, and others
-    are small beside the largest gradient, of which a few roundings are left in them.
+    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again, and
+    others are small beside the largest gradient, of which a few roundings are left in them.
     """
     size = max((np.abs(array).max(initial=0) for array in theirs.values()), default=0.0)
     zeros = {name: (np.abs(given[name]) <= ZERO * size) & (np.abs(theirs[name]) <= ZERO * size)

@@ -362,7 +362,8 @@ def of_map(f, as_theirs, name, theirs):
     return {f"{name}: value": pair(z, given["out/z"]), f"{name}: log-det": pair(log_det, given["out/logdet"]),
             f"{name}: gradient of data": pair(x_bar, given["gradin/x"]),
             f"{name}: gradients": gradients(as_theirs(bar), answered("grad/", given)),
-            f"{name}: round trip": Pair({"x": x, "log-det": -inverse_log_det}, {"x": given["in/x"], "log-det": given["out/logdet"]})}
+            f"{name}: round trip": Pair({"x": x, "log-det": -inverse_log_det},
+                                        {"x": given["in/x"], "log-det": given["out/logdet"]})}
 
 
 def of_net(net, as_theirs, name, theirs):

@@ -235,7 +235,8 @@ def training(model, batch, keeps, config):
 
 def of_step(step, names, after):
     """The parameters after a step; those that only rounding moves are measured by how far it may move them."""
-    ours, still, terms = (by_their_names(nest(dict(flatten(nested))), names, after) for nested in (step.params, step.still, step.terms))
+    ours, still, terms = (by_their_names(nest(dict(flatten(nested))), names, after)
+                          for nested in (step.params, step.still, step.terms))
     return Pair(ours, after, {name: where > 0.5 for name, where in still.items()}, step.moved / ALLOWED,
                 "1e9 times the step that Adam makes of their rounding", terms=terms)
 

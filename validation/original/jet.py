@@ -1,7 +1,8 @@
 """Jet, compared with its authors' numbers: couplings, whole models, and the projections of spatial couplings.
 
-Their tokens are rows, (B, T, F), ours columns of (F, T), flattened; their images are (B, H, W, C).  Their matrices multiply rows; the
-matrices of queries, keys and values, (inputs, heads, d), are one matrix here; the parameters of all couplings of a model are stacked.
+Their tokens are rows, (B, T, F), ours columns of (F, T), flattened; their images are (B, H, W, C).  Their matrices multiply rows;
+the matrices of queries, keys and values, (inputs, heads, d), are one matrix here; the parameters of all couplings of a model are
+stacked.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from refflow.maps.dequantisation import placed
 from refflow.maps.shape import Reshape, Squeeze
 from refflow.models.jet import HIGH, channel_order, halves_of, jet_coupling, jet_network, loss_vjp, spatial_order
 
-from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent, nearest, numbers, of_system, order_of, pair,
-                         read_as)
+from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent,
+                         nearest, numbers, of_system, order_of, pair, read_as)
 from .steps import steps_of
 from .tarflow import compared, ours, theirs_of
 
@@ -137,9 +138,9 @@ INVERSE = re.compile(r"out/((?:inverse|reverse|sample|samples)(?:_of)?(?:_(\w+?)
 
 
 def inverses(theirs, inverse_of, shape):
-    """{name: Pair} of `inverse_<name>` of in/<name>, of `inverse_of_z` and of their log-dets; `inverse_of(u)` -> (inverse, its log-det).
+    """{name: Pair} of `inverse_<name>` of in/<name>, of `inverse_of_z` and of their log-dets.
 
-    The input may be any one of this shape: the one that is named, or else another.
+    `inverse_of(u)` -> (inverse, its log-det).  The input may be any one of this shape: the one that is named, or else another.
     """
     made, keys = {}, [key for key in theirs if re.match("in/|out/z$", key) and theirs.get(key).shape == shape]
     for key in [key for key in theirs if INVERSE.fullmatch(key)]:
@@ -165,7 +166,9 @@ def order_and_pattern(config, theirs, tokens, features):
 
 
 def gradient_of_context(theirs, bars):
-    return {"gradient of context": pair(as_context(bars["context"]), theirs["gradin/context"])} if "gradin/context" in theirs else {}
+    if "gradin/context" not in theirs:
+        return {}
+    return {"gradient of context": pair(as_context(bars["context"]), theirs["gradin/context"])}
 
 
 # -- a model ---------------------------------------------------------------------------------------------------------
@@ -235,7 +238,10 @@ def model(config, theirs) -> dict:
 
 
 def data(theirs):
-    """(images x, {quantity: Pair}): x, or pixels with uniform noise in [0, 1) or already in [0, 1/127.5): in/u, in/noise or in/uniform."""
+    """(images x, {quantity: Pair}): x, or pixels with uniform noise in [0, 1) or already in [0, 1/127.5).
+
+    The noise is in/u, in/noise or in/uniform.
+    """
     held = theirs.get("in/x", theirs.get("out/x_dequantised"))
     noises = [f"in/{name}" for name in ("u", "noise", "uniform") if f"in/{name}" in theirs]
     readings = [(["in/x_uint8", noise], placed(theirs.get("in/x_uint8"), theirs.get(noise) * unit, 256, -1, HIGH))
@@ -244,7 +250,8 @@ def data(theirs):
         return images(theirs["in/x"]), {}
     keys, x = nearest(readings, readings[0][1] if held is None else held)
     theirs.answer("", keys)
-    made = {name: pair(x, theirs[key]) for name, key in (("data", "in/x"), ("x_dequantised", "out/x_dequantised")) if key in theirs}
+    named = {"data": "in/x", "x_dequantised": "out/x_dequantised"}
+    made = {name: pair(x, theirs[key]) for name, key in named.items() if key in theirs}
     return images(theirs["in/x"] if "in/x" in theirs else x), made
 
 

@@ -53,7 +53,8 @@ def of_layer(theirs, page, fields_of, names):
              "inverse": pair(f.inverse(theirs["out/z"].reshape(count, size)).reshape(z.shape), z)}
     if "in/u" in theirs:
         back, log_det = f.inverse_and_log_det(theirs["in/u"])
-        found |= {"latents": pair(back, theirs["out/inverse_u"]), "inverse log-dets": pair(log_det, theirs["out/inverse_u_logdet"])}
+        found |= {"latents": pair(back, theirs["out/inverse_u"]),
+                  "inverse log-dets": pair(log_det, theirs["out/inverse_u_logdet"])}
     return found
 
 

@@ -1,8 +1,9 @@
 """STARFlow, compared with its authors' numbers: blocks, whole models and the learned denoiser.
 
-Their tokens are rows, (B, [frames,] H, W, F), ours columns of (F, T), flattened; their texts are (B, S, E), ours (B, E, S).  Their log-dets
-are kept for each token and feature, in the order of the block's sequence.  Their root mean squares multiply by `1 + weight`, ours by
-the gain.  What a block has follows from its arrays; its activations, clip and positions are in the configuration.
+Their tokens are rows, (B, [frames,] H, W, F), ours columns of (F, T), flattened; their texts are (B, S, E), ours (B, E, S).
+Their log-dets are kept for each token and feature, in the order of the block's sequence.  Their root mean squares multiply by
+`1 + weight`, ours by the gain.  What a block has follows from its arrays; its activations, clip and positions are in the
+configuration.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from refflow.core import Chain, Flow, Inverse, tree
 from refflow.maps.conditioners import PrefixedNetwork, at_temperature
 from refflow.maps.densities import StandardNormal
 from refflow.maps.shape import Reshape, Squeeze
-from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_network, denoiser_target, frame_by_frame, frames_seen,
-                                     given_text, guided, image_as_video, in_turn, known_tokens, own_map, positions, readers, regularised_loss_vjp,
-                                     sampled, scale_and_shift, slopes_vjp, starflow_block, starflow_denoiser, token_log_dets,
-                                     video_as_image)
+from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_network, denoiser_target, frame_by_frame,
+                                     frames_seen, given_text, guided, image_as_video, in_turn, known_tokens, own_map, positions,
+                                     readers, regularised_loss_vjp, sampled, scale_and_shift, slopes_vjp, starflow_block,
+                                     starflow_denoiser, token_log_dets, video_as_image)
 
-from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent, nearest, numbers, of_system, pair,
-                         read_as, runs_of)
+from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangents, gradient_in, gradients, kind_of,
+                         name_of_cotangent, nearest, numbers, of_system, pair, read_as, runs_of)
 from .tarflow import compared, ours, std_of, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
@@ -40,7 +41,7 @@ def said(config, name, default):
 class Net:
     """The network of arrays `params` of theirs: what it is made of, and where its parameters are in ours.
 
-    `places`: [(their name, our path, the slice of our rows that are theirs, what theirs and ours differ by)], of the network alone.
+    `places`: of the network alone, [(their name, our path, the slice of our rows that are theirs, how theirs and ours differ)].
     """
 
     def __init__(self, config, params):
@@ -62,10 +63,12 @@ class Net:
                      "root mean square" if f"{first}.attention.norm.weight" in params else "none")
         self.parts = {"query_key_norm": f"{first}.attention.query_norm.weight" in params,
                       "norm_after": f"{first}.attention.post_norm.weight" in params,
-                      "split_pairs": bool(said(config, "hf_style_rope", False)), "key_heads": (rows // d - heads) // 2, "norm": self.norm}
+                      "split_pairs": bool(said(config, "hf_style_rope", False)),
+                      "key_heads": (rows // d - heads) // 2, "norm": self.norm}
         self.given = dict(channels=self.channels, text=self.text, third=bool(S or said(config, "frames", 0)),
-                          length=said(config, "pt_seq_len", None), line=bool(said(config, "rope_1d", False)), head_size=d, heads=heads,
-                          expansion=(inside + 0.5) / self.channels, final_norm=self.final_norm, gated=self.gated, **self.parts)
+                          length=said(config, "pt_seq_len", None), line=bool(said(config, "rope_1d", False)), head_size=d,
+                          heads=heads, expansion=(inside + 0.5) / self.channels, final_norm=self.final_norm, gated=self.gated,
+                          **self.parts)
         self.grouped = self.parts["key_heads"] != heads
 
     def dense(self, name, *path, rows=slice(None), into=None):
@@ -118,7 +121,7 @@ class Net:
             for theirs, part in (("query", "queries"), ("key", "keys")):
                 self.normed(f"{attention}.{theirs}_norm", *here(mixed, "layer", part))
             k += 1
-        k += self.parts["split_pairs"] + 1 + self.grouped + 1                       # the rearrangement, the rotation, the groups, attention
+        k += self.parts["split_pairs"] + 1 + self.grouped + 1           # the rearrangement, the rotation, the groups, attention
         self.dense(f"{attention}.proj", *here(mixed, "layer"))
         k += 1
         self.normed(f"{attention}.post_norm", *here(mixed, "layer"))
@@ -246,8 +249,9 @@ class Run(NamedTuple):
 def runs(config, theirs):
     """{name of an output: its Run, or why it cannot be read}.
 
-    "guided", "guidance" or "cfg_runs" of the configuration lists runs with guidance, "jacobi" or "jacobi_runs" runs by Jacobi's iteration.
-    Run i is of the output that it names, or of reverse_guided<i>, reverse_cfg<i>, jacobi<i>, ...; the number may be left out of the first.
+    "guided", "guidance" or "cfg_runs" of the configuration lists runs with guidance, "jacobi" or "jacobi_runs" runs by Jacobi's
+    iteration.  Run i is of the output that it names, or of reverse_guided<i>, reverse_cfg<i>, jacobi<i>, ...; the number may be
+    left out of the first.
     """
     found = {}
     for word, known in (("guided|guidance|cfg", GUIDANCE), ("jacobi", GUIDANCE | JACOBI)):
@@ -285,7 +289,8 @@ def put_samples(made, config, theirs, plain, by_run):
         elif known is None and "context" in name:
             theirs.leave([key], "the file has no known frames, in/context_frame")
         else:
-            run = run or next((one for one in held.values() if isinstance(one, Run) and not one.jacobi), None) if "cfg" in name else run
+            if "cfg" in name:
+                run = run or next((one for one in held.values() if isinstance(one, Run) and not one.jacobi), None)
             readings = by_run(run, known) if run or known else (([*keys], plain(text)) for keys, text in texts_of_samples(theirs))
             keys, value = nearest(readings, theirs[key])
             theirs.answer("", keys)
@@ -404,17 +409,19 @@ TOTALS = ("loss_reg", "loss_regularised", "loss_total")     # names of a loss wi
 
 
 def model_of(config, params, shape):
-    """(the flow, the stages of each block, [Block], one None for no layers) for images of (C, H, W) or videos of (frames, C, H, W)."""
+    """(the flow, the stages of each block, [Block], one None for no layers), for images (C, H, W) or videos (frames, C, H, W)."""
     *frames, C, H, W = shape
     p, R2L = config["patch_size"], said(config, "seq_order", "R2L") == "R2L"
     still, turn = (H // p, W // p), "flip in frames" if said(config, "temporal_causal", 0) else "flip"
-    F, top_only, local = C * p**2, said(config, "cond_top_only", False), bool(frames) and said(config, "shallow_block_local", False)
+    F, top_only = C * p**2, said(config, "cond_top_only", False)
+    local = bool(frames) and said(config, "shallow_block_local", False)
     K, made, stages = config["num_blocks"], [], []
     for k in range(K):
         own = {name.removeprefix(f"blocks.{k}."): array for name, array in params.items() if name.startswith(f"blocks.{k}.")}
         shallow = k < K - 1
-        says = config | {"frames": frames[0] if frames else 0, "txt_dim": 0 if top_only and shallow else said(config, "txt_dim", 0),
-                         "pt_seq_len": said(config, "pt_seq_len", None) or config.get("img_size", H) // p, "switches": switches(config)}
+        says = config | {"frames": frames[0] if frames else 0, "switches": switches(config),
+                         "txt_dim": 0 if top_only and shallow else said(config, "txt_dim", 0),
+                         "pt_seq_len": said(config, "pt_seq_len", None) or config.get("img_size", H) // p}
         apart = local and shallow
         grid = (1, *still) if apart else (*frames, *still)
         made.append(Block(says, own, grid, "identity" if (k % 2 == 0) == R2L else turn) if own else None)
@@ -443,7 +450,8 @@ def model(config, theirs) -> dict:
     x_bar, bars = pullback(1 / len(x))
     made = values_of(trained, ends, blocks, x, token_shape(config, x.shape[1:]))
     named = next((name for name in TOTALS if f"out/{name}" in theirs), "loss")
-    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in (made | {named: losses.mean()}).items() if f"out/{name}" in theirs}
+    made |= {named: losses.mean()}
+    made = {name: pair(value, theirs[f"out/{name}"]) for name, value in made.items() if f"out/{name}" in theirs}
     gradient, stages = {}, bars["bijector"]["inner"]["stages"]
     for one, start, part in zip(blocks, ends, parts):
         for i in (i for i, stage in enumerate(part, start) if own_map(stage) is not None):
@@ -541,14 +549,15 @@ def denoising(config, theirs, flow, params):
             keys, image = nearest(denoised_from(theirs, flow, theirs.get(key).shape, std), theirs[key])
             theirs.answer("", keys)
             made[key.removeprefix("out/")] = pair(image, theirs[key])
-    own = {name.removeprefix("learnable_self_denoiser."): array for name, array in params.items() if name.startswith("learnable_self_den")}
+    prefix = "learnable_self_denoiser."
+    own = {name.removeprefix(prefix): array for name, array in params.items() if name.startswith(prefix)}
     if own:
         x = theirs["in/x"]
-        says = config | {"txt_dim": own["proj_txt.weight"].shape[1] if "proj_txt.weight" in own else 0, "switches": switches(config),
-                         "frames": x.shape[1] if x.ndim == 5 else 0,
-                         "pt_seq_len": said(config, "pt_seq_len", None) or config.get("img_size", x.shape[-2]) // config["patch_size"]}
+        length = said(config, "pt_seq_len", None) or config.get("img_size", x.shape[-2]) // config["patch_size"]
+        says = config | {"txt_dim": own["proj_txt.weight"].shape[1] if "proj_txt.weight" in own else 0, "pt_seq_len": length,
+                         "frames": x.shape[1] if x.ndim == 5 else 0, "switches": switches(config)}
         net, shape = denoiser_of(says, own, token_shape(config, x.shape[1:])[:-1]), x.shape
-        theirs.answer("param/", net.names("learnable_self_denoiser."))
+        theirs.answer("param/", net.names(prefix))
         patches = Chain(flow.bijector.inner.stages[:2])
         net = given(net.net, text_of(theirs, *OF_DATA))
         prediction = patches.inverse(net.forward(patches.forward(as_image(x))))
@@ -564,8 +573,12 @@ def denoising(config, theirs, flow, params):
 
 def denoised_from(theirs, flow, shape, std):
     """Yield (keys, denoised images) of the images that may have been denoised: noisy ones, samples, and data."""
-    starts = [key for key in theirs if re.match("in/|out/(reverse|guided|cfg|jacobi|sample)", key) and theirs.get(key).shape == shape]
-    for start in sorted(starts, key=lambda key: ("nois" not in key or key == "in/noise", key == "in/noise", key != "out/reverse", key)):
+    def place(key):
+        return "nois" not in key or key == "in/noise", key == "in/noise", key != "out/reverse", key
+
+    found = [key for key in theirs if re.match("in/|out/(reverse|guided|cfg|jacobi|sample)", key)]
+    starts = [key for key in found if theirs.get(key).shape == shape]
+    for start in sorted(starts, key=place):
         for keys, text in texts_of_samples(theirs):
             yield [*keys, start], as_theirs(denoised(given(flow, text), as_image(theirs.get(start)), std), shape)
 
@@ -578,13 +591,14 @@ def denoiser_of(config, params, grid):
     made.placed(((*base, "0"), (*base, "1")), (*base, "2"))
     ahead = said(config, "block_causal", said(config, "temporal_causal", 0))
     window = said(config, "window", said(config, "denoiser_window", None))
-    net = starflow_denoiser(np.random.default_rng(0), made.features, grid, layers=made.layers, ahead=ahead, window=window, **made.given)
+    net = starflow_denoiser(np.random.default_rng(0), made.features, grid, layers=made.layers, ahead=ahead, window=window,
+                            **made.given)
     made.net = made.filled(net)
     return made
 
 
 def denoiser_loss(theirs, h):
-    """(loss, its cotangent of h) of predictions h: a mean of squares beside in/target, or a sum with a cotangent; None without either."""
+    """(loss, its cotangent of h) of predictions h: a mean of squares beside in/target, a sum with a cotangent, or None twice."""
     key = name_of_cotangent(theirs, "z")
     if "in/target" in theirs:
         error = h - theirs["in/target"]

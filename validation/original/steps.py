@@ -89,9 +89,10 @@ def rates_compared(config, theirs):
 
 
 def steps_of(config, theirs, params, loss_and_gradients, frozen=()):
-    """{quantity: Pair} of training: losses before each step, rates, and parameters after them, from `params`, {their name: array}.
+    """{quantity: Pair} of training: losses before each step, rates, and parameters after them.
 
-    `loss_and_gradients(params)` -> (loss, {name: gradient}); `frozen`: names that are not trained.
+    `params`: {their name: array} at the start; `loss_and_gradients(params)` -> (loss, {name: gradient}); `frozen`: names that
+    are not trained.
     """
     after = {int(match[1]): match[0] for match in (re.match(r"step_?(\d+)/", key) for key in theirs) if match}
     last = next((prefix for prefix in LAST if under(prefix, theirs)), None)
@@ -132,7 +133,7 @@ class Step(NamedTuple):
 def training(optimiser, clip, rates, params, names, loss_and_gradients):
     """Each `Step`.
 
-    Rounding leaves at most ZERO of the largest gradient where a gradient is 0 in exact arithmetic; the optimiser divides it by eps.
+    Where a gradient is 0 in exact arithmetic, rounding leaves at most ZERO of the largest one; the optimiser divides it by eps.
     """
     vector = joined(params, names)
     state, still, moved, terms = optimiser.start(vector), np.ones(vector.size), 0.0, np.abs(vector)

@@ -1,7 +1,7 @@
 """The variational autoencoder of Sylvester flows, compared with its authors' numbers.
 
-All five flows are read.  The sizes follow from the arrays and the configuration.  The authors' amortised numbers have the number of
-the step last, for triangles, diagonals and offsets, or first, for bases and planar flows; ours are grouped by step.
+All five flows are read.  The sizes follow from the arrays and the configuration.  The authors' amortised numbers have the number
+of the step last, for triangles, diagonals and offsets, or first, for bases and planar flows; ours are grouped by step.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def rows_of(flow, K, D, M, vectors):
 
 def layers_of(params, stem):
     """The names of a Sequential's dense layers."""
-    found = {int(match[1]): match[0][:-len(".weight")] for match in (re.fullmatch(rf"{stem}\.(\d+)\.weight", name) for name in params)
-             if match}
+    matches = (re.fullmatch(rf"{stem}\.(\d+)\.weight", name) for name in params)
+    found = {int(match[1]): match[0][:-len(".weight")] for match in matches if match}
     if not found:
         raise Lacking(f"there is no layer {stem + '.0.weight'!r} in it")
     return [found[i] for i in sorted(found)]
@@ -111,7 +111,8 @@ def flow_of(config, weights, D):
             path, start = ("flow", "maps", str(k), "net", "layers"), k * per_map
             above = weights.masked(start, (*path, "0", "inner", "layers", "0"))
             hidden = [weights.masked(start + 2 * j, (*path, str(2 * j - 1))) for j in range(1, per_map // 2 - 2)]
-            maps.append(inverse_autoregressive(above, hidden, weights.gates(start + per_map - 4, (*path, str(1 + 2 * len(hidden))), D)))
+            gates = weights.gates(start + per_map - 4, (*path, str(1 + 2 * len(hidden))), D)
+            maps.append(inverse_autoregressive(above, hidden, gates))
         return MaskedFlow(net, maps)
     M, vectors = len(params["amor_b.bias"]) // K, len(params["amor_q.bias"]) // (K * D) if "amor_q.bias" in params else 0
     net = weights.amortised(rows_of(flow, K, D, M, vectors), ("flow", "net"))
@@ -138,10 +139,11 @@ def autoencoder(config, theirs) -> dict:
     found = model.posterior(x, noise)
     terms, pullback = model.loss_vjp(x, noise, beta)
     x_bar, bars = pullback(1 / len(x))
-    losses = np.array([(terms.reconstruction + beta * terms.divergence).mean(), terms.reconstruction.mean(), terms.divergence.mean()])
+    losses = np.array([(terms.reconstruction + beta * terms.divergence).mean(),
+                       terms.reconstruction.mean(), terms.divergence.mean()])
     log_dets = np.array(found.log_dets[1:])
-    ours = {"z_mu": found.mean, "z_var": found.variance, "z_0": found.start, "z_k": found.images[-1], "log_det_j": log_dets.sum(0),
-            "x_mean": model.decode(found.images[-1])} | dict(zip(("loss", "bce", "kl"), losses))
+    ours = {"z_mu": found.mean, "z_var": found.variance, "z_0": found.start, "z_k": found.images[-1],
+            "log_det_j": log_dets.sum(0), "x_mean": model.decode(found.images[-1])} | dict(zip(("loss", "bce", "kl"), losses))
     for k, (image, log_det) in enumerate(zip(found.images, log_dets), 1):
         ours |= {f"z{k}": image, f"ldj{k}": log_det}
     made = {name: log_dets_pair(ours[name], theirs[f"out/{name}"], noise.shape[1]) if name.startswith(("ldj", "log_det"))
@@ -152,12 +154,13 @@ def autoencoder(config, theirs) -> dict:
 
 
 def log_dets_pair(ours, theirs, D):
-    """Theirs are sums of D logarithms of numbers near 1, and hold the roundings of 1: an entry of fewer than nine digits above these
-    is measured relative to the smallest one that has nine.
+    """Theirs are sums of D logarithms of numbers near 1, and hold the roundings of 1: an entry of fewer than nine digits above
+    these is measured relative to the smallest one that has nine.
     """
     least = 4 * D * 2.0**-53 / ALLOWED
-    return Pair({"log-dets": ours}, {"log-dets": theirs}, {"log-dets": (np.abs(theirs) < least) & (np.abs(ours) < 2 * least)}, least,
-                f"{least:.0e}", why="are logarithms of numbers that the source rounds near 1")
+    small = (np.abs(theirs) < least) & (np.abs(ours) < 2 * least)
+    return Pair({"log-dets": ours}, {"log-dets": theirs}, {"log-dets": small}, least, f"{least:.0e}",
+                why="are logarithms of numbers that the source rounds near 1")
 
 
 def holds(config, keys):

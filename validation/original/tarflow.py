@@ -1,7 +1,8 @@
 """TarFlow, compared with its authors' numbers: blocks and whole models.
 
-Their tokens are rows, (B, T, F), ours columns of (F, T), flattened.  Their log-det is a mean over tokens and features, ours a sum.
-The vectors of positions belong to the tokens of the image; in a block that reverses the tokens, ours belong to the reversed ones.
+Their tokens are rows, (B, T, F), ours columns of (F, T), flattened.  Their log-det is a mean over tokens and features, ours a
+sum.  The vectors of positions belong to the tokens of the image; in a block that reverses the tokens, ours belong to the reversed
+ones.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from refflow.maps.densities import DiagonalNormal
 from refflow.maps.dequantisation import bits_per_dim, placed
 from refflow.models.tarflow import adapted_prior, classes_of, denoised, guided_inverse, loss_vjp, tarflow, tarflow_block
 
-from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, nearest, numbers, of_system, pair, read_as,
-                         runs_of)
+from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, nearest, numbers, of_system,
+                         pair, read_as, runs_of)
 from .steps import steps_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("tarflow_*.npz")))
@@ -113,7 +114,8 @@ def contexts(labels, classes, last=False):
     if last:
         labels = np.where(labels < 0, classes + labels, labels)
     null = labels < 0
-    return {"context": np.where(null[:, None], context_of_classes(None, classes), context_of_classes(np.where(null, 0, labels), classes))}
+    of_class = context_of_classes(np.where(null, 0, labels), classes)
+    return {"context": np.where(null[:, None], context_of_classes(None, classes), of_class)}
 
 
 def at(f, labels, last=False):
@@ -133,7 +135,10 @@ def labels_of(theirs):
 
 
 class Reading(NamedTuple):
-    """Labels of samples, None for no class, the keys that they are from, and whether a negative one stands for the `last` class or for no class."""
+    """Labels of samples, None for no class, and the keys that they are from.
+
+    `last`: does a negative label stand for the last class?  Else it stands for no class.
+    """
 
     keys: list
     labels: np.ndarray | None
@@ -141,10 +146,11 @@ class Reading(NamedTuple):
 
 
 def labels_of_samples(theirs, name, count):
-    """[Reading] of labels that `count` samples `name` may be given: a name says it, or they have labels of their own, or the labels of the data.
+    """[Reading] of labels that `count` samples `name` may be given.
 
-    Labels of their own have an ending, as in in/y_rev; the name says so if it ends alike.  Data that are mapped there and back have
-    their own labels; a negative label then stands for no class.
+    A name says it, or they have labels of their own, or the labels of the data.  Labels of their own have an ending, as in
+    in/y_rev; the name says so if it ends alike.  Data that are mapped there and back have their own labels; a negative label then
+    stands for no class.
     """
     if "none" in name.split("_"):
         return [Reading([], None)]
@@ -173,7 +179,8 @@ def block(config, theirs) -> dict:
     if wz is not None:
         x_bar, bars = pullback(ours(wz), wl / x[0].size)
         given["loss"] = (given["z"] * wz).sum() + (given["logdet"] * wl).sum()
-    free, free_log_det = at(f, None).forward_and_log_det(ours(x)) if any("forward_none" in key for key in theirs) else (None, None)
+    asked = any("forward_none" in key for key in theirs)
+    free, free_log_det = at(f, None).forward_and_log_det(ours(x)) if asked else (None, None)
     if free is not None:
         given |= {"forward_none_z": theirs_of(free, x.shape[1:]), "forward_none_logdet": free_log_det / x[0].size}
     made = compared(given, theirs)
@@ -198,9 +205,9 @@ SAMPLES = re.compile(r"out/(?:reverse|inverse|sample|samples|guided|cfg|decode|d
 def samples(config, theirs, f, starts, shown):
     """{name of an output of the file: Pair} of samples of a chain of ours, and their inverses.
 
-    `starts`: {letter in a name: ([keys], latents)}; a name without a letter takes the latents of the first letter but z; `shown`: from
-    our vectors to what the file holds.  The name says which labels were given: the samples' own, the data's, or a negative one for
-    all, which takes the last class.
+    `starts`: {letter in a name: ([keys], latents)}; a name without a letter takes the latents of the first letter but z; `shown`:
+    from our vectors to what the file holds.  The name says which labels were given: the samples' own, the data's, or a negative
+    one for all, which takes the last class.
     """
     runs, made = guidances(config, theirs), {}
     for key in sorted(key for key in theirs if SAMPLES.match(key) and "_seq" not in key and not key.endswith("logdet")):
@@ -253,7 +260,8 @@ def guidances(config, theirs):
         how = how if isinstance(how, dict) else dict(zip(ARGUMENTS, how))
         strange = sorted(how.keys() - ARGUMENTS.keys() - SAID_BESIDE)
         run = [how.get(argument, default) for argument, default in ARGUMENTS.items()]
-        names = {f"{start}{word}{end}" for start in ("", "reverse_", "reverse_u_") for word in ("", "guided", "cfg") for end in (i, key)}
+        names = {f"{start}{word}{end}" for start in ("", "reverse_", "reverse_u_")
+                 for word in ("", "guided", "cfg") for end in (i, key)}
         found |= {name: f"its guidance says {strange[0]!r}, which nothing here reads" if strange else run
                   for name in names | {how.get("name")} if f"out/{name}" in theirs}
     return found
@@ -322,9 +330,9 @@ def loss_and_gradients(config, params, x, y):
 
 def in_bits(theirs, flow, D):
     """{quantity: Pair} of the data's pixels with their noise, and of their bits per dimension, which see no class."""
-    keys = [["in/x_uint8", f"in/{noise}"] for noise in ("u", "uniform", "noise") if {"in/x_uint8", f"in/{noise}"} <= theirs.keys()]
+    keys = [["in/x_uint8", f"in/{noise}"] for noise in ("u", "uniform", "noise")]
     readings = [(both, placed(*(theirs.get(key) for key in both), 256, -1, 1)) for both in keys
-                if theirs.get(both[0]).shape == theirs.get(both[1]).shape]
+                if set(both) <= theirs.keys() and theirs.get(both[0]).shape == theirs.get(both[1]).shape]
     if not readings:
         left = [key for key in theirs if re.match("out/(bpd|x_deq)", key)]
         theirs.leave(left, "the file lacks the pixels in/x_uint8 or their noise in/u")
@@ -354,11 +362,12 @@ def variances_after(theirs, flow, z, tokens):
 
 
 def latents_of(theirs):
-    """[([keys], latents)] of the noise of samples: times the standard deviations, which the model without scales keeps in a buffer."""
+    """[([keys], latents)] of the noise of samples, times the standard deviations that a model without scales has in a buffer."""
     noise = next((f"in/{name}" for name in ("noise", "z", "u") if np.ndim(theirs.get(f"in/{name}")) == 3), None)
     if noise is None:
         return []
-    held = sorted((key for key in theirs if re.match(r"buffer/(var|prior)", key)), key=lambda key: ("before" in key, "after" not in key))
+    held = sorted((key for key in theirs if re.match(r"buffer/(var|prior)", key)),
+                  key=lambda key: ("before" in key, "after" not in key))
     z = ours(theirs.get(noise))
     return [([noise, key], z * np.sqrt(ours(theirs.get(key)[None]))) for key in held] or [([noise], z)]
 

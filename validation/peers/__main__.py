@@ -10,7 +10,8 @@
 
 If the record of a library in `recorded/` is of the same adapters, oracle and requirements, a run checks only the maps whose pages or
 golden points have changed, so that the same command resumes a run that stopped.  It runs reproductions again if their code has
-changed.  A line tells what pip refuses.  Exit status: 0; 2 if a library that was asked for could not be run.
+changed.  A line tells what pip refuses, and another one what an adapter raises.  Exit status: 0; 1 if an adapter raised; 2 if a
+library that was asked for could not be run.
 """
 
 from __future__ import annotations
@@ -115,9 +116,9 @@ def asked(python, library, record, theirs):
         found = json.loads(path.read_text(encoding="utf-8"))
     still = found["asks"].keys() - set(theirs)
     rows = [row for row in record.get("rows", []) if row["theirs"] in still] + found["rows"]
-    skipped = {name: count for name, count in record.get("skipped", {}).items() if name in still}
+    skipped, raised = ({name: of for name, of in record.get(key, {}).items() if name in still} for key in ("skipped", "raised"))
     return record | found | {"rows": sorted(rows, key=lambda row: (row["theirs"], row["quantity"], row["dtype"])),
-                             "skipped": skipped | found["skipped"],
+                             "skipped": skipped | found["skipped"], "raised": raised | found["raised"],
                              "pages": {name: pages_digest(pages) for name, pages in found["asks"].items()}}
 
 
@@ -158,7 +159,7 @@ def dearest_first(libraries):
 
 
 def told(library, chosen):
-    """Print a library's record, or why there is none; 0, or 2 if there is none."""
+    """Print a library's record, or why there is none; 0, 1 if an adapter raised, or 2 if there is no record."""
     try:
         record = recorded(library, chosen.cache, chosen.again, chosen.findings)
     except NotInstalled as refused:
@@ -167,7 +168,10 @@ def told(library, chosen):
         print(f"{library}: could not be run, exit status {failed.returncode}", file=sys.stderr)
     else:
         print(json.dumps(record) if chosen.json else summary(record), flush=True)
-        return 0
+        raised = record.get("raised", {})
+        for theirs, dtype in ((theirs, dtype) for theirs in raised for dtype in raised[theirs]):
+            print(f"{theirs} {dtype}: {raised[theirs][dtype]}", file=sys.stderr, flush=True)
+        return 1 if raised else 0
     return 2
 
 

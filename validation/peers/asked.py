@@ -18,6 +18,7 @@ from refflow.core import Bijector, tree
 from refflow.maps.coupling import Coupling
 from refflow.oracle import check
 from refflow.oracle.adapter import described, load
+from refflow.oracle.check import NOT_ASKED
 from refflow.report import json_text
 
 SCHEMA = "refflow/peers/1"
@@ -78,8 +79,20 @@ def asked(library, theirs=(), progress=None):
     return {"schema": SCHEMA, "library": library, "version": report.version, "numpy": np.__version__,
             "python": platform.python_version(), "machine": platform.machine(),
             "asks": {a.theirs: pages_of(a.page) for a in every.adapters},
-            "skipped": Counter(skipped.theirs for skipped in report.skipped),
+            "skipped": Counter(skipped.theirs for skipped in report.skipped if not is_raised(skipped)), "raised": raised(report),
             "rows": rows(report, {a.theirs: map_of(a.page) for a in chosen.adapters})}
+
+
+def raised(report):
+    """{map: {dtype: what its adapter raised}}, where the library itself was not asked."""
+    found = {}
+    for one in filter(is_raised, report.skipped):
+        found.setdefault(one.theirs, {})[one.dtype] = one.reason
+    return found
+
+
+def is_raised(skipped):
+    return skipped.reason.startswith(NOT_ASKED)
 
 
 def told(done, total, name):
