@@ -24,6 +24,7 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (1), `log n_k` is rounded, and an exponential may overflow.  With `e = exp(-|z|)`,
     a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (10)
     a = e / d,   b = n / d,     d = e + n                    for z <  0             (11)
+in float64, for float32 too, whose exponential may be off by 2.5 units: `dx_K/dz_i` has `K` fractions.
 No difference is taken in (2), (3), (10) and (11), so every `x_k` keeps its relative accuracy; as all factors are `<= 1`, `r_k`
 underflows only where `x_k` and all later entries do.
 
@@ -221,11 +222,11 @@ def tail_sums(values):
 
 def fractions(z):
     """(a, b, d): the fraction broken off, the fraction that remains, and their denominator."""
-    n, e, up = breaks(z.shape[-1] + 1, z.dtype), np.exp(-np.abs(z)), z >= 0
+    n, e, up = breaks(z.shape[-1] + 1, np.float64), np.exp(-np.abs(np.float64(z))), z >= 0
     d = np.where(up, 1 + n * e, e + n)
     a = np.where(up, 1, e) / d                                                      # (10) (11)
     b = n * np.where(up, e, 1) / d                                                  # (10) (11)
-    return a, b, d
+    return tuple(part.astype(z.dtype) for part in (a, b, d))
 
 
 def sticks(a, b):
