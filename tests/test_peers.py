@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 from shutil import copytree
 
 import mpmath

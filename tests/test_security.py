@@ -98,7 +98,8 @@ def test_the_package_reads_arrays():
 
 @pytest.mark.parametrize("of, planted", [
     (may_unpickle, "np.load(path)"), (may_unpickle, "np.load(path, allow_pickle=True)"), (may_unpickle, "import pickle; pickle.load(file)"),
-    (may_unpickle, "np.lib.format.read_array(file)"), (may_unpickle, "import pickle; pickle.loads(raw)"), (may_unpickle, "import joblib; joblib.load(path)"),
+    (may_unpickle, "np.lib.format.read_array(file)"), (may_unpickle, "import pickle; pickle.loads(raw)"),
+    (may_unpickle, "import joblib; joblib.load(path)"),
     (evaluates, "eval(text)"), (evaluates, "exec(text)"),
     (reaches_the_network, "import urllib.request"), (reaches_the_network, "from http import client"),
     (reaches_the_network, "socket.create_connection(address)"), (reaches_the_network, "import_module('requests')"),

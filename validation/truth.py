@@ -30,8 +30,8 @@ that is counted by its own volume, and the tangents F_b of such parts of z,
     l = log|det M| - sum_b 1/2 log det T_b^T T_b - sum_b 1/2 log det F_b^T F_b,
     M = the rows (J F)[chart] and T_b^T (J F)_b, part by part                                (7)
 
-since T_b = B R with orthonormal columns of B, whose rows B^T J F are coordinates of unit volume.  J and z_bar are then compared along F: beyond its set, a definition may be
-extended in any way.
+since T_b = B R with orthonormal columns of B, whose rows B^T J F are coordinates of unit volume.  J and z_bar are then compared along F:
+beyond its set, a definition may be extended in any way.
 """
 
 from __future__ import annotations

@@ -313,8 +313,8 @@ class Pair(NamedTuple):
 
     `zeros`: entries that are 0 in exact arithmetic, or what else `why` says of them, {name: array of booleans}; these are measured
     relative to `size`, and `beside` says what that is.  `terms`: the magnitudes of what each entry was added up from, {name: array}; an
-    entry is right if it differs by roundings of these, however much of them cancels.  `absolute`: the absolute difference that is allowed where the source itself
-    computed in float32, and `beside` says what it computed so; 0 elsewhere.
+    entry is right if it differs by roundings of these, however much of them cancels.  `absolute`: the absolute difference that
+    is allowed where the source itself computed in float32, and `beside` says what it computed so; 0 elsewhere.
     """
 
     given: dict

@@ -17,8 +17,8 @@ from refflow.maps.dequantisation import placed
 from refflow.maps.shape import Reshape, Squeeze
 from refflow.models.jet import HIGH, channel_order, halves_of, jet_coupling, jet_network, loss_vjp, spatial_order
 
-from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent, nearest, numbers, of_system, order_of, pair,
-                         read_as)
+from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent, nearest,
+                         numbers, of_system, order_of, pair, read_as)
 from .steps import steps_of
 from .tarflow import compared, ours, theirs_of
 

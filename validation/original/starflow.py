@@ -22,8 +22,8 @@ from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_ne
                                      sampled, scale_and_shift, slopes_vjp, starflow_block, starflow_denoiser, token_log_dets,
                                      video_as_image)
 
-from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent, nearest, numbers, of_system, pair,
-                         read_as, runs_of)
+from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangents, gradient_in, gradients, kind_of, name_of_cotangent,
+                         nearest, numbers, of_system, pair, read_as, runs_of)
 from .tarflow import compared, ours, std_of, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
