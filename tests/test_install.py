@@ -96,3 +96,4 @@ def test_a_wheel_holds_refflow_alone(tmp_path):
          cwd=tmp_path)
     names = zipfile.ZipFile(next((tmp_path / "wheels").glob("*.whl"))).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"refflow"} and "refflow/oracle/certificate.json" in names
+    assert "refflow/CHANGES.md" in names
