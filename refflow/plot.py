@@ -414,7 +414,8 @@ def history(result, *, dimensions=None, levels=1, loss_is="negative log-likeliho
 
     `result`: a `Result` of training, its `history`, or the history stored by `refflow fit`.  In nats for each event, or
     with `dimensions`, the number D of its entries, in bits for each, (4): `levels` is 256 where pixels of 256 values were
-    divided by 256.  `loss_is`: what the loss is, in the `unit`, if that is not "".  The steep fall in the first twentieth of the steps may lie outside the axes.
+    divided by 256.  `loss_is`: what the loss is, in the `unit`, if that is not "".  The steep fall in the first twentieth of the
+    steps may lie outside the axes.
     """
     step, loss, at, validation = history_columns(result.history if isinstance(result, Result) else result)
     if dimensions is not None:

@@ -6,7 +6,9 @@ The JSON is standard: numbers that are not finite are the strings "inf", "-inf" 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 
 import numpy as np
 
@@ -27,6 +29,32 @@ def aligned(rows):
     rows = list(rows)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def columns() -> int:
+    """The width of the terminal; 100 where the output goes elsewhere, unless the environment's COLUMNS says another number."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def fitted(rows, width):
+    """(rows of text with as many of their first columns as the width holds, the first rows' cells that are left out).
+
+    A column is there whole, or not at all; the first one always is there.
+    """
+    rows = list(rows)
+    count = next((n for n in range(len(rows[0]), 1, -1) if longest(aligned(row[:n] for row in rows)) <= width), 1)
+    return aligned(row[:count] for row in rows), rows[0][count:]
+
+
+def longest(text):
+    """The length of its longest line."""
+    return max(map(len, text.splitlines()))
+
+
+def wrapped(line, width):
+    """The line, broken at its spaces where it is longer than the width; further lines have four spaces more in front."""
+    indent = line[:len(line) - len(line.lstrip())]
+    return textwrap.fill(line, max(width, 40), subsequent_indent=f"{indent}    ", break_long_words=False, break_on_hyphens=False)
 
 
 def number(value):

@@ -108,7 +108,7 @@ def read(text, names=()):
 
 def is_d_before(parser, at, units):
     """Is this word the d of a differential?"""
-    token, then = parser.tokens[at], parser.tokens[at + 1]
+    token = parser.tokens[at]
     return token.kind == "word" and token.text == "d" and parser.differs()
 
 

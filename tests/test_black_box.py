@@ -14,7 +14,6 @@ from refflow.testing import black_box_laws, black_box_points
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import LAWS, Found, Skipped, run_law, verdict, verdicts
 from refflow.testing.black_box_points import BoxPoints, event_text
-from refflow.testing import Known, law_tests
 
 pytest_plugins = ("pytester",)
 SCALE = np.array([0.5, -1.25, 0.75])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_ends import EndPoints
-from refflow.testing.black_box_laws import has, run_law, verdict
+from refflow.testing.black_box_laws import run_law, verdict
 from refflow.testing.black_box_pieces import Line, suspect_pieces
 from refflow.testing.lawbook import Found
 from validation.bins import KINDS, counted

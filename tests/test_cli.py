@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -16,6 +18,7 @@ from refflow.cli.fit import model_named
 from refflow.cli.list_pages import compositions
 from refflow.cli.names import ALIASES, MODELS, plainly
 from refflow.core.registry import REGISTRY
+from refflow.maps import CHAPTERS
 from refflow.oracle.pages import bijectors
 
 TOOK = re.compile(r"refflow: \d+\.\d CPU seconds\n")
@@ -50,13 +53,15 @@ FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain
 def test_list(run):
     """All pages of every kind, the named compositions, and the models."""
     status, out, _ = run("list")
-    everything = [*REGISTRY, *compositions(), *MODELS]
+    everything = {*REGISTRY, *compositions(), *MODELS}
     head, *lines = out.splitlines()
-    assert status == 0 and "kind" in head.split() and [line.split()[0] for line in lines] == everything
-    assert all(page.kind == line.split()[1] for page, line in zip(REGISTRY.values(), lines))
+    names = [line.split()[0] for line in lines]
+    assert status == 0 and "kind" in head.split() and set(names) == everything and len(names) == len(everything)
+    kinds = {name: line.split()[1] for name, line in zip(names, lines)}
+    assert all(page.kind == kinds[name] for name, page in REGISTRY.items())
     status, out, _ = run("list", "--json")
     pages = {p["name"]: p for p in json.loads(out)}
-    assert list(pages) == everything and all(set(p) == FACTS for p in pages.values()) and " object at 0x" not in out
+    assert list(pages) == names and all(set(p) == FACTS for p in pages.values()) and " object at 0x" not in out
     assert {p["kind"] for p in pages.values()} >= {"bijector", "conditioner", "density", "composition", "model"}
     assert pages["glow"]["source"] == "arXiv:1807.03039" and 0 < pages["glow"]["agrees_to"] <= 1e-9
     assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"
@@ -73,11 +78,52 @@ def test_list(run):
     ("CholeskyOuterProduct", ["D (D + 1) / 2"] * 2, ["chart", "chart"]), ("Dense", [None, None], [None, None]),
     ("StandardNormal", None, None), ("glow", None, None),
 ])
-def test_dimensions_and_measures_are_listed(name, dimension, measure, run):
+def test_dimensions_and_measures_are_listed(name, dimension, measure, run, monkeypatch):
     page = next(p for p in json.loads(run("list", "--json")[1]) if p["name"] == name)
     assert (page["dimension"], page["measure"]) == (dimension, measure)
+    monkeypatch.setenv("COLUMNS", "600")
     line = next(line for line in run("list")[1].splitlines() if line.split()[0] == name)
     assert all(size in line for size in dimension or [] if size)
+
+
+def test_the_list_is_in_reading_order(run):
+    """By chapters, each in one piece: the maps' in the order of their README, models last; pages before the compositions of them."""
+    pages = [(p["chapter"], p["kind"] == "composition") for p in json.loads(run("list", "--json")[1])]
+    chapters = [chapter for chapter, _ in itertools.groupby(chapter for chapter, _ in pages)]
+    assert [chapter for chapter in chapters if chapter in CHAPTERS] == [chapter for chapter in CHAPTERS if chapter in chapters]
+    assert chapters[-1] == "models"
+    assert len(chapters) == len(set(chapters))
+    assert all(one <= other for (chapter, one), (after, other) in itertools.pairwise(pages) if chapter == after)
+
+
+@pytest.mark.parametrize("width", [30, 60, 100, None])
+def test_tables_are_as_wide_as_the_terminal_and_cut_no_name(width, run, monkeypatch):
+    """A column is there whole or not at all; in a pipe the width is 100."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if width:
+        monkeypatch.setenv("COLUMNS", str(width))
+    for command in ("list", "textbook"):
+        _, out, err = run(command)
+        head, *lines = out.splitlines()
+        assert max(map(len, out.splitlines())) <= (width or 100)
+        assert {line.split()[0] for line in lines} <= {*REGISTRY, *compositions(), *MODELS}
+        assert command == "textbook" or ("too narrow" in err and "used by" in err and "used by" not in head)
+
+
+def test_a_wide_terminal_shows_all_columns(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    _, out, err = run("list")
+    assert "used by" in out.splitlines()[0] and err == ""
+
+
+def test_what_a_textbook_costs_is_as_wide_as_the_terminal_too(run, monkeypatch):
+    """Also where an input is a matrix of many numbers; the call can still be pasted."""
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("LowRankLinear", "SinhArcsinh"):
+        _, out, _ = run("textbook", name)
+        assert max(map(len, out.splitlines())) <= 100
+    calls = [part.partition("\n\n")[0] for part in run("textbook", "LowRankLinear")[1].split("    measure(")[1:]]
+    assert calls and all(ast.parse("measure(" + " ".join(call.split())) for call in calls)
 
 
 def test_every_set_of_lower_dimension_has_a_formula(run):

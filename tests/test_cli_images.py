@@ -406,9 +406,9 @@ def test_data_refuses(run, monkeypatch):
                            ({"size": 428}, "size must be at most 427, not 428")):
         if given.get("size"):
             pytest.importorskip("PIL")
-        for load in (load_images, load_labelled_images):
-            with pytest.raises(ValueError, match=f"{load.__name__}: {message}"):
-                load(**({"name": "photographs"} | given))
+        for function in (load_images, load_labelled_images):
+            with pytest.raises(ValueError, match=f"{function.__name__}: {message}"):
+                function(**({"name": "photographs"} | given))
     monkeypatch.setitem(sys.modules, "sklearn", None)
     status, _, err = run("data", "photographs", "--out", "a.npy")
     assert status == 2 and "scikit-learn is not installed" in err

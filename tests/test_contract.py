@@ -95,7 +95,8 @@ def test_astype():
 
 
 @pytest.mark.parametrize("bad", [np.ones(2, np.float16), np.ones(2, np.longdouble), np.ones(2, complex), np.array(["1"]),
-                                 np.array([1.0, None], object), np.array([True]), np.ma.array([1.0, 2.0], mask=[False, True])], ids=lambda a: str(a.dtype))
+                                 np.array([1.0, None], object), np.array([True]), np.ma.array([1.0, 2.0], mask=[False, True])],
+                         ids=lambda a: str(a.dtype))
 def test_refused_dtypes(bad):
     f = Affine()
     rule = "must not be a masked array" if isinstance(bad, np.ma.MaskedArray) else "must be float32 or float64"

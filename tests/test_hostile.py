@@ -97,7 +97,8 @@ def test_the_directory_is_put_back_after_an_exception(tmp_path):
     assert os.getcwd() == here
 
 
-@pytest.mark.parametrize("text", ["os.chdir('elsewhere')\n" + EXP.format(before="pass"), EXP.format(before="os.chdir('/')")], ids=["import", "adapter"])
+@pytest.mark.parametrize("text", ["os.chdir('elsewhere')\n" + EXP.format(before="pass"), EXP.format(before="os.chdir('/')")],
+                         ids=["import", "adapter"])
 def test_the_report_lies_where_it_is_said(text, run, tmp_path):
     """Written in the directory in which the command began."""
     (tmp_path / "elsewhere").mkdir()

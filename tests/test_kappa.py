@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refflow import (REGISTRY, Affine, AffineCoupling, BernsteinPolynomial, Chain, Concatenate, Coupling, DenseLinear, Exp,
-                     Independent, IntrinsicVolume, Inverse, RationalQuadraticSpline, SinhArcsinh, Softmax, Softplus, StickBreaking,
+                     Independent, IntrinsicVolume, Inverse, RationalQuadraticSpline, SinhArcsinh, Softmax, StickBreaking,
                      SumOfSquares, Tanh)
 from refflow.accuracy.kappa import (Sensitivity, constant_of, differenced, event_of, hands_on, image_shape, kappa, kappa_inverse,
                                     normwise, per_event, spreads, value_and_log_det, with_leaf)

@@ -4,8 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from refflow import (CayleyOrthogonal, Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky, CorrelationOuterProduct, Flow,
-                     Independent, IntrinsicVolume, Inverse, MatrixTranspose, Permutation, RectangularCholeskyFactor,
+from refflow import (CayleyOrthogonal, Chain, CholeskyFactor, CholeskyOuterProduct, CholeskyToInverseCholesky, CorrelationCholesky,
+                     CorrelationOuterProduct, Flow, Independent, IntrinsicVolume, Inverse, MatrixTranspose, Permutation, RectangularCholeskyFactor,
                      RowNormalisedCorrelation, Softmax, Squeeze,
                      StandardNormal, StickBreaking, StrictTriangle, TriangularInverse, ZeroSum, ZeroSumMatrix)
 from refflow.core import RandomSource, sets

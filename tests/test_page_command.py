@@ -23,7 +23,7 @@ from validation.points import Draw
 
 from test_parts import careful, misplaced, text_of, uncited
 
-GUIDE = Path(certify.__file__).parent.parent / "refflow" / "maps" / "README.md"
+GUIDE = Path(certify.__file__).parent.parent / ".github" / "CONTRIBUTING.md"
 
 
 @bijector(source="definition", domain=real, codomain=positive, register=False)
@@ -203,6 +203,17 @@ def test_a_failing_test_says_all_that_it_found(monkeypatch, tmp_path):
     with pytest.raises(Failed, match=r"test_of\[Softsign\]\n.* given 2.0, true 1.0$") as found:
         command.tests_of("Softsign", ("long",))
     assert "Tanh" not in str(found.value)
+
+
+def test_a_comparison_is_told_whole(monkeypatch, tmp_path):
+    """Of two lists, pytest shows an item in short, and that there are more."""
+    missing = [f"equation ({n}) is cited by no line of the textbook or the definition" for n in range(1, 9)]
+    (tmp_path / "test_form.py").write_text("import pytest\n\n@pytest.mark.parametrize('name', ['Softsign'])\ndef test_of(name):\n"
+                                           f"    assert {missing} == []\n", encoding="utf-8")
+    monkeypatch.setattr(command, "test_file", lambda name: tmp_path / f"test_{name}.py")
+    with pytest.raises(Failed) as found:
+        command.tests_of("Softsign", ("form",))
+    assert all(one in str(found.value) for one in missing)
 
 
 def test_a_page_that_does_not_load_says_where(monkeypatch, capsys):

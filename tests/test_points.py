@@ -133,7 +133,8 @@ def test_thresholds_between_the_numbers_of_a_ladder_are_found(monkeypatch):
 
 
 def test_switches_are_sought_in_the_code_of_components_and_of_what_it_imports():
-    found = set(modules_of(Chain((Independent(Exp(), 1), Independent(Inverse(LinearRationalSpline([-1.0, 0, 1], [-1.0, 0, 1], [1.0, 1, 1], [0.5, 0.5])), 1)))))
+    spline = LinearRationalSpline([-1.0, 0, 1], [-1.0, 0, 1], [1.0, 1, 1], [0.5, 0.5])
+    found = set(modules_of(Chain((Independent(Exp(), 1), Independent(Inverse(spline), 1)))))
     assert {f"refflow.maps.{name}" for name in ("elementwise.exp", "splines.linear_rational_spline", "splines.bins")} <= found
 
 

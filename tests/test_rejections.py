@@ -21,9 +21,9 @@ SIZES = (1, 3, 6, 7, 10, 30, DRAWS, 200, 1000)
 def tally_of(**laws):
     """A tally of {law: [(rejected, tried) of a draw]}."""
     tally = Tally()
-    for law, counts in laws.items():
+    for name, counts in laws.items():
         for count in counts:
-            tally.add({law: count})
+            tally.add({name: count})
     return tally
 
 

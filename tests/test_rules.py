@@ -20,8 +20,9 @@ load_all()
 RULES = {"finite": FINITE, "above 0": ABOVE_0, "from 0": AT_LEAST_0, "below 1": BELOW_1, "not 0": NOT_0, "flag": FLAG, "count": count(),
          "count from 0": count(0), "word": one_of("a", "b"), "rank": one_of(1, 2, 3), "or none": optional(count()),
          "closed": number(0, 1, True, True), "half": number(0, 1, low_included=True), "or infinite": number(0, high_included=True)}
-HELD = {"finite": (-1, 0.5, np.float32(2)), "above 0": (5e-324, 3), "from 0": (0, 0.0), "below 1": (0.5,), "flag": (True, np.False_), "not 0": (-5e-324,),
-        "count": (1, np.int64(7)), "count from 0": (0,), "word": ("a", np.str_("b")), "rank": (1, np.int8(3)), "or none": (None, 2),
+HELD = {"finite": (-1, 0.5, np.float32(2)), "above 0": (5e-324, 3), "from 0": (0, 0.0), "below 1": (0.5,), "flag": (True, np.False_),
+        "not 0": (-5e-324,), "count": (1, np.int64(7)), "count from 0": (0,), "word": ("a", np.str_("b")),
+        "rank": (1, np.int8(3)), "or none": (None, 2),
         "closed": (0, 1), "half": (0, np.nextafter(1, 0)), "or infinite": (math.inf,)}
 
 
@@ -46,8 +47,9 @@ def test_texts():
     texts = {name: rule.text for name, rule in RULES.items()}
     assert texts == {
         "finite": "be finite", "above 0": "be finite and > 0", "from 0": "be finite and >= 0", "below 1": "be in (0, 1)",
-        "flag": "be True or False", "not 0": "be finite and not 0", "count": "be an int >= 1", "count from 0": "be an int >= 0", "word": "be one of ('a', 'b')",
-        "rank": "be 1, 2 or 3", "or none": "be an int >= 1, or None", "closed": "be in [0, 1]", "half": "be in [0, 1)",
+        "flag": "be True or False", "not 0": "be finite and not 0", "count": "be an int >= 1", "count from 0": "be an int >= 0",
+        "word": "be one of ('a', 'b')", "rank": "be 1, 2 or 3", "or none": "be an int >= 1, or None",
+        "closed": "be in [0, 1]", "half": "be in [0, 1)",
         "or infinite": "be > 0"}
 
 

@@ -240,7 +240,8 @@ def test_vectors_that_are_not_positive_and_ordered(outside):
 
 # ---------------------------------------------------------------- how far a point is off
 
-OFF = [(sets.simplex, [0.5, 0.5, 0.25], "must have entries >= 0 that sum to 1; z = [0.5  0.5  0.25], which misses it by 0.25; rounding explains 1.7e-15"),
+OFF = [(sets.simplex, [0.5, 0.5, 0.25],
+        "must have entries >= 0 that sum to 1; z = [0.5  0.5  0.25], which misses it by 0.25; rounding explains 1.7e-15"),
        (sets.zero_sum, [1.0, -0.5], "must have entries that sum to 0; z = [ 1.  -0.5], which misses it by 0.5; rounding explains 1.3e-15"),
        (sets.sphere, [0.5, 0.0], "must have length 1; z = [0.5 0. ], which misses it by 0.75; rounding explains 1.1e-15"),
        (sets.positive_definite, [[1.0, 0.5], [0.25, 1.0]], "misses one of these by 0.25; rounding explains 6.7e-16"),

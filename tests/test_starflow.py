@@ -594,7 +594,8 @@ def test_a_text_of_samples_has_any_name(tmp_path):
     other = RNG(8).standard_normal(arrays["in/y"].shape)
     with torch.no_grad():
         back = own.reverse(torch.tensor(arrays["in/u"]), torch.tensor(other)).numpy()
-    file = config | {"jacobi": []}, {key: held for key, held in arrays.items() if "jacobi" not in key and key != "in/y_cfg2"} | {"in/y_rev": other, "out/reverse_u": back}
+    kept = {key: held for key, held in arrays.items() if "jacobi" not in key and key != "in/y_cfg2"}
+    file = config | {"jacobi": []}, kept | {"in/y_rev": other, "out/reverse_u": back}
     assert far(read_made(authors, tmp_path, *file)) == (set(), [])
     assert far(read_made(authors, tmp_path, *changed(file, "in/y_rev")))[0] == {"reverse_u"}
 

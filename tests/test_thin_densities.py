@@ -310,7 +310,8 @@ def test_what_is_refused():
      r"arrives is simplex: put IntrinsicVolume\('simplex'\) between"),
     (Inverse(StickBreaking()), Flow(IntrinsicVolume("simplex"), Dirichlet(A)),
      r"counts volumes on simplex, and what arrives is simplex by its own volume: put Inverse\(IntrinsicVolume\('simplex'\)\) between"),
-    (Inverse(StickBreaking()), DiagonalNormal(np.zeros(3), np.ones(3)), "Flow: the base's support, real, is not inside the domain of Inverse, simplex"),
+    (Inverse(StickBreaking()), DiagonalNormal(np.zeros(3), np.ones(3)),
+     "Flow: the base's support, real, is not inside the domain of Inverse, simplex"),
     (CorrelationOuterProduct(), WishartCholesky(3.0, L), "support, cholesky_factor, is not inside the domain of CorrelationOuterProduct"),
     (CholeskyOuterProduct(), LKJCholesky(3.0, 2), "support, correlation_cholesky, is not inside the domain of CholeskyOuterProduct")])
 def test_a_base_of_another_set_or_measure_is_refused(f, base, why):
@@ -323,7 +324,8 @@ def test_a_flow_onto_the_simplex_and_its_density_agree():
     forward, back = Flow(StickBreaking(), StandardNormal(2)), Flow(Inverse(StickBreaking()), Dirichlet(A))
     y = np.array([0.3, -0.8])
     z, log_det = StickBreaking().forward_and_log_det(y)
-    assert np.isclose(forward.log_prob(z) + log_det, StandardNormal(2).log_prob(y)) and np.isclose(back.log_prob(y), Dirichlet(A).log_prob(z) + log_det)
+    assert np.isclose(forward.log_prob(z) + log_det, StandardNormal(2).log_prob(y))
+    assert np.isclose(back.log_prob(y), Dirichlet(A).log_prob(z) + log_det)
     assert back.support.same(sets.real) and forward.support.same(sets.simplex)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from refflow.accuracy.formats import FORMATS
-from refflow.oracle import CannotRun, check, golden, vectors
+from refflow.oracle import check, golden, vectors
 from refflow.oracle.pages import bijectors
 from refflow.oracle.schema import schema, violation
 from validation.golden import exact_document

@@ -120,7 +120,8 @@ def test_a_product_has_the_tangents_of_its_blocks():
     ([STICKS, VOLUME, Reshape((3,), (1, 3)), Inverse(Reshape((3,), (1, 3))), Inverse(VOLUME), Inverse(STICKS)], None),
     ([STICKS, Chain([VOLUME, Inverse(VOLUME)])], sets.simplex), ([ZeroSum(), Inverse(IntrinsicVolume("zero_sum"))], None),
     ([ZeroSum(), Permutation([2, 0, 1]), Inverse(ZeroSum()), CentredSoftmax(), Inverse(STICKS)], None),
-    ([CholeskyFactor(), CholeskyOuterProduct(), IntrinsicVolume("positive_definite")], sets.positive_definite.intrinsic), ([CholeskyFactor(), Reshape((2, 2), (4,))], None)])
+    ([CholeskyFactor(), CholeskyOuterProduct(), IntrinsicVolume("positive_definite")], sets.positive_definite.intrinsic),
+    ([CholeskyFactor(), Reshape((2, 2), (4,))], None)])
 def test_maps_act_on_sets_of_lower_dimension(stages, image):
     f = Chain(stages)
     z = np.array([0.3, -0.2, 0.7])[:3 if isinstance(stages[0], CholeskyFactor) else 2]

@@ -175,7 +175,8 @@ STEPS = {"names": names, "completeness": completeness, "form": form, "hard cases
 def tests_of(name, files):
     """Run the page's tests in some files, in a new process, which has cached nothing."""
     paths = [str(test_file(file)) for file in files]
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "validation.of_page", *paths],
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", "-p", "validation.of_page",
+                           "-o", "verbosity_assertions=2", *paths],             # a comparison is told whole
                           capture_output=True, text=True, cwd=ROOT, env=os.environ | {"REFFLOW_PAGE": name})
     lines = (done.stdout + done.stderr).splitlines()
     if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):

@@ -96,14 +96,15 @@ def certificate():
 
 
 def pages():
-    """Every page with what it is, chapter by chapter, in reading order."""
+    """Every page with what it is, chapter by chapter."""
     rows = []
     for name, page in REGISTRY.items():
         module = sys.modules[page.__module__]
         path = "../../" + page.__module__.replace(".", "/") + ".py"
         title = module.__doc__.strip().split("\n")[0].rstrip(".:")
         rows.append([f"[{name}]({path})", chapter(page), page.kind, title])
-    return table(["page", "chapter", "kind", "what it is"], rows)
+    return ("Chapters stand in the order of [refflow/maps](../../refflow/maps/README.md#chapters), from the simplest, and pages by the names "
+            "of their files.\n\n" + table(["page", "chapter", "kind", "what it is"], rows))
 
 
 def systems():
@@ -249,8 +250,8 @@ def models():
                              f"{gain['nats']:.1f} +- {gain['error']:.1f}"])
     return (", ".join(f"`{command}`" for command in DATA) + " write the data. A row is what "
             "`python -m refflow fit DATA --test 0.2 --model MODEL` says of the test rows, a fifth of all, which choose nothing: "
-            "densities in nats, in the units of the data; all random numbers are those of seed 0. With `--context class` they are densities given the class, and the "
-            "Gaussian's mean is a linear function of it.\n\n"
+            "densities in nats, in the units of the data; all random numbers are those of seed 0. With `--context class` "
+            "they are densities given the class, and the Gaussian's mean is a linear function of it.\n\n"
             + table(["data", "model", log, "a Gaussian", "gain over it"], rows))
 
 

@@ -107,7 +107,7 @@ def locked(path):
     """The open file, locked until it is closed; None if the system has no locks, or if there is no file."""
     if flock is None or not path.exists():
         return None
-    file = open(path, "rb")                             # noqa: SIM115: it stays open
+    file = open(path, "rb")                             # noqa: SIM115  it stays open
     try:
         flock(file, LOCK_EX | LOCK_NB)
     except OSError:

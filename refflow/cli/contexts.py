@@ -15,7 +15,7 @@ from .dataset import likeliest
 from .tables import read_table
 from ..maps.normalization import ActNorm
 from ..oracle import CannotRun
-from ..report import column_text, counted
+from ..report import counted
 from ..training.gaussians import standardised
 
 

@@ -1,4 +1,8 @@
-"""refflow list: all pages of every kind, with what is to be known of each, and the named compositions and models made of them."""
+"""refflow list: all pages of every kind, with what is to be known of each, and the named compositions and models made of them.
+
+They stand chapter by chapter, as in `refflow/maps/README.md`: the pages of a chapter by the names of their files, then its compositions;
+models come last.  The table has the columns that the terminal holds; standard error names the others, and --json has them all.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,12 @@ from .names import MODELS
 from .. import oracle
 from ..core.registry import REGISTRY, chapter
 from ..core.sets import Set
+from ..maps import CHAPTERS, load_all
 from ..maps import found as named
-from ..maps import load_all
 from ..maps.index import HOME
 from ..maps.parametrisations.conventions import users
 from ..oracle.check import certified
-from ..report import aligned, json_text, largest_error
+from ..report import columns, fitted, json_text, largest_error
 
 
 def add_command(commands):
@@ -34,8 +38,21 @@ def run(options):
     certificate = certified()
     found = [facts(page, certificate.get(name, {})) for name, page in REGISTRY.items()]
     found += [*map(of_composition, compositions()), *map(of_model, MODELS)]
-    print(json_text(found) if options.json else aligned([HEAD, *map(row, found)]))
+    found.sort(key=place)
+    if options.json:
+        print(json_text(found))
+        return 0
+    text, left_out = fitted([HEAD, *map(row, found)], columns())
+    print(text)
+    if left_out:
+        print(f"refflow: the terminal is too narrow for: {', '.join(left_out)}; --json has all columns", file=sys.stderr)
     return 0
+
+
+def place(one):
+    """Where a chapter stands in the list: the maps' chapters in their order, others after them, models last."""
+    order = (*CHAPTERS, None, "models")
+    return order.index(one["chapter"] if one["chapter"] in order else None)
 
 
 # -- facts ------------------------------------------------------------------------------------------------------------
@@ -139,7 +156,7 @@ def errors_of(quantities) -> dict:
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
-HEAD = ("name", "kind", "chapter", "event axes", "domain", "codomain", "dimension", "inverse", "C", "agrees to", "source", "used by")
+HEAD = ("name", "kind", "chapter", "C", "inverse", "event axes", "domain", "codomain", "dimension", "agrees to", "source", "used by")
 
 
 def row(page):
@@ -147,8 +164,8 @@ def row(page):
     sets = (page["domain"] or page["support"] or "-", page["codomain"] or "-")
     sizes = page["dimension"] if any(page["dimension"] or ()) else []
     dimensions = " -> ".join(size or "all" for size in sizes) or "-"
-    return (page["name"], page["kind"], page["chapter"], axes, *sets, dimensions, page["inverse"] or "-",
-            largest_error(page["certificate"]), agreed(page["agrees_to"]), page["source"], "; ".join(page["used_by"]))
+    return (page["name"], page["kind"], page["chapter"], largest_error(page["certificate"]), page["inverse"] or "-", axes, *sets,
+            dimensions, agreed(page["agrees_to"]), page["source"], "; ".join(page["used_by"]))
 
 
 def agreed(difference):

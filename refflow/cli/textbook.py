@@ -13,7 +13,7 @@ from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
 from ..oracle.pages import CannotRun, page_named, spelled
-from ..report import DTYPES, aligned, json_text, number
+from ..report import DTYPES, aligned, columns, fitted, json_text, number, wrapped
 
 HEAD = ("", "dtype", "moderate", "beyond 4", "certified", "beyond 4", "the page")
 FUNCTIONS = {"jacobian": ("jacobian", "slope")}
@@ -39,7 +39,7 @@ def run(options):
     elif options.name:
         print(of_page(page, measured[page.__name__]))
     else:
-        print(aligned([("page", *HEAD[1:]), *(row for name in measured for row in worst_rows(name, measured[name]))]))
+        print(fitted([("page", *HEAD[1:]), *(row for name in measured for row in worst_rows(name, measured[name]))], columns())[0])
     return 0
 
 
@@ -70,7 +70,8 @@ def of_page(page, dtypes):
                          *cells_of(row.get("certified")), number(own["C"]) if own else ""))
         failing = {dtype: dtypes[dtype][quantity]["certified"].get("simplest") for dtype in DTYPES if quantity in dtypes[dtype]}
         if any(failing.values()):
-            notes.append("\n".join([explained(page, quantity), *(f"    {call}" for call in failing.values() if call)]))
+            lines = [explained(page, quantity), *(f"    {call}" for call in failing.values() if call)]
+            notes.append("\n".join(wrapped(line, columns()) for line in lines))
     return "\n\n".join([aligned(rows), *notes])
 
 

@@ -21,7 +21,7 @@ from ..core import Chain
 from ..core.declarations import Field
 from .layers import in_order, page_of, step
 from .measures import WORDS, counted, ratio, ratio_in_words
-from .points import LOG_DET, VALUE, VJP, Truth, run_time_truth
+from .points import LOG_DET, VALUE, VJP, run_time_truth
 
 LOG_DETS = tuple(LOG_DET.values())
 VALUES = tuple(VALUE.values())
@@ -167,8 +167,8 @@ class Clue:
         """Clues at events around this one, further towards the end of its set, and on the other side of 0."""
         events = [self.point.event * self.dtype.type(factor) for factor in AROUND]
         where = set_of(self.point.f, self.side)
-        for step in (2.0, 4.0) if not where.rank else ():
-            events.append(further(where, np.asarray(self.point.event, np.float64), step).astype(self.dtype))
+        for factor in (2.0, 4.0) if not where.rank else ():
+            events.append(further(where, np.asarray(self.point.event, np.float64), factor).astype(self.dtype))
         asked = (self.ask(event) for event in events if not np.array_equal(event, self.point.event))
         return [clue for clue in asked if clue is not None and np.isfinite(clue.given).all() and clue.truth.known().all()
                 and clue.truth.representable(self.form).all()]

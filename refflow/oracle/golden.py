@@ -1,7 +1,8 @@
 """Golden points: questions whose answers are recorded to 30 digits, shipped as JSON.
 
 Events, parameters and cotangents are hex floats, so that every bit is kept; the truth is decimal, rounded from 50
-digits, and so are its unit kappa and the tangents along which it is compared.  Nothing in the files is executed.  The points of `exact` are moderate, and exact in bfloat16.
+digits, and so are its unit kappa and the tangents along which it is compared.  Nothing in the files is executed.
+The points of `exact` are moderate, and exact in bfloat16.
 """
 
 from __future__ import annotations

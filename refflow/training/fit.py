@@ -359,7 +359,8 @@ class Record:
         lengths = {key: len(column) for key, column in self.columns.items()}
         order, statistics, best = problem.order, dict(space.statistics), self.best
         numbers = {"best_step": self.best_step, "lowest": self.lowest if np.isfinite(self.lowest) else None,
-                   "since": self.since, "mark": self.mark if np.isfinite(self.mark) else None, "validation": self.validation, "lowest_step": at.lowest[1],
+                   "since": self.since, "mark": self.mark if np.isfinite(self.mark) else None, "validation": self.validation,
+                   "lowest_step": at.lowest[1],
                    "generator": None if problem.rng is None else problem.rng.bit_generator.state,
                    "optimiser": {key: v for key, v in at.optimiser.items() if not isinstance(v, np.ndarray)}}
 

@@ -21,7 +21,7 @@ from refflow import coverage
 from refflow.cli.coverage import counts
 from refflow.report import json_text
 from refflow.saving import write_atomically
-from validation.peers.__main__ import ENVIRONMENTS, interpreter, version_of
+from validation.peers.__main__ import interpreter, version_of
 from validation.peers.findings import FINDINGS
 from validation.peers.pages import DTYPES, cell, decimal, is_run, records, short, truths
 from validation.peers.remedies import REMEDIES

@@ -285,7 +285,7 @@ def initial(port, L, K, theirs, x, held, onehot=None):
 def chaiyujin(config, theirs) -> dict:
     """{quantity: Pair} of a whole model; its loss is in bits per dimension."""
     L, K, x = config["L"], config["K"], theirs["in/z0"]
-    (N, C), D = x.shape[:2], x[0].size
+    N, D = len(x), x[0].size
     given, held = parts(theirs)
     zeros = theirs["param/prior_h"] if "prior_h" in given else np.zeros(1)
     if zeros.any() or zeros.size not in (1, 2 * x.size // 2 ** (L - 1)):

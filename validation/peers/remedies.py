@@ -154,7 +154,8 @@ REMEDIES = {
         "sinh(a)/sinh(b) = exp(|a| - |b|) expm1(-2 |a|)/expm1(-2 |b|), with the sign of a b: the quotient of exponentials is taken first.",
     ("tfp", "The gradients of WeibullCDF and Softsign are 0 far out"):
         "A custom gradient: exp(-z) of -expm1(-z), and 1/(1 + |z|)^2 of z/(1 + |z|), each from z.",
-    ("tfp", "Softsign's inverse log-det has lost two digits near -0.41"): "-2 log(1 - |x|) for |x| > 1/4, where the rounding of 1 - |x| is small beside its logarithm; -2 log1p(-|x|) elsewhere.",
+    ("tfp", "Softsign's inverse log-det has lost two digits near -0.41"):
+        "-2 log(1 - |x|) for |x| > 1/4, where the rounding of 1 - |x| is small beside its logarithm; -2 log1p(-|x|) elsewhere.",
     ("tfp", "A Dirichlet through the inverse of SoftmaxCentered has the mass sqrt 3"):
         "Without log(K)/2 the log-det is that of coordinates, as the density of Dirichlet is.",
     ("tfp", "An LKJ through its own default bijector has the mass pi"):

@@ -141,7 +141,8 @@ class TriangularInverse(Bijector):
         case("Graded", "L_21 / L_22 overflows, X_21 does not", z=[[[2.0**75, 0.0], [2.0**75, 2.0**-58]], [[2.0**600, 0.0], [2.0**600, 2.0**-490]]],
              x=[[[2.0**75, 0.0], [-(2.0**75), 2.0**-58]]]),
         case("Overflow", "X_22 is a float, its square in (3) is not", z=[[[1.0, 0.0], [1.0, 2.0**-100]], [[1.0, 0.0], [1.0, 2.0**-600]]]),
-        case("Cancelling", "the logarithms of the diagonal cancel, and the terms of X_31", z=[[[2.0, 0.0, 0.0], [1.0, 0.0625, 0.0], [16.0, 1.0, 8.0]]],
+        case("Cancelling", "the logarithms of the diagonal cancel, and the terms of X_31",
+             z=[[[2.0, 0.0, 0.0], [1.0, 0.0625, 0.0], [16.0, 1.0, 8.0]]],
              x=[[[2.0, 0.0], [1.0, 0.5]]]),
     )
 
