@@ -127,8 +127,8 @@ def denied(net, what, marks):
 def pattern(net, p):
     """`depends` is where dh/da is not 0, if the layers are linear, with positive weights along drawn connections, 0 elsewhere.
 
-    No terms cancel then, nor do positions of a context that differ.  For a page without layers it is where dh/da is not 0 for some of the events; whole numbers have no
-    derivative.
+    No terms cancel then, nor do positions of a context that differ.  For a page without layers it is where dh/da is not 0 for some
+    of the events; whole numbers have no derivative.
     """
     if type(net).depends is Conditioner.depends or net.domain.whole:
         return
