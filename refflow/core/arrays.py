@@ -31,10 +31,10 @@ def doubled(*values):
 
 
 def rounded(found, dtype):
-    """An array, or a tuple or dictionary of them, in another dtype."""
+    """An array, or a nested tuple or dictionary of them, in another dtype."""
     if isinstance(found, tuple):
         return tuple(rounded(part, dtype) for part in found)
-    return {key: v.astype(dtype) for key, v in found.items()} if isinstance(found, dict) else found.astype(dtype)
+    return {key: rounded(part, dtype) for key, part in found.items()} if isinstance(found, dict) else found.astype(dtype)
 
 
 def locked(array):
