@@ -447,11 +447,16 @@ def unknown(bar):
     return {key: unknown(inner) for key, inner in bar.items()} if isinstance(bar, dict) else np.where(np.isinf(bar), np.nan, bar)
 
 
-def grown(bar, shift):
-    """A cotangent, or a nested dictionary of them, times 2^shift."""
-    if not shift:
-        return bar
-    return {key: grown(inner, shift) for key, inner in bar.items()} if isinstance(bar, dict) else np.ldexp(bar, shift)
+def power_of_two(dtype):
+    """2^k of (12), the largest float to the power 3/4."""
+    return np.exp2(np.round(0.75 * np.log2(np.nextafter(dtype.type(np.inf), 0))))
+
+
+def grown(bar, scale, times):
+    """A cotangent, or a nested dictionary of them, multiplied by `scale` so many times."""
+    if isinstance(bar, dict):
+        return {key: grown(inner, scale, times) for key, inner in bar.items()}
+    return grown(bar * scale, scale, times - 1) if times else bar
 
 
 def filled(bar, other):
@@ -682,24 +687,24 @@ class Chain(Bijector):
         log_det = self._with_limits(total, given, side)
         lost = np.isnan(total) | np.isnan(log_det)
 
-        def in_turn(bar, log_det_bar, step):
-            bars, shift, overflows = {}, 0, False
+        def in_turn(bar, log_det_bar, scale=None):
+            bars, times, overflows = {}, 0, False
             for i, stage_pullback in reversed(pullbacks):
                 found, own = stage_pullback(bar, log_det_bar)                       # (8)
-                if step and np.isinf(found).any():
-                    bar, log_det_bar, shift = np.ldexp(bar, -step), np.ldexp(log_det_bar, -step), shift + step
+                if scale and np.isinf(found).any():
+                    bar, log_det_bar, times = bar / scale, log_det_bar / scale, times + 1
                     found, own = stage_pullback(bar, log_det_bar)                   # (12)
-                if np.isinf(found).any() and (not step or i != pullbacks[0][0]):
+                if np.isinf(found).any() and (not scale or i != pullbacks[0][0]):
                     overflows = overflows | np.isinf(found).any(tuple(range(lost.ndim, found.ndim)))
-                bar, bars[str(i)] = found, grown(own, shift)
-            return grown(bar, shift), {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}, overflows
+                bar, bars[str(i)] = found, grown(own, scale, times)
+            return grown(bar, scale, times), {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}, overflows
 
         def pullback(image_bar, log_det_bar):
             if lost.any():
                 log_det_bar = np.where(lost & (log_det_bar != 0), np.nan, log_det_bar)
-            event_bar, bars, overflows = in_turn(image_bar, log_det_bar, 0)
+            event_bar, bars, overflows = in_turn(image_bar, log_det_bar)
             if np.any(overflows):
-                small_bar, small_bars, again = in_turn(image_bar, log_det_bar, np.finfo(log_det.dtype).maxexp * 3 // 4)
+                small_bar, small_bars, again = in_turn(image_bar, log_det_bar, power_of_two(log_det.dtype))
                 overflows, ndim = overflows & self._in_open_set(given, side), self.event_ndim[side]
                 small_bar = np.where(over_event(overflows & again, ndim), unknown(small_bar), small_bar)
                 event_bar = np.where(over_event(overflows, ndim), filled(event_bar, small_bar), event_bar)

@@ -33,7 +33,7 @@ difference for `c_ij = v_j - v_m` in (5) and `c_ij = u_ij - u_im` in (7), and th
 
 In (6), (8) and (9), a subnormal product loses digits before it is multiplied by `k_j` or `q_i`.  All are linear in `v` and `g`:
     s_bar(g) = 2^-K s_bar(2^K g)            with K so large that no product is subnormal    (13)
-All of this is computed in float64, for float32 too.
+All of this is computed in float64, for float32 too, and so are the net and its pullback: in (10), what all keys share cancels.
 
 Source: Vaswani et al., arXiv:1706.03762, section 3.2.3; of queries to a context, Jet's code (arXiv:2412.15129).
 """
@@ -45,7 +45,7 @@ import math
 import numpy as np
 
 from ...core import Array, Conditioner, case, child, conditioner, context, plain, refusal
-from ...core.arrays import sum_to_shape
+from ...core.arrays import rounded, sum_to_shape
 from ...core.rules import count
 from ...core.words import intermediate
 from .conv1d import Conv1d
@@ -172,7 +172,11 @@ class CrossAttention(Conditioner):
     def of_context(self):
         if self.context is None:
             raise ValueError("CrossAttention: there is no context; fill it in with at(context=...)")
-        return self.context
+        return np.float64(self.context)
+
+    def net64(self):
+        """The net in float64."""
+        return self.net.unchecked(np.dtype(np.float64))
 
     def of_heads(self, a, parts):
         """Signals of `parts` C channels as `parts` arrays (*batch, heads, d, T), in float64."""
@@ -183,7 +187,7 @@ class CrossAttention(Conditioner):
         return self.vjp(a)[0]
 
     def jacobian(self, a):
-        (q,), (k, v) = self.of_heads(a, 1), self.of_heads(self.net.forward(self.of_context()), 2)      # (1)
+        (q,), (k, v) = self.of_heads(a, 1), self.of_heads(self.net64().forward(self.of_context()), 2)  # (1)
         P, (d, T) = attention(q, k), q.shape[-2:]
         K, v = power_of(P, np.ones_like(q), v), np.broadcast_to(v, (*P.shape[:-2], *v.shape[-2:]))
         A = score_bar(P[..., None, :, :], np.ldexp(v, K)[..., None, :]) / math.sqrt(d)      # (5) (12) (13)
@@ -196,7 +200,7 @@ class CrossAttention(Conditioner):
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
-        k_and_v, net_pullback = self.net.vjp(self.of_context())                     # (1)
+        k_and_v, net_pullback = self.net64().vjp(self.of_context())                 # (1)
         (q,), (k, v) = self.of_heads(a, 1), self.of_heads(k_and_v, 2)
         P, root = attention(q, k), math.sqrt(q.shape[-2])
         h = v @ P.mT                                                                # (4)
@@ -211,9 +215,9 @@ class CrossAttention(Conditioner):
             terms = np.ldexp(s_bar[..., None, :, :] * scaled[..., None], (e - K)[..., None])        # (11) (13)
             k_bar, v_bar = terms.sum(-2), g @ P                                     # (9)
             bars = np.stack(np.broadcast_arrays(k_bar, v_bar), -4)
-            bars = bars.reshape(*bars.shape[:-4], *k_and_v.shape[-2:]).astype(k_and_v.dtype)
+            bars = bars.reshape(*bars.shape[:-4], *k_and_v.shape[-2:])
             context_bar, net_bar = net_pullback(sum_to_shape(bars, k_and_v.shape))  # (10)
-            return q_bar.reshape(shape).astype(a.dtype), {"net": net_bar, "context": context_bar}
+            return q_bar.reshape(shape).astype(a.dtype), rounded({"net": net_bar, "context": context_bar}, a.dtype)
 
         return h.reshape(shape).astype(a.dtype), pullback
 
