@@ -102,11 +102,11 @@ class Report:
 
     target: str
     version: str
-    passed: list = field(default_factory=list)
-    failed: list = field(default_factory=list)
-    skipped: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    suggestions: list = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
+    failed: list[Finding] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    suggestions: list[Suggestion] = field(default_factory=list)
     errors: list = field(default_factory=list)
     asked: list = field(default_factory=list)
 
