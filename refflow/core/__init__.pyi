@@ -25,10 +25,6 @@ from .pairs import stacked as stacked
 from .registry import chapter as chapter
 from .registry import has_components as has_components
 from .registry import of_kind as of_kind
-from .sets.constants import constant as constant
-from .sets.constants import context as context
-from .sets.constants import permutation as permutation
-from .sets.constants import sequence_mask as sequence_mask
 from .sets.correlation import correlation_cholesky as correlation_cholesky
 from .sets.invertible import invertible as invertible
 from .sets.invertible import orthogonal as orthogonal
@@ -124,6 +120,13 @@ def bijector(*, domain: Any = ..., codomain: Any = ..., source: str = ..., regis
              **facts: Any) -> Callable[[_Page], _Page]: ...
 def conditioner(*, source: str = ..., register: bool = ..., **facts: Any) -> Callable[[_Page], _Page]: ...
 def density(*, source: str = ..., register: bool = ..., **facts: Any) -> Callable[[_Page], _Page]: ...
+
+# -- declarations: to type checkers, what stands for an array is one ---------------------------------------------------
+
+def constant(*shape: int | str, dtype: DTypeLike = ..., default: Any = ..., optional: bool = ...) -> Any: ...
+def context(*shape: int | str) -> Any: ...
+def permutation(size: int | str) -> Any: ...
+def sequence_mask(*shape: int | str) -> Any: ...
 
 # -- composition ------------------------------------------------------------------------------------------------------
 

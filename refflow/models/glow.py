@@ -238,7 +238,7 @@ class Builder:
     coupling: str
     permutation: str
     convention: Convention
-    dtype: type
+    dtype: DTypeLike
 
     def level(self, shape, levels, steps, top):
         """The map of images of `shape` to a vector, `levels` levels deep."""

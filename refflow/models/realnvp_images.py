@@ -75,7 +75,7 @@ PORTS = {
 def image_realnvp(rng: np.random.Generator, shape: Sequence[int], scales: int = 4, base_dim: int = 32, residual_blocks: int = 2,
                   *, batch_norm: bool = True, weight_norm: bool = True, skip: bool = True, bottleneck: bool = False,
                   additive: bool | str = False, recursion_type: int = 2, logit: Bijector | None = alpha_logit(),
-                  eps: float = 1e-4, shift_first: bool = True, order: Sequence[str] = ("shift", "scale"),
+                  eps: float = 1e-4, shift_first: bool = True, order: tuple[str, str] = ("shift", "scale"),
                   mask_channel: bool = True, doubled: bool = True, output_norm: bool | str = True, norm_gain: bool = False,
                   unbiased: bool = False, flip: bool = False, flip_channels: bool = False, channel_gains: bool = False,
                   kernel_gains: bool = False, scale_shift: bool = False, widths: Sequence[tuple[int, int]] | None = None,

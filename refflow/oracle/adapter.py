@@ -72,7 +72,7 @@ class Adapter:
 
     function: Callable | None
     page: str | Bijector
-    dtypes: tuple = DTYPES
+    dtypes: Any = DTYPES                    # one or several; once made, a tuple of names
     direction: str = "forward"
     theirs: str = ""
     params: dict = field(default_factory=dict)
@@ -487,10 +487,10 @@ class AdapterSet:
     adapters: tuple[Adapter, ...]
 
 
-Target: TypeAlias = str | Path | ModuleType | Callable[..., Any] | Adapter | AdapterSet
+Target: TypeAlias = str | Path | ModuleType | Callable[..., Any] | AdapterSet
 
 
-def load(target: Target | Iterable[Target]) -> AdapterSet:
+def load(target: Target | Iterable[Target | Adapter]) -> AdapterSet:
     """The adapters of a file, a shipped peer, a module, a function, or a list of them; a set of adapters is itself.
 
     Raises CannotRun if the target does not exist, cannot be imported, or declares no adapter.
@@ -504,7 +504,7 @@ def load(target: Target | Iterable[Target]) -> AdapterSet:
         return adapter_set(target.__name__, target, [a for a in DECLARED if a.function.__module__ == target.__name__])
     if callable(target):
         return adapter_set(target.__qualname__, target, [a for a in DECLARED if a.function is target])
-    found = tuple(a for part in target for a in ([part] if isinstance(part, Adapter) else load(part).adapters))
+    found = tuple(a for part in target for a in ([part] if isinstance(part, Adapter) else load(part).adapters))  # type: ignore[union-attr]
     return adapter_set("adapters", target, found)
 
 

@@ -28,7 +28,7 @@ from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..core.version import VERSION
 from . import asked, golden
-from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, Target, ask, file_of, load
+from .adapter import ACCUMULATION, DTYPES, Adapter, Answers, Raised, Sent, Target, ask, file_of, load
 from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
@@ -57,7 +57,7 @@ CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to c
 LOOKED_AT = 2**14           # numbers that may be computed to see how far rounding moves the truth at wrong events
 
 
-def check(target: Target | Iterable[Target] | None = None, *, page: str | None = None,
+def check(target: Target | Iterable[Target | Adapter] | None = None, *, page: str | None = None,
           dtypes: Sequence[DTypeLike] | None = None, parameters: Mapping[str, ArrayLike] | None = None,
           time_limit: float | None = None, progress: Callable[[int, int, str], object] | None = None,
           executor: Executor | None = None, keep_errors: bool = False) -> Report:
