@@ -59,6 +59,13 @@ REVEALED = {
     "refflow.oracle.check(mine).failed": "list[oracle.verdict.Finding]",
     "mine": "def (params: dict[str, float], z: float) -> dict[str, float]",
     "adapter('Tanh')": "def [Function <: def (*Any, **Any) -> Any] (Function) -> Function",
+    "refflow.models.tarflow(rng, (3, 32, 32))": "core.Flow", "refflow.models.jet_network(rng, 4, 16, 8, 1)": "core.Conditioner",
+    "refflow.models.BUILDERS['maf'](2, rng)": "core.Flow", "refflow.fast.tuned(flow)": "core.Flow",
+    "refflow.training.with_statistics(flow, {})": "core.Flow", "refflow.training.recipes.realnvp()": "dict[Any, Any]",
+    "refflow.training.LikelihoodGradient(rows=64)": "refflow.fast.likelihood.LikelihoodGradient",
+    "refflow.data.load_data('iris').values": "ndarray[tuple[Any, ...], dtype[Any]]",
+    "refflow.plot.save(refflow.plot.images([x]), 'x.png')": "None",
+    "refflow.plot.density(flow, x)": "refflow.plot.Picture", "refflow.REGISTRY['Tanh']": "type[core.Value]",
     "law_tests(box)": "def (def (*Any, **Any) -> Any) -> def (*Any, **Any) -> Any",
     "page_tests('Tanh')": "def (def (*Any, **Any) -> Any) -> def (*Any, **Any) -> Any",
 }

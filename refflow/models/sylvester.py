@@ -381,7 +381,7 @@ def log_variance(u):
     return np.where(u < FAR, u, np.log(S)), np.where(u < FAR, 1, sigmoids(near)[0] / S)         # (15)
 
 
-def warmed_up(epoch, warm_up=100, largest=1.0):
+def warmed_up(epoch, warm_up=100, largest=1.0) -> float:
     """beta of (9) in an epoch 1, 2, ...; `warm_up` epochs, the authors' 100 by default.  ValueError for numbers that are negative."""
     given = {"epoch": epoch, "warm_up": warm_up, "largest": largest}
     epoch, warm_up, largest = (BETA.checked("warmed_up", key, value) for key, value in given.items())

@@ -1,7 +1,7 @@
 """The types of what training offers."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +12,6 @@ from ..fast.speech import SpeechGradient as SpeechGradient
 from ..models.glow_tts import GlowTTS
 from . import gaussians as gaussians
 from . import recipes as recipes
-from .batch_norm import of_batch as of_batch
-from .batch_norm import with_statistics as with_statistics
 from .optimisers import EMA as EMA
 from .optimisers import LBFGS as LBFGS
 from .optimisers import Adam as Adam
@@ -31,6 +29,8 @@ from .schedules import MomentumRamp as MomentumRamp
 from .schedules import Noam as Noam
 from .schedules import WarmedCosine as WarmedCosine
 from .schedules import WarmUp as WarmUp
+
+_Value = TypeVar("_Value", bound=Value)
 
 class State:
     step: int
@@ -75,6 +75,10 @@ def fit_reverse_kl(flow: Flow, log_density: Callable[[Any], ArrayLike], gradient
                    fixed: Iterable[str] = ..., rng: np.random.Generator,
                    callback: Callable[[dict[str, Any], Callable[[], Flow]], object] | None = ...,
                    progress: bool | Callable[[float], str] | None = ..., resume: State | None = ...) -> Result: ...
+
+def of_batch(value: _Value, record: dict[Any, Any] | None = ..., path: tuple[str, ...] = ...,
+             made: dict[int, Any] | None = ...) -> _Value: ...
+def with_statistics(value: _Value, record: dict[Any, Any], decay: float = ...) -> _Value: ...
 
 # The `flow` of the result is the model, so that its type is not that of `Result`.
 def fit_speech(model: GlowTTS, corpus: Any, *, optimiser: Any = ..., schedule: Callable[[int], float] | None = ...,
