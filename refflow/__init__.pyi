@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .core import Bijector, Conditioner, Density, Value
-from .typing import Floats, Pullback
+from .typing import Floats, Numbers, Pullback
 from . import typing as typing
 from . import core as core
 from . import maps as maps
@@ -55,9 +55,9 @@ __version__: str
 REGISTRY: dict[str, type[Value]]
 
 class Scale(Value):
-    def forward(self, s: ArrayLike, /) -> Floats: ...
-    def log(self, s: ArrayLike, /) -> Floats: ...
-    def vjp(self, s: ArrayLike, /) -> tuple[tuple[Floats, Floats], Pullback]: ...
+    def forward(self, s: Numbers, /) -> Floats: ...
+    def log(self, s: Numbers, /) -> Floats: ...
+    def vjp(self, s: Numbers, /) -> tuple[tuple[Floats, Floats], Pullback]: ...
 
 class Map(Value):
     size: int
@@ -77,12 +77,12 @@ class AddedContext(Conditioner):
     inner: Conditioner
     net: Conditioner
     context: NDArray[np.floating[Any]] | None
-    def __init__(self, inner: Conditioner, net: Conditioner, context: ArrayLike | None = ...) -> None: ...
+    def __init__(self, inner: Conditioner, net: Conditioner, context: Numbers | None = ...) -> None: ...
 
 class AddedSignal(Conditioner):
     context: NDArray[np.floating[Any]] | None
     mask: NDArray[np.bool_] | None
-    def __init__(self, context: ArrayLike | None = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, context: Numbers | None = ..., mask: Numbers | None = ...) -> None: ...
 
 class BijectorLayer(Conditioner):
     f: Bijector
@@ -92,7 +92,7 @@ class BlockDense(Conditioner):
     within: NDArray[np.floating[Any]]
     below: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]]
-    def __init__(self, within: ArrayLike, below: ArrayLike, b: ArrayLike | None = ...) -> None: ...
+    def __init__(self, within: Numbers, below: Numbers, b: Numbers | None = ...) -> None: ...
 
 class CircleFeatures(Conditioner):
     def __init__(self) -> None: ...
@@ -101,58 +101,58 @@ class ClassEmbedding(Conditioner):
     E: NDArray[np.floating[Any]]
     context: NDArray[np.floating[Any]] | None
     mask: NDArray[np.bool_] | None
-    def __init__(self, E: ArrayLike, context: ArrayLike | None = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, E: Numbers, context: Numbers | None = ..., mask: Numbers | None = ...) -> None: ...
 
 class ConcatenatedReLU(Conditioner):
     channel: NDArray[np.bool_] | None
     factor: float
-    def __init__(self, channel: ArrayLike | None = ..., factor: float = ...) -> None: ...
+    def __init__(self, channel: Numbers | None = ..., factor: float = ...) -> None: ...
 
 class Contextual(Conditioner):
     inner: Conditioner
     context: NDArray[np.floating[Any]] | None
-    def __init__(self, inner: Conditioner, context: ArrayLike | None = ...) -> None: ...
+    def __init__(self, inner: Conditioner, context: Numbers | None = ...) -> None: ...
 
 class Conv1d(Conditioner):
     W: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]] | None
     dilation: int
     mask: NDArray[np.bool_] | None
-    def __init__(self, W: ArrayLike, b: ArrayLike | None = ..., dilation: int = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, W: Numbers, b: Numbers | None = ..., dilation: int = ..., mask: Numbers | None = ...) -> None: ...
 
 class Conv2d(Conditioner):
     W: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]] | None
     padding: str
-    def __init__(self, W: ArrayLike, b: ArrayLike | None = ..., padding: str = ...) -> None: ...
+    def __init__(self, W: Numbers, b: Numbers | None = ..., padding: str = ...) -> None: ...
 
 class CrossAttention(Conditioner):
     net: Conditioner
     heads: int
     context: NDArray[np.floating[Any]] | None
-    def __init__(self, net: Conditioner, heads: int = ..., context: ArrayLike | None = ...) -> None: ...
+    def __init__(self, net: Conditioner, heads: int = ..., context: Numbers | None = ...) -> None: ...
 
 class Delay(Conditioner):
     start: NDArray[np.floating[Any]] | None
     mask: NDArray[np.bool_] | None
-    def __init__(self, start: ArrayLike | None = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, start: Numbers | None = ..., mask: Numbers | None = ...) -> None: ...
 
 class Dense(Conditioner):
     W: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]]
-    def __init__(self, W: ArrayLike, b: ArrayLike | None = ...) -> None: ...
+    def __init__(self, W: Numbers, b: Numbers | None = ...) -> None: ...
 
 class DepthwiseConv1d(Conditioner):
     W: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]]
     dilation: int
     mask: NDArray[np.bool_] | None
-    def __init__(self, W: ArrayLike, b: ArrayLike | None = ..., dilation: int = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, W: Numbers, b: Numbers | None = ..., dilation: int = ..., mask: Numbers | None = ...) -> None: ...
 
 class Dropout(Conditioner):
     keep: NDArray[np.bool_]
     rate: float
-    def __init__(self, keep: ArrayLike, rate: float) -> None: ...
+    def __init__(self, keep: Numbers, rate: float) -> None: ...
 
 class ELU(Conditioner):
     def __init__(self) -> None: ...
@@ -161,7 +161,7 @@ class Embedding(Conditioner):
     E: NDArray[np.floating[Any]]
     scale: float
     mask: NDArray[np.bool_] | None
-    def __init__(self, E: ArrayLike, scale: float = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, E: Numbers, scale: float = ..., mask: Numbers | None = ...) -> None: ...
 
 class GatedActivation(Conditioner):
     rank: int
@@ -171,7 +171,7 @@ class GatedContext(Conditioner):
     inner: Conditioner
     net: Conditioner
     context: NDArray[np.floating[Any]] | None
-    def __init__(self, inner: Conditioner, net: Conditioner, context: ArrayLike | None = ...) -> None: ...
+    def __init__(self, inner: Conditioner, net: Conditioner, context: Numbers | None = ...) -> None: ...
 
 class GatedLinearUnit(Conditioner):
     activation: Conditioner
@@ -184,36 +184,36 @@ class ImageContext(Conditioner):
     net: Conditioner
     layers: tuple[Value, ...]
     context: NDArray[np.floating[Any]] | None
-    def __init__(self, net: Conditioner, layers: Sequence[Value], context: ArrayLike | None = ...) -> None: ...
+    def __init__(self, net: Conditioner, layers: Sequence[Value], context: Numbers | None = ...) -> None: ...
 
 class LayerNorm(Conditioner):
     gain: NDArray[np.floating[Any]]
     bias: NDArray[np.floating[Any]]
     eps: float
-    def __init__(self, gain: ArrayLike, bias: ArrayLike | None = ..., eps: float = ...) -> None: ...
+    def __init__(self, gain: Numbers, bias: Numbers | None = ..., eps: float = ...) -> None: ...
 
 class LearnedPositions(Conditioner):
     P: NDArray[np.floating[Any]]
     mask: NDArray[np.bool_] | None
-    def __init__(self, P: ArrayLike, mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, P: Numbers, mask: Numbers | None = ...) -> None: ...
 
 class MaskedDense(Conditioner):
     W: NDArray[np.floating[Any]]
     connects: NDArray[np.bool_]
     b: NDArray[np.floating[Any]]
-    def __init__(self, W: ArrayLike, connects: ArrayLike, b: ArrayLike | None = ...) -> None: ...
+    def __init__(self, W: Numbers, connects: Numbers, b: Numbers | None = ...) -> None: ...
 
 class Positionwise(Conditioner):
     layer: Conditioner
     mask: NDArray[np.bool_] | None
-    def __init__(self, layer: Conditioner, mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, layer: Conditioner, mask: Numbers | None = ...) -> None: ...
 
 class PrefixedNetwork(Conditioner):
     inner: Conditioner
     net: Conditioner
     positions: int
     context: NDArray[np.floating[Any]] | None
-    def __init__(self, inner: Conditioner, net: Conditioner, positions: int, context: ArrayLike | None = ...) -> None: ...
+    def __init__(self, inner: Conditioner, net: Conditioner, positions: int, context: Numbers | None = ...) -> None: ...
 
 class QueryKeyNorm(Conditioner):
     queries: Conditioner
@@ -232,7 +232,7 @@ class RelativeAttention(Conditioner):
     mask: NDArray[np.bool_] | None
     causal: bool
     sees: NDArray[np.bool_] | None
-    def __init__(self, E_k: ArrayLike | None = ..., E_v: ArrayLike | None = ..., heads: int = ..., block_length: int = ..., keep: ArrayLike | None = ..., rate: float = ..., mask: ArrayLike | None = ..., causal: bool = ..., sees: ArrayLike | None = ...) -> None: ...
+    def __init__(self, E_k: Numbers | None = ..., E_v: Numbers | None = ..., heads: int = ..., block_length: int = ..., keep: Numbers | None = ..., rate: float = ..., mask: Numbers | None = ..., causal: bool = ..., sees: Numbers | None = ...) -> None: ...
 
 class ReLU(Conditioner):
     def __init__(self) -> None: ...
@@ -255,12 +255,12 @@ class Residual(Conditioner):
 class RMSNorm(Conditioner):
     gain: NDArray[np.floating[Any]]
     eps: float
-    def __init__(self, gain: ArrayLike, eps: float = ...) -> None: ...
+    def __init__(self, gain: Numbers, eps: float = ...) -> None: ...
 
 class Rotary(Conditioner):
     angles: NDArray[np.floating[Any]]
     rotated: int
-    def __init__(self, angles: ArrayLike, rotated: int) -> None: ...
+    def __init__(self, angles: Numbers, rotated: int) -> None: ...
 
 class Sequential(Conditioner):
     layers: tuple[Value, ...]
@@ -271,7 +271,7 @@ class SignalContext(Conditioner):
     inner: Conditioner
     context: NDArray[np.floating[Any]] | None
     mask: NDArray[np.bool_] | None
-    def __init__(self, net: Conditioner, inner: Conditioner, context: ArrayLike | None = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, net: Conditioner, inner: Conditioner, context: Numbers | None = ..., mask: Numbers | None = ...) -> None: ...
 
 class SiLU(Conditioner):
     def __init__(self) -> None: ...
@@ -305,13 +305,13 @@ class WaveNet(Conditioner):
     cond: tuple[Value, ...]
     context: NDArray[np.floating[Any]] | None
     mask: NDArray[np.bool_] | None
-    def __init__(self, in_layers: Sequence[Value], res_skips: Sequence[Value], cond: Sequence[Value], context: ArrayLike | None = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, in_layers: Sequence[Value], res_skips: Sequence[Value], cond: Sequence[Value], context: Numbers | None = ..., mask: Numbers | None = ...) -> None: ...
 
 class WeightNormDense(Conditioner):
     v: NDArray[np.floating[Any]]
     g: NDArray[np.floating[Any]] | None
     b: NDArray[np.floating[Any]]
-    def __init__(self, v: ArrayLike, g: ArrayLike | None = ..., b: ArrayLike | None = ...) -> None: ...
+    def __init__(self, v: Numbers, g: Numbers | None = ..., b: Numbers | None = ...) -> None: ...
 
 class WeightNormConv1d(Conditioner):
     v: NDArray[np.floating[Any]]
@@ -319,21 +319,21 @@ class WeightNormConv1d(Conditioner):
     b: NDArray[np.floating[Any]] | None
     dilation: int
     mask: NDArray[np.bool_] | None
-    def __init__(self, v: ArrayLike, g: ArrayLike | None = ..., b: ArrayLike | None = ..., dilation: int = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, v: Numbers, g: Numbers | None = ..., b: Numbers | None = ..., dilation: int = ..., mask: Numbers | None = ...) -> None: ...
 
 class WeightNormConv2d(Conditioner):
     v: NDArray[np.floating[Any]]
     g: NDArray[np.floating[Any]] | None
     b: NDArray[np.floating[Any]] | None
     padding: str
-    def __init__(self, v: ArrayLike, g: ArrayLike | None = ..., b: ArrayLike | None = ..., padding: str = ...) -> None: ...
+    def __init__(self, v: Numbers, g: Numbers | None = ..., b: Numbers | None = ..., padding: str = ...) -> None: ...
 
 class BreakProportions(Bijector):
     def __init__(self) -> None: ...
 
 class CayleyOrthogonal(Bijector):
     start: NDArray[np.floating[Any]]
-    def __init__(self, start: ArrayLike) -> None: ...
+    def __init__(self, start: Numbers) -> None: ...
 
 class CentredSoftmax(Bijector):
     def __init__(self) -> None: ...
@@ -359,7 +359,7 @@ class CorrelationOuterProduct(Bijector):
 class HalfLine(Bijector):
     end: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, end: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+    def __init__(self, end: Numbers | None = ..., scale: Numbers | None = ...) -> None: ...
 
 class IntrinsicVolume(Bijector):
     where: str
@@ -370,7 +370,7 @@ class L1Ball(Bijector):
 
 class OpenInterval(Bijector):
     ends: NDArray[np.floating[Any]]
-    def __init__(self, ends: ArrayLike) -> None: ...
+    def __init__(self, ends: Numbers) -> None: ...
 
 class Ordered(Bijector):
     def __init__(self) -> None: ...
@@ -417,13 +417,13 @@ class AdditiveCoupling(Bijector):
     passes: NDArray[np.bool_]
     net: Conditioner
     mask: NDArray[np.bool_] | None
-    def __init__(self, passes: ArrayLike, net: Conditioner, mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, passes: Numbers, net: Conditioner, mask: Numbers | None = ...) -> None: ...
 
 class AffineCoupling(Bijector):
     passes: NDArray[np.bool_]
     net: Conditioner
     mask: NDArray[np.bool_] | None
-    def __init__(self, passes: ArrayLike, net: Conditioner, mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, passes: Numbers, net: Conditioner, mask: Numbers | None = ...) -> None: ...
 
 class Family(Value):
     bijector: Any
@@ -436,12 +436,12 @@ class Coupling(Bijector):
     family: Family
     layout: str
     mask: NDArray[np.bool_] | None
-    def __init__(self, passes: ArrayLike, net: Conditioner, family: Family, layout: str = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, passes: Numbers, net: Conditioner, family: Family, layout: str = ..., mask: Numbers | None = ...) -> None: ...
 
 class MaskedInput(Conditioner):
     passes: NDArray[np.bool_]
     net: Conditioner
-    def __init__(self, passes: ArrayLike, net: Conditioner) -> None: ...
+    def __init__(self, passes: Numbers, net: Conditioner) -> None: ...
 
 class VolumePreservingCoupling(Bijector):
     passes: NDArray[np.bool_]
@@ -450,39 +450,39 @@ class VolumePreservingCoupling(Bijector):
     order: Any
     layout: str
     mask: NDArray[np.bool_] | None
-    def __init__(self, passes: ArrayLike, net: Conditioner, scale: Scale, order: Any = ..., layout: str = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, passes: Numbers, net: Conditioner, scale: Scale, order: Any = ..., layout: str = ..., mask: Numbers | None = ...) -> None: ...
 
 class DiagonalNormal(Density):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
     shape: Any
-    def __init__(self, loc: ArrayLike, scale: ArrayLike, shape: Any = ...) -> None: ...
+    def __init__(self, loc: Numbers, scale: Numbers, shape: Any = ...) -> None: ...
 
 class Dirichlet(Density):
     concentration: NDArray[np.floating[Any]]
-    def __init__(self, concentration: ArrayLike) -> None: ...
+    def __init__(self, concentration: Numbers) -> None: ...
 
 class FullNormal(Density):
     loc: NDArray[np.floating[Any]]
     cholesky: NDArray[np.floating[Any]]
-    def __init__(self, loc: ArrayLike, cholesky: ArrayLike) -> None: ...
+    def __init__(self, loc: Numbers, cholesky: Numbers) -> None: ...
 
 class LKJCholesky(Density):
     concentration: NDArray[np.floating[Any]]
     dimension: int
-    def __init__(self, concentration: ArrayLike, dimension: int) -> None: ...
+    def __init__(self, concentration: Numbers, dimension: int) -> None: ...
 
 class Logistic(Density):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
     shape: Any
-    def __init__(self, loc: ArrayLike, scale: ArrayLike, shape: Any = ...) -> None: ...
+    def __init__(self, loc: Numbers, scale: Numbers, shape: Any = ...) -> None: ...
 
 class NormalMixture(Density):
     weights: NDArray[np.floating[Any]]
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+    def __init__(self, weights: Numbers, loc: Numbers, scale: Numbers) -> None: ...
 
 class StandardLogistic(Density):
     shape: Any
@@ -496,12 +496,12 @@ class Uniform(Density):
     low: NDArray[np.floating[Any]]
     high: NDArray[np.floating[Any]]
     shape: Any
-    def __init__(self, low: ArrayLike, high: ArrayLike, shape: Any = ...) -> None: ...
+    def __init__(self, low: Numbers, high: Numbers, shape: Any = ...) -> None: ...
 
 class WishartCholesky(Density):
     df: NDArray[np.floating[Any]]
     cholesky: NDArray[np.floating[Any]]
-    def __init__(self, df: ArrayLike, cholesky: ArrayLike) -> None: ...
+    def __init__(self, df: Numbers, cholesky: Numbers) -> None: ...
 
 class AbsScale(Scale):
     def __init__(self) -> None: ...
@@ -509,7 +509,7 @@ class AbsScale(Scale):
 class Affine(Bijector):
     shift: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, shift: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+    def __init__(self, shift: Numbers | None = ..., scale: Numbers | None = ...) -> None: ...
 
 class AlphaSigmoid(Bijector):
     low: float
@@ -530,12 +530,12 @@ class BoundedSigmoidScale(Scale):
 
 class BoxCox(Bijector):
     power: NDArray[np.floating[Any]]
-    def __init__(self, power: ArrayLike | None = ...) -> None: ...
+    def __init__(self, power: Numbers | None = ...) -> None: ...
 
 class CauchyCDF(Bijector):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+    def __init__(self, loc: Numbers | None = ..., scale: Numbers | None = ...) -> None: ...
 
 class CentredSoftplusScale(Scale):
     floor: float
@@ -580,62 +580,62 @@ class FlooredExpScale(Scale):
 class GumbelCDF(Bijector):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+    def __init__(self, loc: Numbers | None = ..., scale: Numbers | None = ...) -> None: ...
 
 class HalfCauchyCDF(Bijector):
     scale: NDArray[np.floating[Any]]
-    def __init__(self, scale: ArrayLike | None = ...) -> None: ...
+    def __init__(self, scale: Numbers | None = ...) -> None: ...
 
 class Homothety(Bijector):
     s: NDArray[np.floating[Any]]
-    def __init__(self, s: ArrayLike | None = ...) -> None: ...
+    def __init__(self, s: Numbers | None = ...) -> None: ...
 
 class KumaraswamyCDF(Bijector):
     concentration1: NDArray[np.floating[Any]]
     concentration0: NDArray[np.floating[Any]]
-    def __init__(self, concentration1: ArrayLike | None = ..., concentration0: ArrayLike | None = ...) -> None: ...
+    def __init__(self, concentration1: Numbers | None = ..., concentration0: Numbers | None = ...) -> None: ...
 
 class LambertWTail(Bijector):
     tailweight: NDArray[np.floating[Any]]
-    def __init__(self, tailweight: ArrayLike) -> None: ...
+    def __init__(self, tailweight: Numbers) -> None: ...
 
 class LaplaceCDF(Bijector):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+    def __init__(self, loc: Numbers | None = ..., scale: Numbers | None = ...) -> None: ...
 
 class LeakyReLU(Bijector):
     negative_slope: NDArray[np.floating[Any]]
-    def __init__(self, negative_slope: ArrayLike) -> None: ...
+    def __init__(self, negative_slope: Numbers) -> None: ...
 
 class LeakyTanh(Bijector):
     max_val: NDArray[np.floating[Any]]
-    def __init__(self, max_val: ArrayLike) -> None: ...
+    def __init__(self, max_val: Numbers) -> None: ...
 
 class LOFT(Bijector):
     threshold: NDArray[np.floating[Any]]
-    def __init__(self, threshold: ArrayLike) -> None: ...
+    def __init__(self, threshold: Numbers) -> None: ...
 
 class Log1pSoftplusScale(Scale):
     def __init__(self) -> None: ...
 
 class LogTanh(Bijector):
     cut_point: NDArray[np.floating[Any]]
-    def __init__(self, cut_point: ArrayLike | None = ...) -> None: ...
+    def __init__(self, cut_point: Numbers | None = ...) -> None: ...
 
 class LogisticCDF(Bijector):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+    def __init__(self, loc: Numbers | None = ..., scale: Numbers | None = ...) -> None: ...
 
 class NormalCDF(Bijector):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+    def __init__(self, loc: Numbers | None = ..., scale: Numbers | None = ...) -> None: ...
 
 class Power(Bijector):
     exponent: NDArray[np.floating[Any]]
-    def __init__(self, exponent: ArrayLike) -> None: ...
+    def __init__(self, exponent: Numbers) -> None: ...
 
 class ReciprocalSigmoidScale(Scale):
     offset: float
@@ -652,19 +652,19 @@ class RescaledTanhExpScale(Scale):
     gain: NDArray[np.floating[Any]] | None
     shift: NDArray[np.floating[Any]] | None
     gains: NDArray[np.floating[Any]] | None
-    def __init__(self, gain: ArrayLike | None = ..., shift: ArrayLike | None = ..., gains: ArrayLike | None = ...) -> None: ...
+    def __init__(self, gain: Numbers | None = ..., shift: Numbers | None = ..., gains: Numbers | None = ...) -> None: ...
 
 class ScaledAffine(Bijector):
     s: NDArray[np.floating[Any]]
     scale: Scale
     shift: NDArray[np.floating[Any]]
-    def __init__(self, s: ArrayLike, scale: Scale, shift: ArrayLike | None = ...) -> None: ...
+    def __init__(self, s: Numbers, scale: Scale, shift: Numbers | None = ...) -> None: ...
 
 class ScaledShift(Bijector):
     s: NDArray[np.floating[Any]]
     scale: Scale
     shift: NDArray[np.floating[Any]]
-    def __init__(self, s: ArrayLike, scale: Scale, shift: ArrayLike | None = ...) -> None: ...
+    def __init__(self, s: Numbers, scale: Scale, shift: Numbers | None = ...) -> None: ...
 
 class Sigmoid(Bijector):
     def __init__(self) -> None: ...
@@ -676,7 +676,7 @@ class SigmoidScale(Scale):
 
 class SignedPower(Bijector):
     exponent: NDArray[np.floating[Any]]
-    def __init__(self, exponent: ArrayLike) -> None: ...
+    def __init__(self, exponent: Numbers) -> None: ...
 
 class Sin(Bijector):
     def __init__(self) -> None: ...
@@ -687,7 +687,7 @@ class Sinh(Bijector):
 class SinhArcsinh(Bijector):
     skewness: NDArray[np.floating[Any]]
     tailweight: NDArray[np.floating[Any]]
-    def __init__(self, skewness: ArrayLike, tailweight: ArrayLike) -> None: ...
+    def __init__(self, skewness: Numbers, tailweight: Numbers) -> None: ...
 
 class SoftclipExpScale(Scale):
     low: float
@@ -717,42 +717,42 @@ class TanhExpScale(Scale):
 class WeibullCDF(Bijector):
     scale: NDArray[np.floating[Any]]
     concentration: NDArray[np.floating[Any]]
-    def __init__(self, scale: ArrayLike | None = ..., concentration: ArrayLike | None = ...) -> None: ...
+    def __init__(self, scale: Numbers | None = ..., concentration: Numbers | None = ...) -> None: ...
 
 class CayleyLinear(Bijector):
     A: NDArray[np.floating[Any]]
-    def __init__(self, A: ArrayLike) -> None: ...
+    def __init__(self, A: Numbers) -> None: ...
 
 class DenseLinear(Bijector):
     W: NDArray[np.floating[Any]]
     shift: NDArray[np.floating[Any]] | None
-    def __init__(self, W: ArrayLike, shift: ArrayLike | None = ...) -> None: ...
+    def __init__(self, W: Numbers, shift: Numbers | None = ...) -> None: ...
 
 class ExponentialLinear(Bijector):
     A: NDArray[np.floating[Any]]
-    def __init__(self, A: ArrayLike) -> None: ...
+    def __init__(self, A: Numbers) -> None: ...
 
 class GroupedLinear(Bijector):
     W: NDArray[np.floating[Any]]
-    def __init__(self, W: ArrayLike) -> None: ...
+    def __init__(self, W: Numbers) -> None: ...
 
 class HouseholderLinear(Bijector):
     vectors: NDArray[np.floating[Any]]
-    def __init__(self, vectors: ArrayLike) -> None: ...
+    def __init__(self, vectors: Numbers) -> None: ...
 
 class LowRankLinear(Bijector):
     diagonal: NDArray[np.floating[Any]]
     U: NDArray[np.floating[Any]]
     V: NDArray[np.floating[Any]]
-    def __init__(self, diagonal: ArrayLike, U: ArrayLike, V: ArrayLike) -> None: ...
+    def __init__(self, diagonal: Numbers, U: Numbers, V: Numbers) -> None: ...
 
 class OrthogonalLinear(Bijector):
     Q: NDArray[np.floating[Any]]
-    def __init__(self, Q: ArrayLike) -> None: ...
+    def __init__(self, Q: Numbers) -> None: ...
 
 class Permutation(Bijector):
     order: NDArray[np.intp]
-    def __init__(self, order: ArrayLike) -> None: ...
+    def __init__(self, order: Numbers) -> None: ...
 
 class PLULinear(Bijector):
     order: NDArray[np.intp]
@@ -760,17 +760,17 @@ class PLULinear(Bijector):
     upper: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
     shift: NDArray[np.floating[Any]] | None
-    def __init__(self, order: ArrayLike, lower: ArrayLike, upper: ArrayLike, scale: ArrayLike, shift: ArrayLike | None = ...) -> None: ...
+    def __init__(self, order: Numbers, lower: Numbers, upper: Numbers, scale: Numbers, shift: Numbers | None = ...) -> None: ...
 
 class Pointwise(Bijector):
     inner: Bijector
     rank: int
     mask: NDArray[np.bool_] | None
-    def __init__(self, inner: Bijector, rank: int = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, inner: Bijector, rank: int = ..., mask: Numbers | None = ...) -> None: ...
 
 class RotationLinear(Bijector):
     A: NDArray[np.floating[Any]]
-    def __init__(self, A: ArrayLike) -> None: ...
+    def __init__(self, A: Numbers) -> None: ...
 
 class Transposed(Bijector):
     inner: Bijector
@@ -780,13 +780,13 @@ class BernsteinPolynomial(Bijector):
     coefficients: NDArray[np.floating[Any]]
     bound: float
     tails: str
-    def __init__(self, coefficients: ArrayLike, bound: float = ..., tails: str = ...) -> None: ...
+    def __init__(self, coefficients: Numbers, bound: float = ..., tails: str = ...) -> None: ...
 
 class DeepSigmoid(Bijector):
     weights: NDArray[np.floating[Any]]
     rate: NDArray[np.floating[Any]]
     bias: NDArray[np.floating[Any]]
-    def __init__(self, weights: ArrayLike, rate: ArrayLike, bias: ArrayLike) -> None: ...
+    def __init__(self, weights: Numbers, rate: Numbers, bias: Numbers) -> None: ...
 
 class DenseSigmoid(Bijector):
     rate: NDArray[np.floating[Any]]
@@ -794,24 +794,24 @@ class DenseSigmoid(Bijector):
     mixing: NDArray[np.floating[Any]]
     averaging: NDArray[np.floating[Any]]
     weights: NDArray[np.floating[Any]]
-    def __init__(self, rate: ArrayLike, bias: ArrayLike, mixing: ArrayLike, averaging: ArrayLike, weights: ArrayLike) -> None: ...
+    def __init__(self, rate: Numbers, bias: Numbers, mixing: Numbers, averaging: Numbers, weights: Numbers) -> None: ...
 
 class Gaussianization(Bijector):
     rate: NDArray[np.floating[Any]]
     bias: NDArray[np.floating[Any]]
-    def __init__(self, rate: ArrayLike, bias: ArrayLike) -> None: ...
+    def __init__(self, rate: Numbers, bias: Numbers) -> None: ...
 
 class LogisticMixtureCDF(Bijector):
     weights: NDArray[np.floating[Any]]
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+    def __init__(self, weights: Numbers, loc: Numbers, scale: Numbers) -> None: ...
 
 class LogisticMixtureLogit(Bijector):
     weights: NDArray[np.floating[Any]]
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+    def __init__(self, weights: Numbers, loc: Numbers, scale: Numbers) -> None: ...
 
 class MonotoneNetwork(Bijector):
     rate: NDArray[np.floating[Any]]
@@ -819,19 +819,19 @@ class MonotoneNetwork(Bijector):
     weights: NDArray[np.floating[Any]]
     hidden: NDArray[np.floating[Any]] | None
     shift: NDArray[np.floating[Any]]
-    def __init__(self, rate: ArrayLike, bias: ArrayLike, weights: ArrayLike, hidden: ArrayLike | None = ..., shift: ArrayLike | None = ...) -> None: ...
+    def __init__(self, rate: Numbers, bias: Numbers, weights: Numbers, hidden: Numbers | None = ..., shift: Numbers | None = ...) -> None: ...
 
 class NormalMixtureCDF(Bijector):
     weights: NDArray[np.floating[Any]]
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
-    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+    def __init__(self, weights: Numbers, loc: Numbers, scale: Numbers) -> None: ...
 
 class SumOfSquares(Bijector):
     coefficients: NDArray[np.floating[Any]]
     slope_floor: NDArray[np.floating[Any]]
     shift: NDArray[np.floating[Any]]
-    def __init__(self, coefficients: ArrayLike, slope_floor: ArrayLike | None = ..., shift: ArrayLike | None = ...) -> None: ...
+    def __init__(self, coefficients: Numbers, slope_floor: Numbers | None = ..., shift: Numbers | None = ...) -> None: ...
 
 class UnconstrainedMonotonic(Bijector):
     rate: NDArray[np.floating[Any]]
@@ -840,13 +840,13 @@ class UnconstrainedMonotonic(Bijector):
     offset: NDArray[np.floating[Any]]
     slope_floor: NDArray[np.floating[Any]]
     shift: NDArray[np.floating[Any]]
-    def __init__(self, rate: ArrayLike, bias: ArrayLike, weights: ArrayLike, offset: ArrayLike | None = ..., slope_floor: ArrayLike | None = ..., shift: ArrayLike | None = ...) -> None: ...
+    def __init__(self, rate: Numbers, bias: Numbers, weights: Numbers, offset: Numbers | None = ..., slope_floor: Numbers | None = ..., shift: Numbers | None = ...) -> None: ...
 
 class ActNorm(Bijector):
     scale: NDArray[np.floating[Any]]
     bias: NDArray[np.floating[Any]]
     rank: int
-    def __init__(self, scale: ArrayLike, bias: ArrayLike | None = ..., rank: int = ...) -> None: ...
+    def __init__(self, scale: Numbers, bias: Numbers | None = ..., rank: int = ...) -> None: ...
 
 class BatchNorm(Bijector):
     mean: NDArray[np.floating[Any]]
@@ -858,7 +858,7 @@ class BatchNorm(Bijector):
     rank: int
     statistics: str
     unbiased: bool
-    def __init__(self, mean: ArrayLike, var: ArrayLike, gain: ArrayLike | None = ..., bias: ArrayLike | None = ..., passes: ArrayLike | None = ..., eps: float = ..., rank: int = ..., statistics: str = ..., unbiased: bool = ...) -> None: ...
+    def __init__(self, mean: Numbers, var: Numbers, gain: Numbers | None = ..., bias: Numbers | None = ..., passes: Numbers | None = ..., eps: float = ..., rank: int = ..., statistics: str = ..., unbiased: bool = ...) -> None: ...
 
 class BatchStatisticsNorm(Bijector):
     gain: NDArray[np.floating[Any]] | None
@@ -868,7 +868,7 @@ class BatchStatisticsNorm(Bijector):
     rank: int
     measure: Any
     statistics: str
-    def __init__(self, gain: ArrayLike | None = ..., bias: ArrayLike | None = ..., passes: ArrayLike | None = ..., eps: float = ..., rank: int = ..., measure: Any = ..., statistics: str = ...) -> None: ...
+    def __init__(self, gain: Numbers | None = ..., bias: Numbers | None = ..., passes: Numbers | None = ..., eps: float = ..., rank: int = ..., measure: Any = ..., statistics: str = ...) -> None: ...
 
 class GlowActNorm(Bijector):
     s: NDArray[np.floating[Any]]
@@ -878,19 +878,19 @@ class GlowActNorm(Bijector):
     eps: float
     unbiased: bool
     rank: int
-    def __init__(self, s: ArrayLike, bias: ArrayLike | None = ..., factor: float = ..., direct: bool = ..., eps: float = ..., unbiased: bool = ..., rank: int = ...) -> None: ...
+    def __init__(self, s: Numbers, bias: Numbers | None = ..., factor: float = ..., direct: bool = ..., eps: float = ..., unbiased: bool = ..., rank: int = ...) -> None: ...
 
 class GlowTTSActNorm(Bijector):
     logs: NDArray[np.floating[Any]]
     bias: NDArray[np.floating[Any]]
     floor: float
-    def __init__(self, logs: ArrayLike, bias: ArrayLike | None = ..., floor: float = ...) -> None: ...
+    def __init__(self, logs: Numbers, bias: Numbers | None = ..., floor: float = ...) -> None: ...
 
 class Bordered(Map):
     map: Map
     before: NDArray[np.floating[Any]]
     after: NDArray[np.floating[Any]]
-    def __init__(self, map: Map, before: ArrayLike, after: ArrayLike) -> None: ...
+    def __init__(self, map: Map, before: Numbers, after: Numbers) -> None: ...
 
 class DensityKnots(Map):
     bins: int
@@ -979,7 +979,7 @@ class Premultiplied(Map):
     map: Map
     matrix: NDArray[np.floating[Any]]
     offset: NDArray[np.floating[Any]] | None
-    def __init__(self, map: Map, matrix: ArrayLike, offset: ArrayLike | None = ...) -> None: ...
+    def __init__(self, map: Map, matrix: Numbers, offset: Numbers | None = ...) -> None: ...
 
 class Reshaped(Map):
     map: Map
@@ -988,7 +988,7 @@ class Reshaped(Map):
 
 class SharedSoftmax(Map):
     logits: NDArray[np.floating[Any]]
-    def __init__(self, logits: ArrayLike) -> None: ...
+    def __init__(self, logits: Numbers) -> None: ...
 
 class SoftmaxKnots(Map):
     bins: int
@@ -1026,20 +1026,20 @@ class PiecewisePlanar(Bijector):
     u: NDArray[np.floating[Any]]
     slack: NDArray[np.floating[Any]]
     negative_slope: NDArray[np.floating[Any]]
-    def __init__(self, w: ArrayLike, b: ArrayLike, u: ArrayLike, slack: ArrayLike, negative_slope: ArrayLike) -> None: ...
+    def __init__(self, w: Numbers, b: Numbers, u: Numbers, slack: Numbers, negative_slope: Numbers) -> None: ...
 
 class Planar(Bijector):
     w: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]]
     u: NDArray[np.floating[Any]]
     slack: NDArray[np.floating[Any]]
-    def __init__(self, w: ArrayLike, b: ArrayLike, u: ArrayLike, slack: ArrayLike) -> None: ...
+    def __init__(self, w: Numbers, b: Numbers, u: Numbers, slack: Numbers) -> None: ...
 
 class Radial(Bijector):
     centre: NDArray[np.floating[Any]]
     alpha: NDArray[np.floating[Any]]
     slack: NDArray[np.floating[Any]]
-    def __init__(self, centre: ArrayLike, alpha: ArrayLike, slack: ArrayLike) -> None: ...
+    def __init__(self, centre: Numbers, alpha: Numbers, slack: Numbers) -> None: ...
 
 class Sylvester(Bijector):
     R: NDArray[np.floating[Any]]
@@ -1047,7 +1047,7 @@ class Sylvester(Bijector):
     diagonal: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]]
     slack: NDArray[np.floating[Any]]
-    def __init__(self, R: ArrayLike, S: ArrayLike, diagonal: ArrayLike, b: ArrayLike, slack: ArrayLike) -> None: ...
+    def __init__(self, R: Numbers, S: Numbers, diagonal: Numbers, b: Numbers, slack: Numbers) -> None: ...
 
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
@@ -1058,7 +1058,7 @@ class Concatenate(Bijector):
 class FactorOut(Bijector):
     keep: NDArray[np.bool_]
     rest: Bijector
-    def __init__(self, keep: ArrayLike, rest: Bijector) -> None: ...
+    def __init__(self, keep: Numbers, rest: Bijector) -> None: ...
 
 class MatrixTranspose(Bijector):
     def __init__(self) -> None: ...
@@ -1081,19 +1081,19 @@ class Squeezed(Bijector):
     inner: Bijector
     factor: int
     mask: NDArray[np.bool_] | None
-    def __init__(self, inner: Bijector, factor: int = ..., mask: ArrayLike | None = ...) -> None: ...
+    def __init__(self, inner: Bijector, factor: int = ..., mask: Numbers | None = ...) -> None: ...
 
 class CircularShift(Bijector):
     ends: NDArray[np.floating[Any]]
     turns: NDArray[np.floating[Any]]
-    def __init__(self, ends: ArrayLike, turns: ArrayLike) -> None: ...
+    def __init__(self, ends: Numbers, turns: Numbers) -> None: ...
 
 class CubicSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
     output_knots: NDArray[np.floating[Any]]
     end_slopes: NDArray[np.floating[Any]]
     tails: str
-    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, end_slopes: ArrayLike, tails: str = ...) -> None: ...
+    def __init__(self, input_knots: Numbers, output_knots: Numbers, end_slopes: Numbers, tails: str = ...) -> None: ...
 
 class LinearRationalSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
@@ -1101,34 +1101,34 @@ class LinearRationalSpline(Bijector):
     slopes: NDArray[np.floating[Any]]
     middles: NDArray[np.floating[Any]]
     tails: str
-    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, slopes: ArrayLike, middles: ArrayLike, tails: str = ...) -> None: ...
+    def __init__(self, input_knots: Numbers, output_knots: Numbers, slopes: Numbers, middles: Numbers, tails: str = ...) -> None: ...
 
 class LinearSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
     output_knots: NDArray[np.floating[Any]]
     tails: str
-    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, tails: str = ...) -> None: ...
+    def __init__(self, input_knots: Numbers, output_knots: Numbers, tails: str = ...) -> None: ...
 
 class QuadraticSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
     slopes: NDArray[np.floating[Any]]
     start: NDArray[np.floating[Any]]
     tails: str
-    def __init__(self, input_knots: ArrayLike, slopes: ArrayLike, start: ArrayLike, tails: str = ...) -> None: ...
+    def __init__(self, input_knots: Numbers, slopes: Numbers, start: Numbers, tails: str = ...) -> None: ...
 
 class RationalQuadraticSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
     output_knots: NDArray[np.floating[Any]]
     slopes: NDArray[np.floating[Any]]
     tails: str
-    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, slopes: ArrayLike, tails: str = ...) -> None: ...
+    def __init__(self, input_knots: Numbers, output_knots: Numbers, slopes: Numbers, tails: str = ...) -> None: ...
 
 class SmoothSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
     output_knots: NDArray[np.floating[Any]]
     end_slopes: NDArray[np.floating[Any]] | None
     tails: str
-    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, end_slopes: ArrayLike | None = ..., tails: str = ...) -> None: ...
+    def __init__(self, input_knots: Numbers, output_knots: Numbers, end_slopes: Numbers | None = ..., tails: str = ...) -> None: ...
 
 def additive_family() -> Any: ...
 def affine_family(scale: Any, order: Any = ..., shift_first: Any = ...) -> Any: ...

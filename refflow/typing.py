@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.floating[Any]]                   # float32 or float64
+Numbers: TypeAlias = ArrayLike | Sequence[Any]               # lists may mix whole numbers with others
 Params: TypeAlias = dict[str, Any]                              # arrays by the names of fields, nested as components are
 Shape: TypeAlias = tuple[int, ...]
-Pullback: TypeAlias = Callable[[ArrayLike, ArrayLike], tuple[Floats, Params]]
+Pullback: TypeAlias = Callable[[Numbers, Numbers], tuple[Floats, Params]]

@@ -44,19 +44,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .core import Bijector, Conditioner, Density, Value
-from .typing import Floats, Pullback
+from .typing import Floats, Numbers, Pullback
 {imports}
 
 __version__: str
 REGISTRY: dict[str, type[Value]]
 
 class Scale(Value):
-    def forward(self, s: ArrayLike, /) -> Floats: ...
-    def log(self, s: ArrayLike, /) -> Floats: ...
-    def vjp(self, s: ArrayLike, /) -> tuple[tuple[Floats, Floats], Pullback]: ...
+    def forward(self, s: Numbers, /) -> Floats: ...
+    def log(self, s: Numbers, /) -> Floats: ...
+    def vjp(self, s: Numbers, /) -> tuple[tuple[Floats, Floats], Pullback]: ...
 
 class Map(Value):
     size: int
@@ -119,7 +119,7 @@ def taken(page, key, field):
         return f"Sequence[{annotated(page, key)}]" if field.many else annotated(page, key)
     if isinstance(field, Field):
         absent = field.optional or field.default is not None
-        return "ArrayLike" + (" | None = ..." if absent else "")
+        return "Numbers" + (" | None = ..." if absent else "")
     note = plain_type(page, key)
     return f"{note} = ..." if has_default(page, key, field) else note
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from math import expm1, log
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from ..typing import Numbers
 from ..core import Chain, Conditioner, Inverse
 from ..maps.conditioners import Times
 from ..maps.coupling import Coupling, VolumePreservingCoupling, affine_family
@@ -27,8 +27,8 @@ from ..maps.linear import DenseLinear
 GLOBAL_SCALE = 2 * log(expm1(5))                                                    # (4)
 
 
-def all_in_one(net: Conditioner, W: ArrayLike, clamp: float = 2.0, gin: bool = False, scale: ArrayLike = GLOBAL_SCALE,
-               offset: ArrayLike = 0.0) -> Inverse:
+def all_in_one(net: Conditioner, W: Numbers, clamp: float = 2.0, gin: bool = False, scale: Numbers = GLOBAL_SCALE,
+               offset: Numbers = 0.0) -> Inverse:
     """The block as a bijector from latent to data, its inverse is FrEIA's forward.
 
     `net`: from the first D - D // 2 entries to 2 (D // 2) outputs, scales first; `W` (D, D): FrEIA's `w_perm`; `scale` and

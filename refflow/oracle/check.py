@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from ..accuracy.drawing import SIDES, Point
 from ..accuracy.formats import FORMATS, format_of, name_of
@@ -27,6 +27,7 @@ from ..core.declarations import Field
 from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..core.version import VERSION
+from ..typing import Numbers
 from . import asked, golden
 from .adapter import ACCUMULATION, DTYPES, Adapter, Answers, Raised, Sent, Target, ask, file_of, load
 from .diagnosis import diagnose, shape_diagnosis
@@ -58,7 +59,7 @@ LOOKED_AT = 2**14           # numbers that may be computed to see how far roundi
 
 
 def check(target: Target | Iterable[Target | Adapter] | None = None, *, page: str | None = None,
-          dtypes: Sequence[DTypeLike] | None = None, parameters: Mapping[str, ArrayLike] | None = None,
+          dtypes: Sequence[DTypeLike] | None = None, parameters: Mapping[str, Numbers] | None = None,
           time_limit: float | None = None, progress: Callable[[int, int, str], object] | None = None,
           executor: Executor | None = None, keep_errors: bool = False) -> Report:
     """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.

@@ -5,11 +5,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, overload
 
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from ..core import Bijector
 from ..oracle.adapter import Adapter
 from ..oracle.verdict import Report
+from ..typing import Numbers
 from .black_box import BlackBox as BlackBox
 from .item import Known as Known
 from .lawbook import Verdict as Verdict
@@ -36,18 +37,18 @@ def check(target: BlackBox, *, page: None = ..., dtypes: Sequence[DTypeLike] | N
           seed: int = ..., time_limit: float | None = ...) -> Verdicts: ...
 @overload
 def check(target: BlackBox, *, page: str | Bijector, dtypes: Sequence[DTypeLike] | None = ...,
-          parameters: Mapping[str, ArrayLike] | None = ..., seed: int = ..., time_limit: float | None = ...) -> Report: ...
+          parameters: Mapping[str, Numbers] | None = ..., seed: int = ..., time_limit: float | None = ...) -> Report: ...
 @overload
 def check(target: str | Path | ModuleType | Sequence[Callable[..., Any] | Adapter] | None = ..., *, page: str | None = ...,
-          dtypes: Sequence[DTypeLike] | None = ..., parameters: Mapping[str, ArrayLike] | None = ..., seed: int = ...,
+          dtypes: Sequence[DTypeLike] | None = ..., parameters: Mapping[str, Numbers] | None = ..., seed: int = ...,
           time_limit: float | None = ...) -> Report: ...
 @overload
 def check(target: Callable[..., Any], *, page: str | Bijector, dtypes: Sequence[DTypeLike] | None = ...,
-          parameters: Mapping[str, ArrayLike] | None = ..., seed: int = ..., time_limit: float | None = ...,
+          parameters: Mapping[str, Numbers] | None = ..., seed: int = ..., time_limit: float | None = ...,
           **options: Any) -> Report: ...
 @overload
 def check(target: Callable[..., Any], *, page: None = ..., dtypes: Sequence[DTypeLike] | None = ...,
-          parameters: Mapping[str, ArrayLike] | None = ..., seed: int = ...,
+          parameters: Mapping[str, Numbers] | None = ..., seed: int = ...,
           time_limit: float | None = ...) -> Report | Verdicts: ...
 
 def law_tests(box: BlackBox | Callable[[int], BlackBox], *, suite: str | None = ..., require: str | Iterable[str] = ...,

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..core import Flow, Value
 from ..fast.likelihood import LikelihoodGradient as LikelihoodGradient
 from ..fast.speech import SpeechGradient as SpeechGradient
 from ..models.glow_tts import GlowTTS
+from ..typing import Numbers
 from . import gaussians as gaussians
 from . import recipes as recipes
 from .optimisers import EMA as EMA
@@ -58,17 +59,17 @@ class Unconstrained:
     def value_at(self, vector: NDArray[Any]) -> Any: ...
     def gradient(self, vector: NDArray[Any], params_bar: dict[str, Any]) -> NDArray[Any]: ...
 
-def fit(flow: Flow, x: ArrayLike, *, weights: ArrayLike | None = ..., context: ArrayLike | None = ..., optimiser: Any = ...,
+def fit(flow: Flow, x: Numbers, *, weights: Numbers | None = ..., context: Numbers | None = ..., optimiser: Any = ...,
         schedule: Callable[[int], float] | None = ..., steps: int | None = ..., epochs: int | None = ...,
         batch_size: int | None = ..., clip: ClipNorm | ClipValue | Callable[..., Any] | None = ...,
         averaging: EMA | Polyak | None = ..., penalty: SquaredNorm | Callable[..., Any] | None = ...,
-        validation: float | ArrayLike | tuple[ArrayLike, ArrayLike] | None = ..., patience: int | None = ..., flat: float = ...,
+        validation: float | Numbers | tuple[Numbers, Numbers] | None = ..., patience: int | None = ..., flat: float = ...,
         every: int | None = ..., fixed: Iterable[str] = ..., rng: np.random.Generator | None = ...,
         callback: Callable[[dict[str, Any], Callable[[], Flow]], object] | None = ...,
         progress: bool | Callable[[float], str] | None = ..., gradient: LikelihoodGradient | None = ...,
-        transform: Callable[[Any, np.random.Generator], ArrayLike] | None = ..., resume: State | None = ...) -> Result: ...
+        transform: Callable[[Any, np.random.Generator], Numbers] | None = ..., resume: State | None = ...) -> Result: ...
 
-def fit_reverse_kl(flow: Flow, log_density: Callable[[Any], ArrayLike], gradient: Callable[[Any], ArrayLike], *,
+def fit_reverse_kl(flow: Flow, log_density: Callable[[Any], Numbers], gradient: Callable[[Any], Numbers], *,
                    samples: int = ..., optimiser: Any = ..., schedule: Callable[[int], float] | None = ...,
                    annealing: Callable[[int], float] | None = ..., steps: int = ...,
                    clip: ClipNorm | ClipValue | Callable[..., Any] | None = ..., averaging: EMA | Polyak | None = ...,
