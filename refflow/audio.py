@@ -230,7 +230,7 @@ def magnitudes_of(mel, settings=MelSettings(), steps=200) -> np.ndarray:
     g, numerator = B.T @ y, B.T @ y
     for _ in range(steps):
         g *= numerator / (B.T @ (B @ g))                                            # (10)
-    whole = np.zeros((len(seen), mel.shape[1]), mel.dtype)
+    whole = np.zeros((len(seen), mel.shape[1]), mel.dtype)  # type: ignore[arg-type]
     whole[seen] = g
     return whole
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import io
 import math
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ class Picture(Figure):
         return rendered(self, ".png")
 
 
-def rendered(figure, form):
+def rendered(figure, form) -> bytes:
     """The bytes of a figure; the same figure gives the same bytes."""
     undated = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     content = io.BytesIO()
@@ -70,7 +71,7 @@ def rendered(figure, form):
     return content.getvalue()
 
 
-def save(figure, path, replace=True):
+def save(figure: Figure, path: str | PathLike[str], replace: bool = True) -> None:
     """Write a figure to a .png, .pdf or .svg file; the file is complete or not written at all.
 
     An existing file is replaced, or with `replace` False left unchanged: FileExistsError.
@@ -205,7 +206,7 @@ def steps_of(f):
     return [Inverse(step) if side else step for _, step, side in single_steps(f, 0)]
 
 
-def transport(flow, rng=None, *, z=None, panels=None, points=300, resolution=200, grid=True):
+def transport(flow, rng=None, *, z=None, panels=None, points=300, resolution=200, grid=True) -> Picture:
     """z_0, z_1, ..., z_K: the density of each in shades, with points and a grid of z_0 carried along.
 
     The flow must be of vectors of 2 entries.  `z`: the points of z_0, (n, 2), by default `points` points drawn with the
@@ -296,7 +297,7 @@ def common_window(windows):
 
 # -- density ----------------------------------------------------------------------------------------------------------
 
-def density(flow, data=None, *, rng=None, names=None, entries=None, points=2000, resolution=300):
+def density(flow, data=None, *, rng=None, names=None, entries=None, points=2000, resolution=300) -> Picture:
     """The density of a flow of vectors over data, (n, D).
 
     D = 1: its curve over a histogram.  D = 2: p(x) in shades, the data as points, and their mean log p in the title.  D > 2:
@@ -317,7 +318,7 @@ def density(flow, data=None, *, rng=None, names=None, entries=None, points=2000,
         raise ValueError(f"density: entries must be indices 0 .. {D - 1}, one or more, not {entries!r}")
     samples = drawn("density", flow, rng, MANY) if x is None or D > 2 else None
     if D > 2:
-        figure = pair_plots(None if x is None else x[:, shown], samples[:, shown], [short(names[j]) for j in shown], points)
+        figure = pair_plots(None if x is None else x[:, shown], samples[:, shown], [short(names[j]) for j in shown], points)  # type: ignore[index]
         if len(shown) < D:
             figure.suptitle(f"{len(shown)} of {D} entries", size=9, color=INK)
         return figure
@@ -409,7 +410,7 @@ def margins(axes, x, samples, j, low, high):
 
 # -- history ----------------------------------------------------------------------------------------------------------
 
-def history(result, *, dimensions=None, levels=1, loss_is="negative log-likelihood", unit="nats"):
+def history(result, *, dimensions=None, levels=1, loss_is="negative log-likelihood", unit="nats") -> Picture:
     """The training loss with its running mean, and the loss of the validation data.
 
     `result`: a `Result` of training, its `history`, or the history stored by `refflow fit`.  In nats for each event, or
@@ -482,7 +483,7 @@ def loss_limits(step, loss, smooth, at, validation):
 
 # -- images -----------------------------------------------------------------------------------------------------------
 
-def images(groups, titles=None, *, shape=None, columns=10, limits=None):
+def images(groups, titles=None, *, shape=None, columns=10, limits=None) -> Picture:
     """Images in rows of `columns`; the groups stand one above the other, each under its title.
 
     A group is (n, H, W), (n, channels, H, W) with 1 or 3 channels, or with `shape` = (H, W) or (channels, H, W) an array of
@@ -546,7 +547,7 @@ def between(flow, a, b, steps):
     return flow.bijector.forward(z)                                                 # (3)
 
 
-def interpolation(flow, a, b, *, steps=9, shape=None, limits=None):
+def interpolation(flow, a, b, *, steps=9, shape=None, limits=None) -> Picture:
     """From the events a to the events b, (n, *event) each, along straight lines between their latents.
 
     Images: one row for each pair, a at its left end and b at its right; `shape` and `limits` as for `images`.  Vectors of 2
@@ -577,7 +578,7 @@ def curves(flow, a, b, steps):
 
 # -- alignments -------------------------------------------------------------------------------------------------------
 
-def alignment(path, mel, *, symbols=None, rate=None, title=None):
+def alignment(path, mel, *, symbols=None, rate=None, title=None) -> Picture:
     """Which frames belong to which symbol: the mel spectrogram with the bounds of the symbols, and the path below it.
 
     `path` (I, J): 1 where frame j belongs to symbol i, as `best_path` finds it or `GlowTTS.infer` uses it; `mel` (C, J);

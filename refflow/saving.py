@@ -45,7 +45,7 @@ from .maps import load_all
 from .models import GlowTTS
 
 SCHEMA, EARLIER = "refflow/flow/3", ("refflow/flow/2", "refflow/flow/1")
-KEYS = {SCHEMA: ("schema", "refflow", "about", "value", "arrays", "checksum")}
+KEYS: dict[str, tuple[str, ...]] = {SCHEMA: ("schema", "refflow", "about", "value", "arrays", "checksum")}
 KEYS |= dict.fromkeys(EARLIER, ("schema", "refflow", "about", "value"))
 DOCUMENT = "refflow.json"
 DTYPES = ("float32", "float64", "bool", "int64")
@@ -72,7 +72,7 @@ def save(value: Any, path: str | PathLike[str], about: Any = None, arrays: dict[
     if not isinstance(value, Value):
         raise ValueError(f"save: a flow, bijector, density or conditioner is needed, not {type(value).__name__}")
     path = Path(path)
-    stored = {} if suffix(path) == ".npz" else None
+    stored: dict[str, NDArray[Any]] | None = {} if suffix(path) == ".npz" else None
     if arrays and stored is None:
         raise ValueError(f"save: arrays stored with the value need a .npz file; {path}")
     beside = {f"{BESIDE}{name}": array for name, array in (arrays or {}).items()}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["core", "maps", "models", "accuracy", "truth", "fast", "training", "report", "saving", "data", "energies", "audio", "speech", "plot",
-         "oracle", "testing", "peers", "coverage", "book", "cli"]
+ORDER = ["typing", "core", "maps", "models", "accuracy", "truth", "fast", "training", "report", "saving", "data", "energies", "audio",
+         "speech", "plot", "oracle", "testing", "peers", "coverage", "book", "cli"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "distreqx", "surjectors", "autograd", "keras"}
 

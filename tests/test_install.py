@@ -96,4 +96,6 @@ def test_a_wheel_holds_refflow_alone(tmp_path):
          cwd=tmp_path)
     names = zipfile.ZipFile(next((tmp_path / "wheels").glob("*.whl"))).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"refflow"}
+    types = [ROOT / "refflow" / "py.typed", *(ROOT / "refflow").rglob("*.pyi")]
+    assert {path.relative_to(ROOT).as_posix() for path in types} <= set(names)
     assert {"refflow/oracle/certificate.json", "refflow/truth/engine.py", "refflow/CHANGES.md"} <= set(names)

@@ -121,7 +121,7 @@ def test_python_blocks_of_libraries_run(library, code, shown):
 
 
 def test_there_is_a_block_for_each_promise():
-    assert len(blocks("sh")) == 3 and len(blocks("python")) == 2 and len(examples()) == 25
+    assert len(blocks("sh")) == 3 and len(blocks("python")) == 2 and len(examples()) == 26
     assert all(len(block.strip().splitlines()) == 1 for block in blocks("sh"))
 
 

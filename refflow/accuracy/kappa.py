@@ -260,7 +260,7 @@ def value_and_log_det(g, event, method, normal, u=DELTA):
 
 def passes_thin_sets(g) -> bool:
     """Does a chain lead through a set of lower dimension?  There the stages' log-dets, of terms that no input moves, may cancel."""
-    return isinstance(g, Chain) and any(stage.domain.thin or stage.codomain.thin for stage in g.stages)
+    return isinstance(g, Chain) and any(stage.domain.thin or stage.codomain.thin for stage in g.stages)  # type: ignore[attr-defined]
 
 
 def terms_of_log_det(g, event, method):

@@ -18,7 +18,7 @@ BEGINS = re.compile(rf"^(?={'|'.join(re.escape(heading) + '  ' for heading in HE
 def parts(text) -> dict:
     """{"title", each heading and "Source:": the text from there to the next}; a page without headings is all title."""
     title, *others = BEGINS.split(text)
-    return {"title": title} | {re.match(r".*?[.:]", other)[0]: other for other in others}
+    return {"title": title} | {re.match(r".*?[.:]", other)[0]: other for other in others}  # type: ignore[index]
 
 
 def textbook(page):
@@ -28,7 +28,7 @@ def textbook(page):
 
 def costs() -> dict:
     """{page: {dtype: {quantity: {"moderate", "certified": {"C", "share", "points", "simplest"}}}}} of all textbooks."""
-    return pages_of(resources.files("refflow.oracle") / "textbooks.json")
+    return pages_of(resources.files("refflow.oracle") / "textbooks.json")  # type: ignore[arg-type]
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from pathlib import Path
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:                     # on Windows
-    flock = None
+    flock = None  # type: ignore[assignment]
 
 from ..core.version import VERSION
 from ..oracle import CannotRun

@@ -28,7 +28,7 @@ class Context:
     mean: tuple
     std: tuple
 
-    absent = None                       # the context that stands for none, where there is one
+    absent = None  # type: tuple | None  # the context that stands for none, where there is one
 
     def note(self):
         return {"columns": self.columns, "mean": self.mean, "std": self.std}

@@ -47,7 +47,7 @@ class Formula:
     word = "sample"
     batch_size = 256
     measured = None
-    loss_units = {}
+    loss_units = {}  # type: dict
 
     @classmethod
     def to_fit(cls, options, rng):

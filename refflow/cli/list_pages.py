@@ -71,14 +71,14 @@ def facts(page, quantities) -> dict:
             "inverse": None if solver is None else "solver" if solver else "closed", "agrees_to": None,
             "domain": None, "codomain": None, "support": None, **{key: written(fact(page, key)) for key in sets},
             "dimension": [dimension(where) for where in sides] if known else None,
-            "measure": [where.measure if where.thin else None for where in sides] if known else None,
+            "measure": [where.measure if where.thin else None for where in sides] if known else None,  # type: ignore[union-attr]
             "source": fact(page, "source") or "", "used_by": users(page) if page.kind in ("scale", "parametrisation") else [],
             "certificate": errors_of(quantities)}
 
 
 def of_model(name) -> dict:
     """The same of a model, which composes pages and has no certificate of its own; its source is the paper it names."""
-    paper = re.search(r"arXiv:[\d.]+\d|FrEIA", sys.modules[MODELS[name].__module__].__doc__.split("\n")[0])
+    paper = re.search(r"arXiv:[\d.]+\d|FrEIA", sys.modules[MODELS[name].__module__].__doc__.split("\n")[0])  # type: ignore[union-attr]
     unknown = dict.fromkeys(("event_ndim", "inverse", "domain", "codomain", "support", "dimension", "measure"))
     return {"name": name, "kind": "model", "chapter": "models", **unknown, "source": paper[0] if paper else "definition",
             "used_by": [], "certificate": {}, "agrees_to": agreement().get(name)}
@@ -96,9 +96,9 @@ def of_composition(name) -> dict:
     f = None if needed else function()
     known = {} if f is None else {"event_ndim": list(f.event_ndim), "domain": written(f.domain), "codomain": written(f.codomain)}
     unknown = dict.fromkeys(("event_ndim", "domain", "codomain", "support", "dimension", "measure", "agrees_to"))
-    source = re.search(r"Source: (.*)\.", inspect.getdoc(function))
+    source = re.search(r"Source: (.*)\.", inspect.getdoc(function))  # type: ignore[arg-type]
     return {"name": name, "kind": "composition", "chapter": HOME[name].split(".")[0], "inverse": "closed", **unknown, **known,
-            "source": source[1], "used_by": [], "certificate": {}}
+            "source": source[1], "used_by": [], "certificate": {}}  # type: ignore[index]
 
 
 def agreement() -> dict:

@@ -60,7 +60,7 @@ class Rows:
     scores = ("log_prob",)
     measured = None
     batch_size = 256
-    loss_units = {}
+    loss_units = {}  # type: dict
     limits = None
     shape = property(lambda self: (self.D,))
     width = property(lambda self: self.D + len(self.context.columns if self.context else ()))

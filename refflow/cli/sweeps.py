@@ -58,7 +58,7 @@ class Sweep:
             while (task := following()) is not None:
                 yield task, function(*task)
             return
-        running = {}
+        running: dict = {}
         try:
             while True:
                 while len(running) < self.at_once and (task := following()) is not None:

@@ -12,7 +12,7 @@ from .words import log_2
 FEW = 4                         # factors that are multiplied one by one, faster than along a short axis
 
 
-def times(a, *factors):
+def times(a, *factors) -> np.ndarray:
     """a times the factors; 0 where a is 0, even if they are infinite."""
     product = a
     for factor in factors:
@@ -20,7 +20,7 @@ def times(a, *factors):
     return np.where(a == 0, a, product)
 
 
-def quotient(bar, a):
+def quotient(bar, a) -> np.ndarray:
     """bar / a; 0 where bar is 0, even if a is 0."""
     return np.where(bar == 0, bar, bar / a)
 
@@ -43,7 +43,7 @@ def product_apart(values):
     return product, total
 
 
-def log_abs_product(values):
+def log_abs_product(values) -> np.ndarray:
     """log|v_1 v_2 ... v_D|, over the last axis or a tuple of arrays, without the digits that a sum of logarithms loses.
 
     With the product as m 2^e, it is log|m| + e log 2.  Where the whole product is near 1, these terms nearly cancel; there
@@ -57,7 +57,7 @@ def log_abs_product(values):
 
 # -- sums and products without rounding ------------------------------------------------------------------------------
 
-def exact_product(a, b):
+def exact_product(a, b) -> tuple[np.ndarray, np.ndarray]:
     """(p, r) with a b = p + r exactly, where p is the rounded product; nothing may overflow or be subnormal (Dekker's product).
 
     Each factor is split into two numbers of half its digits; the products of such numbers are exact.
@@ -79,7 +79,7 @@ def split_sum(a, b):
     return total, (a - (total - added)) + (b - added)
 
 
-def exact_sum(terms):
+def exact_sum(terms) -> np.ndarray:
     """The sum of a list of arrays to within one unit of its last digit, however much the terms cancel."""
     return expansion(terms)[-1]
 

@@ -188,7 +188,7 @@ class Bijector(Value):
         return array.shape[array.ndim - ndim:]
 
 
-def over_event(per_event, ndim):
+def over_event(per_event, ndim) -> np.ndarray:
     """A number for each event, shaped to multiply events of `ndim` axes."""
     return per_event.reshape(per_event.shape + (1,) * ndim)
 

@@ -95,7 +95,7 @@ def checked_domain(self, event, side):
         raise ValueError(f"{type(self).__name__}: {refusal}")
 
 
-def over_positions(mask, ndim):
+def over_positions(mask, ndim) -> np.ndarray:
     """A mask (*batch, T) shaped to multiply events (*batch, ..., T) of `ndim` axes."""
     return mask.reshape(mask.shape[:-1] + (1,) * (ndim - 1) + mask.shape[-1:])
 

@@ -54,12 +54,12 @@ class Child:
     many: bool = False
 
 
-def child() -> Child:
+def child() -> Any:         # what stands for a component is one to type checkers
     """A field that holds another bijector, base or conditioner."""
     return Child()
 
 
-def children() -> Child:
+def children() -> Any:
     """A field that holds a tuple of components."""
     return Child(many=True)
 
@@ -72,7 +72,7 @@ class Plain:
     rule: Rule | None = None
 
 
-def plain(default=dataclasses.MISSING, rule=None) -> Plain:
+def plain(default=dataclasses.MISSING, rule=None) -> Any:
     """A field that holds a plain Python value, which the rule, if there is one, must accept."""
     return Plain(default, rule)
 

@@ -128,7 +128,7 @@ def taken(v, order):
     return np.take_along_axis(v, order, -1)
 
 
-def pair(v):
+def pair(v) -> Pair:
     """An array or a number as a pair; a pair as it is."""
     if isinstance(v, Pair):
         return v
@@ -138,14 +138,14 @@ def pair(v):
     return exact
 
 
-def stacked(parts):
+def stacked(parts) -> Pair | np.ndarray:
     """Arrays, or pairs, along a new last axis."""
     if isinstance(parts[0], Pair):
         return Pair(*(np.stack(halves, -1) for halves in zip(*((v.high, v.low) for v in parts))))
     return np.stack(parts, -1)
 
 
-def chosen(where, a, b):
+def chosen(where, a, b) -> Pair | np.ndarray:
     """a where marked, elsewhere b: pairs if one of them is a pair, else arrays."""
     if not isinstance(a, Pair) and not isinstance(b, Pair):
         return np.where(where, a, b)

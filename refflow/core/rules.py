@@ -83,7 +83,7 @@ def one_of(*choices) -> Rule:
         return choices[choices.index(given)]
 
     if isinstance(choices[0], str):
-        text, beyond = f"one of {choices}", ()
+        text, beyond = f"one of {choices}", ()  # type: str, tuple
     else:
         text, beyond = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}", (min(choices) - 1, max(choices) + 1)
     return Rule(f"be {text}", holds, kept, ("nothing", None, True, *beyond))

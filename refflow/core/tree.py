@@ -12,7 +12,7 @@ from __future__ import annotations
 
 def components(value) -> list:
     """[(path, component)] of the value's own components."""
-    found = []
+    found = []  # type: list
     for key, declared in value.component_fields.items():
         held = getattr(value, key)
         found += [((key, str(i)), c) for i, c in enumerate(held)] if declared.many else [((key,), held)]
@@ -42,7 +42,7 @@ def leaves(value) -> list:
 
 def repeated(value) -> list:
     """[(first path, further path)] of the components that stand in several places below a value."""
-    first, found = {}, []
+    first, found = {}, []  # type: dict, list
 
     def visit(owner, path):
         for here, component in components(owner):

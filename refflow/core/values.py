@@ -35,7 +35,7 @@ class Value:
     moderate = False                        # is it certified only at moderate events?
     straight_far_out = False                # is it a line far out? Then fewer binades are certified
     textbook = None                         # its equations as they are printed, for one event: a class that is never called
-    computed = frozenset()                  # the names of what it computes of itself once, its cached properties
+    computed = frozenset()  # type: frozenset  # the names of what it computes of itself once, its cached properties
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)

@@ -69,17 +69,17 @@ def zero_where_invalid(m, channels, mask):
     return channels if mask is None else [[v if valid else m.mpf(0) for v, valid in zip(row, mask)] for row in channels]
 
 
-def log_2(like):
+def log_2(like) -> np.floating:
     """log 2 in the dtype of `like`, so that float32 events stay float32."""
     return like.dtype.type(np.log(2.0))
 
 
-def halves(array, axis=-1):
+def halves(array, axis=-1) -> list[np.ndarray]:
     """The first and the second half along an axis."""
     return np.split(array, 2, axis)
 
 
-def join(*arrays, axis=-1):
+def join(*arrays, axis=-1) -> np.ndarray:
     """Concatenate along the last axis."""
     return np.concatenate(arrays, axis)
 

@@ -9,7 +9,7 @@ import refflow
 from refflow import *
 from refflow.maps.coupling import masks
 from refflow.models.gaussian import lower_triangular
-from refflow.models.naf import transformer
+from refflow.models.naf import transformer  # type: ignore[assignment]
 
 D, K, B, a, b, c, low, high = 4, 5, 3.0, 1.5, 0.25, 0.5, -1.0, 2.0
 rng = np.random.default_rng(0)
@@ -25,7 +25,7 @@ passes = masks.halves(D)
 graph = np.tril(np.ones((D, D), bool), -1)
 mixture_family = Family(LogisticMixtureLogit, PerPart(("weights", "loc", "scale"), (
     SoftmaxWeights(K), Entries(Free(), K), Entries(ExpScale(), K))))
-sigmoid_family = Family(DeepSigmoid, transformer(K))
+sigmoid_family = Family(DeepSigmoid, transformer(K))  # type: ignore[call-arg]
 positive_weights = Entries(AbsScale(), 2)
 monotone_family = Family(MonotoneNetwork, PerPart(("rate", "bias", "weights", "hidden", "shift"), (
     positive_weights, MatrixEntries(2, 2), positive_weights, Reshaped(Entries(AbsScale(), 4), (1, 2, 2)), PerField(("shift",), (Free(),)))))

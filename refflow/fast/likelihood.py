@@ -354,7 +354,7 @@ class LikelihoodGradient:
     An object keeps its working arrays, and must be used by one thread at a time.  ValueError for other settings.
     """
 
-    def __init__(self, memory="stored", rows=512, threads=1, parts=None):
+    def __init__(self, memory: str = "stored", rows: int = 512, threads: int | None = 1, parts: int | None = None) -> None:
         if memory not in MODES:
             raise ValueError(f"LikelihoodGradient: memory must be one of {MODES}, not {memory!r}")
         for name, value in (("rows", rows), ("threads", threads), ("parts", parts)):
@@ -363,7 +363,8 @@ class LikelihoodGradient:
                 raise ValueError(f"LikelihoodGradient: {name} must be an int >= 1, not {value!r}")
         self.memory, self.rows, self.parts = memory, rows, parts
         self.measures, most = threads is None, min(available(), parts or MOST_PARTS) if threads is None else threads
-        self.spaces, self.pool, self.paces = [Workspace() for _ in range(most)], Threads(most), {}
+        self.spaces, self.pool = [Workspace() for _ in range(most)], Threads(most)
+        self.paces: dict = {}
         self.drifted = self.by_page = 0
         self.prepared = self.pace = None
 

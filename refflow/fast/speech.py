@@ -27,7 +27,7 @@ class SpeechGradient:
     `memory`: "stored" or "reversible".  After a call, `drifted` says for how many decoders reconstruction was abandoned.
     """
 
-    def __init__(self, memory="stored"):
+    def __init__(self, memory: str = "stored") -> None:
         if memory not in MODES:
             raise ValueError(f"SpeechGradient: memory must be one of {MODES}, not {memory!r}")
         self.memory, self.space, self.drifted = memory, Workspace(), 0

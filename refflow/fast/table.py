@@ -7,7 +7,9 @@ for side 1 its inverse, and is constructed as `twin(stage, side, path, number, s
 
 from __future__ import annotations
 
-from ..core import Flow, tree
+from typing import TypeVar
+
+from ..core import Flow, Value, tree
 from ..maps.autoregressive import Autoregressive
 from ..maps.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from ..maps.densities import StandardNormal
@@ -23,6 +25,7 @@ from .splines import SplineCoupling, TunedSplineCoupling
 from .tokens import KeptInput, TokenByToken
 from .unit_by_unit import UnitByUnit
 
+Tuned = TypeVar("Tuned", bound=Value)
 COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
          Autoregressive: (TunedAutoregressive, KeptInput), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
@@ -30,7 +33,7 @@ BASES = {StandardNormal: TunedNormal}
 MAPS = {Autoregressive: (UnitByUnit, TokenByToken), Coupling: (SplineCoupling,), Planar: (TunedPlanar,), Radial: (TunedRadial,)}
 
 
-def tuned(value):
+def tuned(value: Tuned) -> Tuned:
     """A flow, or a map, that computes the same in less time: samples and inverses of autoregressive maps, of single entries or of
     tokens, in one pass each, gradients of couplings and autoregressive maps of splines, and everything of planar and radial flows.
 

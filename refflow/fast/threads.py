@@ -85,7 +85,7 @@ class Setting:
     A library's own number is noted when a call first changes it, and put back when the last one ends: calls may overlap in threads.
     """
 
-    lock, asked, found, chosen = threading.Lock(), [], {}, None
+    lock, asked, found, chosen = threading.Lock(), [], {}, None  # type: threading.Lock, list, dict, object
 
     @classmethod
     def begin(cls, count):

@@ -226,7 +226,7 @@ def attention_vjp(layer, a, room):
     *batch, H, T, d = q.shape
     h, sums = room.array((*batch, T, H, d), a.dtype), np.empty((2, *batch, H, T, 1), a.dtype)
     for rows, seen in blocks_of(T):
-        P, m, n = scores(q[..., rows, :], k[..., seen, :]), *sums[..., rows, :]
+        P, m, n = scores(q[..., rows, :], k[..., seen, :]), *sums[..., rows, :]  # type: ignore[misc]
         P.max(-1, keepdims=True, out=m)                                             # (1)
         P -= m
         np.exp(P, out=P)
@@ -238,7 +238,7 @@ def attention_vjp(layer, a, room):
         g, a_bar = h_bar.reshape(h.shape).swapaxes(-3, -2), np.zeros_like(a)
         q_bar, k_bar, v_bar = of_heads(a_bar, H)
         for rows, seen in blocks_of(T):
-            P, m, n = scores(q[..., rows, :], k[..., seen, :]), *sums[..., rows, :]
+            P, m, n = scores(q[..., rows, :], k[..., seen, :]), *sums[..., rows, :]  # type: ignore[misc]
             P -= m
             np.exp(P, out=P)
             P /= n                                                                  # (2)

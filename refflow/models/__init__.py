@@ -7,7 +7,9 @@ each map, and `context`, the number of entries of a context.
 """
 
 import functools
+from collections.abc import Callable
 
+from ..core import Flow
 from .all_in_one import all_in_one
 from .bnaf import bnaf
 from .bpf import bpf
@@ -105,11 +107,12 @@ def one_width(model, hidden):
     return hidden[0]
 
 
-SMALL = {"nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
+SMALL: dict[str, Callable[..., Flow]] = {"nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
          "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "circular-nsf": small_circular_nsf, "naf": small_naf,
          "bnaf": small_bnaf, "sospf": small_sospf, "bpf": small_bpf, "umnn": small_umnn, "flow++": small_flow_plus_plus,
          "gaussianization": small_gaussianization_flow, "planar": small_planar, "radial": small_radial}
-BUILDERS = {"gaussian": gaussian} | {name: functools.partial(builder, **defaults_of(name)) for name, builder in SMALL.items()}
+BUILDERS: dict[str, Callable[..., Flow]] = {"gaussian": gaussian} | {
+    name: functools.partial(builder, **defaults_of(name)) for name, builder in SMALL.items()}
 
 __all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "SylvesterVAE", "all_in_one", "autoregressive_nsf", "bnaf", "bpf",
            "circular_nsf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "jet",

@@ -16,7 +16,8 @@ from math import expm1, log
 
 import numpy as np
 
-from ..core import Chain, Inverse
+from ..typing import Numbers
+from ..core import Chain, Conditioner, Inverse
 from ..maps.conditioners import Times
 from ..maps.coupling import Coupling, VolumePreservingCoupling, affine_family
 from ..maps.coupling.masks import halves
@@ -26,7 +27,8 @@ from ..maps.linear import DenseLinear
 GLOBAL_SCALE = 2 * log(expm1(5))                                                    # (4)
 
 
-def all_in_one(net, W, clamp=2.0, gin=False, scale=GLOBAL_SCALE, offset=0.0):
+def all_in_one(net: Conditioner, W: Numbers, clamp: float = 2.0, gin: bool = False, scale: Numbers = GLOBAL_SCALE,
+               offset: Numbers = 0.0) -> Inverse:
     """The block as a bijector from latent to data, its inverse is FrEIA's forward.
 
     `net`: from the first D - D // 2 entries to 2 (D // 2) outputs, scales first; `W` (D, D): FrEIA's `w_perm`; `scale` and

@@ -11,8 +11,10 @@ makes every real number an image, as the paper's residual connections do.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Chain, Flow, Inverse
 from ..maps.autoregressive import block_autoregressive_network
@@ -21,7 +23,8 @@ from ..maps.linear import Permutation
 from .sizes import check_sizes
 
 
-def bnaf(rng, size, units=(8, 8), layers=2, leak=0.01, dtype=np.float64):
+def bnaf(rng: np.random.Generator, size: int, units: Sequence[int] = (8, 8), layers: int = 2, leak: float = 0.01,
+         dtype: DTypeLike = np.float64) -> Flow:
     """A block neural autoregressive flow of vectors of `size` entries.
 
     `units`: the units for each entry in each hidden layer of a network; `layers`: L; `leak`: c.  Weights are drawn from the

@@ -17,9 +17,12 @@ for which (2) is the identity.  The weights of the last layer of every network a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ..core import Flow
 from ..maps.coupling import Family
 from ..maps.elementwise import SoftplusScale
 from ..maps.monotone import BernsteinPolynomial
@@ -30,7 +33,8 @@ from .sizes import check_sizes
 SPREAD = 1e-3
 
 
-def bpf(rng, size, hidden=(100, 100), layers=3, degree=16, activation="relu", context=0, dtype=np.float64):
+def bpf(rng: np.random.Generator, size: int, hidden: Sequence[int] = (100, 100), layers: int = 3, degree: int = 16,
+        activation: str = "relu", context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """A Bernstein polynomial flow of vectors of `size` entries.
 
     `hidden`: the widths of the hidden layers of every network; `layers`: L; `degree`: K; `context`: the number of entries of a

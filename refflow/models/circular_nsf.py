@@ -18,8 +18,10 @@ the splines of different couplings end at different points.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Chain, Flow, Inverse
 from ..maps.conditioners import CircleFeatures, Sequential, dense_network, uniform
@@ -34,7 +36,8 @@ from .sizes import check_sizes
 FLOOR = 1e-3                                        # of slopes and, as a part of the circle, of bins
 
 
-def circular_nsf(rng, size, hidden=(128, 128), couplings=8, bins=8, activation="relu", dtype=np.float64):
+def circular_nsf(rng: np.random.Generator, size: int, hidden: Sequence[int] = (128, 128), couplings: int = 8, bins: int = 8,
+                 activation: str = "relu", dtype: DTypeLike = np.float64) -> Flow:
     """A circular neural spline flow of `size` angles, two or more.
 
     `hidden`: the widths of the hidden layers of every network; `couplings`: N; `bins`: K.  Weights and turns are drawn from the

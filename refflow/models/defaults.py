@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from typing import Any
 
 WIDTHS = (64, 64)
-DEFAULTS = {
+DEFAULTS: dict[str, tuple[str, dict[str, tuple[str, Any]]]] = {
     "nice": ("nice", {"hidden": ("hidden", WIDTHS), "couplings": ("layers", 4)}),
     "realnvp": ("realnvp", {"hidden": ("hidden", WIDTHS), "couplings": ("couplings", 4)}),
     "maf": ("maf", {"hidden": ("hidden", WIDTHS), "layers": ("layers", 5)}),

@@ -16,7 +16,10 @@ so that the components are not all the same, and the flow starts near the identi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Chain, Flow, Inverse
 from ..maps.conditioners import dense_network
@@ -32,7 +35,8 @@ from .sizes import check_sizes
 SPREAD = 1e-3
 
 
-def flow_plus_plus(rng, size, hidden=(128, 128), couplings=8, components=8, activation="relu", context=0, dtype=np.float64):
+def flow_plus_plus(rng: np.random.Generator, size: int, hidden: Sequence[int] = (128, 128), couplings: int = 8,
+                   components: int = 8, activation: str = "relu", context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """A Flow++ of vectors of `size` entries.
 
     `hidden`: the widths of the hidden layers of every network; `couplings`: N; `components`: K; `context`: the number of

@@ -15,6 +15,7 @@ with `s = 1/10`, so that the components are not all the same and the flow starts
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Chain, Flow, Inverse
 from ..maps.conditioners import uniform
@@ -26,7 +27,8 @@ from .sizes import check_sizes
 SPREAD = 0.1
 
 
-def gaussianization_flow(rng, size, layers=5, components=8, dtype=np.float64):
+def gaussianization_flow(rng: np.random.Generator, size: int, layers: int = 5, components: int = 8,
+                         dtype: DTypeLike = np.float64) -> Flow:
     """A Gaussianization flow of vectors of `size` entries.
 
     `layers`: L; `components`: K.  Rotations and biases are drawn from the Generator `rng`.  ValueError for no entry, no layer,

@@ -52,10 +52,12 @@ Reverse rule, with `e_y` for the one-hot vector of `y` and `n` for the number of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy
+from numpy.typing import DTypeLike
 
 from ..maps.conditioners import BijectorLayer, Conv2d, Dense, ImageContext, ReLU, Sequential
 from ..core import Chain, Flow, Inverse
@@ -93,8 +95,9 @@ CONVENTIONS = {                                                                 
                              layout="halves")}
 
 
-def glow(rng, shape, levels=3, steps=32, hidden=512, *, coupling="affine", permutation="1x1", learn_top=True, classes=0,
-         convention="openai", dtype=np.float64):
+def glow(rng: np.random.Generator, shape: Sequence[int], levels: int = 3, steps: int = 32, hidden: int = 512, *,
+         coupling: str = "affine", permutation: str = "1x1", learn_top: bool = True, classes: int = 0,
+         convention: str = "openai", dtype: DTypeLike = np.float64) -> Flow:
     """A Glow flow of images of shape (C, H, W), from which 1/2 has been subtracted, to a vector of latents.
 
     `levels`: L, `steps`: K, `hidden`: the width of the networks; `coupling`: "affine" or "additive"; `permutation`: one of
@@ -235,7 +238,7 @@ class Builder:
     coupling: str
     permutation: str
     convention: Convention
-    dtype: type
+    dtype: DTypeLike
 
     def level(self, shape, levels, steps, top):
         """The map of images of `shape` to a vector, `levels` levels deep."""

@@ -44,9 +44,11 @@ identity, `E` is `U(-1/10, 1/10)`, and everything else is as `glow_tts_text` and
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Bijector, Chain, Conditioner, Inverse, Value, child, children, plain, tree
 from ..core.arrays import masked
@@ -318,10 +320,12 @@ def duration_vjp(w, path, text_mask):
 
 # -- building ---------------------------------------------------------------------------------------------------------
 
-def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_filters=256, heads=2, layers=6, kernel=3,
-             window=4, block_length=None, has_prenet=True, mean_only=True, blocks=12, hidden=192, wave_layers=4, wave_kernel=5,
-             dilation_rate=1, sigmoid_scale=False, split=4, factor=2, speakers=0, speaker_channels=0, rates=(0.1, 0.5, 0.05),
-             dtype=np.float64) -> GlowTTS:
+def glow_tts(rng: np.random.Generator, symbols: int = 148, mels: int = 80, channels: int = 192, *, filters: int = 768,
+             duration_filters: int = 256, heads: int = 2, layers: int = 6, kernel: int = 3, window: int | None = 4,
+             block_length: int | None = None, has_prenet: bool = True, mean_only: bool = True, blocks: int = 12,
+             hidden: int = 192, wave_layers: int = 4, wave_kernel: int = 5, dilation_rate: int = 1, sigmoid_scale: bool = False,
+             split: int = 4, factor: int = 2, speakers: int = 0, speaker_channels: int = 0,
+             rates: Sequence[float] = (0.1, 0.5, 0.05), dtype: DTypeLike = np.float64) -> GlowTTS:
     """A Glow-TTS model; the defaults are the authors' run on LJ Speech, with 28.6 million parameters.
 
     The text side: `symbols`, `channels`, `filters` of feed-forward networks, `heads`, `layers`, `kernel`, `window` of relative

@@ -17,8 +17,10 @@ so that the flow starts as the identity.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Chain, Flow
 from ..maps.autoregressive import Autoregressive
@@ -32,7 +34,8 @@ from .sizes import check_sizes
 ORDERS = ("left-to-right", "right-to-left")                                         # (4)
 
 
-def iaf(rng, size, hidden=(100, 100), layers=5, activation="relu", context=0, dtype=np.float64):
+def iaf(rng: np.random.Generator, size: int, hidden: Sequence[int] = (100, 100), layers: int = 5, activation: str = "relu",
+        context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """An inverse autoregressive flow of vectors of `size` entries: samples and their densities in one pass of each network.
 
     `hidden`: the widths of the hidden layers of every network; `layers`: K; `context`: the number of entries of a context that

@@ -49,7 +49,7 @@ import math
 
 import numpy as np
 
-from ..core import Chain, Flow, Inverse, tree
+from ..core import Bijector, Chain, Conditioner, Flow, Inverse, tree
 from ..maps.conditioners import (CrossAttention, Dense, LayerNorm, LearnedPositions, Positionwise, ReshapedNetwork, Residual, Sequential,
                                  TanhGELU, transformer, xavier_uniform)
 from ..maps.conditioners.initialisers import normal
@@ -73,7 +73,7 @@ PATTERNS = ("checkerboard", "checkerboard-inv", "vstripes", "vstripes-inv", "hst
 # -- building ---------------------------------------------------------------------------------------------------------
 
 def jet(rng, shape, patch=4, channels=512, couplings=32, layers=2, *, heads=8, bound=2.0, kinds=KINDS, patterns=PATTERNS, context=0,
-        dtype=np.float64):
+        dtype=np.float64) -> Flow:
     """A Jet of images of shape (C, H, W), with pixels in [-1, HIGH), to a vector of latents.
 
     `patch`: p; `channels`: of the transformers, a multiple of `heads`; `couplings`: K; `layers`: of each transformer; `bound`: m;
@@ -103,7 +103,7 @@ def checked(name, given, known):
     return given
 
 
-def jet_coupling(order, net, bound=2.0):
+def jet_coupling(order, net, bound=2.0) -> list[Bijector]:
     """[the stages of a coupling (2)], of vectors, from the order of their entries: the first half is the network's event."""
     there = Permutation(order)
     family = affine_family(BoundedSigmoidScale(bound), ("shift", "scale"), shift_first=True)       # (3)
@@ -153,7 +153,7 @@ def halved(features):
 
 # -- the network ------------------------------------------------------------------------------------------------------
 
-def jet_network(rng, features, tokens, channels, layers, *, heads=8, context=0, dtype=np.float64):
+def jet_network(rng, features, tokens, channels, layers, *, heads=8, context=0, dtype=np.float64) -> Conditioner:
     """The network of (2), of vectors of features/2 x tokens entries; other arguments as in `jet`."""
     draw = Drawn("jet", rng, dtype)
     draw.counts(features=features, tokens=tokens, channels=channels, layers=layers, heads=heads)

@@ -20,8 +20,10 @@ weights of a layer of `N` inputs are drawn as in the authors' code,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Chain, Flow, Inverse
 from ..core.tree import nest, walk
@@ -36,8 +38,8 @@ from .sizes import check_sizes
 ORDERS = ("left-to-right", "right-to-left")                                         # (3)
 
 
-def maf(rng, size, hidden=(100, 100), layers=5, activation="relu", batch_norm=False, zero_last=True, context=0,
-        dtype=np.float64):
+def maf(rng: np.random.Generator, size: int, hidden: Sequence[int] = (100, 100), layers: int = 5, activation: str = "relu",
+        batch_norm: bool = False, zero_last: bool = True, context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """A masked autoregressive flow of vectors of `size` entries.
 
     `hidden`: the widths of the hidden layers of every network; `layers`: K; `batch_norm`: (4); `zero_last`: the start;

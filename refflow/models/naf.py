@@ -22,8 +22,12 @@ are 0 and all `a_k` are 1, and so are dense layers.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..core import Flow
 from ..maps.conditioners import uniform
 from ..maps.coupling import Family
 from ..maps.elementwise import CentredSoftplusScale
@@ -35,7 +39,8 @@ from .sizes import check_sizes
 DELTA, SPREAD = 1e-6, 1e-3
 
 
-def naf(rng, size, hidden=(100, 100), layers=5, components=16, activation="relu", context=0, dtype=np.float64, dense=1):
+def naf(rng: np.random.Generator, size: int, hidden: Sequence[int] = (100, 100), layers: int = 5, components: int = 16,
+        activation: str = "relu", context: int = 0, dtype: DTypeLike = np.float64, dense: int = 1) -> Flow:
     """A neural autoregressive flow of vectors of `size` entries.
 
     `hidden`: the widths of the hidden layers of every network; `layers`: L; `components`: K; `context`: the number of entries

@@ -18,7 +18,10 @@ the log-likelihood of `v + u` is smaller by `D log 256`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..maps.conditioners import Dense, ReLU, Sequential, uniform
 from ..core import Chain, Flow, Inverse
@@ -31,7 +34,8 @@ PRIORS = {"logistic": StandardLogistic, "normal": StandardNormal}
 BOUND = 0.01                                                                        # (7)
 
 
-def nice(rng, size, hidden, layers=(5, 5, 5, 5), prior="logistic", reorder=True, dtype=np.float64):
+def nice(rng: np.random.Generator, size: int, hidden: int, layers: Sequence[int] = (5, 5, 5, 5), prior: str = "logistic",
+         reorder: bool = True, dtype: DTypeLike = np.float64) -> Flow:
     """A NICE flow of vectors of `size` entries, with one coupling for each entry of `layers`.
 
     `hidden`: the width of the hidden layers; `layers`: their number in each coupling; `prior`: "logistic" or "normal";

@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Chain, Flow, Inverse
 from ..maps.autoregressive import Autoregressive
@@ -41,7 +42,8 @@ END_OF_BLOCK = 1e-3                     # the bound of the weights W' at the sta
 SLOPE_ONE = math.log(math.expm1(1 - 1e-3))                                          # (7)
 
 
-def nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=3.0, unconditional=True, context=0, dtype=np.float64):
+def nsf(rng: np.random.Generator, size: int, hidden: int = 256, blocks: int = 2, steps: int = 10, bins: int = 8,
+        bound: float = 3.0, unconditional: bool = True, context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """RQ-NSF (C): a neural spline flow of couplings, of vectors of `size` entries.
 
     `hidden`, `blocks`: the width of every network and the number of its residual blocks; `steps`: N; `bins`: K; `bound`: B;
@@ -61,7 +63,8 @@ def nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=3.0, unconditio
     return Flow(Inverse(Chain([*stages, *linear(rng, size, dtype)])), StandardNormal(size))         # (5)
 
 
-def autoregressive_nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=3.0, context=0, dtype=np.float64):
+def autoregressive_nsf(rng: np.random.Generator, size: int, hidden: int = 256, blocks: int = 2, steps: int = 10, bins: int = 8,
+                       bound: float = 3.0, context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """RQ-NSF (AR): a neural spline flow of autoregressive maps, of vectors of one entry or more.
 
     It takes the arguments of `nsf`.  Data to latents is one pass of every network, latents to data is one for each entry.

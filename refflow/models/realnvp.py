@@ -10,7 +10,10 @@ net_k is a dense network with `K_h` hidden layers; its last layer starts at 0, s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..maps.conditioners import dense_network
 from ..core import Chain, Flow, Inverse
@@ -20,7 +23,8 @@ from ..maps.elementwise import RescaledTanhExpScale, Scale
 from .sizes import check_sizes
 
 
-def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=None, context=0, dtype=np.float64):
+def realnvp(rng: np.random.Generator, size: int, hidden: Sequence[int] = (128, 128), couplings: int = 8,
+            activation: str = "relu", scale: Scale | None = None, context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """A RealNVP flow of vectors of `size` entries.
 
     `hidden`: the widths of the hidden layers of every network; `couplings`: K; `scale`: a scale, such as `ExpScale()`,

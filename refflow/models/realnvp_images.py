@@ -47,13 +47,15 @@ The loss adds a penalty to `-log p`, over the kernels' gains `g` and the gains o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..maps.conditioners import (BijectorLayer, ConcatenatedReLU, Conv2d, ReLU, Residual, Sequential, SkipSum, WeightNormConv2d,
                                  uniform)
-from ..core import Chain, Flow, Inverse
+from ..core import Bijector, Chain, Flow, Inverse
 from ..core.tree import walk
 from ..maps.densities import StandardNormal
 from ..maps.coupling import AdditiveCoupling, Coupling, MaskedInput, affine_family, masks
@@ -70,11 +72,14 @@ PORTS = {
              "scale_shift": True}}
 
 
-def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch_norm=True, weight_norm=True, skip=True,
-                  bottleneck=False, additive=False, recursion_type=2, logit=alpha_logit(), eps=1e-4, shift_first=True,
-                  order=("shift", "scale"), mask_channel=True, doubled=True, output_norm=True, norm_gain=False,
-                  unbiased=False, flip=False, flip_channels=False, channel_gains=False, kernel_gains=False,
-                  scale_shift=False, widths=None, dtype=np.float64):
+def image_realnvp(rng: np.random.Generator, shape: Sequence[int], scales: int = 4, base_dim: int = 32, residual_blocks: int = 2,
+                  *, batch_norm: bool = True, weight_norm: bool = True, skip: bool = True, bottleneck: bool = False,
+                  additive: bool | str = False, recursion_type: int = 2, logit: Bijector | None = alpha_logit(),
+                  eps: float = 1e-4, shift_first: bool = True, order: tuple[str, str] = ("shift", "scale"),
+                  mask_channel: bool = True, doubled: bool = True, output_norm: bool | str = True, norm_gain: bool = False,
+                  unbiased: bool = False, flip: bool = False, flip_channels: bool = False, channel_gains: bool = False,
+                  kernel_gains: bool = False, scale_shift: bool = False, widths: Sequence[tuple[int, int]] | None = None,
+                  dtype: DTypeLike = np.float64) -> Flow:
     """A RealNVP flow of images of shape (C, H, W), of pixels in [0, 1], or of real numbers if `logit` is None.
 
     `scales`: L; `residual_blocks`: K.  With `batch_norm`, `fit` normalises by the statistics of each batch and gives the

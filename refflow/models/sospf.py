@@ -17,9 +17,12 @@ polynomials are not all the same.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ..core import Flow
 from ..maps.coupling import Family
 from ..maps.monotone import SumOfSquares
 from ..maps.parametrisations import Free, MatrixEntries, PerField, PerPart
@@ -30,7 +33,8 @@ FLOOR = SumOfSquares.declared["slope_floor"].default
 SPREAD = 1e-3
 
 
-def sospf(rng, size, hidden=(100, 100), layers=3, components=3, degree=2, activation="relu", context=0, dtype=np.float64):
+def sospf(rng: np.random.Generator, size: int, hidden: Sequence[int] = (100, 100), layers: int = 3, components: int = 3,
+          degree: int = 2, activation: str = "relu", context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """A sum-of-squares polynomial flow of vectors of `size` entries.
 
     `hidden`: the widths of the hidden layers of every network; `layers`: L; `components`: K; `degree`: R; `context`: the

@@ -64,7 +64,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import Chain, Flow, Independent, Inverse, tree
+from ..core import Bijector, Chain, Conditioner, Flow, Independent, Inverse, tree
 from ..core.arrays import as_floating
 from ..core.rules import ABOVE_0, AT_LEAST_0, count, optional
 from ..maps.autoregressive import Autoregressive
@@ -94,7 +94,7 @@ LAYERS = (2, 2, 2, 2, 2, 24)
 # -- building ---------------------------------------------------------------------------------------------------------
 
 def starflow(rng, shape, patch=1, channels=3072, layers=LAYERS, *, frames=0, text=None, text_everywhere=False, order="L2R",
-             within_frames=False, local=False, deep_channels=None, dtype=np.float64, **network):
+             within_frames=False, local=False, deep_channels=None, dtype=np.float64, **network) -> Flow:
     """A STARFlow of images of shape (C, H, W), or of videos of `frames` such frames, as images (C, frames H, W), to a vector of latents.
 
     `patch`: p; `channels`: of the transformers, and `deep_channels` of the deep one if these differ; `layers`: of the transformer of each
@@ -141,7 +141,7 @@ def frame_by_frame(stages, F, frames, rows, columns):
 
 
 def starflow_block(rng, features, grid, channels, layers, *, reverse=False, within_frames=False, scale="softplus", start=True, clip=4.0,
-                   dtype=np.float64, **network):
+                   dtype=np.float64, **network) -> list[Bijector]:
     """[the stages of a block (3)], of vectors of features x tokens entries, tokens in a `grid` of ([frames,] rows, columns).
 
     `channels`, `layers`: of the transformer; without layers, the one stage keeps its event; `reverse` and `within_frames`: (2); `scale`:
@@ -474,7 +474,8 @@ def by_jacobi(f, step, z, how, known=None):
 
 # -- denoising by a network -------------------------------------------------------------------------------------------
 
-def starflow_denoiser(rng, features, grid, channels, layers=8, *, text=None, ahead=0, window=None, dtype=np.float64, **network):
+def starflow_denoiser(rng, features, grid, channels, layers=8, *, text=None, ahead=0, window=None, dtype=np.float64,
+                      **network) -> Conditioner:
     """The network of (15), of vectors of features x tokens entries; it takes a text by `given_text(net, y)`.
 
     `ahead`, `window`: A and G of (16) in a video, where A = 0 and None let every token see all; `network`: the other arguments of

@@ -381,7 +381,7 @@ def log_variance(u):
     return np.where(u < FAR, u, np.log(S)), np.where(u < FAR, 1, sigmoids(near)[0] / S)         # (15)
 
 
-def warmed_up(epoch, warm_up=100, largest=1.0):
+def warmed_up(epoch, warm_up=100, largest=1.0) -> float:
     """beta of (9) in an epoch 1, 2, ...; `warm_up` epochs, the authors' 100 by default.  ValueError for numbers that are negative."""
     given = {"epoch": epoch, "warm_up": warm_up, "largest": largest}
     epoch, warm_up, largest = (BETA.checked("warmed_up", key, value) for key, value in given.items())
@@ -411,7 +411,7 @@ def sylvester_vae(rng, size, latent=64, flow="orthogonal", steps=4, *, units=8, 
         made_flow = MaskedFlow(Dense(*draw.weights(made, features)), [masked_map(draw, latent, made) for _ in range(steps)])
     else:
         own = parametrised(flow, latent, units, reflections)
-        made_flow = AmortisedFlow(Dense(*draw.weights(steps * (own["fields"].size + sum(b.size for b in own["basis"])), features)), **own,
+        made_flow = AmortisedFlow(Dense(*draw.weights(steps * (own["fields"].size + sum(b.size for b in own["basis"])), features)), **own,  # type: ignore[assignment]
                                   steps=steps)
     return SylvesterVAE(Sequential(encoder), mean, variance, Sequential(decoder), made_flow)
 

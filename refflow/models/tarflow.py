@@ -43,7 +43,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import Chain, Flow, Inverse, tree
+from ..core import Bijector, Chain, Flow, Inverse, tree
 from ..core.arrays import as_floating
 from ..core.rules import AT_LEAST_0, number
 from ..maps.autoregressive import Autoregressive
@@ -67,7 +67,7 @@ RATE = number(0, 1, low_included=True, high_included=True)
 # -- building ---------------------------------------------------------------------------------------------------------
 
 def tarflow(rng, shape, patch=2, channels=768, blocks=8, layers=8, *, head_size=64, expansion=4, scaled=True, classes=0,
-            dtype=np.float64):
+            dtype=np.float64) -> Flow:
     """A TarFlow of images of shape (C, H, W), with pixels in [-1, 1], to a vector of latents.
 
     `patch`: p; `channels`: of the transformers, a multiple of `head_size`; `blocks`: K; `layers`: of each transformer, whose
@@ -87,7 +87,7 @@ def tarflow(rng, shape, patch=2, channels=768, blocks=8, layers=8, *, head_size=
 
 
 def tarflow_block(rng, features, tokens, channels, layers, *, reverse=False, head_size=64, expansion=4, scaled=True, classes=0,
-                  dtype=np.float64):
+                  dtype=np.float64) -> list[Bijector]:
     """[the stages of a block (2) to (4)], of vectors of features x tokens entries; `tarflow` explains the other arguments."""
     draw = Drawn("tarflow", rng, dtype)
     draw.counts(features=features, tokens=tokens, channels=channels, layers=layers, head_size=head_size, expansion=expansion)

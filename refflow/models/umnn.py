@@ -18,9 +18,12 @@ for which (1) is the identity.  The weights of the last layer of every network a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ..core import Flow
 from ..maps.coupling import Family
 from ..maps.monotone import UnconstrainedMonotonic
 from ..maps.parametrisations import Entries, Free, PerField, PerPart
@@ -32,7 +35,8 @@ SPREAD = 1e-3
 FIELDS = "rate", "bias", "weights", "offset", "shift"
 
 
-def umnn(rng, size, hidden=(100, 100), layers=5, components=16, activation="relu", context=0, dtype=np.float64):
+def umnn(rng: np.random.Generator, size: int, hidden: Sequence[int] = (100, 100), layers: int = 5, components: int = 16,
+         activation: str = "relu", context: int = 0, dtype: DTypeLike = np.float64) -> Flow:
     """A flow of vectors of `size` entries by autoregressive integrals of positive networks.
 
     `hidden`: the widths of the hidden layers of every masked network; `layers`: L; `components`: K; `context`: the number of

@@ -6,3 +6,5 @@ from .adapter import adapter
 from .check import check
 from .pages import CannotRun
 from .verdict import Report
+
+__all__ = ["CannotRun", "Report", "adapter", "check"]

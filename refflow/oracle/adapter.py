@@ -28,13 +28,15 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..core import Bijector, Chain
 from ..core.declarations import Field
@@ -62,6 +64,7 @@ KEYS = ("forward", "log_det", "jacobian", "inverse", "inverse_log_det", "vjp", "
 MISTAKES = (NameError, AttributeError, KeyError, TypeError, ImportError)        # in an adapter's own line
 PEERS = Path(__file__).parent.parent / "peers"
 DECLARED: list[Adapter] = []
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Adapter:
 
     function: Callable | None
     page: str | Bijector
-    dtypes: tuple = DTYPES
+    dtypes: Any = DTYPES                    # one or several; once made, a tuple of names
     direction: str = "forward"
     theirs: str = ""
     params: dict = field(default_factory=dict)
@@ -198,8 +201,10 @@ def format_named(dtype):
         return str(dtype)
 
 
-def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None, flush_to_zero=False, broadcast=False,
-            chart_gradient=False, accumulation=None, parametrisation=None, measure=None):
+def adapter(page: str | Bijector, *, dtype: DTypeLike | Sequence[DTypeLike] = DTYPES, direction: str = "forward",
+            theirs: str | None = None, params: Mapping[str, Callable[[Any], Any]] | None = None, flush_to_zero: bool = False,
+            broadcast: bool = False, chart_gradient: bool = False, accumulation: str | None = None,
+            parametrisation: str | Map | None = None, measure: str | None = None) -> Callable[[Function], Function]:
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
     `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is
@@ -217,7 +222,7 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
     declared = Adapter(None, page, dtype, direction, theirs or "", dict(params or {}), flush_to_zero, broadcast, chart_gradient,
                        accumulation, parametrisation, measure=measure)
 
-    def declare(function):
+    def declare(function: Function) -> Function:
         DECLARED.append(declared.of(function))
         return function
 
@@ -476,10 +481,13 @@ class AdapterSet:
 
     name: str
     version: str
-    adapters: tuple
+    adapters: tuple[Adapter, ...]
 
 
-def load(target) -> AdapterSet:
+Target: TypeAlias = str | Path | ModuleType | Callable[..., Any] | AdapterSet
+
+
+def load(target: Target | Iterable[Target | Adapter]) -> AdapterSet:
     """The adapters of a file, a shipped peer, a module, a function, or a list of them; a set of adapters is itself.
 
     Raises CannotRun if the target does not exist, cannot be imported, or declares no adapter.
@@ -493,7 +501,7 @@ def load(target) -> AdapterSet:
         return adapter_set(target.__name__, target, [a for a in DECLARED if a.function.__module__ == target.__name__])
     if callable(target):
         return adapter_set(target.__qualname__, target, [a for a in DECLARED if a.function is target])
-    found = tuple(a for part in target for a in ([part] if isinstance(part, Adapter) else load(part).adapters))
+    found = tuple(a for part in target for a in ([part] if isinstance(part, Adapter) else load(part).adapters))  # type: ignore[union-attr]
     return adapter_set("adapters", target, found)
 
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..accuracy.drawing import SIDES, Point
 from ..accuracy.formats import FORMATS, format_of, name_of
@@ -24,8 +27,9 @@ from ..core.declarations import Field
 from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..core.version import VERSION
+from ..typing import Numbers
 from . import asked, golden
-from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, file_of, load
+from .adapter import ACCUMULATION, DTYPES, Adapter, Answers, Raised, Sent, Target, ask, file_of, load
 from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
@@ -54,8 +58,10 @@ CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to c
 LOOKED_AT = 2**14           # numbers that may be computed to see how far rounding moves the truth at wrong events
 
 
-def check(target=None, *, page=None, dtypes=None, parameters=None, time_limit=None, progress=None, executor=None,
-          keep_errors=False) -> Report:
+def check(target: Target | Iterable[Target | Adapter] | None = None, *, page: str | None = None,
+          dtypes: Sequence[DTypeLike] | None = None, parameters: Mapping[str, Numbers] | None = None,
+          time_limit: float | None = None, progress: Callable[[int, int, str], object] | None = None,
+          executor: Executor | None = None, keep_errors: bool = False) -> Report:
     """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.
 
     `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `parameters`, {field: value}, belong

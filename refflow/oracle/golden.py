@@ -136,5 +136,5 @@ def truth(stored, form, normwise) -> Truth:
         conditioning.append(float(EXACT.divide(kappa, true.copy_abs())) if ordinary else 1.0)
     arrays = (np.array(v, np.float64).reshape(shape) for v in (high, low, unit, conditioning))
     first_order = stored.get("first_order", True)           # of exact points, the formats in which it is
-    found = Truth(*arrays, 0, normwise, first_order if isinstance(first_order, bool) else form in first_order)
+    found = Truth(*arrays, 0, normwise, first_order if isinstance(first_order, bool) else form in first_order)  # type: ignore[call-arg, arg-type]
     return along_tangents(found, np.array(stored["tangents"], np.float64), float(u)) if "tangents" in stored else found

@@ -53,8 +53,8 @@ def question(adapter, quantity, dtype, witness) -> Point:
         f, event = map_of(adapter, witness.get("params", {}), real), np.array(witness["input"], real)
         if "cotangents" not in witness:
             return Point(f, side, event, form=form)
-        bars = (np.array(witness["cotangents"][key], real) for key in (f"{image}_bar", "log_det_bar"))
-        return Point(f, side, event, *bars, form=form)
+        image_bar, log_det_bar = (np.array(witness["cotangents"][key], real) for key in (f"{image}_bar", "log_det_bar"))
+        return Point(f, side, event, image_bar, log_det_bar, form=form)
     except (KeyError, TypeError, ValueError) as error:
         raise CannotRun(f"{adapter.theirs}: the witness of {quantity}-{dtype} cannot be asked of {adapter.name}: "
                         f"{type(error).__name__}: {error}") from error

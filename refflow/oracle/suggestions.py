@@ -18,7 +18,7 @@ def suggestions(adapter, dtype, findings, passing) -> list:
     `passing(adapter)` measures a changed adapter and names the quantities that pass.  A quantity is explained if it is among
     them, under the name that it has under the declaration; a declaration that explains none is not mentioned.
     """
-    counts, found = {}, []
+    counts, found = {}, []  # type: dict[str, int], list
     for finding in findings:
         counts[finding.quantity] = counts.get(finding.quantity, 0) + 1
     for changes in plausible(adapter, dtype, findings):

@@ -94,7 +94,7 @@ def facts(form):
 def page_points(name) -> list[dict]:
     """The vectors of one page: its golden points, then the exact ones."""
     stored = golden.stored(name) + golden.stored(name, golden.EXACT_DIRECTORY, golden.EXACT_SCHEMA)
-    found = {}
+    found: dict = {}
     for one in stored:
         vector = as_vector(name, one)
         found.setdefault(vector["id"], vector)

@@ -102,11 +102,11 @@ class Report:
 
     target: str
     version: str
-    passed: list = field(default_factory=list)
-    failed: list = field(default_factory=list)
-    skipped: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    suggestions: list = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
+    failed: list[Finding] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    suggestions: list[Suggestion] = field(default_factory=list)
     errors: list = field(default_factory=list)
     asked: list = field(default_factory=list)
 
@@ -138,7 +138,7 @@ class Report:
 
     def explained(self) -> dict:
         """{declaration in words: findings that it would allow}, where it would allow several of one subject in a dtype."""
-        groups = {}
+        groups: dict[tuple[str, str, str], list[Finding]] = {}
         for one in self.suggestions:
             found = [finding for finding in self.failed if one.is_of(finding)]
             groups.setdefault((one.theirs, one.dtype, one.declaration), []).extend(found)
@@ -152,7 +152,8 @@ class Report:
 
     def markdown(self) -> str:
         """For a README: a row for each map, with the largest error of each kind of quantity, and the verdict."""
-        kinds = [kind for kind in KINDS if any(kind_of(entry.quantity) == kind for entry in (*self.passed, *self.failed))]
+        met = {kind_of(one.quantity) for one in self.passed} | {kind_of(one.quantity) for one in self.failed}
+        kinds = [kind for kind in KINDS if kind in met]
         rows = [("library", "version", "map", "dtype", *kinds, "verdict")]
         for name, dtype, entries in self.subjects():
             verdict = counted(sum(isinstance(e, Finding) for e in entries), "finding") if has_failed(entries) else \

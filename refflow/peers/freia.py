@@ -227,7 +227,7 @@ class OrthogonalTransform(m.OrthogonalTransform):
 
 
 def orthogonal(p):
-    Q, shift, scale = torch.from_numpy(p["stages"]["0"]["Q"]), *(p["stages"][i]["inner"] for i in "12")
+    Q, shift, scale = torch.from_numpy(p["stages"]["0"]["Q"]), *(p["stages"][i]["inner"] for i in "12")  # type: ignore[misc]
     module = OrthogonalTransform([(4,)])
     return rows_of(Directions(holding(module, weights=Q.T, bias=shift["shift"][None], scaling=scale["scale"].log()[None])), 1)
 

@@ -288,8 +288,8 @@ VECTORS = np.array([[1.0, 0.5, 1.0, -1.5], [1.0, -1.0, 0.25, 0.0]])
 ORDER = [2, 0, 1]
 SHIFT = refflow.Independent(refflow.Affine(shift=[0.5, -1.0, 0.25, 2.0], scale=[1.0] * 4), 1)
 SCALES = np.array([1.0, 0.5, 3.0, 0.25])
-TRIANGLES = {"lower": [[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], "upper": [[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]],
-             "scale": [1.0, 0.5, 3.0], "shift": [0.5, -1.0, 0.25]}
+TRIANGLES: dict[str, list] = {"lower": [[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], "upper": [[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]],
+                              "scale": [1.0, 0.5, 3.0], "shift": [0.5, -1.0, 0.25]}
 plu = refflow.PLULinear(order=[0, 1, 2], **TRIANGLES)
 upper = [[0, 1.5, -0.5, 1], [0, 0, 0.75, -2], [0, 0, 0, 0.25], [0, 0, 0, 0]]
 declare("DenseLinear", "NaiveLinear", naive)

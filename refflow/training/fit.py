@@ -564,9 +564,9 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     optimiser, schedule = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience, flat)
     x, weights, context = checked_data(flow, x, weights, context)
     checked_count("batch_size", batch_size, 1)
-    if np.isscalar(validation) and (isinstance(validation, (bool, str)) or not 0 <= validation < 1):
+    if np.isscalar(validation) and (isinstance(validation, (bool, str)) or not 0 <= validation < 1):  # type: ignore[operator]
         raise ValueError(f"fit: validation must be a fraction in [0, 1) or data, not {validation!r}")
-    needs_rng = np.isscalar(validation) and validation > 0 or batch_size is not None and batch_size < len(x)
+    needs_rng = np.isscalar(validation) and validation > 0 or batch_size is not None and batch_size < len(x)  # type: ignore[operator]
     checked_rng("fit", rng, needs_rng or transform is not None)
     if transform is not None and not callable(transform):
         raise ValueError(f"fit: transform must be callable, not {transform!r}")

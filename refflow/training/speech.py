@@ -104,7 +104,7 @@ def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epoc
     for key, value, least in (("batch_size", batch_size, 1), ("steps", steps, 0), ("epochs", epochs, 0)):
         checked_count(key, value, least)
     fraction = not hasattr(validation, "utterances")
-    if fraction and (isinstance(validation, (bool, str)) or not np.isscalar(validation) or not 0 <= validation < 1):
+    if fraction and (isinstance(validation, (bool, str)) or not np.isscalar(validation) or not 0 <= validation < 1):  # type: ignore[operator]
         raise ValueError(f"{name}: validation must be a fraction in [0, 1) or a corpus, not {validation!r}")
     if steps is not None and epochs is not None:
         raise ValueError(f"{name}: give steps or epochs, not both")

@@ -88,9 +88,32 @@ class Mutant:
         return f"{self.function}: {self.before} -> {self.after}{again}"
 
 
+def unannotated(tree):
+    """A module's tree without the types that its functions and names are said to have; fields of a class keep them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+    tree.body = [ast.copy_location(ast.Assign([node.target], node.value), node) if isinstance(node, ast.AnnAssign) and node.value
+                 else node for node in tree.body]
+    return tree
+
+
+def without_unused_imports(tree):
+    """A module's tree without the imports of names that it does not use: once types are left out, of those that only these use."""
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))
+               and getattr(node, "module", None) != "__future__"]
+    for node in imports:
+        node.names = [one for one in node.names if (one.asname or one.name).partition(".")[0] in used]
+    tree.body = [node for node in tree.body if node not in imports or node.names]
+    return tree
+
+
 def hashed(node):
-    """A hash of the text of a function or statement, without a docstring."""
-    plain = ast.parse(ast.unparse(node))
+    """A hash of the text of a function or statement, without a docstring and types."""
+    plain = unannotated(ast.parse(ast.unparse(node)))
     for inner in ast.walk(plain):
         body = getattr(inner, "body", None)
         if isinstance(body, list) and body and is_docstring(body[0]):
@@ -111,8 +134,8 @@ class Source:
         self.first = page is None or page is pages[0]
 
     def identity(self):
-        """A hash of the code that runs, without comments, docstrings, order and lists of cases: a longer list kills no fewer."""
-        plain = without_textbooks(ast.parse(self.text))
+        """A hash of the code that runs, without comments, docstrings, types, order and lists of cases: a longer list kills no fewer."""
+        plain = without_unused_imports(unannotated(without_textbooks(ast.parse(self.text))))
         for node in ast.walk(plain):
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and is_docstring(body[0]):

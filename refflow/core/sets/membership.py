@@ -92,7 +92,7 @@ class Set:
     whole: bool = False
     scalable: bool = False
 
-    def __call__(self, *shape, default=None) -> Field:
+    def __call__(self, *shape, default=None) -> Any:      # to type checkers, what stands for an array is one
         return Field(self, shape, default=default)
 
     def __repr__(self):

@@ -35,7 +35,7 @@ nonzero = Set("nonzero", "must be finite and not 0", lambda v: not_finite(v) | (
               anchor=1.0, biject_to="HalfLine", scalable=True)
 
 
-def interval(lower, upper):
+def interval(lower, upper) -> Set:
     """The open interval (lower, upper); an end may be infinite."""
     lower, upper = float(lower), float(upper)
     ends, bounded = f"({lower:g}, {upper:g})", np.isfinite(upper - lower)

@@ -135,7 +135,7 @@ class Conv1d(Conditioner):
     """
 
     W: Array = real("M", "C", "K")
-    b: Array = Field(real, ("M",), optional=True)
+    b: Array = Field(real, ("M",), optional=True)  # type: ignore[assignment]
     dilation: int = plain(1, count())
     mask: Array = sequence_mask("T")
     event_ndim = (2, 2)

@@ -221,7 +221,7 @@ class Conv2d(Conditioner):
     """
 
     W: Array = real("M", "N", "I", "J")
-    b: Array = Field(real, ("M",), optional=True)
+    b: Array = Field(real, ("M",), optional=True)  # type: ignore[assignment]
     padding: str = plain("zeros", one_of(*PADDINGS))
     event_ndim = (3, 3)
     event_shape = ("C", "H", "W")

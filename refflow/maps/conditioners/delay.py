@@ -29,7 +29,7 @@ from .examples import weights
 class Delay(Conditioner):
     """h_t = a_(t-1), h_0 = start; a, h (*batch, C, T), start (C,), or None for 0; `mask` (*batch, T)."""
 
-    start: Array = Field(real, ("C",), optional=True)
+    start: Array = Field(real, ("C",), optional=True)  # type: ignore[assignment]
     mask: Array = sequence_mask("T")
     event_ndim = (2, 2)
     event_shape = ("C", "T")

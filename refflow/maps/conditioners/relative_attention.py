@@ -164,8 +164,8 @@ class RelativeAttention(Conditioner):
     boolean, a row for each query, None for all keys.  ValueError for a query to which `sees` leaves no key.
     """
 
-    E_k: Array = Field(real, ("G", "R", "K"), optional=True)
-    E_v: Array = Field(real, ("G", "R", "K"), optional=True)
+    E_k: Array = Field(real, ("G", "R", "K"), optional=True)  # type: ignore[assignment]
+    E_v: Array = Field(real, ("G", "R", "K"), optional=True)  # type: ignore[assignment]
     heads: int = plain(1, count())
     block_length: int = plain(None, optional(count(0)))
     keep: Array = constant("H", "T", "T", optional=True)

@@ -97,7 +97,7 @@ class WeightNormDense(Conditioner):
     """h = W a + b with rows W_i = g_i v_i / |v_i|, or v_i / |v_i| if g is None; v (M, N), g and b (M,)."""
 
     v: Array = nonzero_vector("M", "N")
-    g: Array = Field(real, ("M",), optional=True)
+    g: Array = Field(real, ("M",), optional=True)  # type: ignore[assignment]
     b: Array = real("M", default=0.0)
     event_shape = ("N",)
 

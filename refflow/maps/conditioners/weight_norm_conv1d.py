@@ -95,8 +95,8 @@ class WeightNormConv1d(Conditioner):
     """
 
     v: Array = nonzero_matrix("M", "C", "K")
-    g: Array = Field(real, ("M",), optional=True)
-    b: Array = Field(real, ("M",), optional=True)
+    g: Array = Field(real, ("M",), optional=True)  # type: ignore[assignment]
+    b: Array = Field(real, ("M",), optional=True)  # type: ignore[assignment]
     dilation: int = plain(1, count())
     mask: Array = sequence_mask("T")
     event_ndim = (2, 2)

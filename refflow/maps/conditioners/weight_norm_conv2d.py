@@ -121,8 +121,8 @@ class WeightNormConv2d(Conditioner):
     """
 
     v: Array = nonzero_bank("M", "N", "I", "J")
-    g: Array = Field(real, ("M",), optional=True)
-    b: Array = Field(real, ("M",), optional=True)
+    g: Array = Field(real, ("M",), optional=True)  # type: ignore[assignment]
+    b: Array = Field(real, ("M",), optional=True)  # type: ignore[assignment]
     padding: str = plain("zeros", one_of(*PADDINGS))
     event_ndim = (3, 3)
     event_shape = ("C", "H", "W")

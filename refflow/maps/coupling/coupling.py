@@ -91,8 +91,8 @@ class MaskedBijector(Bijector):
     """
 
     outputs = 2
-    affine_form = None
-    mask = None                         # of sequences, for pages that declare one: the valid positions
+    affine_form = None  # type: object
+    mask = None  # type: np.ndarray | None   # of sequences, for pages that declare one: the valid positions
 
     event_ndim = property(lambda self: (self.passes.ndim, self.passes.ndim))
 

@@ -28,9 +28,9 @@ class RescaledTanhExpScale(Scale):
     For a single number v this is g or -g, and the gradient of v is 0: the gain trains as a free number does.
     """
 
-    gain: Array = Field(real, (), default=1.0, optional=True)
-    shift: Array = Field(real, (), optional=True)
-    gains: Array = Field(real, ("C",), optional=True)
+    gain: Array = Field(real, (), default=1.0, optional=True)  # type: ignore[assignment]
+    shift: Array = Field(real, (), optional=True)  # type: ignore[assignment]
+    gains: Array = Field(real, ("C",), optional=True)  # type: ignore[assignment]
 
     event_ndim = property(lambda self: (0, 0) if self.gains is None else (1, 1))
     event_shape = property(lambda self: None if self.gains is None else ("C",))

@@ -199,8 +199,8 @@ class Scale(Value):
     event_ndim = (0, 0)
     event_shape = None
     domain, codomain = real, positive
-    gains = None                        # parameters of channels: for a convention that is not elementwise
-    hard_cases = ()
+    gains = None  # type: np.ndarray | None  # parameters of channels: for a convention that is not elementwise
+    hard_cases = ()  # type: tuple
 
     def output_shape(self, shape):
         return shape

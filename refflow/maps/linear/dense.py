@@ -122,7 +122,7 @@ class DenseLinear(Bijector):
     """x = W z + shift; z and x (*batch, D), W (D, D) or (*batch, D, D) and invertible, shift (D,), or None for x = W z."""
 
     W: Array = invertible("D", "D")
-    shift: Array = Field(real, ("D",), default=0.0, optional=True)
+    shift: Array = Field(real, ("D",), default=0.0, optional=True)  # type: ignore[assignment]
     event_ndim = (1, 1)
 
     @staticmethod

@@ -138,7 +138,7 @@ class PLULinear(Bijector):
     lower: Array = strictly_lower("D", "D")
     upper: Array = strictly_upper("D", "D")
     scale: Array = nonzero("D")
-    shift: Array = Field(real, ("D",), default=0.0, optional=True)
+    shift: Array = Field(real, ("D",), default=0.0, optional=True)  # type: ignore[assignment]
     event_ndim = (1, 1)
 
     @staticmethod

@@ -42,7 +42,7 @@ class Pointwise(Bijector):
 
     inner: Bijector = child()
     rank: int = plain(3, one_of(2, 3))
-    mask: Array = sequence_mask("T")
+    mask: Array = sequence_mask("T")  # type: ignore[assignment]
 
     event_ndim = property(lambda self: (self.rank, self.rank))
     domain = property(lambda self: self.inner.domain)

@@ -170,7 +170,7 @@ class MonotoneNetwork(Bijector):
     rate: Array = positive("K")
     bias: Array = real("L", "K")
     weights: Array = positive("K")
-    hidden: Array = Field(positive, ("L-1", "K", "K"), optional=True)
+    hidden: Array = Field(positive, ("L-1", "K", "K"), optional=True)  # type: ignore[assignment]
     shift: Array = real(default=0.0)
     event_ndim = (0, 0)
     rounded_breaks = True                                           # zeros of arguments are roots

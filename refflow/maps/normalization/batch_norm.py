@@ -163,8 +163,8 @@ class BatchNorm(Bijector):
 
     mean: Array = real("C")
     var: Array = nonnegative("C")
-    gain: Array = Field(nonzero, ("C",), optional=True)
-    bias: Array = Field(real, ("C",), optional=True)
+    gain: Array = Field(nonzero, ("C",), optional=True)  # type: ignore[assignment]
+    bias: Array = Field(real, ("C",), optional=True)  # type: ignore[assignment]
     passes: Array = constant(optional=True)
     eps: float = plain(1e-5, AT_LEAST_0)
     rank: int = plain(1, one_of(1, 2, 3))
@@ -385,8 +385,8 @@ class BatchStatisticsNorm(Bijector):
     instead of `batch_statistics`, for a caller who wants to see its results.
     """
 
-    gain: Array = Field(nonzero, ("C",), optional=True)
-    bias: Array = Field(real, ("C",), optional=True)
+    gain: Array = Field(nonzero, ("C",), optional=True)  # type: ignore[assignment]
+    bias: Array = Field(real, ("C",), optional=True)  # type: ignore[assignment]
     passes: Array = constant(optional=True)
     eps: float = plain(1e-5, AT_LEAST_0)
     rank: int = plain(1, one_of(1, 2, 3))

@@ -132,7 +132,7 @@ class GlowActNorm(Bijector):
     """
 
     s: Array = real("C")
-    bias: Array = Field(real, ("C",), optional=True)
+    bias: Array = Field(real, ("C",), optional=True)  # type: ignore[assignment]
     factor: float = plain(3.0, ABOVE_0)
     direct: bool = plain(False, FLAG)
     eps: float = plain(1e-6, optional(AT_LEAST_0))

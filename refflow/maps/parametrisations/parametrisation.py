@@ -43,7 +43,7 @@ class Map(Value):
     domain = real
     source = ""
     normwise = False
-    hard_cases = ()
+    hard_cases = ()  # type: tuple
     cores = property(lambda self: ((),) * len(self.names))
     channels = None             # how many channels have their own gains, if the scale has gains
 

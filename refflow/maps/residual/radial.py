@@ -179,7 +179,7 @@ class Radial(Bijector):
         v = self.of_latent(z)
 
         def pullback(x_bar, log_det_bar):
-            X, o, l_bar, K = *v.parts(x_bar), log_det_bar[..., None], v.across
+            X, o, l_bar, K = *v.parts(x_bar), log_det_bar[..., None], v.across  # type: ignore[misc]
             of_l = v.times_q(l_bar) * (-K / v.g - 2 * v.tau / v.d) / v.A            # (7) (18) (20)
             z_bar = v.g * o + (v.d * X + of_l) * v.n                                # (8)
             centre_bar = -v.times_q(o) - (v.times_q(X) * v.tau + of_l) * v.n        # (9) (19) (20)
@@ -194,7 +194,7 @@ class Radial(Bijector):
         v = self.of_image(x)
 
         def pullback(z_bar, log_det_bar):
-            X, o, l_bar, K = *v.parts(z_bar), log_det_bar[..., None], v.across
+            X, o, l_bar, K = *v.parts(z_bar), log_det_bar[..., None], v.across  # type: ignore[misc]
             of_l = v.times_q(l_bar) * (-K / v.g - 2 * v.tau / v.d) / v.A            # (7) (18) (20)
             x_bar = o / v.g + (X - of_l) / v.d * v.n                                # (12)
             centre_bar = v.times_q(o) / v.g + (v.times_q(X) * v.tau + of_l) / v.d * v.n         # (13) (19) (20)

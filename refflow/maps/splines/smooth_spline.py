@@ -197,7 +197,7 @@ class SmoothSpline(Bijector):
 
     input_knots: Array = increasing(3)
     output_knots: Array = increasing(3)
-    end_slopes: Array = Field(positive, (2,), optional=True)
+    end_slopes: Array = Field(positive, (2,), optional=True)  # type: ignore[assignment]
     tails: str = plain("identity", one_of(*TAILS))
     event_ndim = (0, 0)
 

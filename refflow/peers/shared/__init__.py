@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -32,14 +34,14 @@ def by_rows(call, event, event_ndim=1):
     return image.reshape(batch + (tuple(image.shape[1:]) if core else ())), log_det
 
 
-class Lazily(dict):
+class Lazily(dict[str, Any]):
     """A dictionary whose `log_det` is computed when it is read, so that an exception there belongs to it alone."""
 
-    def __init__(self, found, **later):
+    def __init__(self, found: dict[str, Any], **later: Callable[[], Any]) -> None:
         super().__init__(found | dict.fromkeys(later))
         self.later = later
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Any:
         return self.later[key]() if key in self.later else super().__getitem__(key)
 
 
