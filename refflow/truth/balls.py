@@ -83,9 +83,9 @@ class Dual:
     __le__ = lambda self, other: sign(self - other) <= 0
     __gt__ = lambda self, other: sign(self - other) > 0
     __ge__ = lambda self, other: sign(self - other) >= 0
-    __eq__ = lambda self, other: sign(self - other) == 0
+    __eq__ = lambda self, other: sign(self - other) == 0     # type: ignore[operator]
     __bool__ = lambda self: sign(self) != 0
-    __hash__ = None
+    __hash__ = None     # type: ignore[assignment]
 
 
 def ball(x):

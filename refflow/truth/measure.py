@@ -345,7 +345,7 @@ def measure(f, z=None, x=None, x_bar=None, z_bar=None, log_det_bar=None, dtype=n
 
     The parameters must belong to one event.
     """
-    f, found = f.astype(dtype), {}
+    f, found = f.astype(dtype), {}     # type: ignore[var-annotated]
     if f.kind in ADAPTERS:
         event, bar = (None if value is None else np.asarray(value, dtype)
                       for value in map((given | {"z": z}).get, ADAPTERS[f.kind].letters))
