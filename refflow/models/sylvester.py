@@ -411,8 +411,8 @@ def sylvester_vae(rng, size, latent=64, flow="orthogonal", steps=4, *, units=8, 
         made_flow = MaskedFlow(Dense(*draw.weights(made, features)), [masked_map(draw, latent, made) for _ in range(steps)])
     else:
         own = parametrised(flow, latent, units, reflections)
-        made_flow = AmortisedFlow(Dense(*draw.weights(steps * (own["fields"].size + sum(b.size for b in own["basis"])), features)), **own,  # type: ignore[assignment]
-                                  steps=steps)
+        made_flow = AmortisedFlow(                                                  # type: ignore[assignment]
+            Dense(*draw.weights(steps * (own["fields"].size + sum(b.size for b in own["basis"])), features)), **own, steps=steps)
     return SylvesterVAE(Sequential(encoder), mean, variance, Sequential(decoder), made_flow)
 
 
