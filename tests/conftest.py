@@ -3,8 +3,8 @@
 HYPOTHESIS_PROFILE picks a profile:
 
     dev         the default: ten draws a test, always the same ones
-    explore     ten draws a test from a random seed, which is printed at the end; HYPOTHESIS_SEED=N draws them again
-    nightly     so with a thousand draws
+    explore     two draws a test from a random seed, which is printed at the end; HYPOTHESIS_SEED=N draws them again
+    nightly     so with a thousand draws (`python -m validation.steady` draws at many seeds, and goes on where it stopped)
 
     python -m pytest                        all tests but the slow ones: those recorded in seconds.json with half a CPU second or more
     python -m pytest --slow                 the slow ones
@@ -37,7 +37,7 @@ THREADS.enter_context(threads.chosen())             # in each worker, to its end
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 settings.register_profile("dev", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=True)
-settings.register_profile("explore", max_examples=10, deadline=None, suppress_health_check=SLOW, derandomize=False)
+settings.register_profile("explore", max_examples=2, deadline=None, suppress_health_check=SLOW, derandomize=False)
 settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=SLOW, derandomize=False, print_blob=True)
 settings.load_profile(PROFILE)
 if not settings.default.derandomize:            # the processes of xdist inherit the seed
