@@ -48,7 +48,7 @@ rng, box = np.random.default_rng(0), BlackBox(Tanh().forward)
 ARRAY = "ndarray[tuple[Any, ...], dtype[floating[Any]]]"
 REVEALED = {
     "z": ARRAY, "x_bar": ARRAY, "log_p": ARRAY, "flow.log_prob(x)": ARRAY, "f.stages": "tuple[core.Bijector, ...]",
-    "Tanh().forward(0.5)": ARRAY, "Tanh().inverse_and_log_det": f"def (Numbers) -> tuple[{ARRAY}, {ARRAY}]",
+    "Tanh().forward(0.5)": ARRAY, "Tanh().inverse_and_log_det(0.5)": f"tuple[{ARRAY}, {ARRAY}]",
     "Affine(0.5, 2.0).scale": ARRAY, "Dense([[1, 0], [0.5, 2]]).W": ARRAY, "Dense([[1.0]]).at(context=[1.0])": "refflow.Dense",
     "refflow.realnvp(rng, 2)": "core.Flow", "refflow.glow_tts(rng)": "models.glow_tts.GlowTTS",
     "refflow.softclip()": "core.Chain",
