@@ -262,6 +262,9 @@ class Rotary(Conditioner):
     rotated: int
     def __init__(self, angles: Numbers, rotated: int) -> None: ...
 
+class SELU(Conditioner):
+    def __init__(self) -> None: ...
+
 class Sequential(Conditioner):
     layers: tuple[Value, ...]
     def __init__(self, layers: Sequence[Value]) -> None: ...

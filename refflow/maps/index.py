@@ -239,6 +239,7 @@ HOME = {
     "Residual": "conditioners.residual",
     "RMSNorm": "conditioners.rms_norm",
     "Rotary": "conditioners.rotary",
+    "SELU": "conditioners.selu",
     "separable_network": "conditioners.separable_networks",
     "Sequential": "conditioners.sequential",
     "SignalContext": "conditioners.signal_context",
