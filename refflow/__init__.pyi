@@ -416,6 +416,14 @@ class ZeroSum(Bijector):
 class ZeroSumMatrix(Bijector):
     def __init__(self) -> None: ...
 
+class DiscreteFlow(Bijector):
+    net: Conditioner
+    scheme: str
+    steps: int
+    start: float
+    end: float
+    def __init__(self, net: Conditioner, scheme: str = ..., steps: int = ..., start: float = ..., end: float = ...) -> None: ...
+
 class AdditiveCoupling(Bijector):
     passes: NDArray[np.bool_]
     net: Conditioner

@@ -278,6 +278,7 @@ HOME = {
     "Planar": "residual.planar",
     "Radial": "residual.radial",
     "Sylvester": "residual.sylvester",
+    "DiscreteFlow": "continuous.discrete_flow",
     "DiagonalNormal": "densities.diagonal_normal",
     "Dirichlet": "densities.dirichlet",
     "FullNormal": "densities.full_normal",
