@@ -8,6 +8,8 @@ expectation of `h` over masks is `a`.  Without dropout the layer is left out.
 
 The reverse rule.  From (2), entry by entry,
     a_bar = h_bar / (1 - rate)  where keep, else 0                                  (3)
+and the cotangents of tangents take
+    d2h/da2 = 0                                                                     (4)
 
 Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 15 (2014), section 10.
 """
@@ -38,6 +40,9 @@ class Dropout(Conditioner):
 
     def slope(self, a):
         return np.where(self.keep, np.full_like(a, 1 / (1 - self.rate)), 0)         # (2)
+
+    def curvature(self, a):
+        return np.zeros_like(a)                                                     # (4)
 
     def vjp(self, a):
         def pullback(h_bar):

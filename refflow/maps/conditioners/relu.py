@@ -6,6 +6,8 @@ The map.  For every entry `a`,
 
 The reverse rule.  From (2),
     a_bar = h_bar dh/da                                                             (3)
+and the cotangents of tangents take, beside the kink,
+    d2h/da2 = 0                                                                     (4)
 
 Source: Nair & Hinton, ICML 2010.
 """
@@ -32,6 +34,9 @@ class ReLU(Conditioner):
 
     def slope(self, a):
         return (a > 0).astype(a.dtype)                                              # (2)
+
+    def curvature(self, a):
+        return np.zeros_like(a)                                                     # (4)
 
     def vjp(self, a):
         h = self.forward(a)
