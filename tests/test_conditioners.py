@@ -2,13 +2,14 @@
 
 import contextlib
 
+import mpmath
 import numpy as np
 import pytest
 
 from tallies import check_question
 from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlockDense, Contextual, Conv1d, CrossAttention, Delay, Dense,
                                        Dropout, LayerNorm, Positionwise, ReLU, Residual, Sequential, SiLU, SoftplusActivation,
-                                       TanhActivation, WeightNormDense, dense_network, initialisers, kaiming_normal, kaiming_uniform,
+                                       TanhActivation, Times, WeightNormDense, dense_network, initialisers, kaiming_normal, kaiming_uniform,
                                        uniform, weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
@@ -135,6 +136,7 @@ MUTANTS = {
     "jvp is the product with the Jacobian": {
         "jvp": pushed(lambda self, a, A_dot, H_dot: (np.matmul(self.W.mT, A_dot), unchanged))},
     "jvp's pullback is the gradient": {"jvp": pushed(of_event_alone)},
+    "it stretches by no more than it says": {"lipschitz": lambda self: 0.99 * Dense.lipschitz(self)},
 }
 
 
@@ -185,6 +187,26 @@ def test_a_refusal_without_a_name_is_found():
     net = Nameless(W, B)
     with pytest.raises(AssertionError, match="does not name a layer"):
         run_network_laws(net, NetworkPoints(net, EVENTS.copy(), H_BAR.copy()), lambda name: "jvp" in name)
+
+
+@pytest.mark.parametrize("page, slope, at", [(SiLU, lambda a: mpmath.diff(lambda v: v / (1 + mpmath.exp(-v)), a), 2.4),
+                                             (GELU, lambda a: mpmath.ncdf(a) + a * mpmath.npdf(a), 1.4)])
+def test_the_largest_slope_of_an_activation_is_what_it_says(page, slope, at):
+    with mpmath.workdps(40):
+        place = mpmath.findroot(lambda a: mpmath.diff(slope, a), at)
+        largest, says = slope(place), mpmath.mpf(page().lipschitz())
+        assert largest <= says < largest + mpmath.mpf("1e-10")
+        assert all(abs(slope(a / mpmath.mpf(8))) <= largest for a in range(-80, 80))
+
+
+def test_the_bound_of_a_network_is_the_product_over_its_layers():
+    inner = Sequential((Dense(W, B), TanhActivation(), Dense(2 * W, B)))
+    assert inner.lipschitz() == pytest.approx(2 * np.linalg.norm(W, 2) ** 2)
+    assert Residual(inner).lipschitz() == 1 + inner.lipschitz() and Times(inner, -0.5).lipschitz() == inner.lipschitz() / 2
+    assert Dense(np.stack([W, 3 * W]), B).lipschitz() == pytest.approx(3 * np.linalg.norm(W, 2))
+    assert Dense(np.zeros((2, 0)), B).lipschitz() == 0 and Dropout([True, False], 0.5).lipschitz() == 2
+    with pytest.raises(NotImplementedError, match="LayerNorm has no lipschitz: no bound of its Jacobian is written"):
+        Sequential((Dense(W, B), LayerNorm([1.0, 1.0], [0.0, 0.0]))).lipschitz()
 
 
 def test_tangents_of_another_shape_are_refused_by_name():

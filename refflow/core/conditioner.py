@@ -107,6 +107,12 @@ class Conditioner(Value):
 
         return (h, A_dot * slope[..., None]), pullback                              # (3)
 
+    def lipschitz(self):
+        """A bound of |net(a) - net(b)|/|a - b| for all events a and b, in the 2-norm of their entries; of a batch of parameters, one for
+        all.  NotImplementedError, with its name, for a page that does not write it, also inside a network.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no lipschitz: no bound of its Jacobian is written")
+
     def initialised(self, data, rng):
         """Data-dependent initialisation on events a: a new value, by default itself."""
         return self

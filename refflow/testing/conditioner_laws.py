@@ -18,7 +18,7 @@ from ..core.declarations import Field
 from ..core.tree import arrays, components, flatten, walk, with_components
 from ..accuracy.drawing import event_shapes, fits
 from ..accuracy.kappa import flat, with_leaf
-from .law import LAWS, Broken, asked, bounded, close, equal, every, expect, law, refusal, same, unit
+from .law import LAWS, Broken, asked, bounded, close, equal, every, expect, hold, law, refusal, same, unit
 from .laws import wrong_dtypes
 from .layers import AsMap, Tangents, connected, noting
 from ..accuracy.points import Points, forward_derivatives
@@ -125,9 +125,7 @@ def pushed_points(net, p):
     try:
         pushed.vjp(p.z[:1])
     except NotImplementedError as error:
-        layers = [type(layer).__name__ for _, layer in walk(net)]
-        expect(str(error).split(" has no jvp")[0] in layers, f"the refusal of a jvp does not name a layer: {error}")
-        return None
+        return named_refusal(net, "jvp", error)
     H_bar = rng.normal(size=(len(p.z), p.size_out * TANGENTS))
     return NetworkPoints(pushed, p.z, np.concatenate([p.x_bar.reshape(len(p.z), -1), H_bar], -1).astype(p.dtype))
 
@@ -135,6 +133,32 @@ def pushed_points(net, p):
 def columns(pushed):
     """The tangents of each event."""
     return pushed.net.A_dot.reshape(*pushed.event_in, TANGENTS)
+
+
+@law("it stretches by no more than it says", OWN)
+def stretching(net, p):
+    """|net(a) - net(b)| <= bound |a - b| for pairs of events, and |J| <= bound in the 2-norm, but for rounding.
+
+    A network with a layer that has no bound refuses with the name of the layer.
+    """
+    try:
+        bound = net.lipschitz()
+    except NotImplementedError as error:
+        return named_refusal(net, "lipschitz", error)
+    others = NetworkPoints(net, p.z[::-1], p.x_bar)
+    a, h = (flat(v, p.batch) - flat(w, p.batch) for v, w in ((p.z64, others.z64), (p.x.astype(np.float64), others.x)))
+    off = sum(np.linalg.norm(unit(p, one.forward_sensitivities[0].kappa), axis=-1) for one in (p, others))
+    stretched, most = np.linalg.norm(h, axis=-1), bound * np.linalg.norm(a, axis=-1)
+    hold(p, "|net(a) - net(b)|", stretched - most, off + p.C * p.u * most)
+    J = np.linalg.svd(net.jacobian(p.z).astype(np.float64), compute_uv=False).max(-1, initial=0)
+    off = np.linalg.norm(unit(p, p.forward_derivatives["jacobian"].kappa), axis=-1)
+    hold(p, "|J|", J - bound, off + p.C * p.u * bound)
+
+
+def named_refusal(net, method, error):
+    """The refusal of a method must name the layer that lacks it."""
+    layers = [type(layer).__name__ for _, layer in walk(net)]
+    expect(str(error).split(f" has no {method}")[0] in layers, f"the refusal of {method} does not name a layer: {error}")
 
 
 @law("nothing depends on what it says it does not", OWN)

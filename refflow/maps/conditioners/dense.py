@@ -92,6 +92,10 @@ class Dense(Conditioner):
 
         return (self.forward(a), self.W @ A_dot), pullback                          # (2)
 
+    def lipschitz(self):
+        """The largest singular value of W."""
+        return largest_singular_value(self.W)
+
     # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
@@ -106,6 +110,11 @@ class Dense(Conditioner):
         case("Subnormal", "an event of subnormal numbers", z=[[2.0**-1070, 2.0**-1074]], W=[[3.0, 1.0], [1.0, 0.3]],
              b=[0.0, 0.0]),
     )
+
+
+def largest_singular_value(W):
+    """That of a matrix; the largest one of a batch of them."""
+    return float(np.linalg.svd(W.astype(np.float64), compute_uv=False).max(initial=0))
 
 
 def affine(W, b, a):

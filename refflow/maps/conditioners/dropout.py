@@ -50,6 +50,10 @@ class Dropout(Conditioner):
 
         return self.forward(a), pullback
 
+    def lipschitz(self):
+        """|dh/da| <= 1/(1 - rate)."""
+        return 1 / (1 - self.rate)
+
     hard_cases = (
         case("Kept", "a is scaled up", z=[1.5], keep=True, rate=0.5),
         case("Dropped", "a is not read", z=[1.5], keep=False, rate=0.1),

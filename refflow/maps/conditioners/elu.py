@@ -73,6 +73,10 @@ class ELU(Conditioner):
 
         return self.forward(a), pullback
 
+    def lipschitz(self):
+        """|dh/da| <= 1."""
+        return 1.0
+
     # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (

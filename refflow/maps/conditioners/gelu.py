@@ -31,6 +31,8 @@ from ..elementwise.normal_cdf import ROOT_TWO_PI, mills_ratio
 
 DEEP = -12                                      # phi(-12) is a normal number in float32 too, 60 binary orders from its end
 
+STEEPEST = 1.1289041452                         # the largest slope, rounded up
+
 
 class textbook:
     """(1) to (4) as they are printed, for one event."""
@@ -88,6 +90,10 @@ class GELU(Conditioner):
             return a_bar, {}
 
         return self.forward(a), pullback
+
+    def lipschitz(self):
+        """The largest slope, at a = sqrt(2), where the second derivative is 0, rounded up."""
+        return STEEPEST
 
     # -- in floating point --------------------------------------------------------------------------------------------
 

@@ -46,6 +46,10 @@ class ReLU(Conditioner):
 
         return h, pullback
 
+    def lipschitz(self):
+        """|dh/da| <= 1."""
+        return 1.0
+
     hard_cases = (
         case("Zero", "the kink: the gradient is 0", z=[0.0, -0.0]),
         case("Tiny", "the smallest numbers on both sides of the kink", z=[5e-324, -5e-324]),

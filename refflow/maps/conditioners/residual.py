@@ -81,6 +81,10 @@ class Residual(Conditioner):
 
         return (a + h, A_dot + H_dot), pullback                                     # (1) (4)
 
+    def lipschitz(self):
+        """1 and the inner network's."""
+        return 1 + self.inner.lipschitz()
+
     def initialised(self, data, rng):
         """Its inner network, initialised on `data`."""
         return self.replace(inner=self.inner.initialised(data, rng))

@@ -176,6 +176,10 @@ class Sequential(Conditioner):
 
         return (a, A_dot), pullback
 
+    def lipschitz(self):
+        """The product over the layers."""
+        return math.prod(layer.lipschitz() for layer in self.layers)
+
     def initialised(self, data, rng):
         """Each layer, initialised on the output of the layers before it."""
         layers = []

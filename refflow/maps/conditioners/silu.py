@@ -37,6 +37,7 @@ from ...core import Conditioner, case, conditioner
 from .softplus_activation import exponentials
 
 DEEP = -12                                      # exp(-12) is a normal number
+STEEPEST = 1.0998393202                         # the largest slope, rounded up
 
 
 class textbook:
@@ -91,6 +92,10 @@ class SiLU(Conditioner):
             return scaled / (1 + t) ** 2, {}                                        # (3)
 
         return self.forward(a), pullback
+
+    def lipschitz(self):
+        """The largest slope, at a = 2.3993572805, where the second derivative is 0, rounded up."""
+        return STEEPEST
 
     # -- in floating point --------------------------------------------------------------------------------------------
 

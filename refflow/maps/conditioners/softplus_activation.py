@@ -79,6 +79,10 @@ class SoftplusActivation(Conditioner):
 
         return self.forward(a), pullback
 
+    def lipschitz(self):
+        """|dh/da| <= 1."""
+        return 1.0
+
     # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (

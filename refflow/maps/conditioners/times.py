@@ -67,6 +67,10 @@ class Times(Conditioner):
 
         return (self.factor * h, self.factor * H_dot), pullback                     # (1) (4)
 
+    def lipschitz(self):
+        """|c| times the network's."""
+        return abs(self.factor) * self.net.lipschitz()
+
     def initialised(self, data, rng):
         """Its network, initialised on `data`."""
         return self.replace(net=self.net.initialised(data, rng))
