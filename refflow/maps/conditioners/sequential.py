@@ -8,6 +8,8 @@ A scalar map is applied to every entry of an event; its Jacobian is then diagona
 The reverse rule.  The transpose of (2) has the factors in reverse order.  The pullbacks `J_i*` therefore run from the last
 layer to the first:
     a_bar = (J_1* ... J_K*)(h_bar),   each pullback fed the cotangent of its own output     (3)
+The same holds for tangents: each layer takes those of its input to those of its output, and its pullback, fed the cotangents of both,
+gives those of both.                                                                (4)
 
 Source: the chain rule.
 """
@@ -159,6 +161,24 @@ class Sequential(Conditioner):
             return h_bar, {"layers": {str(i): bars[str(i)] for i in range(len(pullbacks))}}
 
         return a, pullback
+
+    def jvp(self, a, A_dot):
+        pullbacks = []
+        for layer in self.layers:
+            (a, A_dot), layer_pullback = layer.jvp(a, A_dot)                        # (1) (4)
+            pullbacks.append(layer_pullback)
+
+        def pullback(h_bar, H_bar):
+            bars = {}
+            for i in reversed(range(len(pullbacks))):
+                h_bar, H_bar, bars[str(i)] = pullbacks[i](h_bar, H_bar)             # (3) (4)
+            return h_bar, H_bar, {"layers": {str(i): bars[str(i)] for i in range(len(pullbacks))}}
+
+        return (a, A_dot), pullback
+
+    def lipschitz(self):
+        """The product over the layers."""
+        return math.prod(layer.lipschitz() for layer in self.layers)
 
     def initialised(self, data, rng):
         """Each layer, initialised on the output of the layers before it."""
