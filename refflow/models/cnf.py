@@ -25,12 +25,12 @@ from ..maps.densities import StandardNormal
 from .sizes import check_sizes
 
 
-def cnf(rng: np.random.Generator, size: int, hidden: Sequence[int] = (64, 64, 64), scheme: str = "rk4", steps: int = 16,
-        activation: str = "tanh", dtype: DTypeLike = np.float64) -> Flow:
+def cnf(rng: np.random.Generator, size: int, hidden: Sequence[int] = (64, 64, 64), scheme: str = "rk4", steps: int = 8,
+        activation: str = "silu", dtype: DTypeLike = np.float64) -> Flow:
     """A flow in time of vectors of `size` entries.
 
     `hidden`: the widths of the hidden layers of the network of velocities; `scheme` and `steps`: as in `DiscreteFlow`; `activation`:
-    "tanh", "silu", "softplus", "gelu" or "relu".  Weights are drawn from the Generator `rng`.  ValueError for no entry, no step, a width
+    "silu", "tanh", "softplus" or "relu".  Weights are drawn from the Generator `rng`.  ValueError for no entry, no step, a width
     below 1, an unknown scheme or activation.
     """
     check_sizes("cnf", hidden, size=(size, 1), steps=(steps, 1))

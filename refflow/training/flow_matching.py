@@ -99,7 +99,8 @@ class Matching(Likelihood):
 
     def loss_and_gradient(self, vector):
         x_t, u, t = self.met
-        loss, pullback = matching_vjp(tree.at_path(self.space.quick(vector), self.at), x_t, t, u)
+        with np.errstate(all="ignore"):
+            loss, pullback = matching_vjp(tree.at_path(self.space.quick(vector), self.at), x_t, t, u)
         return loss, None if not np.isfinite(loss) else self.space.gradient(vector, below(self.at, pullback()))
 
     def threads(self):
@@ -114,7 +115,7 @@ def below(path, params_bar):
     return nest({(*path, *inner): bar for inner, bar in flatten(params_bar)})
 
 
-def fit_flow_matching(flow, x, *, path="independent", sigma=0.0, transport=True, optimiser=None, schedule=None, steps=None,
+def fit_flow_matching(flow, x, *, path="independent", sigma=0.0, transport=False, optimiser=None, schedule=None, steps=None,
                       batch_size=256, clip=None, averaging=None, validation=0.1, patience=None, flat=0.0, every=None, rng=None,
                       callback=None, progress=None, transform=None, resume=None) -> Result:
     """The flow in time whose velocity follows given paths from noise to data x, found by gradient steps from `flow`.

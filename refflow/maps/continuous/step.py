@@ -29,6 +29,7 @@ import numpy as np
 from ...core.tree import flatten, nest
 
 NEAR = 0.5              # of the norm of E: elimination needs no exchange of rows there
+ROUNDING = 2.0**-30     # of the larger of x and z
 ITERATIONS = 50         # of Newton's method, which takes four or five
 
 
@@ -91,10 +92,17 @@ class Step:
             far = np.abs(off).max(-1, initial=0)
             better = far < least
             if not better.any():
-                return best
+                break
             best, least = np.where(better[..., None], z, best), np.where(better, far, least)
             z = z - np.linalg.solve(np.eye(z.shape[-1]) + E, off[..., None])[..., 0]            # (6)
-        raise ArithmeticError(f"DiscreteFlow: no z is found for an x of size {np.abs(x).max():.3g}: take more steps")
+        self.refuse_other(best, x, least)
+        return best
+
+    def refuse_other(self, z, x, far):
+        """ArithmeticError for a z whose image is farther from x than rounding explains."""
+        lost = far > ROUNDING * np.maximum(np.abs(z), np.abs(x)).max(-1, initial=0)
+        if lost.any():
+            raise ArithmeticError(f"DiscreteFlow: no z is found for x = {x[lost][0]}: its steps of {self.h} are too long; take more")
 
 
 def timeless(M):
