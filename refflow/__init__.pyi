@@ -1020,6 +1020,10 @@ class Triangle(Map):
     upper: bool
     def __init__(self, rows: int, upper: bool = ...) -> None: ...
 
+class InvertibleResidual(Bijector):
+    net: Conditioner
+    def __init__(self, net: Conditioner) -> None: ...
+
 class PiecewisePlanar(Bijector):
     w: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]]

@@ -273,6 +273,7 @@ HOME = {
     "Autoregressive": "autoregressive.autoregressive",
     "BlockAutoregressive": "autoregressive.block_autoregressive",
     "block_autoregressive_network": "autoregressive.block_network",
+    "InvertibleResidual": "residual.invertible_residual",
     "PiecewisePlanar": "residual.piecewise_planar",
     "Planar": "residual.planar",
     "Radial": "residual.radial",
