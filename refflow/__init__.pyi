@@ -197,6 +197,10 @@ class LearnedPositions(Conditioner):
     mask: NDArray[np.bool_] | None
     def __init__(self, P: Numbers, mask: Numbers | None = ...) -> None: ...
 
+class LipSwish(Conditioner):
+    beta: NDArray[np.floating[Any]]
+    def __init__(self, beta: Numbers) -> None: ...
+
 class MaskedDense(Conditioner):
     W: NDArray[np.floating[Any]]
     connects: NDArray[np.bool_]

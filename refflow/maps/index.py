@@ -226,6 +226,7 @@ HOME = {
     "zero": "conditioners.initialisers",
     "LayerNorm": "conditioners.layer_norm",
     "LearnedPositions": "conditioners.learned_positions",
+    "LipSwish": "conditioners.lip_swish",
     "MaskedDense": "conditioners.masked_dense",
     "masked_dense_network": "conditioners.masked_network",
     "dense_network": "conditioners.network",
