@@ -197,6 +197,10 @@ class LearnedPositions(Conditioner):
     mask: NDArray[np.bool_] | None
     def __init__(self, P: Numbers, mask: Numbers | None = ...) -> None: ...
 
+class LipSwish(Conditioner):
+    beta: NDArray[np.floating[Any]]
+    def __init__(self, beta: Numbers) -> None: ...
+
 class MaskedDense(Conditioner):
     W: NDArray[np.floating[Any]]
     connects: NDArray[np.bool_]
@@ -1030,6 +1034,10 @@ class Triangle(Map):
     rows: int
     upper: bool
     def __init__(self, rows: int, upper: bool = ...) -> None: ...
+
+class InvertibleResidual(Bijector):
+    net: Conditioner
+    def __init__(self, net: Conditioner) -> None: ...
 
 class PiecewisePlanar(Bijector):
     w: NDArray[np.floating[Any]]

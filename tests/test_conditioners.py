@@ -8,7 +8,7 @@ import pytest
 
 from tallies import check_question
 from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlockDense, Contextual, Conv1d, CrossAttention, Delay, Dense,
-                                       Dropout, LayerNorm, Positionwise, ReLU, Residual, Sequential, SiLU, SoftplusActivation,
+                                       Dropout, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU, SoftplusActivation,
                                        TanhActivation, Times, WeightNormDense, dense_network, initialisers, kaiming_normal, kaiming_uniform,
                                        uniform, weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
@@ -189,8 +189,10 @@ def test_a_refusal_without_a_name_is_found():
         run_network_laws(net, NetworkPoints(net, EVENTS.copy(), H_BAR.copy()), lambda name: "jvp" in name)
 
 
-@pytest.mark.parametrize("page, slope, at", [(SiLU, lambda a: mpmath.diff(lambda v: v / (1 + mpmath.exp(-v)), a), 2.4),
-                                             (GELU, lambda a: mpmath.ncdf(a) + a * mpmath.npdf(a), 1.4)])
+@pytest.mark.parametrize("page, slope, at", [
+    (lambda: LipSwish(1.0), lambda a: mpmath.diff(lambda v: v / (1 + mpmath.exp(-v)) * 10 / 11, a), 2.4),
+    (SiLU, lambda a: mpmath.diff(lambda v: v / (1 + mpmath.exp(-v)), a), 2.4),
+    (GELU, lambda a: mpmath.ncdf(a) + a * mpmath.npdf(a), 1.4)])
 def test_the_largest_slope_of_an_activation_is_what_it_says(page, slope, at):
     with mpmath.workdps(40):
         place = mpmath.findroot(lambda a: mpmath.diff(slope, a), at)

@@ -35,9 +35,9 @@ from refflow.maps.densities.gammas import log_gamma_variables
 from refflow.maps.normalization import batch_norm
 from refflow.maps.splines.bins import Tails
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
-from refflow.truth.balls import ball, constant, seen_from
+from refflow.truth.balls import Dual, ball, constant, seen_from
 from refflow.truth.ends import is_end
-from refflow.truth.engine import Handing, Inputs, flatten, nest
+from refflow.truth.engine import EVENT, Handing, Inputs, flatten, nest
 from refflow.truth.measure import problem
 from validation.certify import sides, truth
 from validation.kinds import GENERATORS
@@ -277,6 +277,28 @@ class Component:
             return bars.pop("event"), bars
 
         return filled([from_ball(value) for value, _ in h], shape), pullback
+
+    def jvp(self, a, A_dot):
+        """The tangents are directions of dual numbers over those of the inputs."""
+        inputs = Inputs(self.problem, 1, np.float64)
+        with ctx.workdps(mpmath.mp.dps):
+            event, shape = inputs.add("event", np.asarray(np.frompyfunc(to_ball, 1, 1)(a), object).tolist())
+            inputs.add_fields()
+            rows = [dict(enumerate(map(to_ball, row))) for row in A_dot]
+            moving = nest([Dual(entry, row, EVENT) for entry, row in zip(event, rows)], shape)
+            h, out = flatten(self.problem.definition(Handing(inputs), moving, **inputs.fields))
+            pushed = [seen_from(EVENT, constant(entry)) for entry in h]
+            both = [seen_from(1, constant(q)) for value, of in pushed for q in (value, *(of.get(k, 0) for k in range(A_dot.shape[1])))]
+        slopes = [{j: from_ball(slope) for j, slope in slopes.items()} for _, slopes in both]
+        values, J = np.array([from_ball(value) for value, _ in both], object).reshape(len(h), -1), self.jacobian(a)
+
+        def pullback(h_bar, H_bar):
+            bars = np.concatenate([h_bar.reshape(-1, 1), H_bar], 1).ravel()
+            found = {name: filled([sum(bar * of.get(j, 0) for bar, of in zip(bars, slopes)) for j in span], shape)
+                     for name, (span, shape) in inputs.spans.items()}
+            return found.pop("event"), J.T @ H_bar, found
+
+        return (filled(values[:, 0], out), values[:, 1:]), pullback
 
     def forward(self, a):
         return self.vjp(a)[0]

@@ -13,7 +13,7 @@ for tangents `A_dot` of `a`, one in each column, and the pullback of both.  With
 and the parameters have cotangents in the same way.  A map of numbers without parameters writes `curvature`, its second derivative,
 alone.  For its entries, (1) and (2) are
     H_dot = A_dot dh/da,   A_dot_bar = H_bar dh/da                                  (3)
-    a_bar = h_bar dh/da + d2h/da2 sum_k H_bar_k A_dot_k                             (4)
+    a_bar = h_bar dh/da + ds/da sum_k H_bar_k A_dot_k                             (4)
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Conditioner(Value):
         return self.slope(a)[..., None, None]
 
     def curvature(self, a):
-        """d2h/da2 of a map of numbers, entry by entry.  NotImplementedError for a page that does not write it."""
+        """The derivative of the slope of a map of numbers, entry by entry.  NotImplementedError for a page that does not write it."""
         raise NotImplementedError(f"{type(self).__name__} has no jvp: the derivative of its Jacobian is not written")
 
     def jvp(self, a, A_dot):

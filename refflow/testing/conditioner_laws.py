@@ -407,7 +407,7 @@ def bad_parameters(net, p):
             bad = held.copy()
             bad.reshape(-1)[-1] = value
             message = refusal(lambda: net.replace(**{key: bad}), f"{key} with {value}")         # noqa: B023
-            for part in (type(net).__name__, key, field.set.rule, f"{key}[", "] = "):
+            for part in (type(net).__name__, key, field.set.rule, *((f"{key}[", "] = ") if bad.ndim else (f"{key} = ",))):
                 expect(part in message, f"the refusal of {key} does not name {part!r}: {message}")
         for wrong in wrong_dtypes(held):
             message = refusal(lambda: net.replace(**{key: wrong}), f"{key} of dtype {wrong.dtype}")     # noqa: B023

@@ -9,7 +9,7 @@ expectation of `h` over masks is `a`.  Without dropout the layer is left out.
 The reverse rule.  From (2), entry by entry,
     a_bar = h_bar / (1 - rate)  where keep, else 0                                  (3)
 and the cotangents of tangents take
-    d2h/da2 = 0                                                                     (4)
+    ds/da = 0                                                                       (4)
 
 Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 15 (2014), section 10.
 """

@@ -6,8 +6,8 @@ The map.  With `phi` and `Phi` the density and the distribution function of the 
 
 The reverse rule.  By (2),
     a_bar = h_bar (Phi(a) + a phi(a))                                               (3)
-The cotangents of tangents, as `jvp` needs them, take the derivative of (2):
-    d2h/da2 = phi(a) (2 - a^2)                                                      (4)
+The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
+    ds/da = phi(a) (2 - a^2)                                                        (4)
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 

@@ -7,7 +7,7 @@ The map.  For every entry `a`,
 The reverse rule.  From (2),
     a_bar = h_bar dh/da                                                             (3)
 and the cotangents of tangents take, beside the kink,
-    d2h/da2 = 0                                                                     (4)
+    ds/da = 0                                                                       (4)
 
 Source: Nair & Hinton, ICML 2010.
 """

@@ -9,8 +9,8 @@ With them, weights of variance `1/n` keep the mean 0 and the variance 1 of norma
 
 The reverse rule.  By (2),
     a_bar = h_bar dh/da                                                             (4)
-The cotangents of tangents, as `jvp` needs them, take the derivative of (2):
-    d2h/da2 = 0    for a > 0,   lambda alpha exp(a)    for a <= 0                   (5)
+The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
+    ds/da = 0    for a > 0,   lambda alpha exp(a)    for a <= 0                     (5)
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 

@@ -6,8 +6,8 @@ The map.  With the logistic `sigma(a) = 1/(1 + exp(-a))`,
 
 The reverse rule.  By (2),
     a_bar = h_bar dh/da                                                             (3)
-The cotangents of tangents, as `jvp` needs them, take the derivative of (2):
-    d2h/da2 = sigma(a) (1 - sigma(a)) (2 + a (1 - 2 sigma(a)))                      (4)
+The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
+    ds/da = sigma(a) (1 - sigma(a)) (2 + a (1 - 2 sigma(a)))                        (4)
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
