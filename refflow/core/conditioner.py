@@ -96,7 +96,7 @@ class Conditioner(Value):
         """((h, dh/da A_dot), pullback), for tangents A_dot (*batch, *event, K), one in each column.
 
         `pullback(h_bar, H_bar)` -> (a_bar, A_dot_bar, params_bar) of L = <h_bar, h> + <H_bar, dh/da A_dot>.  `a` and the errors are as
-        in `forward`; A_dot broadcasts to the shape of a with K behind it, h_bar and H_bar to those of h and of dh/da A_dot, else
+        in `forward`; A_dot broadcasts to the shape of a with K behind it, h_bar to the shape of h, H_bar to that of dh/da A_dot, else
         ValueError.  NotImplementedError, with its name, for a page that does not write it, also inside a network.
         """
         curvature, slope, (h, of_h) = self.curvature(a), self.slope(a), self.vjp(a)
