@@ -279,7 +279,7 @@ class Component:
         return filled([from_ball(value) for value, _ in h], shape), pullback
 
     def jvp(self, a, A_dot):
-        """The tangents are directions of dual numbers over those of the inputs."""
+        """The tangents are directions of dual numbers, whose parts are the dual numbers of the inputs."""
         inputs = Inputs(self.problem, 1, np.float64)
         with ctx.workdps(mpmath.mp.dps):
             event, shape = inputs.add("event", np.asarray(np.frompyfunc(to_ball, 1, 1)(a), object).tolist())

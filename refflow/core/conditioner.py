@@ -11,9 +11,9 @@ gives `h` and
 for tangents `A_dot` of `a`, one in each column, and the pullback of both.  With the cotangents `h_bar` and `H_bar`,
     a_bar = J^T h_bar + d/da <H_bar, J A_dot>,   A_dot_bar = J^T H_bar              (2)
 and the parameters have cotangents in the same way.  A map of numbers without parameters writes `curvature`, its second derivative,
-alone.  For its entries, (1) and (2) are
+alone; with the slope `s = dh/da`, for its entries, (1) and (2) are
     H_dot = A_dot dh/da,   A_dot_bar = H_bar dh/da                                  (3)
-    a_bar = h_bar dh/da + ds/da sum_k H_bar_k A_dot_k                             (4)
+    a_bar = h_bar dh/da + ds/da sum_k H_bar_k A_dot_k                               (4)
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Conditioner(Value):
         """((h, dh/da A_dot), pullback), for tangents A_dot (*batch, *event, K), one in each column.
 
         `pullback(h_bar, H_bar)` -> (a_bar, A_dot_bar, params_bar) of L = <h_bar, h> + <H_bar, dh/da A_dot>.  `a` and the errors are as
-        in `forward`; A_dot broadcasts to the shape of a with K behind it, h_bar and H_bar to those of h and of dh/da A_dot, else
+        in `forward`; A_dot broadcasts to the shape of a with K behind it, h_bar to the shape of h, H_bar to that of dh/da A_dot, else
         ValueError.  NotImplementedError, with its name, for a page that does not write it, also inside a network.
         """
         curvature, slope, (h, of_h) = self.curvature(a), self.slope(a), self.vjp(a)

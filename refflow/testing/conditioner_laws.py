@@ -137,7 +137,7 @@ def columns(pushed):
 
 @law("it stretches by no more than it says", OWN)
 def stretching(net, p):
-    """|net(a) - net(b)| <= bound |a - b| for pairs of events, and |J| <= bound in the 2-norm, but for rounding.
+    """|net(a) - net(b)| <= bound |a - b| for pairs of events, and |J| <= bound in the 2-norm, to rounding.
 
     A network with a layer that has no bound refuses with the name of the layer.
     """

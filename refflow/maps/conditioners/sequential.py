@@ -8,8 +8,8 @@ A scalar map is applied to every entry of an event; its Jacobian is then diagona
 The reverse rule.  The transpose of (2) has the factors in reverse order.  The pullbacks `J_i*` therefore run from the last
 layer to the first:
     a_bar = (J_1* ... J_K*)(h_bar),   each pullback fed the cotangent of its own output     (3)
-The same holds for tangents: each layer takes those of its input to those of its output, and its pullback, fed the cotangents of both,
-gives those of both.                                                                (4)
+The same holds for tangents: each layer takes the tangents of its input to tangents of its output, and its pullback takes the cotangents
+of its output and of these tangents to cotangents of its input and of the tangents there.                       (4)
 
 Source: the chain rule.
 """

@@ -6,7 +6,7 @@ The map.  With the constant `c`, the field `factor`,
 
 The reverse rule.  From `dh = c dnet`, with the network's pullback `net*` at `a`,
     a_bar, net_bar = net*(c h_bar)                                                  (3)
-and the tangents of `h` and their cotangents are those of `net`, times `c`.         (4)
+The tangents of the network, and the cotangents that it is given for them, are multiplied by `c`, too.          (4)
 """
 
 from __future__ import annotations

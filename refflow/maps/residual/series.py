@@ -14,7 +14,7 @@ since `|tr J^k| <= D L^k`.  The roulette draws the number of terms: `m + N` of t
 The mean of `w_k` over `N` is 1, so that of (2) is (1).  The gradient of (1) has a series of its own, Neumann's, which needs a single
 pullback: `d log det = tr (I + J)^-1 dJ`, and with `y` held constant,
     d S = mean_e y^T dJ e,   y = sum_(k >= 0) (-1)^k w_k (J^T)^k e                  (6)
-Its mean with `n` weights is the gradient of the first `n` terms of (1).  What (6) is the gradient of, `mean_e y^T J e`, is no log-det.
+Its mean with `n` weights is the gradient of the first `n` terms of (1).  What (6) is the gradient of, `mean_e y^T J e`, is not a log-det.
 
 Source: Chen, Behrmann, Duvenaud and Jacobsen, Residual Flows for Invertible Generative Modeling, arXiv:1906.02735, sections 3.1 and 3.2.
 """
