@@ -68,7 +68,8 @@ def save(value: Any, path: str | PathLike[str], about: Any = None, arrays: dict[
     `about`: anything that JSON can hold (names of columns, how the flow was trained), and `arrays`: {name: array}, only for a
     .npz file, are stored with the value.  The file is never incomplete: it is written under a temporary name in the same
     directory and then renamed; `ready(path)`, if given, is called with the file under that name.  With `replace` False an existing
-    file is left unchanged: FileExistsError.  ValueError for another suffix, and for a value that contains something that cannot be stored (a user's own base object).
+    file is left unchanged: FileExistsError.  ValueError for another suffix, and for a value that contains something that cannot be
+    stored (a user's own base object).
     """
     if not isinstance(value, Value):
         raise ValueError(f"save: a flow, bijector, density or conditioner is needed, not {type(value).__name__}")
