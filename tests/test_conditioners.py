@@ -11,7 +11,7 @@ from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlockDe
                                        Dropout, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU, SoftplusActivation,
                                        TanhActivation, Times, WeightNormDense, dense_network, initialisers, kaiming_normal, kaiming_uniform,
                                        uniform, weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
-from refflow import ActNorm, Pointwise
+from refflow import ActNorm, Exp, Pointwise, Softplus, Tanh
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
 from refflow.maps import load_all
 from refflow.testing import conditioner_laws
@@ -587,3 +587,14 @@ def test_certificate_of_a_page(name, every, dtype, monkeypatch):
     assert count >= 40
     for quantity, row in rows.items():
         assert float(row["C"]) <= row["allowed"] <= 8 and row["share"] >= 0.5, (quantity, row)
+
+
+@pytest.mark.parametrize("layer, told", [
+    (Tanh(), "not the bijector Tanh(): its activation is TanhActivation()"),
+    (Softplus(), "its activation is SoftplusActivation()"),
+    (Exp(), "not the bijector Exp(): BijectorLayer(Exp(...)) is the network of a bijector"),
+])
+def test_a_bijector_among_layers_is_refused_with_its_network(layer, told):
+    with pytest.raises(ValueError) as raised:
+        Sequential([Dense(np.ones((2, 2)), np.zeros(2)), layer])
+    assert str(raised.value).startswith("Sequential: layers must be networks, not the bijector") and told in str(raised.value)

@@ -27,6 +27,9 @@ from refflow.book.leaf import leaf
 from refflow.book.pages import entries, entry_named
 from refflow.book.parts import parts
 from refflow.cli import main
+from refflow.book.leaf import costs as leaf_costs
+from refflow.book.parts import moderate_text
+from refflow.cli.show import printed as shown_parts
 from refflow.cli.textbook import costs
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
@@ -213,10 +216,10 @@ def bars_of(page, back):
 
 
 def test_no_page_calls_a_textbook():
-    """Only what prints a page reads it."""
+    """Only what prints a page reads it, and what says what its equations cost."""
     package = Path(refflow.__file__).parent
     reading = {path.name for path in package.rglob("*.py") if re.search(r"\w\.textbook\b", path.read_text())}
-    assert reading == {"parts.py"}
+    assert reading == {"parts.py", "textbook.py"}
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if getattr(page, "hard_cases", ())])
@@ -831,3 +834,14 @@ def changed(name, old, new):
 def test_a_planted_formula_is_found(name, old, new, quantities):
     page, planted = PAGES[name], changed(name, old, new)
     assert {q for side in sides(page) for point in asked(page, side) for q in disagreements(point, planted)} == quantities
+
+
+def test_a_page_whose_printed_equations_are_good_at_moderate_inputs_says_so():
+    """Exactly those whose record says so; one quantity beyond 4 units, of one dtype, is enough to say nothing."""
+    good = {name for name, dtypes in costs().items() if all(
+        float(row["moderate"]["C"]) <= 4 for quantities in dtypes.values() for row in quantities.values() if "moderate" in row)}
+    assert 30 < len(good) < len(costs()) and {name for name in costs() if moderate_text(name)} == good
+    assert "Tanh" not in good and moderate_text("Tanh") == moderate_text("no page") == ""
+    name = min(good)
+    assert moderate_text(name).startswith("At all moderate inputs, ") and moderate_text(name) in leaf_costs(name)
+    assert moderate_text(name) in "\n\n".join(shown_parts(PAGES[name], sys.modules[PAGES[name].__module__].__doc__.strip(), False))

@@ -16,7 +16,7 @@ from .display import display
 from .docstring import Display, Listing, Paragraph, document
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
-from .parts import COSTS, arranged, cost_rows
+from .parts import COSTS, arranged, cost_rows, moderate_text
 from .vocabulary import BIG, FUNCTIONS, GREEK, RELATIONS, SYMBOLS
 from ..report import DTYPES, PARAMETER, parameters
 
@@ -242,7 +242,8 @@ def costs(name):
     """The table of what the printed equations of a page cost in floats."""
     rows = [(re.sub(r"(?<=[_.])", "<wbr/>", escape(quantity)), *map(joined, cells)) for quantity, *cells in cost_rows(name)]
     title = "In floats <small>largest error of the printed equations, and how many points err by more than 4 units</small>"
-    return table(title, ("quantity", *COSTS[1:]), rows, "costs") if rows else ""
+    said = f"<p>{moderate_text(name)}</p>" if moderate_text(name) else ""
+    return table(title, ("quantity", *COSTS[1:]), rows, "costs") + said if rows else ""
 
 
 def joined(cell):

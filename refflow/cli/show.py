@@ -12,7 +12,7 @@ import sys
 
 from .list_pages import facts
 from .names import also_called, described, elsewhere
-from ..book.parts import COSTS, HEADINGS, cost_rows, parts, textbook
+from ..book.parts import COSTS, HEADINGS, cost_rows, moderate_text, parts, textbook
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
@@ -56,7 +56,7 @@ def printed(page, text, everything):
     floating = found.get(HEADINGS[2], "").rstrip()
     if floating and not everything:
         floating = f"{HEADINGS[2]}  `refflow show {page.__name__} --all` prints the equations that keep the digits."
-    costs = table(COSTS, cost_rows(page.__name__))
+    costs = "\n\n".join(filter(None, (table(COSTS, cost_rows(page.__name__)), moderate_text(page.__name__))))
     return f"{page.__name__}: {title}", map_, textbook(page).rstrip(), costs, reverse, floating, found.get("Source:", "")
 
 

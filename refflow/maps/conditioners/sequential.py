@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from ...core import Conditioner, case, children, conditioner, refusal
+from ...core import Bijector, Conditioner, case, children, conditioner, refusal
 from ...core.compose import lifts
 from ...core.products import boolean_product
 from ...core.words import each
@@ -29,6 +29,15 @@ from .dense import Dense
 from .dropout import Dropout
 from .examples import WIDTHS, activation, dense
 from .tanh_activation import TanhActivation
+
+
+ACTIVATIONS = {"Tanh": "TanhActivation()", "Softplus": "SoftplusActivation()"}      # of bijectors
+
+
+def as_network(f):
+    """Which network is meant by a bijector in its place."""
+    page = type(f).__name__
+    return f"its activation is {ACTIVATIONS[page]}" if page in ACTIVATIONS else f"BijectorLayer({page}(...)) is the network of a bijector"
 
 
 @conditioner(source="definition")
@@ -43,6 +52,8 @@ class Sequential(Conditioner):
     def __post_init__(self):
         layers = tuple(self.layers) if np.iterable(self.layers) else ()
         wrong = [layer for layer in layers if not isinstance(layer, Conditioner)]
+        if wrong and isinstance(wrong[0], Bijector):
+            raise ValueError(f"Sequential: layers must be networks, not the bijector {wrong[0]!r}: {as_network(wrong[0])}")
         if wrong or not layers:
             raise ValueError(f"Sequential: layers must be conditioners, at least one, not {wrong[0] if wrong else self.layers!r}")
         self._set("layers", layers)
