@@ -110,7 +110,9 @@ def read(file, text) -> Chapter:
     """The parts of a chapter.  Raises BadPage: file, line, column, and what is not known or out of place there."""
     lines = [(line.rstrip(), number) for number, line in enumerate(text.splitlines(), 1)]
     names = names_of("", [line for line, _ in outside_fences(lines)])
-    parts, pending, at = [], [], 0
+    parts: list = []
+    pending: list = []
+    at = 0
 
     def finish():
         try:
@@ -217,7 +219,8 @@ def check_references(chapter, text, line, numbers):
 
 def check_exercises(chapter):
     """Under each ### stand one starter, one check and one answer, in this order, and nowhere else."""
-    found, section = {}, None
+    found: dict = {}
+    section = None
     for part in chapter.parts:
         if isinstance(part, Heading):
             section = part if part.level == 3 else None

@@ -37,7 +37,7 @@ def write_book(directory, name=None, force=False, progress=None) -> list:
         if progress:
             progress(done, len(chosen), entry.name)
         texts[f"{entry.name}.html"] = chapter_page(entry, *beside[entry.name]) if entry.name in told else \
-            leaf(entry, certificate.get(entry.name, {}), *beside[entry.name], cites.get(entry.name, ()))
+            leaf(entry, certificate.get(entry.name, {}), *beside[entry.name], citing=cites.get(entry.name, ()))
     texts["index.html"] = index(every, certificate)
     directory.mkdir(parents=True, exist_ok=True)
     return [write(directory / file, text) for file, text in texts.items()]
