@@ -237,7 +237,8 @@ def check_exercises(chapter):
 
 def cited(chapter) -> list:
     """The leaves that a chapter cites, in order.  Raises BadPage for an unknown leaf or equation."""
-    every, found = entries(), {}
+    every = entries()
+    found: dict = {}
     for text, line in chapter.prose:
         for tick in text.split("`")[1::2]:
             match = LEAF.fullmatch(tick)

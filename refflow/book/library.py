@@ -36,8 +36,9 @@ def write_book(directory, name=None, force=False, progress=None) -> list:
     for done, entry in enumerate(chosen.values()):
         if progress:
             progress(done, len(chosen), entry.name)
-        texts[f"{entry.name}.html"] = chapter_page(entry, *beside[entry.name]) if entry.name in told else \
-            leaf(entry, certificate.get(entry.name, {}), *beside[entry.name], citing=cites.get(entry.name, ()))
+        before, after = beside[entry.name]
+        texts[f"{entry.name}.html"] = chapter_page(entry, before, after) if entry.name in told else \
+            leaf(entry, certificate.get(entry.name, {}), before, after, cites.get(entry.name, ()))
     texts["index.html"] = index(every, certificate)
     directory.mkdir(parents=True, exist_ok=True)
     return [write(directory / file, text) for file, text in texts.items()]
