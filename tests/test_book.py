@@ -11,6 +11,7 @@ import pytest
 
 from refflow.book import BadPage, NotABook, write_book
 from refflow.book import library
+from refflow.book.chapter import chapters
 from refflow.book.leaf import leaf
 from refflow.book.pages import entries, pages
 from refflow.core.registry import REGISTRY
@@ -36,9 +37,9 @@ def tree_of(text):
 def test_every_page_has_a_leaf(book):
     wanted = {name for name, page in REGISTRY.items() if page.__module__.startswith("refflow.")} | {"Chain", "Inverse", "glow"}
     assert wanted <= set(ENTRIES)
-    assert {path.stem for path in book.iterdir()} == set(ENTRIES) | {"index"}
+    assert {path.stem for path in book.iterdir()} == {*ENTRIES, *chapters(), "index"}
     listed = (book / "index.html").read_text()
-    assert all(f'href="{name}.html"' in listed for name in ENTRIES)
+    assert all(f'href="{name}.html"' in listed for name in (*ENTRIES, *chapters()))
 
 
 @pytest.mark.parametrize("name", ENTRIES)

@@ -62,6 +62,11 @@ def document(source):
     text, first = docstring(source)
     lines = [(line.rstrip(), first + i) for i, line in enumerate(text.splitlines())]
     names = names_of(source, [line for line, _ in lines])
+    return tuple(blocks_of(lines, names)), names
+
+
+def blocks_of(lines, names):
+    """The paragraphs, displays and listings of lines ((text, number), ...)."""
     blocks, pending = [], []
 
     def finish():
@@ -84,7 +89,7 @@ def document(source):
             finish()
             fresh = True
     finish()
-    return tuple(blocks), names
+    return blocks
 
 
 def docstring(source):

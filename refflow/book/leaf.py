@@ -28,8 +28,10 @@ class BadPage(ValueError):
     """A docstring that cannot be typeset: module, line and column."""
 
 
-def leaf(entry, certificate, before=None, after=None) -> str:
+def leaf(entry, certificate, before=None, after=None, citing=()) -> str:
     """The text of one leaf; `before` and `after` are its neighbours, `certificate` is {quantity: {dtype: {C, allowed}}}.
+
+    `citing` are the chapters that cite it.
 
     Raises BadPage if the docstring's mathematics does not parse.
     """
@@ -47,9 +49,9 @@ def leaf(entry, certificate, before=None, after=None) -> str:
 <h1>{breakable(entry.name)}</h1><p class="facts">{facts(entry, setter)}</p></header>
 <main><article>{left}</article>
 <section class="code"><div class="file">{entry.module.replace(".", "/")}.py</div><div class="lines">
-{setter.code()}
+{setter.code(lines)}
 </div></section></main>
-<footer>{below}{setter.notes()}</footer>""", setter.lights())
+<footer>{below}{setter.notes()}{chapters_that(citing)}</footer>""", setter.lights())
 
 
 def page_of(title, body, extra=""):
@@ -68,8 +70,14 @@ def page_of(title, body, extra=""):
 def neighbour(entry, arrow):
     if entry is None:
         return "<span></span>"
-    text = f"{arrow} {entry.name}" if arrow == "←" else f"{entry.name} {arrow}"
+    title = getattr(entry, "title", entry.name)
+    text = f"{arrow} {title}" if arrow == "←" else f"{title} {arrow}"
     return f'<a href="{entry.name}.html">{text}</a>'
+
+
+def chapters_that(citing):
+    links = ", ".join(f'<a href="{chapter.name}.html">{chapter.number}. {escape(chapter.title)}</a>' for chapter in citing)
+    return f'<p class="notes">Chapters that cite it: {links}</p>' if links else ""
 
 
 def breakable(name):
@@ -148,9 +156,9 @@ class Setter:
         small = f'<small title="the lines that cite it">{all_lines}</small>' if all_lines else ""
         return f'{small}<a class="eq" id="e{number}" href="#L{at[0]}">({number})</a>'
 
-    def code(self):
+    def code(self, lines):
         made = []
-        for line in self.lines:
+        for line in lines:
             links = " ".join(self.link(n) for n in line.cites)
             cites = f'<span class="cites">{links}</span>' if links else ""
             lit = f' data-n="{" ".join(map(str, line.cites))}"' if line.cites else ""

@@ -1,4 +1,4 @@
-"""The book as a directory of files: one leaf per page, and an index."""
+"""The book as a directory of files: chapters, one leaf per page, and an index."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import itertools
 import os
 from pathlib import Path
 
+from .chapter import chapters, citing
+from .chapter_page import chapter_page
 from .docstring import document
 from .leaf import Setter, leaf, page_of, title_of
 from .pages import entries, entry_named
@@ -19,20 +21,24 @@ class NotABook(ValueError):
 
 
 def write_book(directory, name=None, force=False, progress=None) -> list:
-    """Write the leaf of one page, or all leaves and the index; returns the paths written.
+    """Write one page or chapter, or all of them, and the index; returns the paths written.
 
-    `progress(done, total, name)` is called before each leaf.  Raises KeyError for an unknown page, NotABook for a directory
-    that is not empty and was not written by this function, unless `force` is given, and BadPage for a page whose docstring
-    cannot be typeset.  Every file appears complete: it is written under another name and moved.
+    Chapters are run.  `progress(done, total, name)` is called before each file.  Raises KeyError for an unknown page, NotABook
+    for a directory that is not empty and was not written by this function, unless `force` is given, and BadPage for a page
+    whose docstring cannot be typeset, or a chapter that cannot, or that raises.  Every file appears complete: it is written under
+    another name and moved.
     """
-    directory, every = Path(directory), entries()
-    chosen = every if name is None else {(entry := entry_named(name, every)).name: entry}
+    directory, every, told = Path(directory), entries(), chapters()
+    both = told | every
+    chosen = both if name is None else {(entry := entry_named(name, both)).name: entry}
     refuse(directory, force)
-    certificate, beside, texts = certified(), neighbours(every), {}
+    certificate, beside, texts, cites = certified(), neighbours(every) | neighbours(told), {}, citing()
     for done, entry in enumerate(chosen.values()):
         if progress:
             progress(done, len(chosen), entry.name)
-        texts[f"{entry.name}.html"] = leaf(entry, certificate.get(entry.name, {}), *beside[entry.name])
+        before, after = beside[entry.name]
+        texts[f"{entry.name}.html"] = chapter_page(entry, before, after) if entry.name in told else \
+            leaf(entry, certificate.get(entry.name, {}), before, after, cites.get(entry.name, ()))
     texts["index.html"] = index(every, certificate)
     directory.mkdir(parents=True, exist_ok=True)
     return [write(directory / file, text) for file, text in texts.items()]
@@ -64,9 +70,11 @@ def write(path, text):
 
 
 def index(every, certificate) -> str:
-    """The first leaf: all others by chapter, with kind, first sentence, and the largest certified error."""
+    """The first leaf: the chapters, and all others by kind of map, with kind, first sentence, and the largest certified error."""
     made = [MARK, '<div class="index"><h1>The book of refflow</h1>',
-            "<p>One leaf per page: its equations, and the code that states them. Errors are in units of rounding.</p>"]
+            "<p>One leaf per page: its equations, and the code that states them. Errors are in units of rounding.</p>",
+            "<h2>Chapters</h2>", *(f'<p><a href="{chapter.name}.html">{chapter.number}. {chapter.title}</a></p>'
+                                   for chapter in chapters().values())]
     for chapter, group in itertools.groupby(every.values(), lambda entry: entry.chapter):
         made.append(f"<h2>{chapter.replace('_', ' ').capitalize()}</h2><table><thead><tr><th>page</th><th>kind</th>"
                     "<th>what it is</th><th>certificate</th></tr></thead><tbody>")
