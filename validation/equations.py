@@ -39,7 +39,7 @@ from .textbooks import METHODS, fields_of
 
 LIST = Path(__file__).parent / "equations.json"
 REASONS = ("prose", "integral", "limit", "dots", "derivative", "not called", "letter", "shape", "words")
-POINTS, SCALARS, TRIED, EVENTS = 5, 8, 60, 200
+POINTS, SCALARS, TRIED, EVENTS = 5, 8, 60, 16
 NEAR, OF_TERMS = 1e-9, 1e-13
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
 THIRD = "In floating point"
@@ -83,9 +83,9 @@ class Text:
     """What the first two parts of a page print: statements, in their order, and which numbers stand in prose alone."""
 
     def __init__(self, page):
-        blocks, _ = document(source_of(page))
+        blocks, names = document(source_of(page))
         end = next((i for i, block in enumerate(blocks) if isinstance(block, Paragraph) and block.text.startswith(THIRD)), len(blocks))
-        self.statements = of_document(blocks[:end])
+        self.statements = of_document(blocks[:end], names | set(page.declared))
         self.numbers = sorted({n for block in blocks[:end] for n in numbers_of(block)})
         self.units = [Unit(one, i, j, case.numbers or one.numbers) for one in self.statements if not one.in_prose
                       for i, case in enumerate(one.cases) for j, _ in enumerate(case.rights)]
@@ -355,24 +355,34 @@ class Given:
 
 def judged(text, events, units=None):
     """Compare each unit with the lines that cite it."""
+    by_line = {}
+    for event in events:
+        by_line.setdefault(event.line, []).append(event)
     for unit in text.units if units is None else units:
         definitions, apart = text.definitions(unit.statement), text.apart(unit)
-        for event in events:
-            if not set(unit.numbers) & set(event.cites):
-                continue
-            points = unit.found.setdefault(event.line, {})
-            if points.get(event.point) is True:
-                continue
-            scope = Scope((event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
-                           event.given["dims"]), definitions, event.given["doubtful"], text.from_0)
-            try:
-                with np.errstate(all="ignore"):
-                    outcome = compared(unit, event, scope, apart)
-            except Unknown as unknown:
-                outcome = unknown.reason
-            if outcome is False or points.get(event.point) is not False:
-                points[event.point] = outcome
+        for line, own in by_line.items():
+            if set(unit.numbers) & set(own[0].cites):
+                of_line(unit, own, definitions, apart, text.from_0)
+                if unit.agrees(line):
+                    break
     return text.units
+
+
+def of_line(unit, events, definitions, apart, from_0):
+    points = unit.found.setdefault(events[0].line, {})
+    for event in events:
+        if points.get(event.point) is True:
+            continue
+        scope = Scope((event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
+                       event.given["dims"]), definitions, event.given["doubtful"], from_0)
+        try:
+            with np.errstate(all="ignore"):
+                outcome = compared(unit, event, scope, apart)
+        except Unknown as unknown:
+            outcome = unknown.reason
+            unit.why = str(unknown)
+        if outcome is False or points.get(event.point) is not False:
+            points[event.point] = outcome
 
 
 def compared(unit, event, scope, apart):
@@ -385,6 +395,7 @@ def compared(unit, event, scope, apart):
             one = entries_agree(unit, array, indices, scope.changed(record=Record()), apart, event)
         except Unknown as unknown:
             one = unknown.reason
+            unit.why = str(unknown)
         if one is True:
             return True
         if own and one is False:

@@ -9,6 +9,7 @@ other, a matrix and a vector or a matrix are multiplied as matrices, two columns
 from __future__ import annotations
 
 import dataclasses
+import functools
 import keyword
 import operator
 
@@ -35,6 +36,7 @@ OF_NUMBERS = {
     "psi": scipy.special.digamma, "min": lambda *v: np.min(v[0]) if len(v) == 1 else np.minimum.reduce(v),
     "max": lambda *v: np.max(v[0]) if len(v) == 1 else np.maximum.reduce(v)}
 INVERSES = {"Phi": "ndtri", "sigmoid": "logit", "logit": "expit"}
+NAMES = {}
 CONSTANTS = {"pi": np.pi, "inf": np.inf, "infinity": np.inf, "e": np.e}
 
 
@@ -79,7 +81,7 @@ class Record:
     doubtful: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Scope:
     """Where letters have values: bound indices first, then `layers` of names, then definitions, then doubtful names.
 
@@ -94,7 +96,9 @@ class Scope:
     record: Record = dataclasses.field(default_factory=Record)
 
     def changed(self, **fields):
-        return dataclasses.replace(self, **fields)
+        made = object.__new__(Scope)
+        made.__dict__.update(self.__dict__, **fields)
+        return made
 
     def binding(self, **indices):
         return self.changed(bound=self.bound | indices)
@@ -149,6 +153,7 @@ def exponent(node):
     return node.above if isinstance(node, Scripted) else None
 
 
+@functools.cache
 def subscripts(below):
     """The indices that subscripts hold, one node each: `_ij` is two, `_k,i+1` too, `_12` is entry 1, 2."""
     found = []
@@ -181,6 +186,7 @@ def split(piece):
     return [Sum(tuple(terms))]
 
 
+@functools.cache
 def spelled(name, kept):
     """How a program may spell a name with `kept` of its subscripts in it."""
     below = "".join(f"_{script.text}" for script in name.below[:kept] if isinstance(script, Word))
@@ -188,11 +194,12 @@ def spelled(name, kept):
     return dict.fromkeys((stem + below + bar + rest, name.letter + below, stem + below.replace("_", "") + bar + rest))
 
 
-def looked_up(name, scope):
-    """(array, indices that are left) of a name in the layers, or None."""
+def looked_up(name, scope, index=None):
+    """(array, indices that are left) of a name in the layers, or None; `index` is bound too."""
     for kept in range(len(name.below), -1, -1):
         named = subscripts(name.below[:kept])
-        if any(isinstance(one, Word) and one.text in scope.bound or not isinstance(one, (Word, Number)) for one in named):
+        if any(isinstance(one, Word) and (one.text in scope.bound or one.text == index) or not isinstance(one, (Word, Number))
+               for one in named):
             continue
         for spelling in spelled(name, kept):
             held = scope.found(spelling)
@@ -235,7 +242,7 @@ def named(name, scope):
         if held is None:
             raise unknown
         scope.record.doubtful = True
-        return named(name, scope.changed(layers=(*scope.layers, scope.doubtful)))
+        return named(name, scope.changed(layers=(*scope.layers, scope.doubtful), doubtful={}))
 
 
 def entry(array, at, name):
@@ -248,6 +255,8 @@ def entry(array, at, name):
 def whole(index, scope, last):
     """The number that an index is; a capital letter without a value is the last entry."""
     if isinstance(index, Word) and index.text.isupper() and scope.found(index.text) is None and index.text not in scope.bound:
+        if last is None:
+            raise Unknown("index", index.text)
         return last
     held = value(index, scope.changed(doubtful={}))
     if np.ndim(held) or held != int(held):
@@ -488,7 +497,7 @@ def axis_of(index, body, scope):
 
 def axes(index, node, scope):
     for name in names_in(node):
-        found = looked_up(name, scope.changed(bound={letter: k for letter, k in scope.bound.items()} | {index: 0}))
+        found = looked_up(name, scope, index)
         if found is not None:
             array, indices = found
             if len(indices) <= array.ndim:
@@ -511,19 +520,24 @@ def axes(index, node, scope):
 
 
 def names_in(node):
+    """The names in a tree, in their order; kept with the tree, as sums ask for them again."""
+    kept = NAMES.get(id(node))
+    if kept is None or kept[0] is not node:
+        kept = NAMES[id(node)] = node, tuple(names_of(node))
+    return kept[1]
+
+
+def names_of(node):
     name = name_of(node)
     if name is not None and (name.below or isinstance(node, Word)):
         yield name
         if not isinstance(node, Apply):
             for script in subscripts(name.below):
                 if not isinstance(script, (Word, Number)):
-                    yield from names_in(script)
+                    yield from names_of(script)
             return
-    for child in children(node):
-        yield from names_in(child)
-    if isinstance(node, tuple):
-        for child in node:
-            yield from names_in(child)
+    for child in node if isinstance(node, tuple) else children(node):
+        yield from names_of(child)
 
 
 def holds(items, scope):

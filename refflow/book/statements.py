@@ -11,6 +11,7 @@ A row without a number belongs to the next number below it in its display, or el
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 
@@ -52,7 +53,7 @@ class Statement:
         if self.name is None or len(self.parameters) != len(arguments):
             self.name = None
 
-    @property
+    @functools.cached_property
     def sides(self):
         return tuple(right for case in self.cases for right in case.rights)
 
@@ -91,11 +92,11 @@ def true(condition, scope):
     return holds(condition, scope)
 
 
-def of_document(blocks):
+def of_document(blocks, names):
     """All statements of a docstring's blocks, displayed or in backticks, in their order."""
     found = []
     for block in blocks:
-        made = of_display(block.rows) if isinstance(block, Display) else of_prose(block) if isinstance(block, Paragraph) else []
+        made = of_display(block.rows) if isinstance(block, Display) else of_prose(block, names) if isinstance(block, Paragraph) else []
         for one in made:
             one.order = len(found)
             found.append(one)
@@ -111,7 +112,7 @@ def of_display(rows):
     return found
 
 
-def of_prose(block, names=frozenset()):
+def of_prose(block, names):
     """The equations that stand in backticks in a paragraph."""
     found = []
     for text in re.findall(r"`([^`]*)`", block.text):
