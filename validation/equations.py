@@ -29,8 +29,9 @@ from pathlib import Path
 import numpy as np
 
 from refflow.book.docstring import Display, Paragraph, document
-from refflow.book.evaluate import (PRIME, Identity, Name, Record, Row, Scope, Unknown, is_numeric, name_of, names_in, spelled, subscripts,
-                                   value)
+from refflow.book.algebra import Identity, Row, Unknown
+from refflow.book.evaluate import Record, Scope, is_numeric, value
+from refflow.book.letters import names_in, spelled, subscripts
 from refflow.book.notation import Number, Word
 from refflow.book.statements import Statement, of_document
 
@@ -42,6 +43,7 @@ REASONS = ("prose", "integral", "limit", "dots", "derivative", "not called", "le
 POINTS, SCALARS, TRIED, EVENTS = 5, 8, 60, 16
 NEAR, OF_TERMS = 1e-9, 1e-13
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
+MAIN = {name for methods in METHODS.values() for name in (*methods.values, methods.vjp)} | {"slope"}
 THIRD = "In floating point"
 FORWARD, INVERSE = ("log|{1}|", "log|d{0}/d{1}|"), ("log|{1}^-1|", "log|d{1}/d{0}|")
 
@@ -89,8 +91,9 @@ class Text:
         self.numbers = sorted({n for block in blocks[:end] for n in numbers_of(block)})
         self.units = [Unit(one, i, j, case.numbers or one.numbers) for one in self.statements if not one.in_prose
                       for i, case in enumerate(one.cases) for j, _ in enumerate(case.rights)]
-        self.from_0 = frozenset(name.letter for one in self.statements for name in names_in((one.left, *one.sides))
-                                if subscripts(name.below)[:1] == (Number("0"),))
+        self.names = {name for one in self.statements for name in names_in((one.left, *one.sides))}
+        before = {one.name.letter for one in self.statements if one.in_prose and one.name and starts_at_0(one.name)}
+        self.from_0 = frozenset(name.letter for name in self.names if starts_at_0(name)) - before
         self.image, self.event = next((match.groups() for one in self.statements if one.name and (
             match := re.fullmatch(r"log\|d(\w+)/d(\w+)\|", one.name.letter))), page.letters[::-1][:2] if len(page.letters) > 1 else ("", page.letters))
         self.letters = {one.name.letter: right.text for one in self.statements if one.name and not one.name.below
@@ -114,6 +117,10 @@ class Text:
                                                                     if isinstance(index, (Word, Number))):
                     found.add(own)
         return found
+
+
+def starts_at_0(name):
+    return subscripts(name.below)[:1] == (Number("0"),)
 
 
 def numbers_of(block):
@@ -208,6 +215,9 @@ def event_of(frame, node, cites, before, line, result):
                 assigned[one.id] = copied({"": after[one.id]})[""]
             elif isinstance(one, ast.Subscript) and isinstance(one.ctx, ast.Store):
                 values += [held(one, frame), copied({"": held(one.value, frame)})[""]]
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and getattr(node.value.func, "attr", "") == "append":
+        grown = node.value.func.value
+        assigned |= {ast.unparse(grown): list(held(grown, frame))}
     values += [one for name in assigned for one in flat(assigned[name])]
     if isinstance(node, ast.Return):
         values += flat(result)
@@ -281,7 +291,7 @@ def of_point(page, lines, text, point, side):
         for one in own:
             if one.function == asked and one.returned:
                 one.returned = roles
-            one.given |= {"results": given.names, "fields": fields, "dims": given.dims, "functions": given.functions}
+            one.given |= {"results": given.names, "fields": given.fields, "dims": given.dims, "functions": given.functions}
         events.extend(own)
 
     for name in methods.values:
@@ -299,9 +309,11 @@ class Given:
     """What the textbook's functions give at a point, under the letters that the page prints."""
 
     def __init__(self, page, text, point, fields):
-        self.page, self.text, self.fields = page, text, fields
+        self.page, self.text = page, text
+        self.fields = fields | {letter: fields[name] for letter, name in text.letters.items()}
         self.dims = {key: size for key, size in point.f.dims.items()}
-        self.functions = {name: function for name, function in vars(page.textbook).items() if isinstance(function, types.FunctionType)}
+        self.dims |= {letter: size for letter, size in zip(point.f.event_shape or (), point.event.shape) if str(letter).isalpha()}
+        self.functions = {name: function for name, function in vars(page.textbook).items() if isinstance(function, types.FunctionType) and name not in MAIN}
         self.names = {text.image if point.side == "inverse" else text.event: point.event[()]}
         if point.image_bar is not None and page.kind != "parametrisation":
             self.names |= {f"{text.event if point.side == 'inverse' else text.image}_bar": point.image_bar[()]}
@@ -319,7 +331,7 @@ class Given:
         elif function == "inverse_log_det":
             found = {f"log|d{event}/d{image}|": result, "log|J^-1|": result}
         elif function == "log_prob":
-            found = {"log p": result}
+            found = {"log_prob": result}
         elif function == "log":
             found = {"log sigma": result}
         elif function == "forward":
@@ -339,8 +351,8 @@ class Given:
         return found
 
     def complete(self, side, event):
-        """The derivative and the log-det, which the reverse rule of the inverse map asks for."""
-        book, fields = self.page.textbook, self.fields
+        """The derivative and the log-det, which the reverse rule of the inverse map asks for; and the sizes K of x_K."""
+        book, fields = self.page.textbook, {name: self.fields[name] for name in self.page.declared}
         if side == "inverse":
             try:
                 z = book.inverse(event, **fields)
@@ -349,6 +361,13 @@ class Given:
                         self.roles(name, getattr(book, name)(z, **fields), ())
             except (ArithmeticError, ValueError, LookupError):
                 pass
+        for name in self.text.names:
+            array, indices = self.names.get(name.letter), subscripts(name.below)
+            if np.ndim(array) == len(indices) if is_numeric(array) else False:
+                for index, size in zip(indices, np.shape(array)):
+                    if isinstance(index, Word) and index.text.isupper() and index.text not in self.fields:
+                        size -= name.letter in self.text.from_0
+                        self.dims[index.text] = max(size, self.dims.get(index.text, 0))
 
 
 # -- the comparison -------------------------------------------------------------------------------------------------------
@@ -373,16 +392,23 @@ def of_line(unit, events, definitions, apart, from_0):
     for event in events:
         if points.get(event.point) is True:
             continue
-        scope = Scope((event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
-                       event.given["dims"]), definitions, event.given["doubtful"], from_0)
+        scopes = [Scope((event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
+                       event.given["dims"]), one, event.given["doubtful"], from_0) for one in (definitions, turned(definitions))]
         try:
             with np.errstate(all="ignore"):
-                outcome = compared(unit, event, scope, apart)
+                outcome = compared(unit, event, scopes[0], apart)
+                if outcome is not True:
+                    outcome = compared(unit, event, scopes[1], apart) or outcome
         except Unknown as unknown:
             outcome = unknown.reason
             unit.why = str(unknown)
         if outcome is False or points.get(event.point) is not False:
             points[event.point] = outcome
+
+
+def turned(definitions):
+    """The definitions, those of the other side first."""
+    return {letter: found[::-1] for letter, found in definitions.items()}
 
 
 def compared(unit, event, scope, apart):
@@ -398,6 +424,8 @@ def compared(unit, event, scope, apart):
             unit.why = str(unknown)
         if one is True:
             return True
+        if own and isinstance(one, str):
+            outcomes.insert(0, one)
         if own and one is False:
             unit.own.add((event.line, event.point))
         if own or isinstance(one, str):
@@ -415,7 +443,7 @@ def candidates(name, parameters, event, scope):
     for kept in range(len(name.below), -1, -1):
         indices = subscripts(name.below[kept:])
         for spelling in (*spelled(name, kept), *((name.letter,) if not kept else ())):
-            if is_numeric(named.get(spelling)) and np.ndim(named[spelling]) == len(indices):
+            if is_numeric(named.get(spelling)) and (np.ndim(named[spelling]) == len(indices) or not indices):
                 yield np.asarray(named[spelling], float), indices, True
     for held in event.values:
         for kept in range(len(name.below), -1, -1):

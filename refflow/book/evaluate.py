@@ -9,7 +9,6 @@ other, a matrix and a vector or a matrix are multiplied as matrices, two columns
 from __future__ import annotations
 
 import dataclasses
-import functools
 import keyword
 import operator
 
@@ -17,60 +16,15 @@ import numpy as np
 import scipy.linalg
 import scipy.special
 
+from .algebra import Identity, Row, Unknown, added, contracted, times
+from .functions import CONSTANTS, INVERSES, OF_ARRAYS, OF_NUMBERS
+from .letters import Known, Name, commas, is_matrix, name_of, names_in, spelled, subscripts
 from .notation import (Apply, Big, Call, Code, Differential, Dots, Fraction, Gap, Group, Infix, Matrix, Number, Product, Punctuation,
                        Relation, Scripted, Sum, Text, Word)
 
-PRIME, DEPTH = "_prime", 12
+DEPTH = 12
 COMPARED = {"=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
             ">=": operator.ge}
-OF_ARRAYS = {"det": np.linalg.det, "tr": np.trace, "diag": np.diag, "tril": np.tril, "triu": np.triu, "mean": np.mean,
-             "cumsum": np.cumsum, "logsumexp": scipy.special.logsumexp, "softmax": scipy.special.softmax}
-OF_NUMBERS = {
-    "arccos": np.arccos, "arcosh": np.arccosh, "arcsin": np.arcsin, "arctan": np.arctan, "arsinh": np.arcsinh, "artanh": np.arctanh,
-    "cos": np.cos, "cosh": np.cosh, "cot": lambda v: 1 / np.tan(v), "erf": scipy.special.erf, "erfc": scipy.special.erfc,
-    "erfcx": scipy.special.erfcx, "erfinv": scipy.special.erfinv, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
-    "log2": np.log2, "logit": scipy.special.logit, "sech": lambda v: 1 / np.cosh(v), "sigmoid": scipy.special.expit,
-    "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "softplus": lambda v: np.logaddexp(0, v), "sqrt": np.sqrt, "tan": np.tan,
-    "tanh": np.tanh, "trunc": np.trunc, "ceil": np.ceil, "floor": np.floor, "hypot": np.hypot, "relu": lambda v: np.maximum(v, 0),
-    "Phi": scipy.special.ndtr, "phi": lambda v: np.exp(-v * v / 2) / np.sqrt(2 * np.pi), "Gamma": scipy.special.gamma,
-    "psi": scipy.special.digamma, "min": lambda *v: np.min(v[0]) if len(v) == 1 else np.minimum.reduce(v),
-    "max": lambda *v: np.max(v[0]) if len(v) == 1 else np.maximum.reduce(v)}
-INVERSES = {"Phi": "ndtri", "sigmoid": "logit", "logit": "expit"}
-NAMES = {}
-CONSTANTS = {"pi": np.pi, "inf": np.inf, "infinity": np.inf, "e": np.e}
-
-
-class Unknown(Exception):
-    """A formula whose value is not known, and the reason in a word."""
-
-    def __init__(self, reason, what=""):
-        super().__init__(f"{reason}: {what}" if what else reason)
-        self.reason = reason
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A vector that lies."""
-    entries: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Identity:
-    """A multiple of the identity matrix, of its neighbours' size."""
-    factor: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """A node that has its value."""
-    value: object
-
-
-@dataclasses.dataclass(frozen=True)
-class Name:
-    """A letter with its accents, strokes and subscripts; a derivative and a log-det of one are letters too."""
-    letter: str
-    below: tuple = ()
 
 
 @dataclasses.dataclass
@@ -103,10 +57,14 @@ class Scope:
     def binding(self, **indices):
         return self.changed(bound=self.bound | indices)
 
-    def found(self, name):
-        """The value under a name in the layers, or None."""
+    def held(self, name):
+        """What the layers hold under a name."""
         name = name + "_" if keyword.iskeyword(name) else name
-        return next((layer[name] for layer in self.layers if name in layer), None)
+        return [layer[name] for layer in self.layers if name in layer]
+
+    def found(self, name):
+        """The first of them, or None."""
+        return next(iter(self.held(name)), None)
 
 
 def value(node, scope):
@@ -116,106 +74,7 @@ def value(node, scope):
     return rule(node, scope)
 
 
-# -- names ----------------------------------------------------------------------------------------------------------------
-
-def name_of(node):
-    """The Name that a node is, or None."""
-    if isinstance(node, Word):
-        return Name(node.text)
-    if isinstance(node, Scripted) and not node.star:
-        inner = name_of(node.base)
-        return inner and Name(inner.letter + "".join(f"_{accent}" for accent in node.accents) + PRIME * node.primes,
-                              inner.below + node.below)
-    if isinstance(node, Fraction) and node.form == "derivative" and node.top.of is not None:
-        top, bottom = name_of(bare(node.top.of)), name_of(node.bottom.of)
-        return Name(f"d{top.letter}/d{bottom.letter}", top.below + bottom.below) if top and bottom else None
-    if isinstance(node, Apply) and node.function == Word("log"):
-        inner = node.argument
-        if isinstance(inner, Call) and inner.function == Word("p"):
-            return Name("log p")
-        if isinstance(inner, Group) and inner.opening == "|" and len(inner.items) == 1:
-            item = inner.items[0]
-            is_det = isinstance(item, Apply) and item.function == Word("det")
-            of = name_of(item.argument if is_det else item)
-            if of and (is_det and not of.below or "/" in of.letter):
-                power = getattr(item.argument if is_det else item, "above", None)
-                return Name(f"log|{of.letter}{'^-1' if power else ''}|")
-        of = name_of(inner)
-        return of and Name(f"log {of.letter}", of.below)
-    return None
-
-
-def bare(node):
-    return node.items[0] if isinstance(node, Group) and len(node.items) == 1 and node.opening == "(" else node
-
-
-def exponent(node):
-    return node.above if isinstance(node, Scripted) else None
-
-
-@functools.cache
-def subscripts(below):
-    """The indices that subscripts hold, one node each: `_ij` is two, `_k,i+1` too, `_12` is entry 1, 2."""
-    found = []
-    for script in below:
-        if isinstance(script, Word):
-            for piece in script.text.split(","):
-                found += split(piece)
-        elif isinstance(script, Group):
-            run = []
-            for item in (*script.items, Punctuation(",")):
-                if isinstance(item, Punctuation):
-                    found += run if len(run) == 1 else [Text("several")] if run else []
-                    run = []
-                elif not isinstance(item, Gap):
-                    run.append(item)
-        else:
-            found.append(script)
-    return tuple(found)
-
-
-def split(piece):
-    signs = [i for i, sign in enumerate(piece) if sign in "+-"]
-    if not signs:
-        return [Number(sign) if sign.isdigit() else Word(sign) for sign in piece]
-    terms, start, sign = [], 0, ""
-    for i in (*signs, len(piece)):
-        text = piece[start:i]
-        terms.append((sign, Number(text) if text.isdigit() else Word(text)))
-        start, sign = i + 1, piece[i:i + 1]
-    return [Sum(tuple(terms))]
-
-
-@functools.cache
-def spelled(name, kept):
-    """How a program may spell a name with `kept` of its subscripts in it."""
-    below = "".join(f"_{script.text}" for script in name.below[:kept] if isinstance(script, Word))
-    stem, bar, rest = name.letter.partition("_bar")
-    return dict.fromkeys((stem + below + bar + rest, name.letter + below, stem + below.replace("_", "") + bar + rest))
-
-
-def looked_up(name, scope, index=None):
-    """(array, indices that are left) of a name in the layers, or None; `index` is bound too."""
-    for kept in range(len(name.below), -1, -1):
-        named = subscripts(name.below[:kept])
-        if any(isinstance(one, Word) and (one.text in scope.bound or one.text == index) or not isinstance(one, (Word, Number))
-               for one in named):
-            continue
-        for spelling in spelled(name, kept):
-            held = scope.found(spelling)
-            if is_numeric(held):
-                return np.asarray(held, float), subscripts(name.below[kept:])
-    return None
-
-
-def is_numeric(held):
-    if isinstance(held, (list, tuple)):
-        try:
-            held = np.asarray(held)
-        except ValueError:
-            return False
-    return isinstance(held, (bool, int, float, np.number, np.ndarray, np.bool_)) and np.asarray(held).dtype.kind in "bifu"
-
+# -- names: where a letter has its value ---------------------------------------------------------------------------------
 
 def word(node, scope):
     return named(Name(node.text), scope)
@@ -228,9 +87,13 @@ def named(name, scope):
     if found is not None:
         array, indices = found
         first = name.letter not in scope.from_0
-        if len(indices) > array.ndim:
-            raise Unknown("shape", f"{name.letter} has more subscripts than axes")
-        return entry(array, [whole(index, scope, array.shape[axis] - 1 + first) - first for axis, index in enumerate(indices)], name)
+        at = [whole(index, scope, array.shape[axis] - 1 + first) - first for axis, index in enumerate(indices)]
+        if all(0 <= index < size for index, size in zip(at, array.shape)):
+            return entry(array, at)
+        try:
+            return defined(name, (), scope)             # x_0 = 0, before the entries of x
+        except Unknown as unknown:
+            raise Unknown("index", f"{name.letter} has no entry {at}") from unknown
     try:
         return defined(name, (), scope)
     except Unknown as unknown:
@@ -245,9 +108,31 @@ def named(name, scope):
         return named(name, scope.changed(layers=(*scope.layers, scope.doubtful), doubtful={}))
 
 
-def entry(array, at, name):
-    if any(not 0 <= index < size for index, size in zip(at, array.shape)):
-        raise Unknown("index", f"{name.letter} has no entry {at}")
+def looked_up(name, scope, index=None):
+    """(array, indices that are left) of a name in the layers, or None; `index` is bound too."""
+    for kept in range(len(name.below), -1, -1):
+        named = subscripts(name.below[:kept])
+        if any(isinstance(one, Word) and (one.text in scope.bound or one.text == index) or not isinstance(one, (Word, Number))
+               for one in named):
+            continue
+        left = subscripts(name.below[kept:])
+        for spelling in spelled(name, kept):
+            for held in scope.held(spelling):
+                if is_numeric(held) and np.ndim(held) >= len(left):
+                    return np.asarray(held, float), left
+    return None
+
+
+def is_numeric(held):
+    if isinstance(held, (list, tuple)):
+        try:
+            held = np.asarray(held)
+        except ValueError:
+            return False
+    return isinstance(held, (bool, int, float, np.number, np.ndarray, np.bool_)) and np.asarray(held).dtype.kind in "bifu"
+
+
+def entry(array, at):
     held = array[tuple(at)]
     return float(held) if held.ndim == 0 else held
 
@@ -298,7 +183,7 @@ def value_or_none(node, scope):
         return None
 
 
-# -- sums and products ----------------------------------------------------------------------------------------------------
+# -- sums and products ---------------------------------------------------------------------------------------------------
 
 def total(node, scope):
     held = None
@@ -308,29 +193,9 @@ def total(node, scope):
         one = value(term, scope)
         seen = one.entries if isinstance(one, Row) else one.factor if isinstance(one, Identity) else one
         scope.record.largest = max(scope.record.largest, float(np.max(np.abs(seen), initial=0)))
-        one = negative(one) if sign == "-" else one
+        one = times(-1.0, one) if sign == "-" else one
         held = one if held is None else added(held, one)
     return 0.0 if held is None else held
-
-
-def negative(one):
-    return times(-1.0, one)
-
-
-def added(a, b):
-    if isinstance(a, Identity) and isinstance(b, Identity):
-        return Identity(a.factor + b.factor)
-    for one, other in ((a, b), (b, a)):
-        if isinstance(one, Identity):
-            if np.ndim(other) != 2 or isinstance(other, Row):
-                raise Unknown("shape", "the identity beside what is not a matrix")
-            return one.factor * np.eye(len(other)) + other
-    if isinstance(a, Row) and isinstance(b, Row):
-        return Row(a.entries + b.entries)
-    if isinstance(a, Row) or isinstance(b, Row) or np.ndim(a) and np.ndim(b) and np.shape(a) != np.shape(b) or \
-            max(np.ndim(a), np.ndim(b)) == 2 > min(np.ndim(a), np.ndim(b)):
-        raise Unknown("shape", "a sum of unlike things")
-    return a + b
 
 
 def product(node, scope):
@@ -352,77 +217,6 @@ def product(node, scope):
         one, is_one = held.pop()
         made, capital = times(one, made, is_one or capital), is_one or capital
     return made
-
-
-def contracted(held):
-    """The factors, with each row before a column, and the matrices between them, made a number."""
-    start = 0
-    while (at := next((i for i in range(start, len(held)) if isinstance(held[i][0], Row)), None)) is not None:
-        end = next((i for i in range(at + 1, len(held)) if np.ndim(held[i][0]) != 2 or isinstance(held[i][0], Row)), len(held))
-        while end < len(held) and np.ndim(held[end][0]) == 0 and not isinstance(held[end][0], (Row, Identity)):
-            end += 1
-        if end < len(held) and np.ndim(held[end][0]) == 1 and not isinstance(held[end][0], Row):
-            made = held[end][0]
-            for one, _ in reversed(held[at:end]):
-                made = times(one, made, True)
-            held = [*held[:at], (made, False), *held[end + 1:]]
-        else:
-            start = at + 1
-    return held
-
-
-def times(a, b, matrices=False):
-    if isinstance(a, Identity) or isinstance(b, Identity):
-        factor, other = (a.factor, b) if isinstance(a, Identity) else (b.factor, a)
-        if np.ndim(other) == 0 and not isinstance(other, (Row, Identity)):
-            return Identity(factor * other)
-        return Identity(factor * other.factor) if isinstance(other, Identity) else times(factor, other)
-    if isinstance(a, Row) or isinstance(b, Row):
-        return of_rows(a, b)
-    if np.ndim(a) == 2 and (np.ndim(b) == 1 or np.ndim(b) == 2 and matrices):
-        if a.shape[1] != len(b):
-            raise Unknown("shape", f"{a.shape} times {b.shape}")
-        return a @ b
-    if np.ndim(a) and np.ndim(b) and np.shape(a) != np.shape(b):
-        raise Unknown("shape", f"{np.shape(a)} times {np.shape(b)}")
-    return a * b
-
-
-def of_rows(a, b):
-    if isinstance(a, Row) and isinstance(b, Row):
-        raise Unknown("shape", "a row times a row")
-    if isinstance(b, Row):
-        if np.ndim(a) == 2:
-            raise Unknown("shape", "a matrix times a row")
-        return Row(a * b.entries) if np.ndim(a) == 0 else np.outer(a, b.entries)
-    if np.ndim(b) == 0:
-        return Row(a.entries * b)
-    if len(a.entries) != len(b):
-        raise Unknown("shape", "a row and a column of other sizes")
-    return a.entries @ b if np.ndim(b) == 1 else Row(a.entries @ b)
-
-
-def is_matrix(node):
-    """Is a node made of matrices: of capital letters, or of a column and a row?"""
-    if isinstance(node, Word):
-        return node.text[:1].isupper()
-    if isinstance(node, Scripted) and (node.above == Word("T") or isinstance(node.base, Matrix)):
-        return True
-    return any(is_matrix(child) for child in children(node))
-
-
-def children(node):
-    if dataclasses.is_dataclass(node) and not isinstance(node, (Known, Identity, Row)):
-        for field in dataclasses.fields(node):
-            yield from parts(getattr(node, field.name))
-
-
-def parts(held):
-    if isinstance(held, tuple):
-        for one in held:
-            yield from parts(one)
-    elif dataclasses.is_dataclass(held):
-        yield held
 
 
 def summed(sign, factors, scope):
@@ -468,23 +262,12 @@ def indexed(below, above, body, scope):
     return over([index.text for index in indices], body, scope)
 
 
-def bare_script(node):
-    return node.items[0] if isinstance(node, Group) and len(node.items) == 1 else node
-
-
 def over(letters, body, scope):
     scopes = [scope]
     for letter in letters:
         first, last = axis_of(letter, body, scope)
         scopes = [one.binding(**{letter: k}) for one in scopes for k in range(first, last + 1)]
     return scopes
-
-
-def last_of(letter, body, scope):
-    try:
-        return axis_of(letter, body, scope)[1]
-    except Unknown:
-        return None
 
 
 def axis_of(index, body, scope):
@@ -500,9 +283,8 @@ def axes(index, node, scope):
         found = looked_up(name, scope, index)
         if found is not None:
             array, indices = found
-            if len(indices) <= array.ndim:
-                first = int(name.letter not in scope.from_0)
-                yield from ((first, array.shape[axis] - 1 + first) for axis, one in enumerate(indices) if one == Word(index))
+            first = int(name.letter not in scope.from_0)
+            yield from ((first, array.shape[axis] - 1 + first) for axis, one in enumerate(indices) if one == Word(index))
             continue
         given = subscripts(name.below)
         for definition in scope.definitions.get(name.letter, ()):
@@ -519,25 +301,15 @@ def axes(index, node, scope):
                 break
 
 
-def names_in(node):
-    """The names in a tree, in their order; kept with the tree, as sums ask for them again."""
-    kept = NAMES.get(id(node))
-    if kept is None or kept[0] is not node:
-        kept = NAMES[id(node)] = node, tuple(names_of(node))
-    return kept[1]
+def last_of(letter, body, scope):
+    try:
+        return axis_of(letter, body, scope)[1]
+    except Unknown:
+        return None
 
 
-def names_of(node):
-    name = name_of(node)
-    if name is not None and (name.below or isinstance(node, Word)):
-        yield name
-        if not isinstance(node, Apply):
-            for script in subscripts(name.below):
-                if not isinstance(script, (Word, Number)):
-                    yield from names_of(script)
-            return
-    for child in node if isinstance(node, tuple) else children(node):
-        yield from names_of(child)
+def bare_script(node):
+    return node.items[0] if isinstance(node, Group) and len(node.items) == 1 else node
 
 
 def holds(items, scope):
@@ -557,7 +329,7 @@ def holds(items, scope):
     return all(COMPARED[sign](a, b) for sign, a, b in zip(signs, sides, sides[1:]))
 
 
-# -- dots -----------------------------------------------------------------------------------------------------------------
+# -- dots ----------------------------------------------------------------------------------------------------------------
 
 def expanded(row, scope, node_of, remade):
     """The members of a sum or product, with those that dots between two of them stand for."""
@@ -582,12 +354,12 @@ def expanded(row, scope, node_of, remade):
     return [*row[:at[0] - 1], *(made if len(steps) != 1 else [before]), *row[at[0] + 2:]]
 
 
-def between(a, b, scope, pairs, k=None, in_script=False):
+def between(a, b, scope, pairs, k=None, last=()):
     """The member k between two members; `pairs` gets the numbers in which their subscripts differ, and whether they fall."""
     if a == b:
         return a
-    if in_script:
-        pairs.add((whole(a, scope, None), whole(b, scope, None), isinstance(b, Number) and not isinstance(a, Number)))
+    if last:
+        pairs.add((whole(a, scope, *last), whole(b, scope, *last), isinstance(b, Number) and not isinstance(a, Number)))
         return Number(str(k))
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
         return tuple(between(one, other, scope, pairs, k) for one, other in zip(a, b))
@@ -597,7 +369,10 @@ def between(a, b, scope, pairs, k=None, in_script=False):
         own, other = subscripts(a.below), subscripts(b.below)
         if len(own) != len(other):
             raise Unknown("dots", "between unlike members")
-        below = tuple(between(one, two, scope, pairs, k, True) for one, two in zip(own, other))
+        held = looked_up(Name(name_of(a).letter), scope) if name_of(a) else None
+        ends = [size - (name_of(a).letter in scope.from_0) for size in held[0].shape] if held else []
+        ends += [None] * (len(own) - len(ends))
+        below = tuple(between(one, two, scope, pairs, k, (end,)) for one, two, end in zip(own, other, ends))
         rest = {field.name: between(getattr(a, field.name), getattr(b, field.name), scope, pairs, k)
                 for field in dataclasses.fields(a) if field.name != "below"}
         return Scripted(below=below, **rest)
@@ -605,7 +380,7 @@ def between(a, b, scope, pairs, k=None, in_script=False):
                       for field in dataclasses.fields(a)})
 
 
-# -- powers, fractions, functions -----------------------------------------------------------------------------------------
+# -- powers, fractions, brackets -----------------------------------------------------------------------------------------
 
 def scripted(node, scope):
     if node.star:
@@ -617,7 +392,10 @@ def scripted(node, scope):
         held, indices = value(node.base, scope), subscripts(node.below)
         if isinstance(held, (Row, Identity)) or len(indices) > np.ndim(held):
             raise Unknown("shape", "subscripts")
-        base = entry(held, [whole(index, scope, size) - 1 for index, size in zip(indices, held.shape)], Name("("))
+        at = [whole(index, scope, size) - 1 for index, size in zip(indices, held.shape)]
+        if not all(0 <= index < size for index, size in zip(at, held.shape)):
+            raise Unknown("index", "beyond a bracket")
+        base = entry(held, at)
     elif node.primes or node.accents:
         raise Unknown("notation", "a stroke")
     else:
@@ -699,33 +477,24 @@ def blocks(node, scope):
                       for one, shape in zip(row, [(min(r), min(c)) for c in columns])] for row, r in zip(held, rows)])
 
 
+# -- functions -----------------------------------------------------------------------------------------------------------
+
 def call(node, scope):
     if isinstance(node.function, (Group, Call)) or isinstance(node.function, Scripted) and name_of(node.function) is None:
         return times(value(node.function, scope), value(node.arguments, scope), is_matrix(node))
     return applied(node.function, [one for one in commas(node.arguments.items)], scope)
 
 
-def commas(items):
-    run = []
-    for item in (*items, Punctuation(",")):
-        if isinstance(item, Punctuation):
-            if len(run) != 1:
-                raise Unknown("shape", "an argument")
-            yield run.pop()
-        elif not isinstance(item, Gap):
-            run.append(item)
-
-
 def apply(node, scope):
     name = name_of(node)
-    if name is not None and name.letter.startswith("log|") or name == Name("log p"):
+    if name is not None and name.letter.startswith("log|") or name == Name("log_prob"):
         return named(name, scope)
     return applied(node.function, [node.argument], scope)
 
 
 def applied(function, arguments, scope):
     """The value of a function: one of the scope's, else as the page defines it, else as everybody does."""
-    name, above = name_of(function), exponent(function)
+    name, above = name_of(function), getattr(function, "above", None)
     if name is None:
         raise Unknown("notation", "a function")
     letter = name.letter
@@ -756,29 +525,26 @@ def called(function, given):
 
 
 def evaluated(name, given, capital, scope):
-    held = scope.found(name.letter)
-    if callable(held) and not name.below:
-        return called(held, given)
     try:
         return defined(name, given, scope)
     except Unknown as unknown:
         if unknown.reason != "letter" or name.below:
             raise
+    matrix = capital and any(np.ndim(one) == 2 for one in given)
     if name.letter in OF_ARRAYS:
-        return OF_ARRAYS[name.letter](*(int(one) if np.ndim(one) == 0 else one for one in given))
-    if is_numeric(held) or name.letter not in OF_NUMBERS:
-        raise Unknown("letter", f"the function {name.letter}")
-    if capital and any(np.ndim(one) == 2 for one in given):
-        if name.letter != "exp":
-            raise Unknown("shape", f"{name.letter} of a matrix")
-        return scipy.linalg.expm(given[0])
-    return OF_NUMBERS[name.letter](*given)
+        return called(OF_ARRAYS[name.letter], [int(one) if np.ndim(one) == 0 else one for one in given])
+    if name.letter in OF_NUMBERS and not (matrix and name.letter != "exp"):
+        return called(scipy.linalg.expm if matrix else OF_NUMBERS[name.letter], given)
+    held = scope.found(name.letter)
+    if not callable(held):
+        raise Unknown("shape" if matrix else "letter", f"the function {name.letter}")
+    return called(held, given)
+
+
+def reject(reason):
+    raise Unknown(reason)
 
 
 RULES = {Number: lambda node, scope: float(node.text), Word: word, Scripted: scripted, Sum: total, Product: product, Group: group,
          Matrix: blocks, Fraction: fraction, Call: call, Apply: apply, Known: lambda node, scope: node.value,
          Differential: lambda node, scope: reject("derivative"), Big: lambda node, scope: reject("notation")}
-
-
-def reject(reason):
-    raise Unknown(reason)

@@ -16,7 +16,9 @@ import re
 from dataclasses import dataclass, field
 
 from .docstring import Display, Paragraph
-from .evaluate import Name, Unknown, commas, holds, name_of
+from .algebra import Unknown
+from .evaluate import holds
+from .letters import Name, commas, name_of
 from .notation import Apply, Call, Code, Dots, Gap, NotationError, Punctuation, Reference, Relation, Sum, Text, Word, parse
 
 EQUALS = ("=", ":=", "==")
@@ -212,6 +214,8 @@ def remark(found, tail):
             found[-1].cases.append(Case((tail[1],), (), True))
         elif not last.conditions:
             found[-1].cases[-1] = Case(last.rights, (), True)
+    elif word == "or":
+        condition(found, (tail[0],))
     elif word in CONDITIONS:
         joined = split_at_words(tail[1:]) if tail[0].text == word else [tail]
         for items in joined:
