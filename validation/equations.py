@@ -1,14 +1,13 @@
 """The printed equations of pages, executed where a line of the textbook cites them.
 
     python -m validation.equations [NAME...]    counts them: executed, unknown by reason, contradicted; and tells what is wrong
-    --mutants                                   breaks a tenth of the executed formulas, and counts those that are still executed
     --json                                      prints JSON
 
 Each function of a page's textbook runs at a few moderate points.  For each statement that cites (n), the names before it and after it,
 and what it returns, are kept.  A printed `left = right` of display (n) is executed if, for one such line, the value of `right` by
 the notation is the line's value of `left` at every point at which both are known, and at one at least; or if an executed one used it
 as a definition.  It is contradicted if no line executes it, and one gives its left side, under its own name, another value.
-Equations that are not executed stand in equations.json with a reason.  Exit status 1 if one is contradicted, or the list is wrong.
+Exit status 1 if one is contradicted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ import sys
 import types
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -38,14 +36,11 @@ from refflow.book.statements import Statement, of_document
 from .certify import GENERATORS, PAGES, Draw, sides
 from .textbooks import METHODS, fields_of
 
-LIST = Path(__file__).parent / "equations.json"
-REASONS = ("prose", "integral", "limit", "dots", "derivative", "not called", "letter", "shape", "words")
 POINTS, SCALARS, TRIED, EVENTS = 5, 8, 60, 16
 NEAR, OF_TERMS = 1e-9, 1e-13
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
 MAIN = {name for methods in METHODS.values() for name in (*methods.values, methods.vjp)} | {"slope"}
 THIRD = "In floating point"
-FORWARD, INVERSE = ("log|{1}|", "log|d{0}/d{1}|"), ("log|{1}^-1|", "log|d{1}/d{0}|")
 
 
 # -- a page's text --------------------------------------------------------------------------------------------------------
@@ -64,7 +59,8 @@ class Unit:
     found: dict = field(default_factory=dict)           # {line: {point: True, False, or a reason}}
     own: set = field(default_factory=set)               # (line, point) at which the line has the left side's own name
     used: bool = False
-    told: dict = field(default_factory=dict)
+    told: dict = field(default_factory=dict)            # {(line, point): what a value was, and what it should be}
+    why: str = ""
 
     def agrees(self, line):
         values = [one for one in self.found[line].values() if not isinstance(one, str)]
@@ -84,8 +80,8 @@ class Unit:
 class Text:
     """What the first two parts of a page print: statements, in their order, and which numbers stand in prose alone."""
 
-    def __init__(self, page):
-        blocks, names = document(source_of(page))
+    def __init__(self, page, source=None):
+        blocks, names = document(source or source_of(page))
         end = next((i for i, block in enumerate(blocks) if isinstance(block, Paragraph) and block.text.startswith(THIRD)), len(blocks))
         self.statements = of_document(blocks[:end], names | set(page.declared))
         self.numbers = sorted({n for block in blocks[:end] for n in numbers_of(block)})
@@ -186,7 +182,6 @@ class Lines:
                 finish(frame)
                 if cites and counts[frame.f_lineno] < EVENTS:
                     counts[frame.f_lineno] += 1
-                    pending[frame] = node, cites, copied(frame.f_locals), node.lineno - frame.f_lineno + frame.f_lineno
                     pending[frame] = node, cites, copied(frame.f_locals), frame.f_lineno
             elif kind == "return":
                 finish(frame, arg)
@@ -291,7 +286,7 @@ def of_point(page, lines, text, point, side):
         for one in own:
             if one.function == asked and one.returned:
                 one.returned = roles
-            one.given |= {"results": given.names, "fields": given.fields, "dims": given.dims, "functions": given.functions}
+            one.given |= {"event": event, "results": given.names, "fields": given.fields, "dims": given.dims, "functions": given.functions}
         events.extend(own)
 
     for name in methods.values:
@@ -418,7 +413,7 @@ def compared(unit, event, scope, apart):
         return of_sides(unit, scope)
     for array, indices, own in candidates(name, unit.statement.parameters, event, scope):
         try:
-            one = entries_agree(unit, array, indices, scope.changed(record=Record()), apart, event)
+            one = entries_agree(unit, array, indices, scope.changed(record=Record()), apart, event, own)
         except Unknown as unknown:
             one = unknown.reason
             unit.why = str(unknown)
@@ -452,7 +447,7 @@ def candidates(name, parameters, event, scope):
                 yield np.asarray(held, float), indices, False
 
 
-def entries_agree(unit, array, indices, scope, apart, event):
+def entries_agree(unit, array, indices, scope, apart, event, is_own):
     """Compare an array with the right side, entry by entry where the left side has indices."""
     first, compared_one = int(unit.statement.name.letter not in scope.from_0), False
     letters = dict.fromkeys(index.text for index in indices if isinstance(index, Word) and index.text.islower())
@@ -475,7 +470,10 @@ def entries_agree(unit, array, indices, scope, apart, event):
         if case is not unit.statement.cases[unit.case]:
             continue
         own = array[tuple(k - first for k in place)] if indices else array
-        if not near(own, value(case.rights[unit.right], inner), inner.record.largest):
+        right = value(case.rights[unit.right], inner)
+        if not near(own, right, inner.record.largest):
+            if is_own:
+                unit.told.setdefault((event.line, event.point), (event.function, event.given["event"], own, right))
             return False
         compared_one = True
     if not compared_one:
@@ -526,10 +524,10 @@ def confirm(record):
     CONFIRMED.extend(record.used)
 
 
-def of_page(name):
-    """The Text of a page, its units judged."""
+def of_page(name, source=None):
+    """The Text of a page, its units judged; `source` in the place of the module's text."""
     page = PAGES[name]
-    text = Text(page)
+    text = Text(page, source)
     events = taken(page, Lines(page), text)
     CONFIRMED.clear()
     judged(text, events)
@@ -549,33 +547,48 @@ def mark_definitions(text):
                     pass
 
 
+def told(name, text, unit):
+    """One line on a statement that is contradicted."""
+    number = unit.numbers[0] if unit.numbers else "?"
+    (line, _), (function, event, own, right) = next(iter(unit.told.items()))
+    return f"{name} ({number}), printed `{printed(name, text, unit)}`: {right} at {text.event} = {event}; `{function}`, line {line}, gives {own}"
+
+
+def printed(name, text, unit):
+    """A statement as its row prints it."""
+    row = source_of(PAGES[name]).splitlines()[unit.statement.line - 1].strip()
+    pieces = [piece for piece in re.split(r",?\s{2,}", re.sub(r"(\s*\(\d+\))+$", "", row)) if piece]
+    place = [one for one in text.statements if one.line == unit.statement.line].index(unit.statement)
+    return pieces[place] if place < len(pieces) else row
+
+
+def counted(text):
+    """{number: "executed", "contradicted" or a reason} of a page's equations; of several statements, what is least."""
+    found = {}
+    for n in text.numbers:
+        states = [unit.state for unit in text.units if n in unit.numbers]
+        left = [state for state in states if state != "executed"]
+        found[n] = "prose" if not states else "contradicted" if "contradicted" in left else left[0] if left else "executed"
+    return found
+
+
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.equations", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("-v", action="store_true")
-    chosen = parser.parse_args(arguments)
-    whole, part, contra, states = 0, 0, 0, Counter()
+    parser.add_argument("names", nargs="*", metavar="NAME", help="pages; without names, all that have a textbook")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    chosen, found, lines = parser.parse_args(arguments), {}, []
     for name in chosen.names or [name for name, page in PAGES.items() if page.textbook]:
-        try:
-            text, events = of_page(name)
-        except Exception as error:
-            if chosen.v: raise
-            print(name, "ERROR", type(error).__name__, error)
-            continue
-        for n in text.numbers:
-            own = [unit for unit in text.units if n in unit.numbers]
-            found = [unit.state for unit in own]
-            if own and all(one == "executed" for one in found):
-                whole += 1
-            elif "contradicted" in found: contra += 1
-            elif "executed" in found: part += 1
-            else: states[found[0] if found else "prose"] += 1
-            for unit in own:
-                if unit.state != "executed":
-                    print(f"{name} ({n}) line {unit.statement.line}: {unit.state}: {unit.statement.name} right {unit.right} case {unit.case}", {line: list(found.values()) for line, found in unit.found.items()} if chosen.v else "")
-            if not own: print(f"{name} ({n}): prose")
-    print("whole", whole, "part", part, "contradicted", contra, states)
-    return 0
+        if name not in PAGES or not PAGES[name].textbook:
+            parser.error(f"no page with a textbook is called {name!r}")
+        text, _ = of_page(name)
+        found[name] = counted(text)
+        lines += [told(name, text, unit) for unit in text.units if unit.state == "contradicted"]
+    counts = Counter(state for states in found.values() for state in states.values())
+    if chosen.json:
+        print(json.dumps({"counts": counts, "pages": found, "contradicted": lines}, indent=1))
+    else:
+        print(*lines, *(f"{count:5} {state}" for state, count in counts.most_common()), sep="\n")
+    return int(bool(lines))
 
 
 if __name__ == "__main__":
