@@ -30,7 +30,7 @@ OTHERWISE = ("else", "elsewhere", "otherwise")
 class Case:
     """Right sides that are equal, and the relations under which they hold; None is what is left by the other cases."""
     rights: tuple
-    conditions: tuple = ()              # of items, or of words where they are no relations
+    conditions: tuple = ()              # of items, or of words where it is not a relation
     otherwise: bool = False
     numbers: tuple = ()
 
