@@ -3,10 +3,10 @@
     python -m validation.equations [NAME...]    counts them: executed, unknown by reason, contradicted; and tells what is wrong
     --json                                      prints JSON
 
-Each function of a page's textbook runs at a few moderate points.  For each statement that cites (n), the names before it and after it,
-and what it returns, are kept.  A printed `left = right` of display (n) is executed if, for one such line, the value of `right` by
-the notation is the line's value of `left` at every point at which both are known, and at one at least; or if an executed one used it
-as a definition.  It is contradicted if no line executes it, and one gives its left side, under its own name, another value.
+Each function of a page's textbook runs at a few moderate points.  For each statement that cites (n), the names before it and
+after it, and what it returns, are kept.  A printed `left = right` of display (n) is executed if, for one such line, the value of
+`right` by the notation is the line's value of `left` at every point at which both are known, and at one at least; or if an
+executed one used it as a definition.  It is contradicted if no line executes it, and one gives its left side, under its own name, another value.
 Exit status 1 if one is contradicted.
 """
 
@@ -90,8 +90,9 @@ class Text:
         self.names = {name for one in self.statements for name in names_in((one.left, *one.sides))}
         before = {one.name.letter for one in self.statements if one.in_prose and one.name and starts_at_0(one.name)}
         self.from_0 = frozenset(name.letter for name in self.names if starts_at_0(name)) - before
-        self.image, self.event = next((match.groups() for one in self.statements if one.name and (
-            match := re.fullmatch(r"log\|d(\w+)/d(\w+)\|", one.name.letter))), page.letters[::-1][:2] if len(page.letters) > 1 else ("", page.letters))
+        named = (re.fullmatch(r"log\|d(\w+)/d(\w+)\|", one.name.letter) for one in self.statements if one.name)
+        own = (page.letters[1], page.letters[0]) if len(page.letters) > 1 else ("", page.letters)
+        self.image, self.event = next((match.groups() for match in named if match), own)
         self.letters = {one.name.letter: right.text for one in self.statements if one.name and not one.name.below
                         for right in one.sides if isinstance(right, Word) and right.text in page.declared}
 
@@ -109,8 +110,8 @@ class Text:
         for one in self.statements if name else ():
             if one is not unit.statement and one.name and one.name.letter == name.letter and not one.in_prose:
                 own = subscripts(one.name.below)
-                if len(own) == len(subscripts(name.below)) and any(isinstance(index, Number) or index.text.isupper() for index in own
-                                                                    if isinstance(index, (Word, Number))):
+                plain = [index for index in own if isinstance(index, (Word, Number))]
+                if len(own) == len(subscripts(name.below)) and any(isinstance(one, Number) or one.text.isupper() for one in plain):
                     found.add(own)
         return found
 
@@ -402,7 +403,7 @@ def of_line(unit, events, definitions, apart, from_0):
 
 
 def turned(definitions):
-    """The definitions, those of the other side first."""
+    """The definitions in the reverse order: the other side's first."""
     return {letter: found[::-1] for letter, found in definitions.items()}
 
 
@@ -483,12 +484,17 @@ def entries_agree(unit, array, indices, scope, apart, event, is_own):
 
 
 def matches(own, place, shape, first):
-    return all(isinstance(index, Number) and int(index.text) == k or isinstance(index, Word) and index.text.isupper() and k == size - 1 + first
-               or isinstance(index, Word) and index.text.islower() for index, k, size in zip(own, place, shape))
+    """Is a place one at which an equation of its own stands?"""
+    def at(index, k, size):
+        if isinstance(index, Number):
+            return int(index.text) == k
+        return isinstance(index, Word) and (index.text.islower() or k == size - 1 + first)
+
+    return all(map(at, own, place, shape))
 
 
 def near(own, right, largest):
-    """Are two values equal, but for rounding?"""
+    """Are two values equal up to rounding?"""
     if isinstance(right, Row):
         right = right.entries
     own = np.asarray(own, float)
@@ -505,7 +511,7 @@ def near(own, right, largest):
 
 
 def of_sides(unit, scope):
-    """An equation whose left side is no letter: both sides by the names of the line."""
+    """An equation whose left side is not a letter: both sides by the names of the line."""
     case = unit.statement.case(scope)
     if case is not unit.statement.cases[unit.case]:
         raise Unknown("not called")
@@ -551,7 +557,8 @@ def told(name, text, unit):
     """One line on a statement that is contradicted."""
     number = unit.numbers[0] if unit.numbers else "?"
     (line, _), (function, event, own, right) = next(iter(unit.told.items()))
-    return f"{name} ({number}), printed `{printed(name, text, unit)}`: {right} at {text.event} = {event}; `{function}`, line {line}, gives {own}"
+    return (f"{name} ({number}), printed `{printed(name, text, unit)}`: {right} at {text.event} = {event}; "
+            f"`{function}`, line {line}, gives {own}")
 
 
 def printed(name, text, unit):
