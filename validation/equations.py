@@ -287,7 +287,8 @@ def of_point(page, lines, text, point, side):
         for one in own:
             if one.function == asked and one.returned:
                 one.returned = roles
-            one.given |= {"event": event, "results": given.names, "fields": given.fields, "dims": given.dims, "functions": given.functions}
+            one.given |= {"event": event, "results": given.names, "fields": given.fields, "dims": given.dims,
+                          "functions": given.functions}
         events.extend(own)
 
     for name in methods.values:
@@ -308,8 +309,10 @@ class Given:
         self.page, self.text = page, text
         self.fields = fields | {letter: fields[name] for letter, name in text.letters.items()}
         self.dims = {key: size for key, size in point.f.dims.items()}
-        self.dims |= {letter: size for letter, size in zip(point.f.event_shape or (), point.event.shape) if str(letter).isalpha()}
-        self.functions = {name: function for name, function in vars(page.textbook).items() if isinstance(function, types.FunctionType) and name not in MAIN}
+        self.dims |= {letter: size for letter, size in zip(point.f.event_shape or (), point.event.shape)
+                      if str(letter).isalpha()}
+        self.functions = {name: function for name, function in vars(page.textbook).items()
+                          if isinstance(function, types.FunctionType) and name not in MAIN}
         self.names = {text.image if point.side == "inverse" else text.event: point.event[()]}
         if point.image_bar is not None and page.kind != "parametrisation":
             self.names |= {f"{text.event if point.side == 'inverse' else text.image}_bar": point.image_bar[()]}

@@ -206,7 +206,8 @@ def product(node, scope):
             break
     while any(isinstance(factor, Infix) for factor in factors):
         at = next(i for i, factor in enumerate(factors) if isinstance(factor, Infix))
-        if factors[at].sign != "mod" and not (factors[at].sign == "x" and all(isinstance(f, Number) for f in (factors[at - 1], factors[at + 1]))):
+        of_numbers = isinstance(factors[at - 1], Number) and isinstance(factors[at + 1], Number)
+        if factors[at].sign != "mod" and not (factors[at].sign == "x" and of_numbers):
             raise Unknown("notation", factors[at].sign)
         operate = np.mod if factors[at].sign == "mod" else np.multiply
         factors[at - 1:at + 2] = [Known(operate(value(factors[at - 1], scope), value(factors[at + 1], scope)))]
@@ -250,8 +251,9 @@ def indexed(below, above, body, scope):
         if above is not None or items[1] == Relation("=") and len(items) == 3 and above is not None:
             if len(items) != 3 or items[1] != Relation("=") or not isinstance(items[0], Word):
                 raise Unknown("index", "bounds")
-            return [scope.binding(**{items[0].text: k}) for k in
-                    range(whole(items[2], scope, None), whole(bare_script(above), scope, last_of(items[0].text, body, scope)) + 1)]
+            first, end = whole(items[2], scope, None), last_of(items[0].text, body, scope)
+            last = whole(bare_script(above), scope, end)
+            return [scope.binding(**{items[0].text: k}) for k in range(first, last + 1)]
         used = {index.text for name in names_in(body) for index in subscripts(name.below) if isinstance(index, Word)}
         letters = [item.text for item in items if isinstance(item, Word) and item.text not in scope.bound and item.text in used]
         letters = letters or [item.text for item in items[:1] if isinstance(item, Word)]
