@@ -309,7 +309,7 @@ class Given:
         self.page, self.text = page, text
         self.fields = fields | {letter: fields[name] for letter, name in text.letters.items()}
         self.dims = {key: size for key, size in point.f.dims.items()}
-        self.dims |= {letter: size for letter, size in zip(point.f.event_shape or (), point.event.shape)
+        self.dims |= {letter: size for letter, size in zip(getattr(point.f, "event_shape", None) or (), point.event.shape)
                       if str(letter).isalpha()}
         self.functions = {name: function for name, function in vars(page.textbook).items()
                           if isinstance(function, types.FunctionType) and name not in MAIN}
