@@ -1,6 +1,6 @@
 r"""Dense layer with a mask, `R^N -> R^M`: an output sees the inputs that the mask lets through.
 
-The map.  With a matrix `W` of weights, a mask `M`, and `b` a number for each output,
+The map.  With a matrix `W` of weights, a mask `M = connects`, and `b` a number for each output,
     h_i = sum_j M_ij W_ij a_j + b_i,   M_ij = 0 or 1                                (1)
     dh_i/da_j = M_ij W_ij                                                           (2)
 so that `h_i` does not depend on `a_j` where `M_ij = 0`, whatever the weights.

@@ -1,7 +1,7 @@
 r"""Dirichlet density on the simplex.
 
 The map.  `z` has `D` entries `z_i > 0` that sum to 1, and the volume of a region of the simplex is that of its first `D - 1` coordinates.
-With the concentrations `a_i > 0`,
+With `a = concentration > 0`,
     A = a_1 + ... + a_D                                                             (1)
     log p(z) = sum_i (a_i - 1) log z_i + log Gamma(A) - sum_i log Gamma(a_i)        (2)
 By the own volume of the simplex, the density is smaller by the factor `sqrt D`: `Flow(IntrinsicVolume("simplex"), Dirichlet(a))`.

@@ -1,6 +1,6 @@
 r"""Normal density with the covariance `L L^T`, where `L = cholesky` is lower triangular with a positive diagonal.
 
-The map.  `z` is a vector of `n` entries; `e` is drawn from the standard normal density:
+The map.  `z` is a vector of `n` entries, and `L = cholesky`; `e` is drawn from the standard normal density:
     L t = z - loc                                                                   (1)
     log p(z) = -1/2 sum t^2 - (n/2) log 2 pi - sum log L_ii                         (2)
     z = loc + L e                                   a sample                        (3)

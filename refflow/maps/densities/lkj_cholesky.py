@@ -1,7 +1,7 @@
 r"""Density of Lewandowski, Kurowicka & Joe (LKJ) on the Cholesky factors of correlation matrices.
 
 The map.  `L` is lower triangular with `D` rows of norm 1 and a positive diagonal; its coordinates are the entries below the diagonal.
-Row `i` has `i - 1` of them, `w` in a ball of radius 1, and `L_ii^2 = 1 - |w|^2`.  With the concentration `c > 0`, rows are independent,
+Row `i` has `i - 1` of them, `w` in a ball of radius 1, and `L_ii^2 = 1 - |w|^2`.  With `c = concentration > 0`, rows are independent,
 and the density of row `i` is a power of `1 - |w|^2`, whose integral over the ball is known:
     h_i = (i - 1)/2,   s_i = c + (D - i)/2                                          (1)
     log p(L) = sum_(i > 1) ((D - i + 2 c - 2) log L_ii - log Z_i)                   (2)

@@ -1,6 +1,6 @@
 r"""Mixture of normal densities with diagonal covariances.
 
-The map.  `z` is a vector of `D` entries.  With `K` components and weights `w_k > 0` that sum to 1,
+The map.  `z` is a vector of `D` entries.  With `K` components and `w = weights > 0` that sum to 1,
     N_kd = exp(-t_kd^2 / 2) / (scale_kd sqrt(2 pi)),   t_kd = (z_d - loc_kd) / scale_kd     (1)
     log p(z) = log sum_k w_k prod_d N_kd                                            (2)
 A sample is drawn from component `k` with probability `w_k`.

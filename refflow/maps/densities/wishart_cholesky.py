@@ -1,7 +1,7 @@
 r"""Density of the Cholesky factors `X` of Wishart matrices `X X^T`.
 
 The map.  `X` and `L = cholesky` are lower triangular with a positive diagonal and `D` rows; the coordinates of `X` are its entries on
-and below the diagonal.  With `n > D - 1` degrees of freedom and the scale `L L^T`, the entries of `T` are independent (Bartlett):
+and below the diagonal.  With `n = df > D - 1` degrees of freedom and the scale `L L^T`, the entries of `T` are independent (Bartlett):
     L T = X,   k_i = n + 1 - i                                                      (1)
     T_ij ~ N(0, 1)  for j < i,   T_ii^2 ~ chi^2 with k_i degrees of freedom         (2)
     log p(X) = sum_i c_i - sum_(j < i) (T_ij^2 / 2 + (1/2) log 2 pi) - sum_i i log L_ii         (3)

@@ -5,15 +5,17 @@ The map.  For every real `z`,
       = exp(z) - 1      for z <  0                                                  (1)
     z = x               for x >= 0
       = log(1 + x)      for x <  0                                                  (2)
-    dx/dz = 1   or   exp z                                                          (3)
-    log|dx/dz| = 0   or   z                                                         (4)
-    log|dz/dx| = 0   or   -log(1 + x)                                               (5)
+    dx/dz = 1   for z >= 0,   exp z   for z < 0                                     (3)
+    log|dx/dz| = 0   for z >= 0,   z   for z < 0                                    (4)
+    log|dz/dx| = 0   for x >= 0,   -log(1 + x)   for x < 0                          (5)
 The second derivative jumps at 0, which belongs to the right.
 
-The reverse rule.  For `z >= 0`, `z_bar = x_bar`, and for `x >= 0`, `x_bar = z_bar`.  For `z < 0`, with the cotangent `l_bar` of (4),
-    z_bar = x_bar exp z + l_bar                                                     (6)
-For the inverse map and `x < 0`, `dz/dx = 1/(1 + x)`, and with the cotangent `l_bar` of (5),
-    x_bar = (z_bar - l_bar) / (1 + x)                                               (7)
+The reverse rule.  With the cotangent `l_bar` of (4),
+    z_bar = x_bar                    for z >= 0
+          = x_bar exp z + l_bar      for z <  0                                     (6)
+For the inverse map, `dz/dx = 1/(1 + x)` for `x < 0`, and with the cotangent `l_bar` of (5),
+    x_bar = z_bar                        for x >= 0
+          = (z_bar - l_bar) / (1 + x)    for x <  0                                 (7)
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 

@@ -9,7 +9,7 @@ The map.  With `a = concentration1 > 0` and `b = concentration0 > 0`,
 
 The reverse rule.  With `y = z^a`, so that `dy/dz = a y/z` and `dy/da = y log z`, and with the cotangent `l_bar` of (4),
     z_bar = x_bar a b y (1 - y)^(b - 1)/z + l_bar ((a - 1) - (b - 1) a y/(1 - y))/z         (6)
-    a_bar = x_bar b y (1 - y)^(b - 1) log z + l_bar (1/a + log z - (b - 1) y log z/(1 - y))         (7)
+    a_bar = x_bar b y (1 - y)^(b - 1) log z + l_bar (1/a + log z - (b - 1) y log(z)/(1 - y))        (7)
     b_bar = -x_bar (1 - y)^b log(1 - y) + l_bar (1/b + log(1 - y))                  (8)
 For the inverse map, `dv/dx = -v/(b (1 - x))`, `dv/db = -v log(v)/b` and `dz/dv = -z/(a (1 - v))`.  With the cotangent `l_bar` of (5),
     x_bar = (z_bar z v/(a b (1 - v)) + l_bar (1 - 1/b + (1/a - 1) v/(b (1 - v))))/(1 - x)   (9)

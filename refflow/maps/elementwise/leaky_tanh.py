@@ -7,18 +7,18 @@ The map.  With `m = max_val > 0`, `T = tanh m`, the slope `s = 1 - T^2` at `m`, 
     z = artanh x                        for w <= 0
       = sign(x) (m + w)                 for w >  0                                  (3)
 Between the ends all else is as in `Tanh`.  Beyond them
-    dx/dz = s                                                                       (4)
-    log|dx/dz| = -2 log cosh m                                                      (5)
-    log|dz/dx| = 2 log cosh m                                                       (6)
+    dx/dz = s                      for d > 0                                        (4)
+    log|dx/dz| = -2 log cosh m     for d > 0                                        (5)
+    log|dz/dx| = 2 log cosh m      for w > 0                                        (6)
 The second derivative jumps at `|z| = m`, which belongs to the hyperbolic tangent.
 
 The reverse rule.  Between the ends, `Tanh` gives the cotangents, and `m_bar = 0`.  Beyond them, with `ds/dm = -2 s T` and the
 cotangent `l_bar` of (5),
-    z_bar = x_bar s                                                                 (7)
-    m_bar = -2 T (sign(z) x_bar s d + l_bar)                                        (8)
+    z_bar = x_bar s                              for d > 0                          (7)
+    m_bar = -2 T (sign(z) x_bar s d + l_bar)     for d > 0                          (8)
 For the inverse map, with the cotangent `l_bar` of (6),
-    x_bar = z_bar/s                                                                 (9)
-    m_bar = 2 T (sign(x) z_bar w + l_bar)                                           (10)
+    x_bar = z_bar/s                              for w > 0                          (9)
+    m_bar = 2 T (sign(x) z_bar w + l_bar)        for w > 0                          (10)
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 

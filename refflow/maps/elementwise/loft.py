@@ -7,19 +7,19 @@ The map.  With `t = threshold` and
     z = x                            for a <= 0
       = sign(x) (t + exp(a) - 1)     for a >  0                                     (3)
 and on the identity or beyond it
-    dx/dz = 1   or   r = 1 / (1 + d)                                                (4)
-    log|dx/dz| = 0   or   -log(1 + d)                                               (5)
-    log|dz/dx| = 0   or   a                                                         (6)
+    dx/dz = 1   for d <= 0,   r   for d > 0,   r = 1 / (1 + d)                      (4)
+    log|dx/dz| = 0   for d <= 0,   -log(1 + d)   for d > 0                          (5)
+    log|dz/dx| = 0   for a <= 0,   a   for a > 0                                    (6)
 The second derivative jumps at `|z| = t`, which belongs to the identity.
 
 The reverse rule.  On the identity, `z_bar = x_bar` and `t_bar = 0`.  Beyond it, from (2) and (5), with the cotangent `l_bar` of
 (5),
-    z_bar = (x_bar - sign(z) l_bar) r                                               (7)
-    t_bar = sign(z) x_bar (1 - r) + l_bar r                                         (8)
+    z_bar = (x_bar - sign(z) l_bar) r           for d > 0                           (7)
+    t_bar = sign(z) x_bar (1 - r) + l_bar r     for d > 0                           (8)
 For the inverse map on the identity, `x_bar = z_bar` and `t_bar = 0`.  Beyond it, from (3) and (6), with the cotangent `l_bar` of
 (6),
-    x_bar = z_bar exp(a) + sign(x) l_bar                                            (9)
-    t_bar = -sign(x) z_bar (exp(a) - 1) - l_bar                                     (10)
+    x_bar = z_bar exp(a) + sign(x) l_bar           for a > 0                        (9)
+    t_bar = -sign(x) z_bar (exp(a) - 1) - l_bar    for a > 0                        (10)
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 

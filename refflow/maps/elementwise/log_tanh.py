@@ -8,18 +8,18 @@ The map.  With `c = cut_point > 0`, `T = tanh c`, the slope `s = 1 - T^2` at `c`
       = sign(x) c exp(w)                for w >  0                                  (3)
 `A L` is `alpha log(beta |z|) - T` in the letters of the source, with the `alpha = A` for which the slope does not jump at `c`.
 Within the cut points all else is as in `Tanh`.  Beyond them
-    dx/dz = A/|z|                                                                   (4)
-    log|dx/dz| = -2 log cosh c - L                                                  (5)
-    log|dz/dx| = 2 log cosh c + w                                                   (6)
+    dx/dz = A/|z|                     for |z| > c                                   (4)
+    log|dx/dz| = -2 log cosh c - L    for |z| > c                                   (5)
+    log|dz/dx| = 2 log cosh c + w     for w > 0                                     (6)
 The second derivative jumps at `|z| = c`, which belongs to the hyperbolic tangent.
 
 The reverse rule.  Within the cut points, `Tanh` gives the cotangents, and `c_bar = 0`.  Beyond them, `dL/dz = 1/z`,
 `dL/dc = -1/c` and `dA/dc = A r`.  With the cotangent `l_bar` of (5),
-    z_bar = (x_bar sign(z) A - l_bar)/z                                             (7)
-    c_bar = (sign(z) x_bar A L + l_bar) r,   r = (1 - 2 c T)/c                      (8)
+    z_bar = (x_bar sign(z) A - l_bar)/z        for |z| > c                          (7)
+    c_bar = (sign(z) x_bar A L + l_bar) r      for |z| > c,   r = (1 - 2 c T)/c     (8)
 For the inverse map, with the cotangent `l_bar` of (6),
-    x_bar = (z_bar |z| + l_bar sign x)/A                                            (9)
-    c_bar = -(z_bar z w + l_bar (1 + w)) r                                          (10)
+    x_bar = (z_bar |z| + l_bar sign x)/A       for w > 0                            (9)
+    c_bar = -(z_bar z w + l_bar (1 + w)) r     for w > 0                            (10)
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 

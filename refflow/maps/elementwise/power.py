@@ -1,6 +1,6 @@
 r"""Power, `(0, inf) -> (0, inf)`.
 
-The map.  With an exponent `a != 0`,
+The map.  With `a = exponent`, which is not 0,
     x = z^a                                                                         (1)
     z = x^b,   b = 1/a                                                              (2)
     dx/dz = a z^(a-1)                                                               (3)

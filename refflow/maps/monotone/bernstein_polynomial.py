@@ -1,6 +1,6 @@
 r"""Increasing polynomial in Bernstein's basis on `[-B, B]`; with linear tails, its tangents beyond.
 
-The map.  With coefficients `c_0 < ... < c_K` and the place of `z` in the interval, `B = bound`,
+The map.  With `c = coefficients`, `c_0 < ... < c_K`, and the place of `z` in the interval, `B = bound`,
     s = (z + B)/(2 B),   t = (B - z)/(2 B)                                          (1)
     b_i^(K) = C_i s^i t^(K - i),   C_i = prod_(j=1)^i (K - j + 1)/j                 (2)
     x = sum_i c_i b_i^(K)                                                           (3)

@@ -1,6 +1,6 @@
 r"""Deep sigmoidal flow, `R -> R`: the logit of a weighted mean of sigmoids.
 
-The map.  With weights `w_k > 0, W = sum_k w_k`, rates `a_k > 0`, biases `c_k`, and the logistic function
+The map.  With `w = weights > 0`, `W = sum_k w_k`, `a = rate > 0`, `c = bias`, and the logistic function
 `S_k = 1/(1 + exp(-u_k))`,
     x = log(F/(1 - F)),   F = sum_k w_k S_k / W,   u_k = a_k z + c_k                (1)
     dx/dz = g = f/(F (1 - F)),   f = sum_k w_k f_k / W,   f_k = a_k S_k (1 - S_k)   (2)

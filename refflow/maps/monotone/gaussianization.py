@@ -1,6 +1,6 @@
 r"""Gaussianisation by a mixture, `R -> R`: the normal quantile of a mean of normal distribution functions.
 
-The map.  With rates `a_k > 0`, biases `c_k`, and the normal density `phi` and distribution function `Phi`,
+The map.  With `a = rate > 0`, `c = bias`, and the normal density `phi` and distribution function `Phi`,
     x = Phi^-1(sum_k Phi(u_k) / K),   u_k = a_k z + c_k                             (1)
     dx/dz = g = sum_k omega_k a_k,   omega_k = phi(u_k)/(K phi(x))                  (2)
     log|dx/dz| = log g                                                              (3)

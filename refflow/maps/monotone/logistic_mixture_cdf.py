@@ -1,6 +1,6 @@
 r"""Cumulative distribution function of a mixture of logistic distributions, `R -> (0, 1)`.
 
-The map.  With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0` and the logistic function `S`,
+The map.  With `w = weights > 0`, `W = sum_k w_k`, `m = loc`, `s = scale > 0` and the logistic function `S(u) = 1/(1 + exp(-u))`,
     x = sum_k w_k S_k / W,   S_k = S(u_k) = 1/(1 + exp(-u_k)),   u_k = (z - m_k)/s_k        (1)
     dx/dz = g = sum_k w_k f_k / W,   f_k = S_k (1 - S_k)/s_k                        (2)
     log|dx/dz| = log g                                                              (3)

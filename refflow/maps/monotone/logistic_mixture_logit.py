@@ -1,6 +1,6 @@
 r"""Logit of the distribution function of a mixture of logistic distributions, `R -> R` (Flow++, before its affine map).
 
-The map.  With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0`, and the logistic function `S_k = 1/(1 + exp(-u_k))`,
+The map.  With `w = weights > 0`, `W = sum_k w_k`, `m = loc`, `s = scale > 0`, and the logistic function `S_k = 1/(1 + exp(-u_k))`,
     x = log(F/(1 - F)),   F = sum_k w_k S_k / W,   u_k = (z - m_k)/s_k              (1)
     dx/dz = g = f/(F (1 - F)),   f = sum_k w_k f_k / W,   f_k = S_k (1 - S_k)/s_k   (2)
     log|dx/dz| = log g                                                              (3)

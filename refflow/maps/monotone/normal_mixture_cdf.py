@@ -1,6 +1,6 @@
 r"""Cumulative distribution function of a mixture of normal distributions, `R -> (0, 1)`.
 
-The map.  With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0`, and the normal density `phi` and distribution
+The map.  With `w = weights > 0`, `W = sum_k w_k`, `m = loc`, `s = scale > 0`, and the normal density `phi` and distribution
 function `Phi`,
     x = sum_k w_k Phi(u_k) / W,   u_k = (z - m_k)/s_k                               (1)
     dx/dz = g = sum_k w_k f_k / W,   f_k = phi(u_k)/s_k                             (2)

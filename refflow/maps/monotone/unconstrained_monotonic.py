@@ -1,6 +1,6 @@
 r"""Integral of a positive network of one hidden layer of ReLUs, `R -> R`, without quadrature.
 
-The map.  With rates `a_k`, biases `b_k`, weights `v_k` and an offset `c`, of any signs, a least slope `d > 0` and a shift `t`,
+The map.  With `a = rate`, `b = bias`, `v = weights` and `c = offset`, of any signs, a least slope `d = slope_floor > 0` and `t = shift`,
     n(u) = c + sum_k v_k r_k(u),   r_k(u) = max(a_k u + b_k, 0)                     (1)
     dx/dz = g(z),   g(u) = d + E(n(u)),
     E(n) = 1 + n    for n >= 0

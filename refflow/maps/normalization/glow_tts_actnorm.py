@@ -1,6 +1,6 @@
 r"""Activation normalisation as in Glow-TTS: a scale, then a shift, for each entry of a vector.
 
-The map.  With `c` the channel and `w` = logs, the logarithm of the scale,
+The map.  With `c` the channel and `w = logs`, the logarithm of the scale,
     x_c = bias_c + exp(w_c) z_c                                                     (1)
     z_c = (x_c - bias_c) exp(-w_c)                                                  (2)
     dx_c/dz_c = exp(w_c), all else 0                                                (3)

@@ -1,6 +1,7 @@
 r"""Planar flow with a leaky rectified linear unit, `R^D -> R^D`: linear on either side of a hyperplane.
 
-The map.  With a normal `w`, an offset `b`, a free vector `u`, a slack `c > 0` and a slope `d > 0`, the field `negative_slope`,
+The map.  With a normal `w`, an offset `b`, a free vector `u`, a slack `c = slack > 0` and a slope
+`d = negative_slope > 0`,
     x = z + h v,   h = s a,   a = w^T z + b,   s = 1 for a >= 0,   s = d for a < 0  (1)
     v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (2)
 By (2), `w^T v = c - 1` whatever `u` is.

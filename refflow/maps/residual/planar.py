@@ -1,6 +1,6 @@
 r"""Planar flow, `R^D -> R^D`: each event moves along one direction, by a function of its distance from a hyperplane.
 
-The map.  With a normal `w`, an offset `b`, a free vector `u` and a slack `c > 0`,
+The map.  With a normal `w`, an offset `b`, a free vector `u` and a slack `c = slack > 0`,
     x = z + v tanh(a),   a = w^T z + b                                              (1)
     v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (2)
 By (2), `w^T v = c - 1` whatever `u` is: the slack says by how much `w^T v > -1` holds, and with it (1) is invertible.  The source

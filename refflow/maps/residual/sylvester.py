@@ -1,6 +1,6 @@
 r"""Sylvester flow with triangular matrices, `R^D -> R^D`: a planar flow with `D` units; unit `i` reads the entries from `i` on.
 
-The map.  With upper triangular matrices `R` and `S` and an offset `b`, and with slacks `c_i > 0`,
+The map.  With upper triangular matrices `R` and `S` and an offset `b`, and with the slacks `c = slack > 0`,
     x = z + R t,   t_i = tanh(a_i),   a = S z + b                                   (1)
     r_ii = (c_i - 1)/s_ii                                                           (2)
 The diagonal of `S` is a field without zeros, the diagonal of `R` follows from it.  By Sylvester's identity,

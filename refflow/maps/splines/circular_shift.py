@@ -1,7 +1,7 @@
 r"""Rotation of a circle, `[a, b) -> [a, b)`.
 
-The map.  The circle is an interval whose ends are one point.  With `ends` `a < b`, `L = b - a`, and the rotation in `turns`,
-`-1 < u < 1`,
+The map.  The circle is an interval whose ends are one point.  With `ends` `a < b`, `L = b - a`, and the rotation
+`u = turns`, between -1 and 1,
     x = z + (u - n) L,   n = 1   for z + u L >= b
                          n = -1  for z + u L < a
                          n = 0   elsewhere                                          (1)
