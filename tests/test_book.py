@@ -14,6 +14,7 @@ from refflow.book import library
 from refflow.book.chapter import chapters
 from refflow.book.leaf import leaf
 from refflow.book.pages import entries, pages
+from refflow.core.docstrings import joined_text
 from refflow.core.registry import REGISTRY
 from refflow.oracle.check import certified
 from refflow.testing.pages import CITED, DEFINED, numbered
@@ -68,8 +69,7 @@ def check_signs(root):
 
 def check_equations(entry, root, ids):
     """Every number has an anchor and its mathematics; every citation links to it, and it links to every line that cites it."""
-    docstring = entry.source.split('"""')[1]
-    defined = set(numbered(DEFINED, docstring))
+    defined = set(numbered(DEFINED, joined_text(entry.source)))
     assert {f"e{n}" for n in defined} <= ids
     rows = [e for e in root.iter() if e.get("data-n") and "line" not in (e.get("class") or "").split()]
     for n in defined:

@@ -31,6 +31,7 @@ from refflow.book.leaf import costs as leaf_costs
 from refflow.book.parts import moderate_text
 from refflow.cli.show import printed as shown_parts
 from refflow.cli.textbook import costs
+from refflow.core.docstrings import joined_text, strings
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
 from refflow.maps.conditioners import weight_normalised_blocks
@@ -67,11 +68,11 @@ EACH, OF_SOLVERS = 20, 5        # moderate points of a side, besides its hard ca
 
 
 class Text:
-    """A page's module: its docstring by parts, its lines, and which of them belong to the textbook or the definition."""
+    """A page's module: its text by parts, its lines, and which of them belong to the textbook or the definition."""
 
     def __init__(self, source):
         self.tree, self.lines = ast.parse(source), source.splitlines()
-        self.doc = self.tree.body[0].value.value if ast.get_docstring(self.tree) else ""
+        self.doc, self.strings = joined_text(source), [held for held in strings(source) if held]
         self.books = {given.value.id for node in self.tree.body if isinstance(node, ast.ClassDef)
                       for call in node.decorator_list if isinstance(call, ast.Call)
                       for given in call.keywords if given.arg == "textbook"}
@@ -103,7 +104,7 @@ class Text:
         return {n for i in lines for n in numbered(CITED, self.lines[i - 1])}
 
     def code(self):
-        return set(range(self.tree.body[0].end_lineno + 1, len(self.lines) + 1))
+        return set(range(1, len(self.lines) + 1)) - {i for held in self.strings for i in range(held.lineno, held.end_lineno + 1)}
 
 
 def text_of(page):
@@ -224,7 +225,7 @@ def test_no_page_calls_a_textbook():
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if getattr(page, "hard_cases", ())])
 def test_numbers_in_the_reasons_of_hard_cases_exist(name):
-    defined = set(numbered(DEFINED, sys.modules[PAGES[name].__module__].__doc__))
+    defined = set(numbered(DEFINED, text_of(PAGES[name]).doc))
     assert stale(PAGES[name].hard_cases, defined) == []
 
 

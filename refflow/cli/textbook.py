@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 import textwrap
 
 import numpy as np
 
 from ..book.code import CITED
+from ..book.pages import source_of
 from ..book.parts import HEADINGS, costs, parts, percent, textbook
+from ..core.docstrings import joined_text
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
@@ -108,7 +109,7 @@ def printed_by(page, quantity):
 
 def guarded(page):
     """[(the equations of the first two parts, the equations that keep their digits)] of the paragraphs of the third part."""
-    third = parts(sys.modules[page.__module__].__doc__).get(HEADINGS[2], "")
+    third = parts(joined_text(source_of(page.__module__))).get(HEADINGS[2], "")
     found = []
     for paragraph in third.split("\n\n"):
         opening = re.match(r"In ([^`]*?), ", paragraph) or re.match(r"In (\(\d+\)(?: (?:to|and) \(\d+\))*)", paragraph)
