@@ -12,11 +12,6 @@ summed over the batch if `W` and `b` have no batch.  With events as the rows of 
 Tangents `A_dot` become `W A_dot`, by (2).  With the cotangent `H_bar` of these, beside (3) and (4),
     A_dot_bar = W^T H_bar       W_bar = H_bar A_dot^T                               (5)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
-    h = 2^e W (2^-e a) + b                                                          (6)
-
 Source: the definition.
 """
 
@@ -45,6 +40,13 @@ class textbook:
     def jvp(a, A_dot, W, b, h_bar, H_bar):
         a_bar, bars = textbook.vjp(a, W, b, h_bar)
         return a_bar, W.T @ H_bar, bars | {"W": bars["W"] + H_bar @ A_dot.T}        # (5)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
+    h = 2^e W (2^-e a) + b                                                          (6)
+"""
 
 
 @conditioner(source="definition", textbook=textbook)

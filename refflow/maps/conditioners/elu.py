@@ -9,14 +9,6 @@ The reverse rule.  By (2),
 The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
     ds/da = 0        for a > 0,   exp(a)        for a <= 0                          (4)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(a) - 1` cancels for small `a`:
-    h = expm1(a)    for a <= 0                                                      (5)
-
-In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
-    a_bar = (h_bar m) m,   m = exp(min(a, 0)/2)                                     (6)
-
 Source: Clevert, Unterthiner & Hochreiter, arXiv:1511.07289, with alpha = 1.
 """
 
@@ -41,6 +33,16 @@ class textbook:
 
     def vjp(a, h_bar):
         return h_bar * textbook.slope(a), {}                                        # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(a) - 1` cancels for small `a`:
+    h = expm1(a)    for a <= 0                                                      (5)
+
+In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar m) m,   m = exp(min(a, 0)/2)                                     (6)
+"""
 
 
 @conditioner(source="arXiv:1511.07289", textbook=textbook)

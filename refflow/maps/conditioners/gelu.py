@@ -9,15 +9,6 @@ The reverse rule.  By (2),
 The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
     ds/da = phi(a) (2 - a^2)                                                        (4)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a library's `Phi` is 0 or has few digits far on the left.  For `a < -12`, with Mills' ratio `M(-a) = Phi(a)/phi(a)`,
-    h = e^2 a M(-a)/sqrt(2 pi),   e = exp(-a^2/4)                                   (5)
-
-In (3), the two terms cancel for `a < -12`, where `M(-a)` is near `-1/a`; `e^2` may lose digits below the smallest normal number,
-or be 0, where its product with a cotangent does neither:
-    a_bar = (h_bar e) (e (M(-a) + a)/sqrt(2 pi))                                    (6)
-
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """
 
@@ -48,6 +39,17 @@ class textbook:
 
     def vjp(a, h_bar):
         return h_bar * textbook.slope(a), {}                                        # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a library's `Phi` is 0 or has few digits far on the left.  For `a < -12`, with Mills' ratio `M(-a) = Phi(a)/phi(a)`,
+    h = e^2 a M(-a)/sqrt(2 pi),   e = exp(-a^2/4)                                   (5)
+
+In (3), the two terms cancel for `a < -12`, where `M(-a)` is near `-1/a`; `e^2` may lose digits below the smallest normal number,
+or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar e) (e (M(-a) + a)/sqrt(2 pi))                                    (6)
+"""
 
 
 @conditioner(source="arXiv:1606.08415", textbook=textbook)

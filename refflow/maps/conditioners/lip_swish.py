@@ -11,23 +11,6 @@ The cotangents of tangents, as `jvp` needs them, take the derivatives of (2):
     ds/da = beta X,   ds/dbeta = a X                                                (4)
     X = sigma(b) (1 - sigma(b)) (2 + b (1 - 2 sigma(b)))/1.1                        (5)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `beta a` may overflow, and `exp(-b)` where `h` need not be 0.  With `b` between -4096 and 4096, where nothing is left to change,
-`t = exp(-|b|)` and `m = exp(-|b|/2)`,
-    h = a/(1 + t)/1.1 for b > 0,   (a m) m/(1 + t)/1.1 for b <= 0                   (6)
-
-In (2) and (3), `1 - sigma(b)` loses every digit once `sigma(b)` rounds to 1, and `t` may lose digits below the smallest normal number
-where the whole product does not.  With `r = 1/(1 + t)`,
-    a_bar = h_bar (1 + b t r) r/1.1             for b > 0                           (7)
-          = h_bar t (1 + t + b)/(1 + t)^2/1.1   for b <= 0, with (m ..) m for t where b < -12       (8)
-    beta_bar = (h_bar (a m)) (a m)/(1 + t)^2/1.1                                    (9)
-
-In (1) to (4), float32 loses a unit at each of ten operations.  It is computed in float64, and rounded once.            (10)
-
-In (5), both differences lose digits where `sigma(b)` rounds to 1 or to 1/2:
-    sigma(b) (1 - sigma(b)) = t/(1 + t)^2,   1 - 2 sigma(b) = -tanh(b/2)            (11)
-
 Source: Chen, Behrmann, Duvenaud and Jacobsen, Residual Flows for Invertible Generative Modeling, arXiv:1906.02735, section 3.3.
 """
 
@@ -65,6 +48,25 @@ class textbook:
         sigma = textbook.sigma(a, beta)
         X = 10 * sigma * (1 - sigma) * (2 + beta * a * (1 - 2 * sigma)) / 11        # (5)
         return beta * X, a * X                                                      # (4)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `beta a` may overflow, and `exp(-b)` where `h` need not be 0.  With `b` between -4096 and 4096, where nothing is left to change,
+`t = exp(-|b|)` and `m = exp(-|b|/2)`,
+    h = a/(1 + t)/1.1 for b > 0,   (a m) m/(1 + t)/1.1 for b <= 0                   (6)
+
+In (2) and (3), `1 - sigma(b)` loses every digit once `sigma(b)` rounds to 1, and `t` may lose digits below the smallest normal number
+where the whole product does not.  With `r = 1/(1 + t)`,
+    a_bar = h_bar (1 + b t r) r/1.1             for b > 0                           (7)
+          = h_bar t (1 + t + b)/(1 + t)^2/1.1   for b <= 0, with (m ..) m for t where b < -12       (8)
+    beta_bar = (h_bar (a m)) (a m)/(1 + t)^2/1.1                                    (9)
+
+In (1) to (4), float32 loses a unit at each of ten operations.  It is computed in float64, and rounded once.            (10)
+
+In (5), both differences lose digits where `sigma(b)` rounds to 1 or to 1/2:
+    sigma(b) (1 - sigma(b)) = t/(1 + t)^2,   1 - 2 sigma(b) = -tanh(b/2)            (11)
+"""
 
 
 @conditioner(source="arXiv:1906.02735", textbook=textbook)

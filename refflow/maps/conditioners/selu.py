@@ -12,15 +12,6 @@ The reverse rule.  By (2),
 The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
     ds/da = 0    for a > 0,   lambda alpha exp(a)    for a <= 0                     (5)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(a) - 1` cancels for small `a`:
-    h = lambda alpha expm1(a)    for a <= 0                                         (6)
-
-In (4), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
-    a_bar = ((h_bar m) m) s,   m = exp(min(a, 0)/2)                                 (7)
-where `s` is `lambda` for `a > 0`, else `lambda alpha`.
-
 Source: Klambauer, Unterthiner, Mayr & Hochreiter, arXiv:1706.02515.
 """
 
@@ -56,6 +47,17 @@ class textbook:
 
     def vjp(a, h_bar):
         return h_bar * textbook.slope(a), {}                                        # (4)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(a) - 1` cancels for small `a`:
+    h = lambda alpha expm1(a)    for a <= 0                                         (6)
+
+In (4), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = ((h_bar m) m) s,   m = exp(min(a, 0)/2)                                 (7)
+where `s` is `lambda` for `a > 0`, else `lambda alpha`.
+"""
 
 
 @conditioner(source="arXiv:1706.02515", smooth=False, textbook=textbook)

@@ -9,23 +9,6 @@ The reverse rule.  By (2),
 The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
     ds/da = sigma(a) (1 - sigma(a)) (2 + a (1 - 2 sigma(a)))                        (4)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-a)` overflows where `h` need not be 0.  With `t = exp(-|a|)`,
-    h = a/(1 + t) for a > 0,   a t/(1 + t) for a <= 0                               (5)
-
-In (2), `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1:
-    dh/da = (1 + t + a t)/(1 + t)^2       for a > 0                                 (6)
-          = t (1 + t + a)/(1 + t)^2       for a <= 0                                (7)
-(7) cancels only near its zero, at -1.28.
-
-In (1) and (3), `t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.  Below
-`a = -12`, with `m = exp(min(a, 0)/2)`, so that `t = m^2`,
-    h = (a m) m/(1 + t),   a_bar = ((h_bar m) (1 + t + a) m)/(1 + t)^2              (8)
-
-In (4), both differences lose digits where `sigma(a)` rounds to 1 or to 1/2:
-    sigma(a) (1 - sigma(a)) = t/(1 + t)^2,   1 - 2 sigma(a) = -tanh(a/2)            (9)
-
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """
 
@@ -56,6 +39,25 @@ class textbook:
 
     def vjp(a, h_bar):
         return h_bar * textbook.slope(a), {}                                        # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-a)` overflows where `h` need not be 0.  With `t = exp(-|a|)`,
+    h = a/(1 + t) for a > 0,   a t/(1 + t) for a <= 0                               (5)
+
+In (2), `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1:
+    dh/da = (1 + t + a t)/(1 + t)^2       for a > 0                                 (6)
+          = t (1 + t + a)/(1 + t)^2       for a <= 0                                (7)
+(7) cancels only near its zero, at -1.28.
+
+In (1) and (3), `t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.  Below
+`a = -12`, with `m = exp(min(a, 0)/2)`, so that `t = m^2`,
+    h = (a m) m/(1 + t),   a_bar = ((h_bar m) (1 + t + a) m)/(1 + t)^2              (8)
+
+In (4), both differences lose digits where `sigma(a)` rounds to 1 or to 1/2:
+    sigma(a) (1 - sigma(a)) = t/(1 + t)^2,   1 - 2 sigma(a) = -tanh(a/2)            (9)
+"""
 
 
 @conditioner(source="arXiv:1606.08415", textbook=textbook)

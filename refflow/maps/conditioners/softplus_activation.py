@@ -9,16 +9,6 @@ The reverse rule.  By (2),
 The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
     ds/da = s (1 - s)                                                               (4)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (2), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1.  The page `Softplus`
-has the forms that keep the digits.
-
-In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
-    a_bar = (h_bar m) m/(1 + t),   m = exp(min(a, 0)/2),   t = exp(-|a|)            (5)
-
-In (4), `1 - s` loses all digits where `s` rounds to 1.  It is the slope at `-a`.      (6)
-
 Source: Dugas et al., NIPS 2000.
 """
 
@@ -47,6 +37,18 @@ class textbook:
 
     def vjp(a, h_bar):
         return h_bar / (1 + np.exp(-a)), {}                                         # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (2), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1.  The page `Softplus`
+has the forms that keep the digits.
+
+In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar m) m/(1 + t),   m = exp(min(a, 0)/2),   t = exp(-|a|)            (5)
+
+In (4), `1 - s` loses all digits where `s` rounds to 1.  It is the slope at `-a`.      (6)
+"""
 
 
 @conditioner(source="Dugas et al., NIPS 2000", textbook=textbook)

@@ -8,14 +8,6 @@ The reverse rule.  By (2),
     a_bar = h_bar (1 - tanh^2 a)                                                    (3)
 The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
     ds/da = -2 (1 - tanh^2 a) tanh a                                                (4)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), the difference loses every digit once `tanh a` rounds to 1:
-    1 - tanh^2 a = r^2,   r = sech a = 2 p/(1 + p^2),   p = exp(-|a|)               (5)
-
-In (3), `r^2` may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
-    a_bar = (h_bar r) r                                                             (6)
 """
 
 from __future__ import annotations
@@ -39,6 +31,16 @@ class textbook:
 
     def vjp(a, h_bar):
         return h_bar * (1 - np.tanh(a) ** 2), {}                                    # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), the difference loses every digit once `tanh a` rounds to 1:
+    1 - tanh^2 a = r^2,   r = sech a = 2 p/(1 + p^2),   p = exp(-|a|)               (5)
+
+In (3), `r^2` may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar r) r                                                             (6)
+"""
 
 
 @conditioner(source="DLMF 4.28", textbook=textbook)

@@ -18,16 +18,6 @@ The reverse rule.  With the cotangent `b` of `log p`, and `psi` for the derivati
     L_bar_ii = b (D - i + 2 c - 2) / L_ii,   all other L_bar_ij = 0                 (5)
     c_bar = b sum_(i > 1) (2 log L_ii + psi(s_i + h_i) - psi(s_i))                  (6)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), and in (6), large numbers cancel where `c` is large.  For `s >= 8`, with `mu` and `delta` for what Stirling's formula leaves,
-    log Gamma(s + h) - log Gamma(s) = (s - 1/2) log(1 + h/s) + h log(s + h) - h + mu(s + h) - mu(s)     (7)
-    psi(s + h) - psi(s) = log(1 + h/s) - delta(s + h) + delta(s)                    (8)
-
-In (2), the logarithm of a small concentration cancels with the logarithm of a small `L_DD`.  For `c < 1/2`, in the last row,
-    -log Gamma(c) = log c - log Gamma(1 + c)                                        (9)
-    (2 c - 2) log L_DD + log c = 2 c log L_DD + log(c / L_DD^2)                     (10)
-
 Source: Lewandowski, Kurowicka & Joe (2009), "Generating random correlation matrices based on vines and extended onion method".
 """
 
@@ -70,6 +60,18 @@ class textbook:
         """From e below the diagonal, and one G for each row but the first."""
         v = np.tril(e, -1) + np.diag(np.sqrt(2 * np.array([1, *G])))
         return v / np.sqrt(np.sum(v * v, -1))[:, None]                              # (4)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), and in (6), large numbers cancel where `c` is large.  For `s >= 8`, with `mu` and `delta` for what Stirling's formula leaves,
+    log Gamma(s + h) - log Gamma(s) = (s - 1/2) log(1 + h/s) + h log(s + h) - h + mu(s + h) - mu(s)     (7)
+    psi(s + h) - psi(s) = log(1 + h/s) - delta(s + h) + delta(s)                    (8)
+
+In (2), the logarithm of a small concentration cancels with the logarithm of a small `L_DD`.  For `c < 1/2`, in the last row,
+    -log Gamma(c) = log c - log Gamma(1 + c)                                        (9)
+    (2 c - 2) log L_DD + log c = 2 c log L_DD + log(c / L_DD^2)                     (10)
+"""
 
 
 @density(source="Lewandowski, Kurowicka & Joe (2009)", textbook=textbook, support=correlation_cholesky,

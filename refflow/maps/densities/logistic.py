@@ -9,17 +9,6 @@ The reverse rule.  With the cotangent `b` of `log p`, and the cotangent `z_bar` 
     a = b/scale,   h = tanh(t/2)                                                    (4)
     z_bar = -a h,   loc_bar = a h,   scale_bar = a t h - a                          (5)
     loc_bar = z_bar,   scale_bar = z_bar e          of (3)                          (6)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), `exp(-t)` overflows on the left, where the terms cancel.  The density is even, and both terms of this sum are `>= 0`:
-    t + 2 log(1 + exp(-t)) = |t| + 2 log1p(exp(-|t|))                               (7)
-
-In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
-    sum log scale = log prod scale                                                  (8)
-
-In (5), `t` may overflow where its product with a small `a` does not:
-    a t = a (z - loc)/scale                                                         (9)
 """
 
 from __future__ import annotations
@@ -49,6 +38,19 @@ class textbook:
 
     def sample_vjp(e, loc, scale, shape, z_bar):
         return {"loc": z_bar, "scale": z_bar * e}                                   # (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `exp(-t)` overflows on the left, where the terms cancel.  The density is even, and both terms of this sum are `>= 0`:
+    t + 2 log(1 + exp(-t)) = |t| + 2 log1p(exp(-|t|))                               (7)
+
+In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
+    sum log scale = log prod scale                                                  (8)
+
+In (5), `t` may overflow where its product with a small `a` does not:
+    a t = a (z - loc)/scale                                                         (9)
+"""
 
 
 @density(source="definition", textbook=textbook)

@@ -5,14 +5,6 @@ The map.  `z` is an event of any shape, and the sum runs over its entries:
 
 The reverse rule.  With the cotangent `b` of `log p`,
     z_bar = -b tanh(z/2)                                                            (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-z)` overflows on the left, where the two terms cancel.  The density is even, and both terms of this sum are `>= 0`:
-    log p(z) = -sum (|z| + 2 log1p(exp(-|z|)))                                      (3)
-
-In (2), `z/2` loses the last digit of the smallest `z`:
-    z_bar = sign(z) b expm1(-|z|)/(1 + exp(-|z|))                                   (4)
 """
 
 from __future__ import annotations
@@ -32,6 +24,16 @@ class textbook:
 
     def log_prob_vjp(z, shape, b):
         return -b * np.tanh(z / 2), {}                                              # (2)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-z)` overflows on the left, where the two terms cancel.  The density is even, and both terms of this sum are `>= 0`:
+    log p(z) = -sum (|z| + 2 log1p(exp(-|z|)))                                      (3)
+
+In (2), `z/2` loses the last digit of the smallest `z`:
+    z_bar = sign(z) b expm1(-|z|)/(1 + exp(-|z|))                                   (4)
+"""
 
 
 @density(source="definition", textbook=textbook)

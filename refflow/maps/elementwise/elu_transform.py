@@ -17,17 +17,6 @@ For the inverse map, `dz/dx = 1/(1 + x)` for `x < 0`, and with the cotangent `l_
     x_bar = z_bar                        for x >= 0
           = (z_bar - l_bar) / (1 + x)    for x <  0                                 (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  All are taken as in
-`Expm1`, at the negative part of the event, which is 0 on the right:
-    x = expm1(min(z, 0)),   z = log1p(min(x, 0))                                    (8)
-
-In (6), `exp z` may lose digits below the smallest normal number, where `x_bar exp z` does not:
-    z_bar = (x_bar h) h + l_bar,   h = exp(min(z, 0)/2)                             (9)
-
-In (7), `1 + x` is 0 at the end `x = -1`, which an event may be; equal cotangents cancel there to 0.            (10)
-
 Source: Clevert, Unterthiner and Hochreiter, arXiv:1511.07289, with alpha = 1.
 """
 
@@ -62,6 +51,19 @@ class textbook:
 
     def inverse_vjp(x, z_bar, l_bar):
         return z_bar if x >= 0 else (z_bar - l_bar) / (1 + x), {}                   # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  All are taken as in
+`Expm1`, at the negative part of the event, which is 0 on the right:
+    x = expm1(min(z, 0)),   z = log1p(min(x, 0))                                    (8)
+
+In (6), `exp z` may lose digits below the smallest normal number, where `x_bar exp z` does not:
+    z_bar = (x_bar h) h + l_bar,   h = exp(min(z, 0)/2)                             (9)
+
+In (7), `1 + x` is 0 at the end `x = -1`, which an event may be; equal cotangents cancel there to 0.            (10)
+"""
 
 
 @bijector(source="arXiv:1511.07289", domain=real, codomain=interval(-1, np.inf), increasing=True, textbook=textbook)

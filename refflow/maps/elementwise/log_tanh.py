@@ -21,22 +21,6 @@ For the inverse map, with the cotangent `l_bar` of (6),
     x_bar = (z_bar |z| + l_bar sign x)/A       for w > 0                            (9)
     c_bar = -(z_bar z w + l_bar (1 + w)) r     for w > 0                            (10)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1, and `|x| - T` loses the digits of `1 - T`.  `w` is the `w` of
-`LeakyTanh` over `c`, and
-    A = c/(1 + sinh^2 c)     for c <= 1
-      = c/C^2,   C = cosh c  for c >  1                                             (11)
-The first row adds fewer roundings.  `C` may overflow: the factors are multiplied one by one.  `|z|/c` may overflow, too:
-    L = log|z| - log c                                  where |z|/c overflows       (12)
-
-In (3) and (10), `exp(w)` may overflow where its product with `c`, or with a cotangent, does not; where the product is infinite, it
-outweighs `w`:
-    |z| = (c h) h,   h = exp(w/2)                                                   (13)
-
-In (5) and (6), `cosh c` overflows for a large `c`, and rounds to 1 for a small one: `-2 log cosh c` is the log-det of `Tanh` at
-`c`.                                                                                                            (14)
-
 Source: nflows, LogTanh.
 """
 
@@ -95,6 +79,24 @@ class textbook:
             return (z_bar + 2 * l_bar * x) / (1 - x**2), {"cut_point": 0 * x}
         x_bar = (z_bar * np.abs(z) + l_bar * np.sign(x)) / A                        # (9)
         return x_bar, {"cut_point": -(z_bar * z * w + l_bar * (1 + w)) * (1 - 2 * c * T) / c}       # (8) (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1, and `|x| - T` loses the digits of `1 - T`.  `w` is the `w` of
+`LeakyTanh` over `c`, and
+    A = c/(1 + sinh^2 c)     for c <= 1
+      = c/C^2,   C = cosh c  for c >  1                                             (11)
+The first row adds fewer roundings.  `C` may overflow: the factors are multiplied one by one.  `|z|/c` may overflow, too:
+    L = log|z| - log c                                  where |z|/c overflows       (12)
+
+In (3) and (10), `exp(w)` may overflow where its product with `c`, or with a cotangent, does not; where the product is infinite, it
+outweighs `w`:
+    |z| = (c h) h,   h = exp(w/2)                                                   (13)
+
+In (5) and (6), `cosh c` overflows for a large `c`, and rounds to 1 for a small one: `-2 log cosh c` is the log-det of `Tanh` at
+`c`.                                                                                                            (14)
+"""
 
 
 @bijector(source="nflows", domain=real, codomain=real, increasing=True, textbook=textbook)

@@ -20,18 +20,6 @@ For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
 and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (12), `F` is 1 to within rounding from `u_k = 37` on, and underflows from -745 on.  `mixture` and `sigmoid_mixture` say
-how `x`, its derivatives, the root and the cotangents are computed from `u_k` and the rates
-    a_k = 1/s_k                                                                     (13)
-with all digits in either tail, in float64, for float32 too.
-
-In (4), a rounded `z` loses the digits of `u_k` where `m_k` is much larger than `s_k`.  So the unknown is `d`, the distance of `z`
-from `m_j`, the loc of one component:
-    u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (14)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
-
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """
 
@@ -92,6 +80,20 @@ class textbook:
         *_, g, _, _, dl = textbook.letters(z, weights, loc, scale)
         x_bar = (z_bar - l_bar * dl) / g                                            # (11)
         return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (12), `F` is 1 to within rounding from `u_k = 37` on, and underflows from -745 on.  `mixture` and `sigmoid_mixture` say
+how `x`, its derivatives, the root and the cotangents are computed from `u_k` and the rates
+    a_k = 1/s_k                                                                     (13)
+with all digits in either tail, in float64, for float32 too.
+
+In (4), a rounded `z` loses the digits of `u_k` where `m_k` is much larger than `s_k`.  So the unknown is `d`, the distance of `z`
+from `m_j`, the loc of one component:
+    u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (14)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+"""
 
 
 @bijector(source="arXiv:1902.00275", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)

@@ -18,27 +18,6 @@ For the inverse map, `z` moves with `x` by `(I + J)^-1`.  With the cotangent `l_
     x_bar = M (z_bar - d_bar),   (d_bar, .) = jvp*(0, l_bar M)                      (8)
     (., net_bar) = jvp*(-x_bar, -l_bar M)                                           (9)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), `1 + J_ii` loses the digits of a small `J`.  Elimination without exchange of rows, in `J` itself, keeps them: for `k` from 1 to `D`,
-    p_k = J_kk,   J_ij <- J_ij - J_ik J_kj/(1 + p_k)   for i, j > k                 (10)
-    log det(I + J) = sum_k log1p(p_k)                                               (11)
-A vector `v` has `v^T (I + J) v >= (1 - L) v^T v`.  What is left after some rows of `I + J` are eliminated has this property, too: it takes
-`v` to what `I + J` makes of a longer vector that ends with `v`, whose other products are 0.  So all pivots are at least `1 - L`, and none needs
-an exchange.
-
-In (4), the steps are many if `L` is near 1.  With the residual `r = z + net(z) - x`, Newton's step is taken, or else its half, its fourth and
-so on to `t = 2^-7`, where it leaves at most `L |r|`:
-    z <- z - t (I + J)^-1 r    for the largest such t,   z <- z - r    if there is none             (12)
-The second is (4), and leaves the residual `net(z - r) - net(z)`, which is at most `L |r|`.  So every step takes residuals to `L |r|` or less,
-from wherever it starts, and near the root to a multiple of `|r|^2`.  The steps end where rounding lets the residual fall no more, and
-`z` is within `|r|/(1 - L)` of the root.
-
-In (8) and (9), the network meets a root, which has the digits of a float and no more.  Where `L` is near 1, its cotangents may change with
-the root more than with `x`: the definition says that the network is handed what it meets, and the unit of error counts this as an input.
-
-In (1) to (9), everything is computed in float64, for float32 too, and rounded once.           (13)
-
 Source: Behrmann, Grathwohl, Chen, Duvenaud and Jacobsen, Invertible Residual Networks, arXiv:1811.00995, theorem 1 and algorithm 1; the
 log-det as here, not as a series.
 """
@@ -112,6 +91,29 @@ class textbook:
         M, jvp_pullback = textbook.cotangents(textbook.inverse(x, net), net)
         x_bar = M @ (z_bar - jvp_pullback(0 * z_bar, l_bar * M)[0])                 # (8)
         return x_bar, {"net": jvp_pullback(-x_bar, -l_bar * M)[2]}                  # (9)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), `1 + J_ii` loses the digits of a small `J`.  Elimination without exchange of rows, in `J` itself, keeps them: for `k` from 1 to `D`,
+    p_k = J_kk,   J_ij <- J_ij - J_ik J_kj/(1 + p_k)   for i, j > k                 (10)
+    log det(I + J) = sum_k log1p(p_k)                                               (11)
+A vector `v` has `v^T (I + J) v >= (1 - L) v^T v`.  What is left after some rows of `I + J` are eliminated has this property, too: it takes
+`v` to what `I + J` makes of a longer vector that ends with `v`, whose other products are 0.  So all pivots are at least `1 - L`, and none needs
+an exchange.
+
+In (4), the steps are many if `L` is near 1.  With the residual `r = z + net(z) - x`, Newton's step is taken, or else its half, its fourth and
+so on to `t = 2^-7`, where it leaves at most `L |r|`:
+    z <- z - t (I + J)^-1 r    for the largest such t,   z <- z - r    if there is none             (12)
+The second is (4), and leaves the residual `net(z - r) - net(z)`, which is at most `L |r|`.  So every step takes residuals to `L |r|` or less,
+from wherever it starts, and near the root to a multiple of `|r|^2`.  The steps end where rounding lets the residual fall no more, and
+`z` is within `|r|/(1 - L)` of the root.
+
+In (8) and (9), the network meets a root, which has the digits of a float and no more.  Where `L` is near 1, its cotangents may change with
+the root more than with `x`: the definition says that the network is handed what it meets, and the unit of error counts this as an input.
+
+In (1) to (9), everything is computed in float64, for float32 too, and rounded once.           (13)
+"""
 
 
 @bijector(source="arXiv:1811.00995", domain=real, codomain=real, solver=True, moderate=True, textbook=textbook)
