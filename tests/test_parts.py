@@ -142,6 +142,24 @@ def misplaced(text) -> list[str]:
     return found + openings(text, printed)
 
 
+def unturned(text) -> list[str]:
+    """What does not stand where it should: the textbook before all code, the third part above the first page, below the textbook."""
+    if not text.books:
+        return []
+    body, third = text.tree.body, text.strings[-1]
+    code = next(node for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef)))
+    found = [] if code.name in text.books else ["the textbook is not the first thing after imports and constants"]
+    if len(text.strings) != 2 or not third.value.startswith(HEADINGS[2]):
+        return [*found, "the third part is not a string of its own"]
+    below = next(node for node in body if node.lineno > third.end_lineno)
+    return found if below is next(node for node in body if kinds_of(node) & set(KINDS)) else [*found, "the third part is not above the first page"]
+
+
+def kinds_of(node):
+    """The names of the functions whose results decorate a class."""
+    return {getattr(call.func, "id", "") for call in getattr(node, "decorator_list", ()) if isinstance(call, ast.Call)}
+
+
 def openings(text, printed):
     """Paragraphs of the third part begin with the equation that they guard."""
     paragraphs = text.parts()[3].strip().split("\n\n") if len(text.headed) > 2 else [OPENING]
@@ -192,7 +210,7 @@ def careful(text) -> list[str]:
 @pytest.mark.parametrize("name", IN_PARTS)
 def test_a_page_in_three_parts(name):
     text, page = text_of(PAGES[name]), PAGES[name]
-    assert misplaced(text) + uncited(text) + careful(text) == []
+    assert misplaced(text) + unturned(text) + uncited(text) + careful(text) == []
     guarded = set(text.numbers()[3]) if len(text.headed) > 2 else set()
     cited = text.cited(text.code() - text.of_textbook())
     assert bool(guarded & cited) == (page.textbook is not None)
@@ -776,6 +794,9 @@ SOURCE = "\n".join(WEIBULL.lines)
     ("No equation changes", "Nothing changes", "the third part does not open as it should"),
     ("In (7) and (8), `y - 1`", "Further, `y - 1`", "a paragraph opens 'Further, `y - 1` can'"),
     ("In (7) and (8), `y - 1`", "In (17) and (8), `y - 1`", "a paragraph opens 'In (17) and (8), `y '"),
+    ('r"""In floating point.', 'TEXT = r"""In floating point.', "the third part is not a string of its own"),
+    ("class textbook:", "class Other:\n    pass\n\n\nclass textbook:", "the textbook is not the first thing"),
+    ("@bijector(", "def helper():\n    pass\n\n\n@bijector(", "the third part is not above the first page"),
     ("np.expm1(-y)                                                        # (1) (12)", "np.expm1(-y)  # (1)", "takes care"),
     ("return 1 - np.exp(-(z", "return -np.expm1(-(z", "the textbook uses expm1"),
     ("np.log(k / s) + (k - 1)", "log_quotient(k, s) + (k - 1)", "the textbook uses log_quotient"),
@@ -783,7 +804,7 @@ SOURCE = "\n".join(WEIBULL.lines)
 def test_a_planted_mistake_of_form_is_found(old, new, complaint):
     assert SOURCE.count(old) == 1
     planted = Text(SOURCE.replace(old, new))
-    found = misplaced(planted) or uncited(planted) + careful(planted)
+    found = misplaced(planted) or unturned(planted) + uncited(planted) + careful(planted)
     assert any(complaint in one for one in found), found
 
 
