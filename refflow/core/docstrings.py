@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
+import re
+import sys
 
 SOURCE = "Source: "
+FIRST_PART = re.compile(r"^The map\.  .*?(?=^The reverse rule\.  |\Z)", re.M | re.S)
 
 
 def joined_text(source):
@@ -29,6 +33,15 @@ def written(source):
     ending = [("", third[-1][1] + 1), *above[at:]] if above[at:] else []
     beginning = above[:at] if not above[at - 1][0] else [*above[:at], ("", third[0][1])]
     return [*beginning, *third, *ending]
+
+
+def with_the_map(page):
+    """The docstring of a page with the first part of its module's."""
+    found = FIRST_PART.search(sys.modules[page.__module__].__doc__ or "") if page.__doc__ else None
+    if found is None:
+        return page.__doc__
+    rest = f"\n\n`refflow show {page.__name__}` has the rest." if page.__module__.startswith("refflow.") else ""
+    return f"{inspect.cleandoc(page.__doc__)}\n\n{found[0].rstrip()}{rest}"
 
 
 def third_part(source):
