@@ -8,7 +8,8 @@ import pytest
 
 from refflow.core.docstrings import joined_text, strings, third_part, written
 
-TITLE, THIRD, SOURCE = "Title.\n\nThe map.  One.\n    x = z        (1)\n", "In floating point.  Two.\n\nIn (1),\n    y = z        (2)\n", "Source: a book.\n"
+TITLE, SOURCE = "Title.\n\nThe map.  One.\n    x = z        (1)\n", "Source: a book.\n"
+THIRD = "In floating point.  Two.\n\nIn (1),\n    y = z        (2)\n"
 CODE = "import numpy as np\n\n\nclass textbook:\n    def forward(z):\n        return z\n\n\n"
 PAGE = '@bijector()\nclass Page:\n    """x = z."""\n    """No part of the text."""\n'
 
