@@ -11,7 +11,7 @@ import pytest
 from refflow import AdditiveCoupling, Affine, CircularShift, Exp, Sigmoid, StandardNormal, Stereographic, StickBreaking, Tanh, pictures
 from refflow.accuracy import floats
 from refflow.book.pages import pages
-from refflow.book.shown import shown
+from refflow.book.shown import MOVING, shown
 from refflow.maps.coupling import masks
 from refflow.maps.conditioners import dense_network
 from refflow.oracle import golden
@@ -44,7 +44,7 @@ def shear():
 @pytest.mark.parametrize("name", PAGES)
 def test_every_picture(name):
     """It is small and legible, says what it shows, and names no colour but the page's."""
-    drawn = None if name in UNDRAWN else pictures.of(*shown(PAGES[name]))
+    drawn = pictures.of(*shown(PAGES[name]))
     assert (drawn is None) == (name in UNDRAWN)
     if drawn is None:
         return
@@ -282,9 +282,20 @@ def test_a_slider_has_all_frames_and_shows_one():
     assert len(frames) == 21 and [i for i, g in enumerate(frames) if g.get("style") is None] == [10]
     for scale, frame in zip(values, frames):
         own = [path.get("d") for path in frame.iter(f"{SVG}path")]
-        every = {step for kind in (None, "under", "mass", "thin") for step in paths(draw(scale), kind)}
+        every = {step for kind in (None, "heap", "thin") for step in paths(draw(scale), kind)}
         assert own and set(own) <= every and every <= {path.get("d") for path in root.iter(f"{SVG}path")}
     assert len(moving.html()) < 20_000 and root.find(".//label").get("hidden") and root.get("data-values").split()[-1] == "2"
     assert WIDTH == moving.middle.width
     with pytest.raises(ValueError, match="drawings must be as many as values"):
         pictures.Slider("a", [1, 2], [])
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_leaves_that_move(name):
+    """21 frames of one size and one axis, in 20 kB, each of the page itself."""
+    moving = pictures.slider(*MOVING[name])
+    assert len(moving.drawings) == pictures.FRAMES and len(moving.html()) < 20_000
+    assert len({drawing.height for drawing in moving.drawings}) == 1
+    words = [re.findall("<text.*?</text>", "".join(drawing.parts)) for drawing in moving.drawings]
+    assert all(one == words[0] for one in words)
+    assert all(name in drawing.label for drawing in moving.drawings)

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import code
 from .display import display
 from .docstring import Display, Listing, Paragraph, document
+from .figures import figures, floats
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
 from .parts import COSTS, arranged, cost_rows
@@ -39,7 +40,8 @@ def leaf(entry, certificate, before=None, after=None) -> str:
         raise BadPage(f"{entry.module}, {error}") from error
     lines = code.lines(entry.source, entry.skipped)
     setter = Setter(names, lines, numbers_of(blocks))
-    left = arranged(blocks, [setter.block(block, i) for i, block in enumerate(blocks)], costs(entry.name))
+    made = [setter.block(block, i) for i, block in enumerate(blocks)]
+    left = arranged(blocks, [made[0] + figures(entry.page), *made[1:]], costs(entry.name) + floats(entry.page))
     below = "\n".join(section for section in (fields(entry.page), certified(certificate),
                                               hard_cases(entry.page, setter)) if section)
     return page_of(entry.name, f"""\

@@ -17,12 +17,12 @@ Each function returns a `Drawing`, which a notebook shows and whose `save` write
 
 from .densities import density
 from .drawing import DARK, LIGHT, STYLE, Drawing
-from .floats import errors
+from .floats import QUANTITIES, errors
 from .moving import FRAMES, Slider, slider
 from .graphs import curve, numbers
 from .patterns import pattern
 from .planes import plane, polygons
 from .rule import of
 
-__all__ = ["DARK", "FRAMES", "LIGHT", "STYLE", "Drawing", "Slider", "curve", "density", "errors", "numbers", "of", "pattern", "plane",
-           "polygons", "slider"]
+__all__ = ["DARK", "FRAMES", "LIGHT", "QUANTITIES", "STYLE", "Drawing", "Slider", "curve", "density", "errors", "numbers", "of",
+           "pattern", "plane", "polygons", "slider"]

@@ -36,8 +36,8 @@ def of_one(values, samples, window):
     steps = "".join(f"M{short(a)} {FLOOR}V{short(top)}H{short(b)}V{FLOOR}z"
                     for a, b, top in zip(across.at(edges[:-1]), across.at(edges[1:]), tops))
     curve = line(np.stack([across.at(x), up.at(p)], -1))
-    filled = "" if samples is not None else path(f"{curve}V{FLOOR}H{short(across.at(low))}z", "under")
-    parts = (under(across, FLOOR), aside(up, SIDE), path(steps, "under"), filled, path(curve, "mass"), text(RIGHT, FLOOR + 30, "x", "up"))
+    drawn = path(curve, "mass") if samples is not None else path(f"{curve}V{FLOOR}H{short(across.at(low))}z", "heap")
+    parts = (under(across, FLOOR), aside(up, SIDE), path(steps, "under"), drawn, text(RIGHT, FLOOR + 30, "x", "up"))
     over = " over a histogram of samples" if samples is not None else ""
     return Drawing(tuple(filter(None, parts)), f"A density of one number{over}, from {low:.3g} to {high:.3g}.", FLOOR + 34,
                    numbers={"x": x, "density": p, "bars": bars, "edges": edges})

@@ -22,6 +22,7 @@ RULES = """.drawing{font:12px system-ui,sans-serif}
 .drawing path{fill:none;stroke:var(--curve);stroke-width:1.8;stroke-linejoin:round}
 .drawing .axis{stroke:var(--soft);stroke-width:1}.drawing .thin{stroke:var(--soft);stroke-width:.8;stroke-opacity:.5}
 .drawing .mass{stroke:var(--mass)}.drawing .under{fill:var(--mass);fill-opacity:.16;stroke:none}
+.drawing .heap{fill:var(--mass);fill-opacity:.16;stroke:var(--mass);stroke-width:1.4}
 .drawing .dots{stroke-width:5;stroke-linecap:round}
 .drawing .cells{fill:var(--mass);stroke:var(--soft);stroke-width:.5;stroke-opacity:.6}
 .drawing .squares{fill:var(--curve);stroke:none}

@@ -46,7 +46,7 @@ def numbers(f, domain=None, image=None) -> Drawing:
     breaks = np.array([b for b in np.unique(f.breaks()) if z[0] <= b <= z[-1]]) if hasattr(f, "breaks") else np.zeros(0)
     parts = [under(across, BASE), aside(up, SIDE), text(RIGHT, BASE + 30, "z", "up"), text(LEFT, TOP - 3, "x"),
              path("".join(f"M{short(a)} {BASE}V{short(b)}H{SIDE}" for a, b in zip(across.at(marked), up.at(images))), "thin"),
-             *standing(across.at(z), base, BASE, -1), *standing(up.at(x), carried, SIDE, 1, upright=True)]
+             standing(across.at(z), base, BASE, -1), standing(up.at(x), carried, SIDE, 1, upright=True)]
     parts += [path(line(np.stack([across.at(z[run]), up.at(x[run])], -1))) for run in runs(x)]
     parts.append(path(dots(np.stack([across.at(breaks), up.at(f.forward(breaks))], -1)), "dots") if len(breaks) else "")
     label = (f"The graph of {named(f)}, the base density below it, and at the left the density that the map makes of it; "
@@ -72,16 +72,14 @@ def runs(x):
 
 
 def standing(along, density, floor, way, upright=False):
-    """A density that stands on a line: the area under it, and its outline, piece by piece where `along` jumps."""
+    """A density that stands on a line, in the order of `along`."""
     finite = np.isfinite(density)
     full = min(density[finite].max(), 1.15 * np.quantile(density[finite], FULL))
     height = floor + way * DEEP * np.minimum(np.where(finite, density, np.inf) / full, 1.08)
     order = np.argsort(along, kind="stable")
     outline = np.stack([along, height], -1)[order]
-    area = np.concatenate([[[outline[0, 0], floor]], outline, [[outline[-1, 0], floor]]])
-    if upright:
-        outline, area = outline[:, ::-1], area[:, ::-1]
-    return path(line(area), "under"), path(line(outline), "mass")
+    outline = np.concatenate([[[outline[0, 0], floor]], outline, [[outline[-1, 0], floor]]])
+    return path(line(outline[:, ::-1] if upright else outline), "heap")
 
 
 def named(f):

@@ -24,7 +24,7 @@ def of(value, event_shape=None) -> Drawing | None:
     A bijector of numbers is its graph between two densities, one of two free numbers a bent grid; of any other, and of networks,
     the Jacobian at a drawn event is shown.  Scales and activations are curves, densities of one number or two are densities.
     """
-    kind = getattr(value, "kind", "")
+    kind = getattr(value, "kind", "")                   # None has none
     if isinstance(value, Flow) or kind == "density":
         return density(value) if value.event_shape in ((), (1,), (2,)) else None
     if kind == "scale" or kind == "conditioner" and value.event_ndim[0] == 0:
