@@ -16,8 +16,8 @@ from ..core import Chain, Independent, RandomSource
 from ..maps.autoregressive import Autoregressive
 from ..maps.conditioners import dense_network, masked_dense_network
 from ..maps.coupling import AdditiveCoupling, AffineCoupling, Coupling, affine_family, masks
-from ..maps.elementwise import (Affine, BoxCox, KumaraswamyCDF, LambertWTail, LeakyReLU, Power, RescaledTanhExpScale, Sinh,
-                                SinhArcsinh, WeibullCDF)
+from ..maps.elementwise import (Affine, BoxCox, KumaraswamyCDF, LambertWTail, LeakyReLU, Power, RescaledTanhExpScale, SignedPower,
+                                Sinh, SinhArcsinh, WeibullCDF)
 from ..maps.linear import CayleyLinear, ExponentialLinear, HouseholderLinear, LowRankLinear, OrthogonalLinear, Permutation, PLULinear
 from ..maps.splines import CircularShift, RationalQuadraticSpline
 from ..maps.residual import PiecewisePlanar, Planar, Radial, Sylvester
@@ -96,7 +96,8 @@ MOVING = {
     "LambertWTail": ("tailweight", np.linspace(0.0, 0.3, 21), lambda a: pictures.numbers(LambertWTail(a), image=LINE)),
     "LeakyReLU": ("negative slope", np.linspace(0.1, 2.1, 21), lambda a: pictures.numbers(LeakyReLU(a), image=LINE)),
     "Power": ("exponent", np.geomspace(0.4, 2.5, 21), lambda a: pictures.numbers(Power(a), image=(0.0, 6.0))),
-    "RationalQuadraticSpline": ("slope", np.geomspace(0.2, 5.0, 21), lambda a: pictures.numbers(bin_of(a), image=(-2.6, 2.6))),
+    "RationalQuadraticSpline": ("slope", np.geomspace(0.1, 2.0, 21), lambda a: pictures.numbers(bin_of(a), image=(-2.6, 2.6))),
+    "SignedPower": ("exponent", np.geomspace(0.4, 2.0, 21), lambda a: pictures.numbers(SignedPower(a), image=LINE)),
     "SinhArcsinh": ("tailweight", np.linspace(0.5, 1.5, 21), lambda a: pictures.numbers(SinhArcsinh(0.0, a), image=LINE)),
     "WeibullCDF": ("concentration", np.geomspace(0.5, 3.0, 21), lambda a: pictures.numbers(WeibullCDF(1.0, a), image=(0.0, 1.0))),
 }

@@ -16,7 +16,7 @@ Each function returns a `Drawing`, which a notebook shows and whose `save` write
 """
 
 from .densities import density
-from .drawing import DARK, LIGHT, STYLE, Drawing
+from .drawing import DARK, LIGHT, RULES, STYLE, Drawing
 from .floats import QUANTITIES, errors
 from .moving import FRAMES, Slider, slider
 from .graphs import curve, numbers
@@ -24,5 +24,5 @@ from .patterns import pattern
 from .planes import plane, polygons
 from .rule import of
 
-__all__ = ["DARK", "FRAMES", "LIGHT", "QUANTITIES", "STYLE", "Drawing", "Slider", "curve", "density", "errors", "numbers", "of",
+__all__ = ["DARK", "FRAMES", "LIGHT", "QUANTITIES", "RULES", "STYLE", "Drawing", "Slider", "curve", "density", "errors", "numbers", "of",
            "pattern", "plane", "polygons", "slider"]
