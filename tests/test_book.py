@@ -22,6 +22,7 @@ from validation import book as opened
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 ENTRIES = entries()
+ONE = ("Tanh.html", "book.js", "index.js", "index.html")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def tree_of(text):
 def test_every_page_has_a_leaf(book):
     wanted = {name for name, page in REGISTRY.items() if page.__module__.startswith("refflow.")} | {"Chain", "Inverse", "glow"}
     assert wanted <= set(ENTRIES)
-    assert {path.stem for path in book.iterdir()} == {*ENTRIES, *chapters(), "index"}
+    files = {f"{name}.html" for name in [*ENTRIES, *chapters(), "index"]} | {"book.js", "index.js"}
+    assert {path.name for path in book.iterdir()} == files
     listed = (book / "index.html").read_text()
     assert all(f'href="{name}.html"' in listed for name in (*ENTRIES, *chapters()))
 
@@ -53,7 +55,9 @@ def test_leaf(name):
     assert len(ids) == len(set(ids))
     assert all(link[1:] in ids for link in links if link.startswith("#"))
     assert {link.removesuffix(".html") for link in links if not link.startswith("#")} <= {*ENTRIES, "index"}
-    assert not re.search(r"https?://(?!www\.w3\.org/)|<script|<link|<img|@import|url\(", text)
+    assert text.count("<script") == 2 and all(f'<script src="{name}.js" defer="defer"></script>' in text for name in ("index", "book"))
+    assert not re.search(r"https?://(?!www\.w3\.org/)|<link|<img|@import|url\(", text)
+    assert len(list(root.iter(f"{XHTML}main"))) == 1
     check_equations(ENTRIES[name], root, set(ids))
     check_signs(root)
 
@@ -112,7 +116,7 @@ def test_only_a_book_is_written_over(tmp_path):
         write_book(tmp_path, "Tanh")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     write_book(tmp_path, "Tanh", force=True)
-    assert write_book(tmp_path, "tanh") == [tmp_path / "Tanh.html", tmp_path / "index.html"]
+    assert write_book(tmp_path, "tanh") == [tmp_path / name for name in ONE]
     assert (tmp_path / "thesis.txt").read_text() == "years"
     with pytest.raises(NotABook, match="is a file"):
         write_book(tmp_path / "thesis.txt")
@@ -139,10 +143,10 @@ def test_progress(tmp_path):
 def test_command(run, tmp_path):
     out = tmp_path / "book"
     status, printed, _ = run("book", "--out", str(out), "--page", "Tanh", "--json")
-    assert status == 0 and json.loads(printed) == [str(out / "Tanh.html"), str(out / "index.html")]
-    assert sorted(path.name for path in out.iterdir()) == ["Tanh.html", "index.html"]
+    assert status == 0 and json.loads(printed) == [str(out / name) for name in ONE]
+    assert sorted(path.name for path in out.iterdir()) == sorted(ONE)
     status, printed, _ = run("book", "--out", str(out), "--page", "Exp")
-    assert status == 0 and "2 files" in printed
+    assert status == 0 and "4 files" in printed
     status, _, error = run("book", "--out", str(out), "--page", "Tahn")
     assert status == 2 and "no page 'Tahn'" in error and "Tanh" in error
     (tmp_path / "other").mkdir()

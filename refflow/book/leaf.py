@@ -6,21 +6,23 @@ by style rules.
 
 from __future__ import annotations
 
-import functools
 import re
 from html import escape
 from pathlib import Path
 
 from . import code
 from .display import display
-from .docstring import Display, Listing, Paragraph, document
+from .docstring import Display, Listing, document
+from .figures import figures, floats
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
 from .parts import COSTS, arranged, cost_rows, moderate_text
 from .vocabulary import BIG, FUNCTIONS, GREEK, RELATIONS, SYMBOLS
+from ..pictures import RULES
 from ..report import DTYPES, PARAMETER, parameters
 
 IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
+SCRIPTS = '<script src="index.js" defer="defer"></script><script src="book.js" defer="defer"></script>\n'
 ARROW = escape("->")                    # between sets that prose names
 
 
@@ -41,7 +43,8 @@ def leaf(entry, certificate, before=None, after=None, citing=()) -> str:
         raise BadPage(f"{entry.module}, {error}") from error
     lines = code.lines(entry.source, entry.skipped)
     setter = Setter(names, lines, numbers_of(blocks))
-    left = arranged(blocks, [setter.block(block, i) for i, block in enumerate(blocks)], costs(entry.name))
+    made = [setter.block(block, i) for i, block in enumerate(blocks)]
+    left = arranged(blocks, [made[0] + figures(entry.page), *made[1:]], costs(entry.name) + floats(entry.page))
     below = "\n".join(section for section in (fields(entry.page), certified(certificate),
                                               hard_cases(entry.page, setter)) if section)
     return page_of(entry.name, f"""\
@@ -54,12 +57,12 @@ def leaf(entry, certificate, before=None, after=None, citing=()) -> str:
 <footer>{below}{setter.notes()}{chapters_that(citing)}</footer>""", setter.lights())
 
 
-def page_of(title, body, extra=""):
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8") + extra
+def page_of(title, body, extra="", scripts=SCRIPTS):
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8") + RULES + extra
     return f"""<!DOCTYPE html>
 <html xmlns="http://www.w3.org/1999/xhtml" lang="en"><head><meta charset="utf-8"/>
 <meta name="viewport" content="width=device-width, initial-scale=1"/><title>{escape(title)}</title>
-<style>
+{scripts}<style>
 {style.replace("&", "&amp;").replace("<", "&lt;")}</style></head>
 <body>
 {body}
@@ -270,11 +273,3 @@ def error_of(entry):
 def hard_cases(page, setter):
     rows = [(f"<code>{escape(case.name)}</code>", setter.prose(case.reason)) for case in getattr(page, "hard_cases", ())]
     return table("Hard cases", ("name", "why it is there"), rows, "cases") if rows else ""
-
-
-@functools.cache
-def title_of(source):
-    """The first sentence of a module's docstring."""
-    blocks, _ = document(source)
-    first = next((block.text for block in blocks if isinstance(block, Paragraph)), "")
-    return re.split(r"\.(?:\s|$)", first)[0]
