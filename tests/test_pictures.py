@@ -20,7 +20,7 @@ from refflow.pictures.drawing import TOLERANCE, WIDTH, Scale, straightened
 
 SVG = "{http://www.w3.org/2000/svg}"
 PAGES = {name: page for name, page in pages().items() if page.kind != "parametrisation"}
-UNDRAWN = {"ConcatenatedReLU", "Conv2d", "Dropout", "Embedding", "ImageContext", "LearnedPositions", "Squeeze", "WeightNormConv2d",
+UNDRAWN = {"Dropout", "Embedding", "ImageContext",
            "Dirichlet", "LKJCholesky", "WishartCholesky"}
 PRINTED_WRONG = 25                      # maps of numbers whose printed equation errs somewhere, at least
 
