@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import re
 from xml.etree import ElementTree
@@ -14,13 +15,14 @@ from refflow.book import library
 from refflow.book.chapter import chapters
 from refflow.book.leaf import leaf
 from refflow.book.pages import entries, pages
+from refflow.book.shown import MOVING
 from refflow.core.docstrings import joined_text
 from refflow.core.registry import REGISTRY
 from refflow.oracle.check import certified
 from refflow.testing.pages import CITED, DEFINED, numbered
 from validation import book as opened
 
-XHTML = "{http://www.w3.org/1999/xhtml}"
+XHTML, SVG = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"
 ENTRIES = entries()
 ONE = ("Tanh.html", "book.js", "index.js", "index.html")
 
@@ -231,6 +233,78 @@ def test_the_command_that_opens_them(css, status, book, monkeypatch, capsys):
     assert opened.main(["--page", "Exp", "--width", "800", "--json"]) == status
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["leaf"], one["width"], bool(one["found"])) == ("Exp", 800, bool(status))
+
+
+DRIVEN = """<script>addEventListener("load", () => {
+  const input = document.querySelector("#search"), told = {};
+  for (const query of ["artanh", "TanhTransform", "1605.08803", "tanh", "AffineCoup", "zzzz"]) {
+    input.value = query;
+    input.oninput();
+    told[query] = [...document.querySelectorAll("#results b")].map((name) => name.textContent);
+  }
+  const slider = document.querySelector(".slider"), range = slider.querySelector("input");
+  range.value = 3;
+  range.dispatchEvent(new Event("input"));
+  const frames = [...slider.querySelectorAll("g.frame")];
+  told.shown = frames.flatMap((frame, i) => getComputedStyle(frame).display === "none" ? [] : [i]);
+  told.path = frames[told.shown[0]].querySelector("path:not([class])").getAttribute("d");
+  told.output = slider.querySelector("output").textContent;
+  told.hidden = slider.querySelector("label").hidden;
+  document.body.append(Object.assign(document.createElement("pre"), {id: "told", textContent: JSON.stringify(told)}));
+});</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def told(book, tmp_path_factory):
+    """What a leaf whose search is typed into and whose slider is moved shows, opened from the disk."""
+    file = book / "driven.html"
+    file.write_text((book / "Affine.html").read_text().replace("</body>", DRIVEN))
+    shown = opened.shown_in_chromium(file, tmp_path_factory.mktemp("profile"))
+    file.unlink()
+    return json.loads(html.unescape(re.search(r'<pre id="told">(.*?)</pre>', shown, re.S)[1]))
+
+
+@BROWSER
+@pytest.mark.parametrize("query, leaf", [("artanh", "Tanh"), ("TanhTransform", "Tanh"), ("1605.08803", "AffineCoupling"),
+                                         ("tanh", "Tanh"), ("AffineCoup", "AffineCoupling")])
+def test_search_finds(query, leaf, told):
+    assert leaf in told[query] and len(told[query]) <= 12
+    assert query != "tanh" or told[query][0] == "Tanh"
+    assert told["zzzz"] == []
+
+
+@BROWSER
+def test_a_slider_shows_one_frame_and_its_path_is_of_refflow(told):
+    name, values, draw = MOVING["Affine"]
+    graph = next(part for part in draw(values[3]).parts if part.startswith("<path d="))
+    assert told["shown"] == [3] and f'd="{told["path"]}"' in graph and not told["hidden"]
+    assert float(told["output"]) == pytest.approx(values[3])
+
+
+@BROWSER
+@pytest.mark.skipif(opened.axe_script() is None, reason="no axe-core: `pip install axe-core-python` asks it")
+def test_axe_finds_what_is_planted_and_nothing_else(book):
+    """Grey on white, in the dark alone; a picture without words; a page without a main."""
+    text = (book / "Softsign.html").read_text()
+    dark = "<style>@media (prefers-color-scheme: dark) { .facts { color: #333 } }</style></head>"
+    planted = text.replace("</head>", dark).replace(' role="img" aria-label="', ' role="img" data-label="', 1)
+    found = {one["leaf"]: {violation["row"] for violation in one["found"]}
+             for one in opened.accessible({"as it is": text, "planted": re.sub("</?main>", "", planted)}, (800,))}
+    assert found["as it is, light"] == found["as it is, dark"] == set()
+    assert {"svg-img-alt", "region"} <= found["planted, light"] and "color-contrast" not in found["planted, light"]
+    assert {"svg-img-alt", "region", "color-contrast"} <= found["planted, dark"]
+
+
+def test_without_a_script_a_slider_stands_still(book):
+    """Its label is hidden, and one frame is shown."""
+    root = tree_of((book / "Affine.html").read_text())
+    slider = next(e for e in root.iter(f"{XHTML}div") if e.get("class") == "slider")
+    assert slider.find(f"{XHTML}label").get("hidden") and sum(g.get("style") is None for g in slider.iter(f"{SVG}g")) == 1
+
+
+def test_the_index_of_the_search_is_small(book):
+    assert len((book / "index.js").read_bytes()) < 150_000
+    assert sum(path.stat().st_size for path in book.iterdir()) < 20_000_000
 
 
 def test_without_a_browser_the_command_says_so(monkeypatch, capsys):

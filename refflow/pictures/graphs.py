@@ -12,8 +12,8 @@ from .drawing import Drawing, Scale, aside, dots, line, path, short, text, under
 POINTS = 201
 SHARE = 0.99                            # of the probability that is inside a window
 QUANTILES = np.arange(1, 10) / 10
-LEFT, RIGHT, TOP, FLOOR, BASE = 92, 352, 14, 186, 244          # the graph, and the line on which the base density stands
-SIDE, DEEP = 38, 46                     # the line on which the density of the image stands, and how far either reaches
+LEFT, RIGHT, TOP, FLOOR, BASE = 98, 352, 14, 186, 244          # the graph, and the line on which the base density stands
+SIDE, DEEP = 44, 46                     # the line on which the density of the image stands, and how far either reaches
 FULL = 0.97                             # the share of the probability at which a density may be higher than its drawing
 
 
