@@ -102,7 +102,7 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class CauchyCDF(Bijector):
     """x = 1/2 + arctan((z - loc)/scale)/pi; its inverse is the quantile function."""
 

@@ -84,7 +84,7 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class LogisticCDF(Bijector):
     """x = 1/(1 + exp(-(z - loc)/scale)); its inverse is the quantile function."""
 

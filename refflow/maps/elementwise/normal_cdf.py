@@ -101,7 +101,7 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class NormalCDF(Bijector):
     """x = Phi((z - loc)/scale)."""
 

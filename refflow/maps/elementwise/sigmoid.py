@@ -70,7 +70,7 @@ class textbook:
         return (z_bar + (2 * x - 1) * l_bar) / (x * (1 - x)), {}                    # (7)
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class Sigmoid(Bijector):
     """x = 1 / (1 + exp(-z)), from R to (0, 1); its inverse is the logit."""
 

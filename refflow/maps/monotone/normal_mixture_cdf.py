@@ -141,7 +141,8 @@ class textbook:
         return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
 
 
-@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, solver=True, moderate=True, textbook=textbook)
+@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, solver=True, moderate=True,
+          textbook=textbook)
 class NormalMixtureCDF(Bijector):
     """x = sum_k weights_k Phi((z - loc_k)/scale_k), from R to (0, 1); the inverse uses a bracketing solver."""
 
