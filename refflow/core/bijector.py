@@ -185,7 +185,7 @@ class Bijector(Value):
         return self.symmetric
 
     def mirrored(self):
-        """(M f M, the function from its parameters' cotangents to those of f), where `mirror` is M."""
+        """(f~ = M f M, a function that takes the cotangents of the parameters of f~ to the cotangents of its own), with M in `mirror`."""
         if not self.symmetric:
             raise NotImplementedError(f"{type(self).__name__}: mirrored")
         if "loc" not in self.declared:
@@ -202,7 +202,7 @@ class Bijector(Value):
         return mirror(self.domain, z), log_det
 
     def inverse_vjp_of_complement(self, q):
-        """The same, and the function from their cotangents to those of q and of the parameters."""
+        """((z, log|dz/dq|), pullback) of z = f^-1(b - q); the pullback gives the cotangents of q and of the parameters."""
         page, own = self.mirrored()
         (z, log_det), mirrored_pullback = page.inverse_vjp(q)
 

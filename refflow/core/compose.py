@@ -410,7 +410,7 @@ def pulled(path, step, side, event):
 
 
 def nested_bars(f, bars):
-    """The cotangents {path: own} of the steps of f, nested; those of the steps of a component are reduced as it reduces its own."""
+    """The cotangents {path: own} of the steps of f, nested; a component reduces what its steps give, as its own pullback does."""
     found = {}
     for here, component in components(f):
         if here in bars:

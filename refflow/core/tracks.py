@@ -15,7 +15,7 @@ The reverse rule.  The pullbacks of (1) or (3) follow each other from the last m
 In floating point.  Numbers near 0 keep their digits.  (1) and (2) are used where `h(f(z))` is at most the middle of its interval,
 (3) and (4) elsewhere, entry by entry.                                                                          (6)
 Entries on one track are the middle of the interval on the other one, with cotangents 0.                        (7)
-In float32, `q` underflows where `x` does not, and so do its slopes:
+In float32, `q` underflows where `x` does not, and so do slopes:
     all of this is computed in float64, for float32 too, and rounded once           (8)
 Where a number between two maps is 0 although `z` is not at an end of its set, it has rounded to 0.  Its log-det is not known:
     log|dx/dz| = NaN                                                                (9)

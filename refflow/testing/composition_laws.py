@@ -419,7 +419,7 @@ def no_infinity(f, p):
 
     A last Tanh leaves them finite.  A log-det that is not known has a gradient that is not known.  Of maps of numbers, the slope
     is infinite only where exp(log_det) is.  Maps with networks are not asked: these make numbers so large that no digit comes back.
-    Of a two-sided map, the log-det is known, and 0 but for rounding, until the image and its complement are subnormal in float64.
+    Of a two-sided map, the log-det is known, and 0 to within rounding, where image and complement are normal numbers in float64.
     """
     if f.solver or nets_of(f) or not shared(f) or not fits(f, p.event_in):
         return
@@ -457,13 +457,13 @@ def has_digits(f, z):
 def what_is_left(f, p):
     """A two-sided map onto (0, b) and its complement add up to b, and the inverse of the complement gives z, in both tails.
 
-    Its log-det and its reverse rule follow from those of f.  The mirrored map of an interval makes the complement of what is left of z.
+    Its log-det and its reverse rule follow from f's.  The mirrored map of an interval makes the complement of what is left of z.
     """
     if not f.two_sided:
         return
     with np.errstate(all="ignore"):
         f, g, x, z = f.unchecked(p.dtype), p.g, p.forward_sensitivities[0], p.z64
-        q, kappa = g.complement(z), x.kappa[:, 0] - np.abs(x.value[:, 0])           # of q, but for q itself
+        q, kappa = g.complement(z), x.kappa[:, 0] - np.abs(x.value[:, 0])           # of q without |q|
         given, end = f.complement(p.z), (f.codomain.each or (0, f.codomain.upper))[1]
         hold(p, "q", np.abs(given - q), unit(p, kappa + q))
         hold(p, "x + q", np.abs(f.forward(p.z).astype(np.float64) + q - end), unit(p, x.kappa[:, 0] + kappa + q + end))
