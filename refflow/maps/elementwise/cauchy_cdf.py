@@ -104,7 +104,7 @@ cotangent does not: a cotangent 0 makes its term 0.
 """
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class CauchyCDF(Bijector):
     """x = 1/2 + arctan((z - loc)/scale)/pi; its inverse is the quantile function."""
 

@@ -86,7 +86,7 @@ In (9) and (11), a denominator is 0, and `t` infinite, at the ends of (0, 1): a 
 """
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class LogisticCDF(Bijector):
     """x = 1/(1 + exp(-(z - loc)/scale)); its inverse is the quantile function."""
 

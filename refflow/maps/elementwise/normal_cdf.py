@@ -103,7 +103,7 @@ In (9) and (11), `t` is infinite at the ends of (0, 1): a cotangent 0 makes its 
 """
 
 
-@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class NormalCDF(Bijector):
     """x = Phi((z - loc)/scale)."""
 

@@ -72,7 +72,7 @@ With `1 - 2 x = -sign(z) (1 - t)/(1 + t)`,
 """
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class Sigmoid(Bijector):
     """x = 1 / (1 + exp(-z)), from R to (0, 1); its inverse is the logit."""
 

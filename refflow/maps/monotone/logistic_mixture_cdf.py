@@ -159,7 +159,8 @@ where 0 stays 0 if it is divided by 0 or multiplied by inf.
 """
 
 
-@bijector(source="arXiv:1902.00275", domain=real, codomain=interval(0, 1), increasing=True, solver=True, textbook=textbook)
+@bijector(source="arXiv:1902.00275", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, solver=True,
+          textbook=textbook)
 class LogisticMixtureCDF(Bijector):
     """x = sum_k weights_k sigmoid((z - loc_k)/scale_k), from R to (0, 1); the inverse uses a bracketing solver."""
 

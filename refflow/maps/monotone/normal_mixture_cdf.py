@@ -143,7 +143,8 @@ where 0 inf is 0.
 """
 
 
-@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, solver=True, moderate=True, textbook=textbook)
+@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, solver=True, moderate=True,
+          textbook=textbook)
 class NormalMixtureCDF(Bijector):
     """x = sum_k weights_k Phi((z - loc_k)/scale_k), from R to (0, 1); the inverse uses a bracketing solver."""
 
