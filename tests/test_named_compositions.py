@@ -30,6 +30,14 @@ def test_few_units_are_lost(name):
                 assert C <= named.LOSES.get(name, {}).get(quantity, named.LEAST), (quantity, event, given)
 
 
+def test_a_late_event_of_gompertz_has_the_limit():
+    """exp(rate z) overflows there; the truth rounds to 1, and the slope to 0."""
+    f, z = refflow.gompertz_cdf(1.0, 1.0), [800.0, 1e300]
+    assert f.forward(z).tolist() == [1, 1]
+    assert f.log_det(z).tolist() == [-np.inf, -np.inf]
+    assert f.jacobian(z).ravel().tolist() == [0, 0]
+
+
 def test_a_composition_of_another_equation_is_found(monkeypatch):
     monkeypatch.setattr(refflow, "frechet_cdf", lambda loc, scale, concentration: Chain(
         [Inverse(Exp()), GumbelCDF(scale=1 / np.asarray(concentration) * (1 + 1e-14))]), raising=False)
