@@ -592,6 +592,10 @@ class FlooredExpScale(Scale):
     gain: float
     def __init__(self, floor: float = ..., rate: float = ..., gain: float = ...) -> None: ...
 
+class GompertzCDF(Bijector):
+    concentration: NDArray[np.floating[Any]]
+    def __init__(self, concentration: Numbers | None = ...) -> None: ...
+
 class GumbelCDF(Bijector):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]

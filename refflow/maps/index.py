@@ -22,6 +22,7 @@ HOME = {
     "ExpScale": "elementwise.exp_scale",
     "Expm1": "elementwise.expm1",
     "FlooredExpScale": "elementwise.floored_exp_scale",
+    "GompertzCDF": "elementwise.gompertz_cdf",
     "GumbelCDF": "elementwise.gumbel_cdf",
     "HalfCauchyCDF": "elementwise.half_cauchy_cdf",
     "Homothety": "elementwise.homothety",

@@ -19,6 +19,7 @@ from ...core import Array, Density, case, density, plain, positive, real
 from ...core.bijector import over_event
 from ...core.arithmetic import times
 from .entries import entries, location_scale, log_product, over_entries, times_quotient
+from .standard_logistic import log_density
 
 
 class textbook:
@@ -71,7 +72,7 @@ class Logistic(Density):
         log_prob = 0
         for z_j, loc_j, scale_j in zip(*(entries(nested, shape) for nested in (z, loc, scale))):
             t = (z_j - loc_j) / scale_j                                             # (1)
-            log_prob = log_prob - abs(t) - 2 * m.log(1 + m.exp(-abs(t))) - m.log(scale_j)    # (2)
+            log_prob = log_prob + log_density(m, t) - m.log(scale_j)                # (2)
         return log_prob
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------

@@ -68,7 +68,10 @@ In (7), `1 + x` is 0 at the end `x = -1`, which an event may be; equal cotangent
 
 @bijector(source="arXiv:1511.07289", domain=real, codomain=interval(-1, np.inf), increasing=True, textbook=textbook)
 class ELUTransform(Bijector):
-    """x = z for z >= 0, exp(z) - 1 for z < 0, from R to (-1, inf); the layer of networks is `ELU`."""
+    """x = z for z >= 0, exp(z) - 1 for z < 0, from R to (-1, inf); the layer of networks is `ELU`.
+
+    `Chain([ELUTransform(), LeakyReLU(alpha)])` has `alpha (exp(z) - 1)` for z < 0, and `BijectorLayer` makes a layer of it.
+    """
 
     event_ndim = (0, 0)
 
