@@ -14,31 +14,6 @@ For the inverse map, `dy/dx = 1/(1 - x)`, `dz/dy = 1/A` and `dz/da = -y/(a A)`. 
     x_bar = (z_bar/A + l_bar (1 - 1/A))/(1 - x)                                     (8)
     a_bar = -(z_bar y/a + l_bar)/A                                                  (9)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(z) - 1` cancels for a small `z`, and overflows where its product with `a` does not:
-    x = -expm1(-y),   y = a p q,   p q = exp(z) - 1                                 (10)
-    p = expm1(z),     q = 1                  where that is finite
-    p = expm1(z/2),   q = 1 + exp(z/2)       elsewhere                              (11)
-
-In (2), `1 - x` and `1 + y/a` round to 1 for a small `x`, and `y/a` may overflow where its logarithm does not:
-    z = log1p(y/a),   y = -log1p(-x)                                                (12)
-      = log y - log a    where y/a overflows                                        (13)
-
-In (3), (6) and (7), `exp(-y)` may be subnormal where its product with `A` or `y` is not.  Half of the exponent goes into each
-factor, and the exponents of the product are kept apart:
-    exp(-y) = h h,   h = exp(-y/2)                                                  (14)
-Where `h = 0`, so is the product, even if `A` overflows.
-
-In (4), `log A` and `y` may cancel, and NumPy's exponential and logarithm of float32 err by several units:
-    log|dx/dz| = log A - y    in float64, for float32 too                           (15)
-               = -y           where A overflows                                     (16)
-
-In (5), (8) and (9), `y` and `A` are infinite at `x = 1`, which an event may be, and a cotangent 0 makes its term 0:
-    log|dz/dx| = inf       at x = 1                                                 (17)
-    x_bar = l_bar/0        at x = 1;   z_bar/0 there for l_bar = 0                  (18)
-    a_bar = -z_bar/a       at x = 1                                                 (19)
-
 Source: Gompertz, Philosophical Transactions of the Royal Society 115 (1825).
 """
 
@@ -84,6 +59,33 @@ class textbook:
         A = a + y                                                                   # (3)
         x_bar = (z_bar / A + l_bar * (1 - 1 / A)) / (1 - x)                         # (8)
         return x_bar, {"concentration": -(z_bar * y / a + l_bar) / A}               # (9)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(z) - 1` cancels for a small `z`, and overflows where its product with `a` does not:
+    x = -expm1(-y),   y = a p q,   p q = exp(z) - 1                                 (10)
+    p = expm1(z),     q = 1                  where that is finite
+    p = expm1(z/2),   q = 1 + exp(z/2)       elsewhere                              (11)
+
+In (2), `1 - x` and `1 + y/a` round to 1 for a small `x`, and `y/a` may overflow where its logarithm does not:
+    z = log1p(y/a),   y = -log1p(-x)                                                (12)
+      = log y - log a    where y/a overflows                                        (13)
+
+In (3), (6) and (7), `exp(-y)` may be subnormal where its product with `A` or `y` is not.  Half of the exponent goes into each
+factor, and the exponents of the product are kept apart:
+    exp(-y) = h h,   h = exp(-y/2)                                                  (14)
+Where `h = 0`, so is the product, even if `A` overflows.
+
+In (4), `log A` and `y` may cancel, and NumPy's exponential and logarithm of float32 err by several units:
+    log|dx/dz| = log A - y    in float64, for float32 too                           (15)
+               = -y           where A overflows                                     (16)
+
+In (5), (8) and (9), `y` and `A` are infinite at `x = 1`, which an event may be, and a cotangent 0 makes its term 0:
+    log|dz/dx| = inf       at x = 1                                                 (17)
+    x_bar = l_bar/0        at x = 1;   z_bar/0 there for l_bar = 0                  (18)
+    a_bar = -z_bar/a       at x = 1                                                 (19)
+"""
 
 
 @bijector(source="Gompertz 1825", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True, textbook=textbook)
