@@ -16,7 +16,7 @@ from __future__ import annotations
 from importlib import import_module
 
 PACKAGES = ("typing", "core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "audio", "speech",
-            "plot", "oracle", "testing", "cli")
+            "plot", "pictures", "oracle", "testing", "cli")
 HOME = {"core": ("Chain", "Flow", "Independent", "Inverse"),
         "models": ("all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf", "flow_plus_plus", "gaussianization_flow",
                    "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp", "sospf", "umnn"),

@@ -21,6 +21,7 @@ from . import data as data
 from . import audio as audio
 from . import speech as speech
 from . import plot as plot
+from . import pictures as pictures
 from . import oracle as oracle
 from . import testing as testing
 from . import cli as cli
@@ -196,6 +197,10 @@ class LearnedPositions(Conditioner):
     P: NDArray[np.floating[Any]]
     mask: NDArray[np.bool_] | None
     def __init__(self, P: Numbers, mask: Numbers | None = ...) -> None: ...
+
+class LipSwish(Conditioner):
+    beta: NDArray[np.floating[Any]]
+    def __init__(self, beta: Numbers) -> None: ...
 
 class MaskedDense(Conditioner):
     W: NDArray[np.floating[Any]]
@@ -416,6 +421,14 @@ class ZeroSum(Bijector):
 class ZeroSumMatrix(Bijector):
     def __init__(self) -> None: ...
 
+class DiscreteFlow(Bijector):
+    net: Conditioner
+    scheme: str
+    steps: int
+    start: float
+    end: float
+    def __init__(self, net: Conditioner, scheme: str = ..., steps: int = ..., start: float = ..., end: float = ...) -> None: ...
+
 class AdditiveCoupling(Bijector):
     passes: NDArray[np.bool_]
     net: Conditioner
@@ -579,6 +592,10 @@ class FlooredExpScale(Scale):
     rate: float
     gain: float
     def __init__(self, floor: float = ..., rate: float = ..., gain: float = ...) -> None: ...
+
+class GompertzCDF(Bijector):
+    concentration: NDArray[np.floating[Any]]
+    def __init__(self, concentration: Numbers | None = ...) -> None: ...
 
 class GumbelCDF(Bijector):
     loc: NDArray[np.floating[Any]]
@@ -1022,6 +1039,10 @@ class Triangle(Map):
     rows: int
     upper: bool
     def __init__(self, rows: int, upper: bool = ...) -> None: ...
+
+class InvertibleResidual(Bijector):
+    net: Conditioner
+    def __init__(self, net: Conditioner) -> None: ...
 
 class PiecewisePlanar(Bijector):
     w: NDArray[np.floating[Any]]

@@ -29,6 +29,7 @@ import secrets
 import socket
 import stat
 import zipfile
+from collections.abc import Callable
 from dataclasses import MISSING
 from os import PathLike
 from pathlib import Path
@@ -61,13 +62,14 @@ LEFT = re.compile(rf"\..*{re.escape(MARK + WRITER)}-(\d+)-[0-9a-f]{{8}}\.tmp")
 
 
 def save(value: Any, path: str | PathLike[str], about: Any = None, arrays: dict[str, NDArray[Any]] | None = None,
-         replace: bool = True) -> None:
+         replace: bool = True, ready: Callable[[Path], object] | None = None) -> None:
     """Write a flow, bijector, density or conditioner to a .npz or .json file, replacing an existing file.
 
     `about`: anything that JSON can hold (names of columns, how the flow was trained), and `arrays`: {name: array}, only for a
     .npz file, are stored with the value.  The file is never incomplete: it is written under a temporary name in the same
-    directory and then renamed.  With `replace` False an existing file is left unchanged: FileExistsError.  ValueError for
-    another suffix, and for a value that contains something that cannot be stored (a user's own base object).
+    directory and then renamed; `ready(path)`, if given, is called with the file under that name.  With `replace` False an existing
+    file is left unchanged: FileExistsError.  ValueError for another suffix, and for a value that contains something that cannot be
+    stored (a user's own base object).
     """
     if not isinstance(value, Value):
         raise ValueError(f"save: a flow, bijector, density or conditioner is needed, not {type(value).__name__}")
@@ -82,7 +84,7 @@ def save(value: Any, path: str | PathLike[str], about: Any = None, arrays: dict[
     document["checksum"] = checksum(document, (stored or {}) | beside)
     text = json.dumps(document, indent=1, allow_nan=False)
     content = text.encode() + b"\n" if stored is None else archive(text, stored | beside)
-    write_atomically(path, content, replace)
+    write_atomically(path, content, replace, ready)
 
 
 def load(path: str | PathLike[str]) -> Any:
@@ -138,9 +140,11 @@ def suffix(path):
     return path.suffix
 
 
-def write_atomically(path: str | PathLike[str], content: bytes, replace: bool = True) -> None:
+def write_atomically(path: str | PathLike[str], content: bytes, replace: bool = True,
+                     ready: Callable[[Path], object] | None = None) -> None:
     """Write a file completely or not at all, with the mode of the file that it replaces.
 
+    `ready(path)`, if given, is called with the complete file under its temporary name, before it is renamed.
     FileExistsError if `path` exists and is not a regular file and, without `replace`, if it exists at all.
     """
     path = Path(os.path.realpath(path))
@@ -151,6 +155,8 @@ def write_atomically(path: str | PathLike[str], content: bytes, replace: bool = 
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if ready is not None:
+            ready(beside)
         if replace:
             take_mode(path, beside)
             os.replace(beside, path)

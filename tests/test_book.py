@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import re
 from xml.etree import ElementTree
@@ -11,15 +12,19 @@ import pytest
 
 from refflow.book import BadPage, NotABook, write_book
 from refflow.book import library
+from refflow.book.chapter import chapters
 from refflow.book.leaf import leaf
 from refflow.book.pages import entries, pages
+from refflow.book.shown import MOVING
+from refflow.core.docstrings import joined_text
 from refflow.core.registry import REGISTRY
 from refflow.oracle.check import certified
 from refflow.testing.pages import CITED, DEFINED, numbered
 from validation import book as opened
 
-XHTML = "{http://www.w3.org/1999/xhtml}"
+XHTML, SVG = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"
 ENTRIES = entries()
+ONE = ("Tanh.html", "book.js", "index.js", "index.html")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +41,10 @@ def tree_of(text):
 def test_every_page_has_a_leaf(book):
     wanted = {name for name, page in REGISTRY.items() if page.__module__.startswith("refflow.")} | {"Chain", "Inverse", "glow"}
     assert wanted <= set(ENTRIES)
-    assert {path.stem for path in book.iterdir()} == set(ENTRIES) | {"index"}
+    files = {f"{name}.html" for name in [*ENTRIES, *chapters(), "index"]} | {"book.js", "index.js"}
+    assert {path.name for path in book.iterdir()} == files
     listed = (book / "index.html").read_text()
-    assert all(f'href="{name}.html"' in listed for name in ENTRIES)
+    assert all(f'href="{name}.html"' in listed for name in (*ENTRIES, *chapters()))
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -51,7 +57,9 @@ def test_leaf(name):
     assert len(ids) == len(set(ids))
     assert all(link[1:] in ids for link in links if link.startswith("#"))
     assert {link.removesuffix(".html") for link in links if not link.startswith("#")} <= {*ENTRIES, "index"}
-    assert not re.search(r"https?://(?!www\.w3\.org/)|<script|<link|<img|@import|url\(", text)
+    assert text.count("<script") == 2 and all(f'<script src="{name}.js" defer="defer"></script>' in text for name in ("index", "book"))
+    assert not re.search(r"https?://(?!www\.w3\.org/)|<link|<img|@import|url\(", text)
+    assert len(list(root.iter(f"{XHTML}main"))) == 1
     check_equations(ENTRIES[name], root, set(ids))
     check_signs(root)
 
@@ -67,8 +75,7 @@ def check_signs(root):
 
 def check_equations(entry, root, ids):
     """Every number has an anchor and its mathematics; every citation links to it, and it links to every line that cites it."""
-    docstring = entry.source.split('"""')[1]
-    defined = set(numbered(DEFINED, docstring))
+    defined = set(numbered(DEFINED, joined_text(entry.source)))
     assert {f"e{n}" for n in defined} <= ids
     rows = [e for e in root.iter() if e.get("data-n") and "line" not in (e.get("class") or "").split()]
     for n in defined:
@@ -111,7 +118,7 @@ def test_only_a_book_is_written_over(tmp_path):
         write_book(tmp_path, "Tanh")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     write_book(tmp_path, "Tanh", force=True)
-    assert write_book(tmp_path, "tanh") == [tmp_path / "Tanh.html", tmp_path / "index.html"]
+    assert write_book(tmp_path, "tanh") == [tmp_path / name for name in ONE]
     assert (tmp_path / "thesis.txt").read_text() == "years"
     with pytest.raises(NotABook, match="is a file"):
         write_book(tmp_path / "thesis.txt")
@@ -138,10 +145,10 @@ def test_progress(tmp_path):
 def test_command(run, tmp_path):
     out = tmp_path / "book"
     status, printed, _ = run("book", "--out", str(out), "--page", "Tanh", "--json")
-    assert status == 0 and json.loads(printed) == [str(out / "Tanh.html"), str(out / "index.html")]
-    assert sorted(path.name for path in out.iterdir()) == ["Tanh.html", "index.html"]
+    assert status == 0 and json.loads(printed) == [str(out / name) for name in ONE]
+    assert sorted(path.name for path in out.iterdir()) == sorted(ONE)
     status, printed, _ = run("book", "--out", str(out), "--page", "Exp")
-    assert status == 0 and "2 files" in printed
+    assert status == 0 and "4 files" in printed
     status, _, error = run("book", "--out", str(out), "--page", "Tahn")
     assert status == 2 and "no page 'Tahn'" in error and "Tanh" in error
     (tmp_path / "other").mkdir()
@@ -226,6 +233,78 @@ def test_the_command_that_opens_them(css, status, book, monkeypatch, capsys):
     assert opened.main(["--page", "Exp", "--width", "800", "--json"]) == status
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["leaf"], one["width"], bool(one["found"])) == ("Exp", 800, bool(status))
+
+
+DRIVEN = """<script>addEventListener("load", () => {
+  const input = document.querySelector("#search"), told = {};
+  for (const query of ["artanh", "TanhTransform", "1605.08803", "tanh", "AffineCoup", "zzzz"]) {
+    input.value = query;
+    input.oninput();
+    told[query] = [...document.querySelectorAll("#results b")].map((name) => name.textContent);
+  }
+  const slider = document.querySelector(".slider"), range = slider.querySelector("input");
+  range.value = 3;
+  range.dispatchEvent(new Event("input"));
+  const frames = [...slider.querySelectorAll("g.frame")];
+  told.shown = frames.flatMap((frame, i) => getComputedStyle(frame).display === "none" ? [] : [i]);
+  told.path = frames[told.shown[0]].querySelector("path:not([class])").getAttribute("d");
+  told.output = slider.querySelector("output").textContent;
+  told.hidden = slider.querySelector("label").hidden;
+  document.body.append(Object.assign(document.createElement("pre"), {id: "told", textContent: JSON.stringify(told)}));
+});</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def told(book, tmp_path_factory):
+    """What a leaf whose search is typed into and whose slider is moved shows, opened from the disk."""
+    file = book / "driven.html"
+    file.write_text((book / "Affine.html").read_text().replace("</body>", DRIVEN))
+    shown = opened.shown_in_chromium(file, tmp_path_factory.mktemp("profile"))
+    file.unlink()
+    return json.loads(html.unescape(re.search(r'<pre id="told">(.*?)</pre>', shown, re.S)[1]))
+
+
+@BROWSER
+@pytest.mark.parametrize("query, leaf", [("artanh", "Tanh"), ("TanhTransform", "Tanh"), ("1605.08803", "AffineCoupling"),
+                                         ("tanh", "Tanh"), ("AffineCoup", "AffineCoupling")])
+def test_search_finds(query, leaf, told):
+    assert leaf in told[query] and len(told[query]) <= 12
+    assert query != "tanh" or told[query][0] == "Tanh"
+    assert told["zzzz"] == []
+
+
+@BROWSER
+def test_a_slider_shows_one_frame_and_its_path_is_of_refflow(told):
+    name, values, draw = MOVING["Affine"]
+    graph = next(part for part in draw(values[3]).parts if part.startswith("<path d="))
+    assert told["shown"] == [3] and f'd="{told["path"]}"' in graph and not told["hidden"]
+    assert float(told["output"]) == pytest.approx(values[3])
+
+
+@BROWSER
+@pytest.mark.skipif(opened.axe_script() is None, reason="no axe-core: `pip install axe-core-python` asks it")
+def test_axe_finds_what_is_planted_and_nothing_else(book):
+    """Grey on white, in the dark alone; a picture without words; a page without a main."""
+    text = (book / "Softsign.html").read_text()
+    dark = "<style>@media (prefers-color-scheme: dark) { .facts { color: #333 } }</style></head>"
+    planted = text.replace("</head>", dark).replace(' role="img" aria-label="', ' role="img" data-label="', 1)
+    found = {one["leaf"]: {violation["row"] for violation in one["found"]}
+             for one in opened.accessible({"as it is": text, "planted": re.sub("</?main>", "", planted)}, (800,))}
+    assert found["as it is, light"] == found["as it is, dark"] == set()
+    assert {"svg-img-alt", "region"} <= found["planted, light"] and "color-contrast" not in found["planted, light"]
+    assert {"svg-img-alt", "region", "color-contrast"} <= found["planted, dark"]
+
+
+def test_without_a_script_a_slider_stands_still(book):
+    """Its label is hidden, and one frame is shown."""
+    root = tree_of((book / "Affine.html").read_text())
+    slider = next(e for e in root.iter(f"{XHTML}div") if e.get("class") == "slider")
+    assert slider.find(f"{XHTML}label").get("hidden") and sum(g.get("style") is None for g in slider.iter(f"{SVG}g")) == 1
+
+
+def test_the_index_of_the_search_is_small(book):
+    assert len((book / "index.js").read_bytes()) < 150_000
+    assert sum(path.stat().st_size for path in book.iterdir()) < 20_000_000
 
 
 def test_without_a_browser_the_command_says_so(monkeypatch, capsys):

@@ -11,12 +11,14 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import refflow
 from refflow.cli.fit import model_named
 from refflow.cli.list_pages import compositions
 from refflow.cli.names import ALIASES, MODELS, plainly
+from refflow.cli.textbook import compared
 from refflow.core.registry import REGISTRY
 from refflow.maps import CHAPTERS
 from refflow.oracle.pages import bijectors
@@ -124,6 +126,34 @@ def test_what_a_textbook_costs_is_as_wide_as_the_terminal_too(run, monkeypatch):
         assert max(map(len, out.splitlines())) <= 100
     calls = [part.partition("\n\n")[0] for part in run("textbook", "LowRankLinear")[1].split("    measure(")[1:]]
     assert calls and all(ast.parse("measure(" + " ".join(call.split())) for call in calls)
+
+
+@pytest.mark.parametrize("name", ["Tanh", "AlphaSigmoid", "BoxCox", "Softmax", "StickBreaking", "LogisticCDF"])
+def test_what_a_textbook_shows_can_be_pasted(name, run, monkeypatch):
+    """The two lines give the two numbers that stand above them."""
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = run("textbook", name)[1].splitlines()
+    assert max(map(len, lines)) <= 100
+    shown = [i for i, line in enumerate(lines) if line.startswith("        printed ")]
+    assert shown
+    for i in shown:
+        first, second = (line.strip().removeprefix(">>> ") for line in lines[i + 1:i + 3])
+        known = {"np": np, name: getattr(refflow, name)}
+        with np.errstate(all="ignore"):
+            exec(first, known)
+            printed, own = (np.asarray(found) for found in eval(second, known))
+        told = re.match(r" *printed (\S+), the page (\S+?)(?: at (\[.*?\]))?: ", lines[i])
+        place = tuple(json.loads(told[3] or "[]"))
+        numbers = [float(np.broadcast_to(found, np.shape(own))[place]) for found in (printed, own)]
+        np.testing.assert_array_equal(numbers, [float(told[1]), float(told[2])])
+
+
+def test_digits_that_are_lost():
+    assert compared(np.array(0.0), np.array(1e-16)).endswith("16 of 16 digits lost")
+    assert compared(np.array(1.0001), np.array(1.0)).endswith("12 of 16 digits lost")
+    assert compared(np.array(-np.inf), np.array(-3.0)).endswith(": infinite")
+    assert compared(np.array([1.0, np.nan]), np.array([1.0, 2.0])) == "printed nan, the page 2.0 at [1]: not a number"
+    assert compared(np.array([1.0, 2.0]), np.array([1.0, 2.0])).endswith("0 of 16 digits lost")
 
 
 def test_every_set_of_lower_dimension_has_a_formula(run):

@@ -15,6 +15,7 @@ from interruptions import at_step, in_call
 from refflow.audio import write_wav
 from refflow.cli import checkpoint, fit as cli, main
 from refflow.cli.images import Images
+from refflow.oracle import CannotRun
 from refflow.saving import about, load, save
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -267,3 +268,23 @@ def test_a_fit_that_is_at_work_is_not_taken_over(run, files, monkeypatch):
     assert err.count("flow.checkpoint.npz: another fit is at work on it") == 4
     monkeypatch.setattr(cli, "Checkpoints", checkpoint.Checkpoints)
     assert run(*arguments, "--resume")[0] == 0
+
+
+def test_a_checkpoint_is_never_free_while_a_fit_is_at_work(run, files, monkeypatch):
+    """Nor between the renaming of a new one and anything that comes after."""
+    rename, free = os.replace, []
+
+    def watched(new, path):
+        for moment in ("before", "after"):
+            if str(path).endswith(".checkpoint.npz") and Path(path).exists():
+                try:
+                    checkpoint.locked(Path(path)).close()
+                    free.append(moment)
+                except CannotRun:
+                    free.append(None)
+            if moment == "before":
+                rename(new, path)
+
+    monkeypatch.setattr("refflow.saving.os.replace", watched)
+    assert run("fit", *FITS["gaussian"], "--out", "flow.npz", "--checkpoint-every", "1e-9")[0] == 0
+    assert len(free) > 10 and not any(free)

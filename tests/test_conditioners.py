@@ -2,15 +2,16 @@
 
 import contextlib
 
+import mpmath
 import numpy as np
 import pytest
 
 from tallies import check_question
 from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlockDense, Contextual, Conv1d, CrossAttention, Delay, Dense,
-                                       Dropout, LayerNorm, Positionwise, ReLU, Residual, Sequential, SiLU, SoftplusActivation,
-                                       TanhActivation, WeightNormDense, dense_network, initialisers, kaiming_normal, kaiming_uniform,
+                                       Dropout, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU, SoftplusActivation,
+                                       TanhActivation, Times, WeightNormDense, dense_network, initialisers, kaiming_normal, kaiming_uniform,
                                        uniform, weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
-from refflow import ActNorm, Pointwise
+from refflow import ActNorm, Exp, Pointwise, Softplus, Tanh
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
 from refflow.maps import load_all
 from refflow.testing import conditioner_laws
@@ -56,7 +57,7 @@ def planted(number, **methods):
         event_shape, fixed_shape, definition = ("N",), Dense.fixed_shape, staticmethod(Dense.definition)
         output_shape = Dense.output_shape
 
-    for name in ("forward", "jacobian", "vjp"):
+    for name in ("forward", "jacobian", "vjp", "jvp"):
         setattr(Planted, name, getattr(Dense, name))
     for name, method in methods.items():
         setattr(Planted, name, method)
@@ -73,6 +74,26 @@ def pulled(change):
         return h, lambda h_bar: change(self, a, h_bar, *pullback(h_bar))
 
     return vjp
+
+
+def pushed(change):
+    """The jvp of Dense with its tangents and the cotangents of these changed."""
+
+    def jvp(self, a, A_dot):
+        (h, H_dot), pullback = Dense.jvp(self, a, A_dot)
+        H_dot, changed = change(self, a, A_dot, H_dot)
+        return (h, H_dot), lambda h_bar, H_bar: changed(H_bar, *pullback(h_bar, H_bar))
+
+    return jvp
+
+
+def unchanged(H_bar, *bars):
+    return bars
+
+
+def of_event_alone(self, a, A_dot, H_dot):
+    """The parameters have no cotangents from the tangents."""
+    return H_dot, lambda H_bar, a_bar, A_dot_bar, bars: (a_bar, A_dot_bar, bars | {"W": bars["W"] - H_bar @ A_dot.mT})
 
 
 def writing(self, a):
@@ -112,6 +133,10 @@ MUTANTS = {
     "any layout": {"forward": lambda self, a: Dense.forward(self, a).reshape(-1, 2)},
     "bad events are refused": {"domain": extended_real},
     "nothing depends on what it says it does not": {"depends": lambda self, shape: np.eye(2, dtype=bool)},
+    "jvp is the product with the Jacobian": {
+        "jvp": pushed(lambda self, a, A_dot, H_dot: (np.matmul(self.W.mT, A_dot), unchanged))},
+    "jvp's pullback is the gradient": {"jvp": pushed(of_event_alone)},
+    "it stretches by no more than it says": {"lipschitz": lambda self: 0.99 * Dense.lipschitz(self)},
 }
 
 
@@ -121,6 +146,81 @@ def test_planted_bug(name):
     with pytest.raises(AssertionError) as caught:
         run_network_laws(net, NetworkPoints(net, EVENTS.copy(), H_BAR.copy()))
     assert name in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("page, law", [(TanhActivation, "jvp's pullback is the gradient"), (SiLU, "jvp's pullback is the gradient"),
+                                       (SoftplusActivation, "jvp's pullback is the gradient")])
+def test_a_planted_curvature_is_found(page, law, monkeypatch):
+    net, right = page(), page.curvature
+    monkeypatch.setattr(page, "curvature", lambda self, a: right(self, a) * 1.001)
+    with pytest.raises(AssertionError, match=law):
+        run_network_laws(net, NetworkPoints(net, EVENTS[:, 0].copy(), H_BAR[:, 0].copy()), lambda name: "jvp" in name)
+
+
+class Forgetting(Residual):
+    """A residual connection whose tangents do not pass by."""
+
+    def jvp(self, a, A_dot):
+        return self.inner.jvp(a, A_dot)
+
+
+def test_a_planted_residual_of_tangents_is_found():
+    net = Forgetting(Dense(W, B))
+    with pytest.raises(AssertionError, match="jvp is the product"):
+        run_network_laws(net, NetworkPoints(net, EVENTS.copy(), H_BAR.copy()), lambda name: "jvp" in name)
+
+
+def test_a_network_without_a_jvp_names_the_layer():
+    net = Sequential((Dense(W, B), LayerNorm([1.0, 1.0], [0.0, 0.0])))
+    with pytest.raises(NotImplementedError, match="LayerNorm has no jvp: the derivative of its Jacobian is not written"):
+        net.jvp([1.0, 2.0], np.eye(2))
+
+
+class Nameless(Dense):
+    """A layer whose refusal does not name it."""
+
+    def jvp(self, a, A_dot):
+        raise NotImplementedError("there is no jvp")
+
+
+def test_a_refusal_without_a_name_is_found():
+    net = Nameless(W, B)
+    with pytest.raises(AssertionError, match="does not name a layer"):
+        run_network_laws(net, NetworkPoints(net, EVENTS.copy(), H_BAR.copy()), lambda name: "jvp" in name)
+
+
+@pytest.mark.parametrize("page, slope, at", [
+    (lambda: LipSwish(1.0), lambda a: mpmath.diff(lambda v: v / (1 + mpmath.exp(-v)) * 10 / 11, a), 2.4),
+    (SiLU, lambda a: mpmath.diff(lambda v: v / (1 + mpmath.exp(-v)), a), 2.4),
+    (GELU, lambda a: mpmath.ncdf(a) + a * mpmath.npdf(a), 1.4)])
+def test_the_largest_slope_of_an_activation_is_what_it_says(page, slope, at):
+    with mpmath.workdps(40):
+        place = mpmath.findroot(lambda a: mpmath.diff(slope, a), at)
+        largest, says = slope(place), mpmath.mpf(page().lipschitz())
+        assert largest <= says < largest + mpmath.mpf("1e-10")
+        assert all(abs(slope(a / mpmath.mpf(8))) <= largest for a in range(-80, 80))
+
+
+def test_the_bound_of_a_network_is_the_product_over_its_layers():
+    inner = Sequential((Dense(W, B), TanhActivation(), Dense(2 * W, B)))
+    assert inner.lipschitz() == pytest.approx(2 * np.linalg.norm(W, 2) ** 2)
+    assert Residual(inner).lipschitz() == 1 + inner.lipschitz() and Times(inner, -0.5).lipschitz() == inner.lipschitz() / 2
+    assert Dense(np.stack([W, 3 * W]), B).lipschitz() == pytest.approx(3 * np.linalg.norm(W, 2))
+    assert Dense(np.zeros((2, 0)), B).lipschitz() == 0 and Dropout([True, False], 0.5).lipschitz() == 2
+    with pytest.raises(NotImplementedError, match="LayerNorm has no lipschitz: no bound of its Jacobian is written"):
+        Sequential((Dense(W, B), LayerNorm([1.0, 1.0], [0.0, 0.0]))).lipschitz()
+
+
+def test_tangents_of_another_shape_are_refused_by_name():
+    net = Dense(W, B)
+    for wrong in (np.eye(3), 1.0, np.ones((5, 2, 2))):
+        with pytest.raises(ValueError, match="Dense: A_dot has shape"):
+            net.jvp(EVENTS, wrong)
+    (_, H_dot), pullback = net.jvp(EVENTS, np.eye(2))
+    assert np.array_equal(H_dot[0], W)
+    with pytest.raises(ValueError, match="Dense: H_bar has shape"):
+        pullback(H_BAR, np.ones((3, 3)))
+    assert pullback(H_BAR, np.ones((2, 1)))[1].shape == (2, 2)      # summed over the events that share the tangents
 
 
 class Skipping(Sequential):
@@ -487,3 +587,14 @@ def test_certificate_of_a_page(name, every, dtype, monkeypatch):
     assert count >= 40
     for quantity, row in rows.items():
         assert float(row["C"]) <= row["allowed"] <= 8 and row["share"] >= 0.5, (quantity, row)
+
+
+@pytest.mark.parametrize("layer, told", [
+    (Tanh(), "not the bijector Tanh(): its activation is TanhActivation()"),
+    (Softplus(), "its activation is SoftplusActivation()"),
+    (Exp(), "not the bijector Exp(): BijectorLayer(Exp(...)) is the network of a bijector"),
+])
+def test_a_bijector_among_layers_is_refused_with_its_network(layer, told):
+    with pytest.raises(ValueError) as raised:
+        Sequential([Dense(np.ones((2, 2)), np.zeros(2)), layer])
+    assert str(raised.value).startswith("Sequential: layers must be networks, not the bijector") and told in str(raised.value)

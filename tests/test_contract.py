@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from pathlib import Path
 
 import hypothesis
@@ -18,6 +19,7 @@ from refflow import (ActNorm, Affine, AffineCoupling, CayleyOrthogonal, Chain, C
                      Softplus, StandardNormal, StickBreaking, StrictTriangle, Tanh, WeibullCDF, stack)
 from refflow.core import Array, Bijector, bijector, context, over_event, sequence_mask, over_positions, positive, real
 from refflow.core.tree import flatten
+from refflow.core.values import Value
 from refflow.oracle.points import drawn_points
 from refflow.testing import strategies
 from refflow.testing.laws import run_laws
@@ -608,9 +610,17 @@ def test_a_context_of_all_events_is_summed_over_them():
     np.testing.assert_allclose(one["context"], each["context"].sum(0), rtol=1e-14)
 
 
+def test_the_readme_names_the_methods_of_values():
+    """Each exists, and the README says of a vector what it says."""
+    text = (PACKAGE / "README.md").read_text().split("## Values")[1].split("## Words")[0]
+    named = re.findall(r"^\| `(\w+)\(", text, re.M)
+    assert {"params", "ravel", "unravel", "replace", "at", "astype"} == set(named) and all(hasattr(Value, name) for name in named)
+
+
 def test_context_vectors_round_trip():
     f = Chain((Masked(np.array([0.3, -0.2])), Masked(np.array([0.1, 0.2])))).at(context=CONTEXT)
-    assert f.ravel().size == 2 + 1 + 2 + 1 + 4
+    assert f.ravel().size == 2 + 1 + 2 + 1 + 4 and list(f.params())[-1] == "context"
+    np.testing.assert_array_equal(f.ravel()[-4:], CONTEXT.ravel())
     assert f.unravel(f.ravel()).equals(f)
     moved = f.unravel(f.ravel() + 1)
     np.testing.assert_array_equal(moved.stages[0].context, CONTEXT + 1)

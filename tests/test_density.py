@@ -20,6 +20,7 @@ from refflow.core import Array, Bijector, bijector, context, density, of_kind, r
 from refflow.maps import load_all
 from refflow.testing import density_laws
 from refflow.testing.density_laws import run_density_laws
+from refflow.truth.measure import truth_of_kind
 from validation.questions import Question
 
 load_all()
@@ -867,3 +868,11 @@ def test_inputs_are_not_modified():
         p.log_prob_vjp(z)[1](b)
         np.testing.assert_array_equal(z, before)
     assert (b == 1).all()
+
+
+@pytest.mark.parametrize("loc, scale, b", [(2.0, 0.25, 1.6), (-3.0, 2.0, 0.5)])
+def test_at_the_centre_of_a_logistic_density_the_cotangent_of_the_event_has_a_unit(loc, scale, b):
+    """It is -b tanh(t/2)/scale, which is 0 there; its slopes by z and by loc are -+ b/(2 scale^2), which abs(t) had lost."""
+    found = truth_of_kind(Logistic(loc=loc, scale=scale, shape=()), np.float64(loc), np.float64(b))["log_prob_vjp.z_bar"]
+    assert found.value == [0]
+    assert [float(kappa) for kappa in found.kappa] == [pytest.approx(2 * abs(loc) * b / (2 * scale**2))]

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = ["typing", "core", "maps", "models", "accuracy", "truth", "fast", "training", "report", "saving", "data", "energies", "audio",
-         "speech", "plot", "oracle", "testing", "peers", "coverage", "book", "cli"]
+         "speech", "plot", "pictures", "oracle", "testing", "peers", "coverage", "book", "cli"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "distreqx", "surjectors", "autograd", "keras"}
 

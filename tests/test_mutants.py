@@ -355,18 +355,26 @@ def test_records_are_kept_forgotten_and_stale(tmp_path, monkeypatch):
     assert [verdict for verdict, *_ in Record(SAMPLE, tmp_path).verdicts.values()] == ["killed", "survived"]
 
 
+def identity(text):
+    source = Source(PAGES["Exp"])
+    source.text = text
+    return source.identity()
+
+
 def test_the_order_of_a_page_is_not_its_code():
     """Its methods and helpers may stand in any order; what they do may not change."""
-    def identity(text):
-        source = Source(PAGES["Exp"])
-        source.text = text
-        return source.identity()
-
     first, second = "    def forward(self, z):\n        return z + 1\n", "    def inverse(self, x):\n        return x - 1\n"
     page, helper = "class Page:\n", "def helper():\n    return 2\n"
     assert identity(page + first + second + helper) == identity(helper + page + second + first)
     assert identity(page + first + second) != identity(page + first + second.replace("1", "2"))
     assert identity(page + first + helper) != identity(page + first + second)
+
+
+def test_a_string_that_stands_alone_is_not_code():
+    """Wherever it stands in a module: what keeps the digits is told below the docstring."""
+    page, text = "class Page:\n    def f(self):\n        return 1\n", '"""What keeps the digits."""\n'
+    assert identity(text + page) == identity(text + "import numpy\n" + text + page) == identity(text + page + text)
+    assert identity(text + page) != identity(text + page + "x = 1\n")
 
 
 def test_killed_mutants_of_unchanged_functions_stay_killed(tmp_path):

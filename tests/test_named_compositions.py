@@ -8,7 +8,7 @@ import scipy.fft
 import scipy.signal
 
 import refflow
-from refflow import Chain, Exp, GumbelCDF, Inverse
+from refflow import BijectorLayer, Chain, ELUTransform, Exp, GumbelCDF, Inverse, LeakyReLU
 from validation import named
 
 CODOMAINS = {name: (0.0, 1.0) for name in named.WHOLES} | {"erfc": (0.0, 2.0), "softclip": (-1.0, 1.0), "softplus_clip": (-1.0, 1.0)}
@@ -30,11 +30,33 @@ def test_few_units_are_lost(name):
                 assert C <= named.LOSES.get(name, {}).get(quantity, named.LEAST), (quantity, event, given)
 
 
+def test_a_late_event_of_gompertz_has_the_limit():
+    """exp(rate z) overflows there; the truth rounds to 1, and the slope to 0."""
+    f, z = refflow.gompertz_cdf(1.0, 1.0), [800.0, 1e300]
+    assert f.forward(z).tolist() == [1, 1]
+    assert f.log_det(z).tolist() == [-np.inf, -np.inf]
+    assert f.jacobian(z).ravel().tolist() == [0, 0]
+
+
 def test_a_composition_of_another_equation_is_found(monkeypatch):
     monkeypatch.setattr(refflow, "frechet_cdf", lambda loc, scale, concentration: Chain(
         [Inverse(Exp()), GumbelCDF(scale=1 / np.asarray(concentration) * (1 + 1e-14))]), raising=False)
     given = named.WHOLES["frechet_cdf"].given[0]
     assert any(C > named.LEAST for point in named.asked("frechet_cdf", given) for C in named.errors("frechet_cdf", given, *point).values())
+
+
+# -- another alpha ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("alpha", [0.25, 3.0])
+def test_elu_with_another_alpha(alpha):
+    """As torch's ELU(alpha), except the slope at 0, which torch takes from the left."""
+    f, z = Chain([ELUTransform(), LeakyReLU(alpha)]), np.array([-800.0, -3.0, -0.5, -1e-17, -5e-324, 0.0, 5e-324, 2.0, 1e300])
+    x = np.where(z < 0, alpha * np.expm1(np.minimum(z, 0)), z)
+    np.testing.assert_allclose(f.forward(z), x, rtol=1e-15)
+    np.testing.assert_allclose(f.inverse(x)[1:4], z[1:4], rtol=1e-15)
+    slope = np.where(z < 0, alpha * np.exp(np.minimum(z, 0)), 1)
+    np.testing.assert_allclose(f.jacobian(z).ravel(), slope, rtol=1e-15, atol=1e-320)
+    np.testing.assert_allclose(BijectorLayer(f).forward(z), x, rtol=1e-15)
 
 
 # -- linear maps and rearrangements -----------------------------------------------------------------------------------

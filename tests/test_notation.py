@@ -11,17 +11,18 @@ from xml.etree import ElementTree
 import pytest
 
 import refflow
-from refflow.book.docstring import Display, Paragraph, docstring, document
+from refflow.book.docstring import Display, Paragraph, document
 from refflow.book.leaf import mathematics
 from refflow.book.mathml import inline
 from refflow.book.notation import (Apply, Big, Call, Code, Differential, Fraction, Gap, Group, Matrix, NotationError, Number,
                                    Parser, Product, Reference, Relation, Scripted, Sum, Text, Word, parse, parsed, tokens)
+from refflow.core.docstrings import joined_text
 from refflow.testing.pages import DEFINED, numbered
 
 from grouping import printed, read
 
 PACKAGE = Path(refflow.__file__).parent
-MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if numbered(DEFINED, docstring(path.read_text())[0])]
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if numbered(DEFINED, joined_text(path.read_text()))]
 NAMES = frozenset(("scale", "shift", "gain", "order", "rate"))
 
 
@@ -41,7 +42,7 @@ def test_every_numbered_line_parses(path):
     source = path.read_text()
     blocks, names = document(source)
     found = [n for block in blocks for row in getattr(block, "rows", [block]) for n in getattr(row, "numbers", ())]
-    assert sorted(found) == sorted(numbered(DEFINED, docstring(source)[0]))
+    assert sorted(found) == sorted(numbered(DEFINED, joined_text(source)))
     for block in blocks:
         if isinstance(block, Display):
             assert all(row.items for row in block.rows)

@@ -21,7 +21,7 @@ from validation.of_page import names_of
 from validation.page import STEPS, Failed, Step, run, verdict
 from validation.points import Draw
 
-from test_parts import careful, misplaced, text_of, uncited
+from test_parts import careful, misplaced, text_of, uncited, unturned
 
 GUIDE = Path(certify.__file__).parent.parent / ".github" / "CONTRIBUTING.md"
 
@@ -76,7 +76,7 @@ def of_the_guide(tmp_path_factory):
 
 def test_the_page_of_the_guide_is_complete_and_in_three_parts(of_the_guide):
     text = text_of(of_the_guide)
-    assert lacks(of_the_guide) + misplaced(text) + uncited(text) + careful(text) == []
+    assert lacks(of_the_guide) + misplaced(text) + unturned(text) + uncited(text) + careful(text) == []
 
 
 @pytest.mark.parametrize("dtype", certify.DTYPES)

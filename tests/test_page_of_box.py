@@ -176,3 +176,10 @@ def test_an_adapter_of_a_file_with_its_page(run, files, workers):
 def test_own_pages_have_no_parameters(run, files):
     status, _, err = run("check", "--page", "Affine", "--parameters", files / "p.json")
     assert status == 2 and "parameters belong to somebody else's map" in err
+
+
+@pytest.mark.parametrize("word", ["add", "bee", "face", "e"])
+def test_a_word_that_spells_a_hex_number_stays_a_word(word, tmp_path):
+    path = tmp_path / "parameters.json"
+    path.write_text(json.dumps({"a": word, "b": ["0x1.8p+1", "-0X1p0", "inf", "1.5"]}))
+    assert parameters_in(path) == {"a": word, "b": [3.0, -1.0, np.inf, 1.5]}

@@ -152,6 +152,29 @@ def test_every_convention_makes_a_family():
         assert f.inverse(f.forward(z)) == pytest.approx(z, rel=1e-10)
 
 
+@pytest.mark.parametrize("h, told", [
+    (np.zeros(5), "PerPart: h must be (..., 17), the 17 numbers that a network gives for one map, not of shape (5,); a Coupling"),
+    (3.0, "PerPart: h must be (..., 17), the 17 numbers that a network gives for one map, not of shape ()"),
+    (["a"] * 17, "PerPart: h must be float32 or float64"),
+])
+def test_a_convention_says_which_numbers_it_takes(h, told):
+    with pytest.raises(ValueError) as raised:
+        SPLINES["nflows"](6, 3.0).vjp(h)
+    assert str(raised.value).startswith(told)
+
+
+def test_a_convention_keeps_its_own_numbers():
+    """The pullback gives the same after the numbers and the fields have been overwritten."""
+    convention, h = SPLINES["nflows"](2, 3.0), np.linspace(-1, 1, 5)
+    bars = {"input_knots": np.ones(3), "output_knots": np.arange(3.0), "slopes": np.ones(3), "tails": {}}
+    expected = convention.vjp(h)[1](bars)[0]
+    given = h.copy()
+    fields, pullback = convention.vjp(given)
+    for array in (given, *(fields[name] for name in convention.names)):
+        array[...] = 7.0
+    np.testing.assert_array_equal(pullback(bars)[0], expected)
+
+
 @pytest.mark.parametrize("make, message", [
     (lambda: SoftmaxKnots(0), "SoftmaxKnots: bins"), (lambda: SoftmaxKnots(2, 1.0, 1.0), "SoftmaxKnots: low"),
     (lambda: SoftmaxKnots(2, 0.0, 1.0, 0.5), "SoftmaxKnots: floor"), (lambda: SoftmaxKnots(2, rate=0.0), "SoftmaxKnots: rate"),

@@ -27,7 +27,11 @@ from refflow.book.leaf import leaf
 from refflow.book.pages import entries, entry_named
 from refflow.book.parts import parts
 from refflow.cli import main
+from refflow.book.leaf import costs as leaf_costs
+from refflow.book.parts import moderate_text
+from refflow.cli.show import printed as shown_parts
 from refflow.cli.textbook import costs
+from refflow.core.docstrings import joined_text, strings
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
 from refflow.maps.conditioners import weight_normalised_blocks
@@ -35,9 +39,9 @@ from refflow.maps.densities.gammas import log_gamma_variables
 from refflow.maps.normalization import batch_norm
 from refflow.maps.splines.bins import Tails
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
-from refflow.truth.balls import ball, constant, seen_from
+from refflow.truth.balls import Dual, ball, constant, seen_from
 from refflow.truth.ends import is_end
-from refflow.truth.engine import Handing, Inputs, flatten, nest
+from refflow.truth.engine import EVENT, Handing, Inputs, flatten, nest
 from refflow.truth.measure import problem
 from validation.certify import sides, truth
 from validation.kinds import GENERATORS
@@ -64,11 +68,11 @@ EACH, OF_SOLVERS = 20, 5        # moderate points of a side, besides its hard ca
 
 
 class Text:
-    """A page's module: its docstring by parts, its lines, and which of them belong to the textbook or the definition."""
+    """A page's module: its text by parts, its lines, and which of them belong to the textbook or the definition."""
 
     def __init__(self, source):
         self.tree, self.lines = ast.parse(source), source.splitlines()
-        self.doc = self.tree.body[0].value.value if ast.get_docstring(self.tree) else ""
+        self.doc, self.strings = joined_text(source), [held for held in strings(source) if held]
         self.books = {given.value.id for node in self.tree.body if isinstance(node, ast.ClassDef)
                       for call in node.decorator_list if isinstance(call, ast.Call)
                       for given in call.keywords if given.arg == "textbook"}
@@ -100,7 +104,7 @@ class Text:
         return {n for i in lines for n in numbered(CITED, self.lines[i - 1])}
 
     def code(self):
-        return set(range(self.tree.body[0].end_lineno + 1, len(self.lines) + 1))
+        return set(range(1, len(self.lines) + 1)) - {i for held in self.strings for i in range(held.lineno, held.end_lineno + 1)}
 
 
 def text_of(page):
@@ -136,6 +140,24 @@ def misplaced(text) -> list[str]:
     found += [f"({n}) is cited by no line of the textbook or the definition" for n in uncited_there]
     found += [f"({n}) is cited inside the textbook or the definition" for n in guarded & text.cited(believed)]
     return found + openings(text, printed)
+
+
+def unturned(text) -> list[str]:
+    """What does not stand where it should: the textbook before all code, the third part above the first page, below the textbook."""
+    if not text.books:
+        return []
+    body, third = text.tree.body, text.strings[-1]
+    code = next(node for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef)))
+    found = [] if code.name in text.books else ["the textbook is not the first thing after imports and constants"]
+    if len(text.strings) != 2 or not third.value.startswith(HEADINGS[2]):
+        return [*found, "the third part is not a string of its own"]
+    below = next(node for node in body if node.lineno > third.end_lineno)
+    return found if below is next(node for node in body if kinds_of(node) & set(KINDS)) else [*found, "the third part is not above the first page"]
+
+
+def kinds_of(node):
+    """The names of the functions whose results decorate a class."""
+    return {getattr(call.func, "id", "") for call in getattr(node, "decorator_list", ()) if isinstance(call, ast.Call)}
 
 
 def openings(text, printed):
@@ -188,7 +210,7 @@ def careful(text) -> list[str]:
 @pytest.mark.parametrize("name", IN_PARTS)
 def test_a_page_in_three_parts(name):
     text, page = text_of(PAGES[name]), PAGES[name]
-    assert misplaced(text) + uncited(text) + careful(text) == []
+    assert misplaced(text) + unturned(text) + uncited(text) + careful(text) == []
     guarded = set(text.numbers()[3]) if len(text.headed) > 2 else set()
     cited = text.cited(text.code() - text.of_textbook())
     assert bool(guarded & cited) == (page.textbook is not None)
@@ -213,15 +235,15 @@ def bars_of(page, back):
 
 
 def test_no_page_calls_a_textbook():
-    """Only what prints a page reads it."""
+    """Only what prints a page reads it, and what says what its equations cost."""
     package = Path(refflow.__file__).parent
     reading = {path.name for path in package.rglob("*.py") if re.search(r"\w\.textbook\b", path.read_text())}
-    assert reading == {"parts.py"}
+    assert reading == {"parts.py", "textbook.py"}
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if getattr(page, "hard_cases", ())])
 def test_numbers_in_the_reasons_of_hard_cases_exist(name):
-    defined = set(numbered(DEFINED, sys.modules[PAGES[name].__module__].__doc__))
+    defined = set(numbered(DEFINED, text_of(PAGES[name]).doc))
     assert stale(PAGES[name].hard_cases, defined) == []
 
 
@@ -277,6 +299,28 @@ class Component:
             return bars.pop("event"), bars
 
         return filled([from_ball(value) for value, _ in h], shape), pullback
+
+    def jvp(self, a, A_dot):
+        """The tangents are directions of dual numbers, whose parts are the dual numbers of the inputs."""
+        inputs = Inputs(self.problem, 1, np.float64)
+        with ctx.workdps(mpmath.mp.dps):
+            event, shape = inputs.add("event", np.asarray(np.frompyfunc(to_ball, 1, 1)(a), object).tolist())
+            inputs.add_fields()
+            rows = [dict(enumerate(map(to_ball, row))) for row in A_dot]
+            moving = nest([Dual(entry, row, EVENT) for entry, row in zip(event, rows)], shape)
+            h, out = flatten(self.problem.definition(Handing(inputs), moving, **inputs.fields))
+            pushed = [seen_from(EVENT, constant(entry)) for entry in h]
+            both = [seen_from(1, constant(q)) for value, of in pushed for q in (value, *(of.get(k, 0) for k in range(A_dot.shape[1])))]
+        slopes = [{j: from_ball(slope) for j, slope in slopes.items()} for _, slopes in both]
+        values, J = np.array([from_ball(value) for value, _ in both], object).reshape(len(h), -1), self.jacobian(a)
+
+        def pullback(h_bar, H_bar):
+            bars = np.concatenate([h_bar.reshape(-1, 1), H_bar], 1).ravel()
+            found = {name: filled([sum(bar * of.get(j, 0) for bar, of in zip(bars, slopes)) for j in span], shape)
+                     for name, (span, shape) in inputs.spans.items()}
+            return found.pop("event"), J.T @ H_bar, found
+
+        return (filled(values[:, 0], out), values[:, 1:]), pullback
 
     def forward(self, a):
         return self.vjp(a)[0]
@@ -750,6 +794,9 @@ SOURCE = "\n".join(WEIBULL.lines)
     ("No equation changes", "Nothing changes", "the third part does not open as it should"),
     ("In (7) and (8), `y - 1`", "Further, `y - 1`", "a paragraph opens 'Further, `y - 1` can'"),
     ("In (7) and (8), `y - 1`", "In (17) and (8), `y - 1`", "a paragraph opens 'In (17) and (8), `y '"),
+    ('r"""In floating point.', 'TEXT = r"""In floating point.', "the third part is not a string of its own"),
+    ("class textbook:", "class Other:\n    pass\n\n\nclass textbook:", "the textbook is not the first thing"),
+    ("@bijector(", "def helper():\n    pass\n\n\n@bijector(", "the third part is not above the first page"),
     ("np.expm1(-y)                                                        # (1) (12)", "np.expm1(-y)  # (1)", "takes care"),
     ("return 1 - np.exp(-(z", "return -np.expm1(-(z", "the textbook uses expm1"),
     ("np.log(k / s) + (k - 1)", "log_quotient(k, s) + (k - 1)", "the textbook uses log_quotient"),
@@ -757,7 +804,7 @@ SOURCE = "\n".join(WEIBULL.lines)
 def test_a_planted_mistake_of_form_is_found(old, new, complaint):
     assert SOURCE.count(old) == 1
     planted = Text(SOURCE.replace(old, new))
-    found = misplaced(planted) or uncited(planted) + careful(planted)
+    found = misplaced(planted) or unturned(planted) + uncited(planted) + careful(planted)
     assert any(complaint in one for one in found), found
 
 
@@ -809,3 +856,14 @@ def changed(name, old, new):
 def test_a_planted_formula_is_found(name, old, new, quantities):
     page, planted = PAGES[name], changed(name, old, new)
     assert {q for side in sides(page) for point in asked(page, side) for q in disagreements(point, planted)} == quantities
+
+
+def test_a_page_whose_printed_equations_are_good_at_moderate_inputs_says_so():
+    """Exactly those whose record says so; one quantity beyond 4 units, of one dtype, is enough to say nothing."""
+    good = {name for name, dtypes in costs().items() if all(
+        float(row["moderate"]["C"]) <= 4 for quantities in dtypes.values() for row in quantities.values() if "moderate" in row)}
+    assert 30 < len(good) < len(costs()) and {name for name in costs() if moderate_text(name)} == good
+    assert "Tanh" not in good and moderate_text("Tanh") == moderate_text("no page") == ""
+    name = min(good)
+    assert moderate_text(name).startswith("At all moderate inputs, ") and moderate_text(name) in leaf_costs(name)
+    assert moderate_text(name) in "\n\n".join(shown_parts(PAGES[name], sys.modules[PAGES[name].__module__].__doc__.strip(), False))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, CayleyOrthogonal, Chain, DenseLinear, GlowActNorm, HalfLine,
-                     Independent, IntrinsicVolume, Inverse, OpenInterval, OrthogonalLinear, Permutation, Pointwise, Reshape, Softplus,
-                     Squeeze, StickBreaking, Tanh)
-from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tree
+                     Independent, IntrinsicVolume, Inverse, NormalCDF, OpenInterval, OrthogonalLinear, Permutation, Pointwise, Reshape,
+                     Softplus, Squeeze, StickBreaking, Tanh)
+from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tracks, tree
 from refflow.core.boundary import checked_event
 from refflow.core.compose import MARKS, lifts
 from refflow.core.rules import number
@@ -414,10 +414,27 @@ STAGES = {"stages": (Affine(0.5, 2.0), Affine(-1.0, 0.25))}
 
 NORMALISED = {"stages": (ActNorm(**AFFINE_CHANNELS), ActNorm([0.5, 3.0], [1.0, 2.0]))}
 
+OFF_CENTRE = {"loc": 0.5, "scale": 2.0}
+
 HOLDS_ALWAYS = dataclasses.replace(number(0, 0.25, True, True), holds=lambda given: True)
+
+def loc_is_not_mirrored(self):
+    return tree.copied(self, loc=-self.loc), lambda params_bar: params_bar
+
+
+def one_minus(self, z):
+    return 1 - self.forward(z)
+
+
+def not_from_the_complement(self, q):
+    return self.inverse_vjp(1 - q)
+
 
 # (law, healthy page, mutant, fields, event shape)
 BUGS = [
+    *(("the complement is what is left", NormalCDF, mutant(NormalCDF, **{name: bug}), OFF_CENTRE, ()) for name, bug in (
+        ("complement", one_minus), ("mirrored", loc_is_not_mirrored), ("mirrored", lambda self: (self, lambda bars: bars)),
+        ("inverse_vjp_of_complement", not_from_the_complement))),
     ("inverse of forward", Bend, mutant(Bend, inverse=forgets_the_shift), AFFINE, (2,)),
     ("inverse of forward", Bend, mutant(Bend, inverse=single_precision_inverse), AFFINE, (2,)),
     ("inverse of forward", Softplus, mutant(Softplus, inverse=single_branch), {}, ()),
@@ -591,6 +608,10 @@ def infinities_are_known(bar):
     return bar
 
 
+def always_below(v, others):
+    return np.zeros(np.shape(v), bool)
+
+
 # (law, what holds the bug, its name, the bug)
 COMPOSED = [
     ("an inverse is the map read from the other side", Inverse, "log_det", sign_of_the_map),
@@ -612,13 +633,15 @@ COMPOSED = [
     ("a slope of 0 stays 0", Chain, "jacobian", product_of_slopes),
     ("rounding makes no infinity", compose, "made_by_rounding", nothing_is_lost),
     ("rounding makes no infinity", compose, "unknown", infinities_are_known),
+    ("rounding makes no infinity", tracks, "above_the_middle", always_below),
 ]
 
 
 @pytest.mark.parametrize("law, owner, name, bug", COMPOSED, ids=lambda x: x if isinstance(x, str) else "")
 def test_bug_of_a_composition_is_caught(law, owner, name, bug, monkeypatch):
-    """These laws compose a map by themselves, one of numbers, one of vectors, and one onto a set of lower dimension."""
-    maps = (build(Chain, STAGES, np.float64), ()), (build(Bend, AFFINE, np.float64), (2,)), (StickBreaking(), (2,))
+    """These laws compose a map by themselves: of numbers, of vectors, onto a set of lower dimension, and onto an interval."""
+    maps = ((build(Chain, STAGES, np.float64), ()), (build(Bend, AFFINE, np.float64), (2,)), (StickBreaking(), (2,)),
+            (NormalCDF(), ()))
     asked = [(f, points(f, f, shape, np.float64)) for f, shape in maps]
     for f, p in asked:
         LAWS[law](f, p)

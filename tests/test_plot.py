@@ -423,6 +423,18 @@ def test_plot_adds_the_noise_that_fit_has_added(run, monkeypatch):
     assert no_names is None and names == ["a", "b"]
 
 
+def test_plot_writes_the_picture_of_a_page(run):
+    status, out, err = run("tanh", "--out", "a.svg", "--json")
+    assert status == 0 and not err and json.loads(out) | {"label": ""} == {"page": "Tanh", "out": "a.svg", "label": ""}
+    assert 'aria-label="The graph of Tanh' in (run.path / "a.svg").read_text()
+    assert run("Tanh", "--out", "a.svg")[0] == 2 and run("Tanh", "--out", "a.svg", "--force")[0] == 0
+    for arguments, match in ((("Tahn", "--out", "b.svg"), "did you mean Tanh"), (("Tanh", "--out", "b.png"), "must end in .svg"),
+                             (("Dropout", "--out", "b.svg"), "Dropout has no picture"),
+                             (("flow.npz", "--out", "b.svg"), "say which picture of flow.npz: transport")):
+        status, _, err = run(*arguments)
+        assert status == 2 and match in err and not (run.path / arguments[-1]).exists()
+
+
 def test_plot_refuses_names(run):
     assert "must end in .png, .pdf, .svg" in run("flow.npz", "--what", "density", "--out", "a.jpg")[2]
     assert "no directory" in run("flow.npz", "--what", "density", "--out", "none/a.png")[2]

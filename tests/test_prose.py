@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from refflow.core.docstrings import is_string
+
 ROOT = Path(__file__).parents[1]
 FILES = [path for package in ("refflow", "validation", "tests") for path in sorted((ROOT / package).rglob("*.py"))
          if path != Path(__file__).resolve()]
@@ -33,9 +35,8 @@ ANY_BANNED = re.compile("|".join(BANNED))
 
 
 def documented(nodes):
-    """The docstrings, as nodes."""
-    return [node.body[0].value for node in nodes
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None]
+    """The docstrings and the other strings that stand alone, as nodes."""
+    return [node.value for node in nodes if is_string(node)]
 
 
 def messages(nodes):

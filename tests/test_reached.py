@@ -105,6 +105,8 @@ def test_a_change_of_what_is_reached_is_seen(tree, path, old, new):
     ("refflow/core/helpers.py", "Doubles", "Multiplies by two"), ("refflow/core/helpers.py", "# twice", "# two times"),
     ("refflow/core/helpers.py", "Helpers", "Two helpers"), ("refflow/core/helpers.py", "return x\n", "return 5 * x\n"),
     ("refflow/core/helpers.py", "LIMIT = 2\n", "LIMIT = 2\n\n\n\n"),
+    ("refflow/core/helpers.py", "LIMIT = 2\n", 'LIMIT = 2\n"""What keeps the digits."""\n'),
+    ("refflow/maps/toy.py", "class textbook", 'r"""What keeps the digits."""\nclass textbook'),
     ("refflow/core/helpers.py", "class Base", "def new(x):\n    return used(x)\n\nclass Base"),
     ("refflow/core/helpers.py", "from .numbers import two, one", "from ..core.constants import one, two"),
     ("refflow/core/helpers.py", ": int", ": float"), ("refflow/core/helpers.py", "x: float)", "x: int) -> int")])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
+import pydoc
+import re
+import sys
 
 import numpy as np
 import pytest
 
 import refflow
 from refflow import Affine, AffineCoupling, Chain, Dense, DiagonalNormal, Exp, Flow, Sequential, StandardNormal, Tanh, TanhActivation
-from refflow.core import Array, Bijector, bijector, over_event, real, sequence_mask, tree
+from refflow.core import Array, Bijector, bijector, over_event, real, registry, sequence_mask, tree
+from refflow.core.docstrings import joined_text
 from refflow.core.tree import flatten
 from refflow.training import LikelihoodGradient, Unconstrained
 
@@ -36,6 +40,26 @@ def test_help_shows_the_page():
         assert "(*batch" in method.__doc__ + Tanh.forward.__doc__ and "rror" in method.__doc__
     assert "np.tanh(z)" in inspect.getsource(Tanh.forward)
     assert "pullback(x_bar, log_det_bar)" in Tanh.vjp.__doc__
+
+
+@pytest.mark.parametrize("name", [name for name, page in refflow.REGISTRY.items() if page.textbook])
+def test_help_shows_the_equations_of_the_map(name):
+    page = refflow.REGISTRY[name]
+    text, (own, first, *_) = pydoc.plaintext.document(page), map(str.strip, re.split(
+        r"^(?=The map\.  |The reverse rule\.  )", joined_text(inspect.getsource(inspect.getmodule(page))), flags=re.M))
+    lines = [line.removeprefix(" |").strip() for line in text.splitlines()]
+    shown = lines[:lines.index(f"`refflow show {name}` has the rest.")]
+    assert [line.strip() for line in first.splitlines()] == shown[-len(first.splitlines()) - 1:-1]
+    assert not any(line.startswith(("The reverse rule.", "In floating point.")) for line in lines) and own not in text
+
+
+def test_help_of_a_page_of_ones_own_has_its_equations_too(monkeypatch):
+    """`refflow show` does not know such a page."""
+    monkeypatch.setattr(registry, "REGISTRY", {})
+    monkeypatch.setattr(sys.modules[__name__], "__doc__", "Title.\n\nThe map.  One,\n    x = z    (1)\n\nThe reverse rule.  Two.\n")
+    made = bijector(source="definition", domain=real, codomain=real)(
+        type("Page", (Bijector,), {"__doc__": "x = z.\n\n    Indented.\n    ", "__module__": __name__, "event_ndim": (0, 0)}))
+    assert made.__doc__ == "x = z.\n\nIndented.\n\nThe map.  One,\n    x = z    (1)"
 
 
 @pytest.mark.parametrize("name", refflow.REGISTRY)

@@ -2,7 +2,7 @@
 
 const BLANK = /^[\s\u200b\u2060\u2061\u2062]*$/;
 // Set aside by a style on purpose: links that stand beside the code, too, heads of columns that are rows now, what a click opens.
-const FOLDED = ".n small, .index thead, .errors thead, details:not([open]) > :not(summary), title, style, script";
+const FOLDED = ".n small, .index thead, .errors thead, details:not([open]) > :not(summary), title, style, script, [hidden]";
 const COLUMNS = "article, section, aside, td, th, dd, dt, li, figure, header, footer, nav, main, body, .row, .line, .columns > *";
 const WHOLE = "math, .line > *";                // looked at in one piece
 const SLACK = 1.5;                              // pixels
@@ -187,7 +187,13 @@ function measure(frame) {
   return {found, looked_at: parts.length};
 }
 
-async function measure_all(texts, widths, height) {
+// What axe-core finds against the rules of accessibility in a document that holds its script: [{row, wrong, text}].
+async function violations(frame) {
+  const {violations} = await frame.contentWindow.axe.run(frame.contentDocument);
+  return violations.flatMap(({id, help, nodes}) => nodes.map((node) => ({row: id, wrong: help, text: node.html.slice(0, 120)})));
+}
+
+async function measure_all(texts, widths, height, with_axe) {
   const frame = document.querySelector("iframe"), results = [];
   frame.style.height = height + "px";
   for (const [name, text] of Object.entries(texts)) {
@@ -195,7 +201,8 @@ async function measure_all(texts, widths, height) {
     await new Promise((loaded) => { frame.onload = loaded; frame.srcdoc = text; });
     for (const width of widths) {
       frame.style.width = width + "px";
-      results.push({leaf: name, width, ...measure(frame)});
+      const found = with_axe ? {found: await violations(frame), looked_at: 1} : measure(frame);
+      results.push({leaf: name, width, ...found});
     }
   }
   document.querySelector("#results").textContent = JSON.stringify(results);

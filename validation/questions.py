@@ -113,12 +113,21 @@ def logistic(upper):
     return Chain((refflow.Sigmoid(), refflow.Affine(scale=upper)))
 
 
+def logistic_of(f):
+    """A map of R, then onto (0, 1)."""
+    return Chain((f, refflow.Sigmoid()))
+
+
 # {name: (source -> the value, the shape of its events)}
 COMPOSITES = {
     "Chain of scalars": (lambda source: Chain((affine(source), refflow.Tanh(), refflow.Affine(0.5, 0.25))), ()),
     "Chain of ranks": (lambda source: Chain((dense(source, 3), affine(source, 3), refflow.Softplus())), (3,)),
     "Chain with a domain":
         (lambda source: Chain((refflow.Exp(), refflow.Power(exponent=float(source.numbers((), -1, 1))))), ()),
+    "Chain through an interval":
+        (lambda source: Chain((affine(source), refflow.LogisticCDF(), Inverse(logistic_of(refflow.Affine(0.5, 2.0))))), ()),
+    "Chain through intervals":
+        (lambda source: Chain((Independent(logistic_of(affine(source, 2)), 1), Inverse(refflow.NormalCDF()), refflow.Tanh())), (2,)),
     "Chain to the simplex": (lambda source: Chain((affine(source, 2), refflow.StickBreaking())), (2,)),
     "Chain to the simplex, permuted":
         (lambda source: Chain((affine(source, 2), refflow.StickBreaking(), refflow.Permutation([1, 2, 0]))), (2,)),

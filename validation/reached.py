@@ -22,6 +22,8 @@ import json
 import sys
 from pathlib import Path
 
+from refflow.core.docstrings import is_string
+
 from .recorded import EXHAUSTIVE, exhaustive, written
 
 ROOT = Path(__file__).parent.parent
@@ -110,7 +112,10 @@ def hashed(text):
 
 
 def bare(tree):
-    """The code without docstrings and annotations, which compute nothing, nor the list of type parameters, new in Python 3.12."""
+    """The code without docstrings and annotations, which compute nothing, nor the list of type parameters, new in Python 3.12.
+
+    Strings that stand alone further down are text, too.
+    """
     for node in ast.walk(tree):
         if getattr(node, "type_params", None) == []:
             del node.type_params
@@ -120,7 +125,7 @@ def bare(tree):
         if isinstance(body, list) and body:
             if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
                 body[0].value.value = ""
-            node.body = without_places(body)
+            node.body = without_places([body[0], *(part for part in body[1:] if not is_string(part))])
     return tree
 
 

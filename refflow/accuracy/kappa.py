@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import tree
-from ..core.compose import Chain, stepped, unit_cotangent
+from ..core.compose import Chain, nested_bars, pulled, stepped, unit_cotangent
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..maps.coupling import Family
@@ -143,28 +143,27 @@ class OpenChain(Chain):
 
     def _entering(self, i, side, event):
         event = super()._entering(i, side, event)
-        return event if i == self._first(side) else self.lanes.pass_on((self.node, i, side), event)
+        return self.lanes.pass_on((self.node, i, side), event) if i else event
 
-    def _first(self, side):
-        return 0 if side == 0 else len(self.stages) - 1
+    def _within(self, key, numbers):
+        return self.lanes.pass_on((self.node, *key), numbers)
 
-    def _reversed(self, event, side, name):
-        image_and_log_det, stages = None, []
-        for i in self._along(side):
-            (event, log_det), pullback = getattr(self.stages[i], name)(self._entering(i, side, event))
-            total = log_det if image_and_log_det is None else image_and_log_det[1] + log_det
-            image_and_log_det = event, total
-            stages.append((i, pullback))
+    def _reversed(self, event, side):
+        total, pullbacks = None, []
+        for i, (path, step, way) in enumerate(self.steps[side]):
+            (event, log_det), found = pulled(path, step, way, self._entering(i, side, event))
+            total = log_det if total is None else total + log_det
+            pullbacks += found
 
         def pullback(event_bar, log_det_bar):
             bars = {}
-            for i, stage_pullback in reversed(stages):
-                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)
-                if i != self._first(side):
+            for i, (path, step_pullback) in reversed(list(enumerate(pullbacks))):
+                event_bar, bars[path] = step_pullback(event_bar, log_det_bar)
+                if i:
                     event_bar = self.lanes.pass_on((self.node, i, side, "bar"), event_bar)
-            return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
+            return event_bar, nested_bars(self, bars)
 
-        return image_and_log_det, pullback
+        return (event, total), pullback
 
 
 class OpenFamily(Family):

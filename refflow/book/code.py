@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import io
 import keyword
 import re
 import tokenize
 from html import escape
+
+from ..core.docstrings import strings
 
 CITED = re.compile(r"\s*#((?:\s*\(\d+\))+)\s*$")
 RULE = re.compile(r"^\s*# -- .* --(?=-*$)")          # the comment above a section, up to the dashes that fill its line
@@ -23,11 +24,9 @@ class Line:
 
 
 def lines(source, skipped=()):
-    """The lines of a module that are shown: without its docstring and without the line ranges `skipped`."""
-    body = ast.parse(source).body
-    gone = set(range(1, body[0].end_lineno + 1)) if is_docstring(body[0]) else set()
-    for first, last in skipped:
-        gone |= set(range(first, last + 1))
+    """The lines of a module that are shown: without the strings that are its text and without the line ranges `skipped`."""
+    texts = [(held.lineno, held.end_lineno) for held in strings(source) if held]
+    gone = {number for first, last in (*texts, *skipped) for number in range(first, last + 1)}
     text, coloured = source.splitlines(), colours(source)
     shown = []
     for number, line in enumerate(text, 1):
@@ -50,10 +49,6 @@ def without_doubled_blanks(shown):
     while kept and not kept[-1].html:
         kept.pop()
     return kept
-
-
-def is_docstring(statement):
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def painted(line, spans):

@@ -1,4 +1,4 @@
-"""A page's docstring as a document: paragraphs, and displays of equations.
+"""A page's text as a document: paragraphs, and displays of equations.
 
 A line that is indented belongs to a display, any other to a paragraph; blank lines end both.  A number (n) at the end of a
 line, two spaces or more from its text, numbers the row, or the paragraph up to there.  Rows of a display:
@@ -9,13 +9,13 @@ An indented block without numbers that does not parse is a listing.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
 import re
 
 from .notation import NotationError, joined, parsed
 from .vocabulary import FUNCTIONS, GREEK
+from ..core.docstrings import written
 
 NUMBER = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")
 NAME = re.compile(r"(?<![\w.])([A-Za-z]{2,})(?=[_(']|\^)(?!'s\b)|(?:^|[,;]|\s{2})\s*([A-Za-z]\w*)\s+(?:=|<-)\s"
@@ -55,13 +55,17 @@ class Listing:
 
 @functools.cache
 def document(source):
-    """(blocks, names) of a module's docstring, its mathematics parsed.
+    """(blocks, names) of a module's text, its mathematics parsed.
 
     Raises NotationError, whose line and column refer to the module.
     """
-    text, first = docstring(source)
-    lines = [(line.rstrip(), first + i) for i, line in enumerate(text.splitlines())]
+    lines = [(line.rstrip(), number) for line, number in written(source)]
     names = names_of(source, [line for line, _ in lines])
+    return tuple(blocks_of(lines, names)), names
+
+
+def blocks_of(lines, names):
+    """The paragraphs, displays and listings of lines ((text, number), ...)."""
     blocks, pending = [], []
 
     def finish():
@@ -84,15 +88,7 @@ def document(source):
             finish()
             fresh = True
     finish()
-    return tuple(blocks), names
-
-
-def docstring(source):
-    """The docstring of a module, unchanged, and the number of its first line."""
-    expression = ast.parse(source).body[0]
-    if not (isinstance(expression, ast.Expr) and isinstance(expression.value, ast.Constant)):
-        return "", 1
-    return str(expression.value.value), expression.lineno
+    return blocks
 
 
 def names_of(source, lines):

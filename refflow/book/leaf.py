@@ -6,21 +6,23 @@ by style rules.
 
 from __future__ import annotations
 
-import functools
 import re
 from html import escape
 from pathlib import Path
 
 from . import code
 from .display import display
-from .docstring import Display, Listing, Paragraph, document
+from .docstring import Display, Listing, document
+from .figures import figures, floats
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
-from .parts import COSTS, arranged, cost_rows
+from .parts import COSTS, arranged, cost_rows, moderate_text
 from .vocabulary import BIG, FUNCTIONS, GREEK, RELATIONS, SYMBOLS
+from ..pictures import RULES
 from ..report import DTYPES, PARAMETER, parameters
 
 IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
+SCRIPTS = '<script src="index.js" defer="defer"></script><script src="book.js" defer="defer"></script>\n'
 ARROW = escape("->")                    # between sets that prose names
 
 
@@ -28,8 +30,10 @@ class BadPage(ValueError):
     """A docstring that cannot be typeset: module, line and column."""
 
 
-def leaf(entry, certificate, before=None, after=None) -> str:
+def leaf(entry, certificate, before=None, after=None, citing=()) -> str:
     """The text of one leaf; `before` and `after` are its neighbours, `certificate` is {quantity: {dtype: {C, allowed}}}.
+
+    `citing` are the chapters that cite it.
 
     Raises BadPage if the docstring's mathematics does not parse.
     """
@@ -39,7 +43,8 @@ def leaf(entry, certificate, before=None, after=None) -> str:
         raise BadPage(f"{entry.module}, {error}") from error
     lines = code.lines(entry.source, entry.skipped)
     setter = Setter(names, lines, numbers_of(blocks))
-    left = arranged(blocks, [setter.block(block, i) for i, block in enumerate(blocks)], costs(entry.name))
+    made = [setter.block(block, i) for i, block in enumerate(blocks)]
+    left = arranged(blocks, [made[0] + figures(entry.page), *made[1:]], costs(entry.name) + floats(entry.page))
     below = "\n".join(section for section in (fields(entry.page), certified(certificate),
                                               hard_cases(entry.page, setter)) if section)
     return page_of(entry.name, f"""\
@@ -47,17 +52,17 @@ def leaf(entry, certificate, before=None, after=None) -> str:
 <h1>{breakable(entry.name)}</h1><p class="facts">{facts(entry, setter)}</p></header>
 <main><article>{left}</article>
 <section class="code"><div class="file">{entry.module.replace(".", "/")}.py</div><div class="lines">
-{setter.code()}
+{setter.code(lines)}
 </div></section></main>
-<footer>{below}{setter.notes()}</footer>""", setter.lights())
+<footer>{below}{setter.notes()}{chapters_that(citing)}</footer>""", setter.lights())
 
 
-def page_of(title, body, extra=""):
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8") + extra
+def page_of(title, body, extra="", scripts=SCRIPTS):
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8") + RULES + extra
     return f"""<!DOCTYPE html>
 <html xmlns="http://www.w3.org/1999/xhtml" lang="en"><head><meta charset="utf-8"/>
 <meta name="viewport" content="width=device-width, initial-scale=1"/><title>{escape(title)}</title>
-<style>
+{scripts}<style>
 {style.replace("&", "&amp;").replace("<", "&lt;")}</style></head>
 <body>
 {body}
@@ -68,8 +73,14 @@ def page_of(title, body, extra=""):
 def neighbour(entry, arrow):
     if entry is None:
         return "<span></span>"
-    text = f"{arrow} {entry.name}" if arrow == "←" else f"{entry.name} {arrow}"
+    title = getattr(entry, "title", entry.name)
+    text = f"{arrow} {title}" if arrow == "←" else f"{title} {arrow}"
     return f'<a href="{entry.name}.html">{text}</a>'
+
+
+def chapters_that(citing):
+    links = ", ".join(f'<a href="{chapter.name}.html">{chapter.number}. {escape(chapter.title)}</a>' for chapter in citing)
+    return f'<p class="notes">Chapters that cite it: {links}</p>' if links else ""
 
 
 def breakable(name):
@@ -148,9 +159,9 @@ class Setter:
         small = f'<small title="the lines that cite it">{all_lines}</small>' if all_lines else ""
         return f'{small}<a class="eq" id="e{number}" href="#L{at[0]}">({number})</a>'
 
-    def code(self):
+    def code(self, lines):
         made = []
-        for line in self.lines:
+        for line in lines:
             links = " ".join(self.link(n) for n in line.cites)
             cites = f'<span class="cites">{links}</span>' if links else ""
             lit = f' data-n="{" ".join(map(str, line.cites))}"' if line.cites else ""
@@ -242,7 +253,8 @@ def costs(name):
     """The table of what the printed equations of a page cost in floats."""
     rows = [(re.sub(r"(?<=[_.])", "<wbr/>", escape(quantity)), *map(joined, cells)) for quantity, *cells in cost_rows(name)]
     title = "In floats <small>largest error of the printed equations, and how many points err by more than 4 units</small>"
-    return table(title, ("quantity", *COSTS[1:]), rows, "costs") if rows else ""
+    said = f"<p>{moderate_text(name)}</p>" if moderate_text(name) else ""
+    return table(title, ("quantity", *COSTS[1:]), rows, "costs") + said if rows else ""
 
 
 def joined(cell):
@@ -261,11 +273,3 @@ def error_of(entry):
 def hard_cases(page, setter):
     rows = [(f"<code>{escape(case.name)}</code>", setter.prose(case.reason)) for case in getattr(page, "hard_cases", ())]
     return table("Hard cases", ("name", "why it is there"), rows, "cases") if rows else ""
-
-
-@functools.cache
-def title_of(source):
-    """The first sentence of a module's docstring."""
-    blocks, _ = document(source)
-    first = next((block.text for block in blocks if isinstance(block, Paragraph)), "")
-    return re.split(r"\.(?:\s|$)", first)[0]

@@ -1,4 +1,4 @@
-"""The book as a directory of files: one leaf per page, and an index."""
+"""The book as a directory of files: a front page, chapters, one leaf per page, a script, and what is searched."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import itertools
 import os
 from pathlib import Path
 
-from .docstring import document
-from .leaf import Setter, leaf, page_of, title_of
+from .chapter import chapters, citing
+from .chapter_page import chapter_page
+from .front import MARK, front
+from .leaf import leaf
 from .pages import entries, entry_named
+from .search import index_script, sections
 from ..oracle.check import certified
-
-MARK = "<!-- a book of refflow -->"
 
 
 class NotABook(ValueError):
@@ -19,21 +20,26 @@ class NotABook(ValueError):
 
 
 def write_book(directory, name=None, force=False, progress=None) -> list:
-    """Write the leaf of one page, or all leaves and the index; returns the paths written.
+    """Write one page or chapter, or all of them, with the front page and the script; returns the paths written.
 
-    `progress(done, total, name)` is called before each leaf.  Raises KeyError for an unknown page, NotABook for a directory
-    that is not empty and was not written by this function, unless `force` is given, and BadPage for a page whose docstring
-    cannot be typeset.  Every file appears complete: it is written under another name and moved.
+    Chapters are run.  `progress(done, total, name)` is called before each file.  Raises KeyError for an unknown page, NotABook
+    for a directory that is not empty and was not written by this function, unless `force` is given, and BadPage for a page
+    whose docstring cannot be typeset, or a chapter that cannot, or that raises.  Every file appears complete: it is written under
+    another name and moved.
     """
-    directory, every = Path(directory), entries()
-    chosen = every if name is None else {(entry := entry_named(name, every)).name: entry}
+    directory, every, told = Path(directory), entries(), chapters()
+    both = told | every
+    chosen = both if name is None else {(entry := entry_named(name, both)).name: entry}
     refuse(directory, force)
-    certificate, beside, texts = certified(), neighbours(every), {}
+    certificate, beside, texts, cites = certified(), neighbours(every) | neighbours(told), {}, citing()
     for done, entry in enumerate(chosen.values()):
         if progress:
             progress(done, len(chosen), entry.name)
-        texts[f"{entry.name}.html"] = leaf(entry, certificate.get(entry.name, {}), *beside[entry.name])
-    texts["index.html"] = index(every, certificate)
+        before, after = beside[entry.name]
+        texts[f"{entry.name}.html"] = chapter_page(entry, before, after) if entry.name in told else \
+            leaf(entry, certificate.get(entry.name, {}), before, after, cites.get(entry.name, ()))
+    texts["book.js"] = Path(__file__).with_name("book.js").read_text(encoding="utf-8")
+    texts["index.js"], texts["index.html"] = index_script(every, sections()), front(every, certificate)
     directory.mkdir(parents=True, exist_ok=True)
     return [write(directory / file, text) for file, text in texts.items()]
 
@@ -61,28 +67,3 @@ def write(path, text):
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)
     return path
-
-
-def index(every, certificate) -> str:
-    """The first leaf: all others by chapter, with kind, first sentence, and the largest certified error."""
-    made = [MARK, '<div class="index"><h1>The book of refflow</h1>',
-            "<p>One leaf per page: its equations, and the code that states them. Errors are in units of rounding.</p>"]
-    for chapter, group in itertools.groupby(every.values(), lambda entry: entry.chapter):
-        made.append(f"<h2>{chapter.replace('_', ' ').capitalize()}</h2><table><thead><tr><th>page</th><th>kind</th>"
-                    "<th>what it is</th><th>certificate</th></tr></thead><tbody>")
-        for entry in group:
-            _, names = document(entry.source)
-            what = Setter(names).prose(title_of(entry.source))
-            made.append(f'<tr><td><a href="{entry.name}.html">{entry.name}</a></td><td>{entry.kind}</td><td>{what}</td>'
-                        f"<td>{summary(certificate.get(entry.name, {}))}</td></tr>")
-        made.append("</tbody></table>")
-    return page_of("The book of refflow", "\n".join([*made, "</div>"]))
-
-
-def summary(quantities):
-    """The entry of a page's certificate that is nearest to its allowance."""
-    found = [entry for dtypes in quantities.values() for entry in dtypes.values()]
-    if not found:
-        return ""
-    worst = max(found, key=lambda entry: entry["C"] / entry["allowed"])
-    return f'{worst["C"]:.2g} <span class="of">of {worst["allowed"]:g}</span>'

@@ -11,6 +11,7 @@ from importlib import resources
 from ..report import DTYPES, magnitude, number
 
 HEADINGS = ("The map.", "The reverse rule.", "In floating point.")
+ALLOWED = 4                             # units, as in the columns "beyond 4"
 MANY = 1e3                              # from so many units on, the power of ten is enough
 BEGINS = re.compile(rf"^(?={'|'.join(re.escape(heading) + '  ' for heading in HEADINGS)}|Source: )", re.M)
 
@@ -45,6 +46,14 @@ def cost_rows(name):
     quantities = dict.fromkeys(quantity for measured in dtypes.values() for quantity in measured)
     return [(quantity, *(in_words(dtypes[dtype].get(quantity, {}).get(kind)) for dtype in DTYPES
                          for kind in ("moderate", "certified"))) for quantity in quantities]
+
+
+def moderate_text(name):
+    """A sentence about a page whose printed equations are good at all moderate inputs, in both dtypes; "" for any other page."""
+    found = [row["moderate"] for measured in costs().get(name, {}).values() for row in measured.values() if "moderate" in row]
+    if not found or max(float(cost["C"]) for cost in found) > ALLOWED:
+        return ""
+    return f"At all moderate inputs, the printed equations are within {ALLOWED} units of the truth, in float64 and in float32."
 
 
 def in_words(cost):

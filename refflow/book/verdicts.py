@@ -41,10 +41,10 @@ def report_page(report) -> str:
     return page_of(f"{f'{name} {report.version}'.rstrip()}: refflow check", f"""\
 <header><nav><span>refflow check</span><span>refflow {VERSION}</span></nav>
 <h1>{escape(name)}</h1><p class="facts">{facts(report)}</p></header>
-<div class="report">
+<main class="report">
 {"".join(section for section in sections if section)}
-</div>
-<script>{SCRIPT}</script>""", extra)
+</main>
+<script>{SCRIPT}</script>""", extra, scripts="")
 
 
 def facts(report):

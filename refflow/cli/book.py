@@ -1,4 +1,4 @@
-"""refflow book --out DIR: the pages as leaves of HTML, and an index."""
+"""refflow book --out DIR: chapters, whose code is run, the pages as leaves of HTML, and an index."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ..report import json_text, progress_cleared, progress_line
 
 def add_command(commands):
     one = commands.add_parser("book", help="write the pages as HTML", description=(
-        "Write one leaf per page, its equations beside its code, and an index.  The files need no network."))
+        "Write the chapters, whose code is run, one leaf per page, its equations beside its code, and an index.  The files need "
+        "no network."))
     one.add_argument("--out", metavar="DIR", required=True, help="the directory to write, made where there is none")
-    one.add_argument("--page", metavar="NAME", help="only this page, and the index")
+    one.add_argument("--page", metavar="NAME", help="only this page or chapter, and the index")
     one.add_argument("--force", action="store_true", help="write into a directory that holds other files too")
     one.add_argument("--json", action="store_true", help="print the paths written as JSON")
     one.set_defaults(run=run)

@@ -8,7 +8,6 @@ While a fit is at work, it holds a lock on the file, where the system has such l
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import sys
 import time
@@ -52,10 +51,11 @@ class Checkpoints:
         kept = {"refflow": VERSION, "options": self.options, "data": self.data, "step": state.step, "numbers": state.numbers,
                 "out": None if out is None else digest_of(out)}
         try:
-            save(state.best, self.path, self.note | {"checkpoint": kept}, state.arrays, self.replace)
+            new = []  # type: list
+            save(state.best, self.path, self.note | {"checkpoint": kept}, state.arrays, self.replace,
+                 lambda path: new.append(locked(path)))
+            self.hold(*new)
             self.replace = True                     # it is ours now
-            with contextlib.suppress(CannotRun):    # another one is looking whether it is held
-                self.hold()
         except OSError as error:
             self.able = False
             print(f"refflow: {self.path}: {error.strerror or error}; there is no checkpoint", file=sys.stderr)
@@ -64,9 +64,9 @@ class Checkpoints:
         if self.replace and self.able:
             self.path.unlink(missing_ok=True)
 
-    def hold(self):
-        """Lock the file that is there now."""
-        before, self.held = self.held, locked(self.path)
+    def hold(self, new):
+        """Keep this lock, and no other.  A new file is locked before it is renamed, so that nobody else can lock it in between."""
+        before, self.held = self.held, new
         if before is not None:
             before.close()
 
@@ -81,7 +81,7 @@ class Checkpoints:
 
     def resumed(self, options):
         """The state to continue from, which must come from the same fit."""
-        self.hold()
+        self.hold(locked(self.path))
         best, kept, arrays = opened(self.path)
         if kept["refflow"] != VERSION:
             raise CannotRun(f"{self.path}: refflow {kept['refflow']} has written it, this is {VERSION}")

@@ -19,8 +19,10 @@ from ..core.values import Value
 from ..oracle import CannotRun
 from ..report import likelihood, likelihood_table, loss_in
 from ..training import Result, fit
+from ..training.flow_matching import fit_flow_matching
 from ..training.gaussians import log_probs
 
+PATH = "conditional"                    # of flow matching
 FLAT = 1e-3                             # nats for each number of an event: by less than that, a loss held out has not fallen
 
 
@@ -38,12 +40,15 @@ class Given:
 
 @dataclass(frozen=True)
 class Start:
-    """A model before its training: patterns of the parameters that are `fixed`, arguments of `fit`, and `about`, the model's notes."""
+    """A model before its training: patterns of the parameters that are `fixed`, arguments of `fit`, and `about`, the model's notes;
+    `matching`: is it trained by matching velocities, not by likelihood?
+    """
 
     flow: Value
     fixed: tuple
     settings: dict
     about: dict = field(default_factory=dict)
+    matching: bool = False
 
 
 class Fitted(Protocol):
@@ -162,6 +167,13 @@ def by_likelihood(data, start, parts, rng, settings) -> Result:
         held_out = held_out[0] if context is None else held_out
     return fit(start.flow, x, context=context, transform=data.refreshed, validation=held_out, fixed=start.fixed, rng=rng,
                flat=FLAT * math.prod(data.shape), progress=loss_in(data.measures[0], data.shape), **settings)
+
+
+def by_matching(data, start, parts, rng, settings) -> Result:
+    """The flow in time whose velocity follows paths from noise to the data."""
+    held_out = data.refreshed(parts["validation"], rng) if "validation" in parts else None
+    return fit_flow_matching(start.flow, parts["train"], path=PATH, transform=data.refreshed, validation=held_out, rng=rng,
+                             flat=FLAT * math.prod(data.shape), progress="{:.4f}".format, **settings)
 
 
 def density(data, flow):

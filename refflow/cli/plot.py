@@ -1,4 +1,4 @@
-"""The command line for pictures: refflow plot FLOW [DATA] --what transport --out picture.png.
+"""The command line for pictures: refflow plot FLOW [DATA] --what transport --out picture.png, refflow plot PAGE --out picture.svg.
 
 Exit status: 0 done; 2 could not run; 130 interrupted.
 """
@@ -20,9 +20,13 @@ from .kinds import opened
 from .options import add_data, add_flow, add_given, add_seed, count, counts, positive_count, put, rate, writes_a_file
 from .sample import drawn
 from .speech import opened_voice
+from ..book.pages import pages
+from ..book.shown import shown
 from ..core import Flow
 from ..models import GlowTTS
 from ..oracle import CannotRun
+from ..oracle.pages import page_named, spelled
+from ..pictures import of
 from ..report import counted, json_text
 
 WHAT = {"transport": "a density of 2 columns step by step, from z_0 to x",
@@ -37,11 +41,12 @@ FORMS = (".png", ".pdf", ".svg")
 
 def add_command(commands):
     one = commands.add_parser("plot", help="draw a picture of a flow", description=(
-        "Draw a flow as a .png, .pdf or .svg file; needs matplotlib: pip install \"refflow[plot]\"."),
+        "Draw a flow as a .png, .pdf or .svg file; needs matplotlib: pip install \"refflow[plot]\".  Without --what, FLOW is the name "
+        "of a page, whose picture in the book is written as .svg, without matplotlib."),
         epilog="; ".join(f"{name}: {what}" for name, what in WHAT.items()))
     add_flow(one)
     add_data(one, "?")
-    one.add_argument("--what", choices=WHAT, required=True, help="the picture")
+    one.add_argument("--what", choices=WHAT, help="the picture of a flow")
     one.add_argument("--out", metavar="PICTURE", required=True, help="the file to write, .png, .pdf or .svg")
     one.add_argument("--shape", type=image_shape, metavar="HxW",
                      help="of the images that rows are, 8x8 or with channels 3x32x32")
@@ -72,6 +77,27 @@ def panel_count(text):
 
 
 def run(options):
+    return run_page(options) if options.what is None else run_flow(options)
+
+
+def run_page(options):
+    """The picture that the book has of a page."""
+    if Path(options.flow).suffix in (".npz", ".json"):
+        raise CannotRun(f"--what: say which picture of {options.flow}: {', '.join(WHAT)}")
+    page = page_named(spelled(options.flow), pages())
+    drawing = of(*shown(page))
+    if drawing is None:
+        raise CannotRun(f"{page.__name__} has no picture")
+    try:
+        put(options, lambda path, replace: drawing.save(path, replace))
+    except ValueError as error:
+        raise CannotRun(f"--out: {error}") from None
+    report = {"page": page.__name__, "out": options.out, "label": drawing.label}
+    print(json_text(report, indent=None) if options.json else f"{options.out}: {drawing.label}")
+    return 0
+
+
+def run_flow(options):
     if Path(options.out).suffix.lower() not in FORMS:
         raise CannotRun(f"--out {options.out}: the name of a picture must end in {', '.join(FORMS)}")
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from .contexts import Context, context_of, noted
-from .dataset import Given, Start, by_likelihood, compared, comparison_text, density, in_units, likeliest, refuse_foreign
+from .dataset import Given, Start, by_likelihood, by_matching, compared, comparison_text, density, in_units, likeliest, refuse_foreign
 from .files import cells_of, refuse_form, show_table, write_table
 from .options import put
 from .tables import read_table
@@ -39,7 +39,8 @@ OF_IMAGES = ("levels", "depth", "patch", "values", "bits", "channels_last", "add
 MODELS_OF_IMAGES = ("glow", "image_realnvp", "jet", "starflow", "tarflow")
 OF_SPEECH = ("table", "unit", "dropout")
 CIRCULAR = "circular-nsf"               # the model of angles
-RATES = {"gaussian": 5e-3, "planar": 1e-2, "radial": 1e-2}         # Adam's, of others 0.001
+MATCHED = "flow-matching"               # the model that is trained by velocities
+RATES = {"flow-matching": 5e-3, "gaussian": 5e-3, "planar": 1e-2, "radial": 1e-2}         # Adam's, of others 0.001
 SIZES = ("hidden", "couplings", "layers", "bins", "components", "dense")
 
 
@@ -174,13 +175,13 @@ class Rows:
         units = () if circular else standardised(x) if simple else gaussian_start(x, held_out[0], context, held_out[1])
         model, sizes = model_of(options, len(train), self, rng)
         flow, fixed = (model, ("base", "*.ends")) if circular else in_units(model, units, x, rng, self.context)
-        return Start(flow, fixed, settings_of(options), {"sizes": sizes})
+        return Start(flow, fixed, settings_of(options), {"sizes": sizes}, options.model == MATCHED)
 
     def arrays(self, values):
         return [values]
 
     def trained(self, start, parts, rng, settings):
-        return by_likelihood(self, start, parts, rng, settings)
+        return (by_matching if start.matching else by_likelihood)(self, start, parts, rng, settings)
 
     def compared(self, before, after, parts, rng):
         return compared(self, before, after, parts, rng)

@@ -8,11 +8,11 @@ What is not a page, such as a model, is shown with its docstring; of a name that
 
 from __future__ import annotations
 
-import sys
-
 from .list_pages import facts
 from .names import also_called, described, elsewhere
-from ..book.parts import COSTS, HEADINGS, cost_rows, parts, textbook
+from ..book.pages import source_of
+from ..book.parts import COSTS, HEADINGS, cost_rows, moderate_text, parts, textbook
+from ..core.docstrings import joined_text
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
@@ -36,7 +36,7 @@ def run(options):
         return 0
     page = page_named(name, REGISTRY)
     quantities = certified().get(page.__name__, {})
-    text, fields = sys.modules[page.__module__].__doc__.strip(), parameters(page)
+    text, fields = joined_text(source_of(page.__module__)).strip(), parameters(page)
     cases = [(case.name, case.reason) for case in getattr(page, "hard_cases", ())]
     if options.json:
         lists = {"parameters": [dict(zip(PARAMETER, row)) for row in fields],
@@ -56,7 +56,7 @@ def printed(page, text, everything):
     floating = found.get(HEADINGS[2], "").rstrip()
     if floating and not everything:
         floating = f"{HEADINGS[2]}  `refflow show {page.__name__} --all` prints the equations that keep the digits."
-    costs = table(COSTS, cost_rows(page.__name__))
+    costs = "\n\n".join(filter(None, (table(COSTS, cost_rows(page.__name__)), moderate_text(page.__name__))))
     return f"{page.__name__}: {title}", map_, textbook(page).rstrip(), costs, reverse, floating, found.get("Source:", "")
 
 

@@ -14,6 +14,7 @@ import functools
 
 import numpy as np
 
+from . import tree
 from .boundary import (held_to_letters, of_event, over_positions, own_function, published, reducing, valid_positions,
                        vjp_of_event)
 from .method_help import OF_BIJECTORS
@@ -44,6 +45,7 @@ class Bijector(Value):
     entrywise_log_det = False       # is the unit of error of log-det entrywise although that of all else is normwise?
     jumps = False                   # does it jump at a break?
     rounded_breaks = False          # are the numbers that `breaks` returns rounded?
+    symmetric = False               # a map of R onto (0, b): is f(2 loc - z) = b - f(z)?
     lifted_axes = 0                 # event axes that components see as batch axes
     hard_cases = ()
 
@@ -175,6 +177,43 @@ class Bijector(Value):
 
         return (z, inverse_log_det), inverse_pullback
 
+    # -- the upper end of an interval (0, b) --------------------------------------------------------------------------
+
+    @property
+    def two_sided(self):
+        """Has it `complement`, which a chain needs near the upper end, and what follows below?"""
+        return self.symmetric
+
+    def mirrored(self):
+        """(f~ = M f M, a function that takes the cotangents of the parameters of f~ to the cotangents of its own), with M in `mirror`."""
+        if not self.symmetric:
+            raise NotImplementedError(f"{type(self).__name__}: mirrored")
+        if "loc" not in self.declared:
+            return self, lambda params_bar: params_bar
+        return tree.copied(self, loc=-self.loc), lambda params_bar: params_bar | {"loc": -params_bar["loc"]}
+
+    def complement(self, z):
+        """q = b - f(z), without cancellation."""
+        return self.mirrored()[0].forward(mirror(self.domain, z))
+
+    def inverse_and_log_det_of_complement(self, q):
+        """(z, log|dz/dq|) of z = f^-1(b - q)."""
+        z, log_det = self.mirrored()[0].inverse_and_log_det(q)
+        return mirror(self.domain, z), log_det
+
+    def inverse_vjp_of_complement(self, q):
+        """((z, log|dz/dq|), pullback) of z = f^-1(b - q); the pullback gives the cotangents of q and of the parameters."""
+        page, own = self.mirrored()
+        (z, log_det), mirrored_pullback = page.inverse_vjp(q)
+
+        def pullback(z_bar, log_det_bar):
+            q_bar, params_bar = mirrored_pullback(-z_bar, log_det_bar)
+            return q_bar, own(params_bar)
+
+        return (mirror(self.domain, z), log_det), pullback
+
+    # -- data ---------------------------------------------------------------------------------------------------------
+
     def initialised(self, data, rng):
         """Data-dependent initialisation: a new value whose output on `data` is standardised; by default, itself."""
         return self
@@ -186,6 +225,12 @@ class Bijector(Value):
     def _event(self, array, side):
         ndim = self.event_ndim[side]
         return array.shape[array.ndim - ndim:]
+
+
+def mirror(where, numbers):
+    """M: -z on the real line, lower + upper - z on an interval."""
+    lower, upper = where.each or (where.lower, where.upper)
+    return -numbers if np.isinf(lower).all() else lower + (upper - numbers)
 
 
 def over_event(per_event, ndim) -> np.ndarray:
@@ -221,7 +266,8 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     error is normwise, as for a page that solves with a matrix or factors it), `entrywise_log_det` (but not the unit of its
     log-det, the logarithm of a product of its entries), `infinite_events` (an event with an infinite entry, as after a map that
     has reached its limit, goes back to the limits of the inverse matrix), `straight_far_out` (events beyond the range of its parameters
-    meet lines; fewer binades are certified there), `moderate` (certified only at moderate events; its docstring says why).  The page is registered.
+    meet lines; fewer binades are certified there), `moderate` (certified only at moderate events; its docstring says why), `symmetric` (a map of R onto (0, b) with
+    f(2 loc - z) = b - f(z), so that chains keep the digits of both tails).  The page is registered.
     `textbook`: the class of the page's equations as they are printed, see `maps/README.md`; conditioners, densities, scales
     and parametrisations are handed theirs in the same way.
     """

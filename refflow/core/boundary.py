@@ -3,6 +3,10 @@
 A page's functions are written without checks.  Its class publishes each of them in a checked form.  On a user's value this
 form checks dtypes, shapes and domain, refuses bad input by name, and calls the function on `value.unchecked(dtype)`; on such
 a copy it is the function itself.  There is one class, whose methods show the page's own signatures and docstrings.
+
+Memory has one owner.  A page's results may be views of its arguments, and its pullback may keep its argument and its results.
+The checked form copies where that would show: a result shares no memory with an argument or with another result, and a
+pullback reads arrays that no caller can reach.  So an array may be changed in place as soon as the call is over.
 """
 
 from __future__ import annotations
@@ -125,6 +129,28 @@ def checked_cotangent(self, name, given, like):
                          f"{like.shape}") from None
 
 
+# -- whose memory -----------------------------------------------------------------------------------------------------
+
+def apart(array, *others):
+    """The array, or a copy of it if it may share memory with one of the others."""
+    shares = any(np.may_share_memory(array, other) for other in others)
+    return array.copy(order="K") if shares else array
+
+
+def all_apart(found, *others):
+    """A result, a tuple of results or a nested dictionary of them: each shares no memory with the others."""
+    if isinstance(found, dict):
+        return {key: all_apart(part, *others) for key, part in found.items()}
+    if isinstance(found, tuple):
+        return tuple(apart(part, *found[:i], *others) for i, part in enumerate(found))
+    return apart(found, *others)
+
+
+def handed_out(values):
+    """Copies of what a pullback may keep, for the caller."""
+    return tuple(value.copy(order="K") for value in values)
+
+
 # -- the public forms -------------------------------------------------------------------------------------------------
 
 def in_blocks(function, view, event):
@@ -176,7 +202,7 @@ def of_event(side, entrywise=False):
         with np.errstate(all="ignore"):
             if entrywise and cut_into_blocks(copy, event):
                 return in_blocks(function, copy, event)
-            return function(copy, event)
+            return all_apart(function(copy, event), event)
 
     return outside
 
@@ -185,14 +211,16 @@ def vjp_of_event(side, *names):
     """The public form of a vjp.
 
     It checks the cotangents, which have these names, when the pullback is called, and sums the event's to its own shape.
-    Where the image is itself an event, cotangents at masked positions are ignored.
+    Where the image is itself an event, cotangents at masked positions are ignored.  The pullback keeps an event and results of
+    its own.
     """
 
     def outside(function, self, event):
         copy, event, original = checked_event(self, event, side)
         with np.errstate(all="ignore"):
-            found, pullback = function(copy, event)
-        values = found if isinstance(found, tuple) else (found,)
+            found, pullback = function(copy, event.copy(order="K"))
+        several = isinstance(found, tuple)
+        values = found if several else (found,)
 
         def checked_pullback(*given):
             if len(given) != len(names):
@@ -202,9 +230,10 @@ def vjp_of_event(side, *names):
                 bars[0] = without_masked(self, bars[0], 1 - side)
             with np.errstate(all="ignore"):
                 event_bar, params_bar = pullback(*bars)
-            return sum_to_shape(event_bar, original), params_bar
+            event_bar = apart(sum_to_shape(event_bar, original), *bars)
+            return event_bar, all_apart(params_bar, event_bar, *bars)
 
-        return found, checked_pullback
+        return handed_out(values) if several else handed_out(values)[0], checked_pullback
 
     return outside
 

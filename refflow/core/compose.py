@@ -5,6 +5,9 @@ The map.  Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
     log|det dx/dz| = sum_i log|det df_i/dz_(i-1)|                                   (2)
     J = J_K ... J_1                                                                 (3)
 
+Maps that lead through an interval (0, b), as a distribution function and then a quantile function, are one step of (1) to (3), a
+run: between them stands the distance from 0 or the one from b, whichever is smaller.  `tracks` has its equations.
+
 At the end of a domain, terms of (2) may be infinite with both signs.  No rule on such terms alone is right: the slope of
 `(z^2)^(1/2)` at 0 is 1, of `exp(-1/z)` it is 0, and in both a stage has the slope 0 and another an infinite one.  There (2) is
 its limit from inside.  With the event `e` at which the first of these terms is infinite, moved by `d` away from the end,
@@ -54,7 +57,8 @@ from .boundary import checked_domain
 from .declarations import child, children, plain
 from .registry import REGISTRY
 from .sets import contains
-from .tree import along
+from .tracks import Leaf, Run, runs_among
+from .tree import along, bare, components, nest
 from .words import Cases, case, refusal
 
 
@@ -399,15 +403,38 @@ def stepped(stage, side, event):
     return stage.inverse_and_log_det(event) if side else stage.forward_and_log_det(event)
 
 
-def limit_from_inside(stages, side, event):
-    """The limit of the sum of the stages' log-dets as the entries of an event that are at an end go there; or NaN."""
-    where = stages[0].codomain if side else stages[0].domain
+def pulled(path, step, side, event):
+    """((image, log-det), [(path, pullback)]) of a step, of each leaf of a run; on side 1 of its inverse."""
+    found, pullback = step.inverse_vjp(event) if side else step.vjp(event)
+    return found, pullback if isinstance(step, Run) else [(path, pullback)]
+
+
+def nested_bars(f, bars):
+    """The cotangents {path: own} of the steps of f, nested; a component reduces what its steps give, as its own pullback does."""
+    found = {}
+    for here, component in components(f):
+        if here in bars:
+            found[here] = bars[here]
+        else:
+            below = {path[len(here):]: own for path, own in bars.items() if path[:len(here)] == here}
+            found[here] = component.reduce(nested_bars(component, below))
+    return nest(found)
+
+
+def entered(step, side):
+    """The set from which a map leads, on side 1 its inverse."""
+    return step.codomain if side else step.domain
+
+
+def limit_from_inside(turn, event):
+    """The limit of the sum of the maps' log-dets as the entries of an event that are at an end go there; or NaN."""
+    where = entered(*turn[0][1:])
     before = last = event.dtype.type(np.nan)
     for k in DEPTHS:
         moved, total = inside_of(where, event, k), 0
         with outside_marked():
-            for stage in stages:
-                moved, log_det = stepped(stage, side, moved)
+            for _, stage, way in turn:
+                moved, log_det = stepped(stage, way, moved)
                 total = total + log_det                                             # (4)
         finite = np.isfinite(total)
         before, last = np.where(finite, last, before), np.where(finite, total, last)
@@ -415,19 +442,19 @@ def limit_from_inside(stages, side, event):
     return np.where(np.abs(apart) > SETTLED * (1 + np.abs(last)), np.copysign(last.dtype.type(np.inf), apart), last + 0 * apart)
 
 
-def sum_inside(stages, side, event):
-    """The sum of the stages' log-dets at events held inside the sets between, from the last stage on that would make it infinite.
+def sum_inside(turn, event):
+    """The sum of the maps' log-dets at events held inside the sets between, from the last map on that would make it infinite.
 
     NaN where a set has no ends by which an event can be held inside.
     """
     with outside_marked():
-        event, total = stepped(stages[0], side, event)
-        for stage in stages[1:]:
-            where, infinite = (stage.codomain if side else stage.domain), np.isinf(stepped(stage, side, event)[1])
+        event, total = stepped(*turn[0][1:], event)
+        for _, step, way in turn[1:]:
+            where, infinite = entered(step, way), np.isinf(stepped(step, way, event)[1])
             held = held_inside(where, event)
-            event, log_det = stepped(stage, side, held)
+            event, log_det = stepped(step, way, held)
             total = np.where(infinite, 0, total) + log_det                          # (5)
-            total = np.where(where.members(held, stage.event_ndim[side]), total, np.nan)
+            total = np.where(where.members(held, step.event_ndim[way]), total, np.nan)
     return total
 
 
@@ -473,12 +500,30 @@ def inside_of(where, event, k):
     return np.where(np.isinf(event), np.copysign(far, event), moved)
 
 
-def walked(where, stages, side):
-    """The sets to which stages take a set in turn, on side 1 their inverses; the set first, None after one that cannot."""
+def walked(where, turn):
+    """The sets to which maps [(path, map, side)] take a set in turn; the set first, None after one that cannot."""
     found = [where]
-    for stage in stages:
-        found.append(found[-1] and stage.image_of(found[-1], side))
+    for _, stage, way in turn:
+        found.append(found[-1] and stage.image_of(found[-1], way))
     return found
+
+
+class Lifted(Independent):
+    """A leaf on every entry of more axes; its pullback names the leaf's own parameters."""
+
+    def _summed(self, image_and_log_det, inner_pullback):
+        found, pullback = super()._summed(image_and_log_det, inner_pullback)
+
+        def own_pullback(image_bar, log_det_bar):
+            event_bar, params_bar = pullback(image_bar, log_det_bar)
+            return event_bar, params_bar["inner"]
+
+        return found, own_pullback
+
+
+def lifted(leaf):
+    """A leaf as a step."""
+    return bare(Lifted, inner=leaf.page, ndim=leaf.axes, dtype=leaf.page.dtype) if leaf.axes else leaf.page
 
 
 def lifts(stages):
@@ -507,6 +552,7 @@ class Chain(Bijector):
             raise ValueError(f"Chain: stages must be bijectors, at least one, not {wrong[0] if wrong else self.stages!r}")
         self._set("stages", tuple(Independent(s, k) if k else s for s, k in zip(stages, lifts(stages))))
         super().__post_init__()
+        self._set("two_sided_leaves", sum(leaf.page.two_sided for leaf in leaves_of(self, 0)))
 
     def _validate(self):
         refuse_another_dimension(self.stages, self.domain)
@@ -524,22 +570,52 @@ class Chain(Bijector):
         """That of its first stage, or what the first ones take to the lower dimension on which a later one acts."""
         thin = [i for i, stage in enumerate(self.stages) if stage.domain.thin or stage.codomain.thin]
         i = thin[0] if thin else 0
-        return walked(self.stages[i].domain, self.stages[:i][::-1], 1)[-1] or self.stages[0].domain
+        return walked(self.stages[i].domain, self.in_turn(1)[-i:] if i else [])[-1] or self.stages[0].domain
 
     @functools.cached_property
     def codomain(self):
-        return walked(self.domain, self.stages, 0)[-1] or self.stages[-1].codomain
+        return walked(self.domain, self.in_turn(0))[-1] or self.stages[-1].codomain
 
     def image_of(self, where, side=0):
-        return walked(where, [self.stages[i] for i in self._along(side)], side)[-1]
+        return walked(where, self.in_turn(side))[-1]
+
+    def in_turn(self, side):
+        order = range(len(self.stages))
+        return [(("stages", str(i)), self.stages[i], side) for i in (reversed(order) if side else order)]
+
+    @functools.cached_property
+    def steps(self):
+        """What an event meets from side 0 and from side 1, [(path, step, its side)]: the stages, in order.
+
+        Where some leaves make a `Run`, this is one step, at the path (), and other leaves of its stages are steps of their own.
+        """
+        found = runs_among(list(leaves_of(self, 0)), self._within) if self.two_sided_leaves > 1 else []
+        crossed = {leaf.path[:2] for step in found if isinstance(step, Run) for leaf in step.leaves}
+        there = dict(self._place(step, crossed) for step in found) if crossed else {}
+        there = list(there.values()) or self.in_turn(0)
+        return there, [(path, step, 1 - way) for path, step, way in reversed(there)]
+
+    def _place(self, step, crossed):
+        """(key, what stands in `steps`) of a run, of a leaf of a stage that a run crosses, and of any other leaf's stage."""
+        if isinstance(step, Run):
+            return step, ((), step, 0)
+        if step.path[:2] in crossed:
+            return step.path, (step.path, lifted(step), step.side)
+        return step.path[:2], (step.path[:2], self.stages[int(step.path[1])], 0)
+
+    @property
+    def has_runs(self):
+        """Do some of its maps make a `Run`?"""
+        return any(isinstance(step, Run) for _, step, _ in self.steps[0])
+
+    def _within(self, key, numbers):
+        """What one map of a run hands to the next, on its way."""
+        return numbers
 
     @functools.cached_property
     def arriving(self):
-        """The sets that arrive at the stages, from side 0 and from side 1."""
-        return walked(self.domain, self.stages, 0)[:-1], walked(self.codomain, self.stages[::-1], 1)[-2::-1]
-
-    def in_turn(self, side):
-        return [(("stages", str(i)), self.stages[i], side) for i in self._along(side)]
+        """The sets that arrive at the steps, from side 0 and from side 1."""
+        return tuple(walked(where, turn)[:-1] for where, turn in zip((self.domain, self.codomain), self.steps))
 
     def applied_at(self, shape):
         shapes = [shape]
@@ -588,56 +664,53 @@ class Chain(Bijector):
         return inverse_definition if all(getattr(s, "inverse_definition", None) for s in self.stages) else None
 
     def _entering(self, i, side, event):
-        """An event on its way into stage i; checked or marked unless its origin guarantees that it is in the domain."""
-        here, first = self.stages[i], 0 if side == 0 else len(self.stages) - 1
-        origin, goal = self.arriving[side][i], here.codomain if side else here.domain
-        if i != first and not (origin and contains(goal, origin)):
+        """An event on its way into step i; checked or marked unless its origin guarantees that it is in the domain."""
+        _, step, way = self.steps[side][i]
+        here, its = step.entered_by(way) if isinstance(step, Run) else (step, way)
+        origin, goal = self.arriving[side][i], here.codomain if its else here.domain
+        if i and not (origin and contains(goal, origin)):
             if MARKS.get() is not None:
-                return with_members(here, event, side)
-            checked_domain(here, event, side)
+                return with_members(here, event, its)
+            checked_domain(here, event, its)
         return event
 
-    def _along(self, side):
-        order = range(len(self.stages))
-        return order if side == 0 else reversed(order)
+    def _image(self, event, side):
+        for i, (_, step, way) in enumerate(self.steps[side]):
+            event = self._entering(i, side, event)
+            event = step.inverse(event) if way else step.forward(event)             # (1)
+        return event
+
+    def _image_and_log_det(self, event, side):
+        total, given = None, event
+        for i, (_, step, way) in enumerate(self.steps[side]):
+            event, log_det = stepped(step, way, self._entering(i, side, event))
+            total = log_det if total is None else total + log_det                   # (2)
+        return event, self._with_limits(total, given, side)
 
     def forward(self, z):
-        for i in self._along(0):
-            z = self.stages[i].forward(self._entering(i, 0, z))                     # (1)
-        return z
+        return self._image(z, 0)
 
     def inverse(self, x):
-        for i in self._along(1):
-            x = self.stages[i].inverse(self._entering(i, 1, x))
-        return x
+        return self._image(x, 1)
 
     def forward_and_log_det(self, z):
-        x, total = z, None
-        for i in self._along(0):
-            x, log_det = self.stages[i].forward_and_log_det(self._entering(i, 0, x))
-            total = log_det if total is None else total + log_det                   # (2)
-        return x, self._with_limits(total, z, 0)
+        return self._image_and_log_det(z, 0)
 
     def log_det(self, z):
         return self.forward_and_log_det(z)[1]
 
     def inverse_and_log_det(self, x):
-        z, total = x, None
-        for i in self._along(1):
-            z, log_det = self.stages[i].inverse_and_log_det(self._entering(i, 1, z))
-            total = log_det if total is None else total + log_det
-        return z, self._with_limits(total, x, 1)
+        return self._image_and_log_det(x, 1)
 
     def _with_limits(self, total, event, side):
         """The sum (2): its limit from inside where it has infinite terms of both signs; NaN where rounding made it infinite."""
         if np.isfinite(total).all():
             return total
-        stages = [self.stages[i] for i in self._along(side)]
         if np.isnan(total).any():
-            total = self._limit(stages, total, event, side)
+            total = self._limit(total, event, side)
         if not np.isinf(total).any():
             return total
-        lost = self._in_open_set(event, side) & made_by_rounding(total, sum_inside(stages, side, event))
+        lost = self._in_open_set(event, side) & made_by_rounding(total, sum_inside(self.in_turn(side), event))
         return np.where(lost, np.nan, total)
 
     def _in_open_set(self, event, side):
@@ -645,26 +718,27 @@ class Chain(Bijector):
         first = self.stages[-side]
         return (first.codomain if side else first.domain).members(event, self.event_ndim[side])
 
-    def _limit(self, stages, total, event, side):
-        """The sum (2) with its limit from inside where it has infinite terms of both signs."""
-        events, terms = [event], []
+    def _limit(self, total, event, side):
+        """The sum (2) with its limit from inside where the stages' terms are infinite with both signs."""
+        turn, events, terms = self.in_turn(side), [event], []
         with outside_marked():
-            for stage in stages:
-                image, log_det = stepped(stage, side, events[-1])
+            for _, stage, way in turn:
+                image, log_det = stepped(stage, way, events[-1])
                 events.append(image)
                 terms.append(log_det)
         terms = np.stack(np.broadcast_arrays(*terms))
-        opposed = np.isposinf(terms).any(0) & np.isneginf(terms).any(0) & ~np.isnan(terms).any(0)
+        opposed = np.isnan(total) & np.isposinf(terms).any(0) & np.isneginf(terms).any(0) & ~np.isnan(terms).any(0)
         first = np.isinf(terms).argmax(0)
         for n in np.unique(first[opposed]):
             here = opposed & (first == n)
-            total = np.where(here, terms[:n].sum(0) + limit_from_inside(stages[n:], side, events[n]), total)
+            total = np.where(here, terms[:n].sum(0) + limit_from_inside(turn[n:], events[n]), total)
         return total
 
     def jacobian(self, z):
         event, J = z, None
-        for i in self._along(0):
-            stage = self.stages[i]
+        if self.has_runs:
+            return pulled_back_rows(z, *self.vjp(z))                                # (8)
+        for i, stage in enumerate(self.stages):
             J_i = stage.jacobian(self._entering(i, 0, z))
             J = J_i if J is None else J_i @ J                                       # (3)
             z = stage.forward(z)
@@ -672,32 +746,32 @@ class Chain(Bijector):
         return J if finite.all() else np.where(finite, J, pulled_back_rows(event, *self.vjp(event)))    # (8)
 
     def vjp(self, z):
-        return self._reversed(z, 0, "vjp")
+        return self._reversed(z, 0)
 
     def inverse_vjp(self, x):
-        return self._reversed(x, 1, "inverse_vjp")
+        return self._reversed(x, 1)
 
-    def _reversed(self, event, side, name):
+    def _reversed(self, event, side):
         pullbacks, total, given = [], None, event
-        for i in self._along(side):
-            (event, log_det), pullback = getattr(self.stages[i], name)(self._entering(i, side, event))
+        for i, (path, step, way) in enumerate(self.steps[side]):
+            (event, log_det), found = pulled(path, step, way, self._entering(i, side, event))
             total = log_det if total is None else total + log_det                   # (2)
-            pullbacks.append((i, pullback))
+            pullbacks += found
 
         log_det = self._with_limits(total, given, side)
         lost = np.isnan(total) | np.isnan(log_det)
 
         def in_turn(bar, log_det_bar, scale=None):
             bars, times, overflows = {}, 0, False
-            for i, stage_pullback in reversed(pullbacks):
-                found, own = stage_pullback(bar, log_det_bar)                       # (8)
+            for i, (path, step_pullback) in reversed(list(enumerate(pullbacks))):
+                found, own = step_pullback(bar, log_det_bar)                        # (8)
                 if scale and np.isinf(found).any():
                     bar, log_det_bar, times = bar / scale, log_det_bar / scale, times + 1
-                    found, own = stage_pullback(bar, log_det_bar)                   # (12)
-                if np.isinf(found).any() and (not scale or i != pullbacks[0][0]):
+                    found, own = step_pullback(bar, log_det_bar)                    # (12)
+                if np.isinf(found).any() and (not scale or i):
                     overflows = overflows | np.isinf(found).any(tuple(range(lost.ndim, found.ndim)))
-                bar, bars[str(i)] = found, grown(own, scale, times)
-            return grown(bar, scale, times), {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}, overflows
+                bar, bars[path] = found, grown(own, scale, times)
+            return grown(bar, scale, times), nested_bars(self, bars), overflows
 
         def pullback(image_bar, log_det_bar):
             if lost.any():
@@ -768,3 +842,12 @@ def single_steps(f, side, path=()):
                 yield inner_name, Independent(inner, step.ndim), inner_way
         else:
             yield name, step, way
+
+
+def leaves_of(f, side, path=(), axes=0):
+    """The same steps, each as what is lifted and by how many axes."""
+    for name, step, way in along(f, side, path):
+        if isinstance(step, Independent):
+            yield from leaves_of(step.inner, way, (*name, "inner"), axes + step.ndim)
+        else:
+            yield Leaf(name, step, way, axes)

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import tree
 from .bijector import over_event
-from .boundary import checked_cotangent, of_event, own_function, published, vjp_of_event
+from .boundary import all_apart, checked_cotangent, handed_out, of_event, own_function, published, vjp_of_event
 from .method_help import OF_DENSITIES
 from .registry import registered
 from .sets import extended_real, real
@@ -191,9 +191,9 @@ def reducing_sample(page_vjp):
     @functools.wraps(page_vjp)
     def vjp(self, rng, lead):
         drawn, pullback = page_vjp(self, rng, lead)
-        unknown = {name: np.full_like(getattr(self, name), np.nan) for name in self.not_reparameterised}
 
         def summed(*bars):
+            unknown = {name: np.full_like(getattr(self, name), np.nan) for name in self.not_reparameterised}
             params_bar = unknown | self.reduce(pullback(*bars))
             return {name: params_bar[name] for name in self.params()} if unknown else params_bar
 
@@ -239,9 +239,9 @@ def vjp_of_sample(*names):
             bars = [checked_cotangent(self, name.format(self.letters[self.side]), bar, value)
                     for name, bar, value in zip(names, given, values, strict=True)]
             with np.errstate(all="ignore"):
-                return pullback(*bars)
+                return all_apart(pullback(*bars), *bars)
 
-        return found, checked_pullback
+        return handed_out(values) if isinstance(found, tuple) else handed_out(values)[0], checked_pullback
 
     return outside
 

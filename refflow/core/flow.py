@@ -119,11 +119,11 @@ class Flow(Density):
         return self.bijector.part_shapes(self.base.event_shape, 0)
 
     def unpack(self, z):
-        """The parts of z (*batch, *event), in the order in which the model factored them out; views where possible.
+        """The parts of z (*batch, *event), in the order in which the model factored them out.
 
         ValueError if z has another event shape.
         """
-        z, shapes, event = np.asarray(z), self.latent_shapes(), self.base.event_shape
+        z, shapes, event = np.array(z), self.latent_shapes(), self.base.event_shape
         if z.shape[max(0, z.ndim - len(event)):] != event:
             raise ValueError(f"Flow: z must have event shape {event}, not shape {z.shape}")
         batch, ends = z.shape[:z.ndim - len(event)], np.cumsum([int(np.prod(shape)) for shape in shapes])

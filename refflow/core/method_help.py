@@ -10,17 +10,19 @@ OF_BIJECTORS = {
 
     `pullback(x_bar, log_det_bar)` -> (z_bar, params_bar) of L = <x_bar, x> + <log_det_bar, log_det>; params_bar has the
     keys and shapes of `params()`.  `z` and the errors are as in `forward`; x_bar broadcasts to the shape of x, log_det_bar to
-    (*batch), else ValueError.
+    (*batch), else ValueError.  The pullback keeps its own copies: z, x and log_det may be changed in place before it is called.
     """,
     "inverse_vjp": """((z, log|det dz/dx|), pullback) of the inverse map and its log-det.
 
     `pullback(z_bar, log_det_bar)` -> (x_bar, params_bar) of L = <z_bar, z> + <log_det_bar, log|det dz/dx|>.  `x` and the errors
-    are as in `inverse`; z_bar broadcasts to the shape of z, log_det_bar to (*batch), else ValueError.
+    are as in `inverse`; z_bar broadcasts to the shape of z, log_det_bar to (*batch), else ValueError.  The pullback keeps its own
+    copies, as that of `vjp`.
     """}
 
 OF_CONDITIONERS = {"vjp": """(h, pullback); `pullback(h_bar)` -> (a_bar, params_bar) of L = <h_bar, h>.
 
-    `a` and the errors are as in `forward`; h_bar broadcasts to the shape of h, else ValueError.
+    `a` and the errors are as in `forward`; h_bar broadcasts to the shape of h, else ValueError.  The pullback keeps its own
+    copies: a and h may be changed in place before it is called.
     """}
 
 OF_DENSITIES = {
@@ -33,7 +35,7 @@ OF_DENSITIES = {
     "log_prob_vjp": """(log_prob, pullback); `pullback(log_prob_bar)` -> (event_bar, params_bar), all 0 outside the support.
 
     The event and the errors are as in `log_prob`; log_prob_bar broadcasts to (*batch), else ValueError; params_bar has the keys
-    and shapes of `params()`.
+    and shapes of `params()`.  The pullback keeps its own copies: the event may be changed in place before it is called.
     """,
     "sample": """(n, *batch, *event_shape): events drawn with the Generator `rng`, for each member of the batch of the fields.
 
@@ -44,11 +46,12 @@ OF_DENSITIES = {
     "sample_vjp": """(events, pullback) of `sample`, with the noise held fixed.
 
     `pullback(event_bar)` -> params_bar, NaN for the parameters in `not_reparameterised`; ValueError if these are all.  `rng`, `n`
-    and the other errors are as in `sample`.
+    and the other errors are as in `sample`.  The pullback keeps its own copies: the events may be changed in place before it is
+    called.
     """,
     "sample_and_log_prob_vjp": """((events, log_prob), pullback) of a sample and its log p, as functions of the parameters.
 
     `pullback(event_bar, log_prob_bar)` -> params_bar of L = <event_bar, events> + <log_prob_bar, log_prob>, with the noise held
-    fixed; reverse-KL training needs it.  ValueError if a parameter is in `not_reparameterised`; `rng`, `n` and the other errors
-    are as in `sample`.
+    fixed; reverse-KL training needs it.  The pullback keeps its own copies, as that of `sample_vjp`.  ValueError if a parameter is in
+    `not_reparameterised`; `rng`, `n` and the other errors are as in `sample`.
     """}

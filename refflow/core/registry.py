@@ -6,13 +6,14 @@ A page enters it when its module is loaded; `refflow.maps` loads them all.
 from __future__ import annotations
 
 from .declarations import Child
+from .docstrings import with_the_map
 
 REGISTRY: dict = {}
 
 
 def registered(page):
-    """Register a page under its name."""
-    REGISTRY[page.__name__] = page
+    """Register a page under its name; `help` prints the equations of its map."""
+    REGISTRY[page.__name__], page.__doc__ = page, with_the_map(page)
     return page
 
 

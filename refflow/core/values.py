@@ -152,9 +152,10 @@ class Value:
         return np.broadcast_shapes(*shapes) if any(shapes) else ()
 
     def params(self) -> dict:
-        """The real fields as a nested dictionary.
+        """The real fields as a nested dictionary: what has a cotangent, and no mask or other constant.
 
-        A context that components share stands once, at the top.  A component that stands in several places stands at the first.
+        A context is a real field: once `at` has filled it in, it stands here, once and last, at the top, though training leaves it
+        alone.  A component that stands in several places stands at the first.
         """
         nested = self.own_params(set())
         contexts = self.held("context")
@@ -325,7 +326,7 @@ class Value:
     # -- parameters as one flat vector -------------------------------------------------------------------------------
 
     def ravel(self):
-        """All parameters as one vector, in the order of `params()`."""
+        """All of `params()` as one vector, in their order; a context that `at` has filled in comes last."""
         leaves = [leaf.ravel() for _, leaf in flatten(self.params())]
         return np.concatenate(leaves) if leaves else np.zeros(0)
 

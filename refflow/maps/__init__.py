@@ -15,7 +15,7 @@ from ..core.registry import REGISTRY
 from .index import HOME
 
 CHAPTERS = ("elementwise", "splines", "monotone", "linear", "shape", "constrained", "parametrisations", "normalization",
-            "conditioners", "coupling", "autoregressive", "residual", "densities", "dequantisation")
+            "conditioners", "coupling", "autoregressive", "residual", "continuous", "densities", "dequantisation")
 
 
 def modules() -> list[str]:

@@ -203,7 +203,7 @@ def labelled_vjp(flow, net, x, labels):
 
 
 def checked_labels(labels, logits):
-    labels = np.asarray(labels)
+    labels = np.array(labels)
     if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:1]:
         raise ValueError(f"glow: labels must be {len(logits)} integers, not {labels.dtype} of shape {labels.shape}")
     wrong = np.flatnonzero((labels < 0) | (labels >= logits.shape[-1]))

@@ -52,6 +52,7 @@ from numpy.typing import DTypeLike
 
 from ..core import Bijector, Chain, Conditioner, Inverse, Value, child, children, plain, tree
 from ..core.arrays import masked
+from ..core.boundary import handed_out
 from ..core.values import declare
 from ..maps.conditioners import (Embedding, RelativeAttention, duration_network, uniform, wave_net_coupling_network)
 from ..maps.coupling import Coupling, affine_family, masks
@@ -173,7 +174,7 @@ class GlowTTS(Value):
             return padded(mel_bar, mel), {key: bars[key] for key in self.params()}
 
         losses = Losses(float(mle), float(duration), float(mle) + float(duration))          # (10)
-        return Terms(losses, z, log_det, mu, q, w, path, batch.text_mask, batch.frame_mask), pullback
+        return Terms(losses, *handed_out((z, log_det, mu, q, w, path, batch.text_mask, batch.frame_mask))), pullback
 
     def infer(self, tokens, text_lengths, rng, noise_scale=0.667, length_scale=1.0, speakers=None, durations=None):
         """`Speech` of texts: its mel, frame lengths, path and durations.  `rng`: the Generator of `u`.

@@ -43,7 +43,7 @@ def checked_batch(model, name, tokens, text_lengths, mel, frame_lengths, speaker
     tokens = np.where(np.arange(tokens.shape[1]) < texts[:, None], tokens, 0)
     checked_numbers(f"{name}: tokens", tokens, model.encoder.layers[0].E.shape[-2])
     if model.speakers:
-        speakers = np.zeros(0, int) if speakers is None else np.asarray(speakers)
+        speakers = np.zeros(0, int) if speakers is None else np.array(speakers)
         if speakers.shape != texts.shape or speakers.dtype.kind not in "iu":
             raise ValueError(f"{name}: speakers must be {len(texts)} whole numbers, not {speakers.dtype} of shape "
                              f"{speakers.shape}")

@@ -309,7 +309,8 @@ def norm_vjp(flow, x):
     """
     stages, D = flow.bijector.inner.stages, flow.base.event_shape[0]
     entered = [i for i, stage in enumerate(stages) if is_block(stage)]
-    batch, events, pullbacks = np.shape(x)[:-3], {}, []
+    x, events, pullbacks = np.array(x), {}, []
+    batch = x.shape[:-3]
     for i, stage in enumerate(stages[:max(entered)]):
         events |= {i: x} if i in entered else {}
         (x, log_det), pullback = stage.vjp(x)

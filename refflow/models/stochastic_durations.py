@@ -199,7 +199,7 @@ class StochasticDurations(Value):
             if len(given["g"]) != B:
                 raise ValueError(f"{name}: g must be ({B}, G), not of shape {given['g'].shape}")
         dtype = np.result_type(x, self.dtype or x)
-        x, noise, *g = (finite(name, key, array).astype(dtype, copy=False) for key, array in given.items())
+        x, noise, *g = (finite(name, key, array).astype(dtype) for key, array in given.items())
         return Inputs(x, mask, noise, g[0] if g else None)
 
 

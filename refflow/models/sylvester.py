@@ -345,7 +345,7 @@ class SylvesterVAE(Value):
     # -- what users give ---------------------------------------------------------------------------------------------
 
     def checked_arguments(self, name, x, noise):
-        """(an unchecked copy, x, noise) in one dtype."""
+        """(an unchecked copy, x, noise) in one dtype; the arrays are copies, which a pullback may keep."""
         name = f"SylvesterVAE.{name}"
         x, noise = (finite(name, key, floating(name, key, array, 2)) for key, array in (("x", x), ("noise", noise)))
         shapes = (len(x), *self.encoder.fixed_shape), (len(x), *self.mean.output_shape(self.mean.fixed_shape))
@@ -357,7 +357,7 @@ class SylvesterVAE(Value):
             i, j = map(int, wrong[0])
             raise ValueError(f"{name}: x must be in [0, 1]; x[{i}, {j}] = {x[i, j]}")
         dtype = np.result_type(x, noise, self.dtype or x)
-        return self.unchecked(dtype), x.astype(dtype, copy=False), noise.astype(dtype, copy=False)
+        return self.unchecked(dtype), x.astype(dtype), noise.astype(dtype)
 
 
 # -- numbers of the loss ----------------------------------------------------------------------------------------------

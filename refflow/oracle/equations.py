@@ -6,10 +6,10 @@ import ast
 import functools
 import inspect
 import re
-import sys
 from pathlib import Path
 
 from ..accuracy.quantities import truth_name
+from ..core.docstrings import joined_text
 
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
 NUMBERED = re.compile(r"^(.*?)(?:\s{2,})((?:\(\d+\)\s*)+)$")
@@ -30,7 +30,8 @@ def equations(page, quantity) -> tuple:
     except (OSError, TypeError):        # a page typed in at a prompt
         return ()
     choices = [f"{page.__name__}.{m}" for m in METHODS[kind] if f"{page.__name__}.{m}" in functions]
-    choices = choices[:1] + [f"{page.__name__}.definition"] * (kind == "forward")
+    believed = [name for name in (f"{page.__name__}.definition", "textbook.forward") if name in functions]
+    choices = choices[:1] + believed[:1] * (kind == "forward")
     numbers = {n for choice in choices if choice in functions for n in cited(choice, page.__name__, functions, lines)}
     named = {n for n in numbers if begins_with(page, n, cotangent.rpartition(".")[2])} if cotangent else set()
     return tuple(sorted(named or numbers))
@@ -39,14 +40,18 @@ def equations(page, quantity) -> tuple:
 @functools.cache
 def code_of(page):
     """({name: its node} of the functions of a page's module, a method as Class.method; the module's lines)."""
-    source = Path(inspect.getsourcefile(page)).read_text(encoding="utf-8")
-    functions = {}
+    source, functions = source_of(page), {}
     for statement in ast.parse(source).body:
         prefix = f"{statement.name}." if isinstance(statement, ast.ClassDef) else ""
         for inner in statement.body if prefix else [statement]:
             if isinstance(inner, ast.FunctionDef):
                 functions[prefix + inner.name] = inner
     return functions, source.splitlines()
+
+
+@functools.cache
+def source_of(page):
+    return Path(inspect.getsourcefile(page)).read_text(encoding="utf-8")
 
 
 def cited(name, page, functions, lines, seen=frozenset()):
@@ -67,7 +72,7 @@ def called_by(function, page):
 
 def begins_with(page, number, name):
     """Is an equation's left side that name?"""
-    for line in (sys.modules[page.__module__].__doc__ or "").splitlines():
+    for line in joined_text(source_of(page)).splitlines():
         found = NUMBERED.match(line)
         if found and f"({number})" in found[2]:
             return bool(re.match(rf"\s*{re.escape(name)}(\b|_)[^=]*=", found[1]))

@@ -1,11 +1,12 @@
 """The parameters at which somebody's own map is held against a page: {field: value}, from a file or from Python.
 
-A .json file is an object with a number or nested lists of numbers for each field, which may be hex floats, "inf" or "nan" as
-strings; a .npz file has an array of its name for each field.
+A .json file is an object with a number or nested lists of numbers for each field, which may be hex floats ("0x1.8p+1"), "inf" or
+"nan" as strings; a .npz file has an array of its name for each field.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from pathlib import Path
@@ -41,11 +42,9 @@ def decoded(value):
     if isinstance(value, list):
         return [decoded(one) for one in value]
     if isinstance(value, str):
-        for read in (float, float.fromhex):
-            try:
-                return read(value)
-            except ValueError:
-                continue
+        read = float.fromhex if "0x" in value.lower() else float        # without 0x, a word such as "add" is a hex number too
+        with contextlib.suppress(ValueError):
+            return read(value)
     return value
 
 

@@ -14,7 +14,7 @@ from ..accuracy.drawing import drawn_fields, example, fits, has_examples, plain_
 from ..accuracy.kappa import flat
 from ..accuracy.points import nets_of, stays_inside
 from ..core import Bijector, Chain, Independent, Inverse, RandomSource
-from ..core.bijector import over_event
+from ..core.bijector import mirror, over_event
 from ..core.compose import outside_marked, single_steps
 from ..core.registry import of_kind
 from ..core.tree import flatten
@@ -29,6 +29,7 @@ VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 ROUGH = 2.0**-6             # of a log-det that is right or another one altogether
 STEEP, FLAT = 800.0, 0.5    # exp overflows, exp does not
 LARGE = 2.0**10             # of images that a shift moves there
+SHORT = 2.0**-20            # of numbers that cancel
 TAILS = -10, 10             # binades of events from the middle to where images have rounded to the ends of their set
 
 
@@ -291,7 +292,7 @@ def some(page, source, size):
 
 @law("a composition is its steps in turn")
 def steps_in_turn(f, p):
-    """A composition maps an event as its single steps do one after the other, each where its path says.
+    """A composition maps an event as its single steps do one after the other, each where its path says; a run is one step.
 
     A chain lifts no stage further than the others ask, and meets events of the shapes that `applied_at` says.
     """
@@ -308,10 +309,12 @@ def steps_in_turn(f, p):
     back = Chain((f, Inverse(f)))
     whole, z = Chain((lifted, Inverse(lifted), Independent(back, 1))), p.z[p.interior][:, None]
     for event, side, method in ((z, 0, "forward"), (whole.forward(z), 1, "inverse")):
-        expected, paths = getattr(whole, method)(event), []
-        for path, step, way in single_steps(whole, side):
-            event, _ = step.inverse(event) if way else step.forward(event), paths.append(path)
+        expected, singles = getattr(whole, method)(event), list(single_steps(whole, side))
+        with np.errstate(all="ignore"):
+            for _, step, way in whole.steps[side] if whole.has_runs else singles:
+                event = step.inverse(event) if way else step.forward(event)
         equal("the event after all steps", (event,), (expected,))
+        paths = [path for path, *_ in singles]
         inner = [("stages", "2", "inner", *path) for path, *_ in single_steps(back, side)]
         expect([path for path in paths if path[:2] == ("stages", "2")] == inner, f"the steps {inner} are at {paths}; {f!r}")
 
@@ -416,6 +419,7 @@ def no_infinity(f, p):
 
     A last Tanh leaves them finite.  A log-det that is not known has a gradient that is not known.  Of maps of numbers, the slope
     is infinite only where exp(log_det) is.  Maps with networks are not asked: these make numbers so large that no digit comes back.
+    Of a two-sided map, the log-det is known, and 0 to within rounding, where image and complement are normal numbers in float64.
     """
     if f.solver or nets_of(f) or not shared(f) or not fits(f, p.event_in):
         return
@@ -430,9 +434,84 @@ def no_infinity(f, p):
         numbers = {"log_det": log_det} | {f"{name} of {what}": bar for what, (z_bar, params_bar) in zip(("x", "log_det"), bars)
                                           for name, bar in (("z_bar", z_bar), *flatten(params_bar))}
         lost = np.isnan(log_det)
+        if chain is there and f.two_sided:
+            expect((np.abs(log_det[has_digits(f, z)]) <= ROUGH).all(), f"{vjp}: log_det there and back is {log_det}; {chain!r}")
         a_float = lost | (np.abs(log_det) < np.log(np.finfo(p.dtype).max)) if f.event_ndim == (0, 0) else lost
         for name, number in numbers.items():
             held = number[{"z_bar of x": a_float, "z_bar of log_det": lost}.get(name, name == "log_det" or lost.any())]
             expect(not np.isinf(held).any(), f"{name} of {vjp} is {held}, and is not infinite; {chain!r}")
         unknown = np.isnan(flat(bars[1][0], log_det.shape)).any(-1)
         expect(unknown[lost].all(), f"log_det is NaN, and its gradient a number; {chain!r}")
+
+
+def has_digits(f, z):
+    """Marks of the events whose image, and its complement, are normal numbers of float64."""
+    g, tiny = f.unchecked(np.float64), np.finfo(np.float64).tiny
+    with np.errstate(all="ignore"):
+        return np.minimum(g.forward(z.astype(np.float64)), g.complement(z.astype(np.float64))) >= tiny
+
+
+# -- both ends of an interval -----------------------------------------------------------------------------------------
+
+@law("the complement is what is left")
+def what_is_left(f, p):
+    """A two-sided map onto (0, b) and its complement add up to b, and the inverse of the complement gives z, in both tails.
+
+    Its log-det and its reverse rule follow from f's.  The mirrored map of an interval makes the complement of what is left of z.
+    """
+    if not f.two_sided:
+        return
+    with np.errstate(all="ignore"):
+        f, g, x, z = f.unchecked(p.dtype), p.g, p.forward_sensitivities[0], p.z64
+        q, kappa = g.complement(z), x.kappa[:, 0] - np.abs(x.value[:, 0])           # of q without |q|
+        given, end = f.complement(p.z), (f.codomain.each or (0, f.codomain.upper))[1]
+        hold(p, "q", np.abs(given - q), unit(p, kappa + q))
+        hold(p, "x + q", np.abs(f.forward(p.z).astype(np.float64) + q - end), unit(p, x.kappa[:, 0] + kappa + q + end))
+        back, pullback = g.inverse_vjp_of_complement(q)
+        slope, bars = pullback(np.ones(p.batch), np.zeros(p.batch))
+        moved = sum(np.abs(flat(bar * held, p.batch)).sum(-1) for (_, bar), (_, held) in zip(flatten(bars), flatten(g.params())))
+        room = 2 * unit(p, np.abs(z) + np.abs(slope) * q + moved) + unit(p, 0) * np.abs(slope)
+        kept = (q > np.finfo(p.dtype).tiny / p.u) & steady_between(g, z, room)
+        found = f.inverse_vjp_of_complement(given)[0]
+        hold(p, "z of its complement", np.abs(found[0] - z), room, kept)
+        hold(p, "log_det of the complement", np.abs(back[1] + g.log_det(z)), ROUGH * (1 + np.abs(back[1])), kept)
+        equal("without the pullback", f.inverse_and_log_det_of_complement(given), found)
+        for z_bar in (0, 1):
+            backwards(p, g, q, np.full(p.batch, z_bar), pullback, kept)
+        if np.isfinite(f.domain.upper) or f.domain.each:
+            of_mirrored(p, g, unit(p, kappa + q))
+
+
+def steady_between(g, z, room):
+    """Does log|dx/dz| change by less than an eighth where z moves by so much?"""
+    return np.logical_and.reduce([np.abs(g.log_det(z + step) - g.log_det(z)) < 1 / 8 for step in (-room, room)])
+
+
+def backwards(p, g, q, z_bar, pullback, kept):
+    """With dq = -dx, the pullback of f at (q_bar, -l_bar) gives -z_bar, and the cotangents of the parameters."""
+    q_bar, bars = pullback(z_bar.astype(np.float64), 1.0 - z_bar)
+    terms = [g.vjp(p.z64)[1](*given) for given in ((q_bar, 0 * q_bar), (0 * q_bar, z_bar - 1.0))]
+    (of_q, some), (of_l, others) = [(event_bar, flatten(params_bar)) for event_bar, params_bar in terms]
+    least = SHORT * (1 + np.abs(g.jacobian(p.z64)[..., 0, 0] / np.minimum(q, g.forward(p.z64))))
+    hold(p, "q_bar", np.abs(of_q + of_l + z_bar), ROUGH * (np.abs(of_q) + np.abs(of_l)) + least, kept)
+    for (path, bar), (_, one), (_, other) in zip(flatten(bars), some, others):
+        room = ROUGH * (np.abs(one) + np.abs(other)) + over_event(least, bar.ndim - least.ndim)
+        hold(p, path[-1], np.abs(one + other - bar), room, kept)
+
+
+def of_mirrored(p, g, room):
+    """The mirrored map of an interval: its images, and its pullback to the parameters of f."""
+    mirrored, own = g.mirrored()
+    left = mirror(g.domain, p.z64)
+    (q, log_det), pullback = mirrored.vjp(left)
+    (x, known), of_f = g.vjp(p.z64)
+    end = (g.codomain.each or (0, g.codomain.upper))[1]
+    hold(p, "x + f~", np.abs(x + q - end), room + unit(p, end))
+    hold(p, "log_det of f~", np.abs(log_det - known), ROUGH * (1 + np.abs(known)))
+    for bars in ((1.0, 0.0), (0.0, 1.0)):
+        bars = [np.full(p.batch, bar) for bar in bars]
+        (event_bar, params_bar), (mine, of_params) = pullback(*bars), of_f(-bars[0], bars[1])
+        found = [("z_bar", -event_bar, mine)] + [(path[-1], bar, other) for (path, bar), (_, other) in
+                                                 zip(flatten(own(params_bar)), flatten(of_params))]
+        for name, bar, other in found:
+            hold(p, f"{name} of f~", np.abs(bar - other), ROUGH * np.abs(other) + SHORT * (1 + np.abs(other).max()))

@@ -18,9 +18,9 @@ from ..core.declarations import Field
 from ..core.tree import arrays, components, flatten, walk, with_components
 from ..accuracy.drawing import event_shapes, fits
 from ..accuracy.kappa import flat, with_leaf
-from .law import LAWS, Broken, asked, bounded, close, equal, every, expect, law, refusal, same, unit
+from .law import LAWS, Broken, asked, bounded, close, equal, every, expect, hold, law, refusal, same, unit
 from .laws import wrong_dtypes
-from .layers import AsMap, connected, noting
+from .layers import AsMap, Tangents, connected, noting
 from ..accuracy.points import Points, forward_derivatives
 from ..accuracy.valid import AtValid, at_valid, is_masked
 from ..maps.conditioners import BlockDense, weight_normalised_blocks
@@ -31,6 +31,7 @@ SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "
           "Taylor remainder falls as h^2", "cotangents sum over what broadcast", "dtype is kept", "nothing is mutated",
           "deterministic", "threads may share", "one vector")
 OF_NET = ("bad plain fields are refused", "refusals are named", "hard cases are accepted")      # of the net, not of the map
+TANGENTS = 2                    # of an event
 PATTERNS = 3                    # connections of layers that are tried
 MANY_CONTEXTS = 5               # more than positions
 DIFFERENCES = {"jacobian is the derivative", "pullback is the gradient", "Taylor remainder falls as h^2"}
@@ -91,6 +92,73 @@ def fused(net, p):
     """forward is the value of vjp."""
     room = 2 * unit(p, p.forward_sensitivities[0].kappa)
     close(p, "h of vjp", flat(net.vjp(p.z)[0], p.batch), flat(net.forward(p.z), p.batch), room)
+
+
+@law("jvp is the product with the Jacobian", OWN)
+def tangents(net, p):
+    """h of jvp is forward, and dh/da A_dot is the product with the Jacobian; without a cotangent of tangents its pullback is that of vjp.
+
+    A network with a layer that has no jvp refuses with the name of the layer.
+    """
+    pushed = pushed_points(net, p)
+    if pushed is None:
+        return
+    fused(pushed.net, pushed)
+    (h, H_dot), pullback = net.jvp(p.z, columns(pushed))
+    a_bar, _, params_bar = pullback(p.x_bar, np.zeros_like(H_dot))
+    close(p, "a_bar without a cotangent of tangents", flat(a_bar, p.batch), p.claims["event"],
+          2 * unit(p, p.forward_derivatives["event"].kappa))
+
+
+@law("jvp's pullback is the gradient", OWN)
+def tangents_pullback(net, p):
+    """a_bar, A_dot_bar and the parameters' cotangents of jvp against differences of L = <h_bar, h> + <H_bar, dh/da A_dot>."""
+    pushed = pushed_points(net, p)
+    if pushed is not None and (net.smooth or not net.components()):
+        return LAWS["pullback is the gradient"](pushed.f, pushed)
+
+
+def pushed_points(net, p):
+    """The points of the network and its tangents, with tangents that are drawn; None if a layer refuses to have a jvp."""
+    rng = np.random.default_rng(p.z.size)
+    pushed = Tangents(net, rng.normal(size=(p.size_in, TANGENTS)).astype(p.dtype))
+    try:
+        pushed.vjp(p.z[:1])
+    except NotImplementedError as error:
+        return named_refusal(net, "jvp", error)
+    H_bar = rng.normal(size=(len(p.z), p.size_out * TANGENTS))
+    return NetworkPoints(pushed, p.z, np.concatenate([p.x_bar.reshape(len(p.z), -1), H_bar], -1).astype(p.dtype))
+
+
+def columns(pushed):
+    """The tangents of each event."""
+    return pushed.net.A_dot.reshape(*pushed.event_in, TANGENTS)
+
+
+@law("it stretches by no more than it says", OWN)
+def stretching(net, p):
+    """|net(a) - net(b)| <= bound |a - b| for pairs of events, and |J| <= bound in the 2-norm, to rounding.
+
+    A network with a layer that has no bound refuses with the name of the layer.
+    """
+    try:
+        bound = net.lipschitz()
+    except NotImplementedError as error:
+        return named_refusal(net, "lipschitz", error)
+    others = NetworkPoints(net, p.z[::-1], p.x_bar)
+    a, h = (flat(v, p.batch) - flat(w, p.batch) for v, w in ((p.z64, others.z64), (p.x.astype(np.float64), others.x)))
+    off = sum(np.linalg.norm(unit(p, one.forward_sensitivities[0].kappa), axis=-1) for one in (p, others))
+    stretched, most = np.linalg.norm(h, axis=-1), bound * np.linalg.norm(a, axis=-1)
+    hold(p, "|net(a) - net(b)|", stretched - most, off + p.C * p.u * most)
+    J = np.linalg.svd(net.jacobian(p.z).astype(np.float64), compute_uv=False).max(-1, initial=0)
+    off = np.linalg.norm(unit(p, p.forward_derivatives["jacobian"].kappa), axis=-1)
+    hold(p, "|J|", J - bound, off + p.C * p.u * bound)
+
+
+def named_refusal(net, method, error):
+    """The refusal of a method must name the layer that lacks it."""
+    layers = [type(layer).__name__ for _, layer in walk(net)]
+    expect(str(error).split(f" has no {method}")[0] in layers, f"the refusal of {method} does not name a layer: {error}")
 
 
 @law("nothing depends on what it says it does not", OWN)
@@ -339,7 +407,7 @@ def bad_parameters(net, p):
             bad = held.copy()
             bad.reshape(-1)[-1] = value
             message = refusal(lambda: net.replace(**{key: bad}), f"{key} with {value}")         # noqa: B023
-            for part in (type(net).__name__, key, field.set.rule, f"{key}[", "] = "):
+            for part in (type(net).__name__, key, field.set.rule, *((f"{key}[", "] = ") if bad.ndim else (f"{key} = ",))):
                 expect(part in message, f"the refusal of {key} does not name {part!r}: {message}")
         for wrong in wrong_dtypes(held):
             message = refusal(lambda: net.replace(**{key: wrong}), f"{key} of dtype {wrong.dtype}")     # noqa: B023

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..core import Bijector, Chain, Independent, Inverse, RandomSource, has_components, sets
 from ..core.bijector import METHODS
+from ..core.compose import stepped
 from ..core.declarations import Field, Plain
 from ..core.sets import contains
 from ..core.tree import flatten
@@ -90,32 +91,31 @@ def forward_of_inverse(f, p):
 
 @law("composition")
 def composition(f, p):
-    """(f o g)^-1 = g^-1 o f^-1, log-dets add up, and det(MN) = det M det N, for the stages of f, or for f and f."""
+    """(f o g)^-1 = g^-1 o f^-1, log-dets add up, and det(MN) = det M det N, for the steps of f, or for f and f."""
     if f.parameter_batch != () or not p.interior.any():
         return
     keep, chain = p.interior, f
     if not hasattr(f, "stages"):
         again = twice(f, p)
         keep, chain = (again, Chain((f, f))) if again.any() else (keep, Chain((f, Inverse(f))))
-    z = p.z[keep]
-    stages, total, event = chain.stages, 0, z
-    for stage in stages:
-        event, log_det = stage.forward_and_log_det(event)
-        total = total + log_det
-    x, log_det = chain.forward_and_log_det(z)
-    equal("forward", (x, log_det), (event, total))
-    total = 0
-    for stage in reversed(stages):
-        event, log_det = stage.inverse_and_log_det(event)
-        total = total + log_det
+    z, turn, back = p.z[keep], *chain.steps
+    with np.errstate(all="ignore"):
+        event, total, J = z, 0, None
+        for _, step, way in turn:
+            J = None if chain.has_runs else step.jacobian(event) if J is None else step.jacobian(event) @ J
+            event, log_det = stepped(step, way, event)
+            total = total + log_det
+        x, log_det = chain.forward_and_log_det(z)
+        equal("forward", (x, log_det), (event, total))
+        event, total = x, 0
+        for _, step, way in back:
+            event, log_det = stepped(step, way, event)
+            total = total + log_det
     equal("inverse", chain.inverse_and_log_det(x), (event, total))
-    J, event = None, z
-    for stage in stages:
-        with np.errstate(all="ignore"):
-            J = stage.jacobian(event) if J is None else stage.jacobian(event) @ J
-        event = stage.forward(event)
-    given, known = chain.jacobian(z), np.isfinite(J).all((-2, -1))
-    equal("jacobian", (given[known],), (J[known],))
+    given = chain.jacobian(z)
+    known = np.zeros(len(z), bool) if J is None else np.isfinite(J).all((-2, -1))
+    if J is not None:
+        equal("jacobian", (given[known],), (J[known],))
     if f.event_ndim == (0, 0):                      # a factor overflows, and the slope may be a float
         off = off_log_det(given[..., 0, 0], chain.log_det(z))
         expect((known | ~(off > ROUGH)).all(), f"jacobian is {given}, and its log is off log_det by {off}; {chain!r}")

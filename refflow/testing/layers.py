@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..core import Bijector, Conditioner, bijector, child, conditioner, plain
+from ..core import Array, Bijector, Conditioner, bijector, child, conditioner, plain, real
 from ..core.tree import components, with_components
 from ..maps.conditioners import BijectorLayer
 
@@ -46,6 +46,52 @@ class AsMap(Bijector):
 
     def initialised(self, data, rng):
         return self.replace(net=self.net.initialised(data, rng))
+
+
+@conditioner(register=False)
+class Tangents(Conditioner):
+    """A network and its tangents as a network: (h, dh/da A_dot) from a, as one vector.
+
+    `forward` takes the network's Jacobian; the pullback is that of its `jvp`.
+    """
+
+    net: Conditioner = child()
+    A_dot: Array = real("S", "K")
+
+    event_ndim = property(lambda self: (self.net.event_ndim[0], 1))
+    domain = property(lambda self: self.net.domain)
+    fixed_shape = property(lambda self: self.net.fixed_shape)
+    smooth = property(lambda self: self.net.smooth)
+
+    def meets_first(self, side):
+        return self.net, side
+
+    def output_shape(self, shape):
+        return (math.prod(self.net.output_shape(shape)) * (1 + self.dims["K"]),)
+
+    def joined(self, a, h, H_dot):
+        """The vector of h and of its tangents."""
+        batch = a.shape[:a.ndim - self.event_ndim[0]]
+        return np.concatenate([h.reshape(*batch, -1), H_dot.reshape(*batch, -1)], -1)
+
+    def forward(self, a):
+        return self.joined(a, self.net.forward(a), self.net.jacobian(a) @ self.A_dot)
+
+    def jacobian(self, a):
+        v, pullback = self.vjp(a)
+        ones = np.eye(v.shape[-1], dtype=v.dtype)
+        return np.stack([pullback(np.broadcast_to(one, v.shape))[0].reshape(*v.shape[:-1], -1) for one in ones], -2)
+
+    def vjp(self, a):
+        tangents = np.broadcast_to(self.A_dot, a.shape[:a.ndim - self.event_ndim[0]] + self.A_dot.shape[-2:])
+        (h, H_dot), net_pullback = self.net.jvp(a, tangents.reshape(*a.shape, -1))
+
+        def pullback(bar):
+            split = bar.shape[-1] // (1 + self.dims["K"])
+            a_bar, A_dot_bar, net_bar = net_pullback(bar[..., :split].reshape(h.shape), bar[..., split:].reshape(H_dot.shape))
+            return a_bar, {"net": net_bar, "A_dot": A_dot_bar.reshape(tangents.shape)}
+
+        return self.joined(a, h, H_dot), pullback
 
 
 @conditioner(register=False)

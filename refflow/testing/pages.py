@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core import Bijector, Conditioner, Density
 from ..core.declarations import Child, Field
+from ..core.docstrings import joined_text
 from ..core.registry import has_components
 from ..maps.elementwise import Scale
 from ..maps.parametrisations import Map
@@ -122,10 +123,9 @@ def cases(page) -> list[str]:
 
 
 def equations(module) -> list[str]:
-    """Numbered equations of the module docstring compared with the numbers at the ends of its code lines."""
-    docstring = module.__doc__ or ""
-    code = inspect.getsource(module).split(docstring, 1)[-1] if docstring else inspect.getsource(module)
-    defined, cited = numbered(DEFINED, docstring), numbered(CITED, code)
+    """Numbered equations of the module's text compared with the numbers at the ends of its code lines."""
+    source = inspect.getsource(module)
+    defined, cited = numbered(DEFINED, joined_text(source)), numbered(CITED, source)
     missing = sorted(set(range(1, max(defined, default=0) + 1)) - set(defined))
     return ([] if defined else ["no numbered equation in the module docstring"]) + \
            [f"equation ({n}) is cited by no line" for n in sorted(set(defined) - set(cited))] + \

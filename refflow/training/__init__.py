@@ -1,10 +1,11 @@
-"""Training: optimisers, schedules, maximum likelihood and reverse Kullback-Leibler divergence."""
+"""Training: optimisers, schedules, maximum likelihood, reverse Kullback-Leibler divergence and flow matching."""
 
 from ..fast.likelihood import LikelihoodGradient
 from ..fast.speech import SpeechGradient
 from . import gaussians, recipes
 from .batch_norm import of_batch, with_statistics
 from .fit import Result, State, TrainingError, fit, fit_reverse_kl
+from .flow_matching import fit_flow_matching
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
 from .penalty import SquaredNorm
 from .schedules import Annealing, Constant, Cosine, Exponential, MomentumRamp, Noam, WarmedCosine, WarmUp
@@ -36,6 +37,7 @@ __all__ = [
            "WarmUp",
            "WarmedCosine",
            "fit",
+           "fit_flow_matching",
            "fit_reverse_kl",
            "fit_speech",
            "gaussians",

@@ -77,6 +77,15 @@ def fit_reverse_kl(flow: Flow, log_density: Callable[[Any], Numbers], gradient: 
                    callback: Callable[[dict[str, Any], Callable[[], Flow]], object] | None = ...,
                    progress: bool | Callable[[float], str] | None = ..., resume: State | None = ...) -> Result: ...
 
+def fit_flow_matching(flow: Flow, x: Numbers, *, path: str = ..., sigma: float = ..., transport: bool = ..., optimiser: Any = ...,
+                      schedule: Callable[[int], float] | None = ..., steps: int | None = ..., batch_size: int | None = ...,
+                      clip: ClipNorm | ClipValue | Callable[..., Any] | None = ..., averaging: EMA | Polyak | None = ...,
+                      validation: float | Numbers | None = ..., patience: int | None = ..., flat: float = ...,
+                      every: int | None = ..., rng: np.random.Generator | None = ...,
+                      callback: Callable[[dict[str, Any], Callable[[], Flow]], object] | None = ...,
+                      progress: bool | Callable[[float], str] | None = ...,
+                      transform: Callable[[Any, np.random.Generator], Numbers] | None = ..., resume: State | None = ...) -> Result: ...
+
 def of_batch(value: _Value, record: dict[Any, Any] | None = ..., path: tuple[str, ...] = ...,
              made: dict[int, Any] | None = ...) -> _Value: ...
 def with_statistics(value: _Value, record: dict[Any, Any], decay: float = ...) -> _Value: ...

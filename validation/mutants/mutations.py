@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from refflow.core import has_components
+from refflow.core.docstrings import is_string
 
 OPERATORS = 1               # the version of this list of mistakes: records of another one are stale
 CASES = {"hard_cases", "refused"}
@@ -111,13 +112,20 @@ def without_unused_imports(tree):
     return tree
 
 
+def without_texts(tree):
+    """A tree whose docstrings are empty, without the strings that stand alone further down."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body:
+            if is_string(body[0]):
+                body[0].value.value = ""
+            node.body = [body[0], *(part for part in body[1:] if not is_string(part))]
+    return tree
+
+
 def hashed(node):
     """A hash of the text of a function or statement, without a docstring and types."""
-    plain = unannotated(ast.parse(ast.unparse(node)))
-    for inner in ast.walk(plain):
-        body = getattr(inner, "body", None)
-        if isinstance(body, list) and body and is_docstring(body[0]):
-            body[0].value.value = ""
+    plain = unannotated(without_texts(ast.parse(ast.unparse(node))))
     return hashlib.sha256(ast.unparse(plain).encode()).hexdigest()[:16]
 
 
@@ -135,13 +143,10 @@ class Source:
 
     def identity(self):
         """A hash of the code that runs, without comments, docstrings, types, order and lists of cases: a longer list kills no fewer."""
-        plain = without_unused_imports(unannotated(without_textbooks(ast.parse(self.text))))
+        plain = without_unused_imports(unannotated(without_textbooks(without_texts(ast.parse(self.text)))))
         for node in ast.walk(plain):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and is_docstring(body[0]):
-                body[0].value.value = ""
             if isinstance(node, ast.ClassDef):
-                node.body = sorted((part for part in body if not lists_cases(part)), key=ast.unparse)
+                node.body = sorted((part for part in node.body if not lists_cases(part)), key=ast.unparse)
         return hashlib.sha256("\n".join(sorted(map(ast.unparse, plain.body))).encode()).hexdigest()[:16]
 
     def texts(self):
@@ -253,10 +258,6 @@ def lists_cases(node):
     return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in CASES
 
 
-def is_docstring(node):
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
 def is_mutated(function):
     """Not a believed equation, nor a helper of one, whose first argument is the namespace m; not a declaration."""
     first = function.args.args[0].arg if function.args.args else ""
@@ -319,7 +320,7 @@ class Probe:
 
 def mutants_of(name, function, instead=()):
     """All mutants of one function, each change of a place once."""
-    body = [place for index in range(len(function.body)) if not is_docstring(function.body[index])
+    body = [place for index in range(len(function.body)) if not is_string(function.body[index])
             for place in places(function, "body", index)]
     return numbered(name, body, instead)
 
@@ -365,7 +366,7 @@ def places(parent, name, index=None):
             yield from places(node, child)
         elif isinstance(held, list):
             for i, inner in enumerate(held):
-                if isinstance(inner, ast.AST) and not is_docstring(inner):
+                if isinstance(inner, ast.AST) and not is_string(inner):
                     yield from places(node, child, i)
 
 

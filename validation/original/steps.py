@@ -96,7 +96,7 @@ def steps_of(config, theirs, params, loss_and_gradients, frozen=()):
     """
     after = {int(match[1]): match[0] for match in (re.match(r"step_?(\d+)/", key) for key in theirs) if match}
     last = next((prefix for prefix in LAST if under(prefix, theirs)), None)
-    losses = next((key for key in ("out/losses", "out/step_losses", "out/train_losses") if key in theirs), None)
+    losses = next((key for key in ("out/losses", "out/step_losses", "out/train_losses", "out/adam_losses") if key in theirs), None)
     found = rates_compared(config, theirs)
     if not after and last is None and losses is None:
         return found

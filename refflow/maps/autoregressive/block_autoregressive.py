@@ -24,72 +24,6 @@ For the inverse map, whose log-det (7) has the cotangent `l_bar`,
 where the gradient is `z_bar` of (10) for `x_bar = 0` and `l_bar = 1`, and the fields have the cotangents (8) to (11) for `-x_bar`
 and `-l_bar` in the place of `x_bar` and `l_bar`.                                   (13)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (5) and (6), the slopes leave the floats where their logarithms do not.  As logarithms, with `lambda_0 = 0`, they are
-    mu_k,i = log sum_j V_k,ij exp(lambda_{k-1,j})                                   of u_k      (14)
-    lambda_k,i = mu_k,i + log phi'(u_k,i)                                           of h_k      (15)
-    log|det J| = sum_d mu_K,d                                                       (16)
-
-In (4), `r^2` underflows where the logarithm of `phi'` is moderate, and the logarithm of a sum near 1 loses digits:
-    log phi' = log(1 + (c - t^2))                              for |u| <= 1         (17)
-             = log(exp(2 log r) + c),   log r = log 2 - |u| - log(1 + exp(-2|u|))   for |u| > 1         (18)
-(18) is a sum of exponentials, and so keeps its digits where `r^2` underflows.
-
-In (7), doubling has no end where `x_d` is not an image.  `x_d - F(z_d) = 0` has one root, since `F`, (1) and (2) along block `d`,
-rises.  If `c > 0` or `K = 1`, its slope is nowhere below
-    s = s_K,   s_1 = V_1,   s_k = V_k c s_(k-1)                                     (19)
-so that the root lies between 0 and `(x_d - F(0))/s`.  The rounding of `F(0)` is small beside
-    e = (|x_d| + T_K)/1024,   T_k = |r_k| + (1 + c) V_k T_(k-1),   T_0 = 0          (20)
-where `r_k` is the part of `u_k` that comes from `b_k` and the entries before; the interval is widened by `e/s` on either side.
-If `c = 0` and `K > 1`, `F` is bounded: where all units of the first layer have saturated,
-    |z_d| = max_i (20 + |r_1,i|)/V_1,i                                              (21)
-`F` has reached its limits to within rounding, and an `x_d` that is not between them is not an image.
-
-In (7), (12) and (13), the digits of `u_1` are needed, which `z_d` may have lost where it and the entries before it are large.
-So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of the first layer is 0,
-    m_i = -r_1,i/V_1,i,   u_1,i = V_1,i (y + (m_j - m_i))                           (22)
-`y` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
-    j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (23)
-
-In (8), (10) and (11), the slopes and their cotangents leave the floats where their products do not.  With the logarithms of (14)
-and (15), `mu_k_bar = omega_k omega_k_bar` and `lambda_k_bar = eta_k eta_k_bar`.  The terms of `lambda_{k-1,j} - mu_k,i` may be
-large, and its exponential would lose digits.  So let `s_k,j` be the slope of `h_k,j` in units of the largest of its entry and
-layer, `s_0 = 1`, and `w_k,i` the slope of `u_k,i` in the units of `s_{k-1}`,
-    exp(lambda_{k-1,j} - mu_k,i) = s_{k-1,j}/w_k,i,   w_k,i = sum_j V_k,ij s_{k-1,j}            (24)
-    s_k,j = v_k,j/max_n v_k,n,   v_k,j = w_k,j phi'(u_k,j)                     for c > 0        (25)
-    v_k,j = w_k,j exp(2 (min_n |u_k,n| - |u_k,j|))/(1 + exp(-2 |u_k,j|))^2     for c = 0        (26)
-A `v_k,j` of (26) that underflows is small beside the `v` of other units.  From the last layer to the first, with the shares
-`rho_ij = V_k,ij s_{k-1,j}/w_k,i`, which sum to 1 over `j`, and `mu_K_bar = l_bar`,
-    lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (27)
-    V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i s_{k-1,j}/w_k,i                   (28)
-    u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (29)
-and the other cotangents of `W_k` and `b_k` as in `block_dense`.
-
-In (8), the terms may cancel where the inputs hardly move their sum: with one unit and without a bias it is
-`l_bar (1 + u phi''/phi')/V_1`, and at `u = 1.3516`, `c = 0.3210` both this and its derivative are 0.  There the rounding of `u`,
-`t` or `r` alone is larger than all that is left.  So, along each entry, (1), (2) and (24) to (29) are computed with pairs of
-floats, of twice the digits; only the part that comes from `b_k` and from other entries is a sum of floats.  With `p = exp(-|u|)`,
-    |t| = (1 - p^2)/(1 + p^2),   r = 2 p/(1 + p^2)                                  (30)
-and where `1 - p^2` has few digits, `t` rounds to `u`.
-
-In (13), terms of (8) to (11) cancel: the bias of an entry with one unit moves `z`, but not the log-det at a given `x`.  Let
-`sigma_k,i` be the share of `exp(mu_K)` that passes through unit `i` of layer `k`,
-    sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (31)
-and `a_k,i` the cotangent of `u_k,i` at a given `x`.  The rule goes from the last entry to the first, so the `a` of later entries
-are known.  With `omega` of (5) and sums over units `i` of later entries,
-    q_0 = sum_i W_1,ij a_1,i/omega_K
-    q_k,j = (omega_k,j/omega_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K         (32)
-is the cotangent that reaches unit `j` otherwise than through units of its own entry, in units of `x_d_bar`.  Along the entry,
-    c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (33)
-and with `g_k`, the sum of `z_d_bar/omega_K` and of all `q_m` with `m < k`,
-    (omega_k,i/omega_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)      (34)
-The differences, over the units `n` of the same layer and entry, no longer contain the terms that cancel; with one unit they are
-exactly 0.  Then
-    x_bar = -a_K,   b_k_bar = a_k                                                   (35)
-    V_k_bar_ij = a_k,i h_{k-1,j} - l_bar sigma_k,i s_{k-1,j}/w_k,i                  (36)
-and below the blocks the cotangent of `W_k,ij` is `a_k,i h_{k-1,j}`.
-
 Source: De Cao, Aziz & Titov, arXiv:1904.04676; with c = 0.01, the block autoregressive network of FlowJAX.
 """
 
@@ -193,6 +127,74 @@ class textbook:
         for d in reversed(range(D)):
             x_bar[d] = (x_bar[d] - sum(J[i, d] * x_bar[i] for i in range(d + 1, D))) / J[d, d]          # (12)
         return x_bar, textbook.vjp(z, layers, leak, -x_bar, -l_bar)[1]              # (13)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (5) and (6), the slopes leave the floats where their logarithms do not.  As logarithms, with `lambda_0 = 0`, they are
+    mu_k,i = log sum_j V_k,ij exp(lambda_{k-1,j})                                   of u_k      (14)
+    lambda_k,i = mu_k,i + log phi'(u_k,i)                                           of h_k      (15)
+    log|det J| = sum_d mu_K,d                                                       (16)
+
+In (4), `r^2` underflows where the logarithm of `phi'` is moderate, and the logarithm of a sum near 1 loses digits:
+    log phi' = log(1 + (c - t^2))                              for |u| <= 1         (17)
+             = log(exp(2 log r) + c),   log r = log 2 - |u| - log(1 + exp(-2|u|))   for |u| > 1         (18)
+(18) is a sum of exponentials, and so keeps its digits where `r^2` underflows.
+
+In (7), doubling has no end where `x_d` is not an image.  `x_d - F(z_d) = 0` has one root, since `F`, (1) and (2) along block `d`,
+rises.  If `c > 0` or `K = 1`, its slope is nowhere below
+    s = s_K,   s_1 = V_1,   s_k = V_k c s_(k-1)                                     (19)
+so that the root lies between 0 and `(x_d - F(0))/s`.  The rounding of `F(0)` is small beside
+    e = (|x_d| + T_K)/1024,   T_k = |r_k| + (1 + c) V_k T_(k-1),   T_0 = 0          (20)
+where `r_k` is the part of `u_k` that comes from `b_k` and the entries before; the interval is widened by `e/s` on either side.
+If `c = 0` and `K > 1`, `F` is bounded: where all units of the first layer have saturated,
+    |z_d| = max_i (20 + |r_1,i|)/V_1,i                                              (21)
+`F` has reached its limits to within rounding, and an `x_d` that is not between them is not an image.
+
+In (7), (12) and (13), the digits of `u_1` are needed, which `z_d` may have lost where it and the entries before it are large.
+So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of the first layer is 0,
+    m_i = -r_1,i/V_1,i,   u_1,i = V_1,i (y + (m_j - m_i))                           (22)
+`y` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
+    j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (23)
+
+In (8), (10) and (11), the slopes and their cotangents leave the floats where their products do not.  With the logarithms of (14)
+and (15), `mu_k_bar = omega_k omega_k_bar` and `lambda_k_bar = eta_k eta_k_bar`.  The terms of `lambda_{k-1,j} - mu_k,i` may be
+large, and its exponential would lose digits.  So let `s_k,j` be the slope of `h_k,j` in units of the largest of its entry and
+layer, `s_0 = 1`, and `w_k,i` the slope of `u_k,i` in the units of `s_{k-1}`,
+    exp(lambda_{k-1,j} - mu_k,i) = s_{k-1,j}/w_k,i,   w_k,i = sum_j V_k,ij s_{k-1,j}            (24)
+    s_k,j = v_k,j/max_n v_k,n,   v_k,j = w_k,j phi'(u_k,j)                     for c > 0        (25)
+    v_k,j = w_k,j exp(2 (min_n |u_k,n| - |u_k,j|))/(1 + exp(-2 |u_k,j|))^2     for c = 0        (26)
+A `v_k,j` of (26) that underflows is small beside the `v` of other units.  From the last layer to the first, with the shares
+`rho_ij = V_k,ij s_{k-1,j}/w_k,i`, which sum to 1 over `j`, and `mu_K_bar = l_bar`,
+    lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (27)
+    V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i s_{k-1,j}/w_k,i                   (28)
+    u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (29)
+and the other cotangents of `W_k` and `b_k` as in `block_dense`.
+
+In (8), the terms may cancel where the inputs hardly move their sum: with one unit and without a bias it is
+`l_bar (1 + u phi''/phi')/V_1`, and at `u = 1.3516`, `c = 0.3210` both this and its derivative are 0.  There the rounding of `u`,
+`t` or `r` alone is larger than all that is left.  So, along each entry, (1), (2) and (24) to (29) are computed with pairs of
+floats, of twice the digits; only the part that comes from `b_k` and from other entries is a sum of floats.  With `p = exp(-|u|)`,
+    |t| = (1 - p^2)/(1 + p^2),   r = 2 p/(1 + p^2)                                  (30)
+and where `1 - p^2` has few digits, `t` rounds to `u`.
+
+In (13), terms of (8) to (11) cancel: the bias of an entry with one unit moves `z`, but not the log-det at a given `x`.  Let
+`sigma_k,i` be the share of `exp(mu_K)` that passes through unit `i` of layer `k`,
+    sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (31)
+and `a_k,i` the cotangent of `u_k,i` at a given `x`.  The rule goes from the last entry to the first, so the `a` of later entries
+are known.  With `omega` of (5) and sums over units `i` of later entries,
+    q_0 = sum_i W_1,ij a_1,i/omega_K
+    q_k,j = (omega_k,j/omega_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K         (32)
+is the cotangent that reaches unit `j` otherwise than through units of its own entry, in units of `x_d_bar`.  Along the entry,
+    c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (33)
+and with `g_k`, the sum of `z_d_bar/omega_K` and of all `q_m` with `m < k`,
+    (omega_k,i/omega_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)      (34)
+The differences, over the units `n` of the same layer and entry, no longer contain the terms that cancel; with one unit they are
+exactly 0.  Then
+    x_bar = -a_K,   b_k_bar = a_k                                                   (35)
+    V_k_bar_ij = a_k,i h_{k-1,j} - l_bar sigma_k,i s_{k-1,j}/w_k,i                  (36)
+and below the blocks the cotangent of `W_k,ij` is `a_k,i h_{k-1,j}`.
+"""
 
 
 @bijector(source="arXiv:1904.04676", domain=real, codomain=real, solver=True, textbook=textbook)

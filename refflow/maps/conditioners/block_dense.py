@@ -18,18 +18,6 @@ and the cotangents of `V` and `U` are the entries of `W_bar` at their places; en
     V_bar_ij = W_bar_ij    where d(j) = d(i)                                        (7)
     U_bar_ij = W_bar_ij    where d(j) < d(i),   U_bar_ij = 0   elsewhere            (8)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a partial sum may overflow where `h_i` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
-`Dense`:
-    h = 2^e W (2^-e a) + b                                                          (9)
-
-In (5), `exp(w_ij)` overflows where `log(1 + exp(w_ij))` is nearly `w_ij`, and `1 + exp(w_ij)` rounds to 1 where the logarithm is
-nearly `exp(w_ij)`:
-    log(1 + exp(w)) = max(w, 0) + log1p(exp(-|w|))                                  (10)
-and the squares in `|P_i|` may leave the floats where `W_i` does not.  With the largest `|P_ij|` of the row in `[1/2, 1) 2^e`,
-    W_i = g_i (2^-e P_i) / |2^-e P_i|                                               (11)
-
 Source: De Cao, Aziz & Titov, arXiv:1904.04676, section 3; (5) with the exponential in Pyro and NumPyro, with the softplus in
 FlowJAX.
 """
@@ -82,6 +70,20 @@ class textbook:
                 U_bar[i, j] = W_bar[i, j]                                           # (8)
         a_bar = textbook.weights(within, below).T @ h_bar                           # (6)
         return a_bar, {"within": V_bar, "below": U_bar, "b": h_bar}                 # (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a partial sum may overflow where `h_i` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
+`Dense`:
+    h = 2^e W (2^-e a) + b                                                          (9)
+
+In (5), `exp(w_ij)` overflows where `log(1 + exp(w_ij))` is nearly `w_ij`, and `1 + exp(w_ij)` rounds to 1 where the logarithm is
+nearly `exp(w_ij)`:
+    log(1 + exp(w)) = max(w, 0) + log1p(exp(-|w|))                                  (10)
+and the squares in `|P_i|` may leave the floats where `W_i` does not.  With the largest `|P_ij|` of the row in `[1/2, 1) 2^e`,
+    W_i = g_i (2^-e P_i) / |2^-e P_i|                                               (11)
+"""
 
 
 @conditioner(source="arXiv:1904.04676", textbook=textbook)

@@ -12,15 +12,6 @@ The reverse rule.  With `h_bar` 0 at invalid positions,
     W_bar_mck = sum_t h_bar_m(t) a_c(t + d k - p),   b_bar_m = sum_t h_bar_m(t)     (4)
 and `a_bar` is 0 at invalid positions.  The cotangents of parameters that all events share are summed over the batch.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
-`Conv2d`:
-    corr(W, a) = 2^e corr(W, 2^-e a)                                                (5)
-
-In (4), a partial sum of `W_bar` may overflow likewise.  One `e` serves the whole batch:
-    W_bar(a) = 2^e W_bar(2^-e a)                                                    (6)
-
 Source: the definition; the dilation, van den Oord et al., arXiv:1609.03499.
 """
 
@@ -125,6 +116,17 @@ def held_to_mask(mask, T):
     """ValueError unless events of T positions fit a mask."""
     if mask is not None and mask.shape[-1] != T:
         raise ValueError(f"its mask has T={mask.shape[-1]} positions")
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
+`Conv2d`:
+    corr(W, a) = 2^e corr(W, 2^-e a)                                                (5)
+
+In (4), a partial sum of `W_bar` may overflow likewise.  One `e` serves the whole batch:
+    W_bar(a) = 2^e W_bar(2^-e a)                                                    (6)
+"""
 
 
 @conditioner(source="arXiv:1609.03499", textbook=textbook)

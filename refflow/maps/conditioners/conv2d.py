@@ -22,14 +22,6 @@ and from (3) and (4),
     W_bar = k_bar for c < C, E_bar for c = C           for "edge"                   (10)
 where the cotangents of parameters that all events share are summed over the batch.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
-    corr(k, a) = 2^e corr(k, 2^-e a)                                                (11)
-
-In (7), a partial sum may overflow likewise.  One `e` serves the whole batch:
-    k_bar(a) = 2^e k_bar(2^-e a)                                                    (12)
-
 Source: the definition; "edge", Glow's code (Kingma & Dhariwal, arXiv:1807.03039).
 """
 
@@ -210,6 +202,16 @@ def output_of(kernels, C, shape):
     if len(shape) != 3 or shape[0] != C:
         raise ValueError(f"its images have C={C} channels")
     return (kernels[0], *shape[1:])
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
+    corr(k, a) = 2^e corr(k, 2^-e a)                                                (11)
+
+In (7), a partial sum may overflow likewise.  One `e` serves the whole batch:
+    k_bar(a) = 2^e k_bar(2^-e a)                                                    (12)
+"""
 
 
 @conditioner(source="arXiv:1807.03039", textbook=textbook)

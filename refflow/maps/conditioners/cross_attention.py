@@ -21,20 +21,6 @@ By (7), `sum_j s_bar_ij = 0`, so that a part that all keys share, such as the bi
 unchanged, and so does a part that all values share.  The unit of error therefore excuses no rounding of it, and nets of the certificate
 are linear.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), scores overflow, and in (3) their exponentials.  With `q_i = 2^(e_i) q'_i` and `k = 2^f k'`, where `q'_i` and `k'` are at most 1,
-and with the largest score `s_im`, neither does:
-    P_ij = exp(s_ij - s_im) / sum_l exp(s_il - s_im),   s_ij - s_im = 2^(e_i + f) (s'_ij - s'_im)       (11)
-
-In (5) and (7), the difference loses its digits where `P_ij` is near 1.  With the key `m` of the largest `P_im`, it is the same
-difference for `c_ij = v_j - v_m` in (5) and `c_ij = u_ij - u_im` in (7), and the sum has no term `l = m`:
-    P_ij (c_ij - sum_l P_il c_il)                                                   (12)
-
-In (6), (8) and (9), a subnormal product loses digits before it is multiplied by `k_j` or `q_i`.  All are linear in `v` and `g`:
-    s_bar(g) = 2^-K s_bar(2^K g)            with K so large that no product is subnormal    (13)
-All of this is computed in float64, for float32 too, and so are the net and its pullback: in (10), what all keys share cancels.
-
 Source: Vaswani et al., arXiv:1706.03762, section 3.2.3; of queries to a context, Jet's code (arXiv:2412.15129).
 """
 
@@ -99,6 +85,22 @@ class textbook:
             bars[:C][own], bars[C:][own] = (s_bar.T @ q / root).T, (P.T @ g).T      # (9)
         context_bar, net_bar = net_pullback(bars)                                   # (10)
         return a_bar, {"net": net_bar, "context": context_bar}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), scores overflow, and in (3) their exponentials.  With `q_i = 2^(e_i) q'_i` and `k = 2^f k'`, where `q'_i` and `k'` are at most 1,
+and with the largest score `s_im`, neither does:
+    P_ij = exp(s_ij - s_im) / sum_l exp(s_il - s_im),   s_ij - s_im = 2^(e_i + f) (s'_ij - s'_im)       (11)
+
+In (5) and (7), the difference loses its digits where `P_ij` is near 1.  With the key `m` of the largest `P_im`, it is the same
+difference for `c_ij = v_j - v_m` in (5) and `c_ij = u_ij - u_im` in (7), and the sum has no term `l = m`:
+    P_ij (c_ij - sum_l P_il c_il)                                                   (12)
+
+In (6), (8) and (9), a subnormal product loses digits before it is multiplied by `k_j` or `q_i`.  All are linear in `v` and `g`:
+    s_bar(g) = 2^-K s_bar(2^K g)            with K so large that no product is subnormal    (13)
+All of this is computed in float64, for float32 too, and so are the net and its pullback: in (10), what all keys share cancels.
+"""
 
 
 @conditioner(source="arXiv:1706.03762", textbook=textbook)

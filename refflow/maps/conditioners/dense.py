@@ -9,11 +9,8 @@ The reverse rule.  From (1), `dh = dW a + W da + db`, hence
     W_bar = h_bar a^T       b_bar = h_bar                                           (4)
 summed over the batch if `W` and `b` have no batch.  With events as the rows of matrices `A` and `H_bar`, (1) is `A W^T + b`,
 (3) is `H_bar W` and (4) is `H_bar^T A`, one matrix product each.
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
-    h = 2^e W (2^-e a) + b                                                          (5)
+Tangents `A_dot` become `W A_dot`, by (2).  With the cotangent `H_bar` of these, beside (3) and (4),
+    A_dot_bar = W^T H_bar       W_bar = H_bar A_dot^T                               (5)
 
 Source: the definition.
 """
@@ -28,7 +25,7 @@ from ...core.products import event_sum, outer_sum, product
 
 
 class textbook:
-    """(1) to (4) as they are printed, for one event."""
+    """(1) to (5) as they are printed, for one event."""
 
     def forward(a, W, b):
         return W @ a + b                                                            # (1)
@@ -39,6 +36,17 @@ class textbook:
     def vjp(a, W, b, h_bar):
         a_bar = W.T @ h_bar                                                         # (3)
         return a_bar, {"W": np.outer(h_bar, a), "b": h_bar}                         # (4)
+
+    def jvp(a, A_dot, W, b, h_bar, H_bar):
+        a_bar, bars = textbook.vjp(a, W, b, h_bar)
+        return a_bar, W.T @ H_bar, bars | {"W": bars["W"] + H_bar @ A_dot.T}        # (5)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
+    h = 2^e W (2^-e a) + b                                                          (6)
+"""
 
 
 @conditioner(source="definition", textbook=textbook)
@@ -65,7 +73,7 @@ class Dense(Conditioner):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):
-        return affine(self.W, self.b, a)                                            # (1) (5)
+        return affine(self.W, self.b, a)                                            # (1) (6)
 
     def jacobian(self, a):
         return np.broadcast_to(self.W, a.shape[:-1] + self.W.shape[-2:])            # (2)
@@ -78,6 +86,17 @@ class Dense(Conditioner):
             return product(self.W.mT, h_bar), {"W": W_bar, "b": b_bar}              # (3)
 
         return self.forward(a), pullback
+
+    def jvp(self, a, A_dot):
+        def pullback(h_bar, H_bar):
+            W_bar = h_bar[..., None] * a[..., None, :] + H_bar @ A_dot.mT           # (4) (5)
+            return product(self.W.mT, h_bar), self.W.mT @ H_bar, {"W": W_bar, "b": h_bar}       # (3) (4) (5)
+
+        return (self.forward(a), self.W @ A_dot), pullback                          # (2)
+
+    def lipschitz(self):
+        """The largest singular value of W."""
+        return largest_singular_value(self.W)
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -95,15 +114,20 @@ class Dense(Conditioner):
     )
 
 
+def largest_singular_value(W):
+    """That of a matrix; the largest one of a batch of them."""
+    return float(np.linalg.svd(W.astype(np.float64), compute_uv=False).max(initial=0))
+
+
 def affine(W, b, a):
     """W a + b."""
     h = product(W, a)
     h += b                                                                          # (1)
     finite = np.isfinite(h)
-    return h if finite.all() else np.where(finite, h, scaled_product(W, a) + b)     # (5)
+    return h if finite.all() else np.where(finite, h, scaled_product(W, a) + b)     # (6)
 
 
 def scaled_product(W, a):
     """W a = 2^e W (2^-e a), so that no partial sum overflows."""
-    a, e = unit_scaled(a)                                                           # (5)
-    return np.ldexp(product(W, a), e)                                               # (5)
+    a, e = unit_scaled(a)                                                           # (6)
+    return np.ldexp(product(W, a), e)                                               # (6)

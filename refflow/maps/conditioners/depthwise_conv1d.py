@@ -11,13 +11,6 @@ The reverse rule.  With `h_bar` 0 at invalid positions,
     W_bar_ck = sum_t h_bar_c(t) a_c(t + d k - p),   b_bar_c = sum_t h_bar_c(t)      (4)
 and `a_bar` is 0 at invalid positions.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (4), a partial sum may overflow where the sum does not.  For `2^-e a_c`, whose largest entry is in `[1/2, 1)`, it does
-not:
-    sum_k W_ck a_c(t + d k - p) = 2^e sum_k W_ck (2^-e a_c)(t + d k - p)            (5)
-    sum_t h_bar_c(t) a_c(t + d k - p) = 2^e sum_t h_bar_c(t) (2^-e a_c)(t + d k - p)        (6)
-
 Source: Chollet, arXiv:1610.02357, for images; for signals, Kaiser, Gomez & Chollet, arXiv:1706.03059.
 """
 
@@ -60,6 +53,15 @@ class textbook:
             W_bar[:, k] += h_bar[:, t] * a[:, s]                                    # (4)
         valid = h_bar if mask is None else h_bar[:, mask]
         return a_bar, {"W": W_bar, "b": valid.sum(1)}                               # (4)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (4), a partial sum may overflow where the sum does not.  For `2^-e a_c`, whose largest entry is in `[1/2, 1)`, it does
+not:
+    sum_k W_ck a_c(t + d k - p) = 2^e sum_k W_ck (2^-e a_c)(t + d k - p)            (5)
+    sum_t h_bar_c(t) a_c(t + d k - p) = 2^e sum_t h_bar_c(t) (2^-e a_c)(t + d k - p)        (6)
+"""
 
 
 @conditioner(source="arXiv:1706.03059", textbook=textbook)

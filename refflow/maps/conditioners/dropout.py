@@ -8,6 +8,8 @@ expectation of `h` over masks is `a`.  Without dropout the layer is left out.
 
 The reverse rule.  From (2), entry by entry,
     a_bar = h_bar / (1 - rate)  where keep, else 0                                  (3)
+and the cotangents of tangents take
+    ds/da = 0                                                                       (4)
 
 Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 15 (2014), section 10.
 """
@@ -39,11 +41,18 @@ class Dropout(Conditioner):
     def slope(self, a):
         return np.where(self.keep, np.full_like(a, 1 / (1 - self.rate)), 0)         # (2)
 
+    def curvature(self, a):
+        return np.zeros_like(a)                                                     # (4)
+
     def vjp(self, a):
         def pullback(h_bar):
             return np.where(self.keep, h_bar / (1 - self.rate), 0), {}              # (3)
 
         return self.forward(a), pullback
+
+    def lipschitz(self):
+        """|dh/da| <= 1/(1 - rate)."""
+        return 1 / (1 - self.rate)
 
     hard_cases = (
         case("Kept", "a is scaled up", z=[1.5], keep=True, rate=0.5),

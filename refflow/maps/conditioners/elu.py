@@ -6,14 +6,8 @@ The map.  For every entry `a`,
 
 The reverse rule.  By (2),
     a_bar = h_bar dh/da                                                             (3)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(a) - 1` cancels for small `a`:
-    h = expm1(a)    for a <= 0                                                      (4)
-
-In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
-    a_bar = (h_bar m) m,   m = exp(min(a, 0)/2)                                     (5)
+The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
+    ds/da = 0        for a > 0,   exp(a)        for a <= 0                          (4)
 
 Source: Clevert, Unterthiner & Hochreiter, arXiv:1511.07289, with alpha = 1.
 """
@@ -26,7 +20,7 @@ from ...core import Conditioner, case, conditioner
 
 
 class textbook:
-    """(1) to (3) as they are printed, for one event."""
+    """(1) to (4) as they are printed, for one event."""
 
     def forward(a):
         return a if a > 0 else np.exp(a) - 1                                        # (1)
@@ -34,8 +28,21 @@ class textbook:
     def slope(a):
         return 1 + 0 * a if a > 0 else np.exp(a)                                    # (2)
 
+    def curvature(a):
+        return 0 * a if a > 0 else np.exp(a)                                        # (4)
+
     def vjp(a, h_bar):
         return h_bar * textbook.slope(a), {}                                        # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(a) - 1` cancels for small `a`:
+    h = expm1(a)    for a <= 0                                                      (5)
+
+In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar m) m,   m = exp(min(a, 0)/2)                                     (6)
+"""
 
 
 @conditioner(source="arXiv:1511.07289", textbook=textbook)
@@ -51,19 +58,26 @@ class ELU(Conditioner):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):
-        return np.where(a > 0, a, np.expm1(np.minimum(a, 0)))                       # (1) (4)
+        return np.where(a > 0, a, np.expm1(np.minimum(a, 0)))                       # (1) (5)
 
     def slope(self, a):
         return np.exp(np.minimum(a, 0))                                             # (2)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
+    def curvature(self, a):
+        return self.slope(a) * (a <= 0)                                             # (4)
+
     def vjp(self, a):
         def pullback(h_bar):
-            m = np.exp(np.minimum(a, 0) / 2)                                        # (5)
-            return h_bar * m * m, {}                                                # (3) (5)
+            m = np.exp(np.minimum(a, 0) / 2)                                        # (6)
+            return h_bar * m * m, {}                                                # (3) (6)
 
         return self.forward(a), pullback
+
+    def lipschitz(self):
+        """|dh/da| <= 1."""
+        return 1.0
 
     # -- in floating point --------------------------------------------------------------------------------------------
 

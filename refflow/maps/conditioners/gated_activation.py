@@ -9,22 +9,6 @@ The map.  With `a` the first half of an event along its first axis, `b` the seco
 The reverse rule.  The map acts entry by entry:
     a_bar = h_bar dh/da,   b_bar = h_bar dh/db                                      (5)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), `exp(-b)` overflows far on the left.  With `t = exp(-|b|)`,
-    sigma(b) = 1 / (1 + t) for b > 0,   t / (1 + t) for b <= 0                      (6)
-
-In (3), `1 - tanh^2 a` loses every digit once `tanh a` rounds to 1:
-    1 - tanh^2 a = r^2,   r = sech a = 2 p / (1 + p^2),   p = exp(-|a|)             (7)
-
-In (4), `1 - sigma(b)` loses every digit once `sigma(b)` rounds to 1:
-    sigma(b) (1 - sigma(b)) = t / (1 + t)^2                                         (8)
-
-In (5), `t` may lose digits below the smallest normal number, or be 0, where its product with a number `v` does neither.  Far
-from 0, this product is taken with `s = exp(-|b|/2)`, in this order:
-    v t = (v s) s                                                                   (9)
-and likewise `v r^2 = (v r) r`.
-
 Source: van den Oord et al., arXiv:1606.05328, section 2.3.
 """
 
@@ -93,6 +77,24 @@ class Gate:
             return v * self.t
         s = np.exp(-np.abs(self.b) / 2)
         return np.where(deep, v * s * s, v * self.t)                                # (9)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `exp(-b)` overflows far on the left.  With `t = exp(-|b|)`,
+    sigma(b) = 1 / (1 + t) for b > 0,   t / (1 + t) for b <= 0                      (6)
+
+In (3), `1 - tanh^2 a` loses every digit once `tanh a` rounds to 1:
+    1 - tanh^2 a = r^2,   r = sech a = 2 p / (1 + p^2),   p = exp(-|a|)             (7)
+
+In (4), `1 - sigma(b)` loses every digit once `sigma(b)` rounds to 1:
+    sigma(b) (1 - sigma(b)) = t / (1 + t)^2                                         (8)
+
+In (5), `t` may lose digits below the smallest normal number, or be 0, where its product with a number `v` does neither.  Far
+from 0, this product is taken with `s = exp(-|b|/2)`, in this order:
+    v t = (v s) s                                                                   (9)
+and likewise `v r^2 = (v r) r`.
+"""
 
 
 @conditioner(source="arXiv:1606.05328", textbook=textbook)

@@ -15,21 +15,6 @@ The reverse rule.  From (4) and (5), where mean is the mean over the entries,
 The unit of error is normwise: (8) projects onto the orthogonal complement of 1 and `n`, and if one entry of `a` outweighs all
 others, its own `a_bar` is a small difference of large numbers.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), the rounding of `mu` is large compared with `d` where entries are nearly equal.  The mean of the computed `d` is this
-rounding, exactly up to the rounding of `d` itself, and is subtracted:
-    d <- d - 1/N sum_j d_j                                                          (9)
-
-In (1) to (3), sums and squares overflow, or vanish against `eps`, long before `a` does.  Let `d = 2^e d'` with its largest entry
-in `[1/2, 1)` (if `d` is 0, `e` is the exponent of `eps`), and let `k` be the larger of `e` and half the exponent of `eps`:
-    r = 2^-k r',   r' = (4^(e-k) v' + 4^-k eps)^(-1/2)                              (10)
-    n = 2^(e-k) r' d'                                                               (11)
-The scaling is exact.  In (10), neither term under the root overflows, and one is at least `1/(4 N)`.
-
-In (8), the difference cancels for two entries, where `n = +-(1 - eps r^2)^(1/2)` and `c = +-c_1`:
-    a_bar = r c eps r^2                                     for N = 2               (12)
-
 Source: Ba, Kiros & Hinton, arXiv:1607.06450.
 """
 
@@ -68,6 +53,23 @@ class textbook:
         c = g - g.sum() / len(a)                                                    # (7)
         a_bar = r * (c - n * (n * c).sum() / len(a))                                # (8)
         return a_bar, {"gain": h_bar * n, "bias": h_bar}                            # (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), the rounding of `mu` is large compared with `d` where entries are nearly equal.  The mean of the computed `d` is this
+rounding, exactly up to the rounding of `d` itself, and is subtracted:
+    d <- d - 1/N sum_j d_j                                                          (9)
+
+In (1) to (3), sums and squares overflow, or vanish against `eps`, long before `a` does.  Let `d = 2^e d'` with its largest entry
+in `[1/2, 1)` (if `d` is 0, `e` is the exponent of `eps`), and let `k` be the larger of `e` and half the exponent of `eps`:
+    r = 2^-k r',   r' = (4^(e-k) v' + 4^-k eps)^(-1/2)                              (10)
+    n = 2^(e-k) r' d'                                                               (11)
+The scaling is exact.  In (10), neither term under the root overflows, and one is at least `1/(4 N)`.
+
+In (8), the difference cancels for two entries, where `n = +-(1 - eps r^2)^(1/2)` and `c = +-c_1`:
+    a_bar = r c eps r^2                                     for N = 2               (12)
+"""
 
 
 @conditioner(source="arXiv:1607.06450", normwise=True, textbook=textbook)

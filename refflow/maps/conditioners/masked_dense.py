@@ -1,6 +1,6 @@
 r"""Dense layer with a mask, `R^N -> R^M`: an output sees the inputs that the mask lets through.
 
-The map.  With a matrix `W` of weights, a mask `M`, and `b` a number for each output,
+The map.  With a matrix `W` of weights, a mask `M = connects`, and `b` a number for each output,
     h_i = sum_j M_ij W_ij a_j + b_i,   M_ij = 0 or 1                                (1)
     dh_i/da_j = M_ij W_ij                                                           (2)
 so that `h_i` does not depend on `a_j` where `M_ij = 0`, whatever the weights.
@@ -9,14 +9,6 @@ The reverse rule.  From (1), `dh_i = sum_j M_ij (dW_ij a_j + W_ij da_j) + db_i`,
     a_bar_j = sum_i M_ij W_ij h_bar_i                                               (3)
     W_bar_ij = M_ij h_bar_i a_j       b_bar_i = h_bar_i                             (4)
 summed over the batch if `W` and `b` have no batch.
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a partial sum may overflow where `h_i` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
-`Dense`:
-    h_i = 2^e sum_j M_ij W_ij (2^-e a_j) + b_i                                      (5)
-
-In (4), `h_bar_i a_j` may overflow where `M_ij = 0`.  There, `W_bar_ij` is 0.                                   (6)
 
 Source: Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, section 3.
 """
@@ -42,6 +34,16 @@ class textbook:
     def vjp(a, W, connects, b, h_bar):
         a_bar = (connects * W).T @ h_bar                                            # (3)
         return a_bar, {"W": connects * np.outer(h_bar, a), "b": h_bar}              # (4)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a partial sum may overflow where `h_i` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
+`Dense`:
+    h_i = 2^e sum_j M_ij W_ij (2^-e a_j) + b_i                                      (5)
+
+In (4), `h_bar_i a_j` may overflow where `M_ij = 0`.  There, `W_bar_ij` is 0.                                   (6)
+"""
 
 
 @conditioner(source="arXiv:1502.03509", textbook=textbook)

@@ -26,31 +26,6 @@ The reverse rule.  With `g = h_bar`, and `u_ij` for the derivative with respect 
     E_k_bar(r) = sum_i s_bar_i,i+r q_i / d^(1/2),   E_v_bar(r) = sum_i D_i,i+r P_i,i+r g_i          (12)
 and (12) is summed over heads if they share `E_k` and `E_v`.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), exponentials overflow.  With the largest score `s_im`, none does:
-    P_ij = exp(s_ij - s_im) / sum_l exp(s_il - s_im)                                (13)
-
-In (1), large scores lose the digits of their differences, from which `P` is made.  Where an error of rounding in (1) is more
-than 1/16, differences are summed exactly, terms that cancel first, with exponents apart:
-    s_ij - s_im = <q_i, k_j - k_m + E_k(j - i) - E_k(m - i)> / d^(1/2)              (14)
-The `m` of the largest score is then found by its differences: none is positive.
-
-In (5) and (8), the difference loses its digits where `P_ij` is near 1.  It is the same difference for `U_ij - U_im` in place of
-`U_ij`, where `m` is the key with the largest `P_im`; the sum then has no term `l = m`, and every other `P_il` is at most 1/2:
-    dh_i/ds_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = U_ij - U_im                (15)
-    s_bar_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = u_ij - u_im                  (16)
-
-In (5) to (12), a subnormal product loses digits before it is multiplied by `q_i` or `k_j`.  All these are linear in `U` and `g`:
-    s_bar(g) = 2^-K s_bar(2^K g)            with K so large that no product is subnormal    (17)
-Where no `K` keeps all products within the floats, (7) to (12) are computed with the exponent of every number apart.    (18)
-
-In (6) and (9), terms cancel where keys are alike.  Since `sum_j s_bar_ij = 0`, a part `r` that all keys have in common may be
-left out.  In (19), `r` is 0 unless all keys differ from it by less than a factor of 2, so that `k_j - r` is exact; in (20), with
-exponents apart, `r` is the key with the largest weight:
-    q_bar_i = sum_j s_bar_ij (k_j - r + E_k(j - i)) / d^(1/2)                       (19)
-    q_bar_i = sum_j s_bar_ij (k_j - k_m + E_k(j - i) - E_k(m - i)) / d^(1/2)        (20)
-
 Source: Vaswani et al., arXiv:1706.03762, section 3.2; relative positions, Shaw, Uszkoreit & Vaswani, arXiv:1803.02155; window,
 sharing and block_length, the authors' code of Glow-TTS (Kim et al., arXiv:2005.11129).
 """
@@ -151,6 +126,33 @@ class textbook:
                 bars["E_k"][n % len(E_k), r] += s_bar[i, j] * q[i] / root           # (12)
                 bars["E_v"][n % len(E_v), r] += D_P[i, j] * g[i]                    # (12)
         return a_bar.reshape(3 * C, T), bars
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), exponentials overflow.  With the largest score `s_im`, none does:
+    P_ij = exp(s_ij - s_im) / sum_l exp(s_il - s_im)                                (13)
+
+In (1), large scores lose the digits of their differences, from which `P` is made.  Where an error of rounding in (1) is more
+than 1/16, differences are summed exactly, terms that cancel first, with exponents apart:
+    s_ij - s_im = <q_i, k_j - k_m + E_k(j - i) - E_k(m - i)> / d^(1/2)              (14)
+The `m` of the largest score is then found by its differences: none is positive.
+
+In (5) and (8), the difference loses its digits where `P_ij` is near 1.  It is the same difference for `U_ij - U_im` in place of
+`U_ij`, where `m` is the key with the largest `P_im`; the sum then has no term `l = m`, and every other `P_il` is at most 1/2:
+    dh_i/ds_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = U_ij - U_im                (15)
+    s_bar_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = u_ij - u_im                  (16)
+
+In (5) to (12), a subnormal product loses digits before it is multiplied by `q_i` or `k_j`.  All these are linear in `U` and `g`:
+    s_bar(g) = 2^-K s_bar(2^K g)            with K so large that no product is subnormal    (17)
+Where no `K` keeps all products within the floats, (7) to (12) are computed with the exponent of every number apart.    (18)
+
+In (6) and (9), terms cancel where keys are alike.  Since `sum_j s_bar_ij = 0`, a part `r` that all keys have in common may be
+left out.  In (19), `r` is 0 unless all keys differ from it by less than a factor of 2, so that `k_j - r` is exact; in (20), with
+exponents apart, `r` is the key with the largest weight:
+    q_bar_i = sum_j s_bar_ij (k_j - r + E_k(j - i)) / d^(1/2)                       (19)
+    q_bar_i = sum_j s_bar_ij (k_j - k_m + E_k(j - i) - E_k(m - i)) / d^(1/2)        (20)
+"""
 
 
 @conditioner(source="arXiv:1803.02155", textbook=textbook)

@@ -6,6 +6,8 @@ The map.  For every entry `a`,
 
 The reverse rule.  From (2),
     a_bar = h_bar dh/da                                                             (3)
+and the cotangents of tangents take, beside the kink,
+    ds/da = 0                                                                       (4)
 
 Source: Nair & Hinton, ICML 2010.
 """
@@ -33,6 +35,9 @@ class ReLU(Conditioner):
     def slope(self, a):
         return (a > 0).astype(a.dtype)                                              # (2)
 
+    def curvature(self, a):
+        return np.zeros_like(a)                                                     # (4)
+
     def vjp(self, a):
         h = self.forward(a)
 
@@ -40,6 +45,10 @@ class ReLU(Conditioner):
             return h_bar * (h > 0), {}      # h > 0 where a > 0: so a need not be kept  # (2) (3)
 
         return h, pullback
+
+    def lipschitz(self):
+        """|dh/da| <= 1."""
+        return 1.0
 
     hard_cases = (
         case("Zero", "the kink: the gradient is 0", z=[0.0, -0.0]),

@@ -6,7 +6,8 @@ The map.  A network's output is added to its input:
 
 The reverse rule.  In (1), `a` stands twice, and its cotangents are added.  With the pullback `inner*` at `a`,
     a_bar = h_bar + inner*(h_bar)                                                   (3)
-All parameters belong to `inner`, and `inner*` gives their cotangents.
+All parameters belong to `inner`, and `inner*` gives their cotangents.  Tangents and their cotangents are added likewise:
+    H_dot = A_dot + J A_dot,   A_dot_bar = H_bar + J^T H_bar                        (4)
 
 Source: He, Zhang, Ren & Sun, arXiv:1512.03385.
 """
@@ -70,6 +71,19 @@ class Residual(Conditioner):
             return h_bar + a_bar, {"inner": inner_bar}                              # (3)
 
         return a + h, pullback                                                      # (1)
+
+    def jvp(self, a, A_dot):
+        (h, H_dot), inner_pullback = self.inner.jvp(a, A_dot)
+
+        def pullback(h_bar, H_bar):
+            a_bar, A_dot_bar, inner_bar = inner_pullback(h_bar, H_bar)
+            return h_bar + a_bar, H_bar + A_dot_bar, {"inner": inner_bar}           # (3) (4)
+
+        return (a + h, A_dot + H_dot), pullback                                     # (1) (4)
+
+    def lipschitz(self):
+        """1 and the inner network's."""
+        return 1 + self.inner.lipschitz()
 
     def initialised(self, data, rng):
         """Its inner network, initialised on `data`."""

@@ -14,17 +14,6 @@ The reverse rule.  From (3) and (4), where mean is the mean over the entries,
 The unit of error is normwise: (7) projects onto the orthogonal complement of `n`, and if one entry of `a` outweighs all others, its
 own `a_bar` is a small difference of large numbers.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), squares overflow, or vanish against `eps`, long before `a` does.  Let `a = 2^e a'` with its largest entry in `[1/2, 1)` (if
-`a` is 0, `e` is the exponent of `eps`), and let `k` be the larger of `e` and half the exponent of `eps`:
-    r = 2^-k r',   r' = (4^(e-k) v' + 4^-k eps)^(-1/2)                              (8)
-    n = 2^(e-k) r' a'                                                               (9)
-The scaling is exact.  In (8), neither term under the root overflows, and one is at least `1/(4 N)`.
-
-In (7), the difference cancels for a single entry, where `n^2 = 1 - eps r^2`:
-    a_bar = r g eps r^2                                     for N = 1               (10)
-
 Source: Zhang & Sennrich, arXiv:1910.07467.
 """
 
@@ -59,6 +48,19 @@ class textbook:
     def vjp(a, gain, eps, h_bar):
         (r, n), g = textbook.normalised(a, eps), gain * h_bar                       # (6)
         return r * (g - n * (n * g).sum() / len(a)), {"gain": h_bar * n}            # (5) (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), squares overflow, or vanish against `eps`, long before `a` does.  Let `a = 2^e a'` with its largest entry in `[1/2, 1)` (if
+`a` is 0, `e` is the exponent of `eps`), and let `k` be the larger of `e` and half the exponent of `eps`:
+    r = 2^-k r',   r' = (4^(e-k) v' + 4^-k eps)^(-1/2)                              (8)
+    n = 2^(e-k) r' a'                                                               (9)
+The scaling is exact.  In (8), neither term under the root overflows, and one is at least `1/(4 N)`.
+
+In (7), the difference cancels for a single entry, where `n^2 = 1 - eps r^2`:
+    a_bar = r g eps r^2                                     for N = 1               (10)
+"""
 
 
 @conditioner(source="arXiv:1910.07467", normwise=True, textbook=textbook)

@@ -8,6 +8,8 @@ A scalar map is applied to every entry of an event; its Jacobian is then diagona
 The reverse rule.  The transpose of (2) has the factors in reverse order.  The pullbacks `J_i*` therefore run from the last
 layer to the first:
     a_bar = (J_1* ... J_K*)(h_bar),   each pullback fed the cotangent of its own output     (3)
+The same holds for tangents: each layer takes the tangents of its input to tangents of its output, and its pullback takes the cotangents
+of its output and of these tangents to cotangents of its input and of the tangents there.                       (4)
 
 Source: the chain rule.
 """
@@ -19,7 +21,7 @@ import math
 
 import numpy as np
 
-from ...core import Conditioner, case, children, conditioner, refusal
+from ...core import Bijector, Conditioner, case, children, conditioner, refusal
 from ...core.compose import lifts
 from ...core.products import boolean_product
 from ...core.words import each
@@ -27,6 +29,15 @@ from .dense import Dense
 from .dropout import Dropout
 from .examples import WIDTHS, activation, dense
 from .tanh_activation import TanhActivation
+
+
+ACTIVATIONS = {"Tanh": "TanhActivation()", "Softplus": "SoftplusActivation()"}      # of bijectors
+
+
+def as_network(f):
+    """Which network is meant by a bijector in its place."""
+    page = type(f).__name__
+    return f"its activation is {ACTIVATIONS[page]}" if page in ACTIVATIONS else f"BijectorLayer({page}(...)) is the network of a bijector"
 
 
 @conditioner(source="definition")
@@ -41,6 +52,8 @@ class Sequential(Conditioner):
     def __post_init__(self):
         layers = tuple(self.layers) if np.iterable(self.layers) else ()
         wrong = [layer for layer in layers if not isinstance(layer, Conditioner)]
+        if wrong and isinstance(wrong[0], Bijector):
+            raise ValueError(f"Sequential: layers must be networks, not the bijector {wrong[0]!r}: {as_network(wrong[0])}")
         if wrong or not layers:
             raise ValueError(f"Sequential: layers must be conditioners, at least one, not {wrong[0] if wrong else self.layers!r}")
         self._set("layers", layers)
@@ -159,6 +172,24 @@ class Sequential(Conditioner):
             return h_bar, {"layers": {str(i): bars[str(i)] for i in range(len(pullbacks))}}
 
         return a, pullback
+
+    def jvp(self, a, A_dot):
+        pullbacks = []
+        for layer in self.layers:
+            (a, A_dot), layer_pullback = layer.jvp(a, A_dot)                        # (1) (4)
+            pullbacks.append(layer_pullback)
+
+        def pullback(h_bar, H_bar):
+            bars = {}
+            for i in reversed(range(len(pullbacks))):
+                h_bar, H_bar, bars[str(i)] = pullbacks[i](h_bar, H_bar)             # (3) (4)
+            return h_bar, H_bar, {"layers": {str(i): bars[str(i)] for i in range(len(pullbacks))}}
+
+        return (a, A_dot), pullback
+
+    def lipschitz(self):
+        """The product over the layers."""
+        return math.prod(layer.lipschitz() for layer in self.layers)
 
     def initialised(self, data, rng):
         """Each layer, initialised on the output of the layers before it."""

@@ -6,20 +6,8 @@ The map.  With the logistic `sigma(a) = 1/(1 + exp(-a))`,
 
 The reverse rule.  By (2),
     a_bar = h_bar dh/da                                                             (3)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-a)` overflows where `h` need not be 0.  With `t = exp(-|a|)`,
-    h = a/(1 + t) for a > 0,   a t/(1 + t) for a <= 0                               (4)
-
-In (2), `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1:
-    dh/da = (1 + t + a t)/(1 + t)^2       for a > 0                                 (5)
-          = t (1 + t + a)/(1 + t)^2       for a <= 0                                (6)
-(6) cancels only near its zero, at -1.28.
-
-In (1) and (3), `t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.  Below
-`a = -12`, with `m = exp(min(a, 0)/2)`, so that `t = m^2`,
-    h = (a m) m/(1 + t),   a_bar = ((h_bar m) (1 + t + a) m)/(1 + t)^2              (7)
+The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
+    ds/da = sigma(a) (1 - sigma(a)) (2 + a (1 - 2 sigma(a)))                        (4)
 
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """
@@ -32,10 +20,11 @@ from ...core import Conditioner, case, conditioner
 from .softplus_activation import exponentials
 
 DEEP = -12                                      # exp(-12) is a normal number
+STEEPEST = 1.0998393202                         # the largest slope, rounded up
 
 
 class textbook:
-    """(1) to (3) as they are printed, for one event."""
+    """(1) to (4) as they are printed, for one event."""
 
     def forward(a):
         return a / (1 + np.exp(-a))                                                 # (1)
@@ -44,8 +33,31 @@ class textbook:
         sigma = 1 / (1 + np.exp(-a))
         return sigma * (1 + a * (1 - sigma))                                        # (2)
 
+    def curvature(a):
+        sigma = 1 / (1 + np.exp(-a))
+        return sigma * (1 - sigma) * (2 + a * (1 - 2 * sigma))                      # (4)
+
     def vjp(a, h_bar):
         return h_bar * textbook.slope(a), {}                                        # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-a)` overflows where `h` need not be 0.  With `t = exp(-|a|)`,
+    h = a/(1 + t) for a > 0,   a t/(1 + t) for a <= 0                               (5)
+
+In (2), `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1:
+    dh/da = (1 + t + a t)/(1 + t)^2       for a > 0                                 (6)
+          = t (1 + t + a)/(1 + t)^2       for a <= 0                                (7)
+(7) cancels only near its zero, at -1.28.
+
+In (1) and (3), `t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.  Below
+`a = -12`, with `m = exp(min(a, 0)/2)`, so that `t = m^2`,
+    h = (a m) m/(1 + t),   a_bar = ((h_bar m) (1 + t + a) m)/(1 + t)^2              (8)
+
+In (4), both differences lose digits where `sigma(a)` rounds to 1 or to 1/2:
+    sigma(a) (1 - sigma(a)) = t/(1 + t)^2,   1 - 2 sigma(a) = -tanh(a/2)            (9)
+"""
 
 
 @conditioner(source="arXiv:1606.08415", textbook=textbook)
@@ -62,22 +74,30 @@ class SiLU(Conditioner):
 
     def forward(self, a):
         m, t = exponentials(a)
-        return np.where(a > 0, a, np.where(a < DEEP, a * m * m, a * t)) / (1 + t)   # (4) (7)
+        return np.where(a > 0, a, np.where(a < DEEP, a * m * m, a * t)) / (1 + t)   # (5) (8)
 
     def slope(self, a):
         return self.vjp(a)[1](np.ones_like(a))[0]
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
+    def curvature(self, a):
+        _, t = exponentials(a)
+        return t / (1 + t) ** 2 * (2 - a * np.tanh(a / 2))                          # (4) (9)
+
     def vjp(self, a):
         def pullback(h_bar):
             m, t = exponentials(a)
-            right, left = 1 + t + a * t, t * (1 + t + a)                            # (5) (6)
-            deep = h_bar * m * (1 + t + a) * m                                      # (7)
+            right, left = 1 + t + a * t, t * (1 + t + a)                            # (6) (7)
+            deep = h_bar * m * (1 + t + a) * m                                      # (8)
             scaled = np.where(a < DEEP, deep, h_bar * np.where(a > 0, right, left))
             return scaled / (1 + t) ** 2, {}                                        # (3)
 
         return self.forward(a), pullback
+
+    def lipschitz(self):
+        """The largest slope, at a = 2.3993572805, where the second derivative is 0, rounded up."""
+        return STEEPEST
 
     # -- in floating point --------------------------------------------------------------------------------------------
 

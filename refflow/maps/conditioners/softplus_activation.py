@@ -6,14 +6,8 @@ The map.  For every entry `a`,
 
 The reverse rule.  By (2),
     a_bar = h_bar/(1 + exp(-a))                                                     (3)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (2), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1.  The page `Softplus`
-has the forms that keep the digits.
-
-In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
-    a_bar = (h_bar m) m/(1 + t),   m = exp(min(a, 0)/2),   t = exp(-|a|)            (4)
+The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
+    ds/da = s (1 - s)                                                               (4)
 
 Source: Dugas et al., NIPS 2000.
 """
@@ -29,7 +23,7 @@ SOFTPLUS = Softplus().unchecked(np.float64)          # it has no fields, and kee
 
 
 class textbook:
-    """(1) to (3) as they are printed, for one event."""
+    """(1) to (4) as they are printed, for one event."""
 
     def forward(a):
         return np.log(1 + np.exp(a))                                                # (1)
@@ -37,8 +31,24 @@ class textbook:
     def slope(a):
         return 1 / (1 + np.exp(-a))                                                 # (2)
 
+    def curvature(a):
+        s = textbook.slope(a)
+        return s * (1 - s)                                                          # (4)
+
     def vjp(a, h_bar):
         return h_bar / (1 + np.exp(-a)), {}                                         # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (2), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1.  The page `Softplus`
+has the forms that keep the digits.
+
+In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar m) m/(1 + t),   m = exp(min(a, 0)/2),   t = exp(-|a|)            (5)
+
+In (4), `1 - s` loses all digits where `s` rounds to 1.  It is the slope at `-a`.      (6)
+"""
 
 
 @conditioner(source="Dugas et al., NIPS 2000", textbook=textbook)
@@ -61,12 +71,19 @@ class SoftplusActivation(Conditioner):
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
+    def curvature(self, a):
+        return self.slope(a) * self.slope(-a)                                       # (4) (6)
+
     def vjp(self, a):
         def pullback(h_bar):
             m, t = exponentials(a)
-            return h_bar * m * m / (1 + t), {}                                      # (3) (4)
+            return h_bar * m * m / (1 + t), {}                                      # (3) (5)
 
         return self.forward(a), pullback
+
+    def lipschitz(self):
+        """|dh/da| <= 1."""
+        return 1.0
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -79,4 +96,4 @@ class SoftplusActivation(Conditioner):
 
 def exponentials(a):
     """exp(min(a, 0)/2) and exp(-|a|)."""
-    return np.exp(np.minimum(a, 0) / 2), np.exp(-np.abs(a))                         # (4)
+    return np.exp(np.minimum(a, 0) / 2), np.exp(-np.abs(a))                         # (5)

@@ -6,14 +6,8 @@ The map.  For every entry `a`,
 
 The reverse rule.  By (2),
     a_bar = h_bar (1 - tanh^2 a)                                                    (3)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), the difference loses every digit once `tanh a` rounds to 1:
-    1 - tanh^2 a = r^2,   r = sech a = 2 p/(1 + p^2),   p = exp(-|a|)               (4)
-
-In (3), `r^2` may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
-    a_bar = (h_bar r) r                                                             (5)
+The cotangents of tangents, as `jvp` needs them, take the derivative of the slope `s = dh/da`:
+    ds/da = -2 (1 - tanh^2 a) tanh a                                                (4)
 """
 
 from __future__ import annotations
@@ -24,7 +18,7 @@ from ...core import Conditioner, case, conditioner
 
 
 class textbook:
-    """(1) to (3) as they are printed, for one event."""
+    """(1) to (4) as they are printed, for one event."""
 
     def forward(a):
         return np.tanh(a)                                                           # (1)
@@ -32,8 +26,21 @@ class textbook:
     def slope(a):
         return 1 - np.tanh(a) ** 2                                                  # (2)
 
+    def curvature(a):
+        return -2 * (1 - np.tanh(a) ** 2) * np.tanh(a)                              # (4)
+
     def vjp(a, h_bar):
         return h_bar * (1 - np.tanh(a) ** 2), {}                                    # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), the difference loses every digit once `tanh a` rounds to 1:
+    1 - tanh^2 a = r^2,   r = sech a = 2 p/(1 + p^2),   p = exp(-|a|)               (5)
+
+In (3), `r^2` may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar r) r                                                             (6)
+"""
 
 
 @conditioner(source="DLMF 4.28", textbook=textbook)
@@ -53,16 +60,24 @@ class TanhActivation(Conditioner):
 
     def slope(self, a):
         r = sech(a)
-        return r * r                                                                # (2) (4)
+        return r * r                                                                # (2) (5)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def curvature(self, a):
+        r = sech(a)
+        return -2 * r * r * np.tanh(a)                                              # (4) (5)
 
     def vjp(self, a):
         def pullback(h_bar):
             r = sech(a)
-            return h_bar * r * r, {}                                                # (3) (5)
+            return h_bar * r * r, {}                                                # (3) (6)
 
         return self.forward(a), pullback
+
+    def lipschitz(self):
+        """|dh/da| = 1 - tanh^2 a <= 1."""
+        return 1.0
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -75,4 +90,4 @@ class TanhActivation(Conditioner):
 
 def sech(a):
     p = np.exp(-np.abs(a))
-    return 2 * p / (1 + p * p)                                                      # (4)
+    return 2 * p / (1 + p * p)                                                      # (5)

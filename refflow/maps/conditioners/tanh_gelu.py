@@ -9,24 +9,6 @@ It differs from the exact `a Phi(a)` by less than 5e-4.
 The reverse rule.  By (3),
     a_bar = h_bar dh/da                                                             (4)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2) and (3), `a^2` overflows, where `h` is `a` or 0.  For `|a| >= 32`, `|v| > 2000`, so that `exp(-|v|)` is 0 in floats, whatever
-multiplies it, and `v` and `w` may be taken at 32 in place of `|a|`.                                            (5)
-
-In (1), `exp(-v)` overflows where `h` need not be 0.  With `t = exp(-|v|)`,
-    h = a/(1 + t) for a > 0,   a t/(1 + t) for a <= 0                               (6)
-
-In (3), `1 - sigma(v)` would lose every digit once `sigma(v)` rounds to 1:
-    dh/da = (1 + t + w t)/(1 + t)^2       for a > 0                                 (7)
-          = t (1 + t + w)/(1 + t)^2       for a <= 0                                (8)
-(8) cancels only near its zero, at -0.75.
-
-In (1) and (4), `t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.  Below
-`a = -8`, with `m = exp(-|v|/2)`, so that `t = m^2`,
-    h = (a m) m/(1 + t),   a_bar = ((h_bar m) (1 + t + w) m)/(1 + t)^2              (9)
-Roundings of `v` and `w` are errors of exponents, so that both are computed in float64, for float32 too.
-
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """
 
@@ -61,6 +43,26 @@ class textbook:
 
     def vjp(a, h_bar):
         return h_bar * textbook.slope(a), {}                                        # (4)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) and (3), `a^2` overflows, where `h` is `a` or 0.  For `|a| >= 32`, `|v| > 2000`, so that `exp(-|v|)` is 0 in floats, whatever
+multiplies it, and `v` and `w` may be taken at 32 in place of `|a|`.                                            (5)
+
+In (1), `exp(-v)` overflows where `h` need not be 0.  With `t = exp(-|v|)`,
+    h = a/(1 + t) for a > 0,   a t/(1 + t) for a <= 0                               (6)
+
+In (3), `1 - sigma(v)` would lose every digit once `sigma(v)` rounds to 1:
+    dh/da = (1 + t + w t)/(1 + t)^2       for a > 0                                 (7)
+          = t (1 + t + w)/(1 + t)^2       for a <= 0                                (8)
+(8) cancels only near its zero, at -0.75.
+
+In (1) and (4), `t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.  Below
+`a = -8`, with `m = exp(-|v|/2)`, so that `t = m^2`,
+    h = (a m) m/(1 + t),   a_bar = ((h_bar m) (1 + t + w) m)/(1 + t)^2              (9)
+Roundings of `v` and `w` are errors of exponents, so that both are computed in float64, for float32 too.
+"""
 
 
 @conditioner(source="arXiv:1606.08415", textbook=textbook)

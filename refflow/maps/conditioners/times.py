@@ -6,6 +6,7 @@ The map.  With the constant `c`, the field `factor`,
 
 The reverse rule.  From `dh = c dnet`, with the network's pullback `net*` at `a`,
     a_bar, net_bar = net*(c h_bar)                                                  (3)
+The tangents of the network, and the cotangents that it is given for them, are multiplied by `c`, too.          (4)
 """
 
 from __future__ import annotations
@@ -56,6 +57,19 @@ class Times(Conditioner):
             return a_bar, {"net": net_bar}
 
         return self.factor * h, pullback
+
+    def jvp(self, a, A_dot):
+        (h, H_dot), net_pullback = self.net.jvp(a, A_dot)
+
+        def pullback(h_bar, H_bar):
+            a_bar, A_dot_bar, net_bar = net_pullback(self.factor * h_bar, self.factor * H_bar)      # (3) (4)
+            return a_bar, A_dot_bar, {"net": net_bar}
+
+        return (self.factor * h, self.factor * H_dot), pullback                     # (1) (4)
+
+    def lipschitz(self):
+        """|c| times the network's."""
+        return abs(self.factor) * self.net.lipschitz()
 
     def initialised(self, data, rng):
         """Its network, initialised on `data`."""

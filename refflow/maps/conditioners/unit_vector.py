@@ -10,12 +10,6 @@ The reverse rule.  The matrix (3) is symmetric:
     a_bar = (h_bar - h <h, h_bar>) / |a| for |a| > eps,   h_bar / eps for |a| <= eps        (4)
 The unit of error is normwise: (4) projects onto the orthogonal complement of `h`.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), (3) and (4), squares of the entries of `a` may overflow or vanish where `|a|` does not.  With the largest entry of
-`2^-e a` in `[1/2, 1)`, none does, as in `WeightNormDense`:
-    |a| = 2^e s,   s = |2^-e a|,   h = 2^-e a / s                                   (5)
-
 Source: the embeddings of speakers in the code of Glow-TTS (Kim, Kim, Kong & Yoon, arXiv:2005.11129).
 """
 
@@ -45,6 +39,14 @@ class textbook:
     def vjp(a, eps, h_bar):
         length, h = textbook.length(a), textbook.forward(a, eps)
         return (h_bar - h * (h * h_bar).sum()) / length if length > eps else h_bar / eps, {}        # (4)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), (3) and (4), squares of the entries of `a` may overflow or vanish where `|a|` does not.  With the largest entry of
+`2^-e a` in `[1/2, 1)`, none does, as in `WeightNormDense`:
+    |a| = 2^e s,   s = |2^-e a|,   h = 2^-e a / s                                   (5)
+"""
 
 
 @conditioner(source="arXiv:2005.11129", normwise=True, smooth=False, textbook=textbook)

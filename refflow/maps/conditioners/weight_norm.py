@@ -13,21 +13,6 @@ The reverse rule.  From (1), `dW_i = dg_i u_i + g_i (dv_i - u_i <u_i, dv_i>) / |
 The unit of error is normwise: (6) projects onto the orthogonal complement of `u_i`, and if one entry of `v_i` outweighs all
 others, its own `v_bar` is a small difference of large numbers.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (6), squares of the entries of `v_i` may overflow or vanish where `|v_i|` does not.  With the largest entry of
-`2^-e v_i` in `[1/2, 1)`, none does:
-    |v_i| = 2^e s_i,   s_i = |2^-e v_i|,   u_i = 2^-e v_i / s_i                     (7)
-
-In (2), a partial sum may overflow where `h` does not.  For `2^-k a`, whose largest entry is in `[1/2, 1)`, it does not, as in
-`Dense`:
-    h = 2^k W (2^-k a) + b                                                          (8)
-
-In (5) and (6), a product with `W_bar` may overflow where the cotangents do not, or lose digits below the smallest normal number.
-With this `k`, or one `k` for all events that share `W`,
-    W_bar = 2^k h_bar (2^-k a)^T                                                    (9)
-and `2^k` is multiplied last.
-
 Source: Salimans & Kingma, arXiv:1602.07868; without gain, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.
 """
 
@@ -90,6 +75,23 @@ class Directions:
         across = (W_bar - self.u * along) / self.s                                  # (6)
         bars = {"v": np.ldexp(self.times_gain(across), k - self.e)}                 # (6) (7) (9)
         return bars if self.g is None else bars | {"g": np.ldexp(along, k)[..., 0]}     # (5) (9)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (6), squares of the entries of `v_i` may overflow or vanish where `|v_i|` does not.  With the largest entry of
+`2^-e v_i` in `[1/2, 1)`, none does:
+    |v_i| = 2^e s_i,   s_i = |2^-e v_i|,   u_i = 2^-e v_i / s_i                     (7)
+
+In (2), a partial sum may overflow where `h` does not.  For `2^-k a`, whose largest entry is in `[1/2, 1)`, it does not, as in
+`Dense`:
+    h = 2^k W (2^-k a) + b                                                          (8)
+
+In (5) and (6), a product with `W_bar` may overflow where the cotangents do not, or lose digits below the smallest normal number.
+With this `k`, or one `k` for all events that share `W`,
+    W_bar = 2^k h_bar (2^-k a)^T                                                    (9)
+and `2^k` is multiplied last.
+"""
 
 
 @conditioner(source="arXiv:1602.07868", normwise=True, textbook=textbook)

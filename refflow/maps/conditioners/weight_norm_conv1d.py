@@ -12,20 +12,6 @@ The reverse rule.  The pullback of (2) at `W` gives `a_bar`, `W_bar` and `b_bar`
     g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
 The unit of error is normwise, as for `WeightNormDense`.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (4), squares of the entries of `v_m` may overflow or vanish where `|v_m|` does not.  With the largest entry of
-`2^-e v_m` in `[1/2, 1)`, none does:
-    |v_m| = 2^e s_m,   s_m = |2^-e v_m|,   u_m = 2^-e v_m / s_m                     (5)
-
-In (2), a partial sum may overflow where the sum does not, and likewise in the pullback.  For `2^-e a`, whose largest entry is in
-`[1/2, 1)`, it does not, as in `Conv1d`:
-    W * a = 2^e (W * 2^-e a),   W_bar(a) = 2^e W_bar(2^-e a)                        (6)
-
-In (4), a product with `W_bar` may overflow where the cotangents do not.  With `k` the sum of the exponents of the largest entries
-of `h_bar` and of `a`, it does not:
-    W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (7)
-
 Source: Salimans & Kingma, arXiv:1602.07868.
 """
 
@@ -85,6 +71,22 @@ class textbook:
         bars = {"v": (factor * (W_bar.T - along * u.T)).T}                          # (4)
         bars |= {} if g is None else {"g": along}                                   # (4)
         return a_bar, bars if b is None else bars | {"b": textbook.valid(h_bar, mask).sum(1)}   # (2)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (4), squares of the entries of `v_m` may overflow or vanish where `|v_m|` does not.  With the largest entry of
+`2^-e v_m` in `[1/2, 1)`, none does:
+    |v_m| = 2^e s_m,   s_m = |2^-e v_m|,   u_m = 2^-e v_m / s_m                     (5)
+
+In (2), a partial sum may overflow where the sum does not, and likewise in the pullback.  For `2^-e a`, whose largest entry is in
+`[1/2, 1)`, it does not, as in `Conv1d`:
+    W * a = 2^e (W * 2^-e a),   W_bar(a) = 2^e W_bar(2^-e a)                        (6)
+
+In (4), a product with `W_bar` may overflow where the cotangents do not.  With `k` the sum of the exponents of the largest entries
+of `h_bar` and of `a`, it does not:
+    W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (7)
+"""
 
 
 @conditioner(source="arXiv:1602.07868", normwise=True, textbook=textbook)

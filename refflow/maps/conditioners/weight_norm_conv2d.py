@@ -11,20 +11,6 @@ The reverse rule.  The pullback of (2) at `W` gives `a_bar`, `W_bar` and `b_bar`
     g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
 The unit of error is normwise, as for `WeightNormDense`.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (4), squares of the entries of `v_m` may overflow or vanish where `|v_m|` does not.  With the largest entry of
-`2^-e v_m` in `[1/2, 1)`, none does:
-    |v_m| = 2^e s_m,   s_m = |2^-e v_m|,   u_m = 2^-e v_m / s_m                     (5)
-
-In (2), a partial sum may overflow where the sum does not, and likewise in the pullback.  For `2^-e a`, whose largest entry is in
-`[1/2, 1)`, it does not, as in `Conv2d`:
-    W * a = 2^e (W * 2^-e a),   W_bar(a) = 2^e W_bar(2^-e a)                        (6)
-
-In (4), a product with `W_bar` may overflow where the cotangents do not.  With `k` the sum of the exponents of the largest entries
-of `h_bar` and of `a`, it does not:
-    W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (7)
-
 Source: Salimans & Kingma, arXiv:1602.07868; without gain, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.
 """
 
@@ -111,6 +97,22 @@ def pulled_back(directions, convolution, a, h_bar):
         _, W_bar = convolution.pullback(a, np.ldexp(h_bar, -k))                     # (7)
     bars = directions.pullback(as_rows(W_bar), k)                                   # (4) (5) (7)
     return a_bar, {**bars, "v": bars["v"].reshape(W_bar.shape)}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (4), squares of the entries of `v_m` may overflow or vanish where `|v_m|` does not.  With the largest entry of
+`2^-e v_m` in `[1/2, 1)`, none does:
+    |v_m| = 2^e s_m,   s_m = |2^-e v_m|,   u_m = 2^-e v_m / s_m                     (5)
+
+In (2), a partial sum may overflow where the sum does not, and likewise in the pullback.  For `2^-e a`, whose largest entry is in
+`[1/2, 1)`, it does not, as in `Conv2d`:
+    W * a = 2^e (W * 2^-e a),   W_bar(a) = 2^e W_bar(2^-e a)                        (6)
+
+In (4), a product with `W_bar` may overflow where the cotangents do not.  With `k` the sum of the exponents of the largest entries
+of `h_bar` and of `a`, it does not:
+    W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (7)
+"""
 
 
 @conditioner(source="arXiv:1602.07868", normwise=True, textbook=textbook)

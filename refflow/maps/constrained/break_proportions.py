@@ -20,25 +20,6 @@ The reverse rule.  From (3), and with the cotangent `l_bar` of (4),
 For the inverse map, from (2), and with the cotangent `l_bar` of (5), with `z_K_bar = 0` and `c = min(j, K - 1)`,
     x_j_bar = z_j_bar S_{j+1} / S_j^2 - sum_(k < j) z_k_bar z_k / S_k + l_bar ((K - 1) / S_1 - sum_(k <= c) 1 / S_k)       (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3) and (6), a quotient by `1 - z_i` takes a factor away again, and `x_k` may have underflowed with that factor.  Products without
-it are a recurrence:
-    sum_(k > i) x_k x_k_bar / (1 - z_i) = r_i U_i,   U_{i-1} = z_i x_i_bar + (1 - z_i) U_i,   U_{K-1} = x_K_bar     (8)
-
-In (4), `1 - z_k` has lost the digits of a small `z_k`:
-    log(1 - z_k) = log1p(-z_k)                                                      (9)
-
-In (5), logarithms near 0 cancel.  No term is negative in
-    log|det dz/dx| = sum_k (K - 1 - k) log(S_k / S_{k+1})                           (10)
-    log(S_k / S_{k+1}) = log1p(x_k / S_{k+1})                    for x_k <= S_{k+1}         (11)
-                       = 2 log(sqrt(S_k) / sqrt(S_{k+1}))        for x_k >  S_{k+1}, where the quotient may overflow        (12)
-
-In (7), `1 / S_1` and `1 / S_k` cancel where both are near 1, and quotients overflow before they are added:
-    1 / S_1 - 1 / S_k = -(x_1 + ... + x_{k-1}) / (S_1 S_k)                          (13)
-    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (14)
-where (2) and (5) do not change when `x` is multiplied by a number.
-
 Source: Connor & Mosimann (1969), "Concepts of independence for proportions".
 """
 
@@ -88,6 +69,27 @@ class textbook:
         before = bars * x / S[:-1]**2
         return np.array([bars[j] * S[j + 1] / S[j]**2 - np.sum(before[:j]) + l_bar * ((K - 1) / S[0] - np.sum(1 / S[:min(j + 1, K - 1)]))
                          for j in range(K)]), {}                                    # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3) and (6), a quotient by `1 - z_i` takes a factor away again, and `x_k` may have underflowed with that factor.  Products without
+it are a recurrence:
+    sum_(k > i) x_k x_k_bar / (1 - z_i) = r_i U_i,   U_{i-1} = z_i x_i_bar + (1 - z_i) U_i,   U_{K-1} = x_K_bar     (8)
+
+In (4), `1 - z_k` has lost the digits of a small `z_k`:
+    log(1 - z_k) = log1p(-z_k)                                                      (9)
+
+In (5), logarithms near 0 cancel.  No term is negative in
+    log|det dz/dx| = sum_k (K - 1 - k) log(S_k / S_{k+1})                           (10)
+    log(S_k / S_{k+1}) = log1p(x_k / S_{k+1})                    for x_k <= S_{k+1}         (11)
+                       = 2 log(sqrt(S_k) / sqrt(S_{k+1}))        for x_k >  S_{k+1}, where the quotient may overflow        (12)
+
+In (7), `1 / S_1` and `1 / S_k` cancel where both are near 1, and quotients overflow before they are added:
+    1 / S_1 - 1 / S_k = -(x_1 + ... + x_{k-1}) / (S_1 S_k)                          (13)
+    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (14)
+where (2) and (5) do not change when `x` is multiplied by a number.
+"""
 
 
 @bijector(source="Connor & Mosimann (1969)", domain=interval(0, 1), codomain=simplex, textbook=textbook)

@@ -14,31 +14,6 @@ The reverse rule.  From (3), for `k < K`, and with the cotangent `l_bar` of (4),
 For the inverse map, with the cotangent `l_bar` of (5), and with `z_K_bar = -z_1_bar - ... - z_{K-1}_bar`,
     x_k_bar = (z_k_bar - l_bar) / x_k + l_bar K / r                                 (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), an exponential may overflow.  With `m = max_j z_j` and `t_k = z_k - m <= 0`,
-    x_k = exp(t_k) / (1 + q),   q the sum of exp(t_j) without its largest term      (8)
-
-In (2), the quotient overflows if `x_K` is subnormal, a quotient of roots does not:
-    z_k = 2 log(sqrt(x_k) / sqrt(x_K))                                              (9)
-
-In (3), `1 - x_k` has no digit left near the corner k; the sum of the other entries has all:
-    1 - x_k = sum_(j != k) x_j                                                      (10)
-
-In (4), `x_k` may underflow, and `log x_k` of an entry near 1 has no digit left.  All terms of
-    log x_k = t_k - log(1 + q)                                                      (11)
-are `<= 0`, and so are all terms of (4).
-
-In (6), by (10), the first term is `x_k` times a sum without its own entry, and the second a sum of differences of two entries:
-    x_k_bar - sum_j x_j x_j_bar = sum_(j != k) (x_j x_k_bar - x_j x_j_bar)          (12)
-    1 - K x_k = sum_j (x_j - x_k),   x_j - x_k = max(x_j, x_k) (1 - exp(-|z_j - z_k|)) sign(z_j - z_k)      (13)
-A product of a cotangent `c` and `x_k` may be representable where `x_k` has underflowed; there
-    c x_k = c exp(log(x_k) / 2) exp(log(x_k) / 2)                                   (14)
-
-In (7), `1/x_k` of a subnormal `x_k` overflows before the terms are added.  (2) and (5) do not change when `x` is multiplied by a
-number, so (7) is computed at
-    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (15)
-
 Source: Aitchison (1982), "The statistical analysis of compositional data".
 """
 
@@ -77,6 +52,33 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         bars = np.append(z_bar, -np.sum(z_bar))
         return (bars - l_bar) / x + l_bar * len(x) / np.sum(x), {}                  # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), an exponential may overflow.  With `m = max_j z_j` and `t_k = z_k - m <= 0`,
+    x_k = exp(t_k) / (1 + q),   q the sum of exp(t_j) without its largest term      (8)
+
+In (2), the quotient overflows if `x_K` is subnormal, a quotient of roots does not:
+    z_k = 2 log(sqrt(x_k) / sqrt(x_K))                                              (9)
+
+In (3), `1 - x_k` has no digit left near the corner k; the sum of the other entries has all:
+    1 - x_k = sum_(j != k) x_j                                                      (10)
+
+In (4), `x_k` may underflow, and `log x_k` of an entry near 1 has no digit left.  All terms of
+    log x_k = t_k - log(1 + q)                                                      (11)
+are `<= 0`, and so are all terms of (4).
+
+In (6), by (10), the first term is `x_k` times a sum without its own entry, and the second a sum of differences of two entries:
+    x_k_bar - sum_j x_j x_j_bar = sum_(j != k) (x_j x_k_bar - x_j x_j_bar)          (12)
+    1 - K x_k = sum_j (x_j - x_k),   x_j - x_k = max(x_j, x_k) (1 - exp(-|z_j - z_k|)) sign(z_j - z_k)      (13)
+A product of a cotangent `c` and `x_k` may be representable where `x_k` has underflowed; there
+    c x_k = c exp(log(x_k) / 2) exp(log(x_k) / 2)                                   (14)
+
+In (7), `1/x_k` of a subnormal `x_k` overflows before the terms are added.  (2) and (5) do not change when `x` is multiplied by a
+number, so (7) is computed at
+    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (15)
+"""
 
 
 @bijector(source="Aitchison (1982), additive log-ratio", domain=real, codomain=simplex, textbook=textbook)

@@ -13,14 +13,6 @@ The reverse rule.  With the cotangent `l_bar` of (4),
 For the inverse map, with the cotangent `l_bar` of (5),
     L_ij_bar = z_ij_bar  for j < i,   L_ii_bar = (z_ii_bar - l_bar) / L_ii          (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (5), a sum of logarithms cancels, the logarithm of a product does not:
-    log|det dz/dL| = -log(L_11 ... L_DD)                                            (8)
-
-In (6), `exp z_ii` may overflow, or lose digits below the smallest normal number, where its product with `L_ii_bar` does neither:
-    L_ii_bar exp z_ii = (L_ii_bar h) h,   h = exp(z_ii/2)                           (9)
-
 Source: Stan reference manual, "Cholesky factors of covariance matrices".
 """
 
@@ -73,6 +65,16 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         return textbook.laid([(bar - l_bar) / x[i, i] if i == j else bar
                               for bar, (i, j) in zip(z_bar, textbook.places(len(z_bar)))]), {}      # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (5), a sum of logarithms cancels, the logarithm of a product does not:
+    log|det dz/dL| = -log(L_11 ... L_DD)                                            (8)
+
+In (6), `exp z_ii` may overflow, or lose digits below the smallest normal number, where its product with `L_ii_bar` does neither:
+    L_ii_bar exp z_ii = (L_ii_bar h) h,   h = exp(z_ii/2)                           (9)
+"""
 
 
 @bijector(source="Stan reference manual, Cholesky factors of covariance matrices", domain=real, codomain=cholesky_factor,

@@ -24,43 +24,6 @@ so that, with the cotangent `l_bar` of (8), and with `g_ij` the whole cotangent 
     g_ij = z_ij_bar + l_bar c_ij y_ij,   g_ii = 0                                   (10)
     L_im_bar = g_im / T_im - L_im sum_{j<m} g_ij y_ij / T_{i,j+1}^2                 (11)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `cosh z` overflows where `1/cosh z` does not underflow, and `sqrt(1 - y^2)` loses every digit once `y` rounds to 1:
-    s = 2 q / (1 + q^2),   q = exp(-|z|)                                            (12)
-All factors of (2) are `<= 1`, so `P_ij` underflows only where `L_ij` and all later entries of its row do.
-
-In (4), the squares may underflow or overflow, and a subnormal norm has lost digits; `1 - L_i1^2 - ... - L_ij^2` would lose every
-digit of a small `T`.  (4) is a chain of hypot's.  Only ratios within a row enter (5), (8) and `y`, `s`, so these are computed at
-    M = h L,   h the square root of the largest power of 2                          (13)
-where the tail norms, `h T`, are not subnormal and keep their digits.
-
-In (5), the quotient overflows if `T` is subnormal:
-    z_ij = sign(L_ij) 2 log(sqrt(|L_ij| + T_ij) / sqrt(T_{i,j+1}))    for |L_ij| > T_{i,j+1}        (14)
-(5) and (14) are equal, but (14) cancels for small `L_ij`.  A tail of norm 0 that is divided again `(L_ij = T_{i,j+1} = 0)` fits
-every `z_ij`; the result is NaN.
-
-In (7), `s_ik` may underflow where its logarithm is moderate, or round to 1 where its logarithm is not 0:
-    log sech z = -1/2 log(1 + sinh^2 z)                      for |z| <= 1           (15)
-               = log 2 - |z| - log(1 + q^2)                  for |z| >  1           (16)
-(15) is for small `z`, where (16) subtracts numbers near `log 2`; (16) for large `z`, where (15) overflows.
-
-In (8), the quotient `T_ij / T_{i,j+1}` rounds to 1 for small `L_ij`, and overflows if `T_{i,j+1}` is subnormal:
-    log cosh z_ij = 1/2 log(1 + (L_ij / T_{i,j+1})^2)        for |L_ij| <= T_{i,j+1}         (17)
-                  = 2 log(sqrt(T_ij) / sqrt(T_{i,j+1}))      otherwise              (18)
-and `inf` where `T_{i,j+1} = 0`: then some `z` of the row is infinite, and no term is `< 0`.
-
-In (9), a product of a cotangent `c` and `p in {P, s P}` may be representable where `p` has underflowed; there
-    c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (19)
-with the logarithms (15), (16) and their sums.  Elsewhere the product itself is more accurate.
-
-In (11), `T^2` underflows.  With `U_im = T_im sum_{j<m} g_ij y_ij / T_{i,j+1}^2` and `y_ii = 1`, there is a recurrence without it:
-    U_i1 = 0,   U_{i,j+1} = s_ij U_ij + g_ij y_ij / T_{i,j+1}                       (20)
-    L_ij_bar = g_ij / T_ij - y_ij U_ij                                              (21)
-At `M`, with `h g` in place of `g`, (20) and (21) give `L_ij_bar` itself.  Where one of its terms overflows although their sum may
-not, it is
-    L_ij_bar = h M_ij_bar,   M_ij_bar from (20), (21) with g itself                 (22)
-
 Source: Lewandowski, Kurowicka & Joe (2009), "Generating random correlation matrices based on vines and extended onion
 method", in the form of the Stan reference manual, "Cholesky factors of correlation matrices".
 """
@@ -135,6 +98,45 @@ class textbook:
         L_bar = {(i, m): g.get((i, m), 0) / T[i, m] - x[i, m] * sum(g[i, j] * y[i, j] / T[i, j + 1] ** 2 for j in range(m))
                  for i, m in T}                                                     # (11)
         return textbook.matrix(L_bar, D), {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `cosh z` overflows where `1/cosh z` does not underflow, and `sqrt(1 - y^2)` loses every digit once `y` rounds to 1:
+    s = 2 q / (1 + q^2),   q = exp(-|z|)                                            (12)
+All factors of (2) are `<= 1`, so `P_ij` underflows only where `L_ij` and all later entries of its row do.
+
+In (4), the squares may underflow or overflow, and a subnormal norm has lost digits; `1 - L_i1^2 - ... - L_ij^2` would lose every
+digit of a small `T`.  (4) is a chain of hypot's.  Only ratios within a row enter (5), (8) and `y`, `s`, so these are computed at
+    M = h L,   h the square root of the largest power of 2                          (13)
+where the tail norms, `h T`, are not subnormal and keep their digits.
+
+In (5), the quotient overflows if `T` is subnormal:
+    z_ij = sign(L_ij) 2 log(sqrt(|L_ij| + T_ij) / sqrt(T_{i,j+1}))    for |L_ij| > T_{i,j+1}        (14)
+(5) and (14) are equal, but (14) cancels for small `L_ij`.  A tail of norm 0 that is divided again `(L_ij = T_{i,j+1} = 0)` fits
+every `z_ij`; the result is NaN.
+
+In (7), `s_ik` may underflow where its logarithm is moderate, or round to 1 where its logarithm is not 0:
+    log sech z = -1/2 log(1 + sinh^2 z)                      for |z| <= 1           (15)
+               = log 2 - |z| - log(1 + q^2)                  for |z| >  1           (16)
+(15) is for small `z`, where (16) subtracts numbers near `log 2`; (16) for large `z`, where (15) overflows.
+
+In (8), the quotient `T_ij / T_{i,j+1}` rounds to 1 for small `L_ij`, and overflows if `T_{i,j+1}` is subnormal:
+    log cosh z_ij = 1/2 log(1 + (L_ij / T_{i,j+1})^2)        for |L_ij| <= T_{i,j+1}         (17)
+                  = 2 log(sqrt(T_ij) / sqrt(T_{i,j+1}))      otherwise              (18)
+and `inf` where `T_{i,j+1} = 0`: then some `z` of the row is infinite, and no term is `< 0`.
+
+In (9), a product of a cotangent `c` and `p in {P, s P}` may be representable where `p` has underflowed; there
+    c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (19)
+with the logarithms (15), (16) and their sums.  Elsewhere the product itself is more accurate.
+
+In (11), `T^2` underflows.  With `U_im = T_im sum_{j<m} g_ij y_ij / T_{i,j+1}^2` and `y_ii = 1`, there is a recurrence without it:
+    U_i1 = 0,   U_{i,j+1} = s_ij U_ij + g_ij y_ij / T_{i,j+1}                       (20)
+    L_ij_bar = g_ij / T_ij - y_ij U_ij                                              (21)
+At `M`, with `h g` in place of `g`, (20) and (21) give `L_ij_bar` itself.  Where one of its terms overflows although their sum may
+not, it is
+    L_ij_bar = h M_ij_bar,   M_ij_bar from (20), (21) with g itself                 (22)
+"""
 
 
 @bijector(source="Lewandowski, Kurowicka & Joe (2009)", domain=real, codomain=correlation_cholesky, textbook=textbook)

@@ -22,11 +22,6 @@ The inverse reads `R` on and below its diagonal, so that there
 The page is certified where no entry of `L` is larger than the diagonal of its row: the differences in (2)
 and (3) lose what the condition of `R` costs.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (6), `R_jj - s_j` rounds to 1 where correlations are small, and the difference from 1 is lost:
-    log(R_jj - s_j) = log1p((R_jj - 1) - s_j)                                       (11)
-
 Source: NumPyro, `CorrMatrixCholeskyTransform`, which is the inverse; Murray (2016), "Differentiation of the Cholesky
 decomposition", arXiv:1602.07527.
 """
@@ -91,6 +86,13 @@ class textbook:
             for j in range(i + 1):
                 X[i, j] = (int(i == j) - sum(L[i, j:i] * X[j:i, j])) / L[i, i]
         return X
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (6), `R_jj - s_j` rounds to 1 where correlations are small, and the difference from 1 is lost:
+    log(R_jj - s_j) = log1p((R_jj - 1) - s_j)                                       (11)
+"""
 
 
 @bijector(source="NumPyro, CorrMatrixCholeskyTransform", domain=factors_of_correlations, codomain=correlation, normwise=True,

@@ -14,20 +14,6 @@ For the inverse map, from (2) and (5), with the cotangent `l_bar` of (5),
     x_bar = (z_bar - l_bar) / (x - a)                                               (8)
     a_bar = -x_bar,   s_bar = -z_bar / s                                            (9)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), the quotient may leave the floats where its logarithm does not.  A quotient of roots does not leave them, and `x = a + s`
-gives 0 exactly:
-    z = 2 log(sqrt|x - a| / sqrt|s|)                                                (10)
-
-In (1), (3), (6) and (7), `exp z` itself may overflow, or lose digits below the smallest normal number, where its product does
-neither:
-    v exp z = (v h) h,   h = exp(z/2)                                               (11)
-A cotangent 0 stays 0 whatever `h` is.
-
-In (8), the difference is 0 at `x = a`. The quotient becomes infinite and takes the sign of its neighbours:
-    x - a = |x - a| sign s                                                          (12)
-
 Source: the definition; with `a = 0, s = 1` it is the exponential, NIST DLMF 4.2.
 """
 
@@ -65,6 +51,22 @@ class textbook:
     def inverse_vjp(x, end, scale, z_bar, l_bar):
         x_bar = (z_bar - l_bar) / (x - end)                                         # (8)
         return x_bar, {"end": -x_bar, "scale": -z_bar / scale}                      # (9)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), the quotient may leave the floats where its logarithm does not.  A quotient of roots does not leave them, and `x = a + s`
+gives 0 exactly:
+    z = 2 log(sqrt|x - a| / sqrt|s|)                                                (10)
+
+In (1), (3), (6) and (7), `exp z` itself may overflow, or lose digits below the smallest normal number, where its product does
+neither:
+    v exp z = (v h) h,   h = exp(z/2)                                               (11)
+A cotangent 0 stays 0 whatever `h` is.
+
+In (8), the difference is 0 at `x = a`. The quotient becomes infinite and takes the sign of its neighbours:
+    x - a = |x - a| sign s                                                          (12)
+"""
 
 
 @bijector(source="DLMF 4.2", domain=real, textbook=textbook)

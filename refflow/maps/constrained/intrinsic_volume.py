@@ -24,12 +24,6 @@ and for a factor, from (6) with `n_i = s_i + L_ii^2`,
     z_ij_bar = x_ij_bar + l_bar L_ij / n_i  for j < i,   z_ii_bar = x_ii_bar - l_bar s_i / (n_i L_ii)       (8)
 For the inverse map, `l_bar` is the cotangent of minus (2), so that (7) and (8) hold with `-l_bar`.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (6), `1 + s_i / L_ii^2` rounds to 1 where `s_i` is small, and overflows where `L_ii` is:
-    1/2 log(1 + q),   q = sum_{j<i} (L_ij / L_ii)^2         for s_i <= L_ii^2       (9)
-    1/2 log n_i - log L_ii                                  elsewhere               (10)
-
 Source: Federer (1969), "Geometric measure theory", 3.2.3, the area formula.
 """
 
@@ -74,6 +68,14 @@ class textbook:
 
     def inverse_vjp(x, where, z_bar, l_bar):
         return textbook.vjp(x, where, z_bar, -l_bar)                                # (7) (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (6), `1 + s_i / L_ii^2` rounds to 1 where `s_i` is small, and overflows where `L_ii` is:
+    1/2 log(1 + q),   q = sum_{j<i} (L_ij / L_ii)^2         for s_i <= L_ii^2       (9)
+    1/2 log n_i - log L_ii                                  elsewhere               (10)
+"""
 
 
 @bijector(source="Federer (1969), 3.2.3", textbook=textbook)

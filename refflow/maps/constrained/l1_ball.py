@@ -18,33 +18,6 @@ For the inverse map, with `e_k = 1 / (R_{k+1} (R_k + |x_k|))` and the cotangent 
     f_j = 1 / R_{n+1} - 1 / (R_j + |x_j|) + sum_(k > j) 1 / (R_k + |x_k|)           (9)
     x_j_bar = z_j_bar R_j e_j + v_j (sum_(k > j) z_k_bar x_k e_k + l_bar f_j)       (10)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `1 - |t_k|` has no digit left for a large `z_k`, and `exp(2 |z_k|)` overflows where `b_k` is not 0:
-    b_k = 2 q_k / (1 + q_k),   s_k = 4 q_k / (1 + q_k)^2,   q_k = exp(-2 |z_k|)     (11)
-All factors of (2) are `<= 1`, so that no difference is taken on the way to `x`.
-
-In (3), `x_k / R_k` rounds to 1 near the face of the ball:
-    z_k = sign(x_k) log(1 + 2 |x_k| / R_{k+1}) / 2                                  (12)
-What rounding takes from each `R_k` is carried to the next.
-
-In (5), logarithms of small numbers are needed where these underflow, and of numbers near 1 where their digits are lost:
-    log s_k = -log(1 + sinh^2 z_k)  for |z_k| <= 1,   2 log 2 - 2 |z_k| - 2 log(1 + q_k)  for |z_k| > 1     (13)
-    log b_k = -2 |z_k| - log(1 + (q_k - 1) / 2)                                     (14)
-All terms of (5) are `<= 0`.
-
-In (6), terms cancel near `x = 0`.  No term is negative in
-    log|det dz/dx| = sum_k (log(1 + x_k^2 e_k) + (n - k) log(1 + |x_k| / R_{k+1}))  (15)
-
-In (7), `P_k` and `s_k P_k` may underflow where a product with a cotangent `c` does not; there
-    c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (16)
-with sums of (13) and (14).
-
-In (9), terms cancel where `x_j` is small.  No term is negative in
-    f_j = 2 |x_j| e_j + sum_(k > j) (|x_k| / (R_k R_{k+1}) + 1 / (R_k + |x_k|))     (17)
-
-At the ends, a rounded `x` may lie on the face or beyond it; there `R_{n+1} = 0`, and `z` is infinite.
-
 Source: NumPyro, `L1BallTransform`.
 """
 
@@ -106,6 +79,35 @@ class textbook:
         f = np.array([1 / R[-1] - 1 / sums[j] + np.sum(1 / sums[j + 1:]) for j in range(n)])        # (9)
         later = np.array([np.sum((z_bar * x * e)[j + 1:]) for j in range(n)])
         return z_bar * R[:-1] * e + v * (later + l_bar * f), {}                     # (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `1 - |t_k|` has no digit left for a large `z_k`, and `exp(2 |z_k|)` overflows where `b_k` is not 0:
+    b_k = 2 q_k / (1 + q_k),   s_k = 4 q_k / (1 + q_k)^2,   q_k = exp(-2 |z_k|)     (11)
+All factors of (2) are `<= 1`, so that no difference is taken on the way to `x`.
+
+In (3), `x_k / R_k` rounds to 1 near the face of the ball:
+    z_k = sign(x_k) log(1 + 2 |x_k| / R_{k+1}) / 2                                  (12)
+What rounding takes from each `R_k` is carried to the next.
+
+In (5), logarithms of small numbers are needed where these underflow, and of numbers near 1 where their digits are lost:
+    log s_k = -log(1 + sinh^2 z_k)  for |z_k| <= 1,   2 log 2 - 2 |z_k| - 2 log(1 + q_k)  for |z_k| > 1     (13)
+    log b_k = -2 |z_k| - log(1 + (q_k - 1) / 2)                                     (14)
+All terms of (5) are `<= 0`.
+
+In (6), terms cancel near `x = 0`.  No term is negative in
+    log|det dz/dx| = sum_k (log(1 + x_k^2 e_k) + (n - k) log(1 + |x_k| / R_{k+1}))  (15)
+
+In (7), `P_k` and `s_k P_k` may underflow where a product with a cotangent `c` does not; there
+    c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (16)
+with sums of (13) and (14).
+
+In (9), terms cancel where `x_j` is small.  No term is negative in
+    f_j = 2 |x_j| e_j + sum_(k > j) (|x_k| / (R_k R_{k+1}) + 1 / (R_k + |x_k|))     (17)
+
+At the ends, a rounded `x` may lie on the face or beyond it; there `R_{n+1} = 0`, and `z` is infinite.
+"""
 
 
 @bijector(source="NumPyro, L1BallTransform", domain=real, codomain=l1_ball, textbook=textbook)

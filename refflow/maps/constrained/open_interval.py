@@ -15,39 +15,6 @@ For the inverse map, from (2) and (5), with the cotangent `l_bar` of (5),
     a_bar = (l_bar (b - x) / w - z_bar) / (x - a)                                   (9)
     b_bar = -(l_bar (x - a) / w + z_bar) / (b - x)                                  (10)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-z)` overflows far below 0, and far above 0 the last digit of `s` is larger than the distance from `b`.  With
-`e = exp(-|z|)`, which is at most 1,
-    x = a + w e / (1 + e)                                    for z < -1             (11)
-      = b - w e / (1 + e)                                    for z >  1             (12)
-      = (a + b)/2 + (w/2) tanh(z/2)                          for |z| <= 1           (13)
-(11) and (12) keep the digits of the distance to the nearer end; in (13) the term with several roundings is small.
-
-In (2), the quotient may overflow where its logarithm does not:
-    z = 2 log(sqrt(x - a) / sqrt(b - x))                                            (14)
-
-In (3), `1 - s` loses every digit once `s` rounds to 1:
-    dx/dz = w e / (1 + e)^2                                                         (15)
-          = (w/4) (1 - tanh(z/2)^2)                          for |z| <= 1           (16)
-
-In (4), `1 - s` loses its digits, too; in (18) the term with several roundings is small:
-    log|dx/dz| = log w - |z| - 2 log(1 + e)                                         (17)
-               = log(w/4) + log(1 - tanh(z/2)^2)             for |z| <= 1           (18)
-
-In (5), three logarithms cancel where `w` is large:
-    log|dz/dx| = -log(d (D / w)),   d, D the smaller and the larger of x - a and b - x      (19)
-`w = d + D`, so that `1/2 <= D/w <= 1`.
-
-In (6), `1 - 2 s` cancels near `z = 0`.  It is `-tanh(z/2)`, but `z/2` would lose the last digit of a subnormal `z`, and a large
-cotangent would show it:
-    tanh(|z|/2) = (1 - e) / (1 + e)                                                 (20)
-
-In (7), `1 - s` cancels where `s` is nearly 1.  The smaller of `s` and `1 - s` is `e / (1 + e)`, the larger `1 / (1 + e)`.  (21)
-
-In (3), (6) and (7), `e` may be subnormal or 0 where its product is not:
-    v e = (v h) h,   h = exp(-|z|/2)                                                (22)
-
 Source: the definition; Stan reference manual, "Lower and upper bounded scalar".
 """
 
@@ -99,6 +66,41 @@ class textbook:
         a_bar = (l_bar * (b - x) / (b - a) - z_bar) / (x - a)                       # (9)
         b_bar = -(l_bar * (x - a) / (b - a) + z_bar) / (b - x)                      # (10)
         return x_bar, {"ends": np.array([a_bar, b_bar])}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-z)` overflows far below 0, and far above 0 the last digit of `s` is larger than the distance from `b`.  With
+`e = exp(-|z|)`, which is at most 1,
+    x = a + w e / (1 + e)                                    for z < -1             (11)
+      = b - w e / (1 + e)                                    for z >  1             (12)
+      = (a + b)/2 + (w/2) tanh(z/2)                          for |z| <= 1           (13)
+(11) and (12) keep the digits of the distance to the nearer end; in (13) the term with several roundings is small.
+
+In (2), the quotient may overflow where its logarithm does not:
+    z = 2 log(sqrt(x - a) / sqrt(b - x))                                            (14)
+
+In (3), `1 - s` loses every digit once `s` rounds to 1:
+    dx/dz = w e / (1 + e)^2                                                         (15)
+          = (w/4) (1 - tanh(z/2)^2)                          for |z| <= 1           (16)
+
+In (4), `1 - s` loses its digits, too; in (18) the term with several roundings is small:
+    log|dx/dz| = log w - |z| - 2 log(1 + e)                                         (17)
+               = log(w/4) + log(1 - tanh(z/2)^2)             for |z| <= 1           (18)
+
+In (5), three logarithms cancel where `w` is large:
+    log|dz/dx| = -log(d (D / w)),   d, D the smaller and the larger of x - a and b - x      (19)
+`w = d + D`, so that `1/2 <= D/w <= 1`.
+
+In (6), `1 - 2 s` cancels near `z = 0`.  It is `-tanh(z/2)`, but `z/2` would lose the last digit of a subnormal `z`, and a large
+cotangent would show it:
+    tanh(|z|/2) = (1 - e) / (1 + e)                                                 (20)
+
+In (7), `1 - s` cancels where `s` is nearly 1.  The smaller of `s` and `1 - s` is `e / (1 + e)`, the larger `1 / (1 + e)`.  (21)
+
+In (3), (6) and (7), `e` may be subnormal or 0 where its product is not:
+    v e = (v h) h,   h = exp(-|z|/2)                                                (22)
+"""
 
 
 @bijector(source="Stan reference manual, lower and upper bounded scalar", domain=real, increasing=True, textbook=textbook)

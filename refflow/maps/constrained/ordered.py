@@ -12,19 +12,6 @@ The reverse rule.  With `T_j = x_bar_j + ... + x_bar_K` and the cotangent `l_bar
 For the inverse map, with the cotangent `l_bar` of (5), and with `g_k = (z_bar_k - l_bar) / d_k, g_(K+1) = 0`,
     x_bar_1 = z_bar_1 - g_2,   x_bar_k = g_k - g_(k+1)                              (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `x_k` is rounded to `x_(k-1)`, the boundary, where `exp z_k` is below the last digit of `x_(k-1)`.
-
-In (5), a sum of logarithms cancels, the logarithm of a product does not:
-    log|det dz/dx| = -log(d_2 ... d_K)                                              (8)
-
-In (6), `exp z_j` may overflow, or lose digits below the smallest normal number, where `T_j exp z_j` does neither:
-    T_j exp z_j = (T_j h) h,   h = exp(z_j/2)                                       (9)
-
-In (7), both quotients overflow where two neighbouring steps are subnormal, before they are subtracted:
-    g_k - g_(k+1) = c (g_k/c - g_(k+1)/c),   g_k/c = (z_bar_k - l_bar) / (c d_k),   c the square root of the largest power of 2     (10)
-
 Source: Stan reference manual, "Ordered vector".
 """
 
@@ -66,6 +53,21 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         own = [z_bar[0], *((z_bar[1:] - l_bar) / (x[1:] - x[:-1]))]
         return np.array([g - later for g, later in zip(own, [*own[1:], 0])]), {}    # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `x_k` is rounded to `x_(k-1)`, the boundary, where `exp z_k` is below the last digit of `x_(k-1)`.
+
+In (5), a sum of logarithms cancels, the logarithm of a product does not:
+    log|det dz/dx| = -log(d_2 ... d_K)                                              (8)
+
+In (6), `exp z_j` may overflow, or lose digits below the smallest normal number, where `T_j exp z_j` does neither:
+    T_j exp z_j = (T_j h) h,   h = exp(z_j/2)                                       (9)
+
+In (7), both quotients overflow where two neighbouring steps are subnormal, before they are subtracted:
+    g_k - g_(k+1) = c (g_k/c - g_(k+1)/c),   g_k/c = (z_bar_k - l_bar) / (c d_k),   c the square root of the largest power of 2     (10)
+"""
 
 
 @bijector(source="Stan reference manual, ordered vector", domain=real, codomain=increasing, textbook=textbook)

@@ -17,14 +17,6 @@ The reverse rule.  With the cotangent `l_bar` of (5),
 For the inverse map, with the cotangent `l_bar` of (6),
     L_ij_bar = z_ij_bar  for j < i,   L_jj_bar = (z_jj_bar - l_bar) / L_jj          (8)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (6), a sum of logarithms cancels, the logarithm of a product does not:
-    log|det dz/dL| = -log(L_11 ... L_NN)                                            (9)
-
-In (7), `exp z_jj` may overflow, or lose digits below the smallest normal number, where its product with `L_jj_bar` does neither:
-    L_jj_bar exp z_jj = (L_jj_bar h) h,   h = exp(z_jj/2)                           (10)
-
 Source: Stan reference manual, "Cholesky factors of covariance matrices", cholesky_factor_cov[M, N]; `z` is in Stan's order.
 """
 
@@ -80,6 +72,16 @@ class textbook:
     def inverse_vjp(x, columns, z_bar, l_bar):
         places = textbook.places(len(z_bar), columns)
         return textbook.laid([(bar - l_bar) / x[i, i] if i == j else bar for bar, (i, j) in zip(z_bar, places)], columns), {}       # (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (6), a sum of logarithms cancels, the logarithm of a product does not:
+    log|det dz/dL| = -log(L_11 ... L_NN)                                            (9)
+
+In (7), `exp z_jj` may overflow, or lose digits below the smallest normal number, where its product with `L_jj_bar` does neither:
+    L_jj_bar exp z_jj = (L_jj_bar h) h,   h = exp(z_jj/2)                           (10)
+"""
 
 
 @bijector(source="Stan reference manual, Cholesky factors of covariance matrices", domain=real,

@@ -18,27 +18,6 @@ For the inverse map, with the cotangent `l_bar` of (6) and `s_i = sum_{j<i} L_ij
     L_ij_bar = z_ij_bar / L_ii + (i + 1) l_bar L_ij / m_i^2    for j < i            (8)
     L_ii_bar = -(sum_{j<i} z_ij_bar L_ij / L_ii + (i + 1) l_bar s_i / m_i^2) / L_ii          (9)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), the squares overflow or underflow where `n_i` does not, and `n_i` overflows where the quotients (2) do not:
-    2^-8 n_i = |(2^-8 z_i1, ..., 2^-8 z_i,i-1, 2^-8)|    by a chain of hypot's      (10)
-
-In (4) and (7), `1 - L_ik^2` cancels where one entry is much larger than all others of its row:
-    1 - L_ik^2 = g_ik^2,   g_ik = the norm of row i of L without its entry k        (11)
-    L_ik_bar - L_ik sum_{j<=i} L_ij L_ij_bar = g_ik^2 L_ik_bar - L_ik sum_{j!=k} L_ij L_ij_bar        (12)
-
-In (5), `n_i` rounds to 1 where its logarithm is not 0.  Let `a_i` be the largest size of the entries `z_i1, ..., z_i,i-1, 1` of row `i`,
-and `q_i` the sum of the squares of all others after division by `a_i`.  Neither term is negative in
-    log n_i = log a_i + 1/2 log(1 + q_i)                                            (13)
-Where all entries of `z` are so small that `log(1 + q_i)` rounds to `q_i`, squares may be subnormal.  With a power `c` of 2,
-    sum_i (i + 1) log n_i = c^-2 sum_i (i + 1)/2 sum_{j<i} (c z_ij)^2               (14)
-and likewise in (6), with the entries of row `i` of `L` in the place of these:
-    log(m_i / L_ii) = log a_i - log L_ii + 1/2 log(1 + q_i)                         (15)
-
-In (7), `L_ik` or `L_ij` may be subnormal where its product with a cotangent is not, and `g_ik^2` may underflow; in (9), `s_i` may
-underflow and `z_ij_bar / L_ii` overflow.  The terms of (12) and (9) have their exponents apart:
-    v = m 2^e,   1/2 <= |m| < 1                                                     (16)
-
 Source: TensorFlow Probability, `CorrelationCholesky`.
 """
 
@@ -98,6 +77,29 @@ class textbook:
             total = sum((laid[i, j] * x[i, j] / x[i, i] for j in range(i)), 0)
             L_bar[i, i] = -(total + (i + 2) * l_bar * s / m_2) / x[i, i]            # (9)
         return L_bar, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), the squares overflow or underflow where `n_i` does not, and `n_i` overflows where the quotients (2) do not:
+    2^-8 n_i = |(2^-8 z_i1, ..., 2^-8 z_i,i-1, 2^-8)|    by a chain of hypot's      (10)
+
+In (4) and (7), `1 - L_ik^2` cancels where one entry is much larger than all others of its row:
+    1 - L_ik^2 = g_ik^2,   g_ik = the norm of row i of L without its entry k        (11)
+    L_ik_bar - L_ik sum_{j<=i} L_ij L_ij_bar = g_ik^2 L_ik_bar - L_ik sum_{j!=k} L_ij L_ij_bar        (12)
+
+In (5), `n_i` rounds to 1 where its logarithm is not 0.  Let `a_i` be the largest size of the entries `z_i1, ..., z_i,i-1, 1` of row `i`,
+and `q_i` the sum of the squares of all others after division by `a_i`.  Neither term is negative in
+    log n_i = log a_i + 1/2 log(1 + q_i)                                            (13)
+Where all entries of `z` are so small that `log(1 + q_i)` rounds to `q_i`, squares may be subnormal.  With a power `c` of 2,
+    sum_i (i + 1) log n_i = c^-2 sum_i (i + 1)/2 sum_{j<i} (c z_ij)^2               (14)
+and likewise in (6), with the entries of row `i` of `L` in the place of these:
+    log(m_i / L_ii) = log a_i - log L_ii + 1/2 log(1 + q_i)                         (15)
+
+In (7), `L_ik` or `L_ij` may be subnormal where its product with a cotangent is not, and `g_ik^2` may underflow; in (9), `s_i` may
+underflow and `z_ij_bar / L_ii` overflow.  The terms of (12) and (9) have their exponents apart:
+    v = m 2^e,   1/2 <= |m| < 1                                                     (16)
+"""
 
 
 @bijector(source="TensorFlow Probability, CorrelationCholesky", domain=real, codomain=correlation_cholesky, textbook=textbook)

@@ -17,31 +17,6 @@ The reverse rule.  From (4), and with the cotangent `l_bar` of (5),
 For the inverse map, `ds/dx = s (1 - s)`, and with the cotangent `l_bar` of (6),
     x_k_bar = (z_k_bar - z_{k+1}_bar) s_k (1 - s_k) + l_bar (1 - 2 s_k)             (8)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), the quotient overflows where `d_k` is small.  One of two logarithms is smaller than `log 2`, so that they do not cancel in
-    x_k = log c_k - log d_k                                                         (9)
-
-In (3), `exp(-x)` overflows where `s` is not 0, `1 - s` has no digit left for a large `x`, and neighbours `s_k` cancel:
-    s_k = exp(min(x_k, 0)) / (1 + t_k),   1 - s_k = exp(min(-x_k, 0)) / (1 + t_k),   t_k = exp(-|x_k|)      (10)
-    z_k = s_k (1 - s_{k-1}) (1 - exp(x_{k-1} - x_k))                                (11)
-
-In (5), the product of `c_k` and `d_k` underflows:
-    log|det dx/dz| = sum_k (log r - log c_k - log d_k)                              (12)
-
-In (6), `s_k` or `1 - s_k` underflows:
-    log s_k + log(1 - s_k) = -|x_k| - 2 log(1 + t_k)                                (13)
-
-In (7), `1 / c_k` of a subnormal `c_k` overflows before the terms are added.  All terms of (7) are divided by `c` where `z` is
-multiplied by `c`, so (7) is computed at
-    y = c z,   z_bar = c y_bar,   c the square root of the largest power of 2       (14)
-
-In (8), `s_k (1 - s_k)` underflows where its product with a cotangent does not, and `1 - 2 s_k` cancels near `x_k = 0`:
-    s_k (1 - s_k) = r_k^2,   r_k = h / (1 + h^2),   h = exp(-|x_k|/2)               (15)
-    1 - 2 s_k = -sign(x_k) (1 - exp(-|x_k|)) / (1 + t_k)                            (16)
-
-At the ends, sums of entries 0 have the logarithm `-inf`.
-
 Source: NumPyro, `SimplexToOrderedTransform`, with an anchor of 0; Betancourt (2019), "Ordinal regression".
 """
 
@@ -90,6 +65,33 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         s = textbook.parts(x)
         return (z_bar[:-1] - z_bar[1:]) * s * (1 - s) + l_bar * (1 - 2 * s), {}     # (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), the quotient overflows where `d_k` is small.  One of two logarithms is smaller than `log 2`, so that they do not cancel in
+    x_k = log c_k - log d_k                                                         (9)
+
+In (3), `exp(-x)` overflows where `s` is not 0, `1 - s` has no digit left for a large `x`, and neighbours `s_k` cancel:
+    s_k = exp(min(x_k, 0)) / (1 + t_k),   1 - s_k = exp(min(-x_k, 0)) / (1 + t_k),   t_k = exp(-|x_k|)      (10)
+    z_k = s_k (1 - s_{k-1}) (1 - exp(x_{k-1} - x_k))                                (11)
+
+In (5), the product of `c_k` and `d_k` underflows:
+    log|det dx/dz| = sum_k (log r - log c_k - log d_k)                              (12)
+
+In (6), `s_k` or `1 - s_k` underflows:
+    log s_k + log(1 - s_k) = -|x_k| - 2 log(1 + t_k)                                (13)
+
+In (7), `1 / c_k` of a subnormal `c_k` overflows before the terms are added.  All terms of (7) are divided by `c` where `z` is
+multiplied by `c`, so (7) is computed at
+    y = c z,   z_bar = c y_bar,   c the square root of the largest power of 2       (14)
+
+In (8), `s_k (1 - s_k)` underflows where its product with a cotangent does not, and `1 - 2 s_k` cancels near `x_k = 0`:
+    s_k (1 - s_k) = r_k^2,   r_k = h / (1 + h^2),   h = exp(-|x_k|/2)               (15)
+    1 - 2 s_k = -sign(x_k) (1 - exp(-|x_k|)) / (1 + t_k)                            (16)
+
+At the ends, sums of entries 0 have the logarithm `-inf`.
+"""
 
 
 @bijector(source="NumPyro, SimplexToOrderedTransform", domain=simplex, codomain=increasing, textbook=textbook)

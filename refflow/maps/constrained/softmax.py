@@ -17,37 +17,6 @@ The reverse rule.  From (3), and with the cotangent `l_bar` of (4), whose deriva
 For the inverse map, with the cotangent `l_bar` of (5), and with the mean `a` of all `z_j_bar`,
     x_k_bar = (z_k_bar - a - l_bar) / x_k + l_bar K / r                             (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), an exponential may overflow.  With `m = max_j z_j` and `t_k = z_k - m <= 0`,
-    x_k = exp(t_k) / (1 + q),   q the sum of exp(t_j) without its largest term      (8)
-
-In (2), a logarithm and the mean of all may be far larger than their difference.  With `x_k = f_k 2^(e_k)` and `1/2 <= f_k < 1`, the
-difference of the exponents is exact, and the logarithms left are small:
-    z_k = log f_k - (log f_1 + ... + log f_K) / K + (K e_k - e_1 - ... - e_K) log(2) / K                    (9)
-These are rounded, and their sum `s` is not 0.  Each entry gives its share of `s`, by its size, so that no entry moves by more than
-its own rounding:
-    z_k - s |z_k| / (|z_1| + ... + |z_K|)                                           (10)
-
-In (3), `1 - x_k` has no digit left near the corner k; the sum of the other entries has all:
-    1 - x_k = sum_(j != k) x_j                                                      (11)
-
-In (4), `x_k` may underflow, and `log x_k` of an entry near 1 has no digit left.  All terms of
-    log x_k = t_k - log(1 + q)                                                      (12)
-are `<= 0`.
-
-In (6), both terms cancel near a corner, and the second near the centre.  They are sums of differences of two entries:
-    1 - K x_k = sum_j (x_j - x_k),   x_j - x_k = max(x_j, x_k) (1 - exp(-|z_j - z_k|)) sign(z_j - z_k)      (13)
-    x_k_bar - sum_j x_j x_j_bar = sum_j x_j (x_k_bar - x_j_bar)                     (14)
-A product of a cotangent `c` and `x_k` may be representable where `x_k` has underflowed; there
-    c x_k = c exp(log(x_k) / 2) exp(log(x_k) / 2)                                   (15)
-
-In (7), `1/x_k` of a subnormal `x_k` overflows before the terms are added.  (2) and (5) do not change when `x` is multiplied by a
-number, so (7) is computed at
-    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (16)
-
-At the ends, an entry `x_k = 0` has `z_k = -inf`, and every other entry has `inf`.
-
 Source: Aitchison (1982), "The statistical analysis of compositional data".
 """
 
@@ -88,6 +57,39 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         a = np.sum(z_bar) / len(x)
         return (z_bar - a - l_bar) / x + l_bar * len(x) / np.sum(x), {}             # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), an exponential may overflow.  With `m = max_j z_j` and `t_k = z_k - m <= 0`,
+    x_k = exp(t_k) / (1 + q),   q the sum of exp(t_j) without its largest term      (8)
+
+In (2), a logarithm and the mean of all may be far larger than their difference.  With `x_k = f_k 2^(e_k)` and `1/2 <= f_k < 1`, the
+difference of the exponents is exact, and the logarithms left are small:
+    z_k = log f_k - (log f_1 + ... + log f_K) / K + (K e_k - e_1 - ... - e_K) log(2) / K                    (9)
+These are rounded, and their sum `s` is not 0.  Each entry gives its share of `s`, by its size, so that no entry moves by more than
+its own rounding:
+    z_k - s |z_k| / (|z_1| + ... + |z_K|)                                           (10)
+
+In (3), `1 - x_k` has no digit left near the corner k; the sum of the other entries has all:
+    1 - x_k = sum_(j != k) x_j                                                      (11)
+
+In (4), `x_k` may underflow, and `log x_k` of an entry near 1 has no digit left.  All terms of
+    log x_k = t_k - log(1 + q)                                                      (12)
+are `<= 0`.
+
+In (6), both terms cancel near a corner, and the second near the centre.  They are sums of differences of two entries:
+    1 - K x_k = sum_j (x_j - x_k),   x_j - x_k = max(x_j, x_k) (1 - exp(-|z_j - z_k|)) sign(z_j - z_k)      (13)
+    x_k_bar - sum_j x_j x_j_bar = sum_j x_j (x_k_bar - x_j_bar)                     (14)
+A product of a cotangent `c` and `x_k` may be representable where `x_k` has underflowed; there
+    c x_k = c exp(log(x_k) / 2) exp(log(x_k) / 2)                                   (15)
+
+In (7), `1/x_k` of a subnormal `x_k` overflows before the terms are added.  (2) and (5) do not change when `x` is multiplied by a
+number, so (7) is computed at
+    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (16)
+
+At the ends, an entry `x_k = 0` has `z_k = -inf`, and every other entry has `inf`.
+"""
 
 
 @bijector(source="Aitchison (1982), centred log-ratio", domain=zero_sum, codomain=simplex, textbook=textbook)

@@ -17,29 +17,6 @@ with a sum over `i <= n`.  For the inverse map, with the cotangent `l_bar` of (5
     x_j_bar = g (z_j_bar - A x_j / r) - n l_bar z_j h / r^2                         (7)
     h_bar = A / r + n l_bar (r + h) / r^2                                           (8)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), (3), (4) and (6), `q` overflows where `x` does not underflow.  With the least `k >= 0` for which all `|a_j| < 1`,
-    a = 2^-k z,   m = 4^-k,   Q = a_1^2 + ... + a_n^2,   b = 2 / (m + Q)            (9)
-    w = b m,   x_k = 2^-k b a_k,   x_i z_j = b a_i a_j,   h = (Q - m) / (Q + m)     (10)
-    log w = log b - 2 k log 2                                                       (11)
-In (3) and (6), `1 - x_j z_j` cancels, and nothing is left of its digits where a step of `z_j` does not change `w (1 - x_j z_j)`:
-    1 - x_j z_j = (m + sum_(i != j) a_i^2 - a_j^2) / (m + Q)                        (12)
-
-In (2), `r - h` has no digit left near the pole, and its other form none near the other pole.  With the length `t` of `x_1 .. x_n`,
-    (r - h) (r + h) = t^2                                                           (13)
-gives the small factor from the large one, and a `hypot` takes `r` from `t` and `h`.  For `h > 0`, with the direction `e_k = x_k / t`,
-    z_k = e_k (r + h) / t                                                           (14)
-
-In (5), `log(r - h)` loses the digits of a small `h`, and with (13)
-    log r - log(r - h) = -log(1 - h / r)                          for h <= r / 2            (15)
-                       = log r + log(r + h) - 2 log t             for h >  r / 2            (16)
-
-In (7), the own entry of `A` nearly cancels `z_j_bar` where the height is small.  Without it, and with `c = r + h`,
-    z_j_bar - A x_j / r = (z_j_bar (c sum_(k != j) e_k^2 - h) - c e_j sum_(k != j) e_k z_k_bar) / r         (17)
-
-At the ends, the pole `x = (0, .., 0, 1)` has no direction; the result is NaN.
-
 Source: the stereographic projection; TensorFlow Probability has it as `UnitVector`.
 """
 
@@ -92,6 +69,31 @@ class textbook:
         A = np.sum(z * z_bar)
         x_bar = g * (z_bar - A * x[:-1] / r) - n * l_bar * z * h / r**2             # (7)
         return np.array([*x_bar, A / r + n * l_bar * (r + h) / r**2]), {}           # (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), (3), (4) and (6), `q` overflows where `x` does not underflow.  With the least `k >= 0` for which all `|a_j| < 1`,
+    a = 2^-k z,   m = 4^-k,   Q = a_1^2 + ... + a_n^2,   b = 2 / (m + Q)            (9)
+    w = b m,   x_k = 2^-k b a_k,   x_i z_j = b a_i a_j,   h = (Q - m) / (Q + m)     (10)
+    log w = log b - 2 k log 2                                                       (11)
+In (3) and (6), `1 - x_j z_j` cancels, and nothing is left of its digits where a step of `z_j` does not change `w (1 - x_j z_j)`:
+    1 - x_j z_j = (m + sum_(i != j) a_i^2 - a_j^2) / (m + Q)                        (12)
+
+In (2), `r - h` has no digit left near the pole, and its other form none near the other pole.  With the length `t` of `x_1 .. x_n`,
+    (r - h) (r + h) = t^2                                                           (13)
+gives the small factor from the large one, and a `hypot` takes `r` from `t` and `h`.  For `h > 0`, with the direction `e_k = x_k / t`,
+    z_k = e_k (r + h) / t                                                           (14)
+
+In (5), `log(r - h)` loses the digits of a small `h`, and with (13)
+    log r - log(r - h) = -log(1 - h / r)                          for h <= r / 2            (15)
+                       = log r + log(r + h) - 2 log t             for h >  r / 2            (16)
+
+In (7), the own entry of `A` nearly cancels `z_j_bar` where the height is small.  Without it, and with `c = r + h`,
+    z_j_bar - A x_j / r = (z_j_bar (c sum_(k != j) e_k^2 - h) - c e_j sum_(k != j) e_k z_k_bar) / r         (17)
+
+At the ends, the pole `x = (0, .., 0, 1)` has no direction; the result is NaN.
+"""
 
 
 @bijector(source="the stereographic projection", domain=real, codomain=sphere, textbook=textbook)

@@ -19,35 +19,6 @@ The reverse rule.  From (5) and, with `b_j` in every later `x`, `dl/dz_k = b_k -
 For the inverse map, with the cotangent `l_bar` of (7), and with `z_K_bar = 0`,
     x_k_bar = (z_k_bar - l_bar) / x_k - sum_{j<k} z_j_bar / r_{j+1} + l_bar K / r_1         (9)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `log n_k` is rounded, and an exponential may overflow.  With `e = exp(-|z|)`,
-    a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (10)
-    a = e / d,   b = n / d,     d = e + n                    for z <  0             (11)
-in float64, for float32 too, whose exponential may be off by 2.5 units: `dx_K/dz_i` has `K` fractions.
-No difference is taken in (2), (3), (10) and (11), so every `x_k` keeps its relative accuracy; as all factors are `<= 1`, `r_k`
-underflows only where `x_k` and all later entries do.
-
-In (4), the quotient overflows if the rest is subnormal, a quotient of roots does not:
-    z_k = 2 log(sqrt(x_k) / sqrt(r_{k+1})) + log n_k                                (12)
-`1 - x_1 - ... - x_k` would lose every digit of a small rest.  A rest of 0 that is broken again `(x_k = r_{k+1} = 0)` fits every
-`z_k`; the result is NaN.
-
-In (6), `x_k` may underflow where its logarithm is far from the ends of the floats:
-    log a = min(t, 0) - log(1 + exp(-|t|)),   log b = -max(t, 0) - log(1 + exp(-|t|))       (13)
-    log x_k = log a_k + sum_{j<k} log b_j                                           (14)
-All terms of (6) and (14) are `<= 0`.
-
-In (8), `b_k` and `n_k a_k` are equal at `z = 0`, and cancel near it:
-    b_k - n_k a_k = n_k (exp(-|z_k|) - 1) sign(z_k) / d_k                           (15)
-A product of a cotangent `c` and `p in {a, b, x}` may be representable where `p` has underflowed; there
-    c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (16)
-with the logarithms (13), (14).  Elsewhere the product itself is more accurate.
-
-In (9), `1/x_k` of a subnormal `x_k` overflows before the terms are added.  (4) and (7) do not change when `x` is multiplied by a
-number, so (9) is computed at
-    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (17)
-
 Source: the Stan reference manual, "Unit simplex"; the log-det is that of the first `K - 1` entries.
 """
 
@@ -100,6 +71,37 @@ class textbook:
         K, r, bars = len(x), textbook.rests(x), [*z_bar, 0]
         return np.array([(bars[k] - l_bar) / x[k] - np.sum(z_bar[:k] / r[1:k + 1]) + l_bar * K / r[0]
                          for k in range(K)]), {}                                    # (9)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `log n_k` is rounded, and an exponential may overflow.  With `e = exp(-|z|)`,
+    a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (10)
+    a = e / d,   b = n / d,     d = e + n                    for z <  0             (11)
+in float64, for float32 too, whose exponential may be off by 2.5 units: `dx_K/dz_i` has `K` fractions.
+No difference is taken in (2), (3), (10) and (11), so every `x_k` keeps its relative accuracy; as all factors are `<= 1`, `r_k`
+underflows only where `x_k` and all later entries do.
+
+In (4), the quotient overflows if the rest is subnormal, a quotient of roots does not:
+    z_k = 2 log(sqrt(x_k) / sqrt(r_{k+1})) + log n_k                                (12)
+`1 - x_1 - ... - x_k` would lose every digit of a small rest.  A rest of 0 that is broken again `(x_k = r_{k+1} = 0)` fits every
+`z_k`; the result is NaN.
+
+In (6), `x_k` may underflow where its logarithm is far from the ends of the floats:
+    log a = min(t, 0) - log(1 + exp(-|t|)),   log b = -max(t, 0) - log(1 + exp(-|t|))       (13)
+    log x_k = log a_k + sum_{j<k} log b_j                                           (14)
+All terms of (6) and (14) are `<= 0`.
+
+In (8), `b_k` and `n_k a_k` are equal at `z = 0`, and cancel near it:
+    b_k - n_k a_k = n_k (exp(-|z_k|) - 1) sign(z_k) / d_k                           (15)
+A product of a cotangent `c` and `p in {a, b, x}` may be representable where `p` has underflowed; there
+    c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (16)
+with the logarithms (13), (14).  Elsewhere the product itself is more accurate.
+
+In (9), `1/x_k` of a subnormal `x_k` overflows before the terms are added.  (4) and (7) do not change when `x` is multiplied by a
+number, so (9) is computed at
+    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (17)
+"""
 
 
 @bijector(source="Stan reference manual, unit simplex", domain=real, codomain=simplex, textbook=textbook)

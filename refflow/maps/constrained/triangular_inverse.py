@@ -13,15 +13,6 @@ The reverse rule.  From (3), with the cotangent `l_bar` of (4), for `b <= a`
     L_bar_ab = -sum_ij X_ia X_bar_ij X_bj - [a = b] (D + 1) l_bar / L_aa            (5)
 For the inverse map, the same with the names exchanged                              (6)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (5), products of two factors may leave the floats where sums of products with a third one do not.  Numbers have their
-exponents apart:
-    v = m 2^e,   1/2 <= |m| < 1                                                     (7)
-
-In (4), a sum of logarithms cancels, the logarithm of a product does not:
-    log L_11 + ... + log L_DD = log(L_11 ... L_DD)                                  (8)
-
 Source: TensorFlow Probability, `MatrixInverseTriL`.
 """
 
@@ -63,6 +54,17 @@ class textbook:
 
     def inverse_vjp(x, z_bar, l_bar):
         return textbook.vjp(x, z_bar, l_bar)                                        # (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (5), products of two factors may leave the floats where sums of products with a third one do not.  Numbers have their
+exponents apart:
+    v = m 2^e,   1/2 <= |m| < 1                                                     (7)
+
+In (4), a sum of logarithms cancels, the logarithm of a product does not:
+    log L_11 + ... + log L_DD = log(L_11 ... L_DD)                                  (8)
+"""
 
 
 @bijector(source="TensorFlow Probability, MatrixInverseTriL", domain=cholesky_factor, codomain=cholesky_factor, textbook=textbook)

@@ -22,13 +22,6 @@ and for the inverse map, whose log-det is `-sum_j s_j` and has the cotangent `l_
 Sequences of different lengths stand in one batch with a mask of their valid positions.  At every other position
     x = 0,   z_bar = 0                                                              (11)
 and (1) to (10) hold for the valid positions alone: the sum (5) is over these, and `l_bar` in (6) and (9) is 0 elsewhere.
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2) to (4) and (6) to (9), `exp(s)` may leave the floats where its product with a number `q` does not.  With `e` for the number
-nearest to `s` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
-`elementwise/scale.py`),
-    q exp(s) = q exp(e) h h,   h = exp((s - e)/2)                                   (12)
 """
 
 from __future__ import annotations
@@ -109,6 +102,15 @@ class textbook:
         net_a_bar, net_bar = net_pullback(np.concatenate((s_bar, -x_b_bar)))        # (9)
         x_bar[a], x_bar[~a] = x_bar[a] + net_a_bar, x_b_bar                         # (10)
         return textbook.valid(x_bar, mask), {"net": net_bar}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) to (4) and (6) to (9), `exp(s)` may leave the floats where its product with a number `q` does not.  With `e` for the number
+nearest to `s` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
+`elementwise/scale.py`),
+    q exp(s) = q exp(e) h h,   h = exp((s - e)/2)                                   (12)
+"""
 
 
 @bijector(source="arXiv:1605.08803", domain=real, codomain=real, textbook=textbook)

@@ -22,13 +22,6 @@ Sequences of different lengths stand in one batch with a mask of their valid pos
     x = 0,   z_bar = 0                                                              (10)
 and (1) to (9) hold for the valid positions alone: `n` in (1) and (8) counts the entries of `b` there, and the sums are over
 them.
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2) to (4), (6) and (7), `exp(r)` may leave the floats where its product with a number `q` does not.  With `e` for the number
-nearest to `r` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
-`elementwise/scale.py`),
-    q exp(r) = q exp(e) h h,   h = exp((r - e)/2)                                   (11)
 """
 
 from __future__ import annotations
@@ -142,6 +135,15 @@ class textbook:
         net_a_bar, net_bar = net_pullback(textbook.outputs(s_bar, -x_b_bar, order, layout))     # (7)
         x_bar[a], x_bar[~a] = x_bar[a] + net_a_bar, x_b_bar                         # (9)
         return textbook.valid(x_bar, mask), {"net": net_bar, "scale": scale_bar}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) to (4), (6) and (7), `exp(r)` may leave the floats where its product with a number `q` does not.  With `e` for the number
+nearest to `r` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
+`elementwise/scale.py`),
+    q exp(r) = q exp(e) h h,   h = exp((r - e)/2)                                   (11)
+"""
 
 
 @bijector(source="arXiv:2001.04872", domain=real, codomain=real, constant_log_det=True, textbook=textbook)

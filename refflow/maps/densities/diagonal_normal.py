@@ -9,14 +9,6 @@ The reverse rule.  With the cotangent `b` of `log p`, and the cotangent `z_bar` 
     a = b/scale                                                                     (4)
     z_bar = -a t,   loc_bar = a t,   scale_bar = a t^2 - a                          (5)
     loc_bar = z_bar,   scale_bar = z_bar e          of (3)                          (6)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
-    sum log scale = log prod scale                                                  (7)
-
-In (5), `t` may overflow where its product with a small `a` does not:
-    a t = a (z - loc)/scale                                                         (8)
 """
 
 from __future__ import annotations
@@ -47,6 +39,16 @@ class textbook:
 
     def sample_vjp(e, loc, scale, shape, z_bar):
         return {"loc": z_bar, "scale": z_bar * e}                                   # (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
+    sum log scale = log prod scale                                                  (7)
+
+In (5), `t` may overflow where its product with a small `a` does not:
+    a t = a (z - loc)/scale                                                         (8)
+"""
 
 
 @density(source="definition", textbook=textbook)

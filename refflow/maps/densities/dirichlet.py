@@ -1,7 +1,7 @@
 r"""Dirichlet density on the simplex.
 
 The map.  `z` has `D` entries `z_i > 0` that sum to 1, and the volume of a region of the simplex is that of its first `D - 1` coordinates.
-With the concentrations `a_i > 0`,
+With `a = concentration > 0`,
     A = a_1 + ... + a_D                                                             (1)
     log p(z) = sum_i (a_i - 1) log z_i + log Gamma(A) - sum_i log Gamma(a_i)        (2)
 By the own volume of the simplex, the density is smaller by the factor `sqrt D`: `Flow(IntrinsicVolume("simplex"), Dirichlet(a))`.
@@ -13,24 +13,6 @@ smallest positive number.
 The reverse rule.  With the cotangent `b` of `log p`, and `psi` for the derivative of `log Gamma`,
     z_bar_i = b (a_i - 1) / z_i                                                     (4)
     a_bar_i = b (log z_i + psi(A) - psi(a_i))                                       (5)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), `log Gamma` is of the size `a log a` where large concentrations leave a sum of the size `a`.  With Stirling's
-formula for `A >= 8`, and for `a_i >= 8`, their largest parts meet in a logarithm near 0:
-    log Gamma(a) = (a - 1/2) log a - a + (1/2) log 2 pi + mu(a)                     (6)
-    q_i = z_i A / a_i  for a_i >= 8,   q_i = z_i A  for A >= 8 > a_i,   q_i = z_i  for A < 8          (7)
-    a_i log(z_i A) - a_i - log Gamma(a_i) - log z_i = a_i log q_i + log(sqrt(a_i) / z_i) - (1/2) log 2 pi - mu(a_i)
-                                                    = (a_i - 1) log q_i + log A - a_i - log Gamma(a_i)       (8)
-
-In (2), logarithms of small concentrations cancel with logarithms of small entries of `z`.  For `a < 1/2` they go into one quotient:
-    log Gamma(a) = log Gamma(1 + a) - log a                                         (9)
-    prod_i (a_i / z_i) / A                          over the small ones             (10)
-
-In (5), large numbers cancel in the same way:
-    log z_i + psi(A) - psi(a_i) = log q_i - delta(A) + delta(a_i),   psi(a) = log a - delta(a)      (11)
-    psi(A) - psi(a_i) = psi(1 + A) - psi(1 + a_i) + (A - a_i) / (a_i A)     for A < 1/2            (12)
-where `A - a_i` is the sum of the others.
 
 Source: Kotz, Balakrishnan & Johnson (2000), "Continuous multivariate distributions", chapter 49.
 """
@@ -58,6 +40,26 @@ class textbook:
 
     def sample(G, concentration):
         return G / np.sum(G)                                                        # (3)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `log Gamma` is of the size `a log a` where large concentrations leave a sum of the size `a`.  With Stirling's
+formula for `A >= 8`, and for `a_i >= 8`, their largest parts meet in a logarithm near 0:
+    log Gamma(a) = (a - 1/2) log a - a + (1/2) log 2 pi + mu(a)                     (6)
+    q_i = z_i A / a_i  for a_i >= 8,   q_i = z_i A  for A >= 8 > a_i,   q_i = z_i  for A < 8          (7)
+    a_i log(z_i A) - a_i - log Gamma(a_i) - log z_i = a_i log q_i + log(sqrt(a_i) / z_i) - (1/2) log 2 pi - mu(a_i)
+                                                    = (a_i - 1) log q_i + log A - a_i - log Gamma(a_i)       (8)
+
+In (2), logarithms of small concentrations cancel with logarithms of small entries of `z`.  For `a < 1/2` they go into one quotient:
+    log Gamma(a) = log Gamma(1 + a) - log a                                         (9)
+    prod_i (a_i / z_i) / A                          over the small ones             (10)
+
+In (5), large numbers cancel in the same way:
+    log z_i + psi(A) - psi(a_i) = log q_i - delta(A) + delta(a_i),   psi(a) = log a - delta(a)      (11)
+    psi(A) - psi(a_i) = psi(1 + A) - psi(1 + a_i) + (A - a_i) / (a_i A)     for A < 1/2            (12)
+where `A - a_i` is the sum of the others.
+"""
 
 
 @density(source="Kotz, Balakrishnan & Johnson (2000), chapter 49", textbook=textbook, support=simplex,

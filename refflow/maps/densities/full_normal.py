@@ -1,6 +1,6 @@
 r"""Normal density with the covariance `L L^T`, where `L = cholesky` is lower triangular with a positive diagonal.
 
-The map.  `z` is a vector of `n` entries; `e` is drawn from the standard normal density:
+The map.  `z` is a vector of `n` entries, and `L = cholesky`; `e` is drawn from the standard normal density:
     L t = z - loc                                                                   (1)
     log p(z) = -1/2 sum t^2 - (n/2) log 2 pi - sum log L_ii                         (2)
     z = loc + L e                                   a sample                        (3)
@@ -10,17 +10,6 @@ The reverse rule.  `d(1/2 sum t^2) = t^T dt` and `L dt = dz - dloc - dL t`, so t
     L^T w = t                                                                       (4)
     z_bar = -b w,   loc_bar = b w,   L_bar = b tril(w t^T) - b diag(1 / L_ii)       (5)
     loc_bar = z_bar,   L_bar = tril(z_bar e^T)          of (3)                      (6)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
-    sum log L_ii = log prod L_ii                                                    (7)
-
-In (1) and (4), `t` or `w` may overflow where a product with them does not.  Both are solved as scaled events, which never
-overflow:
-    t = 2^E t',   w = 2^F w'                                                        (8)
-Small entries of an event lose digits when it is scaled to its largest one, so `E` or `F` is 0 if plain substitution
-stays inside the floats.
 """
 
 from __future__ import annotations
@@ -61,6 +50,19 @@ class textbook:
 
     def sample_vjp(e, loc, cholesky, z_bar):
         return {"loc": z_bar, "cholesky": np.tril(np.outer(z_bar, e))}              # (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
+    sum log L_ii = log prod L_ii                                                    (7)
+
+In (1) and (4), `t` or `w` may overflow where a product with them does not.  Both are solved as scaled events, which never
+overflow:
+    t = 2^E t',   w = 2^F w'                                                        (8)
+Small entries of an event lose digits when it is scaled to its largest one, so `E` or `F` is 0 if plain substitution
+stays inside the floats.
+"""
 
 
 @density(source="definition", textbook=textbook)

@@ -1,7 +1,7 @@
 r"""Density of Lewandowski, Kurowicka & Joe (LKJ) on the Cholesky factors of correlation matrices.
 
 The map.  `L` is lower triangular with `D` rows of norm 1 and a positive diagonal; its coordinates are the entries below the diagonal.
-Row `i` has `i - 1` of them, `w` in a ball of radius 1, and `L_ii^2 = 1 - |w|^2`.  With the concentration `c > 0`, rows are independent,
+Row `i` has `i - 1` of them, `w` in a ball of radius 1, and `L_ii^2 = 1 - |w|^2`.  With `c = concentration > 0`, rows are independent,
 and the density of row `i` is a power of `1 - |w|^2`, whose integral over the ball is known:
     h_i = (i - 1)/2,   s_i = c + (D - i)/2                                          (1)
     log p(L) = sum_(i > 1) ((D - i + 2 c - 2) log L_ii - log Z_i)                   (2)
@@ -17,16 +17,6 @@ smallest positive number.
 The reverse rule.  With the cotangent `b` of `log p`, and `psi` for the derivative of `log Gamma`, for `i > 1`
     L_bar_ii = b (D - i + 2 c - 2) / L_ii,   all other L_bar_ij = 0                 (5)
     c_bar = b sum_(i > 1) (2 log L_ii + psi(s_i + h_i) - psi(s_i))                  (6)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), and in (6), large numbers cancel where `c` is large.  For `s >= 8`, with `mu` and `delta` for what Stirling's formula leaves,
-    log Gamma(s + h) - log Gamma(s) = (s - 1/2) log(1 + h/s) + h log(s + h) - h + mu(s + h) - mu(s)     (7)
-    psi(s + h) - psi(s) = log(1 + h/s) - delta(s + h) + delta(s)                    (8)
-
-In (2), the logarithm of a small concentration cancels with the logarithm of a small `L_DD`.  For `c < 1/2`, in the last row,
-    -log Gamma(c) = log c - log Gamma(1 + c)                                        (9)
-    (2 c - 2) log L_DD + log c = 2 c log L_DD + log(c / L_DD^2)                     (10)
 
 Source: Lewandowski, Kurowicka & Joe (2009), "Generating random correlation matrices based on vines and extended onion method".
 """
@@ -70,6 +60,18 @@ class textbook:
         """From e below the diagonal, and one G for each row but the first."""
         v = np.tril(e, -1) + np.diag(np.sqrt(2 * np.array([1, *G])))
         return v / np.sqrt(np.sum(v * v, -1))[:, None]                              # (4)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), and in (6), large numbers cancel where `c` is large.  For `s >= 8`, with `mu` and `delta` for what Stirling's formula leaves,
+    log Gamma(s + h) - log Gamma(s) = (s - 1/2) log(1 + h/s) + h log(s + h) - h + mu(s + h) - mu(s)     (7)
+    psi(s + h) - psi(s) = log(1 + h/s) - delta(s + h) + delta(s)                    (8)
+
+In (2), the logarithm of a small concentration cancels with the logarithm of a small `L_DD`.  For `c < 1/2`, in the last row,
+    -log Gamma(c) = log c - log Gamma(1 + c)                                        (9)
+    (2 c - 2) log L_DD + log c = 2 c log L_DD + log(c / L_DD^2)                     (10)
+"""
 
 
 @density(source="Lewandowski, Kurowicka & Joe (2009)", textbook=textbook, support=correlation_cholesky,

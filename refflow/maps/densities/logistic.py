@@ -9,17 +9,6 @@ The reverse rule.  With the cotangent `b` of `log p`, and the cotangent `z_bar` 
     a = b/scale,   h = tanh(t/2)                                                    (4)
     z_bar = -a h,   loc_bar = a h,   scale_bar = a t h - a                          (5)
     loc_bar = z_bar,   scale_bar = z_bar e          of (3)                          (6)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), `exp(-t)` overflows on the left, where the terms cancel.  The density is even, and both terms of this sum are `>= 0`:
-    t + 2 log(1 + exp(-t)) = |t| + 2 log1p(exp(-|t|))                               (7)
-
-In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
-    sum log scale = log prod scale                                                  (8)
-
-In (5), `t` may overflow where its product with a small `a` does not:
-    a t = a (z - loc)/scale                                                         (9)
 """
 
 from __future__ import annotations
@@ -30,6 +19,7 @@ from ...core import Array, Density, case, density, plain, positive, real
 from ...core.bijector import over_event
 from ...core.arithmetic import times
 from .entries import entries, location_scale, log_product, over_entries, times_quotient
+from .standard_logistic import log_density
 
 
 class textbook:
@@ -51,6 +41,19 @@ class textbook:
         return {"loc": z_bar, "scale": z_bar * e}                                   # (6)
 
 
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `exp(-t)` overflows on the left, where the terms cancel.  The density is even, and both terms of this sum are `>= 0`:
+    t + 2 log(1 + exp(-t)) = |t| + 2 log1p(exp(-|t|))                               (7)
+
+In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
+    sum log scale = log prod scale                                                  (8)
+
+In (5), `t` may overflow where its product with a small `a` does not:
+    a t = a (z - loc)/scale                                                         (9)
+"""
+
+
 @density(source="definition", textbook=textbook)
 class Logistic(Density):
     """The logistic density with independent entries z = loc + scale log(u / (1 - u)), u uniform on (0, 1).
@@ -69,7 +72,7 @@ class Logistic(Density):
         log_prob = 0
         for z_j, loc_j, scale_j in zip(*(entries(nested, shape) for nested in (z, loc, scale))):
             t = (z_j - loc_j) / scale_j                                             # (1)
-            log_prob = log_prob - abs(t) - 2 * m.log(1 + m.exp(-abs(t))) - m.log(scale_j)    # (2)
+            log_prob = log_prob + log_density(m, t) - m.log(scale_j)                # (2)
         return log_prob
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 r"""Mixture of normal densities with diagonal covariances.
 
-The map.  `z` is a vector of `D` entries.  With `K` components and weights `w_k > 0` that sum to 1,
+The map.  `z` is a vector of `D` entries.  With `K` components and `w = weights > 0` that sum to 1,
     N_kd = exp(-t_kd^2 / 2) / (scale_kd sqrt(2 pi)),   t_kd = (z_d - loc_kd) / scale_kd     (1)
     log p(z) = log sum_k w_k prod_d N_kd                                            (2)
 A sample is drawn from component `k` with probability `w_k`.
@@ -30,32 +30,6 @@ the cotangent that reaches component `k` from the entries beyond `d`:
     loc_bar_kd = V_d r_{k,d+1} - A_kd t_kd / scale_kd                               (13)
     scale_bar_kd = V_d r_{k,d+1} t_kd - A_kd (t_kd^2 - 1) / scale_kd                (14)
     w_bar_k = -A_k0 / w_k                                                           (15)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), all `N_kd` may underflow, or overflow, where `log p` does neither.  The likeliest component is taken out of the sum:
-    c_k = log w_k - log prod_d scale_kd,   q_k = 1/2 sum_d t_kd^2                   (16)
-    s_k = c_k - q_k,   m = argmax s                 the likeliest component         (17)
-    log p(z) = c_m - q_m - (D/2) log 2 pi + log R,   R = sum_k h_k^2                (18)
-    h_k^2 = exp(s_k - s_m) = (w_k / prod_d scale_kd) / (w_m / prod_d scale_md) exp(-(q_k - q_m))    (19)
-(19) takes the quotient itself, with its exponent of 2 kept apart: the rounding of its logarithm would be an error of `r_k`.
-
-In (3), `r_k` may lose digits below the smallest normal number, or be 0, where its product with `t_kd` does neither.  So (4) to
-(6) take `h_k` twice:
-    r_k = h_k^2 / R                                                                 (20)
-
-In (1), `t` may overflow, and with it all `q_k`.  With `t = 2^E t', E >= 0` such that no `t'` overflows,
-`q_k - q_m = 4^E (q'_k - q'_m)` is finite or `inf`, never `inf - inf`.                                          (21)
-
-In (10), `Phi - u` cancels.  With `m` for the likeliest component under (8), `u = sum_l r_l Phi_l` gives
-    Phi_k - u = (Phi_k - Phi_m) - sum_l r_l (Phi_l - Phi_m)                         (22)
-which stays accurate where `r_m` is near 1 and `u` near `Phi_m`.  In the upper half, `t_m > 0, Phi(t) - 1 = -Phi(-t)` replaces
-`Phi(t)` in (22), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, but their
-quotient is not; with (9),
-    Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (23)
-where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.  `r_kd` may be below the smallest number where `r_{k,d+1}` is not, so (10) is a
-difference of the products
-    r_kd Phi(t_kd) / p_d = exp(log r_kd - log p_d) Phi(t_kd)      for t > 0         (24)
 """
 
 from __future__ import annotations
@@ -104,6 +78,34 @@ class textbook:
             u, p = np.sum(r[d] * Phi), np.sum(r[d] * N[:, d])                       # (7) (9)
             A = A + V * r[d] * (Phi - u) / p                                        # (10) (11)
         return {"weights": -A / weights, "loc": loc_bar, "scale": scale_bar}        # (15)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), all `N_kd` may underflow, or overflow, where `log p` does neither.  The likeliest component is taken out of the sum:
+    c_k = log w_k - log prod_d scale_kd,   q_k = 1/2 sum_d t_kd^2                   (16)
+    s_k = c_k - q_k,   m = argmax s                 the likeliest component         (17)
+    log p(z) = c_m - q_m - (D/2) log 2 pi + log R,   R = sum_k h_k^2                (18)
+    h_k^2 = exp(s_k - s_m) = (w_k / prod_d scale_kd) / (w_m / prod_d scale_md) exp(-(q_k - q_m))    (19)
+(19) takes the quotient itself, with its exponent of 2 kept apart: the rounding of its logarithm would be an error of `r_k`.
+
+In (3), `r_k` may lose digits below the smallest normal number, or be 0, where its product with `t_kd` does neither.  So (4) to
+(6) take `h_k` twice:
+    r_k = h_k^2 / R                                                                 (20)
+
+In (1), `t` may overflow, and with it all `q_k`.  With `t = 2^E t', E >= 0` such that no `t'` overflows,
+`q_k - q_m = 4^E (q'_k - q'_m)` is finite or `inf`, never `inf - inf`.                                          (21)
+
+In (10), `Phi - u` cancels.  With `m` for the likeliest component under (8), `u = sum_l r_l Phi_l` gives
+    Phi_k - u = (Phi_k - Phi_m) - sum_l r_l (Phi_l - Phi_m)                         (22)
+which stays accurate where `r_m` is near 1 and `u` near `Phi_m`.  In the upper half, `t_m > 0, Phi(t) - 1 = -Phi(-t)` replaces
+`Phi(t)` in (22), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, but their
+quotient is not; with (9),
+    Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (23)
+where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.  `r_kd` may be below the smallest number where `r_{k,d+1}` is not, so (10) is a
+difference of the products
+    r_kd Phi(t_kd) / p_d = exp(log r_kd - log p_d) Phi(t_kd)      for t > 0         (24)
+"""
 
 
 @density(source="definition; samples: arXiv:1805.08498", textbook=textbook)

@@ -5,14 +5,6 @@ The map.  `z` is an event of any shape, and the sum runs over its entries:
 
 The reverse rule.  With the cotangent `b` of `log p`,
     z_bar = -b tanh(z/2)                                                            (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-z)` overflows on the left, where the two terms cancel.  The density is even, and both terms of this sum are `>= 0`:
-    log p(z) = -sum (|z| + 2 log1p(exp(-|z|)))                                      (3)
-
-In (2), `z/2` loses the last digit of the smallest `z`:
-    z_bar = sign(z) b expm1(-|z|)/(1 + exp(-|z|))                                   (4)
 """
 
 from __future__ import annotations
@@ -34,6 +26,16 @@ class textbook:
         return -b * np.tanh(z / 2), {}                                              # (2)
 
 
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-z)` overflows on the left, where the two terms cancel.  The density is even, and both terms of this sum are `>= 0`:
+    log p(z) = -sum (|z| + 2 log1p(exp(-|z|)))                                      (3)
+
+In (2), `z/2` loses the last digit of the smallest `z`:
+    z_bar = sign(z) b expm1(-|z|)/(1 + exp(-|z|))                                   (4)
+"""
+
+
 @density(source="definition", textbook=textbook)
 class StandardLogistic(Density):
     """The standard logistic density of events of `shape`, () for scalars, an int D for vectors; it has no parameters."""
@@ -44,7 +46,7 @@ class StandardLogistic(Density):
 
     @staticmethod
     def definition(m, z, shape):
-        return m.fsum(-abs(z_j) - 2 * m.log(1 + m.exp(-abs(z_j))) for z_j in entries(z, shape))    # (1)
+        return m.fsum(log_density(m, z_j) for z_j in entries(z, shape))             # (1)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
@@ -68,3 +70,9 @@ class StandardLogistic(Density):
         case("Vector", "an event of three", z=[[1.0, -2.0, 0.5]], shape=3),
         case("Image", "an event of one channel", z=[[[[1.0, -2.0], [0.5, 3.0]]]], shape=(1, 2, 2)),
     )
+
+
+def log_density(m, t):
+    """-t - 2 log(1 + exp(-t)), an even function, in the numbers of a definition."""
+    far = t if t > 0 else -t                        # not abs(t), whose derivatives at 0 are all 0
+    return -far - 2 * m.log(1 + m.exp(-far))                                        # (1)

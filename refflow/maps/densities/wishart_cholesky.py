@@ -1,7 +1,7 @@
 r"""Density of the Cholesky factors `X` of Wishart matrices `X X^T`.
 
 The map.  `X` and `L = cholesky` are lower triangular with a positive diagonal and `D` rows; the coordinates of `X` are its entries on
-and below the diagonal.  With `n > D - 1` degrees of freedom and the scale `L L^T`, the entries of `T` are independent (Bartlett):
+and below the diagonal.  With `n = df > D - 1` degrees of freedom and the scale `L L^T`, the entries of `T` are independent (Bartlett):
     L T = X,   k_i = n + 1 - i                                                      (1)
     T_ij ~ N(0, 1)  for j < i,   T_ii^2 ~ chi^2 with k_i degrees of freedom         (2)
     log p(X) = sum_i c_i - sum_(j < i) (T_ij^2 / 2 + (1/2) log 2 pi) - sum_i i log L_ii         (3)
@@ -20,28 +20,6 @@ derivative of `log Gamma`,
     L_bar_ij = b (W T^T)_ij  for j < i,   L_bar_ii = b ((W T^T)_ii - n / L_ii)      (8)
     n_bar = b sum_i (log(T_ii^2 / 2) - psi(k_i / 2)) / 2                            (9)
     L_bar_ij = sum_k X_bar_ik T_jk  for j <= i          of (5)                      (10)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), terms of the size `k log k` leave a number near 1 where `T_ii^2` is near `k_i`.  With Stirling's formula, for `k_i >= 2`, they are
-in `f`, the difference of a logarithm from its tangent:
-    log Gamma(k/2) = (k/2 - 1/2) log(k/2) - k/2 + (1/2) log 2 pi + mu(k/2)          (11)
-    c = (k/2) f(r) + log(sqrt(k/2) / T_ii) + log 2 - (1/2) log 2 pi - mu(k/2),   r = T_ii / sqrt k      (12)
-    f(r) = 2 log r - r^2 + 1                                                        (13)
-         = -q d + 2 (q^3/3 + q^5/5 + ...),   d = (r - 1)(r + 1),   q = d / (2 + d)      near r = 1      (14)
-
-In (4), the logarithm of a small `k_i` cancels with the logarithm of a small `T_ii`, and both with others.  For `k < 1`,
-    log Gamma(k/2) = log Gamma(1 + k/2) - log(k/2)                                  (15)
-
-In (3), logarithms of large and of small numbers cancel.  They go into one quotient:
-    prod_i N_i / (M_i L_ii^i),   N / M = sqrt(k/2) / T  of (12),   (k/2) / T  for k < 1,   1 else       (16)
-
-In (9), large numbers cancel, and so do logarithms of large and of small numbers.  For `k_i >= 16`,
-    log(T_ii^2 / 2) - psi(k_i / 2) = 2 log r + delta(k_i / 2),   psi(a) = log a - delta(a)      (17)
-    sum_i log T_ii = log prod T_ii,   and so for r                                  (18)
-
-In (1) and (6), columns of `T` or of `W` may overflow where a product with them does not.  They are scaled events:
-    T_j = 2^(E_j) T'_j,   W_j = 2^(F_j) W'_j                                        (19)
 
 Source: Anderson (2003), "An introduction to multivariate statistical analysis", chapter 7.
 """
@@ -99,6 +77,30 @@ class textbook:
     def sample_vjp(e, G, df, cholesky, X_bar):
         T = np.tril(e, -1) + np.diag(np.sqrt(2 * G))                                # (5)
         return {"cholesky": np.tril(X_bar @ T.T)}                                   # (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), terms of the size `k log k` leave a number near 1 where `T_ii^2` is near `k_i`.  With Stirling's formula, for `k_i >= 2`, they are
+in `f`, the difference of a logarithm from its tangent:
+    log Gamma(k/2) = (k/2 - 1/2) log(k/2) - k/2 + (1/2) log 2 pi + mu(k/2)          (11)
+    c = (k/2) f(r) + log(sqrt(k/2) / T_ii) + log 2 - (1/2) log 2 pi - mu(k/2),   r = T_ii / sqrt k      (12)
+    f(r) = 2 log r - r^2 + 1                                                        (13)
+         = -q d + 2 (q^3/3 + q^5/5 + ...),   d = (r - 1)(r + 1),   q = d / (2 + d)      near r = 1      (14)
+
+In (4), the logarithm of a small `k_i` cancels with the logarithm of a small `T_ii`, and both with others.  For `k < 1`,
+    log Gamma(k/2) = log Gamma(1 + k/2) - log(k/2)                                  (15)
+
+In (3), logarithms of large and of small numbers cancel.  They go into one quotient:
+    prod_i N_i / (M_i L_ii^i),   N / M = sqrt(k/2) / T  of (12),   (k/2) / T  for k < 1,   1 else       (16)
+
+In (9), large numbers cancel, and so do logarithms of large and of small numbers.  For `k_i >= 16`,
+    log(T_ii^2 / 2) - psi(k_i / 2) = 2 log r + delta(k_i / 2),   psi(a) = log a - delta(a)      (17)
+    sum_i log T_ii = log prod T_ii,   and so for r                                  (18)
+
+In (1) and (6), columns of `T` or of `W` may overflow where a product with them does not.  They are scaled events:
+    T_j = 2^(E_j) T'_j,   W_j = 2^(F_j) W'_j                                        (19)
+"""
 
 
 @density(source="Anderson (2003), chapter 7", textbook=textbook, support=cholesky_factor, not_reparameterised=("df",))

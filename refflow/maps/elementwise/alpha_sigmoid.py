@@ -17,41 +17,6 @@ The reverse rule.  The derivative of (4) is `1 - 2 s`, so with the cotangent `l_
 For the inverse map, `dz/dx = w/(p (1 - p))`, and the derivative of (5) is `w (2 p - 1)/(p (1 - p))`.  With the cotangent `l_bar`
 of (5),
     x_bar = w (z_bar + l_bar (2 p - 1)) / (p (1 - p))                               (7)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `p` loses its digits near 0, and `1 - p` near 1, where `x` is next to an end of its interval:
-    a < x < b,   a = -low / w,   b = (1 - low) / w                                  (8)
-`p = w (x - a)` and `1 - p = w (b - x)` keep their digits there:
-    z = log(x - a) - log(b - x)                                                     (9)
-The terms of (9) cancel near `p = 1/2`, harmlessly: there a rounding of `x` alone moves `z` as far.
-
-In (2), `exp(-z)` overflows far below 0, and `x` may round to a number outside `[a, b]`.  So `x` is measured from the nearer end,
-with `t = exp(-|z|)`, which cannot overflow, and for small `|z|` from the middle `c = (a + b)/2`:
-    x = a + t / (1 + t) / w                              for z <= -5/4              (10)
-      = c + tanh(z/2) / (2 w)                            for |z| < 5/4              (11)
-      = b - t / (1 + t) / w                              for z >= 5/4               (12)
-The page asks for `low <= 1/8` and `high >= 7/8`: (10) cancels where `x = 0`, at `z = logit(low)`.  If this `z` were nearer 0, the
-unit of error there, `|z| dx/dz`, would not cover the roundings of `a`, of `w` and of the step.
-
-In (3), `1 - s` loses every digit once `s` rounds to 1:
-    dx/dz = t / (1 + t)^2 / w                                                       (13)
-
-In (4), `1 - s` loses its digits, too:
-    log|dx/dz| = log(1 - ((1 - t)/(1 + t))^2) - log(4 w)      for |z| < 1
-               = -|z| - 2 log(1 + t) - log w                  elsewhere             (14)
-The terms of the second row nearly cancel for small `z`; the terms of the first row have one sign.
-
-In (5), as in (9),
-    log|dz/dx| = -log(x - a) - log(b - x) - log w                                   (15)
-
-In (6), `1 - 2 s` cancels near `z = 0`, and `s (1 - s)` may lose digits below the smallest normal number where its product with
-`x_bar` does not.  With `1 - 2 s = -sign(z) (1 - t)/(1 + t)`,
-    z_bar = (x_bar r) r / w - l_bar sign(z) (1 - t) / (1 + t)                       (16)
-    r^2 = s (1 - s),   r = h / (1 + h^2),   h = exp(-|z|/2)                         (17)
-
-In (7), as in (9),
-    x_bar = (z_bar / w + l_bar ((x - a) - (b - x))) / ((x - a) (b - x))             (18)
 """
 
 from __future__ import annotations
@@ -97,6 +62,43 @@ class textbook:
     def inverse_vjp(x, low, high, z_bar, l_bar):
         p = low + (high - low) * x                                                  # (1)
         return (high - low) * (z_bar + l_bar * (2 * p - 1)) / (p * (1 - p)), {}     # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `p` loses its digits near 0, and `1 - p` near 1, where `x` is next to an end of its interval:
+    a < x < b,   a = -low / w,   b = (1 - low) / w                                  (8)
+`p = w (x - a)` and `1 - p = w (b - x)` keep their digits there:
+    z = log(x - a) - log(b - x)                                                     (9)
+The terms of (9) cancel near `p = 1/2`, harmlessly: there a rounding of `x` alone moves `z` as far.
+
+In (2), `exp(-z)` overflows far below 0, and `x` may round to a number outside `[a, b]`.  So `x` is measured from the nearer end,
+with `t = exp(-|z|)`, which cannot overflow, and for small `|z|` from the middle `c = (a + b)/2`:
+    x = a + t / (1 + t) / w                              for z <= -5/4              (10)
+      = c + tanh(z/2) / (2 w)                            for |z| < 5/4              (11)
+      = b - t / (1 + t) / w                              for z >= 5/4               (12)
+The page asks for `low <= 1/8` and `high >= 7/8`: (10) cancels where `x = 0`, at `z = logit(low)`.  If this `z` were nearer 0, the
+unit of error there, `|z| dx/dz`, would not cover the roundings of `a`, of `w` and of the step.
+
+In (3), `1 - s` loses every digit once `s` rounds to 1:
+    dx/dz = t / (1 + t)^2 / w                                                       (13)
+
+In (4), `1 - s` loses its digits, too:
+    log|dx/dz| = log(1 - ((1 - t)/(1 + t))^2) - log(4 w)      for |z| < 1
+               = -|z| - 2 log(1 + t) - log w                  elsewhere             (14)
+The terms of the second row nearly cancel for small `z`; the terms of the first row have one sign.
+
+In (5), as in (9),
+    log|dz/dx| = -log(x - a) - log(b - x) - log w                                   (15)
+
+In (6), `1 - 2 s` cancels near `z = 0`, and `s (1 - s)` may lose digits below the smallest normal number where its product with
+`x_bar` does not.  With `1 - 2 s = -sign(z) (1 - t)/(1 + t)`,
+    z_bar = (x_bar r) r / w - l_bar sign(z) (1 - t) / (1 + t)                       (16)
+    r^2 = s (1 - s),   r = h / (1 + h^2),   h = exp(-|z|/2)                         (17)
+
+In (7), as in (9),
+    x_bar = (z_bar / w + l_bar ((x - a) - (b - x))) / ((x - a) (b - x))             (18)
+"""
 
 
 @bijector(source="arXiv:1605.08803", domain=real, increasing=True, textbook=textbook)

@@ -16,44 +16,6 @@ and with the cotangent `l_bar` of (4),
 For the inverse map, `dz/dx = -1/(g sin(2 phi))`, and with the cotangent `l_bar` of (5),
     x_bar = (l_bar e - z_bar) / (g sin(2 phi))                                      (8)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `phi` rounds to a right angle for a large `z`, and its cosine loses every digit.  With the smaller one of `phi` and its
-complement,
-    a = (pi/2) t / (1 + t),   t = exp(-|z|),   T = (1 - t) / (1 + t)                (9)
-    x = sin(a)^2  for z > 1,   x = cos(a)^2  for z < -1                             (10)
-      = 1/2 - sign(z) sin(pi T/2) / 2    for |z| <= 1                               (11)
-(10) would multiply the rounding of `a` near `z = 0`, where (11) has fewer roundings.
-
-In (2), `pi/2 - phi` cancels for a small `x`, and `arccos` for a large one, while `1 - x` is exact for `x >= 1/2`:
-    a = arcsin(sqrt(p)),   p = min(x, 1 - x)                                        (12)
-    z = w  for x < 1/4,   z = -w  for x > 3/4,   w = log((pi/2 - a) / a)            (13)
-      = 2 artanh T,   T = (2/pi) arcsin(1 - 2 x)    for 1/4 <= x <= 3/4             (14)
-(13) would have more roundings near `x = 1/2`, where `1 - 2 x` is exact in (14).
-
-In (3) and (7), `1 - 2 phi/pi` cancels where `phi` is near a right angle:
-    sin(2 phi) = sin(2 a),   g = (pi/2) t / (1 + t)^2                               (15)
-Each factor keeps its digits where the product of both is not 0, and `x_bar` is multiplied by one after the other.  Near `z = 0`,
-fewer roundings matter in
-    dx/dz = -(pi/8) cos(pi T/2) (1 - T^2)               for |z| <= 5/4              (16)
-
-In (4), `a` may underflow where its logarithm is far from the ends of the floats, and the terms of (17) cancel near `z = 0`:
-    log|dx/dz| = log((pi^2/2) S / (1 + t)^3) - 2|z|,   S = sin(2 a) / (2 a)         for |z| >  5/4          (17)
-               = the logarithm of (16) without its sign                             for |z| <= 5/4          (18)
-
-In (5), the product of all factors may underflow.  No term is negative in
-    log|dz/dx| = -log((4/pi) sqrt(p) sqrt(1 - p) (pi/2 - a)) - log a                for x < 1/4 and x > 3/4         (19)
-               = minus (18), at T of (14)                                           for 1/4 <= x <= 3/4     (20)
-
-In (6), `g cot(2 phi)` is the product of 0 and an infinite number at the ends, and `1 - 4 phi/pi` cancels near `z = 0`.  With
-`E = 1 - t` and `T = E / (1 + t)`,
-    l_bar e = -sign(z) l_bar E R / (1 + t),   R = 1 + sin(pi T/2) / (T (1 + t) S)   (21)
-where `E` may be subnormal, and its product with `l_bar` is not.
-
-In (8), the same, from `x`, and `g sin(2 phi)` may be subnormal where its factors are not:
-    e = sign(x - 1/2) ((1 - 2 a/pi) (1 - 2 p) / S + 1 - 4 a/pi)                     (22)
-    g = a (1 - 2 a/pi),   sin(2 phi) = 2 sqrt(p) sqrt(1 - p)                        (23)
-
 Source: the transforms of simplexes that Carpenter and others compare, github.com/bob-carpenter/transforms, StickbreakingAngular.
 """
 
@@ -107,6 +69,46 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         phi = np.arccos(np.sqrt(x))                                                 # (2)
         return (l_bar * textbook.bend(phi) - z_bar) / (textbook.speed(phi) * np.sin(2 * phi)), {}   # (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `phi` rounds to a right angle for a large `z`, and its cosine loses every digit.  With the smaller one of `phi` and its
+complement,
+    a = (pi/2) t / (1 + t),   t = exp(-|z|),   T = (1 - t) / (1 + t)                (9)
+    x = sin(a)^2  for z > 1,   x = cos(a)^2  for z < -1                             (10)
+      = 1/2 - sign(z) sin(pi T/2) / 2    for |z| <= 1                               (11)
+(10) would multiply the rounding of `a` near `z = 0`, where (11) has fewer roundings.
+
+In (2), `pi/2 - phi` cancels for a small `x`, and `arccos` for a large one, while `1 - x` is exact for `x >= 1/2`:
+    a = arcsin(sqrt(p)),   p = min(x, 1 - x)                                        (12)
+    z = w  for x < 1/4,   z = -w  for x > 3/4,   w = log((pi/2 - a) / a)            (13)
+      = 2 artanh T,   T = (2/pi) arcsin(1 - 2 x)    for 1/4 <= x <= 3/4             (14)
+(13) would have more roundings near `x = 1/2`, where `1 - 2 x` is exact in (14).
+
+In (3) and (7), `1 - 2 phi/pi` cancels where `phi` is near a right angle:
+    sin(2 phi) = sin(2 a),   g = (pi/2) t / (1 + t)^2                               (15)
+Each factor keeps its digits where the product of both is not 0, and `x_bar` is multiplied by one after the other.  Near `z = 0`,
+fewer roundings matter in
+    dx/dz = -(pi/8) cos(pi T/2) (1 - T^2)               for |z| <= 5/4              (16)
+
+In (4), `a` may underflow where its logarithm is far from the ends of the floats, and the terms of (17) cancel near `z = 0`:
+    log|dx/dz| = log((pi^2/2) S / (1 + t)^3) - 2|z|,   S = sin(2 a) / (2 a)         for |z| >  5/4          (17)
+               = the logarithm of (16) without its sign                             for |z| <= 5/4          (18)
+
+In (5), the product of all factors may underflow.  No term is negative in
+    log|dz/dx| = -log((4/pi) sqrt(p) sqrt(1 - p) (pi/2 - a)) - log a                for x < 1/4 and x > 3/4         (19)
+               = minus (18), at T of (14)                                           for 1/4 <= x <= 3/4     (20)
+
+In (6), `g cot(2 phi)` is the product of 0 and an infinite number at the ends, and `1 - 4 phi/pi` cancels near `z = 0`.  With
+`E = 1 - t` and `T = E / (1 + t)`,
+    l_bar e = -sign(z) l_bar E R / (1 + t),   R = 1 + sin(pi T/2) / (T (1 + t) S)   (21)
+where `E` may be subnormal, and its product with `l_bar` is not.
+
+In (8), the same, from `x`, and `g sin(2 phi)` may be subnormal where its factors are not:
+    e = sign(x - 1/2) ((1 - 2 a/pi) (1 - 2 p) / S + 1 - 4 a/pi)                     (22)
+    g = a (1 - 2 a/pi),   sin(2 phi) = 2 sqrt(p) sqrt(1 - p)                        (23)
+"""
 
 
 @bijector(source="bob-carpenter/transforms, StickbreakingAngular", domain=real, codomain=interval(0, 1), textbook=textbook)

@@ -6,16 +6,6 @@ The map.  With `c = clamp factor`,
 
 The reverse rule.  From the slope of the arc tangent,
     d(log sigma)/ds = c/(1 + s^2)                                                   (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), the exponent of a large `s` is near the constant `c pi/2`.  `sigma` hardly depends on `s` there, and the unit of error
-does not cover the rounding of the exponent.  The constant is a sum of two floats, and `exp(high + low) = exp(high) (1 + low)`:
-    m = 1,   w = c arctan s                                 for |s| <= 1
-    m = exp(sign(s) c pi/2),   w = -c arctan(1/s)           for |s| >  1            (3)
-
-In (2), `s^2` overflows, and the quotient may be 0 where its product with a cotangent is not.  It is kept as a product:
-    d(log sigma)/ds = c r r,   r = 1/s                      for |s| >  2^30, rounded        (4)
 """
 
 from __future__ import annotations
@@ -45,6 +35,18 @@ class textbook:
     def vjp(s, clamp, factor, sigma_bar, l_bar):
         slope = clamp * factor / (1 + s ** 2)                                       # (2)
         return (sigma_bar * textbook.forward(s, clamp, factor) + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), the exponent of a large `s` is near the constant `c pi/2`.  `sigma` hardly depends on `s` there, and the unit of error
+does not cover the rounding of the exponent.  The constant is a sum of two floats, and `exp(high + low) = exp(high) (1 + low)`:
+    m = 1,   w = c arctan s                                 for |s| <= 1
+    m = exp(sign(s) c pi/2),   w = -c arctan(1/s)           for |s| >  1            (3)
+
+In (2), `s^2` overflows, and the quotient may be 0 where its product with a cotangent is not.  It is kept as a product:
+    d(log sigma)/ds = c r r,   r = 1/s                      for |s| >  2^30, rounded        (4)
+"""
 
 
 @scale(source="FrEIA", textbook=textbook)

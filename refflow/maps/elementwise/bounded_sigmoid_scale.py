@@ -7,15 +7,6 @@ For `b = 2`, `sigma` is 1 where `s` is 0, and `log sigma` lies between -inf and 
 The reverse rule.  The slope of `log sigmoid s` is
     d(log sigma)/ds = sigmoid(-s)                                                   (2)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-s)` overflows where `log sigma` does not.  With `t = exp(-|s|)` and `sigmoid s = m exp(w), w = min(s, 0)`,
-    log sigma = log b + (w - log1p(t))                                              (3)
-The two terms of (3) cancel where `sigma` is near 1.  That needs `b > 1`, and `sigma` is 1 at `s_1 = -log(b - 1)`.  For
-`1/2 <= sigma <= 2`,
-    log sigma = log1p(-(b - 1) expm1(s_1 - s) sigmoid s)                            (4)
-`s_1` is taken in two parts, since its rounding would be many units of a small `s`.
-
 Source: the scale of Jet's couplings, with `b = 2` (Kolesnikov, Pinto & Tschannen, arXiv:2412.15129).
 """
 
@@ -44,6 +35,17 @@ class textbook:
     def vjp(s, bound, sigma_bar, l_bar):
         slope = 1 / (1 + np.exp(s))                                                 # (2)
         return (sigma_bar * textbook.forward(s, bound) + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-s)` overflows where `log sigma` does not.  With `t = exp(-|s|)` and `sigmoid s = m exp(w), w = min(s, 0)`,
+    log sigma = log b + (w - log1p(t))                                              (3)
+The two terms of (3) cancel where `sigma` is near 1.  That needs `b > 1`, and `sigma` is 1 at `s_1 = -log(b - 1)`.  For
+`1/2 <= sigma <= 2`,
+    log sigma = log1p(-(b - 1) expm1(s_1 - s) sigmoid s)                            (4)
+`s_1` is taken in two parts, since its rounding would be many units of a small `s`.
+"""
 
 
 @scale(source="arXiv:2412.15129", textbook=textbook)

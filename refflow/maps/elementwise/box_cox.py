@@ -15,51 +15,6 @@ For the inverse map, let `t = log z = log(1 + c x)/c`, so that `dt/dx = 1/(1 + c
     x_bar = (z_bar z + l_bar (1 - c))/(1 + c x)                                     (8)
     c_bar = z_bar z dt/dc + l_bar ((1 - c) dt/dc - t)                               (9)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2) and (5), `1 + c x` rounds to 1 for a small `c`, where all digits of `x` are lost, and `c x` may overflow where its logarithm
-does not.  With `p = c x`, `U = 1 + c x`,
-    z = exp t,   log|dz/dx| = (1 - c) t                                             (10)
-    t = x                              for |p| < u/2, of which c = 0 is a case      (11)
-      = log1p(p)/c                     elsewhere                                    (12)
-      = log(U)/c                       for p < -1/2, where U may vanish             (13)
-      = (log|c| + log|x|)/c            where p overflows                            (14)
-In (13), `U = (1 + p) + r` with the rounding error `r` of the product, found without error.  At the end `-1/c`, which is rounded
-itself, `U` is 0.
-
-In (1), `z^c - 1` cancels for a small `c`, and overflows for a large one:
-    x = expm1(w)/c,   w = c log z                                                   (15)
-      = log z sum_(j >= 0) f_j w^j   for |w| <= 1,      (h/c) h,  h = exp(w/2)    where `exp w` overflows           (16)
-where `f_j` is 1 over the factorial of `j + 1`: a rounding of `w` hardly moves the sum.  The sum to `w^19` leaves out less than `10^-19`.
-
-In (8), `z` may overflow, or `U`, where the quotient does not:
-    z/U = (g/U) g,   g = exp(t/2),       (g/c)/x g    where p overflows             (17)
-    x/U = 1/c                                         where p overflows             (18)
-
-In (9), the terms of `dt/dc` cancel for a small `p`.  With `s = p/(2 + p)`, whence `log(1 + p) = 2 artanh s`,
-    dt/dc = -x^2 psi,   psi = 2 (1/(1 + s) + s (1/3 + s^2/5 + s^4/7 + ...))/(2 + p)^2    for -1/2 <= p <= 3         (19)
-    (1 - c) dt/dc - t = dt/dc - x/U = -x (x psi + 1/U)     in float64, for float32 too              (20)
-The factors of `x^2` may underflow apart.  The sum to `s^72` leaves out less than `10^-17`.
-
-In (6), both terms may overflow next to 0, with opposite signs; but `z^c` may leave the floats:
-    z_bar = (x_bar s) s + l_bar (c - 1)/z,   s = h/sqrt(z)    where exp(w) or x_bar exp(w) is not a normal number    (21)
-          = ((x_bar h + l_bar (c - 1)/h)/z) h         likewise, for c < 0 and w > 0     (22)
-
-In (7), the terms cancel for a small `w`, and `z^c` overflows where its product does not:
-    dx/dc = (log z)^2 sum_(j >= 0) e_j w^j            for |w| <= 1                  (23)
-          = h ((log z + expm1(-w)/c)/c) h                  for w > 1                (24)
-where `e_j` is `j + 1` over the factorial of `j + 2`.  The sum to `w^19` leaves out less than `10^-19`.
-
-At the ends `x = -1/c` and `z = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is
-larger for `c > 0`, the other one for `c < 0`, in (7) also for `c = 0`.                                     (25)
-
-In (3), (6) and (8), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z`
-does for `c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
-    dx/dz = exp((c - 1) log z)   for c >= 1/2,   z/U = exp((1 - c) t)   for 1/2 <= c <= 2,   where they are normal numbers    (26)
-          = exp(w)/z             elsewhere, where `exp w` is a normal number        (27)
-The sensitivities to `c` of the two terms of (8) may cancel, and not the roundings: it is computed in float64, for float32 too:
-    x_bar    in float64, for float32 too                                            (28)
-
 Source: Box & Cox, Journal of the Royal Statistical Society B 26 (1964); its inverse, for `c >= 0`, is TensorFlow
 Probability's `PowerTransform`.
 """
@@ -111,6 +66,53 @@ class textbook:
         t_c = (x / (1 + c * x) - t) / c
         x_bar = (z_bar * z + l_bar * (1 - c)) / (1 + c * x)                         # (8)
         return x_bar, {"power": z_bar * z * t_c + l_bar * ((1 - c) * t_c - t)}      # (9)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) and (5), `1 + c x` rounds to 1 for a small `c`, where all digits of `x` are lost, and `c x` may overflow where its logarithm
+does not.  With `p = c x`, `U = 1 + c x`,
+    z = exp t,   log|dz/dx| = (1 - c) t                                             (10)
+    t = x                              for |p| < u/2, of which c = 0 is a case      (11)
+      = log1p(p)/c                     elsewhere                                    (12)
+      = log(U)/c                       for p < -1/2, where U may vanish             (13)
+      = (log|c| + log|x|)/c            where p overflows                            (14)
+In (13), `U = (1 + p) + r` with the rounding error `r` of the product, found without error.  At the end `-1/c`, which is rounded
+itself, `U` is 0.
+
+In (1), `z^c - 1` cancels for a small `c`, and overflows for a large one:
+    x = expm1(w)/c,   w = c log z                                                   (15)
+      = log z sum_(j >= 0) f_j w^j   for |w| <= 1,      (h/c) h,  h = exp(w/2)    where `exp w` overflows           (16)
+where `f_j` is 1 over the factorial of `j + 1`: a rounding of `w` hardly moves the sum.  The sum to `w^19` leaves out less than `10^-19`.
+
+In (8), `z` may overflow, or `U`, where the quotient does not:
+    z/U = (g/U) g,   g = exp(t/2),       (g/c)/x g    where p overflows             (17)
+    x/U = 1/c                                         where p overflows             (18)
+
+In (9), the terms of `dt/dc` cancel for a small `p`.  With `s = p/(2 + p)`, whence `log(1 + p) = 2 artanh s`,
+    dt/dc = -x^2 psi,   psi = 2 (1/(1 + s) + s (1/3 + s^2/5 + s^4/7 + ...))/(2 + p)^2    for -1/2 <= p <= 3         (19)
+    (1 - c) dt/dc - t = dt/dc - x/U = -x (x psi + 1/U)     in float64, for float32 too              (20)
+The factors of `x^2` may underflow apart.  The sum to `s^72` leaves out less than `10^-17`.
+
+In (6), both terms may overflow next to 0, with opposite signs; but `z^c` may leave the floats:
+    z_bar = (x_bar s) s + l_bar (c - 1)/z,   s = h/sqrt(z)    where exp(w) or x_bar exp(w) is not a normal number    (21)
+          = ((x_bar h + l_bar (c - 1)/h)/z) h         likewise, for c < 0 and w > 0     (22)
+
+In (7), the terms cancel for a small `w`, and `z^c` overflows where its product does not:
+    dx/dc = (log z)^2 sum_(j >= 0) e_j w^j            for |w| <= 1                  (23)
+          = h ((log z + expm1(-w)/c)/c) h                  for w > 1                (24)
+where `e_j` is `j + 1` over the factorial of `j + 2`.  The sum to `w^19` leaves out less than `10^-19`.
+
+At the ends `x = -1/c` and `z = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is
+larger for `c > 0`, the other one for `c < 0`, in (7) also for `c = 0`.                                     (25)
+
+In (3), (6) and (8), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z`
+does for `c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
+    dx/dz = exp((c - 1) log z)   for c >= 1/2,   z/U = exp((1 - c) t)   for 1/2 <= c <= 2,   where they are normal numbers    (26)
+          = exp(w)/z             elsewhere, where `exp w` is a normal number        (27)
+The sensitivities to `c` of the two terms of (8) may cancel, and not the roundings: it is computed in float64, for float32 too:
+    x_bar    in float64, for float32 too                                            (28)
+"""
 
 
 @bijector(source="Box & Cox 1964", domain=positive, increasing=True, textbook=textbook)

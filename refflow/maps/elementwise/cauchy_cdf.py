@@ -17,41 +17,6 @@ For the inverse map, `dt/dx = pi (1 + t^2)`, and with the cotangent `l_bar` of (
     loc_bar = z_bar                                                                 (10)
     s_bar = z_bar t + l_bar/s                                                       (11)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), the terms cancel for a negative `t`, where the answer is nearly `-1/(pi t)`, and `t` may overflow.  `d = z - loc` is finite,
-and with the angle of the point `(-d, s)`,
-    x = angle(-d, s)/pi                                                             (12)
-
-In (2), the argument of the tangent is rounded near `-pi/2` and `pi/2`, where the tangent is infinite.  With the distance `m` from
-the nearer end, and with `x - 1/2` and `1 - x` where they are exact,
-    t = c/(pi b),   b = a/pi,   a = sin(pi m),   m = min(x, 1 - x)                  (13)
-    c = sin(pi (x - 1/2))                               for |x - 1/2| <= 1/4        (14)
-      = cos(pi m), with the sign of x - 1/2             elsewhere                   (15)
-    b = m                                               where (pi m)^2/6 vanishes beside 1      (16)
-(16) keeps the digits of a subnormal `x`.  Since `t` may overflow where `z` does not,
-    z = loc + s c/pi/b                                                              (17)
-
-In (3) and (4), `t^2` may overflow where the result does not vanish, and logarithms of opposite signs cancel where their sum is near 0:
-    dx/dz = s/h/h/pi,   h = hypot(s, d)                                             (18)
-    log|dx/dz| = log(s/h/h/pi)                                                      (19)
-               = log s - 2 log h - log pi     where that quotient is not a normal number    (20)
-
-In (5), the same holds, and `1 + t^2 = 1/a^2`.  A small `a` may have lost the digits of `x`:
-    log|dz/dx| = log(pi (s/a)/a)              for a > 2^-10
-               = log((s/b)/b/pi)              elsewhere                             (21)
-               = log s - 2 log b - log pi     where that quotient overflows         (22)
-
-In (6) and (8), factors may leave the floats where products and quotients do not, so their exponents are kept apart; and the two
-terms of `l_bar` in (8) cancel where `|d|` is near `s`:
-    z_bar = (x_bar/pi) s/h^2 - 2 l_bar d/h^2                                        (23)
-    s_bar = l_bar (|d| - s) (|d| + s)/(s h^2) - (x_bar/pi) d/h^2                    (24)
-
-In (9) and (11), `a` is 0 and `t` infinite at the ends, which an event may be, and `t` may overflow where its product with a
-cotangent does not: a cotangent 0 makes its term 0.
-    x_bar = (z_bar s/(pi b) + 2 l_bar c)/b                                          (25)
-    s_bar = (z_bar c/pi)/b + l_bar/s                                                (26)
-
 Source: the definition of the Cauchy distribution.
 """
 
@@ -102,7 +67,44 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), the terms cancel for a negative `t`, where the answer is nearly `-1/(pi t)`, and `t` may overflow.  `d = z - loc` is finite,
+and with the angle of the point `(-d, s)`,
+    x = angle(-d, s)/pi                                                             (12)
+
+In (2), the argument of the tangent is rounded near `-pi/2` and `pi/2`, where the tangent is infinite.  With the distance `m` from
+the nearer end, and with `x - 1/2` and `1 - x` where they are exact,
+    t = c/(pi b),   b = a/pi,   a = sin(pi m),   m = min(x, 1 - x)                  (13)
+    c = sin(pi (x - 1/2))                               for |x - 1/2| <= 1/4        (14)
+      = cos(pi m), with the sign of x - 1/2             elsewhere                   (15)
+    b = m                                               where (pi m)^2/6 vanishes beside 1      (16)
+(16) keeps the digits of a subnormal `x`.  Since `t` may overflow where `z` does not,
+    z = loc + s c/pi/b                                                              (17)
+
+In (3) and (4), `t^2` may overflow where the result does not vanish, and logarithms of opposite signs cancel where their sum is near 0:
+    dx/dz = s/h/h/pi,   h = hypot(s, d)                                             (18)
+    log|dx/dz| = log(s/h/h/pi)                                                      (19)
+               = log s - 2 log h - log pi     where that quotient is not a normal number    (20)
+
+In (5), the same holds, and `1 + t^2 = 1/a^2`.  A small `a` may have lost the digits of `x`:
+    log|dz/dx| = log(pi (s/a)/a)              for a > 2^-10
+               = log((s/b)/b/pi)              elsewhere                             (21)
+               = log s - 2 log b - log pi     where that quotient overflows         (22)
+
+In (6) and (8), factors may leave the floats where products and quotients do not, so their exponents are kept apart; and the two
+terms of `l_bar` in (8) cancel where `|d|` is near `s`:
+    z_bar = (x_bar/pi) s/h^2 - 2 l_bar d/h^2                                        (23)
+    s_bar = l_bar (|d| - s) (|d| + s)/(s h^2) - (x_bar/pi) d/h^2                    (24)
+
+In (9) and (11), `a` is 0 and `t` infinite at the ends, which an event may be, and `t` may overflow where its product with a
+cotangent does not: a cotangent 0 makes its term 0.
+    x_bar = (z_bar s/(pi b) + 2 l_bar c)/b                                          (25)
+    s_bar = (z_bar c/pi)/b + l_bar/s                                                (26)
+"""
+
+
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class CauchyCDF(Bijector):
     """x = 1/2 + arctan((z - loc)/scale)/pi; its inverse is the quantile function."""
 

@@ -5,16 +5,6 @@ The map.  With `softplus v = log(1 + exp v)`,
 
 The reverse rule.  The slope of `softplus v` is `sigmoid v = 1/(1 + exp(-v))`, so that
     d(log sigma)/ds = sigmoid(v)/sigma                                              (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one:
-    softplus v = log1p(exp(-|v|)) + max(v, 0)                                       (3)
-
-In (1), a rounded `sigma` near 1 has few digits of its logarithm:
-    log sigma = log1p(log1p(p (exp(s) - 1))),   p = sigmoid c = -expm1(floor - 1),   for |s| <= 1      (4)
-              = log1p((floor - 1) + softplus v)             elsewhere, for 1/2 <= sigma <= 4        (5)
-The inner logarithm of (4) is `softplus(s + c) - softplus(c)`, with `softplus(c) = 1 - floor`.
 """
 
 from __future__ import annotations
@@ -43,6 +33,18 @@ class textbook:
         sigma, v = textbook.forward(s, floor), s + np.log(np.exp(1 - floor) - 1)
         slope = 1 / (1 + np.exp(-v)) / sigma                                        # (2)
         return (sigma_bar * sigma + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one:
+    softplus v = log1p(exp(-|v|)) + max(v, 0)                                       (3)
+
+In (1), a rounded `sigma` near 1 has few digits of its logarithm:
+    log sigma = log1p(log1p(p (exp(s) - 1))),   p = sigmoid c = -expm1(floor - 1),   for |s| <= 1      (4)
+              = log1p((floor - 1) + softplus v)             elsewhere, for 1/2 <= sigma <= 4        (5)
+The inner logarithm of (4) is `softplus(s + c) - softplus(c)`, with `softplus(c) = 1 - floor`.
+"""
 
 
 @scale(source="FlowJAX", textbook=textbook)

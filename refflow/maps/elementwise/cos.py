@@ -12,15 +12,6 @@ The reverse rule.  The derivative of (4) is `cos(z)/sin z`, so with the cotangen
 For the inverse map, `1 - x^2 = sin^2 z`.  With `c = sqrt(1 - x^2)` and the cotangent `l_bar` of (5),
     x_bar = (z_bar + l_bar x/c)/c                                                   (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), `sin z` rounds to 1 near `pi/2`.  The nearest float32 number to the end `pi` lies beyond it, where the sine is negative:
-    log|dx/dz| = log1p(-cos^2 z)/2    for |cos z| <= 1/2                            (8)
-               = log|sin z|           elsewhere                                     (9)
-
-In (5) and (7), the right sides stand in `Sin` as well, and are taken in the forms of that page.  At the ends, which an event may be, a
-cotangent 0 makes its term 0.                                                                                   (10)
-
 Source: NIST DLMF 4.14, 4.23.
 """
 
@@ -57,6 +48,17 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         c = np.sqrt(1 - x**2)
         return (z_bar + l_bar * x / c) / c, {}                                      # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), `sin z` rounds to 1 near `pi/2`.  The nearest float32 number to the end `pi` lies beyond it, where the sine is negative:
+    log|dx/dz| = log1p(-cos^2 z)/2    for |cos z| <= 1/2                            (8)
+               = log|sin z|           elsewhere                                     (9)
+
+In (5) and (7), the right sides stand in `Sin` as well, and are taken in the forms of that page.  At the ends, which an event may be, a
+cotangent 0 makes its term 0.                                                                                   (10)
+"""
 
 
 @bijector(source="DLMF 4.14", domain=interval(0, np.pi), codomain=interval(-1, 1), increasing=True, textbook=textbook)

@@ -5,17 +5,6 @@ The map.  With `v = rate s` and `b = -log low`,
 
 The reverse rule.  The logarithm of (1) is `b (exp(v) - 1)`, so that
     d(log sigma)/ds = b rate exp(v)                                                 (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(v) - 1` cancels for a small `v`, and for a subnormal `v` the factor `b` magnifies the rounding of `v`:
-    log sigma = b expm1(v)                                                          (3)
-              = b rate s                                    for subnormal v         (4)
-
-In (1), the exponent is near the large constant `-b` where `sigma` is near `low`.  `sigma` hardly depends on `s` there, and the
-unit of error does not cover the roundings of the exponent and of the exponential:
-    m = 1,   w = log sigma                                  for exp(v) >= 1/2
-    m = low + low expm1(b exp v),   w = 0                   for exp(v) < 1/2        (5)
 """
 
 from __future__ import annotations
@@ -41,6 +30,19 @@ class textbook:
     def vjp(s, low, rate, sigma_bar, l_bar):
         slope = -np.log(low) * rate * np.exp(rate * s)                              # (2)
         return (sigma_bar * textbook.forward(s, low, rate) + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(v) - 1` cancels for a small `v`, and for a subnormal `v` the factor `b` magnifies the rounding of `v`:
+    log sigma = b expm1(v)                                                          (3)
+              = b rate s                                    for subnormal v         (4)
+
+In (1), the exponent is near the large constant `-b` where `sigma` is near `low`.  `sigma` hardly depends on `s` there, and the
+unit of error does not cover the roundings of the exponent and of the exponential:
+    m = 1,   w = log sigma                                  for exp(v) >= 1/2
+    m = low + low expm1(b exp v),   w = 0                   for exp(v) < 1/2        (5)
+"""
 
 
 @scale(source="torchflows", textbook=textbook)

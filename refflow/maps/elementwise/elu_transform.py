@@ -5,26 +5,17 @@ The map.  For every real `z`,
       = exp(z) - 1      for z <  0                                                  (1)
     z = x               for x >= 0
       = log(1 + x)      for x <  0                                                  (2)
-    dx/dz = 1   or   exp z                                                          (3)
-    log|dx/dz| = 0   or   z                                                         (4)
-    log|dz/dx| = 0   or   -log(1 + x)                                               (5)
+    dx/dz = 1   for z >= 0,   exp z   for z < 0                                     (3)
+    log|dx/dz| = 0   for z >= 0,   z   for z < 0                                    (4)
+    log|dz/dx| = 0   for x >= 0,   -log(1 + x)   for x < 0                          (5)
 The second derivative jumps at 0, which belongs to the right.
 
-The reverse rule.  For `z >= 0`, `z_bar = x_bar`, and for `x >= 0`, `x_bar = z_bar`.  For `z < 0`, with the cotangent `l_bar` of (4),
-    z_bar = x_bar exp z + l_bar                                                     (6)
-For the inverse map and `x < 0`, `dz/dx = 1/(1 + x)`, and with the cotangent `l_bar` of (5),
-    x_bar = (z_bar - l_bar) / (1 + x)                                               (7)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  All are taken as in
-`Expm1`, at the negative part of the event, which is 0 on the right:
-    x = expm1(min(z, 0)),   z = log1p(min(x, 0))                                    (8)
-
-In (6), `exp z` may lose digits below the smallest normal number, where `x_bar exp z` does not:
-    z_bar = (x_bar h) h + l_bar,   h = exp(min(z, 0)/2)                             (9)
-
-In (7), `1 + x` is 0 at the end `x = -1`, which an event may be; equal cotangents cancel there to 0.            (10)
+The reverse rule.  With the cotangent `l_bar` of (4),
+    z_bar = x_bar                    for z >= 0
+          = x_bar exp z + l_bar      for z <  0                                     (6)
+For the inverse map, `dz/dx = 1/(1 + x)` for `x < 0`, and with the cotangent `l_bar` of (5),
+    x_bar = z_bar                        for x >= 0
+          = (z_bar - l_bar) / (1 + x)    for x <  0                                 (7)
 
 Source: Clevert, Unterthiner and Hochreiter, arXiv:1511.07289, with alpha = 1.
 """
@@ -62,9 +53,25 @@ class textbook:
         return z_bar if x >= 0 else (z_bar - l_bar) / (1 + x), {}                   # (7)
 
 
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  All are taken as in
+`Expm1`, at the negative part of the event, which is 0 on the right:
+    x = expm1(min(z, 0)),   z = log1p(min(x, 0))                                    (8)
+
+In (6), `exp z` may lose digits below the smallest normal number, where `x_bar exp z` does not:
+    z_bar = (x_bar h) h + l_bar,   h = exp(min(z, 0)/2)                             (9)
+
+In (7), `1 + x` is 0 at the end `x = -1`, which an event may be; equal cotangents cancel there to 0.            (10)
+"""
+
+
 @bijector(source="arXiv:1511.07289", domain=real, codomain=interval(-1, np.inf), increasing=True, textbook=textbook)
 class ELUTransform(Bijector):
-    """x = z for z >= 0, exp(z) - 1 for z < 0, from R to (-1, inf); the layer of networks is `ELU`."""
+    """x = z for z >= 0, exp(z) - 1 for z < 0, from R to (-1, inf); the layer of networks is `ELU`.
+
+    `Chain([ELUTransform(), LeakyReLU(alpha)])` has `alpha (exp(z) - 1)` for z < 0, and `BijectorLayer` makes a layer of it.
+    """
 
     event_ndim = (0, 0)
 

@@ -12,18 +12,6 @@ The reverse rule.  The derivative of (4) is `-2 z`, so with the cotangent `l_bar
 For the inverse map, `dz/dx = (sqrt(pi)/2) exp(z^2)`, and with the cotangent `l_bar` of (5),
     x_bar = (z_bar + 2 l_bar z) (sqrt(pi)/2) exp(z^2)                               (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3) and (6), `exp(-z^2)` may be subnormal, or 0, where its product with a large factor is not.  A product `(c h) h` keeps its
-digits as long as it does not underflow:
-    exp(-z^2) = h i,   h = i = exp(-z^2/2)               where exp(-z^2) is not a normal number     (8)
-                       h = exp(-z^2),   i = 1            elsewhere
-
-In (7), `z` may be subnormal where `2 l_bar z` is not:
-    2 l_bar z = (2 l_bar x)/(2/sqrt(pi))                 where z is subnormal       (9)
-
-In (7), `z` is infinite at the ends of (-1, 1): a cotangent 0 makes its term 0.                                 (10)
-
 Source: NIST DLMF 7.2.
 """
 
@@ -66,6 +54,20 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         z = scipy.special.erfinv(x)                                                 # (2)
         return (z_bar + 2 * l_bar * z) * np.pi**0.5 / 2 * np.exp(z**2), {}          # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3) and (6), `exp(-z^2)` may be subnormal, or 0, where its product with a large factor is not.  A product `(c h) h` keeps its
+digits as long as it does not underflow:
+    exp(-z^2) = h i,   h = i = exp(-z^2/2)               where exp(-z^2) is not a normal number     (8)
+                       h = exp(-z^2),   i = 1            elsewhere
+
+In (7), `z` may be subnormal where `2 l_bar z` is not:
+    2 l_bar z = (2 l_bar x)/(2/sqrt(pi))                 where z is subnormal       (9)
+
+In (7), `z` is infinite at the ends of (-1, 1): a cotangent 0 makes its term 0.                                 (10)
+"""
 
 
 @bijector(source="DLMF 7.2", domain=real, codomain=interval(-1, 1), increasing=True, textbook=textbook)

@@ -12,12 +12,6 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
 For the inverse map, `dz/dx = 1/x`, and with the cotangent `l_bar` of (5),
     x_bar = (z_bar - l_bar) / x                                                     (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (6), `exp z` itself may overflow, or lose digits below the smallest normal number, where `x_bar exp z` does neither:
-    z_bar = (x_bar h) h + l_bar,   h = exp(z/2)                                     (8)
-A cotangent 0 stays 0 whatever `h` is: `0 inf` would be NaN.
-
 Source: NIST DLMF 4.2.
 """
 
@@ -51,6 +45,14 @@ class textbook:
 
     def inverse_vjp(x, z_bar, l_bar):
         return (z_bar - l_bar) / x, {}                                              # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (6), `exp z` itself may overflow, or lose digits below the smallest normal number, where `x_bar exp z` does neither:
+    z_bar = (x_bar h) h + l_bar,   h = exp(z/2)                                     (8)
+A cotangent 0 stays 0 whatever `h` is: `0 inf` would be NaN.
+"""
 
 
 @bijector(source="DLMF 4.2", domain=real, codomain=positive, increasing=True, textbook=textbook)

@@ -12,17 +12,6 @@ The reverse rule.  From (3) and (4), with the cotangent `l_bar` of (4),
 For the inverse map, `dz/dx = 1/(1 + x)`, and with the cotangent `l_bar` of (5),
     x_bar = (z_bar - l_bar) / (1 + x)                                               (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  The functions `expm1`
-and `log1p` keep the digits there:
-    x = expm1(z),   z = log1p(x)                                                    (8)
-
-In (6), `exp z` itself may overflow, or lose digits below the smallest normal number, where `x_bar exp z` does neither:
-    z_bar = (x_bar h) h + l_bar,   h = exp(z/2)                                     (9)
-
-In (7), `1 + x` is 0 at the end `x = -1`, which an event may be; equal cotangents cancel there to 0.            (10)
-
 Source: NIST DLMF 4.2, 4.5.
 """
 
@@ -57,6 +46,19 @@ class textbook:
 
     def inverse_vjp(x, z_bar, l_bar):
         return (z_bar - l_bar) / (1 + x), {}                                        # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  The functions `expm1`
+and `log1p` keep the digits there:
+    x = expm1(z),   z = log1p(x)                                                    (8)
+
+In (6), `exp z` itself may overflow, or lose digits below the smallest normal number, where `x_bar exp z` does neither:
+    z_bar = (x_bar h) h + l_bar,   h = exp(z/2)                                     (9)
+
+In (7), `1 + x` is 0 at the end `x = -1`, which an event may be; equal cotangents cancel there to 0.            (10)
+"""
 
 
 @bijector(source="DLMF 4.2", domain=real, codomain=interval(-1, np.inf), increasing=True, textbook=textbook)

@@ -5,14 +5,6 @@ The map.  With `v = rate s` and a gain `g`, by default `1 - floor`,
 
 The reverse rule.  From the slope `g rate exp(v)` of (1),
     d(log sigma)/ds = g rate exp(v)/sigma                                           (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(v)` overflows for a large `v`, where its product with a small event does not.  The exponent is kept apart:
-    sigma = m exp(w),   m = g + floor exp(-v),   w = v      for v > 0               (3)
-
-In (1), a rounded `sigma` near 1 has few digits of its logarithm:
-    log sigma = log1p((g + floor - 1) + g expm1(v))         where it is at most 1   (4)
 """
 
 from __future__ import annotations
@@ -37,6 +29,16 @@ class textbook:
     def vjp(s, floor, rate, gain, sigma_bar, l_bar):
         g, sigma = 1 - floor if gain is None else gain, textbook.forward(s, floor, rate, gain)
         return (sigma_bar * sigma + l_bar) * g * rate * np.exp(rate * s) / sigma, {}        # (2)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(v)` overflows for a large `v`, where its product with a small event does not.  The exponent is kept apart:
+    sigma = m exp(w),   m = g + floor exp(-v),   w = v      for v > 0               (3)
+
+In (1), a rounded `sigma` near 1 has few digits of its logarithm:
+    log sigma = log1p((g + floor - 1) + g expm1(v))         where it is at most 1   (4)
+"""
 
 
 @scale(source="torchflows", textbook=textbook)

@@ -16,36 +16,6 @@ For the inverse map, `dy/dx = -1/x`, and with the cotangent `l_bar` of (5),
     loc_bar = z_bar                                                                 (10)
     s_bar = -z_bar log y + l_bar/s                                                  (11)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3) and (6), `y` or `exp(-y)` may be subnormal, or 0, where the product is not.  Half of each exponent goes into each factor:
-    y exp(-y) = h h,   h = exp(-(t + y)/2)                                          (12)
-              = 0                                        where y overflows          (13)
-In (3), this stands only there: a rounding of `y` moves `h h` by `y` times as much, and `y exp(-y)` by `1 - y` times.
-
-In (4), `t` may overflow to `-inf`, where `y` is the larger term by far:
-    -t - y = -y                                          where y overflows          (14)
-
-In (5), `log s` and `y` cancel where `y` is large:
-    log|dz/dx| = log(((s/y)/x))                                                     (15)
-               = log(s/y) + y                            where that quotient overflows      (16)
-               = inf                                     at x = 0 and x = 1         (17)
-
-In (6) and (8), `y - 1` cancels near `t = 0`, `y` may overflow where its product with a small cotangent does not, and so may `t`.
-`d = z - loc` is finite:
-    y - 1 = a b,   a = expm1(-t/2),   b = 1 + exp(-t/2)                             (18)
-    z_bar = (x_bar/s h) h + (l_bar/s) a b                                           (19)
-    s_bar = -(x_bar/s h) (h d)/s - (l_bar/s/s d) a b - l_bar/s                      (20)
-
-In (9), both terms may be infinite at the ends, or cancel there:
-    x_bar = ((z_bar s + l_bar)/y - l_bar)/x                                         (21)
-          = z_bar/0                                      at x = 0 for l_bar = 0     (22)
-
-In (11), `log y` is infinite at the ends: a cotangent 0 makes its term 0.                                       (23)
-
-In (1), two exponentials follow each other, and NumPy's of float32 err by several units:
-    x = exp(-exp(-t))    in float64, for float32 too                                (24)
-
 Source: Gumbel, Statistics of Extremes (1958).
 """
 
@@ -91,6 +61,38 @@ class textbook:
         y = -np.log(x)                                                              # (2)
         x_bar = (z_bar * scale / y + l_bar * (1 / y - 1)) / x                       # (9)
         return x_bar, {"loc": z_bar, "scale": -z_bar * np.log(y) + l_bar / scale}   # (10) (11)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3) and (6), `y` or `exp(-y)` may be subnormal, or 0, where the product is not.  Half of each exponent goes into each factor:
+    y exp(-y) = h h,   h = exp(-(t + y)/2)                                          (12)
+              = 0                                        where y overflows          (13)
+In (3), this stands only there: a rounding of `y` moves `h h` by `y` times as much, and `y exp(-y)` by `1 - y` times.
+
+In (4), `t` may overflow to `-inf`, where `y` is the larger term by far:
+    -t - y = -y                                          where y overflows          (14)
+
+In (5), `log s` and `y` cancel where `y` is large:
+    log|dz/dx| = log(((s/y)/x))                                                     (15)
+               = log(s/y) + y                            where that quotient overflows      (16)
+               = inf                                     at x = 0 and x = 1         (17)
+
+In (6) and (8), `y - 1` cancels near `t = 0`, `y` may overflow where its product with a small cotangent does not, and so may `t`.
+`d = z - loc` is finite:
+    y - 1 = a b,   a = expm1(-t/2),   b = 1 + exp(-t/2)                             (18)
+    z_bar = (x_bar/s h) h + (l_bar/s) a b                                           (19)
+    s_bar = -(x_bar/s h) (h d)/s - (l_bar/s/s d) a b - l_bar/s                      (20)
+
+In (9), both terms may be infinite at the ends, or cancel there:
+    x_bar = ((z_bar s + l_bar)/y - l_bar)/x                                         (21)
+          = z_bar/0                                      at x = 0 for l_bar = 0     (22)
+
+In (11), `log y` is infinite at the ends: a cotangent 0 makes its term 0.                                       (23)
+
+In (1), two exponentials follow each other, and NumPy's of float32 err by several units:
+    x = exp(-exp(-t))    in float64, for float32 too                                (24)
+"""
 
 
 @bijector(source="Gumbel 1958", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)

@@ -15,39 +15,6 @@ For the inverse map, `dt/dx = pi (1 + t^2)/2`, and with the cotangent `l_bar` of
     x_bar = pi (z_bar s (1 + t^2)/2 + l_bar t)                                      (8)
     s_bar = z_bar t + l_bar/s                                                       (9)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `t` may overflow, or be subnormal, where `x` is not.  With the angle of the point `(s, z)`,
-    x = 2 angle(s, z)/pi                                                            (10)
-
-In (2), the argument of the tangent is rounded near `pi/2`, where the tangent is infinite.  With the distance `m` from the nearer
-end, and with `1 - x` where it is exact,
-    t = b pi/2        for x <= 1/2                                                  (11)
-      = 1/(b pi/2)    for x >  1/2                                                  (12)
-    b = tan(pi m/2) 2/pi,   m = min(x, 1 - x)                                       (13)
-      = m             where (pi m)^2/12 vanishes beside 1                           (14)
-(14) keeps the digits of a subnormal `x`.
-
-In (3) and (4), `t^2` may overflow where the result does not vanish, and logarithms of opposite signs cancel where their sum is near 0:
-    dx/dz = 2 s/h/h/pi,   h = hypot(s, z)                                           (15)
-    log|dx/dz| = log(2 s/h/h/pi)                                                    (16)
-               = log s - 2 log h - log(pi/2)     where that quotient is not a normal number     (17)
-
-In (5), the same holds, and `1 + t^2 = 1/k^2`:
-    log|dz/dx| = log((s/k)/k pi/2),   k = cos(pi x/2)                               (18)
-               = log s - 2 log k + log(pi/2)     where that quotient overflows      (19)
-    k = cos(pi m/2)    for x <= 1/2,   k = sin(pi m/2)    for x > 1/2               (20)
-
-In (6) and (7), factors may leave the floats where products and quotients do not, so their exponents are kept apart; and the two
-terms of `l_bar` in (7) cancel where `z` is near `s`:
-    z_bar = 2 (x_bar/pi) s/h^2 - 2 l_bar z/h^2                                      (21)
-    s_bar = l_bar (z - s) (z + s)/(s h^2) - 2 (x_bar/pi) z/h^2                      (22)
-
-In (8) and (9), `k` and `b` are 0 at `x = 1`, which an event may be: a cotangent 0 makes its term 0.  A subnormal `b` is multiplied
-last, and for `x > 1/2` both terms, which may be infinite, have one denominator:
-    x_bar = (z_bar s pi/2/k)/k + l_bar pi^2/2 b           for x <= 1/2
-          = (z_bar s pi/2/k + l_bar pi cos(pi m/2))/k     for x >  1/2              (23)
-
 Source: the definition of the half-Cauchy distribution.
 """
 
@@ -98,6 +65,41 @@ class textbook:
         x_bar = np.pi * (z_bar * scale * (1 + t**2) / 2 + l_bar * t)                # (8)
         s_bar = z_bar * t + l_bar / scale                                           # (9)
         return x_bar, {"scale": s_bar}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `t` may overflow, or be subnormal, where `x` is not.  With the angle of the point `(s, z)`,
+    x = 2 angle(s, z)/pi                                                            (10)
+
+In (2), the argument of the tangent is rounded near `pi/2`, where the tangent is infinite.  With the distance `m` from the nearer
+end, and with `1 - x` where it is exact,
+    t = b pi/2        for x <= 1/2                                                  (11)
+      = 1/(b pi/2)    for x >  1/2                                                  (12)
+    b = tan(pi m/2) 2/pi,   m = min(x, 1 - x)                                       (13)
+      = m             where (pi m)^2/12 vanishes beside 1                           (14)
+(14) keeps the digits of a subnormal `x`.
+
+In (3) and (4), `t^2` may overflow where the result does not vanish, and logarithms of opposite signs cancel where their sum is near 0:
+    dx/dz = 2 s/h/h/pi,   h = hypot(s, z)                                           (15)
+    log|dx/dz| = log(2 s/h/h/pi)                                                    (16)
+               = log s - 2 log h - log(pi/2)     where that quotient is not a normal number     (17)
+
+In (5), the same holds, and `1 + t^2 = 1/k^2`:
+    log|dz/dx| = log((s/k)/k pi/2),   k = cos(pi x/2)                               (18)
+               = log s - 2 log k + log(pi/2)     where that quotient overflows      (19)
+    k = cos(pi m/2)    for x <= 1/2,   k = sin(pi m/2)    for x > 1/2               (20)
+
+In (6) and (7), factors may leave the floats where products and quotients do not, so their exponents are kept apart; and the two
+terms of `l_bar` in (7) cancel where `z` is near `s`:
+    z_bar = 2 (x_bar/pi) s/h^2 - 2 l_bar z/h^2                                      (21)
+    s_bar = l_bar (z - s) (z + s)/(s h^2) - 2 (x_bar/pi) z/h^2                      (22)
+
+In (8) and (9), `k` and `b` are 0 at `x = 1`, which an event may be: a cotangent 0 makes its term 0.  A subnormal `b` is multiplied
+last, and for `x > 1/2` both terms, which may be infinite, have one denominator:
+    x_bar = (z_bar s pi/2/k)/k + l_bar pi^2/2 b           for x <= 1/2
+          = (z_bar s pi/2/k + l_bar pi cos(pi m/2))/k     for x >  1/2              (23)
+"""
 
 
 @bijector(source="definition", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True, textbook=textbook)

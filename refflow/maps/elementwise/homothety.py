@@ -12,13 +12,6 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
 For the inverse map, from (2), with the cotangent `l_bar` of its log-det `-s`,
     x_bar = z_bar exp(-s)                                                           (7)
     s_bar = -z_bar x exp(-s) - l_bar                                                (8)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (8), `exp(s)` may leave the floats where its product does not.  With an `E` for which `exp(E)` is
-safely inside the floats, as in `scale`,
-    z exp(s) = z exp(e) h h,   e = max(-E, min(s, E)),   h = exp((s - e)/2)         (9)
-where the exponents of 2 are added apart from the mantissas.  The product is 0 if `z` is 0, even if `h` is infinite.
 """
 
 from __future__ import annotations
@@ -52,6 +45,15 @@ class textbook:
 
     def inverse_vjp(x, s, z_bar, l_bar):
         return z_bar * np.exp(-s), {"s": -z_bar * x * np.exp(-s) - l_bar}           # (7) (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (8), `exp(s)` may leave the floats where its product does not.  With an `E` for which `exp(E)` is
+safely inside the floats, as in `scale`,
+    z exp(s) = z exp(e) h h,   e = max(-E, min(s, E)),   h = exp((s - e)/2)         (9)
+where the exponents of 2 are added apart from the mantissas.  The product is 0 if `z` is 0, even if `h` is infinite.
+"""
 
 
 @bijector(source="arXiv:1410.8516", domain=real, codomain=real, increasing=True, constant_log_det=True, textbook=textbook)

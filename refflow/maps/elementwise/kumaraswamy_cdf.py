@@ -9,62 +9,12 @@ The map.  With `a = concentration1 > 0` and `b = concentration0 > 0`,
 
 The reverse rule.  With `y = z^a`, so that `dy/dz = a y/z` and `dy/da = y log z`, and with the cotangent `l_bar` of (4),
     z_bar = x_bar a b y (1 - y)^(b - 1)/z + l_bar ((a - 1) - (b - 1) a y/(1 - y))/z         (6)
-    a_bar = x_bar b y (1 - y)^(b - 1) log z + l_bar (1/a + log z - (b - 1) y log z/(1 - y))         (7)
+    a_bar = x_bar b y (1 - y)^(b - 1) log z + l_bar (1/a + log z - (b - 1) y log(z)/(1 - y))        (7)
     b_bar = -x_bar (1 - y)^b log(1 - y) + l_bar (1/b + log(1 - y))                  (8)
 For the inverse map, `dv/dx = -v/(b (1 - x))`, `dv/db = -v log(v)/b` and `dz/dv = -z/(a (1 - v))`.  With the cotangent `l_bar` of (5),
     x_bar = (z_bar z v/(a b (1 - v)) + l_bar (1 - 1/b + (1/a - 1) v/(b (1 - v))))/(1 - x)   (9)
     a_bar = -(z_bar z log(1 - v)/a + l_bar (1 + log(1 - v)/a))/a                    (10)
     b_bar = (z_bar z v log(v)/(a (1 - v)) - l_bar (1 + log v - (1/a - 1) v log(v)/(1 - v)))/b       (11)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, and `alpha = 1/b`, `beta = 1/a`
-on the other:
-    q = (1 - c^alpha)^beta,   (c, q) = (z, 1 - x)  or  (1 - x, z)                   (12)
-It is computed from `N = log c`, because neither `c` nor `1 - c` is near 1 in both:
-    w = alpha N,   y = exp w,   M = log(1 - y),   T = log q = beta M                (13)
-    M = log(-expm1(w))    for w > -log 2,   log1p(-y)    elsewhere                  (14)
-      = log(-N) + log alpha    where w is not a normal number                       (15)
-    T = -(beta h) h,   h = exp(w/2)    where y is not a normal number: there M = -y         (16)
-    x = -expm1(T),   z = exp T                                                      (17)
-
-In (4) and (5), three terms may cancel, in every pair.  With `d = (1 - y)/alpha`, which is `-N` where `w` is not a normal number,
-    log|dq/dc| = log(beta y/(d c)) + T                                              (18)
-               = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (19)
-               = log(alpha beta) + (beta - 1) M     at c = 1                        (20)
-The product in (18) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms
-of (18), and their sum by as much as a rounding of `alpha` does.
-
-In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
-    dq/dc = -beta Y q/d,   Y = y/c                                                  (21)
-          = -alpha beta E E    at c = 1,   E = exp((beta - 1) M/2)                  (22)
-    Y = v v,   v = exp((alpha - 1) N/2)    for alpha >= 1/2 and at c = 0            (23)
-where in (21) `y/c` is used as it stands if `y` is a normal number.  Where `q` is not, it is `e e`, `e = exp(T/2)`, and where `e` is
-not, `(g g)(g g)`, `g = exp(T/4)`.
-
-In (6) and (9), two terms may overflow next to the ends, with opposite signs, where their sum does not:
-    c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (24)
-          = l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) Y/d      for alpha >= 1/2, or l_bar = 0     (25)
-For `beta >= 1/2` the inner sum is taken apart, as `q` may underflow.
-
-In (7) and (11), `1 + s` cancels for a small `w`:
-    alpha alpha_bar = -q_bar beta q y s + l_bar (f - beta y s),   s = w/(1 - y),   f = 1 + s        (26)
-    f = w/2 - sum_(k >= 1) b_k w^(2k)    for w > -1                                 (27)
-where `b_k` is Bernoulli's number with the index `2k`, over the factorial of `2k`.  Of the sum, `k <= 11` are taken: the rest is below
-`10^-17 w`.
-
-In (8) and (10), `q` or `M` may be subnormal where a product is not:
-    beta_bar = q_bar M q + l_bar (1/beta + M)                                       (28)
-             = -(q_bar h) h + l_bar/beta    where y is not a normal number          (29)
-
-At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar`
-is larger.                                                                          (30)
-
-In (3), where `y` and `-w` are normal numbers, another form of (21) has fewer roundings:
-    dq/dc = -alpha beta q/(c expm1(-w))                                             (31)
-
-In (6) to (11), NumPy's exponentials and logarithms of float32 err by several units, and many follow each other:
-    z_bar, x_bar, a_bar and b_bar    in float64, for float32 too                    (32)
 
 Source: Kumaraswamy, Journal of Hydrology 46 (1980).
 """
@@ -123,6 +73,58 @@ class textbook:
         a_bar = -(z_bar * z * np.log(1 - v) / a + l_bar * (1 + np.log(1 - v) / a)) / a      # (10)
         b_bar = (z_bar * z * odds * np.log(v) / a - l_bar * (1 + np.log(v) - (1 / a - 1) * odds * np.log(v))) / b   # (11)
         return x_bar, {"concentration1": a_bar, "concentration0": b_bar}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, and `alpha = 1/b`, `beta = 1/a`
+on the other:
+    q = (1 - c^alpha)^beta,   (c, q) = (z, 1 - x)  or  (1 - x, z)                   (12)
+It is computed from `N = log c`, because neither `c` nor `1 - c` is near 1 in both:
+    w = alpha N,   y = exp w,   M = log(1 - y),   T = log q = beta M                (13)
+    M = log(-expm1(w))    for w > -log 2,   log1p(-y)    elsewhere                  (14)
+      = log(-N) + log alpha    where w is not a normal number                       (15)
+    T = -(beta h) h,   h = exp(w/2)    where y is not a normal number: there M = -y         (16)
+    x = -expm1(T),   z = exp T                                                      (17)
+
+In (4) and (5), three terms may cancel, in every pair.  With `d = (1 - y)/alpha`, which is `-N` where `w` is not a normal number,
+    log|dq/dc| = log(beta y/(d c)) + T                                              (18)
+               = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (19)
+               = log(alpha beta) + (beta - 1) M     at c = 1                        (20)
+The product in (18) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms
+of (18), and their sum by as much as a rounding of `alpha` does.
+
+In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
+    dq/dc = -beta Y q/d,   Y = y/c                                                  (21)
+          = -alpha beta E E    at c = 1,   E = exp((beta - 1) M/2)                  (22)
+    Y = v v,   v = exp((alpha - 1) N/2)    for alpha >= 1/2 and at c = 0            (23)
+where in (21) `y/c` is used as it stands if `y` is a normal number.  Where `q` is not, it is `e e`, `e = exp(T/2)`, and where `e` is
+not, `(g g)(g g)`, `g = exp(T/4)`.
+
+In (6) and (9), two terms may overflow next to the ends, with opposite signs, where their sum does not:
+    c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (24)
+          = l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) Y/d      for alpha >= 1/2, or l_bar = 0     (25)
+For `beta >= 1/2` the inner sum is taken apart, as `q` may underflow.
+
+In (7) and (11), `1 + s` cancels for a small `w`:
+    alpha alpha_bar = -q_bar beta q y s + l_bar (f - beta y s),   s = w/(1 - y),   f = 1 + s        (26)
+    f = w/2 - sum_(k >= 1) b_k w^(2k)    for w > -1                                 (27)
+where `b_k` is Bernoulli's number with the index `2k`, over the factorial of `2k`.  Of the sum, `k <= 11` are taken: the rest is below
+`10^-17 w`.
+
+In (8) and (10), `q` or `M` may be subnormal where a product is not:
+    beta_bar = q_bar M q + l_bar (1/beta + M)                                       (28)
+             = -(q_bar h) h + l_bar/beta    where y is not a normal number          (29)
+
+At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar`
+is larger.                                                                          (30)
+
+In (3), where `y` and `-w` are normal numbers, another form of (21) has fewer roundings:
+    dq/dc = -alpha beta q/(c expm1(-w))                                             (31)
+
+In (6) to (11), NumPy's exponentials and logarithms of float32 err by several units, and many follow each other:
+    z_bar, x_bar, a_bar and b_bar    in float64, for float32 too                    (32)
+"""
 
 
 @bijector(source="Kumaraswamy 1980", domain=interval(0, 1), codomain=interval(0, 1), increasing=True, textbook=textbook)

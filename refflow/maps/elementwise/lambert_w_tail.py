@@ -18,46 +18,6 @@ For the inverse map, whose log-det (6) has the cotangent `l_bar`,
     x_bar = (z_bar - 2 l_bar delta z c) / (dx/dz)                                   (9)
 and `delta` has the cotangent (8) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.                (10)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), (4), (7) and (8), a large `exp(b/2)` may overflow where its product with a small `z` or a small cotangent does not.  Each
-of these is multiplied between the two factors of
-    exp(b/2) = h i,   h = exp(b/2),   i = 1    for b <  1
-                      h = exp(b/4),   i = h    for b >= 1                           (11)
-For `b < 1`, two exponentials would round twice.
-
-In (2), `exp(-b/2)` carries `b/2` times the relative error of a large `b`:
-    z = sign(x) sqrt(b/delta)     for b >= 1                                        (12)
-For `b < 1`, (2) is used: (12) has no digits where `b` is subnormal.
-
-In (3), `b exp(b) - y` cancels, and both terms leave the floats where `b` does not.  `W` is also the limit of Fritsch's
-iteration, here from Iacono and Boyd's first guess:
-    b <- b (1 + e),   r = log y - log b - b,   q = 2 (1 + b)(1 + b + 2 r/3),
-    e = r / (1 + b) (q - r) / (q - 2 r)                                             (13)
-    b <- s (1 - log(1 + s)/(2 + s)),   s = log(1 + y)                               (14)
-The guess errs by less than 2 parts in 100.  Each step raises the error to its fourth power, so that two steps suffice; after the
-third, only the rounding of its own `e` is left.  For a small `b`, both logarithms of `r` are nearly the same, and `log(y/b)`
-keeps the digits.  Where `y` overflows, `s` and `log y` are
-    log y = log(delta |x| |x|)                                                      (15)
-with the exponents of the product kept apart.  Below half a unit of rounding, where `b = y - y^2 + ...` rounds to `y`,
-    b = y                                                                           (16)
-and a subnormal `y` errs no more than the rounded `b` does.  For float32 too, `b` is computed in float64 and rounded once.  (17)
-
-In (4), three roundings add up where `b < 1`.  The terms that have several roundings are small in
-    dx/dz = 1 + (b + (1 + b)(exp(b/2) - 1))    for b < 1                            (18)
-
-In (5) and (6), `1 + b` rounds to 1 for a small `b`.  Where `b` overflows, `b/2` may not, and the logarithm is too small to count:
-    log|dx/dz| = log1p(b) + b/2,   delta/2 z^2 where b overflows                    (19)
-
-In (7) and (8), `z^2` may underflow where its product with a cotangent does not, so `z` multiplies the cotangent twice.  Where the
-first term of (7) or (8) overflows, it outweighs the second, since `h i` is then far larger than every power of `z`.     (20)
-
-In (9), `dx/dz` overflows where `dz/dx` is only small, and `exp(-b/2)` carries the error of a large `b`:
-    dz/dx = (z/x) / (1 + b),   z/x = exp(-b/2)   for b < 1                          (21)
-
-In (10), the terms of (8) cancel with the parts of `x_bar`:
-    delta_bar = -z^2 (z_bar z/2 + l_bar c)/(1 + b)                                  (22)
-
 Source: Goerg, The Lambert Way to Gaussianize heavy-tailed data, arXiv:1010.2265; Fritsch, Shafer & Crowley, Communications of
 the ACM 16 (1973); Iacono & Boyd, Advances in Computational Mathematics 43 (2017).
 """
@@ -110,6 +70,48 @@ class textbook:
         c = 1 / 2 + 1 / (1 + tailweight * z**2)                                     # (7)
         x_bar = (z_bar - 2 * l_bar * tailweight * z * c) / textbook.slope(z, tailweight)    # (9)
         return x_bar, textbook.vjp(z, tailweight, -x_bar, -l_bar)[1]                # (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), (4), (7) and (8), a large `exp(b/2)` may overflow where its product with a small `z` or a small cotangent does not.  Each
+of these is multiplied between the two factors of
+    exp(b/2) = h i,   h = exp(b/2),   i = 1    for b <  1
+                      h = exp(b/4),   i = h    for b >= 1                           (11)
+For `b < 1`, two exponentials would round twice.
+
+In (2), `exp(-b/2)` carries `b/2` times the relative error of a large `b`:
+    z = sign(x) sqrt(b/delta)     for b >= 1                                        (12)
+For `b < 1`, (2) is used: (12) has no digits where `b` is subnormal.
+
+In (3), `b exp(b) - y` cancels, and both terms leave the floats where `b` does not.  `W` is also the limit of Fritsch's
+iteration, here from Iacono and Boyd's first guess:
+    b <- b (1 + e),   r = log y - log b - b,   q = 2 (1 + b)(1 + b + 2 r/3),
+    e = r / (1 + b) (q - r) / (q - 2 r)                                             (13)
+    b <- s (1 - log(1 + s)/(2 + s)),   s = log(1 + y)                               (14)
+The guess errs by less than 2 parts in 100.  Each step raises the error to its fourth power, so that two steps suffice; after the
+third, only the rounding of its own `e` is left.  For a small `b`, both logarithms of `r` are nearly the same, and `log(y/b)`
+keeps the digits.  Where `y` overflows, `s` and `log y` are
+    log y = log(delta |x| |x|)                                                      (15)
+with the exponents of the product kept apart.  Below half a unit of rounding, where `b = y - y^2 + ...` rounds to `y`,
+    b = y                                                                           (16)
+and a subnormal `y` errs no more than the rounded `b` does.  For float32 too, `b` is computed in float64 and rounded once.  (17)
+
+In (4), three roundings add up where `b < 1`.  The terms that have several roundings are small in
+    dx/dz = 1 + (b + (1 + b)(exp(b/2) - 1))    for b < 1                            (18)
+
+In (5) and (6), `1 + b` rounds to 1 for a small `b`.  Where `b` overflows, `b/2` may not, and the logarithm is too small to count:
+    log|dx/dz| = log1p(b) + b/2,   delta/2 z^2 where b overflows                    (19)
+
+In (7) and (8), `z^2` may underflow where its product with a cotangent does not, so `z` multiplies the cotangent twice.  Where the
+first term of (7) or (8) overflows, it outweighs the second, since `h i` is then far larger than every power of `z`.     (20)
+
+In (9), `dx/dz` overflows where `dz/dx` is only small, and `exp(-b/2)` carries the error of a large `b`:
+    dz/dx = (z/x) / (1 + b),   z/x = exp(-b/2)   for b < 1                          (21)
+
+In (10), the terms of (8) cancel with the parts of `x_bar`:
+    delta_bar = -z^2 (z_bar z/2 + l_bar c)/(1 + b)                                  (22)
+"""
 
 
 @bijector(source="arXiv:1010.2265", domain=real, codomain=real, increasing=True, textbook=textbook)

@@ -19,24 +19,6 @@ For the inverse map, `dz/dx = s/m`, and the derivative of (6) by `x` is `-e/m`. 
     loc_bar = z_bar                                                                 (11)
     s_bar = z_bar t + l_bar/s                                                       (12)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), `1 - x` is exact for `x > 1/2`, and one logarithm serves both rows:
-    t = e log(2 m),   m = min(x, 1 - x)                                             (13)
-
-In (4), (7) and (9), `exp(-|t|)` underflows where the product is not 0, and `t` overflows where a product with it is finite.
-`d = z - loc` is finite.  Half of the exponent goes into each factor:
-    exp(-|t|) = h h,   h = exp(-|t|/2)                                              (14)
-    z_bar = (x_bar/s h) h/2 + l_bar e/s                                             (15)
-    s_bar = l_bar (|d| - s)/s^2 - (x_bar/2) h h d/s^2                               (16)
-In (16) the exponents are kept apart: `|d|/s` and `1/s^2` may overflow, and `h h d` may underflow.
-
-In (6), `s/m` may overflow where its logarithm does not:
-    log|dz/dx| = log s - log m    where that quotient overflows                     (17)
-There `-log m` is beyond 600 (70 in float32) for a moderate `s`, and nothing cancels.
-
-In (10) and (12), `m` is 0 and `t` infinite at the ends, which an event may be: a cotangent 0 makes its term 0.     (18)
-
 Source: the definition of the Laplace distribution.
 """
 
@@ -86,6 +68,26 @@ class textbook:
         t = np.log(2 * x) if x <= 1 / 2 else -np.log(2 * (1 - x))                   # (3)
         x_bar = (z_bar * scale - l_bar * e) / m                                     # (10)
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (11) (12)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), `1 - x` is exact for `x > 1/2`, and one logarithm serves both rows:
+    t = e log(2 m),   m = min(x, 1 - x)                                             (13)
+
+In (4), (7) and (9), `exp(-|t|)` underflows where the product is not 0, and `t` overflows where a product with it is finite.
+`d = z - loc` is finite.  Half of the exponent goes into each factor:
+    exp(-|t|) = h h,   h = exp(-|t|/2)                                              (14)
+    z_bar = (x_bar/s h) h/2 + l_bar e/s                                             (15)
+    s_bar = l_bar (|d| - s)/s^2 - (x_bar/2) h h d/s^2                               (16)
+In (16) the exponents are kept apart: `|d|/s` and `1/s^2` may overflow, and `h h d` may underflow.
+
+In (6), `s/m` may overflow where its logarithm does not:
+    log|dz/dx| = log s - log m    where that quotient overflows                     (17)
+There `-log m` is beyond 600 (70 in float32) for a moderate `s`, and nothing cancels.
+
+In (10) and (12), `m` is 0 and `t` infinite at the ends, which an event may be: a cotangent 0 makes its term 0.     (18)
+"""
 
 
 @bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)

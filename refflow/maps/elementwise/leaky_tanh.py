@@ -7,31 +7,18 @@ The map.  With `m = max_val > 0`, `T = tanh m`, the slope `s = 1 - T^2` at `m`, 
     z = artanh x                        for w <= 0
       = sign(x) (m + w)                 for w >  0                                  (3)
 Between the ends all else is as in `Tanh`.  Beyond them
-    dx/dz = s                                                                       (4)
-    log|dx/dz| = -2 log cosh m                                                      (5)
-    log|dz/dx| = 2 log cosh m                                                       (6)
+    dx/dz = s                      for d > 0                                        (4)
+    log|dx/dz| = -2 log cosh m     for d > 0                                        (5)
+    log|dz/dx| = 2 log cosh m      for w > 0                                        (6)
 The second derivative jumps at `|z| = m`, which belongs to the hyperbolic tangent.
 
 The reverse rule.  Between the ends, `Tanh` gives the cotangents, and `m_bar = 0`.  Beyond them, with `ds/dm = -2 s T` and the
 cotangent `l_bar` of (5),
-    z_bar = x_bar s                                                                 (7)
-    m_bar = -2 T (sign(z) x_bar s d + l_bar)                                        (8)
+    z_bar = x_bar s                              for d > 0                          (7)
+    m_bar = -2 T (sign(z) x_bar s d + l_bar)     for d > 0                          (8)
 For the inverse map, with the cotangent `l_bar` of (6),
-    x_bar = z_bar/s                                                                 (9)
-    m_bar = 2 T (sign(x) z_bar w + l_bar)                                           (10)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1:
-    s = 1/C^2,   C = cosh m                                                         (11)
-and the rounding of `T` decides on which side of an end an `x` beside it lies.  With `E = exp(-2 m) - 1` in a pair of floats, of twice
-the digits,
-    w = (|x| (2 + E) + E)/(2 + E) C^2                   for m <  20 and |x| <= 2    (12)
-      = (|x| - 1) C^2 + (1 + exp(-2 m))/2               for m >= 20                 (13)
-since `T = -E/(2 + E)` and `1 - T = 2/(1 + exp(2 m))`.  `C^2` may overflow, or be infinite where `|x| - 1` is 0; and so may `w` where
-its product with a cotangent does not.  All are multiplied one by one, the cotangent first.
-
-In (5) and (6), `cosh m` overflows for a large `m`, and rounds to 1 for a small one.  They are the log-det of `Tanh` at `m`.  (14)
+    x_bar = z_bar/s                              for w > 0                          (9)
+    m_bar = 2 T (sign(x) z_bar w + l_bar)        for w > 0                          (10)
 
 Source: FlowJAX, LeakyTanh.
 """
@@ -83,6 +70,21 @@ class textbook:
         if w <= 0:
             return (z_bar + 2 * l_bar * x) / (1 - x**2), {"max_val": 0 * x}
         return z_bar / (1 - T**2), {"max_val": 2 * T * (np.sign(x) * z_bar * w + l_bar)}    # (9) (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1:
+    s = 1/C^2,   C = cosh m                                                         (11)
+and the rounding of `T` decides on which side of an end an `x` beside it lies.  With `E = exp(-2 m) - 1` in a pair of floats, of twice
+the digits,
+    w = (|x| (2 + E) + E)/(2 + E) C^2                   for m <  20 and |x| <= 2    (12)
+      = (|x| - 1) C^2 + (1 + exp(-2 m))/2               for m >= 20                 (13)
+since `T = -E/(2 + E)` and `1 - T = 2/(1 + exp(2 m))`.  `C^2` may overflow, or be infinite where `|x| - 1` is 0; and so may `w` where
+its product with a cotangent does not.  All are multiplied one by one, the cotangent first.
+
+In (5) and (6), `cosh m` overflows for a large `m`, and rounds to 1 for a small one.  They are the log-det of `Tanh` at `m`.  (14)
+"""
 
 
 @bijector(source="FlowJAX", domain=real, codomain=real, increasing=True, textbook=textbook)

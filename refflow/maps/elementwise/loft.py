@@ -7,31 +7,19 @@ The map.  With `t = threshold` and
     z = x                            for a <= 0
       = sign(x) (t + exp(a) - 1)     for a >  0                                     (3)
 and on the identity or beyond it
-    dx/dz = 1   or   r = 1 / (1 + d)                                                (4)
-    log|dx/dz| = 0   or   -log(1 + d)                                               (5)
-    log|dz/dx| = 0   or   a                                                         (6)
+    dx/dz = 1   for d <= 0,   r   for d > 0,   r = 1 / (1 + d)                      (4)
+    log|dx/dz| = 0   for d <= 0,   -log(1 + d)   for d > 0                          (5)
+    log|dz/dx| = 0   for a <= 0,   a   for a > 0                                    (6)
 The second derivative jumps at `|z| = t`, which belongs to the identity.
 
 The reverse rule.  On the identity, `z_bar = x_bar` and `t_bar = 0`.  Beyond it, from (2) and (5), with the cotangent `l_bar` of
 (5),
-    z_bar = (x_bar - sign(z) l_bar) r                                               (7)
-    t_bar = sign(z) x_bar (1 - r) + l_bar r                                         (8)
+    z_bar = (x_bar - sign(z) l_bar) r           for d > 0                           (7)
+    t_bar = sign(z) x_bar (1 - r) + l_bar r     for d > 0                           (8)
 For the inverse map on the identity, `x_bar = z_bar` and `t_bar = 0`.  Beyond it, from (3) and (6), with the cotangent `l_bar` of
 (6),
-    x_bar = z_bar exp(a) + sign(x) l_bar                                            (9)
-    t_bar = -sign(x) z_bar (exp(a) - 1) - l_bar                                     (10)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2) and (5), `1 + d` rounds to 1 for a small `d`; and in (3) and (10), `exp(a) - 1` cancels for a small `a`:
-    log(1 + d) = log1p(d),   exp(a) - 1 = expm1(a)                                  (11)
-
-In (8), `1 - r` cancels for a small `d`:
-    1 - r = d r                                                                     (12)
-
-In (9) and (10), `exp(a)` may overflow where its product with a cotangent does not:
-    z_bar exp(a) = (z_bar h) h,   h = exp(a/2)                                      (13)
-    z_bar (exp(a) - 1) = z_bar exp(a) - z_bar    for a >= 1                         (14)
+    x_bar = z_bar exp(a) + sign(x) l_bar           for a > 0                        (9)
+    t_bar = -sign(x) z_bar (exp(a) - 1) - l_bar    for a > 0                        (10)
 
 Source: Andrade, Stable Training of Normalizing Flows for High-dimensional Variational Inference, arXiv:2402.16408.
 """
@@ -80,6 +68,20 @@ class textbook:
             return z_bar, {"threshold": 0}
         x_bar = z_bar * np.exp(a) + sign * l_bar                                    # (9)
         return x_bar, {"threshold": -sign * z_bar * (np.exp(a) - 1) - l_bar}        # (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) and (5), `1 + d` rounds to 1 for a small `d`; and in (3) and (10), `exp(a) - 1` cancels for a small `a`:
+    log(1 + d) = log1p(d),   exp(a) - 1 = expm1(a)                                  (11)
+
+In (8), `1 - r` cancels for a small `d`:
+    1 - r = d r                                                                     (12)
+
+In (9) and (10), `exp(a)` may overflow where its product with a cotangent does not:
+    z_bar exp(a) = (z_bar h) h,   h = exp(a/2)                                      (13)
+    z_bar (exp(a) - 1) = z_bar exp(a) - z_bar    for a >= 1                         (14)
+"""
 
 
 @bijector(source="arXiv:2402.16408", domain=real, codomain=real, increasing=True, textbook=textbook)

@@ -7,20 +7,6 @@ It grows like `log s`, and like `exp s` falls to 0.
 The reverse rule.  The slope of `softplus s` is `sigmoid s = 1/(1 + exp(-s))`, so that
     d(log sigma)/ds = sigmoid(s)/((1 + softplus s) sigma)                           (2)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp s` overflows for a large `s`, and `1 + exp s` rounds to 1 for a small one.  With `t = exp(-|s|), L = log1p(t)`,
-    S = max(s, 0) + L,   sigma = log1p(S)                                           (3)
-    sigma = (log1p(S)/S) (L/t) exp(s)    for s < -8                                 (4)
-(4) keeps the exponent `s` apart.
-
-In (1), a rounded `sigma` near 1 has few digits of its logarithm.  With `E = exp(1)` in two parts,
-    log sigma = log1p(log1p((S - (E - 1))/E))    for 3/4 <= sigma <= 2              (5)
-
-In (2), numerator and denominator underflow far below 0 where their quotient does not, and the quotient of `1/(1 + S)` by `sigma` is
-subnormal where its product with `sigma` is not.  With the factor `m` of (4), or `m = sigma`,
-    d(log sigma)/ds = (1/(1 + S)) (a/((1 + t) m)),   a = t for -8 <= s < 0,   else a = 1            (6)
-
 Source: FlowJAX, the constraint of its planar flows.
 """
 
@@ -50,6 +36,22 @@ class textbook:
         sigma = textbook.forward(s)
         slope = 1 / (1 + np.exp(-s)) / ((1 + np.log(1 + np.exp(s))) * sigma)        # (2)
         return (sigma_bar * sigma + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp s` overflows for a large `s`, and `1 + exp s` rounds to 1 for a small one.  With `t = exp(-|s|), L = log1p(t)`,
+    S = max(s, 0) + L,   sigma = log1p(S)                                           (3)
+    sigma = (log1p(S)/S) (L/t) exp(s)    for s < -8                                 (4)
+(4) keeps the exponent `s` apart.
+
+In (1), a rounded `sigma` near 1 has few digits of its logarithm.  With `E = exp(1)` in two parts,
+    log sigma = log1p(log1p((S - (E - 1))/E))    for 3/4 <= sigma <= 2              (5)
+
+In (2), numerator and denominator underflow far below 0 where their quotient does not, and the quotient of `1/(1 + S)` by `sigma` is
+subnormal where its product with `sigma` is not.  With the factor `m` of (4), or `m = sigma`,
+    d(log sigma)/ds = (1/(1 + S)) (a/((1 + t) m)),   a = t for -8 <= s < 0,   else a = 1            (6)
+"""
 
 
 @scale(source="FlowJAX", textbook=textbook)

@@ -8,34 +8,18 @@ The map.  With `c = cut_point > 0`, `T = tanh c`, the slope `s = 1 - T^2` at `c`
       = sign(x) c exp(w)                for w >  0                                  (3)
 `A L` is `alpha log(beta |z|) - T` in the letters of the source, with the `alpha = A` for which the slope does not jump at `c`.
 Within the cut points all else is as in `Tanh`.  Beyond them
-    dx/dz = A/|z|                                                                   (4)
-    log|dx/dz| = -2 log cosh c - L                                                  (5)
-    log|dz/dx| = 2 log cosh c + w                                                   (6)
+    dx/dz = A/|z|                     for |z| > c                                   (4)
+    log|dx/dz| = -2 log cosh c - L    for |z| > c                                   (5)
+    log|dz/dx| = 2 log cosh c + w     for w > 0                                     (6)
 The second derivative jumps at `|z| = c`, which belongs to the hyperbolic tangent.
 
 The reverse rule.  Within the cut points, `Tanh` gives the cotangents, and `c_bar = 0`.  Beyond them, `dL/dz = 1/z`,
 `dL/dc = -1/c` and `dA/dc = A r`.  With the cotangent `l_bar` of (5),
-    z_bar = (x_bar sign(z) A - l_bar)/z                                             (7)
-    c_bar = (sign(z) x_bar A L + l_bar) r,   r = (1 - 2 c T)/c                      (8)
+    z_bar = (x_bar sign(z) A - l_bar)/z        for |z| > c                          (7)
+    c_bar = (sign(z) x_bar A L + l_bar) r      for |z| > c,   r = (1 - 2 c T)/c     (8)
 For the inverse map, with the cotangent `l_bar` of (6),
-    x_bar = (z_bar |z| + l_bar sign x)/A                                            (9)
-    c_bar = -(z_bar z w + l_bar (1 + w)) r                                          (10)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1, and `|x| - T` loses the digits of `1 - T`.  `w` is the `w` of
-`LeakyTanh` over `c`, and
-    A = c/(1 + sinh^2 c)     for c <= 1
-      = c/C^2,   C = cosh c  for c >  1                                             (11)
-The first row adds fewer roundings.  `C` may overflow: the factors are multiplied one by one.  `|z|/c` may overflow, too:
-    L = log|z| - log c                                  where |z|/c overflows       (12)
-
-In (3) and (10), `exp(w)` may overflow where its product with `c`, or with a cotangent, does not; where the product is infinite, it
-outweighs `w`:
-    |z| = (c h) h,   h = exp(w/2)                                                   (13)
-
-In (5) and (6), `cosh c` overflows for a large `c`, and rounds to 1 for a small one: `-2 log cosh c` is the log-det of `Tanh` at
-`c`.                                                                                                            (14)
+    x_bar = (z_bar |z| + l_bar sign x)/A       for w > 0                            (9)
+    c_bar = -(z_bar z w + l_bar (1 + w)) r     for w > 0                            (10)
 
 Source: nflows, LogTanh.
 """
@@ -95,6 +79,24 @@ class textbook:
             return (z_bar + 2 * l_bar * x) / (1 - x**2), {"cut_point": 0 * x}
         x_bar = (z_bar * np.abs(z) + l_bar * np.sign(x)) / A                        # (9)
         return x_bar, {"cut_point": -(z_bar * z * w + l_bar * (1 + w)) * (1 - 2 * c * T) / c}       # (8) (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1, and `|x| - T` loses the digits of `1 - T`.  `w` is the `w` of
+`LeakyTanh` over `c`, and
+    A = c/(1 + sinh^2 c)     for c <= 1
+      = c/C^2,   C = cosh c  for c >  1                                             (11)
+The first row adds fewer roundings.  `C` may overflow: the factors are multiplied one by one.  `|z|/c` may overflow, too:
+    L = log|z| - log c                                  where |z|/c overflows       (12)
+
+In (3) and (10), `exp(w)` may overflow where its product with `c`, or with a cotangent, does not; where the product is infinite, it
+outweighs `w`:
+    |z| = (c h) h,   h = exp(w/2)                                                   (13)
+
+In (5) and (6), `cosh c` overflows for a large `c`, and rounds to 1 for a small one: `-2 log cosh c` is the log-det of `Tanh` at
+`c`.                                                                                                            (14)
+"""
 
 
 @bijector(source="nflows", domain=real, codomain=real, increasing=True, textbook=textbook)

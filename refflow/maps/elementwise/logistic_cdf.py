@@ -17,30 +17,6 @@ For the inverse map, `dt/dx = 1/(x (1 - x))`, and with the cotangent `l_bar` of 
     loc_bar = z_bar                                                                 (10)
     s_bar = z_bar t + l_bar/s                                                       (11)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-t)` overflows where `x` is not 0.  No exponential of a positive number is taken in
-    x = exp(min(t, 0))/(1 + q),   q = exp(-|t|)                                     (12)
-
-In (2) and (5), `1 - x` rounds to 1 for a small `x`, and logarithms of opposite signs cancel where the quotient of their arguments
-is near 1:
-    t = log x - log1p(-x)                                                           (13)
-    log|dz/dx| = log((s/x)/(1 - x))                                                 (14)
-               = log s - log x - log1p(-x)    where that quotient overflows         (15)
-In (15), `-log x` is beyond 600 (70 in float32) and `log s` below 50 (20 in float32): nothing cancels.
-
-In (3) and (4), `1 - x` loses every digit once `x` rounds to 1:
-    dx/dz = r r/s,   r = h/(1 + h^2),   h = exp(-|t|/2)                             (16)
-    log|dx/dz| = -|t| - 2 log1p(q) - log s                                          (17)
-
-In (6) and (8), `1 - 2 x` cancels near `t = 0`, and `t` may overflow where its products with cotangents do not.  `d = z - loc` is
-finite:
-    1 - 2 x = sign(t) w,   w = expm1(-|t|)/(1 + q)                                  (18)
-    z_bar = (x_bar/s r) r + (l_bar/s) sign(t) w                                     (19)
-    s_bar = -(x_bar/s r) (r d)/s - (l_bar/s/s) |d| w - l_bar/s                      (20)
-
-In (9) and (11), a denominator is 0, and `t` infinite, at the ends of (0, 1): a cotangent 0 makes its term 0.   (21)
-
 Source: the definition of the logistic distribution.
 """
 
@@ -84,7 +60,33 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-t)` overflows where `x` is not 0.  No exponential of a positive number is taken in
+    x = exp(min(t, 0))/(1 + q),   q = exp(-|t|)                                     (12)
+
+In (2) and (5), `1 - x` rounds to 1 for a small `x`, and logarithms of opposite signs cancel where the quotient of their arguments
+is near 1:
+    t = log x - log1p(-x)                                                           (13)
+    log|dz/dx| = log((s/x)/(1 - x))                                                 (14)
+               = log s - log x - log1p(-x)    where that quotient overflows         (15)
+In (15), `-log x` is beyond 600 (70 in float32) and `log s` below 50 (20 in float32): nothing cancels.
+
+In (3) and (4), `1 - x` loses every digit once `x` rounds to 1:
+    dx/dz = r r/s,   r = h/(1 + h^2),   h = exp(-|t|/2)                             (16)
+    log|dx/dz| = -|t| - 2 log1p(q) - log s                                          (17)
+
+In (6) and (8), `1 - 2 x` cancels near `t = 0`, and `t` may overflow where its products with cotangents do not.  `d = z - loc` is
+finite:
+    1 - 2 x = sign(t) w,   w = expm1(-|t|)/(1 + q)                                  (18)
+    z_bar = (x_bar/s r) r + (l_bar/s) sign(t) w                                     (19)
+    s_bar = -(x_bar/s r) (r d)/s - (l_bar/s/s) |d| w - l_bar/s                      (20)
+
+In (9) and (11), a denominator is 0, and `t` infinite, at the ends of (0, 1): a cotangent 0 makes its term 0.   (21)
+"""
+
+
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class LogisticCDF(Bijector):
     """x = 1/(1 + exp(-(z - loc)/scale)); its inverse is the quantile function."""
 

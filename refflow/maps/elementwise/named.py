@@ -19,7 +19,7 @@ from ..splines import LinearSpline
 from .affine import Affine
 from .box_cox import BoxCox
 from .exp import Exp
-from .expm1 import Expm1
+from .gompertz_cdf import GompertzCDF
 from .gumbel_cdf import GumbelCDF
 from .kumaraswamy_cdf import KumaraswamyCDF
 from .normal_cdf import NormalCDF
@@ -89,12 +89,12 @@ def moyal_cdf(loc=0.0, scale=1.0) -> Chain:
 def gompertz_cdf(rate=1.0, concentration=1.0) -> Chain:
     """x = 1 - exp(-concentration (exp(rate z) - 1)), from (0, inf) to (0, 1), for rate > 0 and concentration > 0.
 
-    The first stage is defined on R: a z <= 0 is refused by the last one.
-    At z = 1e-301, x loses 23 units, and at x = 6e-91 the inverse's cotangent loses 53, as in `exponential_cdf`.
+    The first stage is defined on R: a z <= 0 is refused by the last one.  Where log(rate) and the log-det of the last stage cancel,
+    as for the rate 1e-18 and the concentration 1e18, the log-det loses 43 units.
 
     Source: Gompertz 1825.
     """
-    return Chain([Affine(scale=rate), Expm1(), exponential_cdf(concentration)])
+    return Chain([Affine(scale=rate), GompertzCDF(concentration)])
 
 
 def generalised_pareto_cdf(loc=0.0, scale=1.0, concentration=0.0):

@@ -16,36 +16,6 @@ For the inverse map, `dt/dx = 1/phi(t)`, and with the cotangent `l_bar` of (5),
     loc_bar = z_bar                                                                 (10)
     scale_bar = z_bar t + l_bar/scale                                               (11)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (3), the library's `Phi` and `exp(-t^2/2)` are subnormal, or 0, where their product with a large factor is not.  A
-product `h (h c)` keeps its digits as long as it does not underflow, so each `h` holds half of the exponent:
-    Phi(t) = h^2 M(-t)/sqrt(2 pi),   h = exp(-(t/2)^2)    for t < -37 (-12 in float32)      (12)
-    phi(t)/scale = h^2/(sqrt(2 pi) scale)                                           (13)
-Mills' ratio `M(a) = Phi(-a)/phi(a)` is the integral of `(2/pi)^(1/2) exp(-s^2/2) a/(a^2 + s^2)` over `s > 0`. The midpoint
-rule with step `1/2` errs by the residue at its pole `s = i a`, and by `e^-79` otherwise:
-    M(a) = sum_k w_k/(a + s_k^2/a) + sqrt(2 pi) exp(a^2/2)/(1 + exp(4 pi a))        (14)
-    s_k = (k + 1/2)/2,   w_k = exp(-s_k^2/2)/sqrt(2 pi),   k = 0 .. 16              (15)
-Nothing in (14) cancels.  From `a = 4` on the residue, the last term of (14), is below `e^-40 M` and is omitted.
-(`scipy.special.erfcx`, the same function up to scales, errs by up to 8 units of rounding.)
-
-In (4), `t^2` overflows where `t^2/2` does not:
-    t^2/2 = t (t/2)                                                                 (16)
-
-In (5) and (9), `exp(t^2/2)` carries `t^2` times the error of `t`, which is large in the tails.  With the tail probability
-`p = min(x, 1 - x)`, which is exact,
-    1/phi(t) = sqrt(2 pi) exp(t^2/2)                    for p >= 1/4                (17)
-             = M(|t|)/p                                 for p <  1/4                (18)
-    log|dz/dx| = log(scale/phi(t))                                                  (19)
-               = log(scale M) - log p                   where scale M/p overflows   (20)
-In (20) `-log p` is beyond 600 (70 in float32) and `|log(scale M)|` below 50 (20 in float32): nothing cancels.
-
-In (6) and (8), `t` may overflow where its products with cotangents do not.  `d = z - loc` is finite:
-    z_bar = x_bar h^2/(sqrt(2 pi) scale) - l_bar d/scale^2                          (21)
-    scale_bar = -x_bar h^2 d/(sqrt(2 pi) scale^2) + l_bar d^2/scale^3 - l_bar/scale         (22)
-
-In (9) and (11), `t` is infinite at the ends of (0, 1): a cotangent 0 makes its term 0.                         (23)
-
 Source: NIST DLMF 7.1, 7.7.1 and 7.8; for (14), the trapezoidal rule with its residue, Hunter & Regan, Mathematics of
 Computation 26 (1972).
 """
@@ -101,7 +71,39 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (3), the library's `Phi` and `exp(-t^2/2)` are subnormal, or 0, where their product with a large factor is not.  A
+product `h (h c)` keeps its digits as long as it does not underflow, so each `h` holds half of the exponent:
+    Phi(t) = h^2 M(-t)/sqrt(2 pi),   h = exp(-(t/2)^2)    for t < -37 (-12 in float32)      (12)
+    phi(t)/scale = h^2/(sqrt(2 pi) scale)                                           (13)
+Mills' ratio `M(a) = Phi(-a)/phi(a)` is the integral of `(2/pi)^(1/2) exp(-s^2/2) a/(a^2 + s^2)` over `s > 0`. The midpoint
+rule with step `1/2` errs by the residue at its pole `s = i a`, and by `e^-79` otherwise:
+    M(a) = sum_k w_k/(a + s_k^2/a) + sqrt(2 pi) exp(a^2/2)/(1 + exp(4 pi a))        (14)
+    s_k = (k + 1/2)/2,   w_k = exp(-s_k^2/2)/sqrt(2 pi),   k = 0 .. 16              (15)
+Nothing in (14) cancels.  From `a = 4` on the residue, the last term of (14), is below `e^-40 M` and is omitted.
+(`scipy.special.erfcx`, the same function up to scales, errs by up to 8 units of rounding.)
+
+In (4), `t^2` overflows where `t^2/2` does not:
+    t^2/2 = t (t/2)                                                                 (16)
+
+In (5) and (9), `exp(t^2/2)` carries `t^2` times the error of `t`, which is large in the tails.  With the tail probability
+`p = min(x, 1 - x)`, which is exact,
+    1/phi(t) = sqrt(2 pi) exp(t^2/2)                    for p >= 1/4                (17)
+             = M(|t|)/p                                 for p <  1/4                (18)
+    log|dz/dx| = log(scale/phi(t))                                                  (19)
+               = log(scale M) - log p                   where scale M/p overflows   (20)
+In (20) `-log p` is beyond 600 (70 in float32) and `|log(scale M)|` below 50 (20 in float32): nothing cancels.
+
+In (6) and (8), `t` may overflow where its products with cotangents do not.  `d = z - loc` is finite:
+    z_bar = x_bar h^2/(sqrt(2 pi) scale) - l_bar d/scale^2                          (21)
+    scale_bar = -x_bar h^2 d/(sqrt(2 pi) scale^2) + l_bar d^2/scale^3 - l_bar/scale         (22)
+
+In (9) and (11), `t` is infinite at the ends of (0, 1): a cotangent 0 makes its term 0.                         (23)
+"""
+
+
+@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class NormalCDF(Bijector):
     """x = Phi((z - loc)/scale)."""
 

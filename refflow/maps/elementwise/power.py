@@ -1,6 +1,6 @@
 r"""Power, `(0, inf) -> (0, inf)`.
 
-The map.  With an exponent `a != 0`,
+The map.  With `a = exponent`, which is not 0,
     x = z^a                                                                         (1)
     z = x^b,   b = 1/a                                                              (2)
     dx/dz = a z^(a-1)                                                               (3)
@@ -13,33 +13,6 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
 The inverse map is the same map with `b` and `x` in the place of `a` and `z`.  So (6) and (7) give its `x_bar` and `b_bar`, and
 from `b = 1/a`
     a_bar = -b^2 b_bar                                                              (8)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), the terms may cancel: near `a = 1`, where the answer is small, and for a tiny `a` and `z` near `a`:
-    log|dx/dz| = log(1 + d) + d log z,   d = a - 1      for 1/2 <= a <= 2           (9)
-               = log(a / sqrt z) + (a - 1/2) log z      for 1/4 <= a < 1/2          (10)
-               = log|a/z| + a log z                     elsewhere                   (11)
-Both terms of (9) are small near `a = 1`.  The terms of (11) do not cancel: `log|a/z|` is small, or `a log z` is large and a
-rounding of `a` alone moves the answer as far.  (10) serves between (9) and (11); `d` and `a - 1/2` are exact.  Where `a/z` leaves
-the normal floats, `log z` is so large that (4) cannot cancel, and it is used.  The inverse is the same map with exponent `b`, so
-(5) is computed as (4) is.
-
-In (3), the power may leave the floats where its product with `a` does not.  (3) is used for `1/2 <= a <= 2`, and elsewhere
-    dx/dz = a h^2 / z,   h = z^(a/2)                    for a <  1/2                (12)
-          = a h^2,       h = z^((a-1)/2)                for a >= 1/2                (13)
-(13) would lose digits for small `a`: `a - 1` rounds, and `log z` may be large.  (12) would overflow for large `z`; at `z = 0`,
-where (12) is undefined, (13) serves all `a`.
-
-In (6) and (7), the power may overflow where its product with `x_bar` does not.  `x_bar` therefore stands inside the products of
-(12), (13) and
-    z^a = g^2,   g = z^(a/2)                                                        (14)
-Where (12) is used, both terms of (6) are divided by `z` at the end, and `b^2` of (8) is multiplied into `z_bar` and `l_bar`
-first.  A cotangent 0 stays 0 whatever `h` and `g` are: `0 inf` would be NaN.
-
-In (4), (6) and (7), all values are limits at the end `z = 0`, which an event may be.  A factor 0 makes a term 0: `a - 1` for
-`a = 1`, even times `log z` or `1/z`; `z^a` for `a > 0`, even times `log z`; a cotangent.  If both terms of (6), or of (7), are
-infinite, the term of `l_bar` is the larger one for `a > 0`, and the term of `x_bar` for `a < 0`.               (15)
 
 Source: the definition.
 """
@@ -80,6 +53,35 @@ class textbook:
         b = 1 / exponent                                                            # (2)
         x_bar, bars = textbook.vjp(x, b, z_bar, l_bar)
         return x_bar, {"exponent": -(b**2) * bars["exponent"]}                      # (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), the terms may cancel: near `a = 1`, where the answer is small, and for a tiny `a` and `z` near `a`:
+    log|dx/dz| = log(1 + d) + d log z,   d = a - 1      for 1/2 <= a <= 2           (9)
+               = log(a / sqrt z) + (a - 1/2) log z      for 1/4 <= a < 1/2          (10)
+               = log|a/z| + a log z                     elsewhere                   (11)
+Both terms of (9) are small near `a = 1`.  The terms of (11) do not cancel: `log|a/z|` is small, or `a log z` is large and a
+rounding of `a` alone moves the answer as far.  (10) serves between (9) and (11); `d` and `a - 1/2` are exact.  Where `a/z` leaves
+the normal floats, `log z` is so large that (4) cannot cancel, and it is used.  The inverse is the same map with exponent `b`, so
+(5) is computed as (4) is.
+
+In (3), the power may leave the floats where its product with `a` does not.  (3) is used for `1/2 <= a <= 2`, and elsewhere
+    dx/dz = a h^2 / z,   h = z^(a/2)                    for a <  1/2                (12)
+          = a h^2,       h = z^((a-1)/2)                for a >= 1/2                (13)
+(13) would lose digits for small `a`: `a - 1` rounds, and `log z` may be large.  (12) would overflow for large `z`; at `z = 0`,
+where (12) is undefined, (13) serves all `a`.
+
+In (6) and (7), the power may overflow where its product with `x_bar` does not.  `x_bar` therefore stands inside the products of
+(12), (13) and
+    z^a = g^2,   g = z^(a/2)                                                        (14)
+Where (12) is used, both terms of (6) are divided by `z` at the end, and `b^2` of (8) is multiplied into `z_bar` and `l_bar`
+first.  A cotangent 0 stays 0 whatever `h` and `g` are: `0 inf` would be NaN.
+
+In (4), (6) and (7), all values are limits at the end `z = 0`, which an event may be.  A factor 0 makes a term 0: `a - 1` for
+`a = 1`, even times `log z` or `1/z`; `z^a` for `a > 0`, even times `log z`; a cotangent.  If both terms of (6), or of (7), are
+infinite, the term of `l_bar` is the larger one for `a > 0`, and the term of `x_bar` for `a < 0`.               (15)
+"""
 
 
 @bijector(source="definition", domain=positive, codomain=positive, textbook=textbook)

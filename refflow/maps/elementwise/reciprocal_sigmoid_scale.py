@@ -5,12 +5,6 @@ The map.  With `v = s + offset` and `sigmoid v = 1/(1 + exp(-v))`,
 
 The reverse rule.  The slope of `log(sigmoid v)` is `sigmoid(-v)`, so that
     d(log sigma)/ds = -sigmoid(-v)                                                  (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-v)` overflows where `log sigma` does not, and `1 + exp(-v)` rounds to 1 where its logarithm is not 0.  With
-`t = exp(-|v|)`, `sigmoid v = m exp(w)` and `w = min(v, 0)`,
-    sigma = exp(-w)/m,   log sigma = log1p(t) - w                                   (3)
 """
 
 from __future__ import annotations
@@ -34,6 +28,14 @@ class textbook:
     def vjp(s, offset, sigma_bar, l_bar):
         slope = -1 / (1 + np.exp(s + offset))                                       # (2)
         return (sigma_bar * textbook.forward(s, offset) + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-v)` overflows where `log sigma` does not, and `1 + exp(-v)` rounds to 1 where its logarithm is not 0.  With
+`t = exp(-|v|)`, `sigmoid v = m exp(w)` and `w = min(v, 0)`,
+    sigma = exp(-w)/m,   log sigma = log1p(t) - w                                   (3)
+"""
 
 
 @scale(source="normflows", textbook=textbook)

@@ -6,20 +6,6 @@ An autoregressive map that divides by `softplus(a + c)` has the scale (1) at `s 
 
 The reverse rule.  The slope of `softplus v` is `sigmoid v = 1/(1 + exp(-v))`, so that
     d(log sigma)/ds = sigmoid(v)/softplus(v)                                        (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one.  With `t = exp(-|v|), L = log1p(t)/t`,
-    softplus v = exp(v) L          for v < 0,   so that sigma = (1/L) exp(-v)
-               = v + log1p(t)      for v >= 0                                       (3)
-
-In (1), a rounded `sigma` near 1 has few digits of its logarithm:
-    log sigma = -log1p(log1p(p (exp(-s) - 1))),   p = sigmoid c = -expm1(-1),   for |s| <= 1        (4)
-The inner logarithm of (4) is `softplus(c - s) - softplus(c)`, with `softplus(c) = 1`.
-
-In (2), numerator and denominator underflow together for a small `v`:
-    d(log sigma)/ds = 1/((1 + t) L)                 for v < 0
-                    = 1/((1 + t) softplus(v))       for v >= 0                      (5)
 """
 
 from __future__ import annotations
@@ -48,6 +34,22 @@ class textbook:
     def vjp(s, sigma_bar, l_bar):
         sigma, v = textbook.forward(s), np.log(np.exp(1) - 1) - s
         return (sigma_bar * sigma + l_bar) * sigma / (1 + np.exp(-v)), {}           # (2)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one.  With `t = exp(-|v|), L = log1p(t)/t`,
+    softplus v = exp(v) L          for v < 0,   so that sigma = (1/L) exp(-v)
+               = v + log1p(t)      for v >= 0                                       (3)
+
+In (1), a rounded `sigma` near 1 has few digits of its logarithm:
+    log sigma = -log1p(log1p(p (exp(-s) - 1))),   p = sigmoid c = -expm1(-1),   for |s| <= 1        (4)
+The inner logarithm of (4) is `softplus(c - s) - softplus(c)`, with `softplus(c) = 1`.
+
+In (2), numerator and denominator underflow together for a small `v`:
+    d(log sigma)/ds = 1/((1 + t) L)                 for v < 0
+                    = 1/((1 + t) softplus(v))       for v >= 0                      (5)
+"""
 
 
 @scale(source="arXiv:2506.06276", textbook=textbook)

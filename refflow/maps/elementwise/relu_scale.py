@@ -5,11 +5,6 @@ The map.  For every real `s`,
 
 The reverse rule.  Below 0 the scale is constant, and a gradient does not move `s`:
     d(log sigma)/ds = 1/sigma for s > 0, else 0                                     (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a rounded `sigma` near 1 has few digits of its logarithm:
-    log sigma = log1p(max(s, 0) + (floor - 1))              for 1/2 <= sigma <= 2   (3)
 """
 
 from __future__ import annotations
@@ -33,6 +28,13 @@ class textbook:
     def vjp(s, floor, sigma_bar, l_bar):
         sigma = textbook.forward(s, floor)
         return (sigma_bar * sigma + l_bar) * (1 / sigma if s > 0 else 0), {}        # (2)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a rounded `sigma` near 1 has few digits of its logarithm:
+    log sigma = log1p(max(s, 0) + (floor - 1))              for 1/2 <= sigma <= 2   (3)
+"""
 
 
 @scale(source="Pyro", textbook=textbook)

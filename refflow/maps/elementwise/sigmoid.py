@@ -12,26 +12,6 @@ The reverse rule.  The derivative of (4) by `z` is `1 - 2 x`, so with the cotang
 For the inverse map, `dz/dx = 1/(x (1 - x))`, and the derivative of (5) is `(2 x - 1)/(x (1 - x))`.  With its cotangent `l_bar`,
     x_bar = (z_bar + (2 x - 1) l_bar) / (x (1 - x))                                 (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-z)` overflows where `x` is not 0.  No exponential of a positive number is taken in
-    x = exp(min(z, 0)) / (1 + t),   t = exp(-|z|)                                   (8)
-
-In (2) and (5), `1 - x` rounds to 1 for a small `x`:
-    log(1 - x) = log1p(-x)                                                          (9)
-The terms of (5) have the same sign.  (2) cancels near `x = 1/2`, harmlessly: `x dz/dx = 1/(1 - x) >= 1`, so the rounding of `x`
-itself can move `z` by more than the rounding of `log x` and `log(1 - x)`, each at most `log 2` there.
-
-In (3) and (4), `1 - x` loses every digit once `x` rounds to 1:
-    dx/dz = t / (1 + t)^2                                                           (10)
-    log|dx/dz| = -|z| - 2 log1p(t)                                                  (11)
-where both terms have the same sign.
-
-In (6), `1 - 2 x` cancels near `z = 0`, and `dx/dz` may lose digits below the smallest normal number where `x_bar dx/dz` does not.
-With `1 - 2 x = -sign(z) (1 - t)/(1 + t)`,
-    z_bar = (x_bar r) r + l_bar sign(z) expm1(-|z|) / (1 + t)                       (12)
-    r^2 = dx/dz,   r = h / (1 + h^2),   h = exp(-|z|/2)                             (13)
-
 Source: the definition of the logistic function.
 """
 
@@ -70,7 +50,29 @@ class textbook:
         return (z_bar + (2 * x - 1) * l_bar) / (x * (1 - x)), {}                    # (7)
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-z)` overflows where `x` is not 0.  No exponential of a positive number is taken in
+    x = exp(min(z, 0)) / (1 + t),   t = exp(-|z|)                                   (8)
+
+In (2) and (5), `1 - x` rounds to 1 for a small `x`:
+    log(1 - x) = log1p(-x)                                                          (9)
+The terms of (5) have the same sign.  (2) cancels near `x = 1/2`, harmlessly: `x dz/dx = 1/(1 - x) >= 1`, so the rounding of `x`
+itself can move `z` by more than the rounding of `log x` and `log(1 - x)`, each at most `log 2` there.
+
+In (3) and (4), `1 - x` loses every digit once `x` rounds to 1:
+    dx/dz = t / (1 + t)^2                                                           (10)
+    log|dx/dz| = -|z| - 2 log1p(t)                                                  (11)
+where both terms have the same sign.
+
+In (6), `1 - 2 x` cancels near `z = 0`, and `dx/dz` may lose digits below the smallest normal number where `x_bar dx/dz` does not.
+With `1 - 2 x = -sign(z) (1 - t)/(1 + t)`,
+    z_bar = (x_bar r) r + l_bar sign(z) expm1(-|z|) / (1 + t)                       (12)
+    r^2 = dx/dz,   r = h / (1 + h^2),   h = exp(-|z|/2)                             (13)
+"""
+
+
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class Sigmoid(Bijector):
     """x = 1 / (1 + exp(-z)), from R to (0, 1); its inverse is the logit."""
 

@@ -5,20 +5,6 @@ The map.  With `v = s + offset` and `sigmoid v = 1/(1 + exp(-v))`,
 
 The reverse rule.  The slope of `sigmoid v` is `sigmoid(v) sigmoid(-v)`, so that
     d(log sigma)/ds = sigmoid(v) sigmoid(-v)/sigma                                  (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-v)` overflows, and a rounded `sigma` near 1 has few digits of its logarithm.  With `t = exp(-|v|)` and
-`sigmoid v = m exp(w), w = min(v, 0)`,
-    log sigma = min(v, 0) - log1p(t)                        for floor = 0           (3)
-              = log1p(floor - sigmoid(-v))                  for floor > 0, v >= 0
-              = log1p((floor - 1) + sigmoid v)              for floor > 0, v < 0, sigma >= 1/2      (4)
-              = log1p(c + r),   c = floor - sigmoid(-offset),   for floor > 0, |s| <= 1/2, sigma >= 1/2     (5)
-    r = sigmoid v - sigmoid(offset) = expm1(s) sigmoid(offset) sigmoid(-v)          (6)
-`c` is rounded once, from a pair of floats.
-
-In (2), `sigmoid v` and `sigma` are the same without a floor, and both may underflow:
-    d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (7)
 """
 
 from __future__ import annotations
@@ -46,6 +32,22 @@ class textbook:
         sigma, v = textbook.forward(s, offset, floor), s + offset
         slope = 1 / (1 + np.exp(-v)) / (1 + np.exp(v)) / sigma                      # (2)
         return (sigma_bar * sigma + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-v)` overflows, and a rounded `sigma` near 1 has few digits of its logarithm.  With `t = exp(-|v|)` and
+`sigmoid v = m exp(w), w = min(v, 0)`,
+    log sigma = min(v, 0) - log1p(t)                        for floor = 0           (3)
+              = log1p(floor - sigmoid(-v))                  for floor > 0, v >= 0
+              = log1p((floor - 1) + sigmoid v)              for floor > 0, v < 0, sigma >= 1/2      (4)
+              = log1p(c + r),   c = floor - sigmoid(-offset),   for floor > 0, |s| <= 1/2, sigma >= 1/2     (5)
+    r = sigmoid v - sigmoid(offset) = expm1(s) sigmoid(offset) sigmoid(-v)          (6)
+`c` is rounded once, from a pair of floats.
+
+In (2), `sigmoid v` and `sigma` are the same without a floor, and both may underflow:
+    d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (7)
+"""
 
 
 @scale(source="TFP, openai/glow, FlowTorch, nflows, normflows, glow-tts", textbook=textbook)

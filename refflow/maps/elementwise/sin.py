@@ -13,20 +13,6 @@ For the inverse map, with `c = sqrt(1 - x^2)`, `dz/dx = 1/c`, and the derivative
 (5),
     x_bar = (z_bar + l_bar x/c)/c                                                   (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), `cos z` rounds to 1 for a small `z`.  The nearest float32 number to an end of the domain lies beyond it, where the cosine is
-negative:
-    log|dx/dz| = log1p(-sin^2 z)/2    for |z| <= 1/2                                (8)
-               = log|cos z|           elsewhere                                     (9)
-
-In (5) and (7), `1 - x^2` has lost its digits where `|x|` is near 1, and rounds to 1 for a small `x`:
-    log|dz/dx| = -log1p(-x^2)/2                    for |x| <= 1/2                   (10)
-               = -(log1p(-x) + log1p(x))/2         elsewhere                        (11)
-    c = sqrt(1 - x) sqrt(1 + x)                                                     (12)
-
-In (7), `c = 0` at the ends, which an event may be: a cotangent 0 makes its term 0.                             (13)
-
 Source: NIST DLMF 4.14, 4.23.
 """
 
@@ -62,6 +48,22 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         c = np.sqrt(1 - x**2)
         return (z_bar + l_bar * x / c) / c, {}                                      # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), `cos z` rounds to 1 for a small `z`.  The nearest float32 number to an end of the domain lies beyond it, where the cosine is
+negative:
+    log|dx/dz| = log1p(-sin^2 z)/2    for |z| <= 1/2                                (8)
+               = log|cos z|           elsewhere                                     (9)
+
+In (5) and (7), `1 - x^2` has lost its digits where `|x|` is near 1, and rounds to 1 for a small `x`:
+    log|dz/dx| = -log1p(-x^2)/2                    for |x| <= 1/2                   (10)
+               = -(log1p(-x) + log1p(x))/2         elsewhere                        (11)
+    c = sqrt(1 - x) sqrt(1 + x)                                                     (12)
+
+In (7), `c = 0` at the ends, which an event may be: a cotangent 0 makes its term 0.                             (13)
+"""
 
 
 @bijector(source="DLMF 4.14", domain=interval(-np.pi / 2, np.pi / 2), codomain=interval(-1, 1), increasing=True, textbook=textbook)

@@ -13,17 +13,6 @@ For the inverse map, with `h = sqrt(1 + x^2)`, `dz/dx = 1/h`, and the derivative
 (5),
     x_bar = (z_bar - l_bar x/h)/h                                                   (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), `cosh z` overflows for a large `z`, and rounds to 1 for a small one: it is minus half the log-det of `Tanh`.            (8)
-
-In (5) and (7), `x^2` may overflow, and `1 + x^2` rounds to 1 for a small `x`:
-    log|dz/dx| = -log1p(x^2)/2    for |x| <= 1                                      (9)
-               = -log h           for |x| >  1,   h = hypot(1, x)                   (10)
-
-In (6), `cosh z` may overflow where its product with a cotangent does not:
-    x_bar cosh z = (x_bar e) ((1 + exp(-2|z|))/2 e),   e = exp(|z|/2)               (11)
-
 Source: NIST DLMF 4.28, 4.37.
 """
 
@@ -60,6 +49,19 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         h = np.sqrt(1 + x**2)
         return (z_bar - l_bar * x / h) / h, {}                                      # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), `cosh z` overflows for a large `z`, and rounds to 1 for a small one: it is minus half the log-det of `Tanh`.            (8)
+
+In (5) and (7), `x^2` may overflow, and `1 + x^2` rounds to 1 for a small `x`:
+    log|dz/dx| = -log1p(x^2)/2    for |x| <= 1                                      (9)
+               = -log h           for |x| >  1,   h = hypot(1, x)                   (10)
+
+In (6), `cosh z` may overflow where its product with a cotangent does not:
+    x_bar cosh z = (x_bar e) ((1 + exp(-2|z|))/2 e),   e = exp(|z|/2)               (11)
+"""
 
 
 @bijector(source="DLMF 4.28", domain=real, codomain=real, increasing=True, textbook=textbook)

@@ -17,7 +17,76 @@ For the inverse map, whose log-det (5) has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l') / (dx/dz)                                            (9)
 and the fields have the cotangents (7) and (8) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (10)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+Source: Jones and Pewsey, Sinh-arcsinh distributions, Biometrika 96 (2009); the factor `m` is TensorFlow Probability's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, log_abs_product, positive, real
+from ...core.arithmetic import times
+from ...core.arrays import doubled, rounded
+
+A = math.asinh(2)
+EXCESS = 0.6140335286150151                         # A sqrt(5)/2 - 1, correctly rounded
+LIFT = 2.0**64                                      # subnormal numbers times this are normal
+
+
+class textbook:
+    """(1) to (10) as they are printed, for one event."""
+
+    def factor(tailweight):
+        """A and m."""
+        A = np.arcsinh(np.full_like(tailweight, 2))
+        return A, 2 / np.sinh(A * tailweight)                                       # (1)
+
+    def letters(z, skewness, tailweight):
+        """m, s, v, c and l'."""
+        t, (_, m) = tailweight, textbook.factor(tailweight)
+        s, c = np.arcsinh(z) + skewness, np.sqrt(1 + z**2)                          # (1) (3)
+        v = s * t                                                                   # (1)
+        return m, s, v, c, (t * np.tanh(v) - z / c) / c                             # (6)
+
+    def forward(z, skewness, tailweight):
+        m, _, v, _, _ = textbook.letters(z, skewness, tailweight)
+        return m * np.sinh(v)                                                       # (1)
+
+    def inverse(x, skewness, tailweight):
+        _, m = textbook.factor(tailweight)
+        return np.sinh(np.arcsinh(x / m) / tailweight - skewness)                   # (2)
+
+    def slope(z, skewness, tailweight):
+        m, _, v, c, _ = textbook.letters(z, skewness, tailweight)
+        return m * tailweight * np.cosh(v) / c                                      # (3)
+
+    def log_det(z, skewness, tailweight):
+        m, _, v, c, _ = textbook.letters(z, skewness, tailweight)
+        return np.log(m * tailweight) + np.log(np.cosh(v)) - np.log(c)              # (4)
+
+    def inverse_log_det(x, skewness, tailweight):
+        z = textbook.inverse(x, skewness, tailweight)
+        return -textbook.log_det(z, skewness, tailweight)                           # (5)
+
+    def vjp(z, skewness, tailweight, x_bar, l_bar):
+        t, (A, _) = tailweight, textbook.factor(tailweight)
+        m, s, v, c, dl = textbook.letters(z, skewness, tailweight)
+        b, sinh, cosh, tanh = A / np.tanh(A * t), np.sinh(v), np.cosh(v), np.tanh(v)
+        z_bar = x_bar * m * t * cosh / c + l_bar * dl                               # (6)
+        k_bar = x_bar * m * t * cosh + l_bar * t * tanh                             # (7)
+        t_bar = x_bar * m * (s * cosh - b * sinh) + l_bar * (1 / t - b + s * tanh)  # (8)
+        return z_bar, {"skewness": k_bar, "tailweight": t_bar}
+
+    def inverse_vjp(x, skewness, tailweight, z_bar, l_bar):
+        z = textbook.inverse(x, skewness, tailweight)
+        *_, dl = textbook.letters(z, skewness, tailweight)
+        x_bar = (z_bar - l_bar * dl) / textbook.slope(z, skewness, tailweight)      # (9)
+        return x_bar, textbook.vjp(z, skewness, tailweight, -x_bar, -l_bar)[1]      # (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
 In (1) to (10), the roundings of many factors and terms add up.  Everything is computed in float64, for float32 too, and
 rounded once.                                                                                                   (11)
@@ -86,74 +155,7 @@ In (10), the terms of (7) and (8) cancel with the parts of `x_bar`.  With the de
 where `rho/t` is `T` if `1 + v^2` rounds to 1.  A subnormal `T` is written as the product of `x` and its factor in (16) or (18).
 `A t` may be large and `delta` small, so where (19) is used,
     phi(A t) - phi(v) = f(A t) - f(v) - delta                                       (43)
-
-Source: Jones and Pewsey, Sinh-arcsinh distributions, Biometrika 96 (2009); the factor `m` is TensorFlow Probability's.
 """
-
-from __future__ import annotations
-
-import math
-
-import numpy as np
-
-from ...core import Array, Bijector, bijector, case, log_abs_product, positive, real
-from ...core.arithmetic import times
-from ...core.arrays import doubled, rounded
-
-A = math.asinh(2)
-EXCESS = 0.6140335286150151                         # A sqrt(5)/2 - 1, correctly rounded
-LIFT = 2.0**64                                      # subnormal numbers times this are normal
-
-
-class textbook:
-    """(1) to (10) as they are printed, for one event."""
-
-    def factor(tailweight):
-        """A and m."""
-        A = np.arcsinh(np.full_like(tailweight, 2))
-        return A, 2 / np.sinh(A * tailweight)                                       # (1)
-
-    def letters(z, skewness, tailweight):
-        """m, s, v, c and l'."""
-        t, (_, m) = tailweight, textbook.factor(tailweight)
-        s, c = np.arcsinh(z) + skewness, np.sqrt(1 + z**2)                          # (1) (3)
-        v = s * t                                                                   # (1)
-        return m, s, v, c, (t * np.tanh(v) - z / c) / c                             # (6)
-
-    def forward(z, skewness, tailweight):
-        m, _, v, _, _ = textbook.letters(z, skewness, tailweight)
-        return m * np.sinh(v)                                                       # (1)
-
-    def inverse(x, skewness, tailweight):
-        _, m = textbook.factor(tailweight)
-        return np.sinh(np.arcsinh(x / m) / tailweight - skewness)                   # (2)
-
-    def slope(z, skewness, tailweight):
-        m, _, v, c, _ = textbook.letters(z, skewness, tailweight)
-        return m * tailweight * np.cosh(v) / c                                      # (3)
-
-    def log_det(z, skewness, tailweight):
-        m, _, v, c, _ = textbook.letters(z, skewness, tailweight)
-        return np.log(m * tailweight) + np.log(np.cosh(v)) - np.log(c)              # (4)
-
-    def inverse_log_det(x, skewness, tailweight):
-        z = textbook.inverse(x, skewness, tailweight)
-        return -textbook.log_det(z, skewness, tailweight)                           # (5)
-
-    def vjp(z, skewness, tailweight, x_bar, l_bar):
-        t, (A, _) = tailweight, textbook.factor(tailweight)
-        m, s, v, c, dl = textbook.letters(z, skewness, tailweight)
-        b, sinh, cosh, tanh = A / np.tanh(A * t), np.sinh(v), np.cosh(v), np.tanh(v)
-        z_bar = x_bar * m * t * cosh / c + l_bar * dl                               # (6)
-        k_bar = x_bar * m * t * cosh + l_bar * t * tanh                             # (7)
-        t_bar = x_bar * m * (s * cosh - b * sinh) + l_bar * (1 / t - b + s * tanh)  # (8)
-        return z_bar, {"skewness": k_bar, "tailweight": t_bar}
-
-    def inverse_vjp(x, skewness, tailweight, z_bar, l_bar):
-        z = textbook.inverse(x, skewness, tailweight)
-        *_, dl = textbook.letters(z, skewness, tailweight)
-        x_bar = (z_bar - l_bar * dl) / textbook.slope(z, skewness, tailweight)      # (9)
-        return x_bar, textbook.vjp(z, skewness, tailweight, -x_bar, -l_bar)[1]      # (10)
 
 
 @bijector(source="Jones & Pewsey 2009", domain=real, codomain=real, increasing=True, textbook=textbook)

@@ -5,15 +5,6 @@ The map.  With `b = -log low` and `a = |s|/b`,
 
 The reverse rule.  The exponent has the slope `1/(1 + a) - a/(1 + a)^2`:
     d(log sigma)/ds = 1/(1 + a)^2                                                   (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), the exponent of a large `s` is near the constant `b`, and no unit of error covers its rounding, as `sigma` hardly moves:
-    m = 1,   w = s/(1 + a)                                  for a <= 1
-    m = low^(-sign s),   w = -sign(s) b/(1 + a)             for a > 1               (3)
-
-In (2), the square may be 0 where its product with a cotangent is not.  The square is kept in two factors:
-    d(log sigma)/ds = r r,   r = 1/(1 + a)                  for a > 2^30            (4)
 """
 
 from __future__ import annotations
@@ -39,6 +30,17 @@ class textbook:
     def vjp(s, low, sigma_bar, l_bar):
         slope = 1 / (1 + abs(s) / -np.log(low)) ** 2                                # (2)
         return (sigma_bar * textbook.forward(s, low) + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), the exponent of a large `s` is near the constant `b`, and no unit of error covers its rounding, as `sigma` hardly moves:
+    m = 1,   w = s/(1 + a)                                  for a <= 1
+    m = low^(-sign s),   w = -sign(s) b/(1 + a)             for a > 1               (3)
+
+In (2), the square may be 0 where its product with a cotangent is not.  The square is kept in two factors:
+    d(log sigma)/ds = r r,   r = 1/(1 + a)                  for a > 2^30            (4)
+"""
 
 
 @scale(source="zuko", textbook=textbook)

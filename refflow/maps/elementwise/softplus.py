@@ -12,30 +12,6 @@ The reverse rule.  The derivative of (4) is `1 - dx/dz = 1/(1 + exp z)`, so with
 For the inverse map, `dz/dx = 1/(1 - exp(-x))`, and with the cotangent `l_bar` of (5),
     x_bar = (z_bar - l_bar exp(-x)) / (1 - exp(-x))                                 (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), (3) and (4), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1:
-    x = max(z, 0) + L,   L = log1p(exp(-|z|))                                       (8)
-    dx/dz = exp(min(z, 0)) / (1 + exp(-|z|))                                        (9)
-    log|dx/dz| = min(z, 0) - L                                                      (10)
-`z - x` would be (4) too, but cancels for large `z`.
-
-In (2), `exp(x) - 1` cancels for a small `x` and overflows for a large one:
-    z = x + log(-expm1(-x))                                                         (11)
-is `log x` for a small `x`, and `x` for a large one.  (11) cancels near `x = log 2`, harmlessly: `x dz/dx = x/(1 - exp(-x)) >= 1`,
-so the rounding of `x` itself can move `z` by more than the rounding of the two terms, each about `log 2` there.
-
-In (5), `1 - exp(-x)` rounds to 1 for a large `x`, and cancels for a small one.  One expression serves both:
-    log|dz/dx| = L - min(z, 0)                   at z of (11)                       (12)
-(12) does not lose digits to the rounding of `z`: its derivative in `z` is `-exp(-x)`, which is small wherever `|z|` is large and
-(12) small.
-
-In (6) and (7), a slope may lose digits below the smallest normal number where its product with a cotangent does not.  Products
-with squares are computed as `(x_bar g) g`:
-    z_bar = (x_bar g^2 + l_bar k^2) / (1 + exp(-|z|)),   g = exp(min(z, 0)/2),   k = exp(-max(z, 0)/2)          (13)
-    x_bar = (z_bar - l_bar k^2) / (-expm1(-x)),   k = exp(-x/2)                     (14)
-In (13), one of `g` and `k` is 1.
-
 Source: Dugas, Bengio, Belisle, Nadeau & Garcia, NIPS 2000; the definition.
 """
 
@@ -69,6 +45,32 @@ class textbook:
 
     def inverse_vjp(x, z_bar, l_bar):
         return (z_bar - l_bar * np.exp(-x)) / (1 - np.exp(-x)), {}                  # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), (3) and (4), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1:
+    x = max(z, 0) + L,   L = log1p(exp(-|z|))                                       (8)
+    dx/dz = exp(min(z, 0)) / (1 + exp(-|z|))                                        (9)
+    log|dx/dz| = min(z, 0) - L                                                      (10)
+`z - x` would be (4) too, but cancels for large `z`.
+
+In (2), `exp(x) - 1` cancels for a small `x` and overflows for a large one:
+    z = x + log(-expm1(-x))                                                         (11)
+is `log x` for a small `x`, and `x` for a large one.  (11) cancels near `x = log 2`, harmlessly: `x dz/dx = x/(1 - exp(-x)) >= 1`,
+so the rounding of `x` itself can move `z` by more than the rounding of the two terms, each about `log 2` there.
+
+In (5), `1 - exp(-x)` rounds to 1 for a large `x`, and cancels for a small one.  One expression serves both:
+    log|dz/dx| = L - min(z, 0)                   at z of (11)                       (12)
+(12) does not lose digits to the rounding of `z`: its derivative in `z` is `-exp(-x)`, which is small wherever `|z|` is large and
+(12) small.
+
+In (6) and (7), a slope may lose digits below the smallest normal number where its product with a cotangent does not.  Products
+with squares are computed as `(x_bar g) g`:
+    z_bar = (x_bar g^2 + l_bar k^2) / (1 + exp(-|z|)),   g = exp(min(z, 0)/2),   k = exp(-max(z, 0)/2)          (13)
+    x_bar = (z_bar - l_bar k^2) / (-expm1(-x)),   k = exp(-x/2)                     (14)
+In (13), one of `g` and `k` is 1.
+"""
 
 
 @bijector(source="definition", domain=real, codomain=positive, increasing=True, textbook=textbook)

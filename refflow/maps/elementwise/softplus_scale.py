@@ -5,22 +5,6 @@ The map.  With `v = rate s`,
 
 The reverse rule.  With the logistic `sigmoid v = 1/(1 + exp(-v))`,
     d(log sigma)/ds = gain rate sigmoid(v) / sigma, 0 beyond the ceiling            (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one.  With `t = exp(-|v|), L = log1p(t)`,
-    softplus v = max(v, 0) + L                                                      (3)
-    sigma = gain (L/t) exp(v)                               for floor = 0, v < 0    (4)
-(4) keeps the exponent `v` apart from `m = gain L/t`.
-
-In (1), a rounded `sigma` near 1 has few digits of its logarithm:
-    log sigma = log1p((floor - 1) + gain softplus v)        for 1/2 <= floor, sigma <= 4        (5)
-              = log1p((gain log 2 + floor - 1) + gain (softplus v - log 2))     for |v| <= 1, 1/4 <= sigma <= 4     (6)
-    softplus v - log 2 = max(v, 0) + log1p((exp(-|v|) - 1)/2)                       (7)
-
-In (2), without a floor, numerator and denominator underflow far below 0 where their quotient does not:
-    d(log sigma)/ds = rate n exp(q),   n = gain/((1 + t) sigma),   q = min(v, 0)
-                    = rate n,          n = 1/((1 + t) (softplus v) exp(-min(v, 0)))     for floor = 0       (8)
 """
 
 from __future__ import annotations
@@ -49,6 +33,24 @@ class textbook:
         sigma = textbook.forward(s, floor, ceiling, gain, rate)
         slope = gain * rate / (1 + np.exp(-rate * s)) / sigma if sigma < ceiling else 0 * s     # (2)
         return (sigma_bar * sigma + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one.  With `t = exp(-|v|), L = log1p(t)`,
+    softplus v = max(v, 0) + L                                                      (3)
+    sigma = gain (L/t) exp(v)                               for floor = 0, v < 0    (4)
+(4) keeps the exponent `v` apart from `m = gain L/t`.
+
+In (1), a rounded `sigma` near 1 has few digits of its logarithm:
+    log sigma = log1p((floor - 1) + gain softplus v)        for 1/2 <= floor, sigma <= 4        (5)
+              = log1p((gain log 2 + floor - 1) + gain (softplus v - log 2))     for |v| <= 1, 1/4 <= sigma <= 4     (6)
+    softplus v - log 2 = max(v, 0) + log1p((exp(-|v|) - 1)/2)                       (7)
+
+In (2), without a floor, numerator and denominator underflow far below 0 where their quotient does not:
+    d(log sigma)/ds = rate n exp(q),   n = gain/((1 + t) sigma),   q = min(v, 0)
+                    = rate n,          n = 1/((1 + t) (softplus v) exp(-min(v, 0)))     for floor = 0       (8)
+"""
 
 
 @scale(source="FlowTorch, nflows, FrEIA", textbook=textbook)

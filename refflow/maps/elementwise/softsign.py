@@ -17,17 +17,6 @@ For the inverse map, with `c = 1 - |x|`, `dz/dx = 1/c^2`, and the derivative of 
 of (5),
     x_bar = (z_bar / c + 2 l_bar sign x) / c                                        (8)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), `1 + |z|` rounds to 1 for a small `z`, and the logarithm loses all digits of `z`; likewise in (5):
-    log(1 + |z|) = log1p(|z|),   log(1 - |x|) = log1p(-|x|)                         (9)
-`1 - |x|` is exact for `|x| >= 1/2`, so (2) and (5) keep their digits up to the last float below 1.
-
-In (7), `r^2` may vanish where `x_bar r^2` does not:
-    x_bar r^2 = (x_bar r) r                                                         (10)
-
-In (8), `c = 0` at the ends, which an event may be: a cotangent 0 makes its term 0.                             (11)
-
 Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010).
 """
 
@@ -67,6 +56,19 @@ class textbook:
     def inverse_vjp(x, z_bar, l_bar):
         c = 1 - np.abs(x)
         return (z_bar / c + 2 * l_bar * textbook.sign(x)) / c, {}                   # (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), `1 + |z|` rounds to 1 for a small `z`, and the logarithm loses all digits of `z`; likewise in (5):
+    log(1 + |z|) = log1p(|z|),   log(1 - |x|) = log1p(-|x|)                         (9)
+`1 - |x|` is exact for `|x| >= 1/2`, so (2) and (5) keep their digits up to the last float below 1.
+
+In (7), `r^2` may vanish where `x_bar r^2` does not:
+    x_bar r^2 = (x_bar r) r                                                         (10)
+
+In (8), `c = 0` at the ends, which an event may be: a cotangent 0 makes its term 0.                             (11)
+"""
 
 
 @bijector(source="Glorot & Bengio 2010", domain=real, codomain=interval(-1, 1), increasing=True, textbook=textbook)

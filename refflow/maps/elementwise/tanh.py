@@ -12,30 +12,6 @@ The reverse rule.  The derivative of (4) is `-2 tanh z`, so with the cotangent `
 For the inverse map, `dz/dx = 1/(1 - x^2)`, and the derivative of (5) is `2 x/(1 - x^2)`.  With the cotangent `l_bar` of (5),
     x_bar = (z_bar + 2 l_bar x) / (1 - x^2)                                         (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), `1 - x^2` loses every digit once `x` rounds to 1, and `cosh z` in `1/cosh^2 z` overflows:
-    dx/dz = 4 q / (1 + q)^2,   q = exp(-2|z|)                                       (8)
-
-In (4), `cosh z` overflows for a large `z`, and rounds to 1 for a small one:
-    log|dx/dz| = -log(1 + sinh^2 z)                     for |z| <= 1                (9)
-               = 2 (log 2 - |z| - log(1 + q))           for |z| >  1                (10)
-(9) and (10) are equal; each is used where it does not cancel: (10) subtracts numbers near `log 2` when `z` is small, (9)
-overflows when `z` is large.
-
-In (5), `1 - x^2` rounds to 1 for a small `x`, and has lost its digits where `|x|` is near 1.  The factors of `(1 - x)(1 + x)`
-round harmlessly there:
-    log|dz/dx| = -log1p(-x^2)                           for |x| <= 1/2              (11)
-               = -log(1 - x) - log(1 + x)               for |x| >  1/2              (12)
-(12) cancels to 0 for small `x`, where the answer is `x^2`.
-
-In (6), `1 - x^2` is (8), which may lose digits below the smallest normal number where its product with `x_bar` does not:
-    z_bar = (x_bar r) r - 2 l_bar x,   r = 2 p / (1 + p^2),   p = exp(-|z|)         (13)
-where `r = 1/cosh z`.
-
-In (7), `1 - x^2` loses its digits where `|x|` is near 1:
-    x_bar = (z_bar + 2 l_bar x) / ((1 - x)(1 + x))                                  (14)
-
 Source: definition of the hyperbolic functions, NIST DLMF 4.28, 4.37, 4.40.
 """
 
@@ -70,6 +46,32 @@ class textbook:
 
     def inverse_vjp(x, z_bar, l_bar):
         return (z_bar + 2 * l_bar * x) / (1 - x**2), {}                             # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), `1 - x^2` loses every digit once `x` rounds to 1, and `cosh z` in `1/cosh^2 z` overflows:
+    dx/dz = 4 q / (1 + q)^2,   q = exp(-2|z|)                                       (8)
+
+In (4), `cosh z` overflows for a large `z`, and rounds to 1 for a small one:
+    log|dx/dz| = -log(1 + sinh^2 z)                     for |z| <= 1                (9)
+               = 2 (log 2 - |z| - log(1 + q))           for |z| >  1                (10)
+(9) and (10) are equal; each is used where it does not cancel: (10) subtracts numbers near `log 2` when `z` is small, (9)
+overflows when `z` is large.
+
+In (5), `1 - x^2` rounds to 1 for a small `x`, and has lost its digits where `|x|` is near 1.  The factors of `(1 - x)(1 + x)`
+round harmlessly there:
+    log|dz/dx| = -log1p(-x^2)                           for |x| <= 1/2              (11)
+               = -log(1 - x) - log(1 + x)               for |x| >  1/2              (12)
+(12) cancels to 0 for small `x`, where the answer is `x^2`.
+
+In (6), `1 - x^2` is (8), which may lose digits below the smallest normal number where its product with `x_bar` does not:
+    z_bar = (x_bar r) r - 2 l_bar x,   r = 2 p / (1 + p^2),   p = exp(-|z|)         (13)
+where `r = 1/cosh z`.
+
+In (7), `1 - x^2` loses its digits where `|x|` is near 1:
+    x_bar = (z_bar + 2 l_bar x) / ((1 - x)(1 + x))                                  (14)
+"""
 
 
 @bijector(source="DLMF 4.28", domain=real, codomain=interval(-1, 1), increasing=True, textbook=textbook)

@@ -5,16 +5,6 @@ The map.  With `v = rate s`,
 
 The reverse rule.  The slope of `tanh v` is `1 - tanh^2 v`, so that
     d(log sigma)/ds = rate clamp (1 - tanh^2 v)                                     (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `clamp` magnifies the roundings of `v` and `tanh v`, even where `sigma` hardly depends on `s`.  With `t = exp(-2|v|)`,
-    log sigma = clamp rate s                                for subnormal v         (3)
-    m = 1,   w = log sigma                                  for |v| <= 1
-    sign(v) clamp (1 - 2 t/(1 + t)) = w + r,   w rounded,   m = 1 + r      for |v| > 1         (4)
-
-In (2), the difference loses every digit once `tanh v` rounds to 1:
-    1 - tanh^2 v = n exp(q),   n = 4/(1 + exp(-2|v|))^2,   q = -2|v|                (5)
 """
 
 from __future__ import annotations
@@ -38,6 +28,18 @@ class textbook:
     def vjp(s, clamp, rate, sigma_bar, l_bar):
         slope = rate * clamp * (1 - np.tanh(rate * s) ** 2)                         # (2)
         return (sigma_bar * textbook.forward(s, clamp, rate) + l_bar) * slope, {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `clamp` magnifies the roundings of `v` and `tanh v`, even where `sigma` hardly depends on `s`.  With `t = exp(-2|v|)`,
+    log sigma = clamp rate s                                for subnormal v         (3)
+    m = 1,   w = log sigma                                  for |v| <= 1
+    sign(v) clamp (1 - 2 t/(1 + t)) = w + r,   w rounded,   m = 1 + r      for |v| > 1         (4)
+
+In (2), the difference loses every digit once `tanh v` rounds to 1:
+    1 - tanh^2 v = n exp(q),   n = 4/(1 + exp(-2|v|))^2,   q = -2|v|                (5)
+"""
 
 
 @scale(source="FrEIA", textbook=textbook)

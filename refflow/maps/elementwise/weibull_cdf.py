@@ -17,59 +17,6 @@ With the cotangent `l_bar` of (5),
     s_bar = z_bar exp(M) + l_bar/s                                                  (10)
     k_bar = -P exp(M) M - l_bar (1 + M)/k                                           (11)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `1 - exp(-y)` cancels for a small `y`, and `k`, then the exponential, magnify the error of `L`:
-    x = -expm1(-y),   y = exp(w),   w = k L                                         (12)
-    log(a/b) = log a - log b       where a/b is not a normal number                 (13)
-             = log1p((a - b)/b)    for 1/2 <= a/b <= 2: there a - b is exact        (14)
-Every logarithm of a quotient, here `L`, is taken in this way.  A difference of logarithms loses the digits of the larger one;
-in (13) the other is much smaller.
-
-In (2), `exp(M)` may leave the floats where `z` does not.  A small `k` magnifies the error of `log y`, which passes through 0
-at `x_0 = 1 - 1/exp(1)`.  There `1 - x = exp(-1) (1 - exp(1) (x - x_0))`, hence
-    z = s e e,   e = exp(M/2),   y = -log1p(-x)                                     (15)
-    log y = log1p(-log1p(-exp(1) (x - x_0)))    for |x - x_0| < 1/8                 (16)
-with `x_0` in two parts; `x` minus the first part is exact.
-
-In (3) and (4), `log(k/s)` and `-log(z/s)` cancel for a small `k`, where the answer is nearly `log(k/z)`; for a large `k`, that
-form would cancel:
-    dx/dz = (k/c) exp(p - y),   log|dx/dz| = log(k/c) + p - y,   y/z = exp(p)/c
-    where  c = z,  p = w          for k <  1/2
-    and    c = s,  p = (k - 1) L  for k >= 1/2                                      (17)
-Each row is used where `|p| <= |w|`: the unit of error contains the rounding of `w`, because a rounding of `k` changes `w` by as
-much.  Since three terms may cancel, (4) is computed in float64, for float32 too, and rounded once.
-
-In (5), `s/k` may be far from 1 where `(s/k)/y` is not, and at the ends infinite terms meet:
-    log|dz/dx| = log((s/k)/y) + M + y                                               (18)
-               = log(s/k) + (1/k - 1) log x   at x = 0,   inf   at x = 1            (19)
-
-In (3) and (6) to (11), a factor may be subnormal, or infinite, where the product is not.  A product `(a b) b` keeps its digits
-unless it underflows itself, so half of each exponent goes into each `b`:
-    (k/c) exp(p - y) = k g g,     g = exp((p - y)/2)/sqrt(c)                        (20)
-                     = k (exp(p - y)/c)    where these two are normal numbers: fewer roundings
-    y exp(-y) = h i,              h = i = exp((w - y)/2)                            (21)
-              = h,                h = exp(w - y),   i = 1    where that is a normal number
-    y/z = v v,                    v = exp(p/2)/sqrt(c)                              (22)
-    exp(M)/y = r r,               r = e/sqrt(y)                                     (23)
-
-In (7) and (8), `y - 1` cancels where `y` is near 1:
-    y - 1 = expm1(w/2) (1 + exp(w/2))                                               (24)
-
-In (6), both terms may overflow at the smallest `z`, with opposite signs, where their sum does not.  So (6), with one division,
-is used for `k < 1/2` and `z < s`, where `h i` cannot underflow, as `w > -400` (-60 in float32).  Elsewhere `y` may overflow
-where `y/z` does not:
-    z_bar = x_bar k g g + (l_bar (k - 1)/z - l_bar k v v)    for k >= 1/2 or z >= s         (25)
-
-In (9), `exp(M)` underflows only for `k < 2`, while `P r r` and `Q/y` both overflow only for `k > 2`:
-    x_bar = (P r r + Q/y + l_bar)/(1 - x)    for k < 2                              (26)
-
-At the ends `z = 0`, `x = 0` and `x = 1`, which events may be, all values are limits, with `0 log 0 = 0`.  A factor 0 makes a
-term 0: `k - 1` for `k = 1`, even times `1/z` or `1/y`; `h` or `e`, even times their logarithms; a cotangent.  Of two infinite
-terms, the larger one at 0 is the term of `l_bar` in (25) and `Q/y` in (26).  At `x = 1` it is the term of `P` in (11), and
-`1/(1 - x)` outweighs all powers of `y`.                                                                        (27)
-    r r = y^(1/k - 1) = 1 for k = 1    at both ends                                 (28)
-
 Source: Weibull, Journal of Applied Mechanics 18 (1951).
 """
 
@@ -122,6 +69,61 @@ class textbook:
         s_bar = z_bar * np.exp(M) + l_bar / s                                       # (10)
         k_bar = -P * np.exp(M) * M - l_bar * (1 + M) / k                            # (11)
         return x_bar, {"scale": s_bar, "concentration": k_bar}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `1 - exp(-y)` cancels for a small `y`, and `k`, then the exponential, magnify the error of `L`:
+    x = -expm1(-y),   y = exp(w),   w = k L                                         (12)
+    log(a/b) = log a - log b       where a/b is not a normal number                 (13)
+             = log1p((a - b)/b)    for 1/2 <= a/b <= 2: there a - b is exact        (14)
+Every logarithm of a quotient, here `L`, is taken in this way.  A difference of logarithms loses the digits of the larger one;
+in (13) the other is much smaller.
+
+In (2), `exp(M)` may leave the floats where `z` does not.  A small `k` magnifies the error of `log y`, which passes through 0
+at `x_0 = 1 - 1/exp(1)`.  There `1 - x = exp(-1) (1 - exp(1) (x - x_0))`, hence
+    z = s e e,   e = exp(M/2),   y = -log1p(-x)                                     (15)
+    log y = log1p(-log1p(-exp(1) (x - x_0)))    for |x - x_0| < 1/8                 (16)
+with `x_0` in two parts; `x` minus the first part is exact.
+
+In (3) and (4), `log(k/s)` and `-log(z/s)` cancel for a small `k`, where the answer is nearly `log(k/z)`; for a large `k`, that
+form would cancel:
+    dx/dz = (k/c) exp(p - y),   log|dx/dz| = log(k/c) + p - y,   y/z = exp(p)/c
+    where  c = z,  p = w          for k <  1/2
+    and    c = s,  p = (k - 1) L  for k >= 1/2                                      (17)
+Each row is used where `|p| <= |w|`: the unit of error contains the rounding of `w`, because a rounding of `k` changes `w` by as
+much.  Since three terms may cancel, (4) is computed in float64, for float32 too, and rounded once.
+
+In (5), `s/k` may be far from 1 where `(s/k)/y` is not, and at the ends infinite terms meet:
+    log|dz/dx| = log((s/k)/y) + M + y                                               (18)
+               = log(s/k) + (1/k - 1) log x   at x = 0,   inf   at x = 1            (19)
+
+In (3) and (6) to (11), a factor may be subnormal, or infinite, where the product is not.  A product `(a b) b` keeps its digits
+unless it underflows itself, so half of each exponent goes into each `b`:
+    (k/c) exp(p - y) = k g g,     g = exp((p - y)/2)/sqrt(c)                        (20)
+                     = k (exp(p - y)/c)    where these two are normal numbers: fewer roundings
+    y exp(-y) = h i,              h = i = exp((w - y)/2)                            (21)
+              = h,                h = exp(w - y),   i = 1    where that is a normal number
+    y/z = v v,                    v = exp(p/2)/sqrt(c)                              (22)
+    exp(M)/y = r r,               r = e/sqrt(y)                                     (23)
+
+In (7) and (8), `y - 1` cancels where `y` is near 1:
+    y - 1 = expm1(w/2) (1 + exp(w/2))                                               (24)
+
+In (6), both terms may overflow at the smallest `z`, with opposite signs, where their sum does not.  So (6), with one division,
+is used for `k < 1/2` and `z < s`, where `h i` cannot underflow, as `w > -400` (-60 in float32).  Elsewhere `y` may overflow
+where `y/z` does not:
+    z_bar = x_bar k g g + (l_bar (k - 1)/z - l_bar k v v)    for k >= 1/2 or z >= s         (25)
+
+In (9), `exp(M)` underflows only for `k < 2`, while `P r r` and `Q/y` both overflow only for `k > 2`:
+    x_bar = (P r r + Q/y + l_bar)/(1 - x)    for k < 2                              (26)
+
+At the ends `z = 0`, `x = 0` and `x = 1`, which events may be, all values are limits, with `0 log 0 = 0`.  A factor 0 makes a
+term 0: `k - 1` for `k = 1`, even times `1/z` or `1/y`; `h` or `e`, even times their logarithms; a cotangent.  Of two infinite
+terms, the larger one at 0 is the term of `l_bar` in (25) and `Q/y` in (26).  At `x = 1` it is the term of `P` in (11), and
+`1/(1 - x)` outweighs all powers of `y`.                                                                        (27)
+    r r = y^(1/k - 1) = 1 for k = 1    at both ends                                 (28)
+"""
 
 
 @bijector(source="Weibull 1951", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True, textbook=textbook)

@@ -16,17 +16,6 @@ The log-det gives nothing.  For the inverse map, where `Q^T = 2 M^T - I` and `dM
     x_bar = Q z_bar,   S_bar = 2 M z_bar x^T M                                      (7)
 and (6) holds.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), elimination loses `I` against a large `S` along the vector that `S` maps to 0, which exists for an odd `D`.  `M`, `Q` and `S_bar`
-are computed with pairs of floats, of twice the digits, and rounded once.  The matrix is then orthogonal to within rounding, however
-large `A` is up to `2^40`.                                                          (8)
-The page is certified at `D <= 3`, with entries of `A` from `2^-10` to `2^10`, and at the hard cases.
-
-In (6), both terms may overflow where their difference does not, as on the diagonal.  The power of two of events and cotangents
-comes in last:
-    A_bar = 2^e (S_bar' - S_bar'^T),   S_bar = 2^e S_bar'                           (9)
-
 Source: Cayley (1846), "Sur quelques proprietes des determinants gauches"; Golub & Van Loan, Matrix Computations, section 2.1.
 """
 
@@ -80,6 +69,19 @@ class textbook:
         M = textbook.M(A)
         S_bar = 2 * M @ np.outer(z_bar, x) @ M                                      # (7)
         return textbook.forward(z_bar, A), {"A": S_bar - S_bar.T}                   # (7) (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), elimination loses `I` against a large `S` along the vector that `S` maps to 0, which exists for an odd `D`.  `M`, `Q` and `S_bar`
+are computed with pairs of floats, of twice the digits, and rounded once.  The matrix is then orthogonal to within rounding, however
+large `A` is up to `2^40`.                                                          (8)
+The page is certified at `D <= 3`, with entries of `A` from `2^-10` to `2^10`, and at the hard cases.
+
+In (6), both terms may overflow where their difference does not, as on the diagonal.  The power of two of events and cotangents
+comes in last:
+    A_bar = 2^e (S_bar' - S_bar'^T),   S_bar = 2^e S_bar'                           (9)
+"""
 
 
 @bijector(source="Cayley (1846)", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True,

@@ -16,27 +16,6 @@ For the inverse map, `dz = W^-1 (dx - dshift - dW z)`, and with the cotangent `l
     w = W^-T z_bar = P L^-T U^-T z_bar                                              (7)
     x_bar = w,   W_bar = -w z^T - l_bar W^-T,   shift_bar = -w                      (8)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (5), a partial sum may overflow where the result does not.  Events are scaled by powers of two, exactly, and
-solutions are kept as `z = 2^e z'`:
-    W z = 2^e W (2^-e z),   b - W z = 2^e (2^-e b - W z')                           (9)
-
-In (4), the sum of the logarithms loses the digits of the largest one:
-    log|u_11| + log|u_22| + ... + log|u_DD| = log|u_11 u_22 ... u_DD|               (10)
-
-In (5), substitution is backward stable in norm only.  One step of refinement, with the residual in working precision,
-    z <- z + U^-1 L^-1 P^T (b - W z)                                                (11)
-leaves an error that amounts to a small relative change of each entry of `W`, so that a bad row scaling does no harm (Skeel
-1980; Higham, Accuracy and Stability of Numerical Algorithms, chapter 12).
-
-In (8), `z = 2^e z'` may overflow where `w z^T` does not.  With `w = 2^i w'` and `h = floor((i + e) / 2)`,
-    w z^T = (2^h w') (2^(i+e-h) z')^T                                               (12)
-
-In (5), substitution takes differences of the infinite entries that an event may have after a map that reaches its limits.  There
-    z = W^-1 b                   by the rules of floats, the inverse matrix first   (13)
-gives the limits that exist.
-
 Source: the definition; Golub & Van Loan, Matrix Computations, sections 3.4 and 3.5.
 """
 
@@ -114,6 +93,29 @@ class textbook:
         w[order] = textbook.upper_solved(L.T, textbook.lower_solved(U.T, z_bar))    # (7)
         W_bar = -np.outer(w, textbook.inverse(x, W, shift)) - l_bar * textbook.inverse_transposed(W)        # (8)
         return w, {"W": W_bar} | ({} if shift is None else {"shift": -w})           # (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (5), a partial sum may overflow where the result does not.  Events are scaled by powers of two, exactly, and
+solutions are kept as `z = 2^e z'`:
+    W z = 2^e W (2^-e z),   b - W z = 2^e (2^-e b - W z')                           (9)
+
+In (4), the sum of the logarithms loses the digits of the largest one:
+    log|u_11| + log|u_22| + ... + log|u_DD| = log|u_11 u_22 ... u_DD|               (10)
+
+In (5), substitution is backward stable in norm only.  One step of refinement, with the residual in working precision,
+    z <- z + U^-1 L^-1 P^T (b - W z)                                                (11)
+leaves an error that amounts to a small relative change of each entry of `W`, so that a bad row scaling does no harm (Skeel
+1980; Higham, Accuracy and Stability of Numerical Algorithms, chapter 12).
+
+In (8), `z = 2^e z'` may overflow where `w z^T` does not.  With `w = 2^i w'` and `h = floor((i + e) / 2)`,
+    w z^T = (2^h w') (2^(i+e-h) z')^T                                               (12)
+
+In (5), substitution takes differences of the infinite entries that an event may have after a map that reaches its limits.  There
+    z = W^-1 b                   by the rules of floats, the inverse matrix first   (13)
+gives the limits that exist.
+"""
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True,

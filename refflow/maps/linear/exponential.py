@@ -16,27 +16,6 @@ Its adjoint is `L(A^T, .)`, as `tr(G^T L(A, E)) = tr(L(A^T, G)^T E)`.  With the 
 and for the inverse map, with the cotangent `l_bar` of its log-det, minus (4),
     x_bar = exp(-A)^T z_bar,   A_bar = -L(-A^T, z_bar x^T) - l_bar I                (7)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) and (5), terms of a large `A` cancel.  `A` is divided by a power of two, Taylor's sum is taken by Horner's rule, and the result
-is squared as often as `A` was halved; with every product, its derivative is computed by the product rule:
-    exp(A) = exp(2^-s A)^(2^s),   |2^-s A|_1 <= 1/16                                (8)
-    exp(B) = I + B (I + B/2 (I + B/3 (... (I + B/N))))                              (9)
-    d(X Y) = dX Y + X dY                                                            (10)
-Each squaring doubles an error, and more than doubles it where `exp(A)` is smaller than the square of `|exp(A/2)|`: with floats
-alone, errors reach a thousand units.  All of it is computed with pairs of floats, of twice the digits, and rounded once.      (11)
-`16^-N/N!` is below the last digit of a pair for `N = 16`.
-The page is certified at moderate parameters, `2^-4` to `2^4`, at `D <= 3`, and at the hard cases: `exp(A)` soon leaves the floats.
-
-In (5), `L` is linear in `E`, so that the sum over a batch is taken first.  Events and cotangents are scaled by powers of two,
-exactly, because pairs have their digits only while their roundings are normal numbers; the largest power of the sum comes in last:
-    x = 2^e exp(A) z',   z = 2^e z',   L(A, 2^e E) = 2^e L(A, E)                    (12)
-
-In (2), an event may have infinite entries after a map that reaches its limits.  They are multiplied by `exp(-A)` by the rules of
-floats, unscaled.                                                                   (13)
-
-In (4), entries cancel where the volume is kept.  The trace is summed without rounding, and then rounded once.      (14)
-
 Source: Hoogeboom, Satorras, Tomczak and Welling, The Convolution Exponential and Generalized Sylvester Flows, arXiv:2006.01910,
 section 3; Higham, Functions of Matrices, chapter 10.
 """
@@ -96,6 +75,29 @@ class textbook:
     def inverse_vjp(x, A, z_bar, l_bar):
         transposed, along = textbook.sums(-A.T, np.outer(z_bar, x))
         return transposed @ z_bar, {"A": -along - l_bar * np.eye(len(A), dtype=A.dtype)}        # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (5), terms of a large `A` cancel.  `A` is divided by a power of two, Taylor's sum is taken by Horner's rule, and the result
+is squared as often as `A` was halved; with every product, its derivative is computed by the product rule:
+    exp(A) = exp(2^-s A)^(2^s),   |2^-s A|_1 <= 1/16                                (8)
+    exp(B) = I + B (I + B/2 (I + B/3 (... (I + B/N))))                              (9)
+    d(X Y) = dX Y + X dY                                                            (10)
+Each squaring doubles an error, and more than doubles it where `exp(A)` is smaller than the square of `|exp(A/2)|`: with floats
+alone, errors reach a thousand units.  All of it is computed with pairs of floats, of twice the digits, and rounded once.      (11)
+`16^-N/N!` is below the last digit of a pair for `N = 16`.
+The page is certified at moderate parameters, `2^-4` to `2^4`, at `D <= 3`, and at the hard cases: `exp(A)` soon leaves the floats.
+
+In (5), `L` is linear in `E`, so that the sum over a batch is taken first.  Events and cotangents are scaled by powers of two,
+exactly, because pairs have their digits only while their roundings are normal numbers; the largest power of the sum comes in last:
+    x = 2^e exp(A) z',   z = 2^e z',   L(A, 2^e E) = 2^e L(A, E)                    (12)
+
+In (2), an event may have infinite entries after a map that reaches its limits.  They are multiplied by `exp(-A)` by the rules of
+floats, unscaled.                                                                   (13)
+
+In (4), entries cancel where the volume is kept.  The trace is summed without rounding, and then rounded once.      (14)
+"""
 
 
 @bijector(source="arXiv:2006.01910", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True,

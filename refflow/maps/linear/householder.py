@@ -18,22 +18,6 @@ For the inverse map, with `y_0 = x`, `y_k = H_k y_(k-1)` and `g_K = z_bar`,
     g_(k-1) = H_k g_k,   x_bar = g_0                                                (8)
 and (7) holds with `y = y_(k-1)` and `g = g_k`.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), `v^T v` overflows or underflows where `H` does not.  Vectors are scaled by powers of two, exactly:
-    H_k y = y - 2 e (e^T y),   e = v'/|v'|,   v_k = 2^p v'                          (9)
-
-In (1) and (3), a partial result may overflow where the result does not.  Events and cotangents are scaled in the same way:
-    x = 2^a Q z',   z = 2^a z'                                                      (10)
-
-In (7), `y` or `g` may overflow or vanish where the product with the other does not, and so may `1/|v_k|`.  With
-`y = 2^a y'`, `g = 2^b g'`, all powers come in at once, and the part along `e` is taken away from the sum over the batch:
-    v_k_bar = 2^(a + b - p) (e_bar - (e^T e_bar) e)/|v'|,   e_bar = -2 ((e^T y') g' + (e^T g') y')            (11)
-
-In (3), an event may have infinite entries after a map that reaches its limits.  Reflections would take their differences.  There
-    z = Q^T x                    by the rules of floats, the matrix first           (12)
-gives the limits that exist.
-
 Source: Tomczak and Welling, Improving Variational Auto-Encoders using Householder Flow, arXiv:1611.09630; Golub & Van Loan, Matrix
 Computations, section 5.1.
 """
@@ -96,6 +80,24 @@ class textbook:
     def inverse_vjp(x, vectors, z_bar, l_bar):
         y, g = textbook.inverse_stages(x, vectors), textbook.forward_stages(z_bar, vectors)     # (8)
         return g[0], {"vectors": np.array([textbook.vector_bar(*one) for one in zip(vectors, y[:-1], g[1:])])}          # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `v^T v` overflows or underflows where `H` does not.  Vectors are scaled by powers of two, exactly:
+    H_k y = y - 2 e (e^T y),   e = v'/|v'|,   v_k = 2^p v'                          (9)
+
+In (1) and (3), a partial result may overflow where the result does not.  Events and cotangents are scaled in the same way:
+    x = 2^a Q z',   z = 2^a z'                                                      (10)
+
+In (7), `y` or `g` may overflow or vanish where the product with the other does not, and so may `1/|v_k|`.  With
+`y = 2^a y'`, `g = 2^b g'`, all powers come in at once, and the part along `e` is taken away from the sum over the batch:
+    v_k_bar = 2^(a + b - p) (e_bar - (e^T e_bar) e)/|v'|,   e_bar = -2 ((e^T y') g' + (e^T g') y')            (11)
+
+In (3), an event may have infinite entries after a map that reaches its limits.  Reflections would take their differences.  There
+    z = Q^T x                    by the rules of floats, the matrix first           (12)
+gives the limits that exist.
+"""
 
 
 @bijector(source="arXiv:1611.09630", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True,

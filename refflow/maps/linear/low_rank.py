@@ -21,25 +21,6 @@ For the inverse map, `dz = W^-1 (dx - dW z)`, and with the cotangent `l_bar` of 
     x_bar = w = W^-T z_bar,   W_bar = -w z^T - l_bar W^-T                           (10)
 and (7) holds.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), (5) and (9), sums cancel: where `d` is small, `W^-1` may be far smaller than `diag(d)^-1`.  The more `U V^T` exceeds `d`, the more
-digits are lost.  Everything is computed with pairs of floats, of twice the digits, for float32 too, and rounded once.         (11)
-The page is certified at moderate parameters, `2^-4` to `2^4`, and at the hard cases: pairs make good a ratio of `U V^T` to `d` of
-about `2^50`, but no more.
-
-In (4), `log|det C|` cancels the sum of the other logarithms.  The pivots `c_1, ..., c_K` of `C` and the entries of `d` are multiplied
-before the logarithm is taken:
-    log|det dx/dz| = log|d_1 ... d_D c_1 ... c_K|                                   (12)
-
-In (1), (5), (6) and (10), products of pairs have their digits only while their roundings are normal numbers.  Events and cotangents
-are scaled by powers of two, exactly, which come together in products of the two:
-    x = 2^a W z',   z = 2^a z',   x_bar z^T = 2^(a + b) x_bar' z'^T                 (13)
-
-In (5), an event may have infinite entries after a map that reaches its limits, and differences of these are NaN.  There
-    z = W^-1 x                   by the rules of floats, the inverse matrix first   (14)
-gives the limits that exist.
-
 Source: Woodbury, Inverting modified matrices (1950); Golub & Van Loan, Matrix Computations, section 2.1.4.
 """
 
@@ -106,6 +87,27 @@ class textbook:
     def inverse_vjp(x, diagonal, U, V, z_bar, l_bar):
         w = textbook.solved(diagonal, V, U, z_bar)                                  # (10)
         return w, textbook.bars(diagonal, U, V, -w, textbook.inverse(x, diagonal, U, V), -l_bar)        # (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), (5) and (9), sums cancel: where `d` is small, `W^-1` may be far smaller than `diag(d)^-1`.  The more `U V^T` exceeds `d`, the more
+digits are lost.  Everything is computed with pairs of floats, of twice the digits, for float32 too, and rounded once.         (11)
+The page is certified at moderate parameters, `2^-4` to `2^4`, and at the hard cases: pairs make good a ratio of `U V^T` to `d` of
+about `2^50`, but no more.
+
+In (4), `log|det C|` cancels the sum of the other logarithms.  The pivots `c_1, ..., c_K` of `C` and the entries of `d` are multiplied
+before the logarithm is taken:
+    log|det dx/dz| = log|d_1 ... d_D c_1 ... c_K|                                   (12)
+
+In (1), (5), (6) and (10), products of pairs have their digits only while their roundings are normal numbers.  Events and cotangents
+are scaled by powers of two, exactly, which come together in products of the two:
+    x = 2^a W z',   z = 2^a z',   x_bar z^T = 2^(a + b) x_bar' z'^T                 (13)
+
+In (5), an event may have infinite entries after a map that reaches its limits, and differences of these are NaN.  There
+    z = W^-1 x                   by the rules of floats, the inverse matrix first   (14)
+gives the limits that exist.
+"""
 
 
 @bijector(source="Woodbury 1950", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True,

@@ -15,25 +15,6 @@ For the inverse map, from (4), `dz = Q^-1 (dx - dQ z)`, with the cotangent `l_ba
 `Q_bar` is the gradient with respect to all entries.  Along the orthogonal matrices, `dQ = Q A` with `A` skew, its part in `l_bar`
 is `tr(Q^T Q A) = 0`: the log-det is constant there.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), the answer is as small as the rounding of `Q`, and the rounding of an elimination would hide it.  With `E = Q^T Q - I`, of
-the size of `u`,
-    log|det Q| = 1/2 log det(I + E) = 1/2 tr E + O(E^2) = 1/2 (sum_ij q_ij^2 - D) + O(E^2)                  (7)
-
-In (4) to (6), the transpose in the place of the inverse neglects `E`.  One step of refinement restores `E` in (4); in (5) and
-(6), `E` is a rounding of `Q`:
-    Q^-1 = Q^T (Q Q^T)^-1,   z = Q^T (x + (x - Q Q^T x)) + O(E^2),   Q^-T = Q + O(E)        (8)
-At an orthogonal `Q`, the derivatives of (7) and (8) are exactly the derivatives of `log|det Q|` and `Q^-1 x`.
-
-In (1), a float32 `Q` is orthogonal only to float32.  In float64 it is replaced by one whose `E` is of third order in the old one,
-    Q <- Q (I + E)^(-1/2) = Q (I - E / 2 + 3 E^2 / 8) + O(E^3)                      (9)
-
-In (4) and (6), near the ends of the floats, `z` may lose digits that `w z^T` needs.  An event there is scaled, exactly:
-    z = 2^e Q^T (x' + (x' - Q Q^T x')),   x = 2^e x'                                (10)
-If it has infinite entries, after a map that reaches its limits, (10) would take their differences; `Q^T x` is used instead, by
-the rules of floats.
-
 Source: the definition; Golub & Van Loan, Matrix Computations, section 2.5.
 """
 
@@ -86,6 +67,27 @@ class textbook:
         inverse = textbook.eliminated(Q)[0]
         w = inverse.T @ z_bar                                                       # (6)
         return w, {"Q": -np.outer(w, inverse @ x) - l_bar * inverse.T}              # (4) (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), the answer is as small as the rounding of `Q`, and the rounding of an elimination would hide it.  With `E = Q^T Q - I`, of
+the size of `u`,
+    log|det Q| = 1/2 log det(I + E) = 1/2 tr E + O(E^2) = 1/2 (sum_ij q_ij^2 - D) + O(E^2)                  (7)
+
+In (4) to (6), the transpose in the place of the inverse neglects `E`.  One step of refinement restores `E` in (4); in (5) and
+(6), `E` is a rounding of `Q`:
+    Q^-1 = Q^T (Q Q^T)^-1,   z = Q^T (x + (x - Q Q^T x)) + O(E^2),   Q^-T = Q + O(E)        (8)
+At an orthogonal `Q`, the derivatives of (7) and (8) are exactly the derivatives of `log|det Q|` and `Q^-1 x`.
+
+In (1), a float32 `Q` is orthogonal only to float32.  In float64 it is replaced by one whose `E` is of third order in the old one,
+    Q <- Q (I + E)^(-1/2) = Q (I - E / 2 + 3 E^2 / 8) + O(E^3)                      (9)
+
+In (4) and (6), near the ends of the floats, `z` may lose digits that `w z^T` needs.  An event there is scaled, exactly:
+    z = 2^e Q^T (x' + (x' - Q Q^T x')),   x = 2^e x'                                (10)
+If it has infinite entries, after a map that reaches its limits, (10) would take their differences; `Q^T x` is used instead, by
+the rules of floats.
+"""
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True,

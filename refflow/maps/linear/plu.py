@@ -26,24 +26,6 @@ For the inverse map, stage by stage from (8), (7), (6), with the cotangent `l_ba
     scale_bar = -v_bar z - l_bar / scale                                            (14)
     y_bar = L^-T v_bar,         lower_bar = -tril(y_bar v^T)                        (15)
     x_bar_i = y_bar_{order_i},  shift_bar = -x_bar                                  (16)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), (2), (7) and (8), `v` or `y` may overflow where the result does not.  Events are scaled by powers of two, exactly; `v`,
-`y` and, in the inverse, `z` are kept as `2^e v'`, `2^e y'`, `2^e z'`, each with its own `e`:
-    v = 2^e (U + S) (2^-e z),   y = 2^e L v'                                        (17)
-
-In (5), the sum of the logarithms loses the digits of the largest one:
-    log|scale_1| + log|scale_2| + ... + log|scale_D| = log|scale_1 scale_2 ... scale_D|         (18)
-
-In (10) and (13) to (15), `v` and `z` may overflow where their products do not.  With `y_bar = 2^i y_bar', v = 2^e v'` and
-`h = floor((i + e) / 2)`,
-    y_bar v^T = (2^h y_bar') (2^(i+e-h) v')^T,   and so with v_bar and z            (19)
-
-In (7) and (8), substitution takes differences of the infinite entries that an event may have after a map that reaches its
-limits.  There
-    z = (L (U + S))^-1 y         by the rules of floats, the inverse matrix first   (20)
-gives the limits that exist.
 """
 
 from __future__ import annotations
@@ -124,6 +106,26 @@ class textbook:
         return x_bar, {
             "lower": -np.tril(np.outer(y_bar, v), -1), "upper": -np.triu(np.outer(v_bar, z), 1),    # (15) (13)
             "scale": -v_bar * z - l_bar / scale, **({} if shift is None else {"shift": -x_bar})}    # (14) (16)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), (2), (7) and (8), `v` or `y` may overflow where the result does not.  Events are scaled by powers of two, exactly; `v`,
+`y` and, in the inverse, `z` are kept as `2^e v'`, `2^e y'`, `2^e z'`, each with its own `e`:
+    v = 2^e (U + S) (2^-e z),   y = 2^e L v'                                        (17)
+
+In (5), the sum of the logarithms loses the digits of the largest one:
+    log|scale_1| + log|scale_2| + ... + log|scale_D| = log|scale_1 scale_2 ... scale_D|         (18)
+
+In (10) and (13) to (15), `v` and `z` may overflow where their products do not.  With `y_bar = 2^i y_bar', v = 2^e v'` and
+`h = floor((i + e) / 2)`,
+    y_bar v^T = (2^h y_bar') (2^(i+e-h) v')^T,   and so with v_bar and z            (19)
+
+In (7) and (8), substitution takes differences of the infinite entries that an event may have after a map that reaches its
+limits.  There
+    z = (L (U + S))^-1 y         by the rules of floats, the inverse matrix first   (20)
+gives the limits that exist.
+"""
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True, entrywise_log_det=True,

@@ -16,17 +16,6 @@ The log-det gives nothing.  For the inverse map, `z = exp(-S) x`,
     x_bar = exp(S) z_bar,   S_bar = -L(S, z_bar x^T)                                (7)
 and (6) holds.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a sum of powers of floats loses its orthogonality where `A` is large: each squaring of `exp(S/2)` doubles what is lacking.  `S`,
-its exponential and derivatives are computed with pairs of floats, of twice the digits, as in `ExponentialLinear`, and rounded
-once.  The matrix is then orthogonal to within rounding, however large `A` is up to `2^40`.                         (8)
-The page is certified at `D <= 3`, with entries of `A` from `2^-10` to `2^4`, and at the hard cases.
-
-In (6), both terms may overflow where their difference does not, as on the diagonal.  The power of two of events and cotangents
-comes in last:
-    A_bar = 2^e (S_bar' - S_bar'^T),   S_bar = 2^e S_bar'                           (9)
-
 Source: Hoogeboom, Satorras, Tomczak and Welling, arXiv:2006.01910, section 3; Higham, Functions of Matrices, section 11.10.
 """
 
@@ -76,6 +65,19 @@ class textbook:
     def inverse_vjp(x, A, z_bar, l_bar):
         rotation, along = textbook.sums(A - A.T, np.outer(z_bar, x))                # (7)
         return rotation @ z_bar, {"A": along.T - along}                             # (7) (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a sum of powers of floats loses its orthogonality where `A` is large: each squaring of `exp(S/2)` doubles what is lacking.  `S`,
+its exponential and derivatives are computed with pairs of floats, of twice the digits, as in `ExponentialLinear`, and rounded
+once.  The matrix is then orthogonal to within rounding, however large `A` is up to `2^40`.                         (8)
+The page is certified at `D <= 3`, with entries of `A` from `2^-10` to `2^4`, and at the hard cases.
+
+In (6), both terms may overflow where their difference does not, as on the diagonal.  The power of two of events and cotangents
+comes in last:
+    A_bar = 2^e (S_bar' - S_bar'^T),   S_bar = 2^e S_bar'                           (9)
+"""
 
 
 @bijector(source="arXiv:2006.01910", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True,

@@ -1,6 +1,6 @@
 r"""Increasing polynomial in Bernstein's basis on `[-B, B]`; with linear tails, its tangents beyond.
 
-The map.  With coefficients `c_0 < ... < c_K` and the place of `z` in the interval, `B = bound`,
+The map.  With `c = coefficients`, `c_0 < ... < c_K`, and the place of `z` in the interval, `B = bound`,
     s = (z + B)/(2 B),   t = (B - z)/(2 B)                                          (1)
     b_i^(K) = C_i s^i t^(K - i),   C_i = prod_(j=1)^i (K - j + 1)/j                 (2)
     x = sum_i c_i b_i^(K)                                                           (3)
@@ -26,32 +26,6 @@ So from (5) and (6), with the cotangent `l_bar` of (5),
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar (dg/dz)/g)/g                                             (13)
 and the coefficients have the cotangent (12) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.        (14)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), a root `z` near an end loses the digits of its distance from the end.  In the lower half of the curve the solver finds
-`s`.  In the upper half it finds `t`, from the same equation for the coefficients `-c_(K - i)` and for `-x`.  With `v` for `s`,
-and `a_i = c_i - c_0`,
-    x - c_0 = sum_i a_i b_i^(K) = v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)         (15)
-The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, and the quotient `y = v/L` solves
-    y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (16)
-
-In (3), a weighted mean of the coefficients lies between `c_0` and `c_K`, and a rounded one may not.  The nearer end is closer to it:
-    x = min(max(sum_i c_i b_i^(K), c_0), c_K)                                       (17)
-
-In (8), (13) and (14), the rounding of `z` is multiplied by the slope at the root over the mean slope of (15), and this quotient
-may be large.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are computed with
-pairs of floats, of twice the digits:
-    v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (18)
-
-In (9), the two members cancel near `s = i/K`.  This zero is a factor of the difference:
-    d_i = -t^(K - 1)                                             for i = 0
-        = s^(K - 1)                                              for i = K
-        = C_i s^(i - 1) t^(K - 1 - i) (i - K s)/K                elsewhere          (19)
-    i - K s = ((2 i - K) B - K z)/(2 B)                                             (20)
-
-In (3) to (14), a sum has many roundings.  Everything is computed in float64, for float32 events too, and rounded once.    (21)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Ramasinghe, Fernando, Khan and Barnes, Robust normalizing flows using Bernstein-type polynomials, arXiv:2102.03509.
 """
@@ -130,6 +104,34 @@ class textbook:
         bend_over_g, _ = textbook.vjp(z, *fields, 0, 1)
         x_bar = (z_bar - l_bar * bend_over_g) / textbook.slope(z, *fields)          # (13)
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (14)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), a root `z` near an end loses the digits of its distance from the end.  In the lower half of the curve the solver finds
+`s`.  In the upper half it finds `t`, from the same equation for the coefficients `-c_(K - i)` and for `-x`.  With `v` for `s`,
+and `a_i = c_i - c_0`,
+    x - c_0 = sum_i a_i b_i^(K) = v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)         (15)
+The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, and the quotient `y = v/L` solves
+    y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (16)
+
+In (3), a weighted mean of the coefficients lies between `c_0` and `c_K`, and a rounded one may not.  The nearer end is closer to it:
+    x = min(max(sum_i c_i b_i^(K), c_0), c_K)                                       (17)
+
+In (8), (13) and (14), the rounding of `z` is multiplied by the slope at the root over the mean slope of (15), and this quotient
+may be large.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are computed with
+pairs of floats, of twice the digits:
+    v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (18)
+
+In (9), the two members cancel near `s = i/K`.  This zero is a factor of the difference:
+    d_i = -t^(K - 1)                                             for i = 0
+        = s^(K - 1)                                              for i = K
+        = C_i s^(i - 1) t^(K - 1 - i) (i - K s)/K                elsewhere          (19)
+    i - K s = ((2 i - K) B - K z)/(2 B)                                             (20)
+
+In (3) to (14), a sum has many roundings.  Everything is computed in float64, for float32 events too, and rounded once.    (21)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+"""
 
 
 @bijector(source="arXiv:2102.03509", increasing=True, solver=True, moderate=True, textbook=textbook)

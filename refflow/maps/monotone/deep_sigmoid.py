@@ -1,6 +1,6 @@
 r"""Deep sigmoidal flow, `R -> R`: the logit of a weighted mean of sigmoids.
 
-The map.  With weights `w_k > 0, W = sum_k w_k`, rates `a_k > 0`, biases `c_k`, and the logistic function
+The map.  With `w = weights > 0`, `W = sum_k w_k`, `a = rate > 0`, `c = bias`, and the logistic function
 `S_k = 1/(1 + exp(-u_k))`,
     x = log(F/(1 - F)),   F = sum_k w_k S_k / W,   u_k = a_k z + c_k                (1)
     dx/dz = g = f/(F (1 - F)),   f = sum_k w_k f_k / W,   f_k = a_k S_k (1 - S_k)   (2)
@@ -20,17 +20,6 @@ and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
 and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (12), the logit of a rounded `F` has no digits where `F` is near 1 or underflows.  `mixture` and `sigmoid_mixture` say
-how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
-tail, in float64, for float32 too.                                                  (13)
-
-In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:
-    u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
-    z = d - c_j/a_j                                                                 (15)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779, deep sigmoidal flow.
 """
@@ -91,6 +80,19 @@ class textbook:
         *_, g, _, _, dl = textbook.letters(z, weights, rate, bias)
         x_bar = (z_bar - l_bar * dl) / g                                            # (11)
         return x_bar, textbook.vjp(z, weights, rate, bias, -x_bar, -l_bar)[1]       # (12)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (12), the logit of a rounded `F` has no digits where `F` is near 1 or underflows.  `mixture` and `sigmoid_mixture` say
+how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
+tail, in float64, for float32 too.                                                  (13)
+
+In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:
+    u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
+    z = d - c_j/a_j                                                                 (15)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+"""
 
 
 @bijector(source="arXiv:1804.00779", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)

@@ -36,53 +36,6 @@ For the inverse map, whose log-det has the cotangent `l_bar`,
 where `g'/g` is (15) for `x_bar = 0` and `l_bar = 1`, and the fields have the cotangents (10) to (14) for `-x_bar` and `-l_bar` in
 the place of `x_bar` and `l_bar`.                                                   (17)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (17), `P` and `Q` underflow in the tails, and the part that all units share cancels.  `sigmoid_mixture` gives each
-`h_lo`, its log-slope, and the derivatives of both, with all digits in either tail, from the arguments and their rates, in
-float64, for float32 too.                                                           (18)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
-
-In (5) to (7), the slopes of many layers leave the floats where their logarithms do not.  Let `t_l` be the largest logarithm of
-the slopes of a layer's units, and `e_lo` their slopes relative to the largest:
-    eta_lo = exp(t_l) e_lo,   mu_lk = exp(t_(l-1)) s_lk,   gamma_lk = exp(t_(l-1)) rho_lk,   rho_lk = a_lk s_lk         (19)
-    log|dx/dz| = t_L                                                                (20)
-
-In (8), rounding may move an end beyond the root.  So each end is moved outwards by
-    (1 + |v| + |b_lk|)/(1024 a_lk)                                                  (21)
-and stays within the floats; a root beyond them is infinite.
-
-In (9), (16) and (17), a rounded `z` and rounded units may have lost digits that the arguments need.  So two steps of Newton's
-method take the solver's root `z` of `f(z) = x` to
-    z - (f(z) - x)/f'(z)                                                            (22)
-with (1) to (4) in pairs of floats, of twice the digits.  The arguments at the last `z` are rounded, and all that follows is
-computed from them as for the forward map.
-
-In (10) to (14), the slopes' cotangents leave the floats too.  With the cotangents `l_o_bar = eta_o eta_o_bar` of the log-slopes
-and `rho_k_bar = exp(t_(l-1)) gamma_k_bar`,
-    a_k_bar = c_k_bar m_k + rho_k_bar s_k,   l_o_bar = e_o sum_k rho_k_bar a_k u_ko/sum_i u_ki,
-    u_ko_bar = a_k (c_k_bar (h_o - m_k) + rho_k_bar (e_o - s_k))/sum_i u_ki         (23)
-
-In (13), means of differences of two units cancel.  All units grow alike in a tail, and are nearly the same where their rows of
-weights are: the part that they share must not be subtracted.  With sums over pairs of sigmoids,
-    h_o - h_i = log(1 + N_oi/(P_i Q_o))     for N_oi >= 0,   -(h_i - h_o)   elsewhere,
-    N_oi = P_o Q_i - P_i Q_o = sum_(k<j) (w_ok w_ij - w_oj w_ik) (S(c_k) - S(c_j))              (24)
-where the differences of `S` are (8) of `sigmoid_mixture`, and all units of a layer share the exponents of `P` and `Q`.
-The derivatives `omega_ok` of `h_o` by `c_k` sum to `1 - d_o`, where `d_o` is small in a tail.  So with any fixed j
-    e_o - e_i = exp(-T) (sum_k (omega_ok - omega_ik) (rho_k - rho_j) - rho_j (d_o - d_i)),   T = t_l - t_(l-1)  (25)
-(25) is used where all `d_o` are below 1/2, with the j whose sum of `omega_oj` is largest; elsewhere `e_o` and `e_i` are
-subtracted.
-
-In (17), the two parts of `c_k_bar` nearly cancel in a tail, where one argument leads: at a given `x`, this argument moves `z` and
-nothing else.  But the cotangents that reach `z` through any layer sum to `-z_bar`.  So where the terms of (26) are
-smaller than the terms of (10), the leading argument j has
-    c_j_bar = -(z_bar + sum_o l_o_bar dl_o/dz + sum_(k != j) c_k_bar dc_k/dz)/(dc_j/dz),
-    dc_k/dz = exp(t_(l-1)) rho_k                                                    (26)
-with the sum over the units o of the layer before.  With the derivatives `beta_ok` of a unit's log-slope by `c_k`, and the
-shares `r_ok` of the components in its slope, as `sigmoid_mixture` has them,
-    dl_o/dz = sum_k (beta_ok dc_k/dz + r_ok (sum_i u_ki e_i dl_i/dz)/(sum_i u_ki e_i))          (27)
-where i counts the units of the layer before.
-
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779, deep dense sigmoidal flow.
 """
 
@@ -174,6 +127,55 @@ class textbook:
         bend, _ = textbook.vjp(z, *fields, 0, 1)
         x_bar = (z_bar - l_bar * bend) / textbook.slope(z, *fields)                 # (16)
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (17)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (17), `P` and `Q` underflow in the tails, and the part that all units share cancels.  `sigmoid_mixture` gives each
+`h_lo`, its log-slope, and the derivatives of both, with all digits in either tail, from the arguments and their rates, in
+float64, for float32 too.                                                           (18)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+
+In (5) to (7), the slopes of many layers leave the floats where their logarithms do not.  Let `t_l` be the largest logarithm of
+the slopes of a layer's units, and `e_lo` their slopes relative to the largest:
+    eta_lo = exp(t_l) e_lo,   mu_lk = exp(t_(l-1)) s_lk,   gamma_lk = exp(t_(l-1)) rho_lk,   rho_lk = a_lk s_lk         (19)
+    log|dx/dz| = t_L                                                                (20)
+
+In (8), rounding may move an end beyond the root.  So each end is moved outwards by
+    (1 + |v| + |b_lk|)/(1024 a_lk)                                                  (21)
+and stays within the floats; a root beyond them is infinite.
+
+In (9), (16) and (17), a rounded `z` and rounded units may have lost digits that the arguments need.  So two steps of Newton's
+method take the solver's root `z` of `f(z) = x` to
+    z - (f(z) - x)/f'(z)                                                            (22)
+with (1) to (4) in pairs of floats, of twice the digits.  The arguments at the last `z` are rounded, and all that follows is
+computed from them as for the forward map.
+
+In (10) to (14), the slopes' cotangents leave the floats too.  With the cotangents `l_o_bar = eta_o eta_o_bar` of the log-slopes
+and `rho_k_bar = exp(t_(l-1)) gamma_k_bar`,
+    a_k_bar = c_k_bar m_k + rho_k_bar s_k,   l_o_bar = e_o sum_k rho_k_bar a_k u_ko/sum_i u_ki,
+    u_ko_bar = a_k (c_k_bar (h_o - m_k) + rho_k_bar (e_o - s_k))/sum_i u_ki         (23)
+
+In (13), means of differences of two units cancel.  All units grow alike in a tail, and are nearly the same where their rows of
+weights are: the part that they share must not be subtracted.  With sums over pairs of sigmoids,
+    h_o - h_i = log(1 + N_oi/(P_i Q_o))     for N_oi >= 0,   -(h_i - h_o)   elsewhere,
+    N_oi = P_o Q_i - P_i Q_o = sum_(k<j) (w_ok w_ij - w_oj w_ik) (S(c_k) - S(c_j))              (24)
+where the differences of `S` are (8) of `sigmoid_mixture`, and all units of a layer share the exponents of `P` and `Q`.
+The derivatives `omega_ok` of `h_o` by `c_k` sum to `1 - d_o`, where `d_o` is small in a tail.  So with any fixed j
+    e_o - e_i = exp(-T) (sum_k (omega_ok - omega_ik) (rho_k - rho_j) - rho_j (d_o - d_i)),   T = t_l - t_(l-1)  (25)
+(25) is used where all `d_o` are below 1/2, with the j whose sum of `omega_oj` is largest; elsewhere `e_o` and `e_i` are
+subtracted.
+
+In (17), the two parts of `c_k_bar` nearly cancel in a tail, where one argument leads: at a given `x`, this argument moves `z` and
+nothing else.  But the cotangents that reach `z` through any layer sum to `-z_bar`.  So where the terms of (26) are
+smaller than the terms of (10), the leading argument j has
+    c_j_bar = -(z_bar + sum_o l_o_bar dl_o/dz + sum_(k != j) c_k_bar dc_k/dz)/(dc_j/dz),
+    dc_k/dz = exp(t_(l-1)) rho_k                                                    (26)
+with the sum over the units o of the layer before.  With the derivatives `beta_ok` of a unit's log-slope by `c_k`, and the
+shares `r_ok` of the components in its slope, as `sigmoid_mixture` has them,
+    dl_o/dz = sum_k (beta_ok dc_k/dz + r_ok (sum_i u_ki e_i dl_i/dz)/(sum_i u_ki e_i))          (27)
+where i counts the units of the layer before.
+"""
 
 
 @bijector(source="arXiv:1804.00779", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)

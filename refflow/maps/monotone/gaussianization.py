@@ -1,6 +1,6 @@
 r"""Gaussianisation by a mixture, `R -> R`: the normal quantile of a mean of normal distribution functions.
 
-The map.  With rates `a_k > 0`, biases `c_k`, and the normal density `phi` and distribution function `Phi`,
+The map.  With `a = rate > 0`, `c = bias`, and the normal density `phi` and distribution function `Phi`,
     x = Phi^-1(sum_k Phi(u_k) / K),   u_k = a_k z + c_k                             (1)
     dx/dz = g = sum_k omega_k a_k,   omega_k = phi(u_k)/(K phi(x))                  (2)
     log|dx/dz| = log g                                                              (3)
@@ -19,46 +19,6 @@ and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
 and the fields have the cotangents (9) and (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (12), the mean rounds to 1 far above the biases, where its quantile is moderate, and it underflows far below them.
-`mixture` says how the derivatives, the root and the cotangents are computed from `u_k`, `omega_k` and `b_k`, in float64, for
-float32 too.                                                                        (13)
-The page is certified at events of `2^-4` to `2^4` with parameters of `2^-2` to `2^2`, and at the hard cases.
-
-In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:
-    u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
-    z = d - c_j/a_j                                                                 (15)
-and `u_k = 0` at `z = -c_k/a_k`.
-
-In (1), the mean has no digits near 1, and few of its distance from 1/2.  By `Phi(-u) = 1 - Phi(u)`, exchanging all signs gives
-the other tail.  From here on, `s` is 1 where the mean is at most 1/2, and -1 elsewhere, `v_k = s u_k`, `t_k = -v_k`, `b = |x|`,
-so that `x = -s b`, and
-    x = sqrt(2) erfinv D,   D = sum_k (2 Phi(u_k) - 1)/K      for |D| < 1/2         (16)
-    2 Phi(u) - 1 = erf(u/sqrt 2)              for |u| < 1
-                 = sign(u) (1 - 2 Phi(-|u|))  elsewhere                             (17)
-The sum over the components adds the signs first: as many arguments far above 0 as far below leave only tails.  Elsewhere, with
-`Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.  The library's
-quantile of a logarithm is a first guess, and from `c = 2^27`, where `b` is nearly `c`, `c` itself, whose square may overflow.
-One step of Newton's method follows.  With Mills' ratio `M(b)`, and with `c` the least `t_k` if that is positive, else 0, so that
-`L = -c^2/2`:
-    b <- b + M(b) ((c - b)(c + b)/2 + log(K M(b)/(sqrt(2 pi) P)))                   (18)
-
-In (2), both densities underflow in the tails where their quotient does not.  In the centre (19) holds, and elsewhere (20), by
-`phi(x) = Phi(-b)/M(b)`:
-    omega_k = F_k exp(N) sqrt(2 pi) exp(b^2/2)/K                                    (19)
-            = F_k exp(N - L) M(b)/P,   N = L for c > 0,   L = 0 for c = 0           (20)
-where a small error of `b` changes `M(b)` little, but `exp(b^2/2)` much.
-
-In (7), which is `b_k = s (r_k t_k - omega_k b)`, the terms cancel where one component makes up most of the tail, since `x` is
-nearly `u_k` there.  With `pi_k = p_k/P` and `omega_k = pi_k M(b)/M(t_k)`, and `t M(t) = 1 - eps(t)` from `normal_tails`, (7) is
-    b_k = s ((r_k - pi_k)(1 - eps(t_k)) + pi_k (eps(b) - eps(t_k)))/M(t_k)      for t_k > 0             (21)
-where `r_k - pi_k = sum_i (r_k pi_i - r_i pi_k)`, and `eps(b) - eps(t_k)` is proportional to a difference that follows from (2):
-    t_k^2 - b^2 = -2 log(K omega_k)                                                 (22)
-
-In (1) and (2), rounding would part `x` from the arguments where all of them are the same:
-    x = u_1,   omega_k = 1/K                                                        (23)
 
 Source: Meng, Song, Song and Ermon, Gaussianization Flows, arXiv:2003.01941, with equal weights.
 """
@@ -128,6 +88,48 @@ class textbook:
         g, _, _, b = textbook.letters(z, rate, bias)
         x_bar = (z_bar - l_bar * np.sum(rate * b)) / g                              # (8) (11)
         return x_bar, textbook.vjp(z, rate, bias, -x_bar, -l_bar)[1]                # (12)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (12), the mean rounds to 1 far above the biases, where its quantile is moderate, and it underflows far below them.
+`mixture` says how the derivatives, the root and the cotangents are computed from `u_k`, `omega_k` and `b_k`, in float64, for
+float32 too.                                                                        (13)
+The page is certified at events of `2^-4` to `2^4` with parameters of `2^-2` to `2^2`, and at the hard cases.
+
+In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:
+    u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
+    z = d - c_j/a_j                                                                 (15)
+and `u_k = 0` at `z = -c_k/a_k`.
+
+In (1), the mean has no digits near 1, and few of its distance from 1/2.  By `Phi(-u) = 1 - Phi(u)`, exchanging all signs gives
+the other tail.  From here on, `s` is 1 where the mean is at most 1/2, and -1 elsewhere, `v_k = s u_k`, `t_k = -v_k`, `b = |x|`,
+so that `x = -s b`, and
+    x = sqrt(2) erfinv D,   D = sum_k (2 Phi(u_k) - 1)/K      for |D| < 1/2         (16)
+    2 Phi(u) - 1 = erf(u/sqrt 2)              for |u| < 1
+                 = sign(u) (1 - 2 Phi(-|u|))  elsewhere                             (17)
+The sum over the components adds the signs first: as many arguments far above 0 as far below leave only tails.  Elsewhere, with
+`Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.  The library's
+quantile of a logarithm is a first guess, and from `c = 2^27`, where `b` is nearly `c`, `c` itself, whose square may overflow.
+One step of Newton's method follows.  With Mills' ratio `M(b)`, and with `c` the least `t_k` if that is positive, else 0, so that
+`L = -c^2/2`:
+    b <- b + M(b) ((c - b)(c + b)/2 + log(K M(b)/(sqrt(2 pi) P)))                   (18)
+
+In (2), both densities underflow in the tails where their quotient does not.  In the centre (19) holds, and elsewhere (20), by
+`phi(x) = Phi(-b)/M(b)`:
+    omega_k = F_k exp(N) sqrt(2 pi) exp(b^2/2)/K                                    (19)
+            = F_k exp(N - L) M(b)/P,   N = L for c > 0,   L = 0 for c = 0           (20)
+where a small error of `b` changes `M(b)` little, but `exp(b^2/2)` much.
+
+In (7), which is `b_k = s (r_k t_k - omega_k b)`, the terms cancel where one component makes up most of the tail, since `x` is
+nearly `u_k` there.  With `pi_k = p_k/P` and `omega_k = pi_k M(b)/M(t_k)`, and `t M(t) = 1 - eps(t)` from `normal_tails`, (7) is
+    b_k = s ((r_k - pi_k)(1 - eps(t_k)) + pi_k (eps(b) - eps(t_k)))/M(t_k)      for t_k > 0             (21)
+where `r_k - pi_k = sum_i (r_k pi_i - r_i pi_k)`, and `eps(b) - eps(t_k)` is proportional to a difference that follows from (2):
+    t_k^2 - b^2 = -2 log(K omega_k)                                                 (22)
+
+In (1) and (2), rounding would part `x` from the arguments where all of them are the same:
+    x = u_1,   omega_k = 1/K                                                        (23)
+"""
 
 
 @bijector(source="arXiv:2003.01941", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)

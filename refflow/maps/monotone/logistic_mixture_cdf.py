@@ -1,6 +1,6 @@
 r"""Cumulative distribution function of a mixture of logistic distributions, `R -> (0, 1)`.
 
-The map.  With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0` and the logistic function `S`,
+The map.  With `w = weights > 0`, `W = sum_k w_k`, `m = loc`, `s = scale > 0` and the logistic function `S(u) = 1/(1 + exp(-u))`,
     x = sum_k w_k S_k / W,   S_k = S(u_k) = 1/(1 + exp(-u_k)),   u_k = (z - m_k)/s_k        (1)
     dx/dz = g = sum_k w_k f_k / W,   f_k = S_k (1 - S_k)/s_k                        (2)
     log|dx/dz| = log g                                                              (3)
@@ -19,7 +19,72 @@ For the inverse map, whose log-det (5) has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
 and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import (Array, Bijector, bijector, case, exact_product, exact_sum, interval, log_abs_product, positive, real,
+                     simplex)
+from ..elementwise.solve import increasing_root
+from .mixture import flattened, with_unit_weights
+
+SHIFT = 64
+
+
+class textbook:
+    """(1) to (12) as they are printed, for one event."""
+
+    def letters(z, weights, loc, scale):
+        """W, u, S, f, g, r, t and l'."""
+        W, u = np.sum(weights), (z - loc) / scale                                   # (1)
+        S = 1 / (1 + np.exp(-u))                                                    # (1)
+        f = S * (1 - S) / scale                                                     # (2)
+        g = np.sum(weights * f) / W                                                 # (2)
+        r, t = weights * f / (W * g), (1 - 2 * S) / scale                           # (6)
+        return W, u, S, f, g, r, t, np.sum(r * t)                                   # (7)
+
+    def forward(z, weights, loc, scale):
+        return np.sum(weights / (1 + np.exp(-(z - loc) / scale))) / np.sum(weights)         # (1)
+
+    def inverse(x, weights, loc, scale):
+        ends = loc + scale * np.log(x / (1 - x))                                    # (4)
+        below, above = min(ends), max(ends)                                         # (4)
+        z = (below + above) / 2
+        while below < z < above:
+            below, above = (z, above) if textbook.forward(z, weights, loc, scale) < x else (below, z)
+            z = (below + above) / 2
+        return z
+
+    def slope(z, weights, loc, scale):
+        return textbook.letters(z, weights, loc, scale)[4]                          # (2)
+
+    def log_det(z, weights, loc, scale):
+        return np.log(textbook.slope(z, weights, loc, scale))                       # (3)
+
+    def inverse_log_det(x, weights, loc, scale):
+        z = textbook.inverse(x, weights, loc, scale)
+        return -textbook.log_det(z, weights, loc, scale)                            # (5)
+
+    def vjp(z, weights, loc, scale, x_bar, l_bar):
+        W, u, S, f, g, r, t, dl = textbook.letters(z, weights, loc, scale)
+        x = textbook.forward(z, weights, loc, scale)
+        z_bar = x_bar * g + l_bar * dl                                              # (7)
+        loc_bar = -x_bar * g * r - l_bar * r * t                                    # (8)
+        scale_bar = -x_bar * g * r * u - l_bar * r * (1 / scale + u * t)            # (9)
+        weights_bar = x_bar * (S - x) / W + l_bar * (f - g) / (g * W)               # (10)
+        return z_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
+
+    def inverse_vjp(x, weights, loc, scale, z_bar, l_bar):
+        z = textbook.inverse(x, weights, loc, scale)
+        _, _, _, _, g, _, _, dl = textbook.letters(z, weights, loc, scale)
+        x_bar = (z_bar - l_bar * dl) / g                                            # (11)
+        return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
 In (1), `exp(-u)` overflows where `S(u)` does not underflow:
     S(u) = exp(min(u, 0)) / (1 + q),   q = exp(-|u|)                                (13)
@@ -91,73 +156,11 @@ count.  With `c = 1` at `x = 0`, where `u_k` goes to -inf, and `c = -1` at `x = 
     s_k_bar = -c r_k z_bar inf    for z_bar != 0,   r_k l_bar/s    for z_bar = 0    (34)
     w_k_bar = -c z_bar (s/W) sum_i w_i (E_k - E_i)/sum_i w_i E_i                    (35)
 where 0 stays 0 if it is divided by 0 or multiplied by inf.
-
-Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """
 
-from __future__ import annotations
 
-import numpy as np
-
-from ...core import (Array, Bijector, bijector, case, exact_product, exact_sum, interval, log_abs_product, positive, real,
-                     simplex)
-from ..elementwise.solve import increasing_root
-from .mixture import flattened, with_unit_weights
-
-SHIFT = 64
-
-
-class textbook:
-    """(1) to (12) as they are printed, for one event."""
-
-    def letters(z, weights, loc, scale):
-        """W, u, S, f, g, r, t and l'."""
-        W, u = np.sum(weights), (z - loc) / scale                                   # (1)
-        S = 1 / (1 + np.exp(-u))                                                    # (1)
-        f = S * (1 - S) / scale                                                     # (2)
-        g = np.sum(weights * f) / W                                                 # (2)
-        r, t = weights * f / (W * g), (1 - 2 * S) / scale                           # (6)
-        return W, u, S, f, g, r, t, np.sum(r * t)                                   # (7)
-
-    def forward(z, weights, loc, scale):
-        return np.sum(weights / (1 + np.exp(-(z - loc) / scale))) / np.sum(weights)         # (1)
-
-    def inverse(x, weights, loc, scale):
-        ends = loc + scale * np.log(x / (1 - x))                                    # (4)
-        below, above = min(ends), max(ends)                                         # (4)
-        z = (below + above) / 2
-        while below < z < above:
-            below, above = (z, above) if textbook.forward(z, weights, loc, scale) < x else (below, z)
-            z = (below + above) / 2
-        return z
-
-    def slope(z, weights, loc, scale):
-        return textbook.letters(z, weights, loc, scale)[4]                          # (2)
-
-    def log_det(z, weights, loc, scale):
-        return np.log(textbook.slope(z, weights, loc, scale))                       # (3)
-
-    def inverse_log_det(x, weights, loc, scale):
-        z = textbook.inverse(x, weights, loc, scale)
-        return -textbook.log_det(z, weights, loc, scale)                            # (5)
-
-    def vjp(z, weights, loc, scale, x_bar, l_bar):
-        W, u, S, f, g, r, t, dl = textbook.letters(z, weights, loc, scale)
-        x = textbook.forward(z, weights, loc, scale)
-        z_bar = x_bar * g + l_bar * dl                                              # (7)
-        loc_bar = -x_bar * g * r - l_bar * r * t                                    # (8)
-        scale_bar = -x_bar * g * r * u - l_bar * r * (1 / scale + u * t)            # (9)
-        weights_bar = x_bar * (S - x) / W + l_bar * (f - g) / (g * W)               # (10)
-        return z_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
-
-    def inverse_vjp(x, weights, loc, scale, z_bar, l_bar):
-        z = textbook.inverse(x, weights, loc, scale)
-        _, _, _, _, g, _, _, dl = textbook.letters(z, weights, loc, scale)
-        x_bar = (z_bar - l_bar * dl) / g                                            # (11)
-        return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
-
-
-@bijector(source="arXiv:1902.00275", domain=real, codomain=interval(0, 1), increasing=True, solver=True, textbook=textbook)
+@bijector(source="arXiv:1902.00275", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, solver=True,
+          textbook=textbook)
 class LogisticMixtureCDF(Bijector):
     """x = sum_k weights_k sigmoid((z - loc_k)/scale_k), from R to (0, 1); the inverse uses a bracketing solver."""
 

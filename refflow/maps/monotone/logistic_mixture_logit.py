@@ -1,6 +1,6 @@
 r"""Logit of the distribution function of a mixture of logistic distributions, `R -> R` (Flow++, before its affine map).
 
-The map.  With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0`, and the logistic function `S_k = 1/(1 + exp(-u_k))`,
+The map.  With `w = weights > 0`, `W = sum_k w_k`, `m = loc`, `s = scale > 0`, and the logistic function `S_k = 1/(1 + exp(-u_k))`,
     x = log(F/(1 - F)),   F = sum_k w_k S_k / W,   u_k = (z - m_k)/s_k              (1)
     dx/dz = g = f/(F (1 - F)),   f = sum_k w_k f_k / W,   f_k = S_k (1 - S_k)/s_k   (2)
     log|dx/dz| = log g                                                              (3)
@@ -19,18 +19,6 @@ and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
 and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (12), `F` is 1 to within rounding from `u_k = 37` on, and underflows from -745 on.  `mixture` and `sigmoid_mixture` say
-how `x`, its derivatives, the root and the cotangents are computed from `u_k` and the rates
-    a_k = 1/s_k                                                                     (13)
-with all digits in either tail, in float64, for float32 too.
-
-In (4), a rounded `z` loses the digits of `u_k` where `m_k` is much larger than `s_k`.  So the unknown is `d`, the distance of `z`
-from `m_j`, the loc of one component:
-    u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (14)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """
@@ -92,6 +80,20 @@ class textbook:
         *_, g, _, _, dl = textbook.letters(z, weights, loc, scale)
         x_bar = (z_bar - l_bar * dl) / g                                            # (11)
         return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (12), `F` is 1 to within rounding from `u_k = 37` on, and underflows from -745 on.  `mixture` and `sigmoid_mixture` say
+how `x`, its derivatives, the root and the cotangents are computed from `u_k` and the rates
+    a_k = 1/s_k                                                                     (13)
+with all digits in either tail, in float64, for float32 too.
+
+In (4), a rounded `z` loses the digits of `u_k` where `m_k` is much larger than `s_k`.  So the unknown is `d`, the distance of `z`
+from `m_j`, the loc of one component:
+    u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (14)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+"""
 
 
 @bijector(source="arXiv:1902.00275", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)

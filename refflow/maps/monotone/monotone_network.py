@@ -36,38 +36,6 @@ and with the cotangent `l_bar` of (7),
     x_bar = (z_bar - l_bar g'/g)/g                                                  (12)
 The fields have the cotangents (8) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.                   (13)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (13), arguments and cotangents are sums whose terms may cancel, and the sign of an argument decides which row of (2)
-holds.  Where that sign is wrong, so is `r` in (10), which jumps.  Everything is computed in pairs of floats, of twice the
-digits of float64, for float32 too, and rounded once.                               (14)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
-
-In (2), the difference cancels for a small `c`:
-    E_k(c) = s_k expm1(s_k c)    for s_k c <= 0                                     (15)
-
-In (3) to (5), the slopes may leave the floats where their logarithm does not.  Let `m_l` be the largest `min(s_k c_lk, 0)` of a layer.
-With the slopes relative to `exp(t_l)`, where `t_l = m_1 + ... + m_l`,
-    gamma_lk = exp(t_(l-1)) rho_lk,   eta_lk = exp(t_l) e_lk,   e_lk = f_lk rho_lk,
-    f_lk = exp(min(s_k c_lk, 0) - m_l)                                              (16)
-    log|dx/dz| = t_L + log rho_{L+1,1}                                              (17)
-With the cotangents of `rho` and `e` in the place of `gamma_bar` and `eta_bar`, with `f` in the place of `E'` of `gamma_bar`, and
-with `l_bar/rho` in the place of `l_bar/g`, (8) to (10) keep their form.  In (11), with `gamma' = exp(t_(l-1)) delta`,
-    delta_lk = sum_i W_lki eps_{l-1,i},   eps_lk = f_lk (delta_lk + r_lk gamma_lk rho_lk),   g'/g = delta_{L+1,1}/rho_{L+1,1}       (18)
-
-In (6), rounding may move an end beyond the root.  So each end is moved outwards by
-    (1 + |y| + |b_lk|)/(1024 P_lk)    or    (1 + |y| + |b_lk|)/(1024 Q_lk)          (19)
-and stays within the floats; a root beyond them is infinite.
-
-In (7), (12) and (13), the rounding of `z` counts.  So two steps of Newton's method in pairs of floats take the solver's root `z`
-of `f(z) = x` to
-    z - (f(z) - x)/g(z)                                                             (20)
-
-In (13), where one unit of a layer leads and all others have saturated, its argument is known at a given `x`.  So the cotangent of
-this argument is small, and the terms of (9) and (10) nearly cancel.  But the cotangents that reach `z` through any layer sum to
-`-z_bar`.  So where the terms of (21) are smaller, the leading argument j has
-    c_j_bar = -(z_bar + sum_k rho_k_bar delta_k + sum_(k != j) c_k_bar gamma_k)/gamma_j             (21)
-
 Source: zuko, the class `MonotonicMLP` of its neural autoregressive flow, which takes the magnitudes of its weights; after Huang,
 Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779.
 """
@@ -155,6 +123,40 @@ class textbook:
         *_, (_, _, _, _, g, _, _, bend) = textbook.passed(z, *fields)
         x_bar = (z_bar - l_bar * bend[0] / g[0]) / g[0]                             # (12)
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (13)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (13), arguments and cotangents are sums whose terms may cancel, and the sign of an argument decides which row of (2)
+holds.  Where that sign is wrong, so is `r` in (10), which jumps.  Everything is computed in pairs of floats, of twice the
+digits of float64, for float32 too, and rounded once.                               (14)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+
+In (2), the difference cancels for a small `c`:
+    E_k(c) = s_k expm1(s_k c)    for s_k c <= 0                                     (15)
+
+In (3) to (5), the slopes may leave the floats where their logarithm does not.  Let `m_l` be the largest `min(s_k c_lk, 0)` of a layer.
+With the slopes relative to `exp(t_l)`, where `t_l = m_1 + ... + m_l`,
+    gamma_lk = exp(t_(l-1)) rho_lk,   eta_lk = exp(t_l) e_lk,   e_lk = f_lk rho_lk,
+    f_lk = exp(min(s_k c_lk, 0) - m_l)                                              (16)
+    log|dx/dz| = t_L + log rho_{L+1,1}                                              (17)
+With the cotangents of `rho` and `e` in the place of `gamma_bar` and `eta_bar`, with `f` in the place of `E'` of `gamma_bar`, and
+with `l_bar/rho` in the place of `l_bar/g`, (8) to (10) keep their form.  In (11), with `gamma' = exp(t_(l-1)) delta`,
+    delta_lk = sum_i W_lki eps_{l-1,i},   eps_lk = f_lk (delta_lk + r_lk gamma_lk rho_lk),   g'/g = delta_{L+1,1}/rho_{L+1,1}       (18)
+
+In (6), rounding may move an end beyond the root.  So each end is moved outwards by
+    (1 + |y| + |b_lk|)/(1024 P_lk)    or    (1 + |y| + |b_lk|)/(1024 Q_lk)          (19)
+and stays within the floats; a root beyond them is infinite.
+
+In (7), (12) and (13), the rounding of `z` counts.  So two steps of Newton's method in pairs of floats take the solver's root `z`
+of `f(z) = x` to
+    z - (f(z) - x)/g(z)                                                             (20)
+
+In (13), where one unit of a layer leads and all others have saturated, its argument is known at a given `x`.  So the cotangent of
+this argument is small, and the terms of (9) and (10) nearly cancel.  But the cotangents that reach `z` through any layer sum to
+`-z_bar`.  So where the terms of (21) are smaller, the leading argument j has
+    c_j_bar = -(z_bar + sum_k rho_k_bar delta_k + sum_(k != j) c_k_bar gamma_k)/gamma_j             (21)
+"""
 
 
 @bijector(source="zuko", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)

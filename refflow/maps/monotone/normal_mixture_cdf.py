@@ -1,6 +1,6 @@
 r"""Cumulative distribution function of a mixture of normal distributions, `R -> (0, 1)`.
 
-The map.  With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0`, and the normal density `phi` and distribution
+The map.  With `w = weights > 0`, `W = sum_k w_k`, `m = loc`, `s = scale > 0`, and the normal density `phi` and distribution
 function `Phi`,
     x = sum_k w_k Phi(u_k) / W,   u_k = (z - m_k)/s_k                               (1)
     dx/dz = g = sum_k w_k f_k / W,   f_k = phi(u_k)/s_k                             (2)
@@ -19,60 +19,6 @@ The reverse rule.  With component k's part `r_k` of the density, where `sum_k r_
 For the inverse map, whose log-det (5) has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
 and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (12), densities and tails underflow where their logarithms and quotients do not.  `mixture` says how the derivatives,
-the root and the cotangents are computed from `u_k`, `a_k = 1/s_k`, `r_k` and the derivative `b_k` of `log g` by `u_k`, in
-float64, for float32 too.                                                           (13)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
-
-In (1), `x` may underflow, and `1 - x` has no digits near 1.  In the letters of `normal_tails`, with
-`Phi(u_k) = p_k exp(L)`, `Phi(-u_k) = n_k exp(L_n)` and `phi(u_k) = F_k exp(N)`,
-    x = P exp(L)/W,   P = sum_k w_k p_k,   1 - x = Q exp(L_n)/W,   Q = sum_k w_k n_k            (14)
-
-In (2) and (3), `g` underflows where its logarithm does not:
-    g = H exp(N)/W,   H = sum_k w_k a_k F_k                                         (15)
-    log|dx/dz| = N + log(H/W)                                                       (16)
-
-In (4), a rounded `z` loses the digits of `u_k`, and a mean near 1 the digits of its tail.  The root is found with the arguments
-around `m_j`, from the logarithm of the smaller tail:
-    u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (17)
-    log x = L + log(P/W)   for x <= 1/2,   log(1 - x) = L_n + log(Q/W)   elsewhere  (18)
-
-In (5) and (11), `exp(-u_k^2/2)` at the root carries `u_k^2` times the rounding of `u_k`.  Its quotient by a tail does not, and
-the tail is known:
-    g = x (H/P) exp(N - L)               for x <= 1/2                               (19)
-      = (1 - x)(H/Q) exp(N - L_n)        elsewhere                                  (20)
-
-In (7) to (9), the part of `u_k` in `log g` is
-    b_k = -r_k u_k,   r_k = w_k a_k F_k/H                                           (21)
-
-In (10), both differences cancel where one weight is nearly all of `W`; for a mixture of one component they are exactly 0.  So
-`w_k_bar = x_bar X_k + l_bar Y_k` with
-    X_k = sum_i w_i (Phi(u_k) - Phi(u_i))/W^2                                       (22)
-    Y_k = sum_i w_i (a_k F_k - a_i F_i)/(H W)                                       (23)
-The difference in (22) is taken of the smaller tails if both arguments are on one side of 0 and beyond 1, otherwise of
-    Phi(u) - 1/2 = erf(u/sqrt 2)/2                                                  (24)
-
-In (12), `l_bar l'` of (11) cancels with the terms of `-l_bar`:
-    w_k_bar = -z_bar X_k/g + l_bar (l' X_k/g - Y_k) = -sum_i w_i d_ki/W^2           (25)
-    d_ki = (z_bar (Phi(u_k) - Phi(u_i)) - l_bar (l' (Phi(u_k) - Phi(u_i)) - a_k phi(u_k) + a_i phi(u_i)))/g     (26)
-In the tails `l'` is nearly `a_k phi(u_k)/Phi(u_k)`, and (26) cancels.  There, with `T_k = Phi(-|u_k|) = phi(u_k) M(|u_k|)`,
-Mills' ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k - t_i)`, (26) is
-    d_ki = (z_bar (Phi(u_k) - Phi(u_i)) + l_bar (E_k - E_i))/g,
-    E_k = T_k (a_k eps(|u_k|)/M(|u_k|) + c_k)   for u_k < 0,
-    E_k = T_k (a_k eps(|u_k|)/M(|u_k|) - c_k)   for u_k >= 0                        (27)
-for `u_k` and `u_i` on one side of 0.  In both, `phi(u_k)/g = F_k W/H`.           (28)
-
-At the ends of `(0, 1)`, images and log-dets are infinite, and `g` is 0.  With `c = 1` at `x = 0`, where `u_k` goes to -inf,
-and `c = -1` at `x = 1`, only the components count that have the largest scale `s` and, of these, the least `c m_k`.  With
-`r_k = w_k/sum w_i` over them, and `r_k = 0` for all others, the limits are
-    z = -c inf,   log|dz/dx| = inf                                                  (29)
-    x_bar = -c l_bar inf    for l_bar != 0,   z_bar inf    for l_bar = 0            (30)
-    m_k_bar = r_k z_bar,   w_k_bar = 0                                              (31)
-    s_k_bar = -c r_k z_bar inf    for z_bar != 0,   r_k l_bar/s    for z_bar = 0    (32)
-where 0 inf is 0.
 
 Source: the definition; NIST DLMF 7.1.
 """
@@ -141,7 +87,64 @@ class textbook:
         return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
 
 
-@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, solver=True, moderate=True, textbook=textbook)
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (12), densities and tails underflow where their logarithms and quotients do not.  `mixture` says how the derivatives,
+the root and the cotangents are computed from `u_k`, `a_k = 1/s_k`, `r_k` and the derivative `b_k` of `log g` by `u_k`, in
+float64, for float32 too.                                                           (13)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+
+In (1), `x` may underflow, and `1 - x` has no digits near 1.  In the letters of `normal_tails`, with
+`Phi(u_k) = p_k exp(L)`, `Phi(-u_k) = n_k exp(L_n)` and `phi(u_k) = F_k exp(N)`,
+    x = P exp(L)/W,   P = sum_k w_k p_k,   1 - x = Q exp(L_n)/W,   Q = sum_k w_k n_k            (14)
+
+In (2) and (3), `g` underflows where its logarithm does not:
+    g = H exp(N)/W,   H = sum_k w_k a_k F_k                                         (15)
+    log|dx/dz| = N + log(H/W)                                                       (16)
+
+In (4), a rounded `z` loses the digits of `u_k`, and a mean near 1 the digits of its tail.  The root is found with the arguments
+around `m_j`, from the logarithm of the smaller tail:
+    u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (17)
+    log x = L + log(P/W)   for x <= 1/2,   log(1 - x) = L_n + log(Q/W)   elsewhere  (18)
+
+In (5) and (11), `exp(-u_k^2/2)` at the root carries `u_k^2` times the rounding of `u_k`.  Its quotient by a tail does not, and
+the tail is known:
+    g = x (H/P) exp(N - L)               for x <= 1/2                               (19)
+      = (1 - x)(H/Q) exp(N - L_n)        elsewhere                                  (20)
+
+In (7) to (9), the part of `u_k` in `log g` is
+    b_k = -r_k u_k,   r_k = w_k a_k F_k/H                                           (21)
+
+In (10), both differences cancel where one weight is nearly all of `W`; for a mixture of one component they are exactly 0.  So
+`w_k_bar = x_bar X_k + l_bar Y_k` with
+    X_k = sum_i w_i (Phi(u_k) - Phi(u_i))/W^2                                       (22)
+    Y_k = sum_i w_i (a_k F_k - a_i F_i)/(H W)                                       (23)
+The difference in (22) is taken of the smaller tails if both arguments are on one side of 0 and beyond 1, otherwise of
+    Phi(u) - 1/2 = erf(u/sqrt 2)/2                                                  (24)
+
+In (12), `l_bar l'` of (11) cancels with the terms of `-l_bar`:
+    w_k_bar = -z_bar X_k/g + l_bar (l' X_k/g - Y_k) = -sum_i w_i d_ki/W^2           (25)
+    d_ki = (z_bar (Phi(u_k) - Phi(u_i)) - l_bar (l' (Phi(u_k) - Phi(u_i)) - a_k phi(u_k) + a_i phi(u_i)))/g     (26)
+In the tails `l'` is nearly `a_k phi(u_k)/Phi(u_k)`, and (26) cancels.  There, with `T_k = Phi(-|u_k|) = phi(u_k) M(|u_k|)`,
+Mills' ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k - t_i)`, (26) is
+    d_ki = (z_bar (Phi(u_k) - Phi(u_i)) + l_bar (E_k - E_i))/g,
+    E_k = T_k (a_k eps(|u_k|)/M(|u_k|) + c_k)   for u_k < 0,
+    E_k = T_k (a_k eps(|u_k|)/M(|u_k|) - c_k)   for u_k >= 0                        (27)
+for `u_k` and `u_i` on one side of 0.  In both, `phi(u_k)/g = F_k W/H`.           (28)
+
+At the ends of `(0, 1)`, images and log-dets are infinite, and `g` is 0.  With `c = 1` at `x = 0`, where `u_k` goes to -inf,
+and `c = -1` at `x = 1`, only the components count that have the largest scale `s` and, of these, the least `c m_k`.  With
+`r_k = w_k/sum w_i` over them, and `r_k = 0` for all others, the limits are
+    z = -c inf,   log|dz/dx| = inf                                                  (29)
+    x_bar = -c l_bar inf    for l_bar != 0,   z_bar inf    for l_bar = 0            (30)
+    m_k_bar = r_k z_bar,   w_k_bar = 0                                              (31)
+    s_k_bar = -c r_k z_bar inf    for z_bar != 0,   r_k l_bar/s    for z_bar = 0    (32)
+where 0 inf is 0.
+"""
+
+
+@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, solver=True, moderate=True,
+          textbook=textbook)
 class NormalMixtureCDF(Bijector):
     """x = sum_k weights_k Phi((z - loc_k)/scale_k), from R to (0, 1); the inverse uses a bracketing solver."""
 

@@ -19,27 +19,6 @@ For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar g'/g)/g                                                  (10)
 and the fields have the cotangents (7) to (9) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.       (11)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (11), `p_k` loses digits near its zeros, and `g` near the zeros of all `p_k`.  Everything is computed in float64, for
-float32 too, and rounded once.                                                      (12)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
-
-In (1), the antiderivative adds terms of both signs, which may cancel.  With `b_kl = a_kl z^l`, the integral is `z` times the
-integral of `(sum_l b_kl s^l)^2` over `[0, 1]`.  In the Legendre polynomials of this interval,
-`s^l = sum_j (2 j + 1) L_lj P_j(2 s - 1)`, and the integral of `P_j(2 s - 1)^2` is `1/(2 j + 1)`; so it is a sum of squares:
-    x = t + z (d + sum_k sum_j (2 j + 1) h_kj^2),   h_kj = sum_(l >= j) L_lj b_kl   (13)
-    L_lj = 1/(l + 1) prod_(i=1)^j (l + 1 - i)/(l + 1 + i)                           (14)
-
-In (4), `(x - t)/d` may overflow where `z` does not.  The quotient `y` of `z` and this bound solves
-    y (1 + sum_k sum_j (2 j + 1) h_kj^2/d) = 1,   z = y (x - t)/d                   (15)
-or, where `(x - t)/d` overflows, between 0 and the largest float; `z` is infinite if it is beyond.
-
-In (5), (10) and (11), the rounding of `z` counts, since `g` may be many times the mean slope `(x - t)/z`.  So one step of
-Newton's method takes the root `z` of the solver to
-    z - (f(z) - x)/g                                                                (16)
-where `f(z) - x`, and all that follows for the inverse map, is computed with pairs of floats, of twice the digits.
-
 Source: Jaini, Selby and Yu, Sum-of-Squares Polynomial Flow, arXiv:1905.02325, without a least slope; zuko has one.
 """
 
@@ -106,6 +85,29 @@ class textbook:
         _, _, g, g_prime = textbook.letters(z, coefficients, slope_floor)
         x_bar = (z_bar - l_bar * g_prime / g) / g                                   # (10)
         return x_bar, textbook.vjp(z, coefficients, slope_floor, shift, -x_bar, -l_bar)[1]          # (11)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (11), `p_k` loses digits near its zeros, and `g` near the zeros of all `p_k`.  Everything is computed in float64, for
+float32 too, and rounded once.                                                      (12)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+
+In (1), the antiderivative adds terms of both signs, which may cancel.  With `b_kl = a_kl z^l`, the integral is `z` times the
+integral of `(sum_l b_kl s^l)^2` over `[0, 1]`.  In the Legendre polynomials of this interval,
+`s^l = sum_j (2 j + 1) L_lj P_j(2 s - 1)`, and the integral of `P_j(2 s - 1)^2` is `1/(2 j + 1)`; so it is a sum of squares:
+    x = t + z (d + sum_k sum_j (2 j + 1) h_kj^2),   h_kj = sum_(l >= j) L_lj b_kl   (13)
+    L_lj = 1/(l + 1) prod_(i=1)^j (l + 1 - i)/(l + 1 + i)                           (14)
+
+In (4), `(x - t)/d` may overflow where `z` does not.  The quotient `y` of `z` and this bound solves
+    y (1 + sum_k sum_j (2 j + 1) h_kj^2/d) = 1,   z = y (x - t)/d                   (15)
+or, where `(x - t)/d` overflows, between 0 and the largest float; `z` is infinite if it is beyond.
+
+In (5), (10) and (11), the rounding of `z` counts, since `g` may be many times the mean slope `(x - t)/z`.  So one step of
+Newton's method takes the root `z` of the solver to
+    z - (f(z) - x)/g                                                                (16)
+where `f(z) - x`, and all that follows for the inverse map, is computed with pairs of floats, of twice the digits.
+"""
 
 
 @bijector(source="arXiv:1905.02325", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)

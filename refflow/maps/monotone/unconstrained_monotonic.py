@@ -1,6 +1,6 @@
 r"""Integral of a positive network of one hidden layer of ReLUs, `R -> R`, without quadrature.
 
-The map.  With rates `a_k`, biases `b_k`, weights `v_k` and an offset `c`, of any signs, a least slope `d > 0` and a shift `t`,
+The map.  With `a = rate`, `b = bias`, `v = weights` and `c = offset`, of any signs, a least slope `d = slope_floor > 0` and `t = shift`,
     n(u) = c + sum_k v_k r_k(u),   r_k(u) = max(a_k u + b_k, 0)                     (1)
     dx/dz = g(z),   g(u) = d + E(n(u)),
     E(n) = 1 + n    for n >= 0
@@ -40,40 +40,6 @@ way on which unit `k` is active, `r_k > 0`,
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar g'/g)/g                                                  (16)
 and the fields have the cotangents (10) to (14) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (17)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (17), `n` may cancel.  Everything is computed in float64, for float32 too, and rounded once.  In `r_k = a_k (u - m_k)`,
-with the knot `m_k = -b_k/a_k`, a unit is exactly 0 at its own knot, whatever its rounding.  At `z` itself, `r_k` is computed in
-pairs of floats, which have the right sign next to a knot.  Units with `a_k = 0` are constant.                     (18)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
-
-In (5) and (6), the differences cancel for a small `beta`.  On a piece, `n` goes linearly from `n_p` to `n_q`, and so does `r_k`.
-With the mean of a function that goes linearly from `f_p` to `f_q`, times `E'`,
-    int_p^q E'(n) f du = (q - p) (W_p f_p + W_q f_q)                                (19)
-    W_p = W_q = 1/2                                                 for n >= 0,
-    W_p = exp(n_p) phi(n_q - n_p),   W_q = exp(n_q) phi(n_p - n_q)                  for n <= 0  (20)
-    phi(y) = (exp(y) - 1 - y)/y^2 = sum_(i >= 0) y^i/prod_(j = 1)^(i + 2) j         (21)
-a trapezoidal rule whose weights make it exact.  All terms are positive.  (21) is summed to `y^27` for `|y| < 1`, where the rest
-is below `2^-110`; elsewhere (20) is
-    W_p = (exp(n_q) - exp(n_p) (1 + y))/y^2,   y = n_q - n_p                        (22)
-(22) cannot overflow: where `y^2` does, two divisions replace one.  Then
-    int_p^q E(n) du = (q - p) e,   e = W_p + W_q  for n <= 0,   1 + (n_p + n_q)/2  for n >= 0       (23)
-
-In (3), the inverse map needs the mean slope `(x - t)/z`, whose digits a difference would lose.  So `z` is a factor:
-    x = t + z (d + sum (q - p)/z e)                                                 (24)
-
-In (7), a rounded sum near 1 has few digits of its logarithm.  With ELU as `E - 1`,
-    log|dx/dz| = log(1 + (d + ELU(n(z))))      for n >= -1/2,   log(d + exp(n(z)))      elsewhere   (25)
-
-In (8), `(x - t)/d` may overflow where `z` does not.  The quotient `y` of `z` and this bound solves
-    y (1 + sum (q - p)/z e/d) = 1,   z = y (x - t)/d                                (26)
-or, where `(x - t)/d` overflows, between 0 and the largest float; `z` is infinite if it is beyond.
-
-In (9), (16) and (17), the rounding of `z` counts, since `g` may be many times the mean slope `(x - t)/z`.  So one step of
-Newton's method takes the root `z` of the solver to
-    z - (f(z) - x)/g(z)                                                             (27)
-where `f(z) - x`, and all that follows for the inverse map, is computed with pairs of floats, of twice the digits.
 
 Source: Wehenkel and Louppe, Unconstrained Monotonic Neural Networks, arXiv:1908.05164, with quadrature, any number of hidden
 layers, and no least slope.
@@ -167,6 +133,42 @@ class textbook:
         _, on, rise, g = textbook.at(z, rate, bias, weights, offset, slope_floor)
         x_bar = (z_bar - l_bar * rise * np.sum(weights * rate * on) / g) / g        # (15) (16)
         return x_bar, textbook.vjp(z, rate, bias, weights, offset, slope_floor, shift, -x_bar, -l_bar)[1]   # (17)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (17), `n` may cancel.  Everything is computed in float64, for float32 too, and rounded once.  In `r_k = a_k (u - m_k)`,
+with the knot `m_k = -b_k/a_k`, a unit is exactly 0 at its own knot, whatever its rounding.  At `z` itself, `r_k` is computed in
+pairs of floats, which have the right sign next to a knot.  Units with `a_k = 0` are constant.                     (18)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
+
+In (5) and (6), the differences cancel for a small `beta`.  On a piece, `n` goes linearly from `n_p` to `n_q`, and so does `r_k`.
+With the mean of a function that goes linearly from `f_p` to `f_q`, times `E'`,
+    int_p^q E'(n) f du = (q - p) (W_p f_p + W_q f_q)                                (19)
+    W_p = W_q = 1/2                                                 for n >= 0,
+    W_p = exp(n_p) phi(n_q - n_p),   W_q = exp(n_q) phi(n_p - n_q)                  for n <= 0  (20)
+    phi(y) = (exp(y) - 1 - y)/y^2 = sum_(i >= 0) y^i/prod_(j = 1)^(i + 2) j         (21)
+a trapezoidal rule whose weights make it exact.  All terms are positive.  (21) is summed to `y^27` for `|y| < 1`, where the rest
+is below `2^-110`; elsewhere (20) is
+    W_p = (exp(n_q) - exp(n_p) (1 + y))/y^2,   y = n_q - n_p                        (22)
+(22) cannot overflow: where `y^2` does, two divisions replace one.  Then
+    int_p^q E(n) du = (q - p) e,   e = W_p + W_q  for n <= 0,   1 + (n_p + n_q)/2  for n >= 0       (23)
+
+In (3), the inverse map needs the mean slope `(x - t)/z`, whose digits a difference would lose.  So `z` is a factor:
+    x = t + z (d + sum (q - p)/z e)                                                 (24)
+
+In (7), a rounded sum near 1 has few digits of its logarithm.  With ELU as `E - 1`,
+    log|dx/dz| = log(1 + (d + ELU(n(z))))      for n >= -1/2,   log(d + exp(n(z)))      elsewhere   (25)
+
+In (8), `(x - t)/d` may overflow where `z` does not.  The quotient `y` of `z` and this bound solves
+    y (1 + sum (q - p)/z e/d) = 1,   z = y (x - t)/d                                (26)
+or, where `(x - t)/d` overflows, between 0 and the largest float; `z` is infinite if it is beyond.
+
+In (9), (16) and (17), the rounding of `z` counts, since `g` may be many times the mean slope `(x - t)/z`.  So one step of
+Newton's method takes the root `z` of the solver to
+    z - (f(z) - x)/g(z)                                                             (27)
+where `f(z) - x`, and all that follows for the inverse map, is computed with pairs of floats, of twice the digits.
+"""
 
 
 @bijector(source="arXiv:1908.05164", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)

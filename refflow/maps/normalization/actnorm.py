@@ -20,22 +20,6 @@ and for the inverse map, whose log-det is `-log|det dx/dz|` and has the cotangen
     x_bar_cp    = z_bar_cp / scale_c                                                (10)
     scale_bar_c = -sum_p x_bar_cp z_cp - n l_bar / scale_c                          (11)
     bias_bar_c  = -sum_p x_bar_cp                                                   (12)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), a sum of logarithms loses the digits of the largest one.  The logarithm of the product keeps them:
-    sum_c log|scale_c| = log|scale_1 scale_2 ... scale_C|                           (13)
-
-In (8) and (11), terms `a_p b_p` of a sum may overflow with opposite signs.  The sum is then taken in units of the largest power
-of two among them, with `a = alpha 2^i` and `b = beta 2^j` exactly:
-    sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (14)
-
-In (11), `z_cp` may overflow where its product with `x_bar_cp` does not:
-    x_bar_cp z_cp = (x_bar_cp / scale_c) (x_cp - bias_c)                            (15)
-
-In (5) and (6), squares of the values may overflow or vanish where `sigma_c` does not.  With `m_c` and `s_c` for the mean and the
-standard deviation (channels.py) of `2^-e v`, whose largest number is in `[1/2, 1)`, for a channel's values `v`,
-    mu_c = 2^e m_c,   sigma_c = 2^e s_c,   mu_c / sigma_c = m_c / s_c               (16)
 """
 
 from __future__ import annotations
@@ -89,6 +73,24 @@ class textbook:
 
     def inverse_initialised(values):
         return {"scale": values.std(1), "bias": values.mean(1)}                     # (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), a sum of logarithms loses the digits of the largest one.  The logarithm of the product keeps them:
+    sum_c log|scale_c| = log|scale_1 scale_2 ... scale_C|                           (13)
+
+In (8) and (11), terms `a_p b_p` of a sum may overflow with opposite signs.  The sum is then taken in units of the largest power
+of two among them, with `a = alpha 2^i` and `b = beta 2^j` exactly:
+    sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (14)
+
+In (11), `z_cp` may overflow where its product with `x_bar_cp` does not:
+    x_bar_cp z_cp = (x_bar_cp / scale_c) (x_cp - bias_c)                            (15)
+
+In (5) and (6), squares of the values may overflow or vanish where `sigma_c` does not.  With `m_c` and `s_c` for the mean and the
+standard deviation (channels.py) of `2^-e v`, whose largest number is in `[1/2, 1)`, for a channel's values `v`,
+    mu_c = 2^e m_c,   sigma_c = 2^e s_c,   mu_c / sigma_c = m_c / s_c               (16)
+"""
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, textbook=textbook)

@@ -37,16 +37,6 @@ For the statistics of a batch, `sum d = 0` and `dv = 2 sum d dy / N`, so that
     y_bar = (mu_bar + 2 v_bar d) / N,   z_bar = y_bar, or 0 where y is 0 for z      (18)
 and for (1) and (2) with (6) and (7), as a function of `z` alone, the cotangents (10) and (18) add up; with "all", also where an
 entry passes.
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (5), a sum of logarithms loses the digits of the largest one.  The logarithm of the product of all `s_c` whose channels have
-the same number `n` of positions keeps them:
-    sum_c n_c log|s_c| = n log|s_1 s_2 ... s_C|    for n_c = n                      (19)
-
-In (12), (13), (16) and (17), terms `a_p b_p` of a sum may overflow with opposite signs.  The sum is then taken in units of the
-largest power of two among them, as in `ActNorm`, with `a = alpha 2^i` and `b = beta 2^j` exactly:
-    sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (20)
 """
 
 from __future__ import annotations
@@ -149,6 +139,18 @@ class textbook:
 
     def unbiased(v, N):
         return N * v / (N - 1)                                                      # (9)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (5), a sum of logarithms loses the digits of the largest one.  The logarithm of the product of all `s_c` whose channels have
+the same number `n` of positions keeps them:
+    sum_c n_c log|s_c| = n log|s_1 s_2 ... s_C|    for n_c = n                      (19)
+
+In (12), (13), (16) and (17), terms `a_p b_p` of a sum may overflow with opposite signs.  The sum is then taken in units of the
+largest power of two among them, as in `ActNorm`, with `a = alpha 2^i` and `b = beta 2^j` exactly:
+    sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (20)
+"""
 
 
 @bijector(source="arXiv:1502.03167", domain=real, codomain=real, constant_log_det=True, textbook=textbook)

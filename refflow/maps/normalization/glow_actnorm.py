@@ -27,29 +27,6 @@ and for the inverse map, whose log-det is `-log|det dx/dz|` and has the cotangen
 from which
     s_bar_c = k L_c                                         of (5)                  (13)
     s_bar_c = L_c / s_c                                     of (6)                  (14)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (3) and (9) to (12), `exp(k s_c)` may leave the floats where its product with a number `q` does not.  With `w = k s_c`,
-`e` for the number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors
-apart (`scaled` in `elementwise/scale.py`),
-    q exp(w) = q exp(e) h h,   h = exp((w - e)/2)                                   (15)
-
-In (4), a sum of the logarithms of (6) loses the digits of the largest one.  The logarithm of the product keeps them:
-    sum_c log|s_c| = log|s_1 s_2 ... s_C|                                           (16)
-
-In (10) and (12), terms of a sum may overflow with opposite signs; the sum is then taken in units of the largest power of two
-among them, as in `ActNorm`.  Where the sum itself overflows or is subnormal, its product with `sigma_c` need not.  For
-`2^-j y_c`, whose largest entry is in `[1/2, 1)`, the sum does neither.  Half of `2^j` goes before `sigma_c`, and half after:
-    sigma_c sum_p x_bar_cp y_cp = 2^(j - i) (sigma_c (2^i sum_p x_bar_cp (2^-j y_cp))),   i = floor(j/2)            (17)
-
-In (14), `L_c` may overflow or vanish where `L_c / s_c` does not.  From (10) and (12), with `sigma_c = s_c`,
-    s_bar_c = sum_p x_bar_cp y_cp + n l_bar / s_c                                   (18)
-    s_bar_c = -(sum_p (x_bar_cp / s_c) x_cp + n l_bar / s_c)                        (19)
-
-In (7) and (8), squares of the values may overflow or vanish where `mu` and `d` do not.  With `m'` and `d'` for the mean and the
-deviation (channels.py) of `2^-e v`, whose largest number is in `[1/2, 1)`,
-    mu = 2^e m',   d = 2^e d'                                                       (20)
 """
 
 from __future__ import annotations
@@ -120,6 +97,31 @@ class textbook:
         mu, d = values.mean(1), values.std(1, ddof=unbiased)
         sigma = d + eps                                                             # (8)
         return {"s": sigma if direct else np.log(sigma) / factor, "bias": mu / sigma}           # (5) (6) (8)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (3) and (9) to (12), `exp(k s_c)` may leave the floats where its product with a number `q` does not.  With `w = k s_c`,
+`e` for the number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors
+apart (`scaled` in `elementwise/scale.py`),
+    q exp(w) = q exp(e) h h,   h = exp((w - e)/2)                                   (15)
+
+In (4), a sum of the logarithms of (6) loses the digits of the largest one.  The logarithm of the product keeps them:
+    sum_c log|s_c| = log|s_1 s_2 ... s_C|                                           (16)
+
+In (10) and (12), terms of a sum may overflow with opposite signs; the sum is then taken in units of the largest power of two
+among them, as in `ActNorm`.  Where the sum itself overflows or is subnormal, its product with `sigma_c` need not.  For
+`2^-j y_c`, whose largest entry is in `[1/2, 1)`, the sum does neither.  Half of `2^j` goes before `sigma_c`, and half after:
+    sigma_c sum_p x_bar_cp y_cp = 2^(j - i) (sigma_c (2^i sum_p x_bar_cp (2^-j y_cp))),   i = floor(j/2)            (17)
+
+In (14), `L_c` may overflow or vanish where `L_c / s_c` does not.  From (10) and (12), with `sigma_c = s_c`,
+    s_bar_c = sum_p x_bar_cp y_cp + n l_bar / s_c                                   (18)
+    s_bar_c = -(sum_p (x_bar_cp / s_c) x_cp + n l_bar / s_c)                        (19)
+
+In (7) and (8), squares of the values may overflow or vanish where `mu` and `d` do not.  With `m'` and `d'` for the mean and the
+deviation (channels.py) of `2^-e v`, whose largest number is in `[1/2, 1)`,
+    mu = 2^e m',   d = 2^e d'                                                       (20)
+"""
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, textbook=textbook)

@@ -1,6 +1,6 @@
 r"""Activation normalisation as in Glow-TTS: a scale, then a shift, for each entry of a vector.
 
-The map.  With `c` the channel and `w` = logs, the logarithm of the scale,
+The map.  With `c` the channel and `w = logs`, the logarithm of the scale,
     x_c = bias_c + exp(w_c) z_c                                                     (1)
     z_c = (x_c - bias_c) exp(-w_c)                                                  (2)
     dx_c/dz_c = exp(w_c), all else 0                                                (3)
@@ -19,18 +19,6 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     z_bar_c = exp(w_c) x_bar_c,   w_bar_c = exp(w_c) x_bar_c z_c + l_bar,   bias_bar_c = x_bar_c        (8)
 and for the inverse map, whose log-det is `-log|det dx/dz|` and has the cotangent `l_bar`, from (2),
     x_bar_c = exp(-w_c) z_bar_c,   w_bar_c = -exp(-w_c) z_bar_c (x_c - bias_c) - l_bar,   bias_bar_c = -x_bar_c     (9)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), (2), (6), (8) and (9), `exp(w)` may leave the floats where its product with a number `q` does not.  With `e` for the
-number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled`
-in `elementwise/scale.py`),
-    q exp(w) = q exp(e) h h,   h = exp((w - e)/2)                                   (10)
-
-In (5), the source computes the variance as `E[z^2] - m^2`, which cancels, and squares of the values may overflow or vanish where
-`m` and `sqrt(v)` do not.  With `m'` and `v'` for the mean and the variance (channels.py) of `2^-e z`, whose largest number is in
-`[1/2, 1)`,
-    m = 2^e m',   sqrt(v) = max(2^e sqrt(v'), sqrt(floor))                          (11)
 
 Source: Kim, Kim, Kong & Yoon, arXiv:2005.11129, section 3.2; the parameters are in the authors' code, `ActNorm`.
 """
@@ -83,6 +71,20 @@ class textbook:
     def inverse_initialised(values, floor):
         m, u = textbook.statistics(values, floor)                                   # (5)
         return {"logs": u, "bias": m}                                               # (7)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), (2), (6), (8) and (9), `exp(w)` may leave the floats where its product with a number `q` does not.  With `e` for the
+number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled`
+in `elementwise/scale.py`),
+    q exp(w) = q exp(e) h h,   h = exp((w - e)/2)                                   (10)
+
+In (5), the source computes the variance as `E[z^2] - m^2`, which cancels, and squares of the values may overflow or vanish where
+`m` and `sqrt(v)` do not.  With `m'` and `v'` for the mean and the variance (channels.py) of `2^-e z`, whose largest number is in
+`[1/2, 1)`,
+    m = 2^e m',   sqrt(v) = max(2^e sqrt(v'), sqrt(floor))                          (11)
+"""
 
 
 @bijector(source="arXiv:2005.11129", domain=real, codomain=real, constant_log_det=True, textbook=textbook)

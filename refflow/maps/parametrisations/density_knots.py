@@ -24,46 +24,6 @@ where `e_1 = w_1/4` and `e_(K-1) = w_K/4`, their sum if `K = 2`, all others are 
     h_j_bar = rate (1 - K floor) p_j (w_j_bar - sum_i p_i w_i_bar)                  (12)
     v_k_bar = rate y_k_bar/(1 + exp(-rate v_k))   or   rate y_k_bar exp(rate v_k)   (13)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1) to (13), everything is computed in float64, for float32 too, and rounded once.
-
-In (2), an exponential may overflow, or all heights may underflow.  With `u = rate v_k` and `t = exp(-|u|)`,
-    y_k/A = (f y_k)/(f A),   f = exp(-max_k (rate v_k)), or a power of 2            (14)
-    log(1 + exp u) = u + log1p(t)                           for u > 0
-                   = exp(u) (log1p(t)/t)                    for u <= 0              (15)
-Derivatives have differences of heights and of widths.  A height near `v = 0` is kept as `r + g`, where `r` is the height at
-`v = 0` and `g` is small; widths are kept in the same way.  Their differences keep their digits.  For `|u| <= 1`,
-    r = log 2 + lift,   g = log1p((exp(u) - 1)/2)   or   r = 1 + lift,   g = exp(u) - 1         (16)
-
-In (6), `C - G` cancels.  No term of the following does:
-    C - G = I + G,   I = sum_(0<j<K-1) w_(j+1) (y_j + y_(j+1))/2                    (17)
-
-In (10), the first two terms have in common the part of `y_k` itself, which cancels.  From here on, sums over knots leave out the
-end knots, and cotangents lack the factor `(1 - least)/A^2`.  With `B = b_0 + b_K` and `T = sum_k b_k y_k`,
-    y_k_bar = sum_(i != k) y_i (b_k a_i - b_i a_k) + B (c_k G - e_k C)/D            (18)
-    a_k = c_k + (c_k - e_k) s/(2 D)                                                 (19)
-where for `k = 1`, and likewise at the other end,
-    8 (c_1 G - e_1 C) = w_2 (w_K - w_1) y_(K-1) + w_1 (w_2 - w_(K-1)) (y_(K-1) - y_2)
-                        - w_1 ((w_(K-1) + w_3) y_2 + 2 sum_(2<k<K-1) c_k y_k)       (20)
-For K = 3 only the first term remains, for K = 2 none.  Without the height `E`, `B = 0`, sums are over all knots, and `a = c`.
-
-In (12), two `w_j_bar` have in common the part of a height that their bins share, and it cancels.  The page `softmax_knots`
-has the part of the input knots.  The part of the slopes is, with `P_j` the derivatives of `A`, and `Q_j` the derivatives of `E`
-at a fixed `E/A`, times `A`,
-    h_j_bar = rate (1 - K floor) p_j sum_i p_i (B (Q_j - Q_i) - T (P_j - P_i))      (21)
-    P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or 1/2 + s/(4 D) inside       (22)
-    Q_j = (y_(j-1) + y_j) q_j,   q_j = -I/(4 D), or G/(2 D) inside                  (23)
-Without the height `E`, `q_j = 1/2`.  Bins 1 and K are not inside; inside, `q_j` is larger by `s/(8 D)` or `(2 G + I)/(4 D)`.
-Neighbouring bins share a height, which must not be part of a difference:
-    P_j - P_i = q_j ((y_(j-1) - y_i) + (y_j - y_(i-1))) + (q_j - q_i) (y_(i-1) + y_i)           (24)
-if `i` is not inside or both are.  Its terms cancel otherwise, and `P_j - P_i` is `-(P_i - P_j)` there.  The difference of an
-inner height and `E`, which may nearly be equal, is
-    D (y_k - E) = sum_(0<j<K-1) w_(j+1) (y_k - (y_j + y_(j+1))/2) + (w_1 (y_k - y_1) + w_K (y_k - y_(K-1)))/4 + s y_k/2     (25)
-
-In (13), a slope of a height may be subnormal where its product with a cotangent is not.  Its exponent is halved:
-    1/(1 + exp(-u)) = q q/(1 + t),   q = exp(min(u, 0)/2),   and   exp u = q q,   q = exp(u/2)  (26)
-
 Source: Mueller, McWilliams, Rousselle, Gross and Novak, arXiv:1808.03856, on piecewise-quadratic transforms; the heights of end
 knots are from Durkan, Bekasov, Murray and Papamakarios' code for Neural Spline Flows.
 """
@@ -135,6 +95,48 @@ class textbook:
         e[-1] += w[-1] / 4                                                          # (10)
         m[0] = m[-1] = 1 / 4                                                        # (11)
         return (c[1:-1] - e) / D, (y[:-1] + y[1:]) * m / D                          # (10) (11)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (13), everything is computed in float64, for float32 too, and rounded once.
+
+In (2), an exponential may overflow, or all heights may underflow.  With `u = rate v_k` and `t = exp(-|u|)`,
+    y_k/A = (f y_k)/(f A),   f = exp(-max_k (rate v_k)), or a power of 2            (14)
+    log(1 + exp u) = u + log1p(t)                           for u > 0
+                   = exp(u) (log1p(t)/t)                    for u <= 0              (15)
+Derivatives have differences of heights and of widths.  A height near `v = 0` is kept as `r + g`, where `r` is the height at
+`v = 0` and `g` is small; widths are kept in the same way.  Their differences keep their digits.  For `|u| <= 1`,
+    r = log 2 + lift,   g = log1p((exp(u) - 1)/2)   or   r = 1 + lift,   g = exp(u) - 1         (16)
+
+In (6), `C - G` cancels.  No term of the following does:
+    C - G = I + G,   I = sum_(0<j<K-1) w_(j+1) (y_j + y_(j+1))/2                    (17)
+
+In (10), the first two terms have in common the part of `y_k` itself, which cancels.  From here on, sums over knots leave out the
+end knots, and cotangents lack the factor `(1 - least)/A^2`.  With `B = b_0 + b_K` and `T = sum_k b_k y_k`,
+    y_k_bar = sum_(i != k) y_i (b_k a_i - b_i a_k) + B (c_k G - e_k C)/D            (18)
+    a_k = c_k + (c_k - e_k) s/(2 D)                                                 (19)
+where for `k = 1`, and likewise at the other end,
+    8 (c_1 G - e_1 C) = w_2 (w_K - w_1) y_(K-1) + w_1 (w_2 - w_(K-1)) (y_(K-1) - y_2)
+                        - w_1 ((w_(K-1) + w_3) y_2 + 2 sum_(2<k<K-1) c_k y_k)       (20)
+For K = 3 only the first term remains, for K = 2 none.  Without the height `E`, `B = 0`, sums are over all knots, and `a = c`.
+
+In (12), two `w_j_bar` have in common the part of a height that their bins share, and it cancels.  The page `softmax_knots`
+has the part of the input knots.  The part of the slopes is, with `P_j` the derivatives of `A`, and `Q_j` the derivatives of `E`
+at a fixed `E/A`, times `A`,
+    h_j_bar = rate (1 - K floor) p_j sum_i p_i (B (Q_j - Q_i) - T (P_j - P_i))      (21)
+    P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or 1/2 + s/(4 D) inside       (22)
+    Q_j = (y_(j-1) + y_j) q_j,   q_j = -I/(4 D), or G/(2 D) inside                  (23)
+Without the height `E`, `q_j = 1/2`.  Bins 1 and K are not inside; inside, `q_j` is larger by `s/(8 D)` or `(2 G + I)/(4 D)`.
+Neighbouring bins share a height, which must not be part of a difference:
+    P_j - P_i = q_j ((y_(j-1) - y_i) + (y_j - y_(i-1))) + (q_j - q_i) (y_(i-1) + y_i)           (24)
+if `i` is not inside or both are.  Its terms cancel otherwise, and `P_j - P_i` is `-(P_i - P_j)` there.  The difference of an
+inner height and `E`, which may nearly be equal, is
+    D (y_k - E) = sum_(0<j<K-1) w_(j+1) (y_k - (y_j + y_(j+1))/2) + (w_1 (y_k - y_1) + w_K (y_k - y_(K-1)))/4 + s y_k/2     (25)
+
+In (13), a slope of a height may be subnormal where its product with a cotangent is not.  Its exponent is halved:
+    1/(1 + exp(-u)) = q q/(1 + t),   q = exp(min(u, 0)/2),   and   exp u = q q,   q = exp(u/2)  (26)
+"""
 
 
 @parametrisation(source="nflows, SurVAE", textbook=textbook)

@@ -7,18 +7,6 @@ The map.  The gated map `x = sigma z + (1 - sigma) m` is `ScaledAffine` with the
 The reverse rule.  With `dsigma/ds = sigma (1 - sigma)` and the cotangents of both fields, for `h = (s, m)`,
     h_bar_s = s_bar - shift_bar m sigma (1 - sigma)                                 (3)
     h_bar_m = shift_bar (1 - sigma)                                                 (4)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), a rounding of the exponent `v` is magnified by the exponential.  With `s + offset = v + r`, where `v` is rounded,
-    exp(s + offset) = (1 + r) exp(v)                                                (5)
-
-In (2) to (4), `1 - sigma` is 0 where `sigma` rounds to 1:
-    1 - sigma = sigmoid(-v)                                                         (6)
-
-In (2) to (4), an exponential may underflow where its product with `m` or with a cotangent does not.  Its exponent is kept
-apart, with `g = 1/(1 + exp(-|v|))`:
-    1 - sigma = g exp(min(-v, 0)),   sigma (1 - sigma) = g^2 exp(-|v|)              (7)
 """
 
 from __future__ import annotations
@@ -31,16 +19,6 @@ from ..elementwise.examples import order
 from ..elementwise.scale import logistic, scaled
 from ..elementwise.sigmoid_scale import SigmoidScale
 from .parametrisation import Map, checked_order, parametrisation
-
-
-class Gate:
-    """sigmoid(s + offset), as definitions see a scale."""
-
-    def __init__(self, offset):
-        self.offset = offset
-
-    def definition(self, m, s):
-        return SigmoidScale.definition(m, s, self.offset, 0)                        # (1)
 
 
 class textbook:
@@ -57,6 +35,30 @@ class textbook:
         by_name = {"scale": s_bar - shift_bar * m * sigma * (1 - sigma),            # (3)
                    "shift": shift_bar * (1 - sigma)}                                # (4)
         return np.array([by_name[name] for name in order]), {}
+
+
+class Gate:
+    """sigmoid(s + offset), as definitions see a scale."""
+
+    def __init__(self, offset):
+        self.offset = offset
+
+    def definition(self, m, s):
+        return SigmoidScale.definition(m, s, self.offset, 0)                        # (1)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a rounding of the exponent `v` is magnified by the exponential.  With `s + offset = v + r`, where `v` is rounded,
+    exp(s + offset) = (1 + r) exp(v)                                                (5)
+
+In (2) to (4), `1 - sigma` is 0 where `sigma` rounds to 1:
+    1 - sigma = sigmoid(-v)                                                         (6)
+
+In (2) to (4), an exponential may underflow where its product with `m` or with a cotangent does not.  Its exponent is kept
+apart, with `g = 1/(1 + exp(-|v|))`:
+    1 - sigma = g exp(min(-v, 0)),   sigma (1 - sigma) = g^2 exp(-|v|)              (7)
+"""
 
 
 @parametrisation(source="arXiv:1606.04934", textbook=textbook)

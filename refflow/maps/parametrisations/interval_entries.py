@@ -5,15 +5,6 @@ The map.  Each entry of h gives one of `x`:
 
 The reverse rule.  The slope of `sigmoid(h)` is `sigmoid(h) sigmoid(-h)`, so that
     h_bar_i = x_bar_i (high - low) sigmoid(h_i) sigmoid(-h_i)                       (2)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `exp(-h)` may overflow where `x` is above `low`, and `exp(h)` may underflow where `(high - low) exp(h)` does not.  The
-exponent is kept apart:
-    sigmoid(h) = exp(min(h, 0))/(1 + q),   q = exp(-|h|)                            (3)
-
-In (2), the slope may underflow where its product with a cotangent does not.  Its exponent is kept apart, too:
-    sigmoid(h) sigmoid(-h) = exp(-|h|)/(1 + q)^2                                    (4)
 """
 
 from __future__ import annotations
@@ -34,6 +25,17 @@ class textbook:
 
     def vjp(h, count, low, high, entries_bar):
         return entries_bar * (high - low) / (1 + np.exp(-h)) / (1 + np.exp(h)), {}  # (2)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-h)` may overflow where `x` is above `low`, and `exp(h)` may underflow where `(high - low) exp(h)` does not.  The
+exponent is kept apart:
+    sigmoid(h) = exp(min(h, 0))/(1 + q),   q = exp(-|h|)                            (3)
+
+In (2), the slope may underflow where its product with a cotangent does not.  Its exponent is kept apart, too:
+    sigmoid(h) sigmoid(-h) = exp(-|h|)/(1 + q)^2                                    (4)
+"""
 
 
 @parametrisation(source="Pyro, nflows", textbook=textbook)

@@ -19,19 +19,6 @@ and from (1), with `c = sum_ij A_0_ij A_0_ij_bar`,
     A_bar = (A_0_bar - c A_0)/|A|                                                   (6)
 The unit of error is normwise, as for all matrices.  The page is certified at moderate h.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4) to (6), small singular values magnify roundings where they do not count: for a rotation of the plane, only their sum does.
-With a threshold of 0, the derivative is that of the limit and need not go through the steps.  With `H = Q^T A`, which is symmetric
-and positive, with its eigenvalues `s` and eigenvectors `V`, and with `G = Q_bar`,
-    A_bar = Q X + (I - Q Q^T) G H^-1,   H X + X H = Q^T G - G^T Q                   (7)
-    X = V Y V^T,   Y_ij = (M_ij - M_ji)/(s_i + s_j),   M = V^T Q^T G V              (8)
-where `Y` has an exact 0 on its diagonal.  `H^-1` would magnify the roundings of `I - Q Q^T` where it is 0:
-    (I - Q Q^T) G H^-1 = 0    for square matrices                                   (9)
-
-In (3), rounding keeps `|E_n|` from 0.  With a threshold below it, steps end where the norm falls no more:
-    Q = A_n   for the first n with 4 r u >= |E_n| >= |E_(n-1)|,   r the number of rows          (10)
-
 Source: van den Berg, Hasenclever, Tomczak and Welling, arXiv:1803.05649, and the authors' code; Bjorck and Bowie, An
 Iterative Algorithm for Computing the Best Estimate of an Orthogonal Matrix, SIAM Journal on Numerical Analysis 8 (1971).
 """
@@ -77,6 +64,21 @@ class textbook:
             T_bar = A.T @ A_bar                                                     # (4)
             A_bar = A_bar @ textbook.factor(A) - A @ (T_bar + T_bar.T) / 2          # (5)
         return ((A_bar - np.sum(found[0] * A_bar) * found[0]) / size).ravel(), {}   # (6)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4) to (6), small singular values magnify roundings where they do not count: for a rotation of the plane, only their sum does.
+With a threshold of 0, the derivative is that of the limit and need not go through the steps.  With `H = Q^T A`, which is symmetric
+and positive, with its eigenvalues `s` and eigenvectors `V`, and with `G = Q_bar`,
+    A_bar = Q X + (I - Q Q^T) G H^-1,   H X + X H = Q^T G - G^T Q                   (7)
+    X = V Y V^T,   Y_ij = (M_ij - M_ji)/(s_i + s_j),   M = V^T Q^T G V              (8)
+where `Y` has an exact 0 on its diagonal.  `H^-1` would magnify the roundings of `I - Q Q^T` where it is 0:
+    (I - Q Q^T) G H^-1 = 0    for square matrices                                   (9)
+
+In (3), rounding keeps `|E_n|` from 0.  With a threshold below it, steps end where the norm falls no more:
+    Q = A_n   for the first n with 4 r u >= |E_n| >= |E_(n-1)|,   r the number of rows          (10)
+"""
 
 
 @parametrisation(source="arXiv:1803.05649", moderate=True, normwise=True, textbook=textbook)

@@ -5,7 +5,11 @@ Libraries agree on the bijectors and differ in these maps; there is one for each
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...core import Value, real
+from ...core.arrays import as_floating
+from ...core.boundary import own_function, published
 from ...core.registry import registered
 from ...core.values import declare
 
@@ -17,6 +21,27 @@ def value(cls):
     return declare(cls)
 
 
+VJP_DOC = """(fields, pullback) of vectors h (..., P); `pullback(fields_bar)` -> (h_bar, params_bar)."""
+
+
+def of_numbers(function, self, h):
+    """The public form of `vjp`: it refuses by name what is not vectors of P numbers, and its pullback keeps a copy of them."""
+    name = type(self).__name__
+    given, _ = as_floating(f"{name}: h", h)
+    if given.shape[-1:] != (self.size,):
+        raise ValueError(f"{name}: h must be (..., {self.size}), the {self.size} numbers that a network gives for one map, not of "
+                         f"shape {given.shape}; a Coupling or an Autoregressive with a Family of this map passes them")
+    dtype = np.result_type(given, self.dtype or given)
+    with np.errstate(all="ignore"):
+        fields, pullback = function(self.unchecked(dtype), given.astype(dtype))
+
+    def quiet(fields_bar):
+        with np.errstate(all="ignore"):
+            return pullback(fields_bar)
+
+    return {key: held.copy() if isinstance(held, np.ndarray) else held for key, held in fields.items()}, quiet
+
+
 def parametrisation(*, source="", register=True, **facts):
     """Declare a page: a parametrisation, who uses it, and facts about it."""
 
@@ -24,6 +49,7 @@ def parametrisation(*, source="", register=True, **facts):
         page = value(page)
         for fact, held in {"source": source, **facts}.items():
             setattr(page, fact, held)
+        page.vjp = published(own_function(page, "vjp"), of_numbers, VJP_DOC)
         return registered(page) if register else page
 
     return publish

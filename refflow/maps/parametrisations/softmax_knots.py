@@ -16,29 +16,6 @@ The reverse rule.  The first and the last knot are fixed, and sums are over inne
 and for a bin of two halves,
     w_0_bar = sum_k x_k_bar/2                                                       (8)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), an exponential may overflow, or all of them may underflow.  `p_j` does not change if a number is added to all `a_j`, with
-its roundings restored, or if all exponentials are multiplied by one number.
-
-In (3), `low` and the sum cancel where `x_k` is near 0, and `x_k` is exactly 0 for equal bins of a symmetric interval.  Let
-`e_j = c_j exp a_j` and `S = sum_j e_j`, where `c_j = 1`, or 1/2 for a half, which is a bin of its own here.  With
-`V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) and (5) are a mean of two ends
-    x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (9)
-whose terms cancel as well.  So each `e_j` is kept in two parts, a reference, which takes few values, and a remainder,
-    e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for -1 <= a_j <= 2           (10)
-    rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2 and b r_j < 1    (11)
-    rho_j = 0,   g_j = exp(s_j b) exp(-s_j b r_j)                                for r_j < 1/2 and b r_j >= 1
-    rho_j = 0,   g_j = exp(a_j), or exp(-64) exp(a_j + 64) for a_j < -64,   elsewhere           (12)
-References take few values, so their sums are multiples of these; the sums cancel in pairs of floats, and `exp b` and `exp(-b)`
-are pairs, too.  The halves of the first bin are references.
-
-In (7), each `x_k_bar` stands in `w_j_bar` and in the mean over all bins, and these cancel where they are nearly equal.  `x_k_bar`
-stands in only one term of the following form, with `R = rate (high - low - K floor)/S`,
-    h_j_bar = R r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)      (13)
-or, for the number of two halves, where `U'_k` and `V'_k` are the sums without them, and `e_0` is whole,
-    h_0_bar = R r_0^2 (e_0/S) sum_k x_k_bar (U'_k - V'_k)/2                         (14)
-
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; (4) zuko.
 """
 
@@ -82,6 +59,31 @@ class textbook:
             r = 1 / (1 + np.abs(a) / (-np.log(clip) / 2))                           # (4)
         e = np.exp(a * r)
         return e / np.sum(e), r                                                     # (1)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), an exponential may overflow, or all of them may underflow.  `p_j` does not change if a number is added to all `a_j`, with
+its roundings restored, or if all exponentials are multiplied by one number.
+
+In (3), `low` and the sum cancel where `x_k` is near 0, and `x_k` is exactly 0 for equal bins of a symmetric interval.  Let
+`e_j = c_j exp a_j` and `S = sum_j e_j`, where `c_j = 1`, or 1/2 for a half, which is a bin of its own here.  With
+`V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) and (5) are a mean of two ends
+    x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (9)
+whose terms cancel as well.  So each `e_j` is kept in two parts, a reference, which takes few values, and a remainder,
+    e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for -1 <= a_j <= 2           (10)
+    rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2 and b r_j < 1    (11)
+    rho_j = 0,   g_j = exp(s_j b) exp(-s_j b r_j)                                for r_j < 1/2 and b r_j >= 1
+    rho_j = 0,   g_j = exp(a_j), or exp(-64) exp(a_j + 64) for a_j < -64,   elsewhere           (12)
+References take few values, so their sums are multiples of these; the sums cancel in pairs of floats, and `exp b` and `exp(-b)`
+are pairs, too.  The halves of the first bin are references.
+
+In (7), each `x_k_bar` stands in `w_j_bar` and in the mean over all bins, and these cancel where they are nearly equal.  `x_k_bar`
+stands in only one term of the following form, with `R = rate (high - low - K floor)/S`,
+    h_j_bar = R r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)      (13)
+or, for the number of two halves, where `U'_k` and `V'_k` are the sums without them, and `e_0` is whole,
+    h_0_bar = R r_0^2 (e_0/S) sum_k x_k_bar (U'_k - V'_k)/2                         (14)
+"""
 
 
 @parametrisation(source="arXiv:1906.04032", textbook=textbook)

@@ -6,17 +6,6 @@ The map.  The weights are in proportion to exponentials:
 The reverse rule.  From `dw_k/dh_j = w_k ([j = k] - w_j)`,
     h_j_bar = w_j (w_j_bar - sum_k w_k w_k_bar)                                     (2)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), an exponential may overflow, or all of them may underflow.  A factor of all exponentials does not change the weights:
-    w_k = r_k^2/S,   S = sum_j r_j^2,   r_k = exp((h_k - max_j h_j)/2)              (3)
-where `r_k` is far from the smallest floats as long as `r_k^2` is one of them.
-
-In (2), a large cotangent of a weight near 1 appears twice, with opposite signs, and a small `w_j` loses digits before it is
-multiplied by a large cotangent.  With `sum_k w_k = 1`,
-    h_j_bar = r_j (r_j sum_k r_k (r_k (w_j_bar - w_k_bar)))/S^2                     (4)
-In (4), every difference counts as much as its own two cotangents.
-
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779; Flow++, arXiv:1902.00275.
 """
 
@@ -38,6 +27,19 @@ class textbook:
     def vjp(h, count, weights_bar):
         w = textbook.fields(h, count)["weights"]
         return w * (weights_bar - np.sum(w * weights_bar)), {}                      # (2)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), an exponential may overflow, or all of them may underflow.  A factor of all exponentials does not change the weights:
+    w_k = r_k^2/S,   S = sum_j r_j^2,   r_k = exp((h_k - max_j h_j)/2)              (3)
+where `r_k` is far from the smallest floats as long as `r_k^2` is one of them.
+
+In (2), a large cotangent of a weight near 1 appears twice, with opposite signs, and a small `w_j` loses digits before it is
+multiplied by a large cotangent.  With `sum_k w_k = 1`,
+    h_j_bar = r_j (r_j sum_k r_k (r_k (w_j_bar - w_k_bar)))/S^2                     (4)
+In (4), every difference counts as much as its own two cotangents.
+"""
 
 
 @parametrisation(source="arXiv:1804.00779", textbook=textbook)

@@ -15,23 +15,6 @@ The reverse rule.  With `g_j = dw_j/dh_j` and `D = d_0_bar + d_K_bar`,
     h_j_bar = g_j (sum_{k>j} z_k_bar - D H/W^2)             for a width             (7)
             = g_j (sum_{k>j} x_k_bar + D/W)                 for a height            (8)
             = g_j d_k_bar                                   for a slope, with `E = e - 1`       (9)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2) and (3), `E` and `exp h` may overflow.  With `v = h + span`, or `v = h + 1` for (3), and with
-`p = E/(1 + E) = 1 - exp(-span)`, nothing overflows in
-    log(1 + E exp h) = log(1 + p exp v)                     for v <= -log p
-                     = v + log(p + exp(-v))                 for v > -log p          (10)
-
-In (1), `low` and the widths may cancel.  So the constants `c_j`, which are `floor` for `h_j < -1, v <= -log p`, else `width`,
-are summed in pairs of floats, apart from the rest:
-    z_k = (low + sum_{j<k} c_j) + a + sum_{j<k} (w_j - c_j)                         (11)
-    w_j - width = log(1 + p (exp(h_j) - 1))                 for |h_j| <= 1          (12)
-                = h_j + log(p + exp(-v))                    elsewhere, for v > -log p       (13)
-
-In (5), a slope may underflow where its product with a cotangent does not.  Its exponent is kept apart, with `t = exp(-|v|)`:
-    g_j = 1/(1 + t/p)                                       for v > 0
-        = p/(1 + p t) exp(v)                                for v <= 0              (14)
 """
 
 from __future__ import annotations
@@ -77,6 +60,25 @@ class textbook:
     def after(bar):
         """sum_{k>j} bar_k for j = 0 .. K-1."""
         return np.array([np.sum(bar[j:]) for j in range(1, len(bar))])
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) and (3), `E` and `exp h` may overflow.  With `v = h + span`, or `v = h + 1` for (3), and with
+`p = E/(1 + E) = 1 - exp(-span)`, nothing overflows in
+    log(1 + E exp h) = log(1 + p exp v)                     for v <= -log p
+                     = v + log(p + exp(-v))                 for v > -log p          (10)
+
+In (1), `low` and the widths may cancel.  So the constants `c_j`, which are `floor` for `h_j < -1, v <= -log p`, else `width`,
+are summed in pairs of floats, apart from the rest:
+    z_k = (low + sum_{j<k} c_j) + a + sum_{j<k} (w_j - c_j)                         (11)
+    w_j - width = log(1 + p (exp(h_j) - 1))                 for |h_j| <= 1          (12)
+                = h_j + log(p + exp(-v))                    elsewhere, for v > -log p       (13)
+
+In (5), a slope may underflow where its product with a cotangent does not.  Its exponent is kept apart, with `t = exp(-|v|)`:
+    g_j = 1/(1 + t/p)                                       for v > 0
+        = p/(1 + p t) exp(v)                                for v <= 0              (14)
+"""
 
 
 @parametrisation(source="FrEIA", textbook=textbook)

@@ -13,17 +13,6 @@ The reverse rule.  From (1) to (3),
     p_i_bar = slack_i_bar s_i (1 - r_i^2)                                           (5)
     q_i_bar = (diagonal_i_bar + slack_i_bar r_i) (1 - s_i^2)                        (6)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), `1 + r_i s_i` cancels where the signs differ, and is 0 once both tanh round to 1.  With `P = exp(-2 |p|)` and
-`Q = exp(-2 |q|)`,
-    slack = 2 (1 + P Q)/((1 + P) (1 + Q))    where p q >= 0                         (7)
-          = 2 (P + Q)/((1 + P) (1 + Q))      where p q < 0                          (8)
-
-In (5) and (6), `1 - r^2` loses all digits where `r` rounds to 1:
-    1 - r^2 = 4 P/(1 + P)^2                                                         (9)
-The page is certified at moderate h, `2^-4` to `2^4`.
-
 Source: van den Berg, Hasenclever, Tomczak and Welling, arXiv:1803.05649, and the authors' code.
 """
 
@@ -55,6 +44,19 @@ class textbook:
         p_bar = slack_bar * s * (1 - r**2)                                          # (5)
         q_bar = (diagonal_bar + slack_bar * r) * (1 - s**2)                         # (6)
         return np.concatenate((d_bar.ravel(), p_bar, q_bar, b_bar)), {}
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), `1 + r_i s_i` cancels where the signs differ, and is 0 once both tanh round to 1.  With `P = exp(-2 |p|)` and
+`Q = exp(-2 |q|)`,
+    slack = 2 (1 + P Q)/((1 + P) (1 + Q))    where p q >= 0                         (7)
+          = 2 (P + Q)/((1 + P) (1 + Q))      where p q < 0                          (8)
+
+In (5) and (6), `1 - r^2` loses all digits where `r` rounds to 1:
+    1 - r^2 = 4 P/(1 + P)^2                                                         (9)
+The page is certified at moderate h, `2^-4` to `2^4`.
+"""
 
 
 @parametrisation(source="arXiv:1803.05649", moderate=True, textbook=textbook)

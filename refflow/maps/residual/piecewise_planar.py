@@ -1,6 +1,7 @@
 r"""Planar flow with a leaky rectified linear unit, `R^D -> R^D`: linear on either side of a hyperplane.
 
-The map.  With a normal `w`, an offset `b`, a free vector `u`, a slack `c > 0` and a slope `d > 0`, the field `negative_slope`,
+The map.  With a normal `w`, an offset `b`, a free vector `u`, a slack `c = slack > 0` and a slope
+`d = negative_slope > 0`,
     x = z + h v,   h = s a,   a = w^T z + b,   s = 1 for a >= 0,   s = d for a < 0  (1)
     v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (2)
 By (2), `w^T v = c - 1` whatever `u` is.
@@ -26,19 +27,6 @@ For the inverse map, `da = (dy - a dp)/p` with `dp = s dc + (c - 1) dd`, so that
     d_bar = -(a v^T z_bar + l_bar (c - 1))/p   for a < 0,   0   for a >= 0          (15)
     c_bar = k_bar/(w^T w) - a_bar h - l_bar s/p                                     (16)
 where `v_bar = -h z_bar`, and (10) and (11) hold with `x` in the place of `z`.
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), `w^T u` cancels `c - 1`, and the sum cancels `u` where `u` is nearly a multiple of `w`.  From (1) to (16), everything is
-computed with pairs of floats, of twice the digits, for float32 too, and rounded once.          (17)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases: products of pairs keep their
-digits only while their roundings are normal numbers.
-
-In (4), a rounded `p` near 1 has few digits of its logarithm:
-    log p = log1p((c - 1) s)    for (c - 1) s > -1/2                                (18)
-
-In (10), `u_bar` is 0 where `x_bar` is a multiple of `w`, as always for `D = 1`:
-    u_bar_j = h sum_i w_i (w_i x_j_bar - w_j x_i_bar)/(w^T w)                       (19)
 
 Source: FlowJAX, normflows; Rezende and Mohamed, arXiv:1505.05770, have `tanh`.
 """
@@ -113,6 +101,21 @@ class textbook:
         u_bar, w_bar, c_bar = textbook.bars(x, w, u, slack, z_bar, -s * a, a_bar)
         c_bar = c_bar - a_bar * s * a - l_bar * s / p                               # (16)
         return z_bar + a_bar * w, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": c_bar, "negative_slope": d_bar}         # (14)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `w^T u` cancels `c - 1`, and the sum cancels `u` where `u` is nearly a multiple of `w`.  From (1) to (16), everything is
+computed with pairs of floats, of twice the digits, for float32 too, and rounded once.          (17)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases: products of pairs keep their
+digits only while their roundings are normal numbers.
+
+In (4), a rounded `p` near 1 has few digits of its logarithm:
+    log p = log1p((c - 1) s)    for (c - 1) s > -1/2                                (18)
+
+In (10), `u_bar` is 0 where `x_bar` is a multiple of `w`, as always for `D = 1`:
+    u_bar_j = h sum_i w_i (w_i x_j_bar - w_j x_i_bar)/(w^T w)                       (19)
+"""
 
 
 @bijector(source="FlowJAX, normflows", domain=real, codomain=real, moderate=True, rounded_breaks=True, textbook=textbook)

@@ -1,6 +1,6 @@
 r"""Planar flow, `R^D -> R^D`: each event moves along one direction, by a function of its distance from a hyperplane.
 
-The map.  With a normal `w`, an offset `b`, a free vector `u` and a slack `c > 0`,
+The map.  With a normal `w`, an offset `b`, a free vector `u` and a slack `c = slack > 0`,
     x = z + v tanh(a),   a = w^T z + b                                              (1)
     v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (2)
 By (2), `w^T v = c - 1` whatever `u` is: the slack says by how much `w^T v > -1` holds, and with it (1) is invertible.  The source
@@ -25,30 +25,6 @@ For the inverse map, (5) gives `da = (dy - t dc)/p`, so that with (6) and the co
     x_bar = z_bar + a_bar w,   b_bar = a_bar                                        (14)
     c_bar = k_bar/(w^T w) - a_bar t - l_bar s/p                                     (15)
 where `v_bar = -t z_bar`, and (10) and (11) hold with `x` in the place of `z`.
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), `w^T u` cancels `c - 1` and the sum cancels `u` where `u` is nearly a multiple of `w`.  From (1) to (15), everything is
-computed with pairs of floats, of twice the digits, for float32 too, and rounded once.         (16)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases: products of pairs keep their
-digits only while their roundings are normal numbers.
-
-In (3), `1 - t^2` loses all digits where `t` rounds to 1.  With `q = exp(-2 |a|)`,
-    |t| = (1 - q)/(1 + q),   s = 4 q/(1 + q)^2                                      (17)
-
-In (4), `1 + (c - 1) s` cancels for a small `c`, and its logarithm loses the digits of a small `(c - 1) s`:
-    p = t^2 + c s                                                                   (18)
-    log p = log1p((c - 1) s)    for (c - 1) s > -1/2                                (19)
-
-In (5), `a` nearly cancels `(c - 1) tanh(a)` for small `c` and `a`.  The solver takes `a g = y` with the mean slope `g` between 0
-and `a`, so that the root lies between 0 and `y/min(c, 1)`:
-    g = c + (1 - c) e    for c < 1,   g = 1 + (c - 1) (1 - e)    for c >= 1,   e = 1 - tanh(a)/a            (20)
-    e = a^2/(3 + a^2 + a^2/(5 + a^2/(7 + a^2/(9 + a^2/11))))    for |a| < 1/2       (21)
-where (21) is the continued fraction of `tanh`.  One step of Newton's method with pairs takes the root of the solver to
-    a - (a + (c - 1) tanh(a) - y)/p                                                 (22)
-
-In (10), `u_bar` is 0 where `x_bar` is a multiple of `w`, as always for `D = 1`:
-    u_bar_j = t sum_i w_i (w_i x_j_bar - w_j x_i_bar)/(w^T w)                       (23)
 
 Source: Rezende and Mohamed, Variational Inference with Normalizing Flows, arXiv:1505.05770, section 4.1 and appendix A.1.
 """
@@ -123,6 +99,32 @@ class textbook:
         u_bar, w_bar, c_bar = textbook.bars(x, w, u, slack, z_bar, -t, a_bar)
         c_bar = c_bar - a_bar * t - l_bar * s / p                                   # (15)
         return z_bar + a_bar * w, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": c_bar}          # (14)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `w^T u` cancels `c - 1` and the sum cancels `u` where `u` is nearly a multiple of `w`.  From (1) to (15), everything is
+computed with pairs of floats, of twice the digits, for float32 too, and rounded once.         (16)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases: products of pairs keep their
+digits only while their roundings are normal numbers.
+
+In (3), `1 - t^2` loses all digits where `t` rounds to 1.  With `q = exp(-2 |a|)`,
+    |t| = (1 - q)/(1 + q),   s = 4 q/(1 + q)^2                                      (17)
+
+In (4), `1 + (c - 1) s` cancels for a small `c`, and its logarithm loses the digits of a small `(c - 1) s`:
+    p = t^2 + c s                                                                   (18)
+    log p = log1p((c - 1) s)    for (c - 1) s > -1/2                                (19)
+
+In (5), `a` nearly cancels `(c - 1) tanh(a)` for small `c` and `a`.  The solver takes `a g = y` with the mean slope `g` between 0
+and `a`, so that the root lies between 0 and `y/min(c, 1)`:
+    g = c + (1 - c) e    for c < 1,   g = 1 + (c - 1) (1 - e)    for c >= 1,   e = 1 - tanh(a)/a            (20)
+    e = a^2/(3 + a^2 + a^2/(5 + a^2/(7 + a^2/(9 + a^2/11))))    for |a| < 1/2       (21)
+where (21) is the continued fraction of `tanh`.  One step of Newton's method with pairs takes the root of the solver to
+    a - (a + (c - 1) tanh(a) - y)/p                                                 (22)
+
+In (10), `u_bar` is 0 where `x_bar` is a multiple of `w`, as always for `D = 1`:
+    u_bar_j = t sum_i w_i (w_i x_j_bar - w_j x_i_bar)/(w^T w)                       (23)
+"""
 
 
 @bijector(source="arXiv:1505.05770", domain=real, codomain=real, solver=True, moderate=True, textbook=textbook)

@@ -28,29 +28,6 @@ For the inverse map, `dr = (A dR - r dc + g r dalpha)/(A d)`, so that with `X = 
 In (14) and (15), the derivatives of (3) by `r` and by the field are one term: their sum would cancel.
 The unit of error is normwise: (2) adds a part along `n` and a part across it.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `y^T y` overflows where `r` does not, and `z + q y` cancels for `q` near -1.  The length is taken of `y` over its largest
-entry, and
-    x = centre + g y    for |q| > 1/2                                               (16)
-In (5), likewise, the centre may be far larger than `z`:
-    z = x - (q/g) e    for |q| <= 1/2                                               (17)
-
-In (2), `1 + q` cancels for a small `c`, and powers of `A` overflow in (7) to (15).  With the ratios of all numbers to `A`,
-    rho = r/A,   tau = alpha/A,   gamma = c/A                                       (18)
-    g = rho + gamma,   d = rho (1 + tau) + tau gamma,   d - 1 = q tau               (19)
-and all of (7) to (15) is written in them.
-
-In (7), (9) and (13), `q` may be subnormal where its product with a cotangent is not:
-    q X = (c - alpha) X/A                                                           (20)
-
-In (3), rounded `g` and `d` near 1 have few digits of their logarithms:
-    log g = log1p(q)    for |q| <= 1/2,   log d = log1p(q tau)    for |q tau| <= 1/2                (21)
-
-In (4), the root cancels for `R < c`, and its squares overflow.  With `S = hypot(R - c, 2 sqrt(R) sqrt(alpha))`,
-    r = (R - c)/2 + S/2                 for R >= c
-      = R (2 alpha/(c - R + S))         for R <  c                                  (22)
-
 Source: Rezende and Mohamed, Variational Inference with Normalizing Flows, arXiv:1505.05770, section 4.1, without an
 inverse; Bijectors.jl has one.
 """
@@ -121,6 +98,31 @@ class textbook:
         w = alpha * (2 * r**2 + 2 * c * r + c**2) - c * r**2                        # (15)
         alpha_bar = g * r * X / (A * d) + l_bar * ((D - 1) * g / d + w / (A**3 * d**2)) / A     # (15)
         return o / g + (X - l_bar * m) / d * n, {"centre": centre_bar, "alpha": alpha_bar, "slack": c_bar}      # (12)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `y^T y` overflows where `r` does not, and `z + q y` cancels for `q` near -1.  The length is taken of `y` over its largest
+entry, and
+    x = centre + g y    for |q| > 1/2                                               (16)
+In (5), likewise, the centre may be far larger than `z`:
+    z = x - (q/g) e    for |q| <= 1/2                                               (17)
+
+In (2), `1 + q` cancels for a small `c`, and powers of `A` overflow in (7) to (15).  With the ratios of all numbers to `A`,
+    rho = r/A,   tau = alpha/A,   gamma = c/A                                       (18)
+    g = rho + gamma,   d = rho (1 + tau) + tau gamma,   d - 1 = q tau               (19)
+and all of (7) to (15) is written in them.
+
+In (7), (9) and (13), `q` may be subnormal where its product with a cotangent is not:
+    q X = (c - alpha) X/A                                                           (20)
+
+In (3), rounded `g` and `d` near 1 have few digits of their logarithms:
+    log g = log1p(q)    for |q| <= 1/2,   log d = log1p(q tau)    for |q tau| <= 1/2                (21)
+
+In (4), the root cancels for `R < c`, and its squares overflow.  With `S = hypot(R - c, 2 sqrt(R) sqrt(alpha))`,
+    r = (R - c)/2 + S/2                 for R >= c
+      = R (2 alpha/(c - R + S))         for R <  c                                  (22)
+"""
 
 
 @bijector(source="arXiv:1505.05770", domain=real, codomain=real, normwise=True, textbook=textbook)

@@ -1,6 +1,6 @@
 r"""Sylvester flow with triangular matrices, `R^D -> R^D`: a planar flow with `D` units; unit `i` reads the entries from `i` on.
 
-The map.  With upper triangular matrices `R` and `S` and an offset `b`, and with slacks `c_i > 0`,
+The map.  With upper triangular matrices `R` and `S` and an offset `b`, and with the slacks `c = slack > 0`,
     x = z + R t,   t_i = tanh(a_i),   a = S z + b                                   (1)
     r_ii = (c_i - 1)/s_ii                                                           (2)
 The diagonal of `S` is a field without zeros, the diagonal of `R` follows from it.  By Sylvester's identity,
@@ -27,16 +27,6 @@ For the inverse map, (5) gives `M da = dy - dG t` with the upper triangular `M =
     x_bar = z_bar + S^T a_bar,   b_bar = a_bar,   S_bar = a_bar z^T,   R_bar = -x_bar t^T           (13)
     s_ii_bar = a_i_bar z_i + x_i_bar t_i (c_i - 1)/s_ii^2                           (14)
     c_i_bar = -x_i_bar t_i/s_ii - l_bar h_i/p_i                                     (15)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (5), sums cancel, and rounded roots spoil the rows before them.  From (1) to (15), everything is computed with pairs of floats,
-of twice the digits, as in `Planar`, for float32 too, and rounded once.          (16)
-The page is certified at moderate events and parameters and at the hard cases.
-
-In (4), logarithms of opposite sign cancel.  They are pairs, too, and
-    log p_i = f - f^2/2,   f = (c_i - 1) h_i    for |f| < 2^-40                     (17)
-keeps the digits of a small `f`.
 
 Source: van den Berg, Hasenclever, Tomczak and Welling, Sylvester Normalizing Flows, arXiv:1803.05649.
 """
@@ -118,6 +108,18 @@ class textbook:
         bars = {"R": -np.triu(np.outer(x_bar, t), 1), "S": np.triu(np.outer(a_bar, z), 1), "b": a_bar,          # (13)
                 "diagonal": a_bar * z + x_bar * t * (slack - 1) / s**2, "slack": -x_bar * t / s - l_bar * h / p}    # (14) (15)
         return x_bar, bars
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (5), sums cancel, and rounded roots spoil the rows before them.  From (1) to (15), everything is computed with pairs of floats,
+of twice the digits, as in `Planar`, for float32 too, and rounded once.          (16)
+The page is certified at moderate events and parameters and at the hard cases.
+
+In (4), logarithms of opposite sign cancel.  They are pairs, too, and
+    log p_i = f - f^2/2,   f = (c_i - 1) h_i    for |f| < 2^-40                     (17)
+keeps the digits of a small `f`.
+"""
 
 
 @bijector(source="arXiv:1803.05649", domain=real, codomain=real, solver=True, moderate=True, textbook=textbook)

@@ -1,7 +1,7 @@
 r"""Rotation of a circle, `[a, b) -> [a, b)`.
 
-The map.  The circle is an interval whose ends are one point.  With `ends` `a < b`, `L = b - a`, and the rotation in `turns`,
-`-1 < u < 1`,
+The map.  The circle is an interval whose ends are one point.  With `ends` `a < b`, `L = b - a`, and the rotation
+`u = turns`, between -1 and 1,
     x = z + (u - n) L,   n = 1   for z + u L >= b
                          n = -1  for z + u L < a
                          n = 0   elsewhere                                          (1)
@@ -15,13 +15,6 @@ ends, and whose slopes at them are equal.
 The reverse rule.  Where `x` does not jump, `n` is constant.  From (1), and from (2),
     z_bar = x_bar,   u_bar = x_bar L,   b_bar = -a_bar = x_bar (u - n)              (4)
     x_bar = z_bar,   u_bar = -z_bar L,   b_bar = -a_bar = -z_bar (u - n)            (5)
-
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (1), `x` jumps from `b` to `a`, and a rounded sum may lie on the wrong side of the jump.  So `n` is found without rounding, from
-the signs of sums of exact products:
-    z + u b - u a - b,   z + u b - u a - a                                          (6)
-and in (2) from the same sums of `x` with `-u`.  `x` and `z` are rounded to numbers from `a` to `b`.
 
 Source: Rezende, Papamakarios, Racaniere, Albergo, Kanwar, Shanahan and Cranmer, Normalizing Flows on Tori and Spheres,
 arXiv:2002.02428, on circular splines and the phase translation.
@@ -72,6 +65,15 @@ class textbook:
     def inverse_vjp(x, ends, turns, z_bar, l_bar):
         b_bar = -z_bar * textbook.inverse_part(x, ends, turns)                      # (5)
         return z_bar, {"ends": np.array([-b_bar, b_bar]), "turns": -z_bar * (ends[1] - ends[0])}    # (5)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `x` jumps from `b` to `a`, and a rounded sum may lie on the wrong side of the jump.  So `n` is found without rounding, from
+the signs of sums of exact products:
+    z + u b - u a - b,   z + u b - u a - a                                          (6)
+and in (2) from the same sums of `x` with `-u`.  `x` and `z` are rounded to numbers from `a` to `b`.
+"""
 
 
 @bijector(source="arXiv:2002.02428", straight_far_out=True, jumps=True, textbook=textbook)

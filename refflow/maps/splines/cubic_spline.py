@@ -42,81 +42,6 @@ derivative of `log|dx/dz|`, which is `z_bar` of (14) for `x_bar = 0` and `l_bar 
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (19)
 and the fields have the cotangents (10) to (18) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (20)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), `1 - t` cancels near `z_1`:
-    a = z - z_0,   b = z_1 - z,   t = a/w = 1 - f    for t <= f,   f = b/w = 1 - t    for t > f         (21)
-
-In (2), the products with widths may leave the floats where the slopes in units of the bin's own, `e_0 = d_0/s` and `e_1 = d_1/s`,
-do not.  With `r = s_b/s` and `o = w_b/w` for the bin before,
-    e_0 = min(2 r, 2, (r + o)/(1 + o)),   or q_0 at an end knot                     (22)
-and likewise for `e_1` with the bin after.
-
-In (5), `A` and `B` may be negative, and `x_0` may be much larger than `x` where `x_1` is nearer.  With both `t` and `f`, all terms
-of `Y` and of `1 - Y` are positive, and the nearer knot is the start:
-    Y = e_0 t f^2 + u_1 t^2 f + t^3,   1 - Y = e_1 f t^2 + u_0 f^2 t + f^3,   u_0 = 3 - e_0,   u_1 = 3 - e_1        (23)
-    x = x_0 + h Y      where t <= f,   x = x_1 - h (1 - Y)      elsewhere           (24)
-
-In (6), the terms cancel where `A` or `B` is negative.  The terms of
-    m = s S,   S = e_0 f^2 + e_1 t^2 - 2 v t f,   v = e_0 - u_1 = e_1 - u_0         (25)
-are positive for `v <= 0`.  For `v > 0` they nearly cancel where both slopes are near 3, and there
-    S = (f sqrt(e_0) - t sqrt(e_1))^2 + 2 t f (u_0 v + u_1 e_1)/(sqrt(e_0 e_1) + v)                 (26)
-
-In (7), a root `z` near a knot loses the digits of its distance from the knot.  A solver finds the smaller of `t` and `f`, from (23) and
-`y = (x - x_0)/h`; for `t`, which is at most 1/2,
-    y / (e_0 + 7/4) <= t <= min(5 y / e_0, y^(1/3), 1/2)                            (27)
-This bracket is widened, for the rounding of its ends.
-
-In (10) to (17), the terms that a knot receives through `t`, `s`, `w` and both slopes cancel.  By (22), `e_0` depends on quotients
-of widths and of heights alone.  With `E` and `F` its derivatives,
-    de_0/dlog w = -de_0/dlog w_b = E_0,   de_0/dlog h_b = -de_0/dlog h = F_0        (28)
-and `D_0 = e_0 - E_0`, `G_0 = e_0 - F_0`, in which terms have cancelled,
-    E_0 = F_0 = 2 r,   D_0 = G_0 = 0                                      for 2 r   (29)
-    E_0 = F_0 = 0,   D_0 = G_0 = 2                                        for 2     (30)
-    E_0 = (r (1 + 2 o) - o)/(1 + o)^2,   D_0 = o (2 + o - r)/(1 + o)^2,
-    F_0 = r/(1 + o),   G_0 = o/(1 + o)                                    for p     (31)
-and `E_0 = F_0 = 0` at an end knot, where `e_0` is a field.  With
-    S_0 = f (f - 2 t),   S_1 = t (t - 2 f),   S' = 2 t c_0 - 2 f c_1,
-    c_0 = e_0 + 2 e_1 - 3 = 2 e_1 - u_0 = (e_0 - 1) + 2 (e_1 - 1),   c_1 = e_1 + 2 e_0 - 3          (32)
-    S_D = D_0 S_0 + D_1 S_1 + 6 t f = D_0 f^2 + D_1 t^2 + 2 (3 - D_0 - D_1) t f     (33)
-and `S_G` in the same way, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of the bin,
-    dx/dz_0 = -s f B_0,   B_0 = S + t f E_0 - t^2 E_1 = e_0 f^2 + D_1 t^2 + (E_0 - 2 v) t f              (34)
-    dx/dz_1 = -s t B_1,   B_1 = S - f^2 E_0 + t f E_1 = e_1 t^2 + D_0 f^2 + (E_1 - 2 v) t f              (35)
-    dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2 = 1 - dx/dx_0        (36)
-    dl/dz = S'/(w S),   dl/dz_0 = L_0/(w S),   L_0 = S_D - f S',   dl/dz_1 = -L_1/(w S),   L_1 = S_D + t S'             (37)
-    dl/dx_1 = -dl/dx_0 = S_G/(h S)                                                  (38)
-and for the slopes at its ends,
-    dx/de_0 = h t f^2,   dx/de_1 = -h t^2 f,   dl/de_0 = S_0/S,   dl/de_1 = S_1/S   (39)
-By (28) the bins before and after get the cotangents of `e_0` and `e_1`; at an end knot `end_slopes` get them.  Where both ends
-are end knots or as in (30), each of `S_D`, `S_G`, `B_0` and `B_1` is `S`.  In `L_1`, too, constants cancel for slopes 2:
-    L_1 = 2 (f - t) + D_1 S_1 + 2 e_1 t (2 t - f)      for (30) at the lower end
-        = D_0 S_0 + 2 e_0 S_1 + 4 t                    at the upper end
-        = 2 (f - 2 t)^2                                at both                      (40)
-
-In (19) and (20), the two parts of the log-det's cotangent cancel.  The derivatives of `z` and of `n = log|dz/dx|` are
-    dz/dz_0 = f B_0/S,   dz/dz_1 = t B_1/S                                          (41)
-    dz/dx_0 = -(dx/dx_0)/(s S),   dz/dx_1 = -(dx/dx_1)/(s S)                        (42)
-    dz/de_0 = -w t f^2/S,   dz/de_1 = w t^2 f/S                                     (43)
-    dn/dx = -S'/(h S^2)                                                             (44)
-    dn/de_0 = N_0/S^2,   N_0 = f (e_1 t^2 (2 t - f) + f (2 u_0 t^2 - e_0 f^2))      (45)
-    dn/de_1 = N_1/S^2,   N_1 = t (e_0 f^2 (2 f - t) + t (2 u_1 f^2 - e_1 t^2))      (46)
-    dn/dz_1 = -dn/dz_0 = (S^2 + E_0 N_0 + E_1 N_1)/(w S^2)                          (47)
-    dn/dx_0 = (S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1)/(h S^2)                        (48)
-    dn/dx_1 = -(S^2 - S' Y + F_0 N_0 + F_1 N_1)/(h S^2)                             (49)
-Terms cancel in these numerators.  In general
-    S^2 + E_0 N_0 + E_1 N_1 = 2 t f R - D_0 N_0 - D_1 N_1,
-    R = e_0^2 f (t - 2 f) + e_1^2 t (f - 2 t) + e_0 e_1 (4 t f - f^2 - t^2)
-        + 3 e_0 f (2 f - 3 t) + 3 e_1 t (2 t - 3 f) + 18 t f                        (50)
-    S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1 = 2 f Q_0 - G_0 N_0 - G_1 N_1,
-    Q_0 = 3 e_1 t^3 + 3 u_0 f t^2 + (2 u_0 - e_1) f^2 t - c_1 f^3    (51)
-and where `E_0 = F_0 = 0`, as at an end knot, where `u_0` may be small,
-    S^2 + E_1 N_1 = f R_1 - D_1 N_1,   P = e_0 f + 2 u_0 t,
-    R_1 = f P^2 + e_1 t (2 P (t - 2 f) + e_0 f (2 f - t) + 6 t f) + 2 e_1^2 t^2 (f - 2 t)           (52)
-    S^2 + S' (1 - Y) + F_1 N_1 = f H_0 - G_1 N_1,
-    H_0 = 2 e_1 u_0 t^3 + (2 u_0^2 + e_0 e_1) f t^2 + (4 u_0 - 2 e_1) f^2 t + J_0 f^3,
-    J_0 = (e_0 - 2)^2 - 2 (e_1 - 1) = 2 u_1 - e_0 (4 - e_0)                         (53)
-For (49), and where `E_1 = F_1 = 0`, 0 and 1, and `t` and `f`, are exchanged.
-
 Source: Durkan, Bekasov, Murray and Papamakarios, Cubic-Spline Flows, arXiv:1906.02145; Steffen, A simple method for monotonic
 interpolation in one dimension, Astronomy and Astrophysics 239 (1990).
 """
@@ -243,6 +168,83 @@ class textbook:
         dl_dz, _ = textbook.vjp(z, *fields, 0, 1)
         x_bar = (z_bar - l_bar * dl_dz) / textbook.slope(z, *fields)                # (19)
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (20)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), `1 - t` cancels near `z_1`:
+    a = z - z_0,   b = z_1 - z,   t = a/w = 1 - f    for t <= f,   f = b/w = 1 - t    for t > f         (21)
+
+In (2), the products with widths may leave the floats where the slopes in units of the bin's own, `e_0 = d_0/s` and `e_1 = d_1/s`,
+do not.  With `r = s_b/s` and `o = w_b/w` for the bin before,
+    e_0 = min(2 r, 2, (r + o)/(1 + o)),   or q_0 at an end knot                     (22)
+and likewise for `e_1` with the bin after.
+
+In (5), `A` and `B` may be negative, and `x_0` may be much larger than `x` where `x_1` is nearer.  With both `t` and `f`, all terms
+of `Y` and of `1 - Y` are positive, and the nearer knot is the start:
+    Y = e_0 t f^2 + u_1 t^2 f + t^3,   1 - Y = e_1 f t^2 + u_0 f^2 t + f^3,   u_0 = 3 - e_0,   u_1 = 3 - e_1        (23)
+    x = x_0 + h Y      where t <= f,   x = x_1 - h (1 - Y)      elsewhere           (24)
+
+In (6), the terms cancel where `A` or `B` is negative.  The terms of
+    m = s S,   S = e_0 f^2 + e_1 t^2 - 2 v t f,   v = e_0 - u_1 = e_1 - u_0         (25)
+are positive for `v <= 0`.  For `v > 0` they nearly cancel where both slopes are near 3, and there
+    S = (f sqrt(e_0) - t sqrt(e_1))^2 + 2 t f (u_0 v + u_1 e_1)/(sqrt(e_0 e_1) + v)                 (26)
+
+In (7), a root `z` near a knot loses the digits of its distance from the knot.  A solver finds the smaller of `t` and `f`, from (23) and
+`y = (x - x_0)/h`; for `t`, which is at most 1/2,
+    y / (e_0 + 7/4) <= t <= min(5 y / e_0, y^(1/3), 1/2)                            (27)
+This bracket is widened, for the rounding of its ends.
+
+In (10) to (17), the terms that a knot receives through `t`, `s`, `w` and both slopes cancel.  By (22), `e_0` depends on quotients
+of widths and of heights alone.  With `E` and `F` its derivatives,
+    de_0/dlog w = -de_0/dlog w_b = E_0,   de_0/dlog h_b = -de_0/dlog h = F_0        (28)
+and `D_0 = e_0 - E_0`, `G_0 = e_0 - F_0`, in which terms have cancelled,
+    E_0 = F_0 = 2 r,   D_0 = G_0 = 0                                      for 2 r   (29)
+    E_0 = F_0 = 0,   D_0 = G_0 = 2                                        for 2     (30)
+    E_0 = (r (1 + 2 o) - o)/(1 + o)^2,   D_0 = o (2 + o - r)/(1 + o)^2,
+    F_0 = r/(1 + o),   G_0 = o/(1 + o)                                    for p     (31)
+and `E_0 = F_0 = 0` at an end knot, where `e_0` is a field.  With
+    S_0 = f (f - 2 t),   S_1 = t (t - 2 f),   S' = 2 t c_0 - 2 f c_1,
+    c_0 = e_0 + 2 e_1 - 3 = 2 e_1 - u_0 = (e_0 - 1) + 2 (e_1 - 1),   c_1 = e_1 + 2 e_0 - 3          (32)
+    S_D = D_0 S_0 + D_1 S_1 + 6 t f = D_0 f^2 + D_1 t^2 + 2 (3 - D_0 - D_1) t f     (33)
+and `S_G` in the same way, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of the bin,
+    dx/dz_0 = -s f B_0,   B_0 = S + t f E_0 - t^2 E_1 = e_0 f^2 + D_1 t^2 + (E_0 - 2 v) t f              (34)
+    dx/dz_1 = -s t B_1,   B_1 = S - f^2 E_0 + t f E_1 = e_1 t^2 + D_0 f^2 + (E_1 - 2 v) t f              (35)
+    dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2 = 1 - dx/dx_0        (36)
+    dl/dz = S'/(w S),   dl/dz_0 = L_0/(w S),   L_0 = S_D - f S',   dl/dz_1 = -L_1/(w S),   L_1 = S_D + t S'             (37)
+    dl/dx_1 = -dl/dx_0 = S_G/(h S)                                                  (38)
+and for the slopes at its ends,
+    dx/de_0 = h t f^2,   dx/de_1 = -h t^2 f,   dl/de_0 = S_0/S,   dl/de_1 = S_1/S   (39)
+By (28) the bins before and after get the cotangents of `e_0` and `e_1`; at an end knot `end_slopes` get them.  Where both ends
+are end knots or as in (30), each of `S_D`, `S_G`, `B_0` and `B_1` is `S`.  In `L_1`, too, constants cancel for slopes 2:
+    L_1 = 2 (f - t) + D_1 S_1 + 2 e_1 t (2 t - f)      for (30) at the lower end
+        = D_0 S_0 + 2 e_0 S_1 + 4 t                    at the upper end
+        = 2 (f - 2 t)^2                                at both                      (40)
+
+In (19) and (20), the two parts of the log-det's cotangent cancel.  The derivatives of `z` and of `n = log|dz/dx|` are
+    dz/dz_0 = f B_0/S,   dz/dz_1 = t B_1/S                                          (41)
+    dz/dx_0 = -(dx/dx_0)/(s S),   dz/dx_1 = -(dx/dx_1)/(s S)                        (42)
+    dz/de_0 = -w t f^2/S,   dz/de_1 = w t^2 f/S                                     (43)
+    dn/dx = -S'/(h S^2)                                                             (44)
+    dn/de_0 = N_0/S^2,   N_0 = f (e_1 t^2 (2 t - f) + f (2 u_0 t^2 - e_0 f^2))      (45)
+    dn/de_1 = N_1/S^2,   N_1 = t (e_0 f^2 (2 f - t) + t (2 u_1 f^2 - e_1 t^2))      (46)
+    dn/dz_1 = -dn/dz_0 = (S^2 + E_0 N_0 + E_1 N_1)/(w S^2)                          (47)
+    dn/dx_0 = (S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1)/(h S^2)                        (48)
+    dn/dx_1 = -(S^2 - S' Y + F_0 N_0 + F_1 N_1)/(h S^2)                             (49)
+Terms cancel in these numerators.  In general
+    S^2 + E_0 N_0 + E_1 N_1 = 2 t f R - D_0 N_0 - D_1 N_1,
+    R = e_0^2 f (t - 2 f) + e_1^2 t (f - 2 t) + e_0 e_1 (4 t f - f^2 - t^2)
+        + 3 e_0 f (2 f - 3 t) + 3 e_1 t (2 t - 3 f) + 18 t f                        (50)
+    S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1 = 2 f Q_0 - G_0 N_0 - G_1 N_1,
+    Q_0 = 3 e_1 t^3 + 3 u_0 f t^2 + (2 u_0 - e_1) f^2 t - c_1 f^3    (51)
+and where `E_0 = F_0 = 0`, as at an end knot, where `u_0` may be small,
+    S^2 + E_1 N_1 = f R_1 - D_1 N_1,   P = e_0 f + 2 u_0 t,
+    R_1 = f P^2 + e_1 t (2 P (t - 2 f) + e_0 f (2 f - t) + 6 t f) + 2 e_1^2 t^2 (f - 2 t)           (52)
+    S^2 + S' (1 - Y) + F_1 N_1 = f H_0 - G_1 N_1,
+    H_0 = 2 e_1 u_0 t^3 + (2 u_0^2 + e_0 e_1) f t^2 + (4 u_0 - 2 e_1) f^2 t + J_0 f^3,
+    J_0 = (e_0 - 2)^2 - 2 (e_1 - 1) = 2 u_1 - e_0 (4 - e_0)                         (53)
+For (49), and where `E_1 = F_1 = 0`, 0 and 1, and `t` and `f`, are exchanged.
+"""
 
 
 @bijector(source="arXiv:1906.02145", increasing=True, straight_far_out=True, solver=True, textbook=textbook)

@@ -42,57 +42,6 @@ for `x_bar = 0` and `l_bar = 1`.  Then
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (23)
 and the fields have the cotangents (12) to (22) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (24)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4) and (5), `1 - t` and `lambda - t` cancel, `x` may be much smaller than the two images whose mean it is, and `x_m` is
-rounded.  The upper piece is the lower one seen from the other end, so one form without `x_m` serves both.  From now on `z_0`,
-`x_0`, `d_0` belong to the end of the piece, `z_1`, `x_1`, `d_1` to the other end of the bin, `lambda` is the fraction on the side
-of the piece, `w`, `h`, `a`, `b`, `p`, `q` are distances, and `i = 1` for a lower, `i = -1` for an upper piece.  With
-    a = |z - z_0|,   b = |z_1 - z|,   t = a / w,   f = b / w,   c = 1 - lambda      (25)
-    y = lambda - t = f - c                                                          (26)
-    e = d_0 / s,   r = sqrt(d_0 d_1) / s,   m = c r + lambda e,   N = y + m t       (27)
-(5) is
-    x = x_0 + i a d_0 lambda / N            where e lambda t <= y + c r t           (28)
-      = x_1 - i h (y + c r t) / N           elsewhere: x is reached from the nearer knot            (29)
-In (26), the form with the smaller of `lambda` and `c` is used.
-
-In (6) and (7), differences of rounded images and sums of logarithms cancel:
-    dx/dz = d_0 (lambda/N)^2,   log|dx/dz| = log(d_0 (lambda/N) (lambda/N))         (30)
-Near the knot all roundings of `N` would count in (30).  There
-    dx/dz = d_0 / (1 + R)^2,   log|dx/dz| = log d_0 - 2 log(1 + R),   R = t (m - 1)/lambda      for |R| <= 1/4          (31)
-
-In (8), `x - x_m` cancels near the middle.  With `p = |x - x_0|`, `q = |x_1 - x|` and `M = s m`,
-    P = p / w,   V = (lambda d_0 q - c s r p) / h,   L = V + P                      (32)
-    z = z_0 + i lambda p / L                where f is the larger                   (33)
-      = z_1 - i w (V + c P) / L             elsewhere                               (34)
-    dz/dx = d_0 (lambda/L)^2,   log|dz/dx| = log(d_0 (lambda/L) (lambda/L))
-          = 1 / (d_0 (1 + R)^2)             for |R| <= 1/4,   R = p (s - M)/(h lambda d_0)            (35)
-
-In (4) and (8), a rounded middle may put an event into the wrong piece, where the derivatives of the log-det differ.  At the
-middle `V = 0`.  Pieces are told apart without rounding: by the signs of
-    z - z_0 - lambda (z_1 - z_0),   p^2 (1 - lambda)^2 d_1 - q^2 lambda^2 d_0       (36)
-in the letters of (1), with `p` and `q` from the bin's lower and upper end.
-
-In (12) to (21), the terms that a field receives through `t`, `s`, `v_1`, `v_m` and `x_m` cancel.  From (28), with the cancelled
-terms left out,
-    dx/dz_0 = -d_0 lambda (y + t f)/N^2,   dx/dz_1 = -d_0 lambda t^2/N^2            (37)
-    dx/dx_0 = (y^2 + 2 m t y + m c r t^2)/N^2,   dx/dx_1 = e lambda m t^2/N^2       (38)
-    dx/dd_0 = i a lambda (y + c r t/2)/N^2,   dx/dd_1 = -i a lambda c r t d_0/(2 d_1 N^2)           (39)
-    dx/dlambda = a d_0 t (r - 1)/N^2                                                (40)
-(in (40), `lambda` is the field: of an upper piece, the fraction on the other side) and of `l = log|dx/dz|`,
-    dl/dz = -2 i (m - 1)/(w N),   dl/dz_0 = 2 i (m - f)/(w N),   dl/dz_1 = -2 i t/(w N)             (41)
-    dl/dx_0 = -2 i m t/(h N),   dl/dx_1 = 2 i m t/(h N),   dl/dlambda = 2 i t (r - 1)/(lambda N)    (42)
-    dl/dd_0 = (y - lambda e t)/(d_0 N),   dl/dd_1 = -c r t/(d_1 N)                  (43)
-
-In (23) and (24), the two parts of the log-det's cotangent cancel.  For `n = log|dz/dx|`, from (33) and (35), with `Y = p/h`,
-    dz/dz_0 = (V^2 + 2 V P + c P^2)/L^2,   dz/dz_1 = lambda P^2/L^2                 (44)
-    dz/dx_0 = -lambda (V + M Y q/h)/L^2,   dz/dx_1 = -lambda M Y^2/L^2              (45)
-    dz/dd_0 = -i lambda p (V + c s r Y/2)/(d_0 L^2),   dz/dd_1 = i lambda p c s r Y/(2 d_1 L^2)     (46)
-    dz/dlambda = p Y (s - s r)/L^2                                                  (47)
-    dn/dx = -2 i (s - M)/(h L),   dn/dx_0 = 2 i (s - M q/h)/(h L),   dn/dx_1 = -2 i M Y/(h L)       (48)
-    dn/dz_1 = -dn/dz_0 = 2 i P/(w L),   dn/dlambda = 2 i Y (s - s r)/(lambda L)     (49)
-    dn/dd_0 = (P - lambda d_0 q/h)/(d_0 L),   dn/dd_1 = c s r Y/(d_1 L)             (50)
-
 Source: Dolatabadi, Erfani and Leckie, Invertible Generative Modeling using Linear Rational Splines, arXiv:2001.05168; Fuhr and
 Kallay, Monotone linear rational spline interpolation, Computer Aided Geometric Design 9 (1992).
 """
@@ -222,6 +171,59 @@ class textbook:
         dl_dz, _ = textbook.vjp(z, *fields, 0, 1)
         x_bar = (z_bar - l_bar * dl_dz) / textbook.slope(z, *fields)                # (23)
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (24)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4) and (5), `1 - t` and `lambda - t` cancel, `x` may be much smaller than the two images whose mean it is, and `x_m` is
+rounded.  The upper piece is the lower one seen from the other end, so one form without `x_m` serves both.  From now on `z_0`,
+`x_0`, `d_0` belong to the end of the piece, `z_1`, `x_1`, `d_1` to the other end of the bin, `lambda` is the fraction on the side
+of the piece, `w`, `h`, `a`, `b`, `p`, `q` are distances, and `i = 1` for a lower, `i = -1` for an upper piece.  With
+    a = |z - z_0|,   b = |z_1 - z|,   t = a / w,   f = b / w,   c = 1 - lambda      (25)
+    y = lambda - t = f - c                                                          (26)
+    e = d_0 / s,   r = sqrt(d_0 d_1) / s,   m = c r + lambda e,   N = y + m t       (27)
+(5) is
+    x = x_0 + i a d_0 lambda / N            where e lambda t <= y + c r t           (28)
+      = x_1 - i h (y + c r t) / N           elsewhere: x is reached from the nearer knot            (29)
+In (26), the form with the smaller of `lambda` and `c` is used.
+
+In (6) and (7), differences of rounded images and sums of logarithms cancel:
+    dx/dz = d_0 (lambda/N)^2,   log|dx/dz| = log(d_0 (lambda/N) (lambda/N))         (30)
+Near the knot all roundings of `N` would count in (30).  There
+    dx/dz = d_0 / (1 + R)^2,   log|dx/dz| = log d_0 - 2 log(1 + R),   R = t (m - 1)/lambda      for |R| <= 1/4          (31)
+
+In (8), `x - x_m` cancels near the middle.  With `p = |x - x_0|`, `q = |x_1 - x|` and `M = s m`,
+    P = p / w,   V = (lambda d_0 q - c s r p) / h,   L = V + P                      (32)
+    z = z_0 + i lambda p / L                where f is the larger                   (33)
+      = z_1 - i w (V + c P) / L             elsewhere                               (34)
+    dz/dx = d_0 (lambda/L)^2,   log|dz/dx| = log(d_0 (lambda/L) (lambda/L))
+          = 1 / (d_0 (1 + R)^2)             for |R| <= 1/4,   R = p (s - M)/(h lambda d_0)            (35)
+
+In (4) and (8), a rounded middle may put an event into the wrong piece, where the derivatives of the log-det differ.  At the
+middle `V = 0`.  Pieces are told apart without rounding: by the signs of
+    z - z_0 - lambda (z_1 - z_0),   p^2 (1 - lambda)^2 d_1 - q^2 lambda^2 d_0       (36)
+in the letters of (1), with `p` and `q` from the bin's lower and upper end.
+
+In (12) to (21), the terms that a field receives through `t`, `s`, `v_1`, `v_m` and `x_m` cancel.  From (28), with the cancelled
+terms left out,
+    dx/dz_0 = -d_0 lambda (y + t f)/N^2,   dx/dz_1 = -d_0 lambda t^2/N^2            (37)
+    dx/dx_0 = (y^2 + 2 m t y + m c r t^2)/N^2,   dx/dx_1 = e lambda m t^2/N^2       (38)
+    dx/dd_0 = i a lambda (y + c r t/2)/N^2,   dx/dd_1 = -i a lambda c r t d_0/(2 d_1 N^2)           (39)
+    dx/dlambda = a d_0 t (r - 1)/N^2                                                (40)
+(in (40), `lambda` is the field: of an upper piece, the fraction on the other side) and of `l = log|dx/dz|`,
+    dl/dz = -2 i (m - 1)/(w N),   dl/dz_0 = 2 i (m - f)/(w N),   dl/dz_1 = -2 i t/(w N)             (41)
+    dl/dx_0 = -2 i m t/(h N),   dl/dx_1 = 2 i m t/(h N),   dl/dlambda = 2 i t (r - 1)/(lambda N)    (42)
+    dl/dd_0 = (y - lambda e t)/(d_0 N),   dl/dd_1 = -c r t/(d_1 N)                  (43)
+
+In (23) and (24), the two parts of the log-det's cotangent cancel.  For `n = log|dz/dx|`, from (33) and (35), with `Y = p/h`,
+    dz/dz_0 = (V^2 + 2 V P + c P^2)/L^2,   dz/dz_1 = lambda P^2/L^2                 (44)
+    dz/dx_0 = -lambda (V + M Y q/h)/L^2,   dz/dx_1 = -lambda M Y^2/L^2              (45)
+    dz/dd_0 = -i lambda p (V + c s r Y/2)/(d_0 L^2),   dz/dd_1 = i lambda p c s r Y/(2 d_1 L^2)     (46)
+    dz/dlambda = p Y (s - s r)/L^2                                                  (47)
+    dn/dx = -2 i (s - M)/(h L),   dn/dx_0 = 2 i (s - M q/h)/(h L),   dn/dx_1 = -2 i M Y/(h L)       (48)
+    dn/dz_1 = -dn/dz_0 = 2 i P/(w L),   dn/dlambda = 2 i Y (s - s r)/(lambda L)     (49)
+    dn/dd_0 = (P - lambda d_0 q/h)/(d_0 L),   dn/dd_1 = c s r Y/(d_1 L)             (50)
+"""
 
 
 @bijector(source="arXiv:2001.05168", increasing=True, straight_far_out=True, textbook=textbook)

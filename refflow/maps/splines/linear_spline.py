@@ -18,14 +18,6 @@ and from (4), and likewise for `x_K` and `z_K`,
     z_bar = x_bar = x_0_bar = -z_0_bar                                              (9)
 The inverse map has the same cotangents, by (5).
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), `x_0` may be much larger than `x` where `x_1` is nearer.  With `a = z - z_0` and `b = z_1 - z`,
-    x = x_0 + s a      where a <= b,   x = x_1 - s b      elsewhere                 (10)
-
-In (7) and (8), `1 - t` cancels near `z_1`.  Far out in a linear tail, `t` may overflow where its products do not:
-    x_bar t = (x_bar/w) a,   x_bar (1 - t) = (x_bar/w) b                            (11)
-
 Source: Mueller, McWilliams, Rousselle, Gross and Novak, Neural Importance Sampling, arXiv:1808.03856, on piecewise-linear
 coupling transforms.
 """
@@ -91,6 +83,16 @@ class textbook:
     def inverse_vjp(x, input_knots, output_knots, tails, z_bar, l_bar):
         x_bar, bars = textbook.vjp(x, output_knots, input_knots, tails, z_bar, l_bar)       # (5)
         return x_bar, {"input_knots": bars["output_knots"], "output_knots": bars["input_knots"]}    # (5)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `x_0` may be much larger than `x` where `x_1` is nearer.  With `a = z - z_0` and `b = z_1 - z`,
+    x = x_0 + s a      where a <= b,   x = x_1 - s b      elsewhere                 (10)
+
+In (7) and (8), `1 - t` cancels near `z_1`.  Far out in a linear tail, `t` may overflow where its products do not:
+    x_bar t = (x_bar/w) a,   x_bar (1 - t) = (x_bar/w) b                            (11)
+"""
 
 
 @bijector(source="arXiv:1808.03856", increasing=True, straight_far_out=True, textbook=textbook)

@@ -31,47 +31,6 @@ For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (16)
 and the fields have the cotangents (12) to (15) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (17)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (3), `1 - t` cancels near `z_1`:
-    a = z - z_0,   b = z_1 - z,   t = a/w,   f = b/w                                (18)
-
-In (4), the last term is negative where the slope falls, and `x_0` may be much larger than `x` where `x_1` is nearer.
-With both `t` and `f`, all terms of the factors are positive, and the nearer knot is the start:
-    x = x_0 + a (d_0 (1 + f) + d_1 t)/2      where a <= b                           (19)
-      = x_1 - b (d_1 (1 + t) + d_0 f)/2      elsewhere                              (20)
-
-In (6), the terms of `S` cancel where the slope falls.  But `S^2` is linear in `x`, so with `q = x_1 - x` no term of
-    S = sqrt((d_0^2 q + d_1^2 p)/h)                                                 (21)
-    a = 2 p/(d_0 + S),   b = 2 q/(d_1 + S)                                          (22)
-    z = z_0 + a      where p <= q,   z = z_1 - b      elsewhere                     (23)
-cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller one, and the larger of `t` and `f` is 1 minus the
-smaller one: the rounding of `x_k` must not reach sums of both.
-
-In (2), the sum rounds, and the rounded `x_k` cannot tell in which bin `x` lies; the derivatives of the log-det depend on the bin.
-Near a knot, `p` and `q` are the sums, rounded once, of exact products:
-    2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (24)
-The terms `z_j d_j` of (2) are left out, as two of each cancel.
-
-In (14), neighbouring bins cancel in part: `d_j` in the cotangent of `z_j`, and `z_j` in the cotangent of `d_j`.  For the knots of
-the bins below the event's bin, this leaves
-    dx/dd_j = (z_(j+1) - z_(j-1))/2,   dx/dz_j = (d_(j-1) - d_(j+1))/2              (25)
-where for `j = 0` the terms `z_(-1)` and `d_(-1)` are `z_0` and `-d_0`.
-
-In (12) and (13), the bin before adds (14) at the lower end, which cancels in the same way, and `1 - t` cancels too.  Let `w_b` and
-`d_b` be the width of the bin before and the slope at its lower end; before the first bin, 0 and `-d_0`.  With `l = log|dx/dz|`,
-    dx/dd_0 = (w_b + a (1 + f))/2,   dx/dd_1 = a t/2                                (26)
-    dx/dz_0 = (d_b - d_0 f^2 - d_1 t (1 + f))/2,   dx/dz_1 = (d_0 - d_1) t^2 / 2    (27)
-    dl/dz = E/(w S),   dl/dz_0 = -f E/(w S),   dl/dz_1 = -t E/(w S)                 (28)
-
-In (17), the two parts of the log-det's cotangent cancel.  The derivatives of `z` are (26) and (27) over `-S`, and the derivatives of
-the log-det `n` of the inverse map, in which sums have cancelled, are at the ends of the bin
-    dn/dd_0 = (d_1 (t^2 + w_b/w) - d_0 (1 + f^2 + w_b/w))/(2 S^2)                   (29)
-    dn/dd_1 = -t (d_0 (1 + f) + d_1 t)/(2 S^2)                                      (30)
-    dn/dz_0 = E (d_b + d_0 f^2 - d_1 t^2)/(2 w S^2),   d_b + d_0 f^2 = -d_0 t (1 + f)   in the first bin,           (31)
-    dn/dz_1 = E t (d_0 (1 + f) + d_1 t)/(2 w S^2)                                   (32)
-All other fields have the cotangents (25) for the `-x_bar` of (16).
-
 Source: Mueller, McWilliams, Rousselle, Gross and Novak, Neural Importance Sampling, arXiv:1808.03856, on piecewise-quadratic
 coupling transforms.
 """
@@ -177,6 +136,49 @@ class textbook:
         dl_dz, _ = textbook.vjp(z, *fields, 0, 1)
         x_bar = (z_bar - l_bar * dl_dz) / textbook.slope(z, *fields)                # (16)
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (17)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), `1 - t` cancels near `z_1`:
+    a = z - z_0,   b = z_1 - z,   t = a/w,   f = b/w                                (18)
+
+In (4), the last term is negative where the slope falls, and `x_0` may be much larger than `x` where `x_1` is nearer.
+With both `t` and `f`, all terms of the factors are positive, and the nearer knot is the start:
+    x = x_0 + a (d_0 (1 + f) + d_1 t)/2      where a <= b                           (19)
+      = x_1 - b (d_1 (1 + t) + d_0 f)/2      elsewhere                              (20)
+
+In (6), the terms of `S` cancel where the slope falls.  But `S^2` is linear in `x`, so with `q = x_1 - x` no term of
+    S = sqrt((d_0^2 q + d_1^2 p)/h)                                                 (21)
+    a = 2 p/(d_0 + S),   b = 2 q/(d_1 + S)                                          (22)
+    z = z_0 + a      where p <= q,   z = z_1 - b      elsewhere                     (23)
+cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller one, and the larger of `t` and `f` is 1 minus the
+smaller one: the rounding of `x_k` must not reach sums of both.
+
+In (2), the sum rounds, and the rounded `x_k` cannot tell in which bin `x` lies; the derivatives of the log-det depend on the bin.
+Near a knot, `p` and `q` are the sums, rounded once, of exact products:
+    2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (24)
+The terms `z_j d_j` of (2) are left out, as two of each cancel.
+
+In (14), neighbouring bins cancel in part: `d_j` in the cotangent of `z_j`, and `z_j` in the cotangent of `d_j`.  For the knots of
+the bins below the event's bin, this leaves
+    dx/dd_j = (z_(j+1) - z_(j-1))/2,   dx/dz_j = (d_(j-1) - d_(j+1))/2              (25)
+where for `j = 0` the terms `z_(-1)` and `d_(-1)` are `z_0` and `-d_0`.
+
+In (12) and (13), the bin before adds (14) at the lower end, which cancels in the same way, and `1 - t` cancels too.  Let `w_b` and
+`d_b` be the width of the bin before and the slope at its lower end; before the first bin, 0 and `-d_0`.  With `l = log|dx/dz|`,
+    dx/dd_0 = (w_b + a (1 + f))/2,   dx/dd_1 = a t/2                                (26)
+    dx/dz_0 = (d_b - d_0 f^2 - d_1 t (1 + f))/2,   dx/dz_1 = (d_0 - d_1) t^2 / 2    (27)
+    dl/dz = E/(w S),   dl/dz_0 = -f E/(w S),   dl/dz_1 = -t E/(w S)                 (28)
+
+In (17), the two parts of the log-det's cotangent cancel.  The derivatives of `z` are (26) and (27) over `-S`, and the derivatives of
+the log-det `n` of the inverse map, in which sums have cancelled, are at the ends of the bin
+    dn/dd_0 = (d_1 (t^2 + w_b/w) - d_0 (1 + f^2 + w_b/w))/(2 S^2)                   (29)
+    dn/dd_1 = -t (d_0 (1 + f) + d_1 t)/(2 S^2)                                      (30)
+    dn/dz_0 = E (d_b + d_0 f^2 - d_1 t^2)/(2 w S^2),   d_b + d_0 f^2 = -d_0 t (1 + f)   in the first bin,           (31)
+    dn/dz_1 = E t (d_0 (1 + f) + d_1 t)/(2 w S^2)                                   (32)
+All other fields have the cotangents (25) for the `-x_bar` of (16).
+"""
 
 
 @bijector(source="arXiv:1808.03856", increasing=True, straight_far_out=True, textbook=textbook)

@@ -33,77 +33,6 @@ for `x_bar = 0` and `l_bar = 1`.  Then
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (17)
 and the fields have the cotangents (12) to (16) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (18)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (2), 1 minus the smaller of `t` and `f` has fewer roundings than a quotient for the larger one:
-    a = z - z_0,   b = z_1 - z,   t = a/w = 1 - f    for t <= f,   f = b/w = 1 - t    for t > f         (19)
-
-In (3), `beta` cancels where `c < 0`, and `x` itself where the nearer knot is `x_1`.  After division by `s`, with both `t` and
-`f`, and with `e_0 = d_0/s` and `e_1 = d_1/s`, all terms are positive, and the nearer knot is the start:
-    A = alpha/s = t (t + e_0 f),   B = f (f + e_1 t),   D = beta/s = A + B = (1 + (f - t)^2)/2 + (e_0 + e_1) t f        (20)
-    x = x_0 + a s (t + e_0 f)/D       where A <= B                                  (21)
-      = x_1 - b s (f + e_1 t)/D       elsewhere                                     (22)
-
-In (4) and (5), the slope may leave the floats, and the logarithms in (5) cancel where it is near 1.  Exponents are kept apart
-in the product whose logarithm is taken:
-    dx/dz = s Q/D^2,   Q = gamma/s = e_1 t^2 + 2 t f + e_0 f^2                      (23)
-    log|dx/dz| = log(s (Q/D) (1/D))                                                 (24)
-In (24), all roundings of `s`, `Q` and `D` count in full: too much near a knot, where the slope is nearly `d_0`.  There, for
-`t <= f`,
-    dx/dz = d_0 (1 + r),   r = (r_Q - r_D (1 + D))/D^2      where |r_Q|, |r_D| <= 1/4               (25)
-    r_Q = Q/e_0 - 1 = t (2 f (1 - e_0) + t (e_1 - e_0))/e_0,   r_D = D - 1 = (e_0 + e_1 - 2) t f    (26)
-and for `t > f` with 0 and 1, `t` and `f` exchanged.  A rounding of `r_Q` or `r_D`, which are small, counts little.
-
-In (6), `m_1` and `m_2` cancel, and so may the denominator.  With `q = x_1 - x`, (3) is `p B = q A`, a quadratic equation for the
-ratio `t : f`, and
-    m = p e_1 - q e_0,   R = sqrt(m^2 + 4 p q),   M = |m| + R                       (27)
-    t : f = 2 p : M    for m <  0                                                   (28)
-          = M : 2 q    for m >= 0: neither adds numbers of opposite sign            (29)
-    z = z_0 + w t      where t <= f,   z = z_1 - w f   elsewhere                    (30)
-The exponent of `p q`, which may underflow, is kept apart.  As `p` may be subnormal, `w t = p (2 w/(2 p + M))` for (28).
-
-In (7), `Q` and `D` of (23) have more roundings than `R`.  The derivative of `p B = q A`, with `a`, `b`, `p` and `q` as its
-variables, gives `dx/dz = R/(w D)`, hence
-    dz/dx = w D/R,   log|dz/dx| = -log((R/w) (1/D)), or minus the logarithm of (25)         (31)
-
-In (11) to (15), the terms with `x_bar` cancel next to a knot.  Collected by field, all have one sign:
-    dx/dd_0 =  a f B/D^2,   dx/dd_1 = -b t A/D^2                                    (32)
-    dx/dx_1 = E_1 = (t/D) (t + (e_0 + e_1) f A/D)                                   (33)
-    dx/dx_0 = E_0 = (f/D) (f + (e_0 + e_1) t B/D)                                   (34)
-    dx/dz_0 = -s (f/D)^2 G_0,   G_0 = e_1 t^2 + 2 t + e_0 f (1 + t)                 (35)
-    dx/dz_1 = -s (t/D)^2 G_1,   G_1 = e_0 f^2 + 2 f + e_1 t (1 + f)                 (36)
-Since `E_0 + E_1 = 1`, the larger of the two is computed as 1 minus the smaller one.
-
-In (11) to (15), the terms with `l_bar` cancel where slopes are far from `s`.  Over one denominator, with `t + f = 1`, the
-cancelling terms are gone, and every power of `e_0` and `e_1` appears once.  With the parts of `Q`,
-    u_0 = e_0 f^2/Q,   u_1 = e_1 t^2/Q,   u_2 = 2 t f/Q,   u_0 + u_1 + u_2 = 1      (37)
-the derivatives of `l = log|dx/dz|` are
-    T = (e_0 + e_1)(u_1 t - u_0 f) + u_0 (f - 3 t) + u_1 (3 f - t) + (f - t)(1 + 2 t f)/Q        (38)
-      = ((e_1 - 1) t - (e_0 - 1) f) D/Q - (e_0 + e_1 - 2)(f - t)      where e_0, e_1 <= 2       (39)
-    V_0 = (e_0 + e_1) u_0 + e_0 f (3 t - f^2)/Q + u_1 t + (t (1 + 2 t (1 + f)) - 1)/Q                (40)
-    V_1 = (e_0 + e_1) u_1 + e_1 t (3 f - t^2)/Q + u_0 f + (f (1 + 2 f (1 + t)) - 1)/Q                (41)
-    dl/dz = 2 T/(w D),   dl/dz_0 = 2 f V_0/(w D),   dl/dz_1 = -2 t V_1/(w D)        (42)
-    dl/dx_1 = -dl/dx_0 = H/h,   H = 2 (e_0 + e_1) t f/D + 2 t f/Q                   (43)
-    dl/dd_0 = (f/s) N_0/(Q D),   N_0 = e_1 t (f^2 - 2 t^2) - e_0 t f^2 + f (f^2 - 3 t^2)             (44)
-and `dl/dd_1` with 0 and 1, `t` and `f` exchanged.  (39) is the plain difference, whose terms vanish in a straight bin, while
-the terms of (38) do not.
-
-In (17) and (18), the two parts of the log-det's cotangent cancel, and `D` divides out.  The derivatives of `z` are `-dz/dx`
-times the derivatives of `x`, with `dz/dx = D^2/(s Q)`:
-    dz/dd_0 = -a f B/(s Q),   dz/dd_1 = b t A/(s Q)                                 (45)
-    dz/dz_0 = f^2 G_0/Q,   dz/dz_1 = t^2 G_1/Q                                      (46)
-    dz/dx_0 = -(w D/R) E_0,   dz/dx_1 = -(w D/R) E_1                                (47)
-The log-det `n` of the inverse map is `-l` at the root.  By (31), `R` has fewer roundings than `Q/D`:
-    dn/dx = -2 T D/(h Q) = -2 T/R,   D/Q = h/R                                      (48)
-    dn/dz_1 = -dn/dz_0 = (2 t f/w) K,
-    K = (u_0 e_0 f + u_1 e_1 t + 3 e_0 e_1 t f/Q + 2 u_0 (f + 2 t) + 2 u_1 (t + 2 f) + u_2)/Q               (49)
-    dn/dd_0 = (f/s) (2 u_1^2 + u_2^2 - 2 u_0 e_1 t f/Q + u_0 f (t - f)/Q + u_1 f (5 t - f)/Q)               (50)
-    dn/dd_1 = (t/s) (2 u_0^2 + u_2^2 - 2 u_1 e_0 t f/Q + u_1 t (f - t)/Q + u_0 t (5 f - t)/Q)               (51)
-    dn/dx_0 = (2 f/h) X_0,   dn/dx_1 = -(2 t/h) X_1                                 (52)
-    X_0 = (e_0 + e_1)(u_1^2 + 2 u_1 u_2 - u_0 e_1 t f/Q - u_0 f (f - t)/Q)
-          + (u_0 (1 - 3 t (f - t)) + (e_1 t/Q)(1 + 3 t f (f - t)) + (f/Q)(1 - 4 f t^2))/Q       (53)
-`X_1` is `X_0` with 0 and 1, `t` and `f` exchanged.
-
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; Gregory and Delbourgo,
 Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2 (1982).
 """
@@ -214,6 +143,79 @@ class textbook:
         dl_dz, _ = textbook.vjp(z, *knots, 0, 1)
         x_bar = (z_bar - l_bar * dl_dz) / textbook.slope(z, *knots)                 # (17)
         return x_bar, textbook.vjp(z, *knots, -x_bar, -l_bar)[1]                    # (18)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), 1 minus the smaller of `t` and `f` has fewer roundings than a quotient for the larger one:
+    a = z - z_0,   b = z_1 - z,   t = a/w = 1 - f    for t <= f,   f = b/w = 1 - t    for t > f         (19)
+
+In (3), `beta` cancels where `c < 0`, and `x` itself where the nearer knot is `x_1`.  After division by `s`, with both `t` and
+`f`, and with `e_0 = d_0/s` and `e_1 = d_1/s`, all terms are positive, and the nearer knot is the start:
+    A = alpha/s = t (t + e_0 f),   B = f (f + e_1 t),   D = beta/s = A + B = (1 + (f - t)^2)/2 + (e_0 + e_1) t f        (20)
+    x = x_0 + a s (t + e_0 f)/D       where A <= B                                  (21)
+      = x_1 - b s (f + e_1 t)/D       elsewhere                                     (22)
+
+In (4) and (5), the slope may leave the floats, and the logarithms in (5) cancel where it is near 1.  Exponents are kept apart
+in the product whose logarithm is taken:
+    dx/dz = s Q/D^2,   Q = gamma/s = e_1 t^2 + 2 t f + e_0 f^2                      (23)
+    log|dx/dz| = log(s (Q/D) (1/D))                                                 (24)
+In (24), all roundings of `s`, `Q` and `D` count in full: too much near a knot, where the slope is nearly `d_0`.  There, for
+`t <= f`,
+    dx/dz = d_0 (1 + r),   r = (r_Q - r_D (1 + D))/D^2      where |r_Q|, |r_D| <= 1/4               (25)
+    r_Q = Q/e_0 - 1 = t (2 f (1 - e_0) + t (e_1 - e_0))/e_0,   r_D = D - 1 = (e_0 + e_1 - 2) t f    (26)
+and for `t > f` with 0 and 1, `t` and `f` exchanged.  A rounding of `r_Q` or `r_D`, which are small, counts little.
+
+In (6), `m_1` and `m_2` cancel, and so may the denominator.  With `q = x_1 - x`, (3) is `p B = q A`, a quadratic equation for the
+ratio `t : f`, and
+    m = p e_1 - q e_0,   R = sqrt(m^2 + 4 p q),   M = |m| + R                       (27)
+    t : f = 2 p : M    for m <  0                                                   (28)
+          = M : 2 q    for m >= 0: neither adds numbers of opposite sign            (29)
+    z = z_0 + w t      where t <= f,   z = z_1 - w f   elsewhere                    (30)
+The exponent of `p q`, which may underflow, is kept apart.  As `p` may be subnormal, `w t = p (2 w/(2 p + M))` for (28).
+
+In (7), `Q` and `D` of (23) have more roundings than `R`.  The derivative of `p B = q A`, with `a`, `b`, `p` and `q` as its
+variables, gives `dx/dz = R/(w D)`, hence
+    dz/dx = w D/R,   log|dz/dx| = -log((R/w) (1/D)), or minus the logarithm of (25)         (31)
+
+In (11) to (15), the terms with `x_bar` cancel next to a knot.  Collected by field, all have one sign:
+    dx/dd_0 =  a f B/D^2,   dx/dd_1 = -b t A/D^2                                    (32)
+    dx/dx_1 = E_1 = (t/D) (t + (e_0 + e_1) f A/D)                                   (33)
+    dx/dx_0 = E_0 = (f/D) (f + (e_0 + e_1) t B/D)                                   (34)
+    dx/dz_0 = -s (f/D)^2 G_0,   G_0 = e_1 t^2 + 2 t + e_0 f (1 + t)                 (35)
+    dx/dz_1 = -s (t/D)^2 G_1,   G_1 = e_0 f^2 + 2 f + e_1 t (1 + f)                 (36)
+Since `E_0 + E_1 = 1`, the larger of the two is computed as 1 minus the smaller one.
+
+In (11) to (15), the terms with `l_bar` cancel where slopes are far from `s`.  Over one denominator, with `t + f = 1`, the
+cancelling terms are gone, and every power of `e_0` and `e_1` appears once.  With the parts of `Q`,
+    u_0 = e_0 f^2/Q,   u_1 = e_1 t^2/Q,   u_2 = 2 t f/Q,   u_0 + u_1 + u_2 = 1      (37)
+the derivatives of `l = log|dx/dz|` are
+    T = (e_0 + e_1)(u_1 t - u_0 f) + u_0 (f - 3 t) + u_1 (3 f - t) + (f - t)(1 + 2 t f)/Q        (38)
+      = ((e_1 - 1) t - (e_0 - 1) f) D/Q - (e_0 + e_1 - 2)(f - t)      where e_0, e_1 <= 2       (39)
+    V_0 = (e_0 + e_1) u_0 + e_0 f (3 t - f^2)/Q + u_1 t + (t (1 + 2 t (1 + f)) - 1)/Q                (40)
+    V_1 = (e_0 + e_1) u_1 + e_1 t (3 f - t^2)/Q + u_0 f + (f (1 + 2 f (1 + t)) - 1)/Q                (41)
+    dl/dz = 2 T/(w D),   dl/dz_0 = 2 f V_0/(w D),   dl/dz_1 = -2 t V_1/(w D)        (42)
+    dl/dx_1 = -dl/dx_0 = H/h,   H = 2 (e_0 + e_1) t f/D + 2 t f/Q                   (43)
+    dl/dd_0 = (f/s) N_0/(Q D),   N_0 = e_1 t (f^2 - 2 t^2) - e_0 t f^2 + f (f^2 - 3 t^2)             (44)
+and `dl/dd_1` with 0 and 1, `t` and `f` exchanged.  (39) is the plain difference, whose terms vanish in a straight bin, while
+the terms of (38) do not.
+
+In (17) and (18), the two parts of the log-det's cotangent cancel, and `D` divides out.  The derivatives of `z` are `-dz/dx`
+times the derivatives of `x`, with `dz/dx = D^2/(s Q)`:
+    dz/dd_0 = -a f B/(s Q),   dz/dd_1 = b t A/(s Q)                                 (45)
+    dz/dz_0 = f^2 G_0/Q,   dz/dz_1 = t^2 G_1/Q                                      (46)
+    dz/dx_0 = -(w D/R) E_0,   dz/dx_1 = -(w D/R) E_1                                (47)
+The log-det `n` of the inverse map is `-l` at the root.  By (31), `R` has fewer roundings than `Q/D`:
+    dn/dx = -2 T D/(h Q) = -2 T/R,   D/Q = h/R                                      (48)
+    dn/dz_1 = -dn/dz_0 = (2 t f/w) K,
+    K = (u_0 e_0 f + u_1 e_1 t + 3 e_0 e_1 t f/Q + 2 u_0 (f + 2 t) + 2 u_1 (t + 2 f) + u_2)/Q               (49)
+    dn/dd_0 = (f/s) (2 u_1^2 + u_2^2 - 2 u_0 e_1 t f/Q + u_0 f (t - f)/Q + u_1 f (5 t - f)/Q)               (50)
+    dn/dd_1 = (t/s) (2 u_0^2 + u_2^2 - 2 u_1 e_0 t f/Q + u_1 t (f - t)/Q + u_0 t (5 f - t)/Q)               (51)
+    dn/dx_0 = (2 f/h) X_0,   dn/dx_1 = -(2 t/h) X_1                                 (52)
+    X_0 = (e_0 + e_1)(u_1^2 + 2 u_1 u_2 - u_0 e_1 t f/Q - u_0 f (f - t)/Q)
+          + (u_0 (1 - 3 t (f - t)) + (e_1 t/Q)(1 + 3 t f (f - t)) + (f/Q)(1 - 4 f t^2))/Q       (53)
+`X_1` is `X_0` with 0 and 1, `t` and `f` exchanged.
+"""
 
 
 @bijector(source="arXiv:1906.04032", increasing=True, straight_far_out=True, textbook=textbook)

@@ -49,23 +49,6 @@ For the inverse map, whose log-det has the cotangent `l_bar`, `T/w` is the deriv
     x_bar = (z_bar - l_bar T/w)/(dx/dz)                                             (22)
 and the fields have the cotangents (12) to (21) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (23)
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
-
-In (4), `R - B` cancels for `B > 0`, and squares may leave the floats although `d` does not:
-    R = hypot(B, 2 sqrt(A q)),   d = 2 q/(B + R)    for B >= 0                      (24)
-
-In (5), `1 - t` cancels near `z_1`, and so does `1 - Y` in (13) and (17).  In (15), terms cancel:
-    f = (z_1 - z)/w,   Z = 1 - Y = f (f + e_1 t)/D                                  (25)
-    m = x_bar h t f (e_0 Z - e_1 Y)/D - 2 l_bar t f (1/Q + (e_0 + e_1)/D)           (26)
-
-In (12) to (22), terms cancel where one bin is much larger than the other: its second derivative at the inner knot is a small
-difference of large terms, and so are its cotangents.  Therefore (12) to (22) are computed with pairs of floats, of twice the
-digits, and rounded once.  The roots of (24) and of the inverse map get their digits from a step of Newton's method in pairs,
-    d - (A d^2 + B d - q)/(2 A d + B)                                               (27)
-    z - (x_0 + h Y - x)/(dx/dz)                                                     (28)
-The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases: elsewhere the cancelling terms
-may be larger still.
-
 Source: Gregory and Delbourgo, Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2
 (1982), on the condition; arXiv:2604.19846, on flows of two or three bins.
 """
@@ -183,6 +166,25 @@ class textbook:
         T_over_w, _ = textbook.vjp(z, *fields, 0, 1)
         x_bar = (z_bar - l_bar * T_over_w) / textbook.slope(z, *fields)             # (22)
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (23)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), `R - B` cancels for `B > 0`, and squares may leave the floats although `d` does not:
+    R = hypot(B, 2 sqrt(A q)),   d = 2 q/(B + R)    for B >= 0                      (24)
+
+In (5), `1 - t` cancels near `z_1`, and so does `1 - Y` in (13) and (17).  In (15), terms cancel:
+    f = (z_1 - z)/w,   Z = 1 - Y = f (f + e_1 t)/D                                  (25)
+    m = x_bar h t f (e_0 Z - e_1 Y)/D - 2 l_bar t f (1/Q + (e_0 + e_1)/D)           (26)
+
+In (12) to (22), terms cancel where one bin is much larger than the other: its second derivative at the inner knot is a small
+difference of large terms, and so are its cotangents.  Therefore (12) to (22) are computed with pairs of floats, of twice the
+digits, and rounded once.  The roots of (24) and of the inverse map get their digits from a step of Newton's method in pairs,
+    d - (A d^2 + B d - q)/(2 A d + B)                                               (27)
+    z - (x_0 + h Y - x)/(dx/dz)                                                     (28)
+The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases: elsewhere the cancelling terms
+may be larger still.
+"""
 
 
 @bijector(source="arXiv:2604.19846", increasing=True, moderate=True, textbook=textbook)

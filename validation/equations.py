@@ -1,0 +1,605 @@
+"""The printed equations of pages, executed where a line of the textbook cites them.
+
+    python -m validation.equations [NAME...]    counts them: executed, unknown by reason, contradicted; and tells what is wrong
+    --json                                      prints JSON
+
+Each function of a page's textbook runs at a few moderate points.  For each statement that cites (n), the names before it and
+after it, and what it returns, are kept.  A printed `left = right` of display (n) is executed if, for one such line, the value of
+`right` by the notation is the line's value of `left` at every point at which both are known, and at one at least; or if an
+executed one used it as a definition.  It is contradicted if no line executes it, and one gives its left side, under its own name, another value.
+Exit status 1 if one is contradicted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import inspect
+import itertools
+import json
+import re
+import sys
+import types
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from refflow.book.docstring import Display, Paragraph, document
+from refflow.book.algebra import Identity, Row, Unknown
+from refflow.book.evaluate import Record, Scope, is_numeric, value
+from refflow.book.letters import names_in, spelled, subscripts
+from refflow.book.notation import Number, Word
+from refflow.book.statements import Statement, of_document
+
+from .certify import GENERATORS, PAGES, Draw, sides
+from .textbooks import METHODS, fields_of
+
+POINTS, SCALARS, TRIED, EVENTS = 5, 8, 60, 16
+NEAR, OF_TERMS = 1e-9, 1e-13
+CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
+MAIN = {name for methods in METHODS.values() for name in (*methods.values, methods.vjp)} | {"slope"}
+THIRD = "In floating point"
+
+
+# -- a page's text --------------------------------------------------------------------------------------------------------
+
+def source_of(page):
+    return inspect.getsource(sys.modules[page.__module__])
+
+
+@dataclass(eq=False)
+class Unit:
+    """One printed `left = right`: a right side of one case of a statement."""
+    statement: Statement
+    case: int
+    right: int
+    numbers: tuple
+    found: dict = field(default_factory=dict)           # {line: {point: True, False, or a reason}}
+    own: set = field(default_factory=set)               # (line, point) at which the line has the left side's own name
+    used: bool = False
+    told: dict = field(default_factory=dict)            # {(line, point): what a value was, and what it should be}
+    why: str = ""
+
+    def agrees(self, line):
+        values = [one for one in self.found[line].values() if not isinstance(one, str)]
+        return bool(values) and all(values)
+
+    @property
+    def state(self):
+        """"executed", "contradicted", or the reason why it is unknown."""
+        if self.used or any(map(self.agrees, self.found)):
+            return "executed"
+        if any(self.found[line].get(point) is False for line, point in self.own):
+            return "contradicted"
+        reasons = Counter(one for points in self.found.values() for one in points.values() if isinstance(one, str))
+        return reasons.most_common(1)[0][0] if reasons else "not called" if not self.found else "letter"
+
+
+class Text:
+    """What the first two parts of a page print: statements, in their order, and which numbers stand in prose alone."""
+
+    def __init__(self, page, source=None):
+        blocks, names = document(source or source_of(page))
+        end = next((i for i, block in enumerate(blocks) if isinstance(block, Paragraph) and block.text.startswith(THIRD)), len(blocks))
+        self.statements = of_document(blocks[:end], names | set(page.declared))
+        self.numbers = sorted({n for block in blocks[:end] for n in numbers_of(block)})
+        self.units = [Unit(one, i, j, case.numbers or one.numbers) for one in self.statements if not one.in_prose
+                      for i, case in enumerate(one.cases) for j, _ in enumerate(case.rights)]
+        self.names = {name for one in self.statements for name in names_in((one.left, *one.sides))}
+        before = {one.name.letter for one in self.statements if one.in_prose and one.name and starts_at_0(one.name)}
+        self.from_0 = frozenset(name.letter for name in self.names if starts_at_0(name)) - before
+        named = (re.fullmatch(r"log\|d(\w+)/d(\w+)\|", one.name.letter) for one in self.statements if one.name)
+        own = (page.letters[1], page.letters[0]) if len(page.letters) > 1 else ("", page.letters)
+        self.image, self.event = next((match.groups() for match in named if match), own)
+        self.letters = {one.name.letter: right.text for one in self.statements if one.name and not one.name.below
+                        for right in one.sides if isinstance(right, Word) and right.text in page.declared}
+
+    def definitions(self, statement):
+        """{letter: its statements}, the nearest before a statement first, then the nearest behind it."""
+        found = {}
+        for one in sorted(self.statements, key=lambda one: (one.order > statement.order, abs(one.order - statement.order))):
+            if one.name is not None and one is not statement:
+                found.setdefault(one.name.letter, []).append(one)
+        return found
+
+    def apart(self, unit):
+        """The entries of a left side that have an equation of their own."""
+        name, found = unit.statement.name, set()
+        for one in self.statements if name else ():
+            if one is not unit.statement and one.name and one.name.letter == name.letter and not one.in_prose:
+                own = subscripts(one.name.below)
+                plain = [index for index in own if isinstance(index, (Word, Number))]
+                if len(own) == len(subscripts(name.below)) and any(isinstance(one, Number) or one.text.isupper() for one in plain):
+                    found.add(own)
+        return found
+
+
+def starts_at_0(name):
+    return subscripts(name.below)[:1] == (Number("0"),)
+
+
+def numbers_of(block):
+    return [n for row in block.rows for n in row.numbers] if isinstance(block, Display) else getattr(block, "numbers", ())
+
+
+# -- what the lines of a textbook give ------------------------------------------------------------------------------------
+
+@dataclass
+class Event:
+    """One run of a statement that cites equations: names before it, names that it assigned, all values, and what it returned."""
+    function: str
+    line: int
+    cites: tuple
+    before: dict
+    assigned: dict
+    values: list
+    returned: dict
+    point: int = 0
+    given: dict = field(default_factory=dict)
+
+
+class Lines:
+    """The simple statements of a textbook that cite equations."""
+
+    def __init__(self, page):
+        book = page.textbook
+        source, first = inspect.getsourcelines(book)
+        self.book, self.file = book, inspect.getsourcefile(book)
+        self.by_line = {}
+        for node in ast.walk(ast.parse("".join(source).replace("\t", "    ") if not source[0].startswith(" ") else
+                                       "if 1:\n" + "".join(source))):
+            if isinstance(node, ast.stmt) and not hasattr(node, "body"):
+                cites = tuple(int(n) for line in source[node.lineno - 1:node.end_lineno] if (found := CITED.search(line))
+                              for n in re.findall(r"\d+", found[1]))
+                for line in range(node.lineno, node.end_lineno + 1):
+                    self.by_line[line + first - 1] = (node, cites)
+        self.codes = set()
+        for function in vars(book).values():
+            if isinstance(function, types.FunctionType):
+                self.add(function.__code__)
+
+    def add(self, code):
+        self.codes.add(code)
+        for inner in code.co_consts:
+            if isinstance(inner, types.CodeType) and not inner.co_name.startswith("<"):
+                self.add(inner)
+
+    def traced(self, function, *given, **named):
+        """(what a function gives, its events, the last value of each name anywhere)."""
+        events, last, pending, counts = [], {}, {}, Counter()
+
+        def finish(frame, result=None):
+            node, cites, before, line = pending.pop(frame, (None,) * 4)
+            if node is not None:
+                events.append(event_of(frame, node, cites, before, line, result))
+
+        def local(frame, kind, arg):
+            node, cites = self.by_line.get(frame.f_lineno, (None, ()))
+            if kind == "line":
+                if frame in pending and pending[frame][0] is node:
+                    return local
+                finish(frame)
+                if cites and counts[frame.f_lineno] < EVENTS:
+                    counts[frame.f_lineno] += 1
+                    pending[frame] = node, cites, copied(frame.f_locals), frame.f_lineno
+            elif kind == "return":
+                finish(frame, arg)
+                last.update(copied(frame.f_locals))
+            return local
+
+        previous = sys.gettrace()
+        sys.settrace(lambda frame, kind, arg: local if frame.f_code in self.codes else None)
+        try:
+            result = function(*given, **named)
+        finally:
+            sys.settrace(previous)
+        return result, events, last
+
+
+def copied(names):
+    return {name: held.copy() if isinstance(held, np.ndarray) else list(held) if isinstance(held, list) else held
+            for name, held in names.items()}
+
+
+def event_of(frame, node, cites, before, line, result):
+    after, assigned, values = frame.f_locals, {}, []
+    for target in getattr(node, "targets", None) or [getattr(node, "target", None)]:
+        for one in ast.walk(target) if target is not None else ():
+            if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store) and one.id in after:
+                assigned[one.id] = copied({"": after[one.id]})[""]
+            elif isinstance(one, ast.Subscript) and isinstance(one.ctx, ast.Store):
+                values += [held(one, frame), copied({"": held(one.value, frame)})[""]]
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and getattr(node.value.func, "attr", "") == "append":
+        grown = node.value.func.value
+        assigned |= {ast.unparse(grown): list(held(grown, frame))}
+    values += [one for name in assigned for one in flat(assigned[name])]
+    if isinstance(node, ast.Return):
+        values += flat(result)
+    return Event(frame.f_code.co_name, line, cites, before, assigned, [one for one in values if is_numeric(one)],
+                 {"": result} if isinstance(node, ast.Return) else {})
+
+
+def held(node, frame):
+    """The value of a target, read again."""
+    made = ast.fix_missing_locations(ast.Expression(ast.parse(ast.unparse(node), mode="eval").body))
+    return eval(compile(made, "<target>", "eval"), frame.f_globals, dict(frame.f_locals))
+
+
+def flat(result):
+    """The parts of what a function returned, and the whole where it is numbers."""
+    own = [result] if is_numeric(result) else []
+    if isinstance(result, dict):
+        result = list(result.values())
+    return own + [part for one in result for part in flat(one)] if isinstance(result, (list, tuple)) else own
+
+
+# -- points ---------------------------------------------------------------------------------------------------------------
+
+def points_of(page, side):
+    """A few moderate points with all cotangents, the larger ones first."""
+    found = []
+    try:
+        draw = GENERATORS.get(page.kind, Draw)(page, "float64", side)
+        draw.with_one_of = lambda point: point
+        for point in itertools.islice(draw.drawn_points(), TRIED):
+            if point.reason == "moderate" and point.image_bar is not None:
+                found.append(point)
+    except StopIteration:
+        pass
+    if not found:
+        return []
+    count = SCALARS if found[0].event.ndim == 0 else POINTS
+    found.sort(key=lambda point: min(point.event.shape, default=3) < 2)
+    return found[:count]
+
+
+def taken(page, lines, text):
+    """The events of a page at its points, with what else is given there."""
+    found, number = [], 0
+    for side in sides(page):
+        for point in points_of(page, side):
+            with np.errstate(all="ignore"):
+                try:
+                    events, last = of_point(page, lines, text, point, side)
+                except (ArithmeticError, ValueError, LookupError):
+                    continue
+            for one in events:
+                one.point = number
+                one.given["doubtful"] = last
+            found += events
+            number += 1
+    return found
+
+
+def of_point(page, lines, text, point, side):
+    book, methods = page.textbook, METHODS[page.kind, side]
+    fields, event = fields_of(point.f), point.event[()]
+    given = Given(page, text, point, fields)
+    events, last = [], {}
+
+    def run(name, *more):
+        asked = "slope" if name == "jacobian" and hasattr(book, "slope") else name
+        result, own, names = lines.traced(getattr(book, asked), event, *fields.values(), *more)
+        last.update(names)
+        roles = given.roles(asked, result, more)
+        for one in own:
+            if one.function == asked and one.returned:
+                one.returned = roles
+            one.given |= {"event": event, "results": given.names, "fields": given.fields, "dims": given.dims,
+                          "functions": given.functions}
+        events.extend(own)
+
+    for name in methods.values:
+        run(name)
+    bars = methods.bars(point)
+    if point.image_bar is not None:
+        if page.kind == "scale":
+            run(methods.vjp, 0 * bars[0], 1 + 0 * bars[1])
+        run(methods.vjp, *bars)
+    given.complete(side, event)
+    return events, last
+
+
+class Given:
+    """What the textbook's functions give at a point, under the letters that the page prints."""
+
+    def __init__(self, page, text, point, fields):
+        self.page, self.text = page, text
+        self.fields = fields | {letter: fields[name] for letter, name in text.letters.items()}
+        self.dims = {key: size for key, size in point.f.dims.items()}
+        self.dims |= {letter: size for letter, size in zip(getattr(point.f, "event_shape", None) or (), point.event.shape)
+                      if str(letter).isalpha()}
+        self.functions = {name: function for name, function in vars(page.textbook).items()
+                          if isinstance(function, types.FunctionType) and name not in MAIN}
+        self.names = {text.image if point.side == "inverse" else text.event: point.event[()]}
+        if point.image_bar is not None and page.kind != "parametrisation":
+            self.names |= {f"{text.event if point.side == 'inverse' else text.image}_bar": point.image_bar[()]}
+        if getattr(point, "log_det_bar", None) is not None:
+            self.names["l_bar"] = point.log_det_bar[()]
+
+    def roles(self, function, result, more):
+        """What a main function returned, under its letters."""
+        text, kind = self.text, self.page.kind
+        image, event = text.image, text.event
+        if function in ("slope", "jacobian"):
+            found = {f"d{image}/d{event}": result, "J": result}
+        elif function == "log_det":
+            found = {f"log|d{image}/d{event}|": result, "log|J|": result}
+        elif function == "inverse_log_det":
+            found = {f"log|d{event}/d{image}|": result, "log|J^-1|": result}
+        elif function == "log_prob":
+            found = {"log_prob": result}
+        elif function == "log":
+            found = {"log sigma": result}
+        elif function == "forward":
+            found = {"sigma" if kind == "scale" else image: result}
+        elif function == "inverse":
+            found = {event: result}
+        elif function == "fields":
+            found = dict(result)
+        elif kind == "scale" and more[0] == 0:
+            found = {"dlog sigma/ds": result[0]}
+        else:
+            own = image if function == "inverse_vjp" else event
+            bars = {name: bar for name, bar in result[1].items() if is_numeric(bar)}
+            found = {f"{own}_bar": result[0]} | {f"{name}_bar": bar for name, bar in bars.items()}
+            found |= {f"{letter}_bar": bars[name] for letter, name in text.letters.items() if name in bars}
+        self.names |= {name: held for name, held in found.items() if name not in self.names}
+        return found
+
+    def complete(self, side, event):
+        """The derivative and the log-det, which the reverse rule of the inverse map asks for; and the sizes K of x_K."""
+        book, fields = self.page.textbook, {name: self.fields[name] for name in self.page.declared}
+        if side == "inverse":
+            try:
+                z = book.inverse(event, **fields)
+                for name in ("slope", "jacobian", "log_det"):
+                    if hasattr(book, name):
+                        self.roles(name, getattr(book, name)(z, **fields), ())
+            except (ArithmeticError, ValueError, LookupError):
+                pass
+        for name in self.text.names:
+            array, indices = self.names.get(name.letter), subscripts(name.below)
+            if np.ndim(array) == len(indices) if is_numeric(array) else False:
+                for index, size in zip(indices, np.shape(array)):
+                    if isinstance(index, Word) and index.text.isupper() and index.text not in self.fields:
+                        size -= name.letter in self.text.from_0
+                        self.dims[index.text] = max(size, self.dims.get(index.text, 0))
+
+
+# -- the comparison -------------------------------------------------------------------------------------------------------
+
+def judged(text, events, units=None):
+    """Compare each unit with the lines that cite it."""
+    by_line = {}
+    for event in events:
+        by_line.setdefault(event.line, []).append(event)
+    for unit in text.units if units is None else units:
+        definitions, apart = text.definitions(unit.statement), text.apart(unit)
+        for line, own in by_line.items():
+            if set(unit.numbers) & set(own[0].cites):
+                of_line(unit, own, definitions, apart, text.from_0)
+                if unit.agrees(line):
+                    break
+    return text.units
+
+
+def of_line(unit, events, definitions, apart, from_0):
+    points = unit.found.setdefault(events[0].line, {})
+    for event in events:
+        if points.get(event.point) is True:
+            continue
+        scopes = [Scope((event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
+                       event.given["dims"]), one, event.given["doubtful"], from_0) for one in (definitions, turned(definitions))]
+        try:
+            with np.errstate(all="ignore"):
+                outcome = compared(unit, event, scopes[0], apart)
+                if outcome is not True:
+                    outcome = compared(unit, event, scopes[1], apart) or outcome
+        except Unknown as unknown:
+            outcome = unknown.reason
+            unit.why = str(unknown)
+        if outcome is False or points.get(event.point) is not False:
+            points[event.point] = outcome
+
+
+def turned(definitions):
+    """The definitions in the reverse order: the other side's first."""
+    return {letter: found[::-1] for letter, found in definitions.items()}
+
+
+def compared(unit, event, scope, apart):
+    """True, False or a reason: does a line's value of the left side agree with the right side?"""
+    name, outcomes = unit.statement.name, []
+    if name is None:
+        return of_sides(unit, scope)
+    for array, indices, own in candidates(name, unit.statement.parameters, event, scope):
+        try:
+            one = entries_agree(unit, array, indices, scope.changed(record=Record()), apart, event, own)
+        except Unknown as unknown:
+            one = unknown.reason
+            unit.why = str(unknown)
+        if one is True:
+            return True
+        if own and isinstance(one, str):
+            outcomes.insert(0, one)
+        if own and one is False:
+            unit.own.add((event.line, event.point))
+        if own or isinstance(one, str):
+            outcomes.append(one)
+    return False if False in outcomes else outcomes[0] if outcomes else "value"
+
+
+def candidates(name, parameters, event, scope):
+    """(array, indices, whether it has the left side's own name): what a line may mean by the left side."""
+    if parameters:
+        if event.function == name.letter and "" in event.returned:
+            yield np.asarray(event.returned[""], float), (), True
+        return
+    named = event.assigned | {key: held for key, held in event.returned.items() if key}
+    for kept in range(len(name.below), -1, -1):
+        indices = subscripts(name.below[kept:])
+        for spelling in (*spelled(name, kept), *((name.letter,) if not kept else ())):
+            if is_numeric(named.get(spelling)) and (np.ndim(named[spelling]) == len(indices) or not indices):
+                yield np.asarray(named[spelling], float), indices, True
+    for held in event.values:
+        for kept in range(len(name.below), -1, -1):
+            indices = subscripts(name.below[kept:])
+            if np.ndim(held) == len(indices) or not indices:
+                yield np.asarray(held, float), indices, False
+
+
+def entries_agree(unit, array, indices, scope, apart, event, is_own):
+    """Compare an array with the right side, entry by entry where the left side has indices."""
+    first, compared_one = int(unit.statement.name.letter not in scope.from_0), False
+    letters = dict.fromkeys(index.text for index in indices if isinstance(index, Word) and index.text.islower())
+    ranges = {}
+    for axis, index in enumerate(indices):
+        if isinstance(index, Word) and index.text in letters:
+            ranges[index.text] = min(ranges.get(index.text, 10**6), array.shape[axis])
+        elif not isinstance(index, (Number, Word)):
+            raise Unknown("index", "on the left")
+    for at in itertools.product(*(range(first, size + first) for size in ranges.values())):
+        inner = scope.binding(**dict(zip(ranges, at)))
+        place = []
+        for axis, index in enumerate(indices):
+            last = array.shape[axis] - 1 + first
+            place.append(inner.bound[index.text] if isinstance(index, Word) and index.text in ranges else
+                         int(index.text) if isinstance(index, Number) else last)
+        if any(matches(own, place, array.shape, first) for own in apart):
+            continue
+        case = unit.statement.case(inner)
+        if case is not unit.statement.cases[unit.case]:
+            continue
+        own = array[tuple(k - first for k in place)] if indices else array
+        right = value(case.rights[unit.right], inner)
+        if not near(own, right, inner.record.largest):
+            if is_own:
+                unit.told.setdefault((event.line, event.point), (event.function, event.given["event"], own, right))
+            return False
+        compared_one = True
+    if not compared_one:
+        raise Unknown("not called")
+    confirm(scope.record)
+    return True
+
+
+def matches(own, place, shape, first):
+    """Is a place one at which an equation of its own stands?"""
+    def at(index, k, size):
+        if isinstance(index, Number):
+            return int(index.text) == k
+        return isinstance(index, Word) and (index.text.islower() or k == size - 1 + first)
+
+    return all(map(at, own, place, shape))
+
+
+def near(own, right, largest):
+    """Are two values equal up to rounding?"""
+    if isinstance(right, Row):
+        right = right.entries
+    own = np.asarray(own, float)
+    if isinstance(right, Identity):
+        right = right.factor * np.eye(len(own)) if own.ndim == 2 else right.factor
+    right = np.asarray(right, float)
+    if own.shape != right.shape and own.size == right.size == 1:
+        own, right = own.ravel(), right.ravel()
+    if own.shape != right.shape and not (right.ndim == 0 and np.all(own == right)):
+        raise Unknown("shape", f"{own.shape} and {right.shape}")
+    if not (np.all(np.isfinite(own)) and np.all(np.isfinite(right))):
+        raise Unknown("not finite")
+    return bool(np.all(np.abs(own - right) <= NEAR * np.maximum(np.abs(own), np.abs(right)) + OF_TERMS * largest))
+
+
+def of_sides(unit, scope):
+    """An equation whose left side is not a letter: both sides by the names of the line."""
+    case = unit.statement.case(scope)
+    if case is not unit.statement.cases[unit.case]:
+        raise Unknown("not called")
+    left, right = value(unit.statement.left, scope), value(case.rights[unit.right], scope)
+    left = left.entries if isinstance(left, Row) else left
+    if not near(left, right, scope.record.largest):
+        raise Unknown("value")
+    confirm(scope.record)
+    return True
+
+
+CONFIRMED = []
+
+
+def confirm(record):
+    CONFIRMED.extend(record.used)
+
+
+def of_page(name, source=None):
+    """The Text of a page, its units judged; `source` in the place of the module's text."""
+    page = PAGES[name]
+    text = Text(page, source)
+    events = taken(page, Lines(page), text)
+    CONFIRMED.clear()
+    judged(text, events)
+    mark_definitions(text)
+    return text, events
+
+
+def mark_definitions(text):
+    for statement, scope, held in CONFIRMED:
+        case = statement.case(scope)
+        for unit in text.units:
+            if unit.statement is statement and statement.cases[unit.case] is case and not unit.used:
+                try:
+                    unit.used = case.rights[unit.right] is case.rights[-1] or near(held, value(case.rights[unit.right], scope),
+                                                                                   scope.record.largest)
+                except Unknown:
+                    pass
+
+
+def told(name, text, unit):
+    """One line on a statement that is contradicted."""
+    number = unit.numbers[0] if unit.numbers else "?"
+    (line, _), (function, event, own, right) = next(iter(unit.told.items()))
+    return (f"{name} ({number}), printed `{printed(name, text, unit)}`: {right} at {text.event} = {event}; "
+            f"`{function}`, line {line}, gives {own}")
+
+
+def printed(name, text, unit):
+    """A statement as its row prints it."""
+    row = source_of(PAGES[name]).splitlines()[unit.statement.line - 1].strip()
+    pieces = [piece for piece in re.split(r",?\s{2,}", re.sub(r"(\s*\(\d+\))+$", "", row)) if piece]
+    place = [one for one in text.statements if one.line == unit.statement.line].index(unit.statement)
+    return pieces[place] if place < len(pieces) else row
+
+
+def counted(text):
+    """{number: "executed", "contradicted" or a reason} of a page's equations; of several statements, what is least."""
+    found = {}
+    for n in text.numbers:
+        states = [unit.state for unit in text.units if n in unit.numbers]
+        left = [state for state in states if state != "executed"]
+        found[n] = "prose" if not states else "contradicted" if "contradicted" in left else left[0] if left else "executed"
+    return found
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m validation.equations", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="pages; without names, all that have a textbook")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    chosen, found, lines = parser.parse_args(arguments), {}, []
+    for name in chosen.names or [name for name, page in PAGES.items() if page.textbook]:
+        if name not in PAGES or not PAGES[name].textbook:
+            parser.error(f"no page with a textbook is called {name!r}")
+        text, _ = of_page(name)
+        found[name] = counted(text)
+        lines += [told(name, text, unit) for unit in text.units if unit.state == "contradicted"]
+    counts = Counter(state for states in found.values() for state in states.values())
+    if chosen.json:
+        print(json.dumps({"counts": counts, "pages": found, "contradicted": lines}, indent=1))
+    else:
+        print(*lines, *(f"{count:5} {state}" for state, count in counts.most_common()), sep="\n")
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
