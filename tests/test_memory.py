@@ -92,7 +92,7 @@ def hold_pullback(name, vjp, arguments, bars):
 
 def held_map(f, p):
     """Every method of a bijector."""
-    x, sides = f.forward(p.z), {"forward": p.z, "vjp": p.z}
+    x = f.forward(p.z)
     invertible = True
     try:
         f.inverse(x)

@@ -94,7 +94,7 @@ def test_the_graph_is_the_maps_and_the_density_is_carried(f):
     drawn = pictures.numbers(f)
     z, x = drawn.numbers["z"], drawn.numbers["x"]
     np.testing.assert_array_equal(x, f.forward(z))
-    across, up = Scale(z[0], z[-1], graphs.LEFT, graphs.RIGHT), Scale(x.min(), x.max(), graphs.FLOOR, graphs.TOP)
+    up = Scale(x.min(), x.max(), graphs.FLOOR, graphs.TOP)
     graph = points(next(steps for steps in paths(drawn) if steps.count("L") > 0))
     at = z[0] + (graph[:, 0] - graphs.LEFT) / (graphs.RIGHT - graphs.LEFT) * (z[-1] - z[0])
     low, high = (up.at(f.forward(np.clip(at + shift, z[0], z[-1]))) for shift in (-0.01, 0.01))

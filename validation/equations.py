@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import functools
 import inspect
 import itertools
 import json

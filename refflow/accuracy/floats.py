@@ -7,7 +7,7 @@ Without its second term, answers that underflow would seem wrong.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,8 +25,8 @@ class Stretch:
     way: float
     exponents: np.ndarray
     events: np.ndarray
-    textbook: np.ndarray | None = None
-    page: np.ndarray | None = None
+    textbook: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    page: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def errors(f, quantity) -> list[Stretch]:

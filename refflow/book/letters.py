@@ -9,8 +9,8 @@ from .algebra import Identity, Row, Unknown
 from .notation import (Apply, Call, Fraction, Gap, Group, Matrix, Number, Punctuation, Scripted, Sum, Text, Word)
 
 PRIME = "_prime"
-NAMES = {}
-MADE_MATRICES = (Word("diag"), Word("tril"), Word("triu"))
+NAMES: dict = {}
+MADE_MATRICES = ("diag", "tril", "triu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def is_matrix(node):
     """Is a node made of matrices: of capital letters, or of a column and a row?"""
     if isinstance(node, Word):
         return node.text[:1].isupper()
-    if isinstance(node, (Call, Apply)) and node.function in MADE_MATRICES:
+    if isinstance(node, (Call, Apply)) and getattr(node.function, "text", None) in MADE_MATRICES:
         return True
     if isinstance(node, Scripted) and (node.above == Word("T") or isinstance(node.base, Matrix)):
         return True

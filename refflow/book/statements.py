@@ -136,11 +136,10 @@ def read(items, found, numbers, line):
         at = next((i for i, item in enumerate(piece) if isinstance(item, (Text, Code, Reference))), len(piece))
         head, tail = piece[:at], piece[at:]
         signs = [i for i, item in enumerate(head) if isinstance(item, Relation)]
-        opened = False
         if any(isinstance(item, Dots) for item in head) and len(head) == 5:
             condition(found, tuple(head))
         elif signs and head[signs[0]].sign in EQUALS and signs[0] <= 1:
-            opened = assign(found, head, signs, numbers, line)
+            assign(found, head, signs, numbers, line)
         elif signs:
             condition(found, tuple(head))
         elif len(head) == 1 and found and isinstance(head[0], Sum) and head[0].terms[0][0]:

@@ -18,8 +18,7 @@ from ..core.arrays import in_parts
 from ..core.values import Value
 from ..oracle import CannotRun
 from ..report import likelihood, likelihood_table, loss_in
-from ..training import Result, fit
-from ..training.flow_matching import fit_flow_matching
+from ..training import Result, fit, fit_flow_matching
 from ..training.gaussians import log_probs
 
 PATH = "conditional"                    # of flow matching

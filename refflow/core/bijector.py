@@ -266,8 +266,8 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     error is normwise, as for a page that solves with a matrix or factors it), `entrywise_log_det` (but not the unit of its
     log-det, the logarithm of a product of its entries), `infinite_events` (an event with an infinite entry, as after a map that
     has reached its limit, goes back to the limits of the inverse matrix), `straight_far_out` (events beyond the range of its parameters
-    meet lines; fewer binades are certified there), `moderate` (certified only at moderate events; its docstring says why), `symmetric` (a map of R onto (0, b) with
-    f(2 loc - z) = b - f(z), so that chains keep the digits of both tails).  The page is registered.
+    meet lines; fewer binades are certified there), `moderate` (certified only at moderate events; its docstring says why),
+    `symmetric` (a map of R onto (0, b) with f(2 loc - z) = b - f(z), so that chains keep the digits of both tails).  The page is registered.
     `textbook`: the class of the page's equations as they are printed, see `maps/README.md`; conditioners, densities, scales
     and parametrisations are handed theirs in the same way.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .drawing import WIDTH, Drawing, Scale, aside, dots, path, short, text, under
-from .graphs import FLOOR, LEFT, POINTS, RIGHT, SIDE, TOP, line
+from .graphs import FLOOR, POINTS, RIGHT, SIDE, TOP, line
 from .planes import SHADES
 
 BARS, SQUARES = 40, 32

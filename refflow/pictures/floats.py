@@ -70,7 +70,8 @@ def along(stretch, left, scale):
     places = [left + scale * (k - first if stretch.way > 0 else last - k) for k in powers]
     sign = "−" if stretch.way < 0 else "+" if stretch.end else ""
     end = f"{stretch.end:.3g}".replace("-", "−") if stretch.end else ""
-    words = "".join(text(min(place, WIDTH - 34 if end else place), FLOOR + 17, f"{end}{sign}{power(2, k)}", "across") for place, k in zip(places, powers))
+    words = "".join(text(min(place, WIDTH - 34 if end else place), FLOOR + 17, f"{end}{sign}{power(2, k)}", "across")
+                    for place, k in zip(places, powers))
     return path(f"M{short(left)} {FLOOR}h{short(scale * (last - first))}" + "".join(f"M{short(place)} {FLOOR}v4" for place in places), "axis") + words
 
 

@@ -90,11 +90,12 @@ def curve(*functions, window=(-4.0, 4.0), names=()) -> Drawing:
     """One or several functions of an array, over one window."""
     if not functions:
         raise ValueError("curve: functions must have at least one; there is none")
-    z = np.linspace(*window, POINTS)
+    left, right = window
+    z = np.linspace(left, right, POINTS)
     values = [np.broadcast_to(function(z), z.shape) for function in functions]
     low, high = min(map(np.min, values)), max(map(np.max, values))
     low, high = (low, high) if high > low else (low - 1, high + 1)
-    across, up = Scale(*window, SIDE + 6, RIGHT), Scale(low, high, FLOOR, TOP)
+    across, up = Scale(left, right, SIDE + 6, RIGHT), Scale(low, high, FLOOR, TOP)
     parts = [under(across, FLOOR + 8), aside(up, SIDE), text(RIGHT, FLOOR + 38, "z", "up")]
     kinds = ["", "mass", "axis"]
     for i, value in enumerate(values):

@@ -10,9 +10,9 @@ GAP, TOP, LARGEST = 14, 20, 22
 SHADES = 8
 
 
-def pattern(*matrices, titles=()) -> Drawing:
+def pattern(*given, titles=()) -> Drawing:
     """One or several matrices, such as the Jacobian of one event or a mask, side by side."""
-    matrices = [np.abs(np.asarray(matrix, float)) for matrix in matrices]
+    matrices = [np.abs(np.asarray(matrix, float)) for matrix in given]
     if not matrices or any(matrix.ndim != 2 for matrix in matrices):
         raise ValueError(f"pattern: matrices must have two axes each; the shapes are {[matrix.shape for matrix in matrices]}")
     columns, rows = sum(matrix.shape[1] for matrix in matrices), max(len(matrix) for matrix in matrices)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Callable
 
 import numpy as np
 
 from ..core import real, simplex
-from .drawing import WIDTH, Drawing, dots, line, path, short, text
+from .drawing import WIDTH, Drawing, line, path, short, text
 from .graphs import base_of, named
 
 CELLS = 16
@@ -148,13 +147,13 @@ def cell(corners):
     return f"M{short(corners[0, 0])} {short(corners[0, 1])}l{ways}z".replace(" -", "-")
 
 
-def polygons(*outlines, titles=()) -> Drawing:
+def polygons(*given, titles=()) -> Drawing:
     """Closed outlines of the plane in panels side by side, all at one scale."""
-    outlines = [np.asarray(outline, float) for outline in outlines]
+    outlines = [np.asarray(outline, float) for outline in given]
     windows = [(outline.min(0), outline.max(0)) for outline in outlines]
     parts, height = [], 0.0
-    for (left, scale), outline, (low, high), title in itertools.zip_longest(
-            placed(windows, True), outlines, windows, titles, fillvalue=""):
+    for (left, scale), outline, (low, high), title in zip(
+            placed(windows, True), outlines, windows, [*titles, *[""] * len(outlines)]):
         points = np.stack([left + scale * (outline[:, 0] - low[0]), TOP + scale * (high[1] - outline[:, 1])], -1)
         parts += [path(line(points, closed=True), "under"), path(line(points, closed=True), "mass"), text(left, TOP - 7, title)]
         height = max(height, points[:, 1].max())

@@ -98,7 +98,7 @@ def composition(f, p):
     if not hasattr(f, "stages"):
         again = twice(f, p)
         keep, chain = (again, Chain((f, f))) if again.any() else (keep, Chain((f, Inverse(f))))
-    z, turn, back = p.z[keep], *chain.steps
+    z, (turn, back) = p.z[keep], chain.steps
     with np.errstate(all="ignore"):
         event, total, J = z, 0, None
         for _, step, way in turn:

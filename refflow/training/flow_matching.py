@@ -28,7 +28,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from ..core import Chain, Flow, Inverse, tree
+from ..core import Chain, Inverse, tree
 from ..core.tree import flatten, nest
 from ..maps.continuous import DiscreteFlow
 from ..maps.densities import StandardNormal
