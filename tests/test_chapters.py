@@ -184,7 +184,7 @@ def test_links_lead_somewhere(name):
 
 def test_a_leaf_lists_the_chapters_that_cite_it(tmp_path):
     write_book(tmp_path, "AffineCoupling")
-    assert '<a href="04_couplings.html">Couplings: NICE to Glow</a></a>' in (tmp_path / "AffineCoupling.html").read_text()
+    assert '<a href="04_couplings.html">4. Couplings: NICE to Glow</a>' in (tmp_path / "AffineCoupling.html").read_text()
     assert "Chapters that cite" not in leaf(entries()["Exp"], {})
 
 
