@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 SYSTEM_OF = {"nice": "nice", "realnvp": "realnvp", "glow": "glow", "glowtts": "glow_tts", "vits": "vits",
              "radial": "planar", "sylvester": "sylvester", "tarflow": "tarflow", "jet": "jet",
-             "starflow": "starflow"}
+             "starflow": "starflow", "cfm": "cfm"}
 
 
 # -- which system a file is of ----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ README = ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 DOCUMENTS = sorted(path for path in (README, *ROOT.glob("refflow/**/*.md"), *ROOT.glob("validation/**/*.md"),
                                       *ROOT.glob(".github/*.md"))
-                   if path.name != "certificate.md" or path.parent == TABLES)
+                   if (path.name != "certificate.md" or path.parent == TABLES) and path.parent.name != "chapters")
 
 
 def blocks(kind, text=TEXT):

@@ -55,7 +55,9 @@ from refflow import (
     saving,
 )
 from refflow.maps.autoregressive import Autoregressive, block_autoregressive_network
-from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, GatedActivation, LayerNorm,
+from refflow.maps.continuous import DiscreteFlow
+from refflow.maps.residual import InvertibleResidual
+from refflow.maps.conditioners import (GELU, SELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, GatedActivation, LayerNorm, LipSwish,
                                        Residual, Sequential, SoftplusActivation, WeightNormDense, dense_network,
                                        masked_dense_network)
 from refflow.core import Array, Bijector, bijector, real
@@ -97,6 +99,8 @@ def composites():
     yield SoftmaxWeights(2)
     yield from (SylvesterFields(2), HouseholderProduct(3, 2), OrthonormalColumns(3, 2, 1e-6))
     yield CircleFeatures()
+    small = Sequential([Dense(np.full((1, 2), 0.25)), LipSwish(0.5), Dense(np.full((2, 1), 0.25))])
+    yield from (InvertibleResidual(small), DiscreteFlow(Sequential([Dense(np.ones((2, 3))), SELU()]), "midpoint", 3))
     yield MatrixEntries(2, 3)
     yield IncreasingEntries(ExpScale(), 2)
     yield Sequential([Dense(np.ones((2, 3))), Dropout(np.array([True, False]), 0.25), GELU(), LayerNorm(np.ones(2)),

@@ -19,7 +19,7 @@ TINY, ROUNDOFF = 2.0**-149, 2.0**-24
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """Events in float32, at 2^exponents from an end of a set or from 0; errors in units, infinite for an answer that is no number."""
+    """Events in float32, at 2^exponents from an end of a set or from 0; errors in units, infinite for an answer that is not a number."""
 
     end: float
     way: float

@@ -3,9 +3,9 @@ r"""Runs: maps of a chain that lead through an interval (0, b), near whose upper
 The map.  `f` leads onto (0, b), `h` from there to another such interval, through any number of maps, and `g` onto that one:
     x = g^-1(h(f(z)))                                                               (1)
     log|dx/dz| = log|df/dz| + log|dh/df| + log|dg^-1/dh|                            (2)
-Let `M` mirror a set, as `-z` on R and `a + b - z` on (a, b), and let `f~ = M f M` be the mirrored map.  Then
-    x = M g~^-1(h~(q)),   q = b - f(z)                                              (3)
-    log|dx/dz| = log|df/dz| + log|dh~/dq| + log|dg~^-1/dh~|                         (4)
+Let `M` mirror a set, as `-z` on R and `a + b - z` on (a, b), and let `f' = M f M` be the mirrored map.  Then
+    x = M g'^-1(h'(q)),   q = b - f(z)                                              (3)
+    log|dx/dz| = log|df/dz| + log|dh'/dq| + log|dg'^-1/dh'|                         (4)
 `f` computes `q`, its complement, without cancellation, and `g` has an inverse that is given the complement.
 
 The reverse rule.  The pullbacks of (1) or (3) follow each other from the last map to the first, and as `dq = -df`,

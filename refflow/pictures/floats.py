@@ -46,7 +46,7 @@ def drawn(f, quantity, stretches):
 
 
 class Up:
-    """The logarithmic axis of errors; what is no number stands above it."""
+    """The logarithmic axis of errors; what is not a number stands above it."""
 
     def __init__(self, most):
         self.floor, self.top = np.log10(LEAST), np.log10(most)

@@ -208,10 +208,18 @@ def infinite_cotangents(f, p):
 
 @law("infinite cotangents of hard cases are limits", once=True)
 def infinite_cotangents_of_hard_cases(f, p):
-    """So it is with the parameters of the page's hard cases."""
+    """So it is with the parameters of the page's hard cases, as far as the dtype holds them."""
     if f.event_ndim == (0, 0) and not has_components(type(f)):
         for case in whole_cases(type(f)):
-            infinite_at_ends(type(f)(**case.params), p.dtype)
+            if holds(p.dtype, case.params.values()):
+                infinite_at_ends(type(f)(**case.params), p.dtype)
+
+
+def holds(dtype, values):
+    """Does none of the values overflow, or become 0, in a dtype?"""
+    with np.errstate(all="ignore"):
+        arrays = [(array, array.astype(dtype)) for array in map(np.asarray, values) if array.dtype.kind == "f"]
+    return all((np.isfinite(there) == np.isfinite(here)).all() and ((there == 0) == (here == 0)).all() for here, there in arrays)
 
 
 def infinite_at_ends(f, dtype):

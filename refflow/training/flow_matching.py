@@ -25,8 +25,7 @@ Source: Lipman et al., arXiv:2210.02747, (1); Tong et al., arXiv:2302.00482, (2)
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
+import scipy
 
 from ..core import Chain, Inverse, tree
 from ..core.tree import flatten, nest
@@ -67,7 +66,8 @@ PATHS = {"conditional": conditional_path, "independent": independent_path, "vari
 
 def optimal_transport(x_0, x_1):
     """The order of the events x_1 (n, D) that makes the sum of squared distances to the events x_0 (n, D) smallest (7)."""
-    return linear_sum_assignment(cdist(x_0, x_1, "sqeuclidean"))[1]                             # (7)
+    squares = ((x_0[:, None] - x_1)**2).sum(-1)
+    return scipy.optimize.linear_sum_assignment(squares)[1]                                     # (7)
 
 
 def matching_vjp(velocity, x_t, t, u):

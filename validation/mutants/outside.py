@@ -25,7 +25,8 @@ MODELS = ("model_starts", "autoregressive_models", "circular_models", "mixture_m
 JUDGES = {
     **dict.fromkeys(("training.fit", "training.optimisers", "training.schedules", "training.unconstrained", "training.diagnosis",
                      "training.penalty", "training.recipes", "training.formula"), FIT),
-    "training.batch_norm": ("batch_norm",),
+    "training.batch_norm": ("batch_norm",), "training.flow_matching": ("flow_matching",), "models.cnf": ("flow_matching",),
+    "accuracy.floats": ("pictures",),
     "saving": ("saving", "saved_files"),
     "oracle.verdict": ("report",),
     **{f"oracle.{name}": (name,) for name in ("asked", "instances", "measures", "parametrised", "steadiness", "vectors")},

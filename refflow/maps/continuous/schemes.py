@@ -1,10 +1,10 @@
 """Explicit Runge-Kutta schemes: how they step from `z` at time `t` to `t + h`, for `dz/dt = v(z, t)`.
 
 With stages `i = 1, ..., s`, the velocities `k_i` and the step are
-    k_i = v(z + h sum_(j < i) a_ij k_j, t + c_i h)                                  (1)
-    z + h sum_i b_i k_i                                                             (2)
+    k_i = v(z + h sum_(j < i) a_ij k_j, t + c_i h)
+    z + h sum_i b_i k_i
 A sum of `s` velocities that are nearly equal errs by `s` roundings of the sum of their sizes, which is `sum_i |b_i|` times its own:
-    s sum_i |b_i|                                                                   (3)
+    s sum_i |b_i|                                                                   (1)
 roundings of itself.  It is 4 for the classical scheme, and 48 for Tsitouras'.
 A scheme is of order `p` if its step differs from the exact one by a multiple of `h^(p + 1)`.
 """
@@ -26,8 +26,8 @@ class Scheme(NamedTuple):
     b: tuple
 
     def terms(self):
-        """How many roundings of its own size (2) errs by."""
-        return len(self.b) * float(sum(map(abs, self.b)))                           # (3)
+        """How many roundings of its own size a step errs by."""
+        return len(self.b) * float(sum(map(abs, self.b)))                           # (1)
 
     def floats(self):
         """(a, b, c) as arrays, a with zeros where it has no number."""

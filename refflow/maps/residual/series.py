@@ -33,7 +33,7 @@ def power_series_vjp(net, z, noise, weights):
     """
     e = columns_of(noise, z)
     v, S, pullbacks = e, 0, []
-    factors = [w * (-1) ** (k + 1) / (k * e.shape[-1]) for k, w in enumerate(weights, 1)]       # (2)
+    factors = [w * (-1) ** (k + 1) / (k * e.shape[-1]) for k, w in enumerate(weights, 1)]       # (1) (2)
     for factor in factors:
         (h, v), jvp_pullback = net.jvp(z, v)                                        # (2)
         S = S + factor * (e * v).sum((-2, -1))                                      # (2)
