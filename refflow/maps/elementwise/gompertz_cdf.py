@@ -77,8 +77,8 @@ factor, and the exponents of the product are kept apart:
     exp(-y) = h h,   h = exp(-y/2)                                                  (14)
 Where `h = 0`, so is the product, even if `A` overflows.
 
-In (4), `log A` and `y` may cancel, and NumPy's exponential and logarithm of float32 err by several units:
-    log|dx/dz| = log A - y    in float64, for float32 too                           (15)
+In (3) and (4), `log A` and `y` may cancel, and NumPy's exponential and logarithm of float32 err by several units:
+    log|dx/dz| = log A - y,   and dx/dz,    in float64, for float32 too             (15)
                = -y           where A overflows                                     (16)
 
 In (5), (8) and (9), `y` and `A` are infinite at `x = 1`, which an event may be, and a cotangent 0 makes its term 0:
@@ -117,9 +117,10 @@ class GompertzCDF(Bijector):
         return np.where(np.isinf(y / a), far, np.log1p(y / a))                      # (2) (12) (13)
 
     def slope(self, z):
-        _, _, y = self.parts(z)
+        f, wide = doubled(self, z)                                                  # (15)
+        _, _, y = f.parts(wide)
         h = np.exp(-y / 2)                                                          # (14)
-        return ratio((h, self.concentration + y, h), ONE)                           # (3) (14)
+        return ratio((h, f.concentration + y, h), ONE).astype(z.dtype)              # (3) (14) (15)
 
     def log_det(self, z):
         f, wide = doubled(self, z)                                                  # (15)
