@@ -6,6 +6,7 @@ import functools
 import json
 import shlex
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ FLAKY = 8                               # a planted law fails at one draw in so 
 def run(capsys, monkeypatch, tmp_path):
     """run(*arguments) -> (exit status, stdout, stderr), with a record of its own."""
     monkeypatch.setattr(steady, "Unfinished", lambda name, of: Unfinished(name, of, tmp_path))
-    monkeypatch.setattr(steady, "codes", lambda kinds: dict.fromkeys(kinds, "this code"))
+    monkeypatch.setattr(steady, "codes", lambda asked: {(q.kind, q.name): "this code" for q in asked})
 
     def call(*arguments):
         status = steady.main([str(a) for a in arguments])
@@ -158,13 +159,21 @@ def test_an_interrupted_run_goes_on_from_its_seed(run, monkeypatch, tmp_path, ca
 
 
 def test_results_hang_on_the_code_that_they_come_from(monkeypatch):
-    code_of = functools.cache(steady.code_of)
+    code_of, reached_text, asked = functools.cache(steady.code_of), steady.reached_text, questions.questions()
     monkeypatch.setattr(steady, "code_of", code_of)
-    before = steady.codes(KINDS)
-    for changed, asked_again in (("conditioner_laws", {"conditioner", "network"}), ("density_laws", {"density"}),
-                                 ("parametrisation_laws", {"parametrisation"}), ("laws", set(KINDS)), ("compose", set(KINDS))):
-        monkeypatch.setattr(steady, "code_of", lambda path: code_of(path) + "!" * (path.stem == changed))       # noqa: B023
-        assert {kind for kind, code in steady.codes(KINDS).items() if code != before[kind]} == asked_again
+    before = steady.codes(asked)
+
+    def void(changed):
+        """What is asked again where a module has changed."""
+        monkeypatch.setattr(steady, "code_of", lambda path: code_of(path) + "!" * (path.stem == changed))
+        monkeypatch.setattr(steady, "reached_text", lambda path, names: reached_text(path, names) + "!" * (Path(path).stem == changed))
+        return {one for one, code in steady.codes(asked).items() if code != before[one]}
+
+    for changed, kinds in (("conditioner_laws", {"conditioner", "network"}), ("density_laws", {"density"}),
+                           ("parametrisation_laws", {"parametrisation"}), ("laws", set(KINDS))):
+        assert void(changed) == {one for one in before if one[0] in kinds}
+    assert void("erf") & {("page", "Erf"), ("page", "Exp")} == {("page", "Erf")}
+    assert {kind for kind, _ in void("erf")} >= {"composite", "network"}
 
 
 def test_tasks_run_in_other_processes():

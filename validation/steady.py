@@ -11,13 +11,15 @@ Laws of the page alone are asked at the first seed.  Each failure is printed as 
 again, and at the end the laws that reject too many points over all draws (`refflow.testing.rejections`).  The exit status is 1 if
 there is any.
 
-Interrupted, the next run goes on where pages, networks, densities and laws are the same: without --first, from the seed where the
-other began.
+Interrupted, the next run goes on where the laws and what a question is about are the same: without --first, from the seed where
+the other began.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
 import random
 import shlex
@@ -37,23 +39,34 @@ from refflow.testing.rejections import Tally
 from refflow.testing.strategies import RandomBytes
 
 from .questions import Question, questions
-from .reached import code_of, hashed
+from .reached import code_of, hashed, reached_text, record
 from .unfinished import Unfinished
 
 SCHEMA = "refflow/steady/1"
 SEEDS = 2**32                       # a random first seed is below
-FOLDERS = "core", "maps", "accuracy", "testing", "training"         # of the package, on which an answer depends
+ASKING, ASKED = ("accuracy", "testing"), ("core", "maps", "training")           # folders of the package
 LAWS = {"conditioner": "conditioner_laws", "network": "conditioner_laws", "density": "density_laws",
         "parametrisation": "parametrisation_laws"}                  # {kind: the module of the laws that it alone is asked}
 
 
-def codes(kinds):
-    """{kind: the identity of the code on which its answers depend, whatever docstrings say}."""
-    paths = [path for folder in FOLDERS for path in sorted((sweeps.PACKAGE / folder).rglob("*.py"))]
-    paths += Path(questions.__code__.co_filename), Path(__file__)
-    found = {path: code_of(path) for path in paths}
-    return {kind: hashed("".join(found[path] for path in paths if path.stem not in set(LAWS.values()) - {LAWS.get(kind)}))
-            for kind in kinds}
+def codes(asked):
+    """{(kind, name): the identity of the code on which the answers to a question depend, whatever docstrings say}.
+
+    A page depends on what its certificate reaches, and what has no certificate on all of the package's mathematics.
+    """
+    reaching, hash_of = record(), functools.cache(code_of)
+
+    def files(folders, kind):
+        found = sorted(path for folder in folders for path in (sweeps.PACKAGE / folder).rglob("*.py"))
+        found += Path(questions.__code__.co_filename), Path(__file__)
+        return [hash_of(path) for path in found if path.stem not in set(LAWS.values()) - {LAWS.get(kind)}]
+
+    def code(kind, name):
+        if name not in reaching:
+            return hashed("".join(files(ASKING + ASKED, kind)))
+        return hashed("".join([*files(ASKING, kind), *itertools.starmap(reached_text, sorted(reaching[name]["reached"].items()))]))
+
+    return {(q.kind, q.name): code(q.kind, q.name) for q in asked}
 
 
 def source_of(rng):
@@ -130,10 +143,10 @@ def main(arguments=None) -> int:
     if unknown := sorted(set(chosen.page) - {question.name for question in asked}):
         parser.error(f"there is no page, composition or network {unknown[0]!r}")
     with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
-        unfinished, current = (None, {}) if chosen.page else (Unfinished("steady", {}), codes({question.kind for question in asked}))
+        unfinished, current = (None, {}) if chosen.page else (Unfinished("steady", {}), codes(asked))
         results = unfinished.results if unfinished else {}
         first = first_seed(results, current.values()) if chosen.first is None else chosen.first
-        tasks = [(q.kind, q.name, q.dtype, str(s), "page and value" if s == first else "value", current.get(q.kind))
+        tasks = [(q.kind, q.name, q.dtype, str(s), "page and value" if s == first else "value", current.get((q.kind, q.name)))
                  for s in range(first, first + chosen.runs) for q in asked]
         swept(tasks, len(asked), sweep, results, unfinished.add if unfinished else results.__setitem__,
               (lambda text: None) if chosen.json else lambda text: print(text, flush=True))
