@@ -40,14 +40,14 @@ class Given:
 @dataclass(frozen=True)
 class Start:
     """A model before its training: patterns of the parameters that are `fixed`, arguments of `fit`, and `about`, the model's notes;
-    `matching`: is it trained by matching velocities, not by likelihood?
+    `trainer`: the function that trains it, where its data leave a choice, as `by_likelihood`.
     """
 
     flow: Value
     fixed: tuple
     settings: dict
     about: dict = field(default_factory=dict)
-    matching: bool = False
+    trainer: Callable | None = None
 
 
 class Fitted(Protocol):

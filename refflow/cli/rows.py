@@ -39,7 +39,7 @@ OF_IMAGES = ("levels", "depth", "patch", "values", "bits", "channels_last", "add
 MODELS_OF_IMAGES = ("glow", "image_realnvp", "jet", "starflow", "tarflow")
 OF_SPEECH = ("table", "unit", "dropout")
 CIRCULAR = "circular-nsf"               # the model of angles
-MATCHED = "flow-matching"               # the model that is trained by velocities
+TRAINERS = {"flow-matching": by_matching}                   # of others by_likelihood
 RATES = {"flow-matching": 5e-3, "gaussian": 5e-3, "planar": 1e-2, "radial": 1e-2}         # Adam's, of others 0.001
 SIZES = ("hidden", "couplings", "layers", "bins", "components", "dense")
 
@@ -175,13 +175,14 @@ class Rows:
         units = () if circular else standardised(x) if simple else gaussian_start(x, held_out[0], context, held_out[1])
         model, sizes = model_of(options, len(train), self, rng)
         flow, fixed = (model, ("base", "*.ends")) if circular else in_units(model, units, x, rng, self.context)
-        return Start(flow, fixed, settings_of(options), {"sizes": sizes}, options.model == MATCHED)
+        return Start(flow, fixed, settings_of(options), {"sizes": sizes},
+                     TRAINERS.get(options.model, by_likelihood))
 
     def arrays(self, values):
         return [values]
 
     def trained(self, start, parts, rng, settings):
-        return (by_matching if start.matching else by_likelihood)(self, start, parts, rng, settings)
+        return start.trainer(self, start, parts, rng, settings)
 
     def compared(self, before, after, parts, rng):
         return compared(self, before, after, parts, rng)
