@@ -74,6 +74,17 @@ def test_what_cannot_be_read_says_what_is_missing(tmp_path, capsys):
     assert "it is a file of Glow-TTS" in capsys.readouterr().out
 
 
+def test_a_damaged_file_of_a_named_system_says_what_is_wrong(tmp_path, capsys):
+    held = dict(np.load(original.PRACTICE / "tarflow_model_uncond.npz"))
+    config = json.loads(str(held["cfg"]))
+    np.savez(tmp_path / "kind.npz", **held | {"cfg": json.dumps(config | {"kind": "Foo"})})
+    np.savez(tmp_path / "array.npz", **{key: array for key, array in held.items() if key != "param/blocks.1.proj_in.bias"})
+    assert original.main([str(tmp_path)]) == 2
+    said = capsys.readouterr().out
+    assert "it says that it is of TarFlow, of which it is none of the kinds a block, a model" in said
+    assert "there is no 'param/blocks.1.proj_in.bias' in it" in said
+
+
 @pytest.mark.parametrize("name", [*SMALL, "glow_layers", "glow_step_invconv_affine_lu", "glowtts_squeeze",
                                   "glowtts_attention_win4_short", "glowtts_duration_predictor", "realnvp_tf_channel_aff_bottom0",
                                   "glow_ros_model_additive_plain"])

@@ -139,6 +139,9 @@ def system_of(file):
         if elsewhere(config):
             return None, elsewhere(config)
         name = next((name for name, module in MODELS.items() if module.holds(config, keys)), None)
+        if config.get("system") in MODELS.keys() - {name}:
+            kinds = getattr(MODELS[config["system"]], "KINDS", ())
+            return None, f"it says that it is of {TITLES[config['system']]}, of which it is none of the kinds {', '.join(kinds)}"
     except Exception as error:              # whatever is wrong with one file, the others are still read
         return None, reason_of(error)
     held = config.get("cls", config.get("fn", config.get("what", config.get("source", config.get("repo", "")))))
