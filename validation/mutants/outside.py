@@ -26,6 +26,7 @@ JUDGES = {
     **dict.fromkeys(("training.fit", "training.optimisers", "training.schedules", "training.unconstrained", "training.diagnosis",
                      "training.penalty", "training.recipes", "training.formula"), FIT),
     "training.batch_norm": ("batch_norm",), "training.flow_matching": ("flow_matching",), "models.cnf": ("flow_matching",),
+    "models.residual_flow": ("residual_flow",),
     "accuracy.floats": ("pictures",),
     "saving": ("saving", "saved_files"),
     "oracle.verdict": ("report",),

@@ -1,8 +1,8 @@
 """Residual flows, compared with the numbers of their authors' code.
 
-A block is y = x + g(x), and `delta_logp` is minus its log-det, or minus an estimate of it from recorded noise and numbers of terms.  With
-Neumann's series the value that the source returns is `sum_k (-1)^k w_k e^T J^(k+1) e`, which is no estimate of the log-det; its gradient is.
-In evaluation, D = 2 is always exact, and other sizes take 20 terms with a weight of 1.
+A block is y = x + g(x), and `delta_logp` is minus its log-det, or minus an estimate of it from recorded noise and numbers of terms.
+With Neumann's series, the value that the source returns is `sum_k (-1)^k w_k e^T J^(k+1) e`.  It is not an estimate of the log-det,
+but its gradient is one of the log-det's.  In evaluation, D = 2 is always exact, and other sizes take 20 terms with a weight of 1.
 
 The loss of a block is `sum(y wz) + sum(delta_logp wl)`, that of a layer `sum(y w)`.
 """
@@ -89,7 +89,7 @@ def tail_of(variant):
 
 
 def weights_of(variant, theirs):
-    """w_1 to w_n: those of each number of terms that was drawn, in the mean."""
+    """w_1 to w_n: the mean of the weights over the numbers of terms that were drawn."""
     if variant["training"] and variant["n_power_series"] is not None:
         return np.ones(int(variant["n_power_series"]))
     exact = int(variant["n_exact_terms"]) if variant["training"] else EVALUATED
