@@ -46,6 +46,13 @@ def test_the_way_back_and_the_log_det():
     flows.check_inverse_and_log_det(flows.moved(made(), 0.5), X)
 
 
+def test_the_smallest_flow_is_of_one_number_and_one_block():
+    flow = made(size=1, blocks=1, hidden=(1,))
+    x = np.linspace(-3, 3, 7)[:, None]
+    z = flow.bijector.inverse(x)
+    assert (np.diff(z[:, 0]) > 0).all() and np.allclose(flow.bijector.forward(z), x)
+
+
 def test_gradients():
     flow = flows.moved(made(), 0.3)
     flows.check_free_gradient(flow, X, rel=1e-6, abs=1e-9)

@@ -57,3 +57,11 @@ def test_a_distribution_that_is_not_built_is_named():
     variant = {"prefix": "v0", "training": True, "n_dist": "zipf"}
     with pytest.raises(ValueError, match="of the distribution 'zipf' are not built"):
         resflow.read_as(resflow.KINDS, type(config)(config, variants=[variant]), theirs)
+
+
+def test_another_activation_is_named():
+    """It has no parameters, so that its place is empty."""
+    config, theirs = resflow.numbers("resflow_block_roulette")
+    without = type(theirs)({key: value for key, value in theirs.items() if "nnet.2" not in key})
+    with pytest.raises(ValueError, match=r"its layers \[0, 1, 3\] alone, and activations other than swish are not built"):
+        resflow.read_as(resflow.KINDS, config, without)

@@ -25,7 +25,7 @@ from ..maps.densities import StandardNormal
 from ..maps.residual import InvertibleResidual
 from .sizes import check_sizes
 
-BETA = math.log1p(math.exp(0.5))                # at the start
+BETA = math.log(1 + math.exp(0.5))              # at the start
 
 
 def residual_flow(rng: np.random.Generator, size: int, hidden: Sequence[int] = (128, 128, 128, 128), blocks: int = 100,

@@ -60,8 +60,11 @@ def network(config, params, buffers, training):
 
 
 def places(params):
-    """"nnet.0", "nnet.1" and so on."""
-    return [f"nnet.{i}" for i in sorted({int(re.search(r"\d+", name)[0]) for name in params})]
+    """"nnet.0", "nnet.1" and so on.  Lacking for a layer without parameters, which is not their swish."""
+    numbers = sorted({int(re.search(r"\d+", name)[0]) for name in params})
+    if numbers != list(range(len(numbers))):
+        raise Lacking(f"nnet has the parameters of its layers {numbers} alone, and activations other than swish are not built")
+    return [f"nnet.{i}" for i in numbers]
 
 
 def named(net_bar, params):
