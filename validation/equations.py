@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import inspect
 import itertools
 import json
@@ -35,7 +36,7 @@ from refflow.book.statements import Statement, of_document
 from .certify import GENERATORS, PAGES, Draw, sides
 from .textbooks import METHODS, fields_of
 
-POINTS, SCALARS, TRIED, EVENTS = 5, 8, 60, 16
+POINTS, SCALARS, TRIED, EVENTS = 4, 8, 8, 16
 NEAR, OF_TERMS = 1e-9, 1e-13
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
 MAIN = {name for methods in METHODS.values() for name in (*methods.values, methods.vjp)} | {"slope"}
@@ -95,10 +96,11 @@ class Text:
         self.letters = {one.name.letter: right.text for one in self.statements if one.name and not one.name.below
                         for right in one.sides if isinstance(right, Word) and right.text in page.declared}
 
-    def definitions(self, statement):
-        """{letter: its statements}, the nearest before a statement first, then the nearest behind it."""
+    def definitions(self, statement, cited):
+        """{letter: its statements}: those whose numbers are `cited` first, the nearest before a statement, then behind it."""
         found = {}
-        for one in sorted(self.statements, key=lambda one: (one.order > statement.order, abs(one.order - statement.order))):
+        for one in sorted(self.statements, key=lambda one: (cited.isdisjoint(one.numbers), one.order > statement.order,
+                                                            abs(one.order - statement.order))):
             if one.name is not None and one is not statement:
                 found.setdefault(one.name.letter, []).append(one)
         return found
@@ -238,15 +240,9 @@ def flat(result):
 
 def points_of(page, side):
     """A few moderate points with all cotangents, the larger ones first."""
-    found = []
-    try:
-        draw = GENERATORS.get(page.kind, Draw)(page, "float64", side)
-        draw.with_one_of = lambda point: point
-        for point in itertools.islice(draw.drawn_points(), TRIED):
-            if point.reason == "moderate" and point.image_bar is not None:
-                found.append(point)
-    except StopIteration:
-        pass
+    draw = GENERATORS.get(page.kind, Draw)(page, "float64", side)
+    draw.with_one_of, draw.rhythm = lambda point: point, lambda: ["moderate"]
+    found = [point for point in itertools.islice(draw.drawn_points(), TRIED) if point.image_bar is not None]
     if not found:
         return []
     count = SCALARS if found[0].event.ndim == 0 else POINTS
@@ -372,14 +368,15 @@ class Given:
 
 def judged(text, events, units=None):
     """Compare each unit with the lines that cite it."""
-    by_line = {}
+    by_line, cited = {}, {}
     for event in events:
         by_line.setdefault(event.line, []).append(event)
+        cited.setdefault(event.function, set()).update(event.cites)
     for unit in text.units if units is None else units:
-        definitions, apart = text.definitions(unit.statement), text.apart(unit)
+        apart = text.apart(unit)
         for line, own in by_line.items():
             if set(unit.numbers) & set(own[0].cites):
-                of_line(unit, own, definitions, apart, text.from_0)
+                of_line(unit, own, text.definitions(unit.statement, cited[own[0].function]), apart, text.from_0)
                 if unit.agrees(line):
                     break
     return text.units
@@ -387,26 +384,26 @@ def judged(text, events, units=None):
 
 def of_line(unit, events, definitions, apart, from_0):
     points = unit.found.setdefault(events[0].line, {})
-    for event in events:
-        if points.get(event.point) is True:
-            continue
-        scopes = [Scope((event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
-                       event.given["dims"]), one, event.given["doubtful"], from_0) for one in (definitions, turned(definitions))]
-        try:
-            with np.errstate(all="ignore"):
-                outcome = compared(unit, event, scopes[0], apart)
-                if outcome is not True:
-                    outcome = compared(unit, event, scopes[1], apart) or outcome
-        except Unknown as unknown:
-            outcome = unknown.reason
-            unit.why = str(unknown)
-        if outcome is False or points.get(event.point) is not False:
-            points[event.point] = outcome
+    for number, at_point in itertools.groupby(events, key=lambda event: event.point):
+        outcomes = []
+        for event in at_point:
+            outcomes.append(outcome_of(unit, event, definitions, apart, from_0))
+            if outcomes[-1] is True:
+                break
+        points[number] = next((one for one in (True, False) if one in outcomes), outcomes[-1])
+        if points[number] is False:             # the line cannot agree at all points
+            break
 
 
-def turned(definitions):
-    """The definitions in the reverse order: the other side's first."""
-    return {letter: found[::-1] for letter, found in definitions.items()}
+def outcome_of(unit, event, definitions, apart, from_0):
+    layers = (event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
+              event.given["dims"])
+    try:
+        with np.errstate(all="ignore"):
+            return compared(unit, event, Scope(layers, definitions, event.given["doubtful"], from_0), apart)
+    except Unknown as unknown:
+        unit.why = str(unknown)
+        return unknown.reason
 
 
 def compared(unit, event, scope, apart):
@@ -414,9 +411,10 @@ def compared(unit, event, scope, apart):
     name, outcomes = unit.statement.name, []
     if name is None:
         return of_sides(unit, scope)
+    rights = functools.cache(lambda *bound: right_of(unit, scope.changed(bound=dict(bound), record=Record())))
     for array, indices, own in candidates(name, unit.statement.parameters, event, scope):
         try:
-            one = entries_agree(unit, array, indices, scope.changed(record=Record()), apart, event, own)
+            one = entries_agree(unit, array, indices, scope, rights, apart, event, own)
         except Unknown as unknown:
             one = unknown.reason
             unit.why = str(unknown)
@@ -450,9 +448,18 @@ def candidates(name, parameters, event, scope):
                 yield np.asarray(held, float), indices, False
 
 
-def entries_agree(unit, array, indices, scope, apart, event, is_own):
+def right_of(unit, scope):
+    """(the value of a unit's right side, its record), None where another case holds, or the Unknown that it met."""
+    try:
+        case = unit.statement.case(scope)
+        return case is unit.statement.cases[unit.case] and (value(case.rights[unit.right], scope), scope.record) or None
+    except Unknown as unknown:
+        return unknown
+
+
+def entries_agree(unit, array, indices, scope, rights, apart, event, is_own):
     """Compare an array with the right side, entry by entry where the left side has indices."""
-    first, compared_one = int(unit.statement.name.letter not in scope.from_0), False
+    first, records = int(unit.statement.name.letter not in scope.from_0), []
     letters = dict.fromkeys(index.text for index in indices if isinstance(index, Word) and index.text.islower())
     ranges = {}
     for axis, index in enumerate(indices):
@@ -469,19 +476,21 @@ def entries_agree(unit, array, indices, scope, apart, event, is_own):
                          int(index.text) if isinstance(index, Number) else last)
         if any(matches(own, place, array.shape, first) for own in apart):
             continue
-        case = unit.statement.case(inner)
-        if case is not unit.statement.cases[unit.case]:
+        found = rights(*inner.bound.items())
+        if found is None:
             continue
-        own = array[tuple(k - first for k in place)] if indices else array
-        right = value(case.rights[unit.right], inner)
-        if not near(own, right, inner.record.largest):
+        if isinstance(found, Unknown):
+            raise found
+        own, (right, record) = array[tuple(k - first for k in place)] if indices else array, found
+        if not near(own, right, record.largest):
             if is_own:
                 unit.told.setdefault((event.line, event.point), (event.function, event.given["event"], own, right))
             return False
-        compared_one = True
-    if not compared_one:
+        records.append(record)
+    if not records:
         raise Unknown("not called")
-    confirm(scope.record)
+    for record in records:
+        confirm(record)
     return True
 
 
