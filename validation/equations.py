@@ -29,11 +29,11 @@ import numpy as np
 from refflow.book.docstring import Display, Paragraph, document
 from refflow.book.algebra import Identity, Row, Unknown
 from refflow.book.evaluate import Record, Scope, is_numeric, value
-from refflow.book.letters import names_in, spelled, subscripts
+from refflow.book.letters import first_of, names_in, spelled, subscripts
 from refflow.book.notation import Number, Word
 from refflow.book.statements import Statement, of_document
 
-from .certify import GENERATORS, PAGES, Draw, sides
+from .certify import GENERATORS, PAGES, SIDES, Draw, sides
 from .textbooks import METHODS, fields_of
 
 POINTS, SCALARS, TRIED, EVENTS = 4, 8, 8, 16
@@ -88,20 +88,24 @@ class Text:
         self.units = [Unit(one, i, j, case.numbers or one.numbers) for one in self.statements if not one.in_prose
                       for i, case in enumerate(one.cases) for j, _ in enumerate(case.rights)]
         self.names = {name for one in self.statements for name in names_in((one.left, *one.sides))}
-        before = {one.name.letter for one in self.statements if one.in_prose and one.name and starts_at_0(one.name)}
-        self.from_0 = frozenset(name.letter for name in self.names if starts_at_0(name)) - before
-        named = (re.fullmatch(r"log\|d(\w+)/d(\w+)\|", one.name.letter) for one in self.statements if one.name)
-        own = (page.letters[1], page.letters[0]) if len(page.letters) > 1 else ("", page.letters)
-        self.image, self.event = next((match.groups() for match in named if match), own)
+        self.first = first_indices(self.statements, self.names)
+        self.image, self.event = letters_of(page, self.statements)
+        self.lefts = {one.name.letter for one in self.statements if one.name}
+        prose = Counter((one.name, one.line) for one in self.statements if one.in_prose)
+        self.rivals = [one for one in self.statements if one.in_prose and prose[one.name, one.line] > 1]
         self.letters = {one.name.letter: right.text for one in self.statements if one.name and not one.name.below
                         for right in one.sides if isinstance(right, Word) and right.text in page.declared}
 
-    def definitions(self, statement, cited):
-        """{letter: its statements}: those whose numbers are `cited` first, the nearest before a statement, then behind it."""
+    def definitions(self, statement, cited, side, other):
+        """{letter: its statements}: first what the function has `cited`, then its side; the nearest before a statement, then behind.
+
+        A cotangent's equation of the other side alone is left out, and so are equations of one name in one paragraph.
+        """
         found = {}
-        for one in sorted(self.statements, key=lambda one: (cited.isdisjoint(one.numbers), one.order > statement.order,
-                                                            abs(one.order - statement.order))):
-            if one.name is not None and one is not statement:
+        for one in sorted(self.statements, key=lambda one: (cited.isdisjoint(one.numbers), side.isdisjoint(one.numbers),
+                                                            one.order > statement.order, abs(one.order - statement.order))):
+            of_other = one.name and "_bar" in one.name.letter and side.isdisjoint(one.numbers) and not other.isdisjoint(one.numbers)
+            if one.name is not None and one is not statement and not of_other and one not in self.rivals:
                 found.setdefault(one.name.letter, []).append(one)
         return found
 
@@ -115,6 +119,25 @@ class Text:
                 if len(own) == len(subscripts(name.below)) and any(isinstance(one, Number) or one.text.isupper() for one in plain):
                     found.add(own)
         return found
+
+
+def letters_of(page, statements):
+    """The letters of image and event, as the page's log-det or else its derivative has them."""
+    own = (page.letters[1], page.letters[0]) if len(page.letters) > 1 else ("", page.letters)
+    named = (re.fullmatch(r"log\|d(\w+)/d(\w+)\|", one.name.letter) for one in statements if one.name)
+    image, event = next((match.groups() for match in named if match), own)
+    return (event, image) if image == own[1] else (image, event)
+
+
+def first_indices(statements, names):
+    """{letter: the first index}: 0 if an entry 0 is printed that is not a number before the others, or what a range begins with."""
+    before = {one.name.letter for one in statements if one.name and starts_at_0(one.name) and isinstance(one.sides[-1], Number)}
+    found = {name.letter: 0 for name in names if starts_at_0(name) and name.letter not in before}
+    for one in statements:
+        for condition in one.cases[0].conditions if one.name else ():
+            if len(condition) == 5 and condition[0] in subscripts(one.name.below) and isinstance(condition[2], Number):
+                found[one.name.letter] = int(condition[2].text)
+    return found
 
 
 def starts_at_0(name):
@@ -138,6 +161,7 @@ class Event:
     values: list
     returned: dict
     point: int = 0
+    side: str = "forward"
     given: dict = field(default_factory=dict)
 
 
@@ -261,7 +285,7 @@ def taken(page, lines, text):
                 except (ArithmeticError, ValueError, LookupError):
                     continue
             for one in events:
-                one.point = number
+                one.point, one.side = number, side
                 one.given["doubtful"] = last
             found += events
             number += 1
@@ -283,7 +307,7 @@ def of_point(page, lines, text, point, side):
             if one.function == asked and one.returned:
                 one.returned = roles
             one.given |= {"event": event, "results": given.names, "fields": given.fields, "dims": given.dims,
-                          "functions": given.functions}
+                          "functions": given.functions, "from 1": given.from_1}
         events.extend(own)
 
     for name in methods.values:
@@ -303,6 +327,7 @@ class Given:
     def __init__(self, page, text, point, fields):
         self.page, self.text = page, text
         self.fields = fields | {letter: fields[name] for letter, name in text.letters.items()}
+        self.from_1 = {name: held + 1 for name, held in fields.items() if str(getattr(page.declared[name], "set", "")) == "permutation"}
         self.dims = {key: size for key, size in point.f.dims.items()}
         self.dims |= {letter: size for letter, size in zip(getattr(point.f, "event_shape", None) or (), point.event.shape)
                       if str(letter).isalpha()}
@@ -319,7 +344,9 @@ class Given:
         text, kind = self.text, self.page.kind
         image, event = text.image, text.event
         if function in ("slope", "jacobian"):
-            found = {f"d{image}/d{event}": result, "J": result}
+            found = {f"d{image}/d{event}": result}
+            if f"d{image}/d{event}" not in text.lefts:
+                found["J"] = result                         # else it may be another Jacobian
         elif function == "log_det":
             found = {f"log|d{image}/d{event}|": result, "log|J|": result}
         elif function == "inverse_log_det":
@@ -358,9 +385,10 @@ class Given:
         for name in self.text.names:
             array, indices = self.names.get(name.letter), subscripts(name.below)
             if np.ndim(array) == len(indices) if is_numeric(array) else False:
-                for index, size in zip(indices, np.shape(array)):
+                for index in indices:
                     if isinstance(index, Word) and index.text.isupper() and index.text not in self.fields:
-                        size -= name.letter in self.text.from_0
+                        size = min(size for one, size in zip(indices, np.shape(array)) if one == index)
+                        size += first_of(name.letter, self.text.first) - 1
                         self.dims[index.text] = max(size, self.dims.get(index.text, 0))
 
 
@@ -368,26 +396,29 @@ class Given:
 
 def judged(text, events, units=None):
     """Compare each unit with the lines that cite it."""
-    by_line, cited = {}, {}
+    by_line, cited = {}, {"forward": set(), "inverse": set()}
     for event in events:
         by_line.setdefault(event.line, []).append(event)
-        cited.setdefault(event.function, set()).update(event.cites)
+        cited.setdefault((event.function,), set()).update(event.cites)
+        cited[event.side].update(event.cites)
     for unit in text.units if units is None else units:
         apart = text.apart(unit)
+        known = {side: functools.cache(lambda function, side=side, other=other: text.definitions(
+            unit.statement, cited[function,], cited[side], cited[other])) for side, other in (SIDES, SIDES[::-1])}
         for line, own in by_line.items():
             if set(unit.numbers) & set(own[0].cites):
-                of_line(unit, own, text.definitions(unit.statement, cited[own[0].function]), apart, text.from_0)
+                of_line(unit, own, known, apart, text.first)
                 if unit.agrees(line):
                     break
     return text.units
 
 
-def of_line(unit, events, definitions, apart, from_0):
+def of_line(unit, events, known, apart, first):
     points = unit.found.setdefault(events[0].line, {})
     for number, at_point in itertools.groupby(events, key=lambda event: event.point):
         outcomes = []
         for event in at_point:
-            outcomes.append(outcome_of(unit, event, definitions, apart, from_0))
+            outcomes.append(outcome_of(unit, event, known[event.side](event.function), apart, first))
             if outcomes[-1] is True:
                 break
         points[number] = next((one for one in (True, False) if one in outcomes), outcomes[-1])
@@ -395,12 +426,12 @@ def of_line(unit, events, definitions, apart, from_0):
             break
 
 
-def outcome_of(unit, event, definitions, apart, from_0):
-    layers = (event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
+def outcome_of(unit, event, definitions, apart, first):
+    layers = (event.given["from 1"], event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
               event.given["dims"])
     try:
         with np.errstate(all="ignore"):
-            return compared(unit, event, Scope(layers, definitions, event.given["doubtful"], from_0), apart)
+            return compared(unit, event, Scope(layers, definitions, event.given["doubtful"], first), apart)
     except Unknown as unknown:
         unit.why = str(unknown)
         return unknown.reason
@@ -459,7 +490,7 @@ def right_of(unit, scope):
 
 def entries_agree(unit, array, indices, scope, rights, apart, event, is_own):
     """Compare an array with the right side, entry by entry where the left side has indices."""
-    first, records = int(unit.statement.name.letter not in scope.from_0), []
+    first, records = first_of(unit.statement.name.letter, scope.first), []
     letters = dict.fromkeys(index.text for index in indices if isinstance(index, Word) and index.text.islower())
     ranges = {}
     for axis, index in enumerate(indices):
@@ -483,6 +514,8 @@ def entries_agree(unit, array, indices, scope, rights, apart, event, is_own):
             raise found
         own, (right, record) = array[tuple(k - first for k in place)] if indices else array, found
         if not near(own, right, record.largest):
+            if record.doubtful:
+                raise Unknown("letter", "by a value from elsewhere")
             if is_own:
                 unit.told.setdefault((event.line, event.point), (event.function, event.given["event"], own, right))
             return False

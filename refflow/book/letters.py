@@ -133,6 +133,11 @@ def names_of(node):
         yield from names_of(child)
 
 
+def first_of(letter, first):
+    """The index of an array's first entry; a cotangent's is that of its letter."""
+    return first.get(letter.removesuffix("_bar"), 1)
+
+
 @kept
 def is_matrix(node):
     """Is a node made of matrices: of capital letters, or of a column and a row?"""
