@@ -1,13 +1,15 @@
 """The printed equations of pages, executed where a line of the textbook cites them.
 
-    python -m validation.equations [NAME...]    counts them: executed, unknown by reason, contradicted; and tells what is wrong
+    python -m validation.equations [NAME...]    counts them: executed, not executed by reason, contradicted; and tells what is wrong
+    --write                                     lists those that are not executed, with their reasons, in equations.json
+    --mutants                                   plants misprints in what is executed, and says which live
     --json                                      prints JSON
 
 Each function of a page's textbook runs at a few moderate points.  For each statement that cites (n), the names before it and
 after it, and what it returns, are kept.  A printed `left = right` of display (n) is executed if, for one such line, the value of
 `right` by the notation is the line's value of `left` at every point at which both are known, and at one at least; or if an
 executed one used it as a definition.  It is contradicted if no line executes it, and one gives its left side, under its own name, another value.
-Exit status 1 if one is contradicted.
+Exit status 1 if one is contradicted, or is not as it is listed.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import sys
 import types
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +37,7 @@ from refflow.book.notation import Number, Word
 from refflow.book.statements import Statement, of_document
 
 from .certify import GENERATORS, PAGES, SIDES, Draw, sides
+from .recorded import written
 from .textbooks import METHODS, fields_of
 
 POINTS, SCALARS, TRIED, EVENTS = 4, 8, 8, 16
@@ -41,6 +45,18 @@ NEAR, OF_TERMS = 1e-9, 1e-13
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
 MAIN = {name for methods in METHODS.values() for name in (*methods.values, methods.vjp)} | {"slope"}
 THIRD = "In floating point"
+LISTED = Path(__file__).with_suffix(".json")
+REASONS = {
+    "prose": "it stands in a sentence, or is none",
+    "integral": "it is an integral",
+    "limit": "its value is not finite at every point that is drawn",
+    "dots": "its dots stand for more than one index",
+    "derivative": "it has a derivative that no line gives",
+    "not called": "no line cites it that is run under its condition",
+    "letter": "one of its letters has another name in the textbook, or none",
+    "shape": "its indices or its products are not those of the arrays",
+    "words": "its condition, or a part of it, is in words or in a sign of its own"}
+OF_READING = {"index": "shape", "value": "letter", "notation": "words", "not finite": "limit"}      # what the evaluator says
 
 
 # -- a page's text --------------------------------------------------------------------------------------------------------
@@ -56,15 +72,17 @@ class Unit:
     case: int
     right: int
     numbers: tuple
-    found: dict = field(default_factory=dict)           # {line: {point: True, False, or a reason}}
+    found: dict = field(default_factory=dict)           # {line: {(side, point): True, False, or a reason}}
     own: set = field(default_factory=set)               # (line, point) at which the line has the left side's own name
+    uses: dict = field(default_factory=dict)            # {line: definitions that its values came by}
     used: bool = False
     told: dict = field(default_factory=dict)            # {(line, point): what a value was, and what it should be}
     why: str = ""
 
     def agrees(self, line):
-        values = [one for one in self.found[line].values() if not isinstance(one, str)]
-        return bool(values) and all(values)
+        """At all points of one side: the other side may have the same line with other letters."""
+        sides = [{one for (side, _), one in self.found[line].items() if side == own} for own in SIDES]
+        return any(True in outcomes and not outcomes & {False, "value"} for outcomes in sides)
 
     @property
     def state(self):
@@ -74,7 +92,8 @@ class Unit:
         if any(self.found[line].get(point) is False for line, point in self.own):
             return "contradicted"
         reasons = Counter(one for points in self.found.values() for one in points.values() if isinstance(one, str))
-        return reasons.most_common(1)[0][0] if reasons else "not called" if not self.found else "letter"
+        reason = reasons.most_common(1)[0][0] if reasons else "letter" if self.found else "not called"
+        return OF_READING.get(reason, reason)
 
 
 class Text:
@@ -135,9 +154,10 @@ def first_indices(statements, names):
     found = {name.letter: 0 for name in names if starts_at_0(name) and name.letter not in before}
     for one in statements:
         for condition in one.cases[0].conditions if one.name else ():
-            if len(condition) == 5 and condition[0] in subscripts(one.name.below) and isinstance(condition[2], Number):
-                found[one.name.letter] = int(condition[2].text)
-    return found
+            if len(condition) == 5 and condition[0] in subscripts(one.name.below)[:1] and isinstance(condition[2], Number):
+                found.setdefault(one.name.letter, int(condition[2].text))
+    ones = {name.letter for name in names if subscripts(name.below)[:1] == (Number("1"),)}
+    return {letter: first for letter, first in found.items() if first < 1 or letter not in ones}
 
 
 def starts_at_0(name):
@@ -180,13 +200,13 @@ class Lines:
                               for n in re.findall(r"\d+", found[1]))
                 for line in range(node.lineno, node.end_lineno + 1):
                     self.by_line[line + first - 1] = (node, cites)
-        self.codes = set()
+        self.codes = {}
         for function in vars(book).values():
             if isinstance(function, types.FunctionType):
                 self.add(function.__code__)
 
     def add(self, code):
-        self.codes.add(code)
+        self.codes[code] = {line for _, _, line in code.co_lines() if self.by_line.get(line, (None, ()))[1]}
         for inner in code.co_consts:
             if isinstance(inner, types.CodeType) and not inner.co_name.startswith("<"):
                 self.add(inner)
@@ -214,8 +234,12 @@ class Lines:
                 last.update(copied(frame.f_locals))
             return local
 
+        def called(frame, kind, arg):
+            lines = self.codes.get(frame.f_code)
+            return None if lines is None or lines and all(counts[line] >= EVENTS for line in lines) else local
+
         previous = sys.gettrace()
-        sys.settrace(lambda frame, kind, arg: local if frame.f_code in self.codes else None)
+        sys.settrace(called)
         try:
             result = function(*given, **named)
         finally:
@@ -401,29 +425,28 @@ def judged(text, events, units=None):
         by_line.setdefault(event.line, []).append(event)
         cited.setdefault((event.function,), set()).update(event.cites)
         cited[event.side].update(event.cites)
-    for unit in text.units if units is None else units:
+    units = text.units if units is None else units
+    for unit in units:
         apart = text.apart(unit)
         known = {side: functools.cache(lambda function, side=side, other=other: text.definitions(
             unit.statement, cited[function,], cited[side], cited[other])) for side, other in (SIDES, SIDES[::-1])}
         for line, own in by_line.items():
             if set(unit.numbers) & set(own[0].cites):
                 of_line(unit, own, known, apart, text.first)
-                if unit.agrees(line):
-                    break
-    return text.units
+    return units
 
 
 def of_line(unit, events, known, apart, first):
     points = unit.found.setdefault(events[0].line, {})
-    for number, at_point in itertools.groupby(events, key=lambda event: event.point):
+    for point, at_point in itertools.groupby(events, key=lambda event: (event.side, event.point)):
+        if any(one in (False, "value") for (side, _), one in points.items() if side == point[0]):
+            continue                            # the line cannot agree at all points of this side
         outcomes = []
         for event in at_point:
             outcomes.append(outcome_of(unit, event, known[event.side](event.function), apart, first))
             if outcomes[-1] is True:
                 break
-        points[number] = next((one for one in (True, False) if one in outcomes), outcomes[-1])
-        if points[number] is False:             # the line cannot agree at all points
-            break
+        points[point] = next((one for one in (True, False) if one in outcomes), outcomes[-1])
 
 
 def outcome_of(unit, event, definitions, apart, first):
@@ -441,7 +464,7 @@ def compared(unit, event, scope, apart):
     """True, False or a reason: does a line's value of the left side agree with the right side?"""
     name, outcomes = unit.statement.name, []
     if name is None:
-        return of_sides(unit, scope)
+        return of_sides(unit, event.line, scope)
     rights = functools.cache(lambda *bound: right_of(unit, scope.changed(bound=dict(bound), record=Record())))
     for array, indices, own in candidates(name, unit.statement.parameters, event, scope):
         try:
@@ -454,10 +477,9 @@ def compared(unit, event, scope, apart):
         if own and isinstance(one, str):
             outcomes.insert(0, one)
         if own and one is False:
-            unit.own.add((event.line, event.point))
-        if own or isinstance(one, str):
-            outcomes.append(one)
-    return False if False in outcomes else outcomes[0] if outcomes else "value"
+            unit.own.add((event.line, (event.side, event.point)))
+        outcomes.append(one if own or isinstance(one, str) else "value")
+    return False if False in outcomes else "value" if "value" in outcomes else outcomes[0] if outcomes else "value"
 
 
 def candidates(name, parameters, event, scope):
@@ -513,7 +535,8 @@ def entries_agree(unit, array, indices, scope, rights, apart, event, is_own):
         if isinstance(found, Unknown):
             raise found
         own, (right, record) = array[tuple(k - first for k in place)] if indices else array, found
-        if not near(own, right, record.largest):
+        of_log = float(unit.statement.name.letter.startswith("log"))        # it is off by what its argument is off by, relatively
+        if not near(own, right, max(record.largest, of_log)):
             if record.doubtful:
                 raise Unknown("letter", "by a value from elsewhere")
             if is_own:
@@ -522,8 +545,7 @@ def entries_agree(unit, array, indices, scope, rights, apart, event, is_own):
         records.append(record)
     if not records:
         raise Unknown("not called")
-    for record in records:
-        confirm(record)
+    unit.uses.setdefault(event.line, []).extend(one for record in records for one in record.used)
     return True
 
 
@@ -554,7 +576,7 @@ def near(own, right, largest):
     return bool(np.all(np.abs(own - right) <= NEAR * np.maximum(np.abs(own), np.abs(right)) + OF_TERMS * largest))
 
 
-def of_sides(unit, scope):
+def of_sides(unit, line, scope):
     """An equation whose left side is not a letter: both sides by the names of the line."""
     case = unit.statement.case(scope)
     if case is not unit.statement.cases[unit.case]:
@@ -563,15 +585,8 @@ def of_sides(unit, scope):
     left = left.entries if isinstance(left, Row) else left
     if not near(left, right, scope.record.largest):
         raise Unknown("value")
-    confirm(scope.record)
+    unit.uses.setdefault(line, []).extend(scope.record.used)
     return True
-
-
-CONFIRMED = []
-
-
-def confirm(record):
-    CONFIRMED.extend(record.used)
 
 
 def of_page(name, source=None):
@@ -579,16 +594,15 @@ def of_page(name, source=None):
     page = PAGES[name]
     text = Text(page, source)
     events = taken(page, Lines(page), text)
-    CONFIRMED.clear()
-    judged(text, events)
-    mark_definitions(text)
+    mark_definitions(judged(text, events))
     return text, events
 
 
-def mark_definitions(text):
-    for statement, scope, held in CONFIRMED:
+def mark_definitions(units):
+    """What an executed statement used as a definition is executed, too."""
+    for statement, scope, held in [use for unit in units for line, uses in unit.uses.items() if unit.agrees(line) for use in uses]:
         case = statement.case(scope)
-        for unit in text.units:
+        for unit in units:
             if unit.statement is statement and statement.cases[unit.case] is case and not unit.used:
                 try:
                     unit.used = case.rights[unit.right] is case.rights[-1] or near(held, value(case.rights[unit.right], scope),
@@ -623,20 +637,60 @@ def counted(text):
     return found
 
 
+def listed():
+    """{page: {reason: numbers}} of the equations that are known not to be executed."""
+    return json.loads(LISTED.read_text())
+
+
+def to_list(states):
+    """{reason: numbers} of a page's equations that are not executed."""
+    found = {}
+    for n, state in states.items():
+        if state != "executed":
+            found.setdefault(state, []).append(n)
+    return found
+
+
+def unlisted(name, states):
+    """One line for each equation whose state is not the one that is listed."""
+    known = {n: reason for reason, numbers in listed().get(name, {}).items() for n in numbers}
+    return [f"{name} ({n}) is {say(state)}, and is listed as {say(known.get(n, 'executed'))}"
+            for n, state in states.items() if state != known.get(n, "executed")]
+
+
+def say(state):
+    return state if state in ("executed", "contradicted") else f"not executed: {state}, {REASONS[state]}"
+
+
+def with_textbook():
+    return sorted(name for name, page in PAGES.items() if page.textbook)
+
+
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.equations", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="pages; without names, all that have a textbook")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--write", action="store_true", help="list what is not executed, if nothing is contradicted")
+    parser.add_argument("--mutants", action="store_true", help="plant misprints in what is executed, and say which live")
     chosen, found, lines = parser.parse_args(arguments), {}, []
-    for name in chosen.names or [name for name, page in PAGES.items() if page.textbook]:
-        if name not in PAGES or not PAGES[name].textbook:
-            parser.error(f"no page with a textbook is called {name!r}")
+    names = chosen.names or with_textbook()
+    if unknown := [name for name in names if name not in with_textbook()]:
+        parser.error(f"no page with a textbook is called {unknown[0]!r}")
+    if chosen.mutants:
+        from .misprints import run
+        return int(run(names))
+    for name in names:
         text, _ = of_page(name)
         found[name] = counted(text)
         lines += [told(name, text, unit) for unit in text.units if unit.state == "contradicted"]
+        lines += [] if chosen.write else unlisted(name, found[name])
     counts = Counter(state for states in found.values() for state in states.values())
+    if chosen.write and not lines:
+        pages = (listed() if LISTED.exists() else {}) | {name: to_list(states) for name, states in found.items()}
+        rows = ",\n".join(f" {json.dumps(name)}: {json.dumps(pages[name])}" for name in with_textbook() if pages.get(name))
+        written(LISTED, f"{{\n{rows}\n}}\n")
     if chosen.json:
-        print(json.dumps({"counts": counts, "pages": found, "contradicted": lines}, indent=1))
+        print(json.dumps({"counts": counts, "pages": found, "wrong": lines}, indent=1))
     else:
         print(*lines, *(f"{count:5} {state}" for state, count in counts.most_common()), sep="\n")
     return int(bool(lines))

@@ -17,7 +17,7 @@ import scipy.linalg
 import scipy.special
 
 from .algebra import Identity, Row, Unknown, added, contracted, times
-from .functions import CONSTANTS, INVERSES, OF_ARRAYS, OF_NUMBERS
+from .functions import CONSTANTS, INVERSES, LETTERS, OF_ARRAYS, OF_NUMBERS
 from .letters import Known, Name, commas, first_of, is_matrix, name_of, names_in, spelled, subscripts
 from .notation import (Apply, Big, Call, Code, Differential, Dots, Fraction, Gap, Group, Infix, Matrix, Number, Product, Punctuation,
                        Relation, Scripted, Sum, Text, Word)
@@ -419,6 +419,8 @@ def power(base, above, capital, scope):
     if np.ndim(base) == 2 and (capital or by < 0):
         if base.shape[0] != base.shape[1] or by != int(by) or not capital:
             raise Unknown("shape", "a power of a matrix")
+        if by < 0 and np.linalg.matrix_rank(base) < len(base):
+            raise Unknown("not finite", "the inverse of a singular matrix")
         made = np.linalg.matrix_power(base, int(by))
         scope.record.largest = max(scope.record.largest, float(np.max(np.abs(made), initial=0)))
         return made
@@ -531,8 +533,8 @@ def called(function, given):
 def evaluated(name, given, capital, scope):
     try:
         return defined(name, given, scope)
-    except Unknown:
-        if name.below or any(definition.parameters for definition in scope.definitions.get(name.letter, ())):
+    except Unknown as unknown:
+        if name.below or unknown.reason != "letter" or name.letter in LETTERS and name.letter in scope.definitions:
             raise
     matrix = capital and any(np.ndim(one) == 2 for one in given)
     if name.letter in OF_ARRAYS:

@@ -161,7 +161,7 @@ def pieces(items):
             run.append(item)
     at = 1
     while at < len(found) - 1:
-        if len(found[at]) == 1 and isinstance(found[at][0], Dots) and len(found[at - 1]) == 3 and len(found[at + 1]) == 1:
+        if len(found[at]) == 1 and isinstance(found[at][0], Dots) and found[at - 1][-2:-1] == [Relation("=")] and len(found[at + 1]) == 1:
             found[at - 1:at + 2] = [[*found[at - 1], found[at][0], *found[at + 1]]]
         at += 1
     return found
