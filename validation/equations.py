@@ -2,7 +2,6 @@
 
     python -m validation.equations [NAME...]    counts them: executed, not executed by reason, contradicted; and tells what is wrong
     --write                                     lists those that are not executed, with their reasons, in equations.json
-    --mutants                                   plants misprints in what is executed, and says which live
     --json                                      prints JSON
 
 Each function of a page's textbook runs at a few moderate points.  For each statement that cites (n), the names before it and
@@ -671,14 +670,10 @@ def main(arguments=None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="pages; without names, all that have a textbook")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help="list what is not executed, if nothing is contradicted")
-    parser.add_argument("--mutants", action="store_true", help="plant misprints in what is executed, and say which live")
     chosen, found, lines = parser.parse_args(arguments), {}, []
     names = chosen.names or with_textbook()
     if unknown := [name for name in names if name not in with_textbook()]:
         parser.error(f"no page with a textbook is called {unknown[0]!r}")
-    if chosen.mutants:
-        from .misprints import run
-        return int(run(names))
     for name in names:
         text, _ = of_page(name)
         found[name] = counted(text)

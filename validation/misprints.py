@@ -1,15 +1,19 @@
 """Misprints of printed equations: each small mistake in a formula that is executed must be noticed.
 
+    python -m validation.misprints [NAME...]    plants them and says which live
+
 A mistake is planted in the tree of one right side: a sign, an exponent, a number, a function, a letter, a subscript, a stroke, a factor,
-a transpose.  It lives if the equation is executed all the same.  `python -m validation.equations --mutants` plants all of them and keeps
-the result of each page in misprints.json; a page is asked again where its text, or the evaluator, has changed.
+a transpose.  It lives if the equation is executed all the same.  The result of each page is kept in misprints.json; a page is asked
+again where its text, or the evaluator, has changed.  Exit status 1 if more than one in fifty lives.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import inspect
 import json
+import sys
 from pathlib import Path
 
 from refflow.book import algebra, evaluate, functions, letters, statements
@@ -133,3 +137,16 @@ def run(names, tell=print):
     planted, alive = sum(one["misprints"] for one in found), sum(len(one["alive"]) for one in found)
     tell(f"{planted} misprints of {len(names)} pages, {alive} live")
     return alive > ALLOWED * planted
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m validation.misprints", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="pages; without names, all that have a textbook")
+    names = parser.parse_args(arguments).names or equations.with_textbook()
+    if unknown := [name for name in names if name not in equations.with_textbook()]:
+        parser.error(f"no page with a textbook is called {unknown[0]!r}")
+    return int(run(names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
