@@ -18,7 +18,7 @@ from refflow.testing.pages import lacks
 from validation import certify, page as command
 from validation.certify import certified, failures
 from validation.of_page import names_of
-from validation.page import STEPS, Failed, Step, run, verdict
+from validation.page import STEPS, Failed, Step, run, taken, verdict
 from validation.points import Draw
 
 from test_parts import careful, misplaced, text_of, uncited, unturned
@@ -228,6 +228,19 @@ def test_a_page_that_does_not_load_says_where(monkeypatch, capsys):
     assert "ZeroDivisionError: division by zero\n    refflow/maps/elementwise/softsign.py, line 3: " in out
 
 
+def test_a_misprinted_equation_fails_with_the_line_that_contradicts_it(monkeypatch):
+    from validation import equations
+    read = equations.source_of
+    monkeypatch.setattr(equations, "source_of", lambda page: read(page).replace("dx/dz = r^2,", "dx/dz = r^3,"))
+    found = taken("equations", STEPS["equations"], "Softsign", 1)
+    assert found.status == "FAIL" and found.text.startswith("Softsign (3), printed `dx/dz = r^3`: ") and "`slope`, line " in found.text
+
+
+def test_the_printed_equations_of_a_page_pass_first():
+    assert list(STEPS).index("equations") < list(STEPS).index("form")
+    assert taken("equations", STEPS["equations"], "Softsign", 1).text == "8 of 8 executed"
+
+
 # -- what is not asked anew -------------------------------------------------------------------------------------------
 
 def test_what_stands_is_not_asked_anew(monkeypatch, tmp_path, capsys):
@@ -237,7 +250,8 @@ def test_what_stands_is_not_asked_anew(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "STEPS", {step: lambda name, workers, step=step: asked.append(step) for step in STEPS})
     monkeypatch.setattr(command.reached, "changed", lambda names: [])
     monkeypatch.setattr(command, "golden_points_stand", lambda name: True)
-    for given, expected in ((["Softsign"], ["completeness", "form", "laws"]), (["Softsign"], ["completeness", "form"]),
+    for given, expected in ((["Softsign"], ["completeness", "equations", "form", "laws"]),
+                            (["Softsign"], ["completeness", "equations", "form"]),
                             (["Softsign", "--again"], [step for step in STEPS if step != "names"])):
         asked.clear()
         assert command.main(given) == 0 and asked == expected

@@ -1,19 +1,21 @@
 """The printed equations of pages, executed where a line of the textbook cites them.
 
-    python -m validation.equations [NAME...]    counts them: executed, unknown by reason, contradicted; and tells what is wrong
+    python -m validation.equations [NAME...]    counts them: executed, not executed by reason, contradicted; and tells what is wrong
+    --write                                     lists those that are not executed, with their reasons, in equations.json
     --json                                      prints JSON
 
 Each function of a page's textbook runs at a few moderate points.  For each statement that cites (n), the names before it and
 after it, and what it returns, are kept.  A printed `left = right` of display (n) is executed if, for one such line, the value of
 `right` by the notation is the line's value of `left` at every point at which both are known, and at one at least; or if an
 executed one used it as a definition.  It is contradicted if no line executes it, and one gives its left side, under its own name, another value.
-Exit status 1 if one is contradicted.
+Exit status 1 if one is contradicted, or is not as it is listed.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import inspect
 import itertools
 import json
@@ -22,24 +24,38 @@ import sys
 import types
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from refflow.book.docstring import Display, Paragraph, document
 from refflow.book.algebra import Identity, Row, Unknown
 from refflow.book.evaluate import Record, Scope, is_numeric, value
-from refflow.book.letters import names_in, spelled, subscripts
+from refflow.book.letters import first_of, names_in, spelled, subscripts
 from refflow.book.notation import Number, Word
 from refflow.book.statements import Statement, of_document
 
-from .certify import GENERATORS, PAGES, Draw, sides
+from .certify import GENERATORS, PAGES, SIDES, Draw, sides
+from .recorded import written
 from .textbooks import METHODS, fields_of
 
-POINTS, SCALARS, TRIED, EVENTS = 5, 8, 60, 16
+POINTS, SCALARS, TRIED, EVENTS = 4, 8, 8, 16
 NEAR, OF_TERMS = 1e-9, 1e-13
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
 MAIN = {name for methods in METHODS.values() for name in (*methods.values, methods.vjp)} | {"slope"}
 THIRD = "In floating point"
+LISTED = Path(__file__).with_suffix(".json")
+REASONS = {
+    "prose": "it stands in a sentence, or is none",
+    "integral": "it is an integral",
+    "limit": "its value is not finite at every point that is drawn",
+    "dots": "its dots stand for more than one index",
+    "derivative": "it has a derivative that no line gives",
+    "not called": "no line cites it that is run under its condition",
+    "letter": "one of its letters has another name in the textbook, or none",
+    "shape": "its indices or its products are not those of the arrays",
+    "words": "its condition, or a part of it, is in words or in a sign of its own"}
+OF_READING = {"index": "shape", "value": "letter", "notation": "words", "not finite": "limit"}      # what the evaluator says
 
 
 # -- a page's text --------------------------------------------------------------------------------------------------------
@@ -55,15 +71,17 @@ class Unit:
     case: int
     right: int
     numbers: tuple
-    found: dict = field(default_factory=dict)           # {line: {point: True, False, or a reason}}
+    found: dict = field(default_factory=dict)           # {line: {(side, point): True, False, or a reason}}
     own: set = field(default_factory=set)               # (line, point) at which the line has the left side's own name
+    uses: dict = field(default_factory=dict)            # {line: definitions that its values came by}
     used: bool = False
     told: dict = field(default_factory=dict)            # {(line, point): what a value was, and what it should be}
     why: str = ""
 
     def agrees(self, line):
-        values = [one for one in self.found[line].values() if not isinstance(one, str)]
-        return bool(values) and all(values)
+        """At all points of one side: the other side may have the same line with other letters."""
+        sides = [{one for (side, _), one in self.found[line].items() if side == own} for own in SIDES]
+        return any(True in outcomes and not outcomes & {False, "value"} for outcomes in sides)
 
     @property
     def state(self):
@@ -73,7 +91,8 @@ class Unit:
         if any(self.found[line].get(point) is False for line, point in self.own):
             return "contradicted"
         reasons = Counter(one for points in self.found.values() for one in points.values() if isinstance(one, str))
-        return reasons.most_common(1)[0][0] if reasons else "not called" if not self.found else "letter"
+        reason = reasons.most_common(1)[0][0] if reasons else "letter" if self.found else "not called"
+        return OF_READING.get(reason, reason)
 
 
 class Text:
@@ -87,19 +106,24 @@ class Text:
         self.units = [Unit(one, i, j, case.numbers or one.numbers) for one in self.statements if not one.in_prose
                       for i, case in enumerate(one.cases) for j, _ in enumerate(case.rights)]
         self.names = {name for one in self.statements for name in names_in((one.left, *one.sides))}
-        before = {one.name.letter for one in self.statements if one.in_prose and one.name and starts_at_0(one.name)}
-        self.from_0 = frozenset(name.letter for name in self.names if starts_at_0(name)) - before
-        named = (re.fullmatch(r"log\|d(\w+)/d(\w+)\|", one.name.letter) for one in self.statements if one.name)
-        own = (page.letters[1], page.letters[0]) if len(page.letters) > 1 else ("", page.letters)
-        self.image, self.event = next((match.groups() for match in named if match), own)
+        self.first = first_indices(self.statements, self.names)
+        self.image, self.event = letters_of(page, self.statements)
+        self.lefts = {one.name.letter for one in self.statements if one.name}
+        prose = Counter((one.name, one.line) for one in self.statements if one.in_prose)
+        self.rivals = [one for one in self.statements if one.in_prose and prose[one.name, one.line] > 1]
         self.letters = {one.name.letter: right.text for one in self.statements if one.name and not one.name.below
                         for right in one.sides if isinstance(right, Word) and right.text in page.declared}
 
-    def definitions(self, statement):
-        """{letter: its statements}, the nearest before a statement first, then the nearest behind it."""
+    def definitions(self, statement, cited, side, other):
+        """{letter: its statements}: first what the function has `cited`, then its side; the nearest before a statement, then behind.
+
+        A cotangent's equation of the other side alone is left out, and so are equations of one name in one paragraph.
+        """
         found = {}
-        for one in sorted(self.statements, key=lambda one: (one.order > statement.order, abs(one.order - statement.order))):
-            if one.name is not None and one is not statement:
+        for one in sorted(self.statements, key=lambda one: (cited.isdisjoint(one.numbers), side.isdisjoint(one.numbers),
+                                                            one.order > statement.order, abs(one.order - statement.order))):
+            of_other = one.name and "_bar" in one.name.letter and side.isdisjoint(one.numbers) and not other.isdisjoint(one.numbers)
+            if one.name is not None and one is not statement and not of_other and one not in self.rivals:
                 found.setdefault(one.name.letter, []).append(one)
         return found
 
@@ -113,6 +137,26 @@ class Text:
                 if len(own) == len(subscripts(name.below)) and any(isinstance(one, Number) or one.text.isupper() for one in plain):
                     found.add(own)
         return found
+
+
+def letters_of(page, statements):
+    """The letters of image and event, as the page's log-det or else its derivative has them."""
+    own = (page.letters[1], page.letters[0]) if len(page.letters) > 1 else ("", page.letters)
+    named = (re.fullmatch(r"log\|d(\w+)/d(\w+)\|", one.name.letter) for one in statements if one.name)
+    image, event = next((match.groups() for match in named if match), own)
+    return (event, image) if image == own[1] else (image, event)
+
+
+def first_indices(statements, names):
+    """{letter: the first index}: 0 if an entry 0 is printed that is not a number before the others, or what a range begins with."""
+    before = {one.name.letter for one in statements if one.name and starts_at_0(one.name) and isinstance(one.sides[-1], Number)}
+    found = {name.letter: 0 for name in names if starts_at_0(name) and name.letter not in before}
+    for one in statements:
+        for condition in one.cases[0].conditions if one.name else ():
+            if len(condition) == 5 and condition[0] in subscripts(one.name.below)[:1] and isinstance(condition[2], Number):
+                found.setdefault(one.name.letter, int(condition[2].text))
+    ones = {name.letter for name in names if subscripts(name.below)[:1] == (Number("1"),)}
+    return {letter: first for letter, first in found.items() if first < 1 or letter not in ones}
 
 
 def starts_at_0(name):
@@ -136,6 +180,7 @@ class Event:
     values: list
     returned: dict
     point: int = 0
+    side: str = "forward"
     given: dict = field(default_factory=dict)
 
 
@@ -154,13 +199,13 @@ class Lines:
                               for n in re.findall(r"\d+", found[1]))
                 for line in range(node.lineno, node.end_lineno + 1):
                     self.by_line[line + first - 1] = (node, cites)
-        self.codes = set()
+        self.codes = {}
         for function in vars(book).values():
             if isinstance(function, types.FunctionType):
                 self.add(function.__code__)
 
     def add(self, code):
-        self.codes.add(code)
+        self.codes[code] = {line for _, _, line in code.co_lines() if self.by_line.get(line, (None, ()))[1]}
         for inner in code.co_consts:
             if isinstance(inner, types.CodeType) and not inner.co_name.startswith("<"):
                 self.add(inner)
@@ -188,8 +233,12 @@ class Lines:
                 last.update(copied(frame.f_locals))
             return local
 
+        def called(frame, kind, arg):
+            lines = self.codes.get(frame.f_code)
+            return None if lines is None or lines and all(counts[line] >= EVENTS for line in lines) else local
+
         previous = sys.gettrace()
-        sys.settrace(lambda frame, kind, arg: local if frame.f_code in self.codes else None)
+        sys.settrace(called)
         try:
             result = function(*given, **named)
         finally:
@@ -238,15 +287,9 @@ def flat(result):
 
 def points_of(page, side):
     """A few moderate points with all cotangents, the larger ones first."""
-    found = []
-    try:
-        draw = GENERATORS.get(page.kind, Draw)(page, "float64", side)
-        draw.with_one_of = lambda point: point
-        for point in itertools.islice(draw.drawn_points(), TRIED):
-            if point.reason == "moderate" and point.image_bar is not None:
-                found.append(point)
-    except StopIteration:
-        pass
+    draw = GENERATORS.get(page.kind, Draw)(page, "float64", side)
+    draw.with_one_of, draw.rhythm = lambda point: point, lambda: ["moderate"]
+    found = [point for point in itertools.islice(draw.drawn_points(), TRIED) if point.image_bar is not None]
     if not found:
         return []
     count = SCALARS if found[0].event.ndim == 0 else POINTS
@@ -265,7 +308,7 @@ def taken(page, lines, text):
                 except (ArithmeticError, ValueError, LookupError):
                     continue
             for one in events:
-                one.point = number
+                one.point, one.side = number, side
                 one.given["doubtful"] = last
             found += events
             number += 1
@@ -287,7 +330,7 @@ def of_point(page, lines, text, point, side):
             if one.function == asked and one.returned:
                 one.returned = roles
             one.given |= {"event": event, "results": given.names, "fields": given.fields, "dims": given.dims,
-                          "functions": given.functions}
+                          "functions": given.functions, "from 1": given.from_1}
         events.extend(own)
 
     for name in methods.values:
@@ -307,6 +350,7 @@ class Given:
     def __init__(self, page, text, point, fields):
         self.page, self.text = page, text
         self.fields = fields | {letter: fields[name] for letter, name in text.letters.items()}
+        self.from_1 = {name: held + 1 for name, held in fields.items() if str(getattr(page.declared[name], "set", "")) == "permutation"}
         self.dims = {key: size for key, size in point.f.dims.items()}
         self.dims |= {letter: size for letter, size in zip(getattr(point.f, "event_shape", None) or (), point.event.shape)
                       if str(letter).isalpha()}
@@ -323,7 +367,9 @@ class Given:
         text, kind = self.text, self.page.kind
         image, event = text.image, text.event
         if function in ("slope", "jacobian"):
-            found = {f"d{image}/d{event}": result, "J": result}
+            found = {f"d{image}/d{event}": result}
+            if f"d{image}/d{event}" not in text.lefts:
+                found["J"] = result                         # else it may be another Jacobian
         elif function == "log_det":
             found = {f"log|d{image}/d{event}|": result, "log|J|": result}
         elif function == "inverse_log_det":
@@ -362,9 +408,10 @@ class Given:
         for name in self.text.names:
             array, indices = self.names.get(name.letter), subscripts(name.below)
             if np.ndim(array) == len(indices) if is_numeric(array) else False:
-                for index, size in zip(indices, np.shape(array)):
+                for index in indices:
                     if isinstance(index, Word) and index.text.isupper() and index.text not in self.fields:
-                        size -= name.letter in self.text.from_0
+                        size = min(size for one, size in zip(indices, np.shape(array)) if one == index)
+                        size += first_of(name.letter, self.text.first) - 1
                         self.dims[index.text] = max(size, self.dims.get(index.text, 0))
 
 
@@ -372,51 +419,55 @@ class Given:
 
 def judged(text, events, units=None):
     """Compare each unit with the lines that cite it."""
-    by_line = {}
+    by_line, cited = {}, {"forward": set(), "inverse": set()}
     for event in events:
         by_line.setdefault(event.line, []).append(event)
-    for unit in text.units if units is None else units:
-        definitions, apart = text.definitions(unit.statement), text.apart(unit)
+        cited.setdefault((event.function,), set()).update(event.cites)
+        cited[event.side].update(event.cites)
+    units = text.units if units is None else units
+    for unit in units:
+        apart = text.apart(unit)
+        known = {side: functools.cache(lambda function, side=side, other=other: text.definitions(
+            unit.statement, cited[function,], cited[side], cited[other])) for side, other in (SIDES, SIDES[::-1])}
         for line, own in by_line.items():
             if set(unit.numbers) & set(own[0].cites):
-                of_line(unit, own, definitions, apart, text.from_0)
-                if unit.agrees(line):
-                    break
-    return text.units
+                of_line(unit, own, known, apart, text.first)
+    return units
 
 
-def of_line(unit, events, definitions, apart, from_0):
+def of_line(unit, events, known, apart, first):
     points = unit.found.setdefault(events[0].line, {})
-    for event in events:
-        if points.get(event.point) is True:
-            continue
-        scopes = [Scope((event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
-                       event.given["dims"]), one, event.given["doubtful"], from_0) for one in (definitions, turned(definitions))]
-        try:
-            with np.errstate(all="ignore"):
-                outcome = compared(unit, event, scopes[0], apart)
-                if outcome is not True:
-                    outcome = compared(unit, event, scopes[1], apart) or outcome
-        except Unknown as unknown:
-            outcome = unknown.reason
-            unit.why = str(unknown)
-        if outcome is False or points.get(event.point) is not False:
-            points[event.point] = outcome
+    for point, at_point in itertools.groupby(events, key=lambda event: (event.side, event.point)):
+        if any(one in (False, "value") for (side, _), one in points.items() if side == point[0]):
+            continue                            # the line cannot agree at all points of this side
+        outcomes = []
+        for event in at_point:
+            outcomes.append(outcome_of(unit, event, known[event.side](event.function), apart, first))
+            if outcomes[-1] is True:
+                break
+        points[point] = next((one for one in (True, False) if one in outcomes), outcomes[-1])
 
 
-def turned(definitions):
-    """The definitions in the reverse order: the other side's first."""
-    return {letter: found[::-1] for letter, found in definitions.items()}
+def outcome_of(unit, event, definitions, apart, first):
+    layers = (event.given["from 1"], event.before, event.assigned, event.given["fields"], event.given["results"], event.given["functions"],
+              event.given["dims"])
+    try:
+        with np.errstate(all="ignore"):
+            return compared(unit, event, Scope(layers, definitions, event.given["doubtful"], first), apart)
+    except Unknown as unknown:
+        unit.why = str(unknown)
+        return unknown.reason
 
 
 def compared(unit, event, scope, apart):
     """True, False or a reason: does a line's value of the left side agree with the right side?"""
     name, outcomes = unit.statement.name, []
     if name is None:
-        return of_sides(unit, scope)
+        return of_sides(unit, event.line, scope)
+    rights = functools.cache(lambda *bound: right_of(unit, scope.changed(bound=dict(bound), record=Record())))
     for array, indices, own in candidates(name, unit.statement.parameters, event, scope):
         try:
-            one = entries_agree(unit, array, indices, scope.changed(record=Record()), apart, event, own)
+            one = entries_agree(unit, array, indices, scope, rights, apart, event, own)
         except Unknown as unknown:
             one = unknown.reason
             unit.why = str(unknown)
@@ -425,10 +476,9 @@ def compared(unit, event, scope, apart):
         if own and isinstance(one, str):
             outcomes.insert(0, one)
         if own and one is False:
-            unit.own.add((event.line, event.point))
-        if own or isinstance(one, str):
-            outcomes.append(one)
-    return False if False in outcomes else outcomes[0] if outcomes else "value"
+            unit.own.add((event.line, (event.side, event.point)))
+        outcomes.append(one if own or isinstance(one, str) else "value")
+    return False if False in outcomes else "value" if "value" in outcomes else outcomes[0] if outcomes else "value"
 
 
 def candidates(name, parameters, event, scope):
@@ -450,9 +500,18 @@ def candidates(name, parameters, event, scope):
                 yield np.asarray(held, float), indices, False
 
 
-def entries_agree(unit, array, indices, scope, apart, event, is_own):
+def right_of(unit, scope):
+    """(the value of a unit's right side, its record), None where another case holds, or the Unknown that it met."""
+    try:
+        case = unit.statement.case(scope)
+        return case is unit.statement.cases[unit.case] and (value(case.rights[unit.right], scope), scope.record) or None
+    except Unknown as unknown:
+        return unknown
+
+
+def entries_agree(unit, array, indices, scope, rights, apart, event, is_own):
     """Compare an array with the right side, entry by entry where the left side has indices."""
-    first, compared_one = int(unit.statement.name.letter not in scope.from_0), False
+    first, records = first_of(unit.statement.name.letter, scope.first), []
     letters = dict.fromkeys(index.text for index in indices if isinstance(index, Word) and index.text.islower())
     ranges = {}
     for axis, index in enumerate(indices):
@@ -469,19 +528,23 @@ def entries_agree(unit, array, indices, scope, apart, event, is_own):
                          int(index.text) if isinstance(index, Number) else last)
         if any(matches(own, place, array.shape, first) for own in apart):
             continue
-        case = unit.statement.case(inner)
-        if case is not unit.statement.cases[unit.case]:
+        found = rights(*inner.bound.items())
+        if found is None:
             continue
-        own = array[tuple(k - first for k in place)] if indices else array
-        right = value(case.rights[unit.right], inner)
-        if not near(own, right, inner.record.largest):
+        if isinstance(found, Unknown):
+            raise found
+        own, (right, record) = array[tuple(k - first for k in place)] if indices else array, found
+        of_log = float(unit.statement.name.letter.startswith("log"))        # it is off by what its argument is off by, relatively
+        if not near(own, right, max(record.largest, of_log)):
+            if record.doubtful:
+                raise Unknown("letter", "by a value from elsewhere")
             if is_own:
                 unit.told.setdefault((event.line, event.point), (event.function, event.given["event"], own, right))
             return False
-        compared_one = True
-    if not compared_one:
+        records.append(record)
+    if not records:
         raise Unknown("not called")
-    confirm(scope.record)
+    unit.uses.setdefault(event.line, []).extend(one for record in records for one in record.used)
     return True
 
 
@@ -512,7 +575,7 @@ def near(own, right, largest):
     return bool(np.all(np.abs(own - right) <= NEAR * np.maximum(np.abs(own), np.abs(right)) + OF_TERMS * largest))
 
 
-def of_sides(unit, scope):
+def of_sides(unit, line, scope):
     """An equation whose left side is not a letter: both sides by the names of the line."""
     case = unit.statement.case(scope)
     if case is not unit.statement.cases[unit.case]:
@@ -521,15 +584,8 @@ def of_sides(unit, scope):
     left = left.entries if isinstance(left, Row) else left
     if not near(left, right, scope.record.largest):
         raise Unknown("value")
-    confirm(scope.record)
+    unit.uses.setdefault(line, []).extend(scope.record.used)
     return True
-
-
-CONFIRMED = []
-
-
-def confirm(record):
-    CONFIRMED.extend(record.used)
 
 
 def of_page(name, source=None):
@@ -537,16 +593,15 @@ def of_page(name, source=None):
     page = PAGES[name]
     text = Text(page, source)
     events = taken(page, Lines(page), text)
-    CONFIRMED.clear()
-    judged(text, events)
-    mark_definitions(text)
+    mark_definitions(judged(text, events))
     return text, events
 
 
-def mark_definitions(text):
-    for statement, scope, held in CONFIRMED:
+def mark_definitions(units):
+    """What an executed statement used as a definition is executed, too."""
+    for statement, scope, held in [use for unit in units for line, uses in unit.uses.items() if unit.agrees(line) for use in uses]:
         case = statement.case(scope)
-        for unit in text.units:
+        for unit in units:
             if unit.statement is statement and statement.cases[unit.case] is case and not unit.used:
                 try:
                     unit.used = case.rights[unit.right] is case.rights[-1] or near(held, value(case.rights[unit.right], scope),
@@ -581,20 +636,56 @@ def counted(text):
     return found
 
 
+def listed():
+    """{page: {reason: numbers}} of the equations that are known not to be executed."""
+    return json.loads(LISTED.read_text())
+
+
+def to_list(states):
+    """{reason: numbers} of a page's equations that are not executed."""
+    found = {}
+    for n, state in states.items():
+        if state != "executed":
+            found.setdefault(state, []).append(n)
+    return found
+
+
+def unlisted(name, states):
+    """One line for each equation whose state is not the one that is listed."""
+    known = {n: reason for reason, numbers in listed().get(name, {}).items() for n in numbers}
+    return [f"{name} ({n}) is {say(state)}, and is listed as {say(known.get(n, 'executed'))}"
+            for n, state in states.items() if state != known.get(n, "executed")]
+
+
+def say(state):
+    return state if state in ("executed", "contradicted") else f"not executed: {state}, {REASONS[state]}"
+
+
+def with_textbook():
+    return sorted(name for name, page in PAGES.items() if page.textbook)
+
+
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.equations", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="pages; without names, all that have a textbook")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--write", action="store_true", help="list what is not executed, if nothing is contradicted")
     chosen, found, lines = parser.parse_args(arguments), {}, []
-    for name in chosen.names or [name for name, page in PAGES.items() if page.textbook]:
-        if name not in PAGES or not PAGES[name].textbook:
-            parser.error(f"no page with a textbook is called {name!r}")
+    names = chosen.names or with_textbook()
+    if unknown := [name for name in names if name not in with_textbook()]:
+        parser.error(f"no page with a textbook is called {unknown[0]!r}")
+    for name in names:
         text, _ = of_page(name)
         found[name] = counted(text)
         lines += [told(name, text, unit) for unit in text.units if unit.state == "contradicted"]
+        lines += [] if chosen.write else unlisted(name, found[name])
     counts = Counter(state for states in found.values() for state in states.values())
+    if chosen.write and not lines:
+        pages = (listed() if LISTED.exists() else {}) | {name: to_list(states) for name, states in found.items()}
+        rows = ",\n".join(f" {json.dumps(name)}: {json.dumps(pages[name])}" for name in with_textbook() if pages.get(name))
+        written(LISTED, f"{{\n{rows}\n}}\n")
     if chosen.json:
-        print(json.dumps({"counts": counts, "pages": found, "contradicted": lines}, indent=1))
+        print(json.dumps({"counts": counts, "pages": found, "wrong": lines}, indent=1))
     else:
         print(*lines, *(f"{count:5} {state}" for state, count in counts.most_common()), sep="\n")
     return int(bool(lines))

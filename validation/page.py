@@ -7,10 +7,10 @@
     --json                                      prints the verdict as JSON
     --workers N                                 processes of the certificate, of `refflow check` and of the mutants
 
-The steps stand in the order in which mistakes are found soonest: names, completeness, the form of the page, the hard cases alone, the
-laws, the certificate, golden points, tables, and the tests that read what was written.  A step is not asked anew where its result stands:
-where all code that it depends on is as it was, whatever its comments and docstrings say.  Nothing of a page that fails is written
-but its name in the index.  Exit status 1 if a step fails.
+The steps stand in the order in which mistakes are found soonest: names, completeness, the printed equations, the form of the page, the
+hard cases alone, the laws, the certificate, golden points, tables, and the tests that read what was written.  A step is not asked anew
+where its result stands: where all code that it depends on is as it was, whatever its comments and docstrings say.  Nothing of a page
+that fails is written but its name in the index.  Exit status 1 if a step fails.
 """
 
 from __future__ import annotations
@@ -68,6 +68,20 @@ def completeness(name, workers):
     missing = lacks(page_named(name))
     if missing:
         raise Failed("\n".join(missing))
+
+
+def printed_equations(name, workers):
+    """The equations that it prints, run where its textbook cites them."""
+    from validation import equations
+    if not page_named(name).textbook:
+        return "none: it has no textbook"
+    text, _ = equations.of_page(name)
+    states = equations.counted(text)
+    wrong = [equations.told(name, text, unit) for unit in text.units if unit.state == "contradicted"]
+    wrong += equations.unlisted(name, {n: state for n, state in states.items() if state != "contradicted"})
+    if wrong:
+        raise Failed("\n".join([*wrong, f"python -m validation.equations {name} --write lists what is not executed"]))
+    return f"{list(states.values()).count('executed')} of {len(states)} executed"
 
 
 def hard_cases(name, workers):
@@ -168,8 +182,8 @@ def mutants(name, workers):
         raise Failed(f"too few of its mutants are killed, or some are not judged: python -m validation.mutants {name}")
 
 
-STEPS = {"names": names, "completeness": completeness, "form": form, "hard cases": hard_cases, "laws": laws, "certificate": certificate,
-         "golden points": golden_points, "tables": tables, "tests": written}
+STEPS = {"names": names, "completeness": completeness, "equations": printed_equations, "form": form, "hard cases": hard_cases,
+         "laws": laws, "certificate": certificate, "golden points": golden_points, "tables": tables, "tests": written}
 
 
 def tests_of(name, files):

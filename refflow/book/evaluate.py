@@ -3,7 +3,7 @@
 `value(node, scope)` is a number, an array, a row vector or a multiple of the identity matrix.  It raises Unknown wherever the
 notation leaves open what is meant, or a letter has no value.  A vector is a column and has one axis; `v^T` is a row.  Beside each
 other, a matrix and a vector or a matrix are multiplied as matrices, two columns entry by entry.  Capital letters are matrices:
-`A^2` is a product of matrices, `t^2` of a vector is taken entry by entry.  Arrays are indexed from 1, those in `scope.from_0` from 0.
+`A^2` is a product of matrices, `t^2` of a vector is taken entry by entry.  Arrays are indexed from 1, those in `scope.first` from there.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import scipy.linalg
 import scipy.special
 
 from .algebra import Identity, Row, Unknown, added, contracted, times
-from .functions import CONSTANTS, INVERSES, OF_ARRAYS, OF_NUMBERS
-from .letters import Known, Name, commas, is_matrix, name_of, names_in, spelled, subscripts
+from .functions import CONSTANTS, INVERSES, LETTERS, OF_ARRAYS, OF_NUMBERS
+from .letters import Known, Name, commas, first_of, is_matrix, name_of, names_in, spelled, subscripts
 from .notation import (Apply, Big, Call, Code, Differential, Dots, Fraction, Gap, Group, Infix, Matrix, Number, Product, Punctuation,
                        Relation, Scripted, Sum, Text, Word)
 
@@ -44,7 +44,7 @@ class Scope:
     layers: tuple = ()
     definitions: dict = dataclasses.field(default_factory=dict)
     doubtful: dict = dataclasses.field(default_factory=dict)
-    from_0: frozenset = frozenset()
+    first: dict = dataclasses.field(default_factory=dict)
     bound: dict = dataclasses.field(default_factory=dict)
     busy: tuple = ()
     record: Record = dataclasses.field(default_factory=Record)
@@ -86,7 +86,7 @@ def named(name, scope):
     found = looked_up(name, scope)
     if found is not None:
         array, indices = found
-        first = name.letter not in scope.from_0
+        first = first_of(name.letter, scope.first)
         at = [whole(index, scope, array.shape[axis] - 1 + first) - first for axis, index in enumerate(indices)]
         if all(0 <= index < size for index, size in zip(at, array.shape)):
             return entry(array, at)
@@ -285,7 +285,7 @@ def axes(index, node, scope):
         found = looked_up(name, scope, index)
         if found is not None:
             array, indices = found
-            first = int(name.letter not in scope.from_0)
+            first = first_of(name.letter, scope.first)
             yield from ((first, array.shape[axis] - 1 + first) for axis, one in enumerate(indices) if one == Word(index))
             continue
         given = subscripts(name.below)
@@ -372,7 +372,7 @@ def between(a, b, scope, pairs, k=None, last=()):
         if len(own) != len(other):
             raise Unknown("dots", "between unlike members")
         held = looked_up(Name(name_of(a).letter), scope) if name_of(a) else None
-        ends = [size - (name_of(a).letter in scope.from_0) for size in held[0].shape] if held else []
+        ends = [size - 1 + first_of(name_of(a).letter, scope.first) for size in held[0].shape] if held else []
         ends += [None] * (len(own) - len(ends))
         below = tuple(between(one, two, scope, pairs, k, (end,)) for one, two, end in zip(own, other, ends))
         rest = {field.name: between(getattr(a, field.name), getattr(b, field.name), scope, pairs, k)
@@ -419,7 +419,11 @@ def power(base, above, capital, scope):
     if np.ndim(base) == 2 and (capital or by < 0):
         if base.shape[0] != base.shape[1] or by != int(by) or not capital:
             raise Unknown("shape", "a power of a matrix")
-        return np.linalg.matrix_power(base, int(by))
+        if by < 0 and np.linalg.matrix_rank(base) < len(base):
+            raise Unknown("not finite", "the inverse of a singular matrix")
+        made = np.linalg.matrix_power(base, int(by))
+        scope.record.largest = max(scope.record.largest, float(np.max(np.abs(made), initial=0)))
+        return made
     return np.power(base, by)
 
 
@@ -530,7 +534,7 @@ def evaluated(name, given, capital, scope):
     try:
         return defined(name, given, scope)
     except Unknown as unknown:
-        if unknown.reason != "letter" or name.below:
+        if name.below or unknown.reason != "letter" or name.letter in LETTERS and name.letter in scope.definitions:
             raise
     matrix = capital and any(np.ndim(one) == 2 for one in given)
     if name.letter in OF_ARRAYS:

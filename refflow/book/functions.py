@@ -17,5 +17,6 @@ OF_NUMBERS = {
     "Phi": scipy.special.ndtr, "phi": lambda v: np.exp(-v * v / 2) / np.sqrt(2 * np.pi), "Gamma": scipy.special.gamma,
     "psi": scipy.special.digamma, "min": lambda *v: np.min(v[0]) if len(v) == 1 else np.minimum.reduce(v),
     "max": lambda *v: np.max(v[0]) if len(v) == 1 else np.maximum.reduce(v)}
+LETTERS = ("Gamma", "Phi", "phi", "psi")              # a page may give these to functions of its own
 INVERSES = {"Phi": "ndtri", "sigmoid": "logit", "logit": "expit"}
 CONSTANTS = {"pi": np.pi, "inf": np.inf, "infinity": np.inf, "e": np.e}

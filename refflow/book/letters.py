@@ -9,7 +9,6 @@ from .algebra import Identity, Row, Unknown
 from .notation import (Apply, Call, Fraction, Gap, Group, Matrix, Number, Punctuation, Scripted, Sum, Text, Word)
 
 PRIME = "_prime"
-NAMES: dict = {}
 MADE_MATRICES = ("diag", "tril", "triu")
 
 
@@ -26,6 +25,21 @@ class Known:
     value: object
 
 
+def kept(function):
+    """A function of one node, asked once for each node: trees are asked the same again for every entry of every array."""
+    found = {}
+
+    @functools.wraps(function)
+    def asked(node):
+        held = found.get(id(node))
+        if held is None or held[0] is not node:
+            held = found[id(node)] = node, function(node)
+        return held[1]
+
+    return asked
+
+
+@kept
 def name_of(node):
     """The Name that a node is, or None."""
     if isinstance(node, Word):
@@ -91,21 +105,19 @@ def split(piece):
 
 
 @functools.cache
-def spelled(name, kept):
-    """How a program may spell a name with `kept` of its subscripts in it."""
-    if not all(isinstance(script, (Word, Number)) for script in name.below[:kept]):
+def spelled(name, own):
+    """How a program may spell a name with `own` of its subscripts in it."""
+    if not all(isinstance(script, (Word, Number)) for script in name.below[:own]):
         return ()
-    below = "".join(f"_{script.text}" for script in name.below[:kept])
+    below = "".join(f"_{script.text}" for script in name.below[:own])
     stem, bar, rest = name.letter.partition("_bar")
     return dict.fromkeys((stem + below + bar + rest, name.letter + below, stem + below.replace("_", "") + bar + rest))
 
 
+@kept
 def names_in(node):
-    """The names in a tree, in their order; kept with the tree, as sums ask for them again."""
-    kept = NAMES.get(id(node))
-    if kept is None or kept[0] is not node:
-        kept = NAMES[id(node)] = node, tuple(names_of(node))
-    return kept[1]
+    """The names in a tree, in their order."""
+    return tuple(names_of(node))
 
 
 def names_of(node):
@@ -121,6 +133,12 @@ def names_of(node):
         yield from names_of(child)
 
 
+def first_of(letter, first):
+    """The index of an array's first entry; a cotangent's is that of its letter."""
+    return first.get(letter.removesuffix("_bar"), 1)
+
+
+@kept
 def is_matrix(node):
     """Is a node made of matrices: of capital letters, or of a column and a row?"""
     if isinstance(node, Word):

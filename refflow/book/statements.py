@@ -52,8 +52,8 @@ class Statement:
         self.name = name_of(self.left.function if called else self.left)
         arguments = list(arguments_of(self.left)) if called else []
         self.parameters = tuple(one.text for one in arguments if isinstance(one, Word))
-        if self.name is None or len(self.parameters) != len(arguments):
-            self.name = None
+        if len(self.parameters) != len(arguments) or getattr(self.left, "above", None) is not None:
+            self.name = None                # `Q^T = 2 M^T - I` says nothing of the letter `Q`
 
     @functools.cached_property
     def sides(self):
@@ -161,7 +161,7 @@ def pieces(items):
             run.append(item)
     at = 1
     while at < len(found) - 1:
-        if len(found[at]) == 1 and isinstance(found[at][0], Dots) and len(found[at - 1]) == 3 and len(found[at + 1]) == 1:
+        if len(found[at]) == 1 and isinstance(found[at][0], Dots) and found[at - 1][-2:-1] == [Relation("=")] and len(found[at + 1]) == 1:
             found[at - 1:at + 2] = [[*found[at - 1], found[at][0], *found[at + 1]]]
         at += 1
     return found
@@ -174,7 +174,9 @@ def assign(found, head, signs, numbers, line):
         found.append(Statement(Text("several"), [Case((Text("several"),))], numbers, line))
         return
     rights = tuple(side[0] for side in sides)
-    if signs[0] == 1:
+    if signs[0] == 1 and found and found[-1].left == head[0] and found[-1].cases[-1].conditions:
+        found[-1].cases.append(Case(rights))
+    elif signs[0] == 1:
         found.append(Statement(head[0], [Case(rights)], numbers, line))
     elif found and (found[-1].cases[-1].conditions or found[-1].cases[-1].otherwise):
         found[-1].cases.append(Case(rights))

@@ -2,7 +2,7 @@ r"""Block neural autoregressive map: a network whose `D` outputs rise each with 
 
 The map.  The layers `k = 1, ..., K` are block triangular, with `A_k` units for each entry, `A_0 = A_K = 1`.  With `h_0 = z`,
     u_k = W_k h_(k-1) + b_k,   x = u_K                                              (1)
-    h_k = phi(u_k),   phi(u) = tanh u + c u,   c >= 0 the leak                      (2)
+    h_k = phi(u_k),   phi(u) = tanh u + c u,   c = leak >= 0                        (2)
     J = W_K diag(phi'(u_(K-1))) W_(K-1) ... diag(phi'(u_1)) W_1                     (3)
     phi' = r^2 + c,   r = sech u                                                    (4)
 `x_d` depends on `z_1, ..., z_d` alone and rises with `z_d`.  Let `V_k` be the positive block of `W_k` that belongs to entry `d`.

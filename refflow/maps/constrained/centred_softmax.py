@@ -1,7 +1,7 @@
 r"""Softmax with a last entry of 0, `R^(K-1)` -> the simplex in `R^K`; its inverse is the additive log-ratio.
 
 The map.  With `z_K = 0`, for `k = 1 .. K`,
-    x_k = exp(z_k) / S,   S = sum_j exp(z_j)                                        (1)
+    x_k = exp(z_k) / S,   S = sum_(j=1)^K exp(z_j)                                  (1)
     z_k = log(x_k / x_K)                        k < K                               (2)
     dx_i/dz_k = x_i ([i = k] - x_k)             k < K                               (3)
 The coordinates of the simplex are `x_1 .. x_{K-1}`.  Their block of (3) has the determinant `x_1 ... x_K`:

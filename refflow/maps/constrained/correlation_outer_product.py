@@ -11,11 +11,11 @@ depend on `L_ii`.  Row by row, (4) is therefore triangular, with `L_jj` in the p
     log|det dR/dL| = sum_j (D - j) log L_jj                                         (5)
     log|det dL/dR| = -1/2 sum_j (D - j) log(R_jj - s_j)                             (6)
 
-The reverse rule.  With the cotangent `l_bar` of (5), on and below the diagonal
-    L_bar_ij = sum_k (R_bar_ik + R_bar_ki) L_kj + l_bar [i = j] (D - i) / L_ii  (7)
+The reverse rule.  With the cotangent `l_bar` of (5),
+    L_bar_ij = sum_k (R_bar_ik + R_bar_ki) L_kj + l_bar [i = j] (D - i) / L_ii   for j <= i         (7)
 For the inverse map, `dL = L P`, where `P` is the lower triangle of `L^-1 dR L^-T` with half of its diagonal.  The cotangent of `L`
 with that of (6), which is minus (5), is `U`, and `H` is the lower triangle of `L^T U` with half of its diagonal:
-    U_ij = z_bar_ij - l_bar [i = j] (D - i) / L_ii                                  (8)
+    U_ij = z_bar_ij - l_bar [i = j] (D - i) / L_ii   for j <= i                     (8)
     M = L^-T H L^-1                                                                 (9)
 The inverse reads `R` on and below its diagonal, so that there
     R_bar_ij = M_ij + M_ji  for j < i,   R_bar_ii = M_ii,   all other R_bar_ij = 0  (10)

@@ -5,7 +5,7 @@ The map.  For `k = 1 .. K-1`,
     c_k = z_1 + ... + z_k,   d_k = z_{k+1} + ... + z_K                              (1)
     x_k = log(c_k / d_k)                                                            (2)
 where `d_k = 1 - c_k`, so that (2) is the logit of `c_k`.  With the logistic distribution function `s_k` at `x_k`,
-    z_1 = s_1,   z_k = s_k - s_{k-1},   z_K = 1 - s_{K-1},   s_k = 1 / (1 + exp(-x_k))      (3)
+    z_k = t_k - t_{k-1},   t_0 = 0,   t_K = 1,   t_k = s_k = 1 / (1 + exp(-x_k))  for 0 < k < K     (3)
     dx_k/dz_j = 1 / c_k  for j <= k,   -1 / d_k  for j > k                          (4)
 The coordinates of the simplex are `z_1 .. z_{K-1}`.  A step of `z_j` is taken from `z_K`, and moves `c_k` for `k >= j` up and `d_k`
 down.  The Jacobian is triangular, with `1 / c_k + 1 / d_k` on its diagonal.  With `r = z_1 + ... + z_K`,

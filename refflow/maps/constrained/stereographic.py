@@ -11,7 +11,7 @@ The columns of (3) are orthogonal and have length `w`: the map keeps angles.  By
     log|det dz/dx| = n (log r - log(r - h))                                         (5)
 No point of `R^n` reaches the pole `(0, .., 0, 1)`.
 
-The reverse rule.  From (3), and with the cotangents `h_bar` of the height and `l_bar` of (4),
+The reverse rule.  From (3), and with the cotangents `h_bar = x_{n+1}_bar` of the height and `l_bar` of (4),
     z_j_bar = w (x_j_bar - z_j sum_i x_i x_i_bar + h_bar x_j) - n l_bar x_j         (6)
 with a sum over `i <= n`.  For the inverse map, with the cotangent `l_bar` of (5) and `A = sum_k z_k z_k_bar`,
     x_j_bar = g (z_j_bar - A x_j / r) - n l_bar z_j h / r^2                         (7)

@@ -9,8 +9,8 @@ The coordinates are the entries on and below the diagonal.  The product with `X`
 by `X_jj ... X_DD`, and the product from the right that of row `i` by `X_11 ... X_ii`.  Together, `X_ii` occurs `D + 1` times:
     log|det dX/dL| = -(D + 1) (log L_11 + ... + log L_DD)                           (4)
 
-The reverse rule.  From (3), with the cotangent `l_bar` of (4), for `b <= a`
-    L_bar_ab = -sum_ij X_ia X_bar_ij X_bj - [a = b] (D + 1) l_bar / L_aa            (5)
+The reverse rule.  From (3), with the cotangent `l_bar` of (4),
+    L_bar_ab = -sum_ij X_ia X_bar_ij X_bj - [a = b] (D + 1) l_bar / L_aa   for b <= a       (5)
 For the inverse map, the same with the names exchanged                              (6)
 
 Source: TensorFlow Probability, `MatrixInverseTriL`.

@@ -3,9 +3,9 @@ r"""Density of Lewandowski, Kurowicka & Joe (LKJ) on the Cholesky factors of cor
 The map.  `L` is lower triangular with `D` rows of norm 1 and a positive diagonal; its coordinates are the entries below the diagonal.
 Row `i` has `i - 1` of them, `w` in a ball of radius 1, and `L_ii^2 = 1 - |w|^2`.  With `c = concentration > 0`, rows are independent,
 and the density of row `i` is a power of `1 - |w|^2`, whose integral over the ball is known:
-    h_i = (i - 1)/2,   s_i = c + (D - i)/2                                          (1)
+    h_i = (i - 1)/2   for i = 2, ..., D,   s_i = c + (D - i)/2   for i = 2, ..., D          (1)
     log p(L) = sum_(i > 1) ((D - i + 2 c - 2) log L_ii - log Z_i)                   (2)
-    log Z_i = h_i log pi + log Gamma(s_i) - log Gamma(s_i + h_i)                    (3)
+    log Z_i = h_i log pi + log Gamma(s_i) - log Gamma(s_i + h_i)   for i = 2, ..., D        (3)
 The density of `R = L L^T` by its entries below the diagonal is then proportional to `(det R)^(c - 1)`, since the log-det of
 `CorrelationOuterProduct` is `sum_i (D - i) log L_ii`: `Flow(CorrelationOuterProduct(), LKJCholesky(c, D))`.
 In a sample, `|w|^2` is a beta variable with the parameters `h_i` and `s_i`, a ratio of gamma variables; the first of them is half of the

@@ -15,16 +15,15 @@ The inverse is a permutation and two substitutions:
     z = (U + S)^-1 v                                                                (8)
 The unit of error is normwise, since the page solves systems; the log-det's unit is entrywise.
 
-The reverse rule.  Stage by stage from (3), (2), (1), where tril and triu keep the strict triangles, and with the cotangent
-`l_bar` of (5),
+The reverse rule.  Stage by stage from (3), (2), (1), and with the cotangent `l_bar` of (5),
     shift_bar = x_bar,          y_bar_{order_i} = x_bar_i                           (9)
-    v_bar = L^T y_bar,          lower_bar = tril(y_bar v^T)                         (10)
-    z_bar = (U + S)^T v_bar,    upper_bar = triu(v_bar z^T)                         (11)
+    v_bar = L^T y_bar,          lower_bar = tril(y_bar v^T, -1)                     (10)
+    z_bar = (U + S)^T v_bar,    upper_bar = triu(v_bar z^T, 1)                      (11)
     scale_bar = v_bar z + l_bar / scale                                             (12)
 For the inverse map, stage by stage from (8), (7), (6), with the cotangent `l_bar` of its log-det, minus (5),
-    v_bar = (U + S)^-T z_bar,   upper_bar = -triu(v_bar z^T)                        (13)
+    v_bar = (U + S)^-T z_bar,   upper_bar = -triu(v_bar z^T, 1)                     (13)
     scale_bar = -v_bar z - l_bar / scale                                            (14)
-    y_bar = L^-T v_bar,         lower_bar = -tril(y_bar v^T)                        (15)
+    y_bar = L^-T v_bar,         lower_bar = -tril(y_bar v^T, -1)                    (15)
     x_bar_i = y_bar_{order_i},  shift_bar = -x_bar                                  (16)
 """
 

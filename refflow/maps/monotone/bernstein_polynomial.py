@@ -2,27 +2,27 @@ r"""Increasing polynomial in Bernstein's basis on `[-B, B]`; with linear tails, 
 
 The map.  With `c = coefficients`, `c_0 < ... < c_K`, and the place of `z` in the interval, `B = bound`,
     s = (z + B)/(2 B),   t = (B - z)/(2 B)                                          (1)
-    b_i^(K) = C_i s^i t^(K - i),   C_i = prod_(j=1)^i (K - j + 1)/j                 (2)
-    x = sum_i c_i b_i^(K)                                                           (3)
-    dx/dz = g = K/(2 B) sum_i D_i b_i^(K - 1),   D_i = c_(i + 1) - c_i              (4)
+    b_{i,n} = C_{i,n} s^i t^(n - i),   C_{i,n} = prod_(j=1)^i (n - j + 1)/j         (2)
+    x = sum_i c_i b_{i,K}                                                           (3)
+    dx/dz = g = K/(2 B) sum_i D_i b_{i,K-1},   D_i = c_(i + 1) - c_i   for i = 0, ..., K - 1        (4)
     log|dx/dz| = log g                                                              (5)
 The basis is positive and sums to 1, and the derivative is a sum of positive terms.  Beyond the interval, `s`, `t` and the slope
 `g` belong to the nearer end.  With the distance `e` of `z` from this end, negative below,
-    x = sum_i c_i b_i^(K) + g e                                                     (6)
+    x = sum_i c_i b_{i,K} + g e                                                     (6)
 The second derivative jumps at the ends, which belong to the interval.  Without tails the domain is the interval, and the image
 runs from `c_0` to `c_K`.  Beyond these two, the inverse map is
     z = -B + (x - c_0)/g   for x < c_0,   z = B + (x - c_K)/g   for x > c_K         (7)
 and between them, a bisection finds the root `z` of (3).  In both cases
     log|dz/dx| = -log g                                                             (8)
 
-The reverse rule.  The derivative of `b_i^(K)` by `s` is `K d_i`, where `d_i` is a difference of two members of the basis of
-degree `K - 1`, with 0 for `b_(-1)` and `b_K`:
-    d_i = b_(i - 1)^(K - 1) - b_i^(K - 1)                                           (9)
+The reverse rule.  The derivative of `b_{i,K}` by `s` is `K d_i`, where `d_i` is a difference of two members of the basis of
+degree `K - 1`, with 0 for those that it does not have:
+    d_0 = -b_{0,K-1},   d_i = b_{i-1,K-1} - b_{i,K-1}   for 0 < i < K,   d_K = b_{K-1,K-1}  (9)
 The slope `g` changes with `z` by the second differences of the coefficients, and not at all beyond the interval:
-    dg/dz = K (K - 1)/(2 B)^2 sum_i (D_(i + 1) - D_i) b_i^(K - 2)                   (10)
+    dg/dz = K (K - 1)/(2 B)^2 sum_i (D_(i + 1) - D_i) b_{i,K-2}                     (10)
 So from (5) and (6), with the cotangent `l_bar` of (5),
     z_bar = x_bar g + l_bar (dg/dz)/g                                               (11)
-    c_i_bar = x_bar (b_i^(K) + K/(2 B) d_i e) + l_bar K/(2 B) d_i/g                 (12)
+    c_i_bar = x_bar (b_{i,K} + K/(2 B) d_i e) + l_bar K/(2 B) d_i/g                 (12)
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar (dg/dz)/g)/g                                             (13)
 and the coefficients have the cotangent (12) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.        (14)
@@ -53,7 +53,7 @@ class textbook:
         return (inside + bound) / (2 * bound), (bound - inside) / (2 * bound), z - inside   # (1)
 
     def basis(K, s, t):
-        """b_i^(K) for every i."""
+        """b_{i,K} for every i."""
         C = [1]
         for j in range(1, K + 1):
             C.append(C[-1] * (K - j + 1) / j)                                       # (2)
@@ -111,12 +111,12 @@ r"""In floating point.  No equation changes here, only the form in which it is c
 In (3), a root `z` near an end loses the digits of its distance from the end.  In the lower half of the curve the solver finds
 `s`.  In the upper half it finds `t`, from the same equation for the coefficients `-c_(K - i)` and for `-x`.  With `v` for `s`,
 and `a_i = c_i - c_0`,
-    x - c_0 = sum_i a_i b_i^(K) = v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)         (15)
+    x - c_0 = sum_i a_i b_{i,K} = v sum_(i=1)^K (K a_i/i) b_{i-1,K-1}               (15)
 The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, and the quotient `y = v/L` solves
     y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (16)
 
 In (3), a weighted mean of the coefficients lies between `c_0` and `c_K`, and a rounded one may not.  The nearer end is closer to it:
-    x = min(max(sum_i c_i b_i^(K), c_0), c_K)                                       (17)
+    x = min(max(sum_i c_i b_{i,K}, c_0), c_K)                                       (17)
 
 In (8), (13) and (14), the rounding of `z` is multiplied by the slope at the root over the mean slope of (15), and this quotient
 may be large.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are computed with
@@ -315,7 +315,7 @@ def powers(s, K):
 
 
 def basis(K, s, t):
-    """b_i^(K)."""
+    """b_{i,K}."""
     return [math.comb(K, i) * s_i * t_i for i, (s_i, t_i) in enumerate(zip(powers(s, K), reversed(powers(t, K))))]  # (2)
 
 

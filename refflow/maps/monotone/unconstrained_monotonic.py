@@ -16,8 +16,8 @@ knots as `z` moves.  (3) is monotone for all parameters, and its slope is `g`.  
 image is bounded where `n` falls to -inf, and numbers beyond it have no `z`.
 
 The knots between 0 and `z`, in the order of their distances from 0, and the zero of `n` between two of them at which it changes
-its sign, divide the way from 0 to `z` into pieces from `p` to `q`.  On a piece, with sums over the active units,
-    n = alpha + beta u,   alpha = c + sum_k v_k b_k,   beta = sum_k v_k a_k         (4)
+its sign, divide the way from 0 to `z` into pieces from `p` to `q`.  With `on_k = 1` for the units that are active on a piece, else 0,
+    n = alpha + beta u,   alpha = c + sum_k v_k b_k on_k,   beta = sum_k v_k a_k on_k       (4)
     int_p^q E(n) du = (q - p) (1 + (n_p + n_q)/2)                         for n >= 0
                     = (exp(n_q) - exp(n_p))/beta                          for n <= 0                (5)
     int_p^q E'(n) du = q - p,   int_p^q E'(n) u du = (q^2 - p^2)/2        for n >= 0

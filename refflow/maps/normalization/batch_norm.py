@@ -3,9 +3,9 @@ r"""Batch normalisation: one affine map per channel, made from statistics (Ioffe
 The map.  With `c` the channel, `mu_c` and `v_c` a mean and a variance, `p` one of the `n_c` positions of the channel that are
 normalised,
     x_cp = gain_c (z_cp - mu_c) / sqrt(v_c + eps) + bias_c                          (1)
-Positions where `passes` holds are left unchanged, as in RealNVP's couplings (Dinh, Sohl-Dickstein & Bengio,
+Positions that `passes` names are left unchanged, as in RealNVP's couplings (Dinh, Sohl-Dickstein & Bengio,
 arXiv:1605.08803), where one part of an event is normalised:
-    x_cp = z_cp                                                                     (2)
+    x_cp = z_cp   where it passes                                                   (2)
 With `r = (v + eps)^(-1/2)` and `s = gain r`, or `s = r` without a gain,
     z_cp = (x_cp - bias_c) / s_c + mu_c                                             (3)
     dx_cp/dz_cp = s_c, or 1 where it passes, all else 0                             (4)

@@ -6,7 +6,7 @@ The map.  With `c` the channel, `p` one of its `n` positions and `sigma_c` the s
     z_cp = x_cp / sigma_c - bias_c                                                  (2)
     dx_cp/dz_cp = sigma_c, all else 0                                               (3)
     log|det dx/dz| = n sum_c log|sigma_c|                                           (4)
-In the authors' code `k` = `factor` = 3, in one port `k = 1`; the gradients are with respect to the parameters `s_c`:
+With `k = factor`, which is 3 in the authors' code and 1 in one port, the gradients are with respect to the parameters `s_c`:
     sigma_c = exp(k s_c),   log sigma_c = k s_c                                     (5)
 In another port (`direct`) the parameter is the scale itself, which may be negative:
     sigma_c = s_c                                                                   (6)
@@ -25,8 +25,8 @@ and for the inverse map, whose log-det is `-log|det dx/dz|` and has the cotangen
     x_bar_cp = z_bar_cp / sigma_c,   bias_bar_c = -sum_p z_bar_cp                   (11)
     L_c = -(sum_p z_bar_cp x_cp / sigma_c + n l_bar)                                (12)
 from which
-    s_bar_c = k L_c                                         of (5)                  (13)
-    s_bar_c = L_c / s_c                                     of (6)                  (14)
+    s_bar_c = k L_c        where (5) holds                                          (13)
+    s_bar_c = L_c / s_c    where (6) holds                                          (14)
 """
 
 from __future__ import annotations

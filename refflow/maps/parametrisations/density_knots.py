@@ -1,10 +1,10 @@
 r"""Knots of a piecewise-linear density of area 1, which a `QuadraticSpline` integrates.
 
-The map.  In h stand a number `h_j` for the width of each of `K` bins and, after them, a number `v_k` for the height at each
+The map.  In h stand a number `h_j` for the width of each of `K = bins` bins and, after them, a number `v_k` for the height at each
 knot, or only at inner knots.  Widths are parts of the interval from `low` to `high`:
     w_j = floor + (1 - K floor) p_j,   p_j = exp(rate h_j)/sum_i exp(rate h_i)      (1)
     y_k = log(1 + exp(rate v_k)) + lift   or   exp(rate v_k) + lift                 (2)
-    A = sum_k c_k y_k,   c_k = (w_k + w_(k+1))/2,   w_0 = w_(K+1) = 0               (3)
+    A = sum_k c_k y_k,   c_k = (w_k + w_(k+1))/2   for k = 0, ..., K,   w_0 = w_(K+1) = 0           (3)
     d_k = least + (1 - least) y_k/A                                                 (4)
     x_k = low + (high - low) sum_(j<=k) w_j,   x_K = high,   start = low            (5)
 With `tails` "identity", both end knots have the height `E`, and with sums over inner knots,

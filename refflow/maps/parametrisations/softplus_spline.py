@@ -1,18 +1,18 @@
 r"""Knots and slopes of a spline that is free to move and to grow, as in FrEIA: bins by a softplus above a floor.
 
 The map.  In h stand a shift of the first input knot, one of the first output knot, a number for the width of each of `K` bins,
-one for its height, and one for the slope at each inner knot.  For a first knot's shift `a` and the numbers `h_j` of widths or
-heights,
-    z_0 = low + a,   z_k = z_0 + sum_{j<k} w_j                                      (1)
-    w_j = floor + log(1 + E exp h_j),   E = exp(span) - 1,   span = width - floor   (2)
-    d_k = log(1 + (e - 1) exp h)            at inner knots, `e = exp 1`             (3)
+one for its height, and one for the slope at each inner knot.  For a first knot's shift `a` and the numbers `n_0, ..., n_(K-1)` of
+widths or heights,
+    z_0 = low + a,   z_k = z_0 + w_0 + ... + w_(k-1)                                (1)
+    w_j = floor + log(1 + E exp n_j),   E = exp(span) - 1,   span = width - floor   (2)
+    d_k = log(1 + (e - 1) exp n_k)          at inner knots, `e = exp 1`             (3)
     d_0 = d_K = H/W                         with the sums of heights and of widths  (4)
-so that at `h = 0` every bin has the width `width`, and every slope is 1.  Beyond the knots the spline is a line of slope (4).
+so that at `n = 0` every bin has the width `width`, and every slope is 1.  Beyond the knots the spline is a line of slope (4).
 
-The reverse rule.  With `g_j = dw_j/dh_j` and `D = d_0_bar + d_K_bar`,
-    g_j = E exp(h_j)/(1 + E exp h_j)                                                (5)
+The reverse rule.  With `g_j = dw_j/dn_j` and `D = d_0_bar + d_K_bar`,
+    g_j = E exp(n_j)/(1 + E exp n_j)                                                (5)
     a_bar = sum_k z_k_bar                                                           (6)
-    h_j_bar = g_j (sum_{k>j} z_k_bar - D H/W^2)             for a width             (7)
+    n_j_bar = g_j (sum_{k>j} z_k_bar - D H/W^2)             for a width             (7)
             = g_j (sum_{k>j} x_k_bar + D/W)                 for a height            (8)
             = g_j d_k_bar                                   for a slope, with `E = e - 1`       (9)
 """

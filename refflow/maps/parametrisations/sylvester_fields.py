@@ -3,13 +3,13 @@ r"""The fields of a Sylvester flow: one matrix for both triangles, their diagona
 The map.  With `h = (d, p, q, b)`, `d` a matrix row by row, `d` above its diagonal is `R`, and the transpose of `d` is `S`.  The
 diagonals are
     r_i = tanh(p_i),   s_i = tanh(q_i)                                              (1)
-    R_ij = d_ij,   S_ij = d_ji   for j > i,   0 elsewhere                           (2)
+    R_ij = d_ij  for j > i,   S_ij = d_ji  for j > i,   0 elsewhere                 (2)
     diagonal_i = s_i,   slack_i = 1 + r_i s_i                                       (3)
 The page `Sylvester` has the slacks as fields and finds `r_i` from them.  Because both diagonals are inside `(-1, 1)`, the slacks
 are positive.  The diagonal of `d` has no effect.
 
 The reverse rule.  From (1) to (3),
-    d_ij_bar = R_ij_bar,   d_ji_bar = S_ij_bar   for j > i,   d_ii_bar = 0          (4)
+    d_ij_bar = R_ij_bar  for j > i,   d_ji_bar = S_ij_bar  for j > i,   d_ii_bar = 0        (4)
     p_i_bar = slack_i_bar s_i (1 - r_i^2)                                           (5)
     q_i_bar = (diagonal_i_bar + slack_i_bar r_i) (1 - s_i^2)                        (6)
 

@@ -21,12 +21,13 @@ From (2), with `v_bar = h x_bar` and `k_bar = w^T v_bar`,
     u_bar = v_bar - k_bar w/(w^T w)                                                 (10)
     w_bar = a_bar z + k u_bar - k_bar v/(w^T w)                                     (11)
     c_bar = k_bar/(w^T w) + l_bar s/p                                               (12)
-For the inverse map, `da = (dy - a dp)/p` with `dp = s dc + (c - 1) dd`, so that with the cotangent `l_bar` of (6),
+For the inverse map, `da = (dy - a dp)/p` with `dp = s dc + (c - 1) dd`, so that with `v_bar = -h z_bar` and the cotangent
+`l_bar` of (6),
     a_bar = -s v^T z_bar/p                                                          (13)
     x_bar = z_bar + a_bar w,   b_bar = a_bar                                        (14)
     d_bar = -(a v^T z_bar + l_bar (c - 1))/p   for a < 0,   0   for a >= 0          (15)
     c_bar = k_bar/(w^T w) - a_bar h - l_bar s/p                                     (16)
-where `v_bar = -h z_bar`, and (10) and (11) hold with `x` in the place of `z`.
+and (10) and (11) hold with `x` in the place of `z`.
 
 Source: FlowJAX, normflows; Rezende and Mohamed, arXiv:1505.05770, have `tanh`.
 """

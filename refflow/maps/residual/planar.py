@@ -20,11 +20,12 @@ From (2), with `v_bar = t x_bar` and `k_bar = w^T v_bar`,
     u_bar = v_bar - k_bar w/(w^T w)                                                 (10)
     w_bar = a_bar z + k u_bar - k_bar v/(w^T w)                                     (11)
     c_bar = k_bar/(w^T w) + l_bar s/p                                               (12)
-For the inverse map, (5) gives `da = (dy - t dc)/p`, so that with (6) and the cotangent `l_bar` of (7),
+For the inverse map, (5) gives `da = (dy - t dc)/p`, so that with (6), with `v_bar = -t z_bar`, and with the cotangent `l_bar`
+of (7),
     a_bar = -(s v^T z_bar + l_bar p'/p)/p                                           (13)
     x_bar = z_bar + a_bar w,   b_bar = a_bar                                        (14)
     c_bar = k_bar/(w^T w) - a_bar t - l_bar s/p                                     (15)
-where `v_bar = -t z_bar`, and (10) and (11) hold with `x` in the place of `z`.
+and (10) and (11) hold with `x` in the place of `z`.
 
 Source: Rezende and Mohamed, Variational Inference with Normalizing Flows, arXiv:1505.05770, section 4.1 and appendix A.1.
 """

@@ -17,14 +17,14 @@ The source has an orthogonal matrix `Q` besides, `x = z + Q R tanh(S Q^T z + b)`
 
 The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4) and `m_i = l_bar p_i'/p_i`, `p_i' = -2 (c_i - 1) h_i t_i`,
     a_bar = h R^T x_bar + m                                                         (8)
-    z_bar = x_bar + S^T a_bar,   b_bar = a_bar,   S_bar = a_bar z^T,   R_bar = x_bar t^T            (9)
-above the diagonal; on it, with `o_i = x_i_bar t_i`,
+    z_bar = x_bar + S^T a_bar,   b_bar = a_bar,   S_bar = triu(a_bar z^T, 1),   R_bar = triu(x_bar t^T, 1)          (9)
+and on the diagonals, with `o_i = x_i_bar t_i`,
     s_ii_bar = a_i_bar z_i - o_i (c_i - 1)/s_ii^2                                   (10)
     c_i_bar = o_i/s_ii + l_bar h_i/p_i                                              (11)
 For the inverse map, (5) gives `M da = dy - dG t` with the upper triangular `M = I + G diag(h)`.  With the cotangent `l_bar` of
 (7),
     M^T a_bar = -(h R^T z_bar + m)                                                  (12)
-    x_bar = z_bar + S^T a_bar,   b_bar = a_bar,   S_bar = a_bar z^T,   R_bar = -x_bar t^T           (13)
+    x_bar = z_bar + S^T a_bar,   b_bar = a_bar,   S_bar = triu(a_bar z^T, 1),   R_bar = -triu(x_bar t^T, 1)         (13)
     s_ii_bar = a_i_bar z_i + x_i_bar t_i (c_i - 1)/s_ii^2                           (14)
     c_i_bar = -x_i_bar t_i/s_ii - l_bar h_i/p_i                                     (15)
 

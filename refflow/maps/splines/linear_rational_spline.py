@@ -8,8 +8,11 @@ The knots have the weights `v_0 = 1` and `v_1`, and between them there is a knot
     v_1 = sqrt(d_0/d_1),   v_m = (lambda d_0 + (1 - lambda) v_1 d_1) / s            (2)
     x_m = ((1 - lambda) x_0 + lambda v_1 x_1) / v,   v = 1 - lambda + lambda v_1    (3)
 In each piece `x` is the weighted mean of the images of its ends `a` and `b`,
-    a = 0,   b = m,   u_a = lambda - t,   u_b = t             for t <= lambda,
-    a = m,   b = 1,   u_a = 1 - t,        u_b = t - lambda    elsewhere             (4)
+    a = 0,   b = m   for t <= lambda,   a = m,   b = 1   elsewhere,
+    u_a = lambda - t   for t <= lambda
+        = 1 - t        elsewhere,
+    u_b = t            for t <= lambda
+        = t - lambda   elsewhere                                                    (4)
     x = (v_a x_a u_a + v_b x_b u_b) / N,   N = v_a u_a + v_b u_b                    (5)
     dx/dz = v_a v_b (x_b - x_a) u / (w N^2),   u = u_a + u_b                        (6)
     log|dx/dz| = log v_a + log v_b + log(x_b - x_a) + log u - log w - 2 log N       (7)
