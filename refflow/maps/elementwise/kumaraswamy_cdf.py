@@ -17,8 +17,8 @@ For the inverse map, `dv/dx = -v/(b (1 - x))`, `dv/db = -v log(v)/b` and `dz/dv 
     b_bar = (z_bar z v log(v)/(a (1 - v)) - l_bar (1 + log v - (1/a - 1) v log(v)/(1 - v)))/b       (11)
 
 The complement.  What `x` leaves of 1 has all its digits where `x` rounds to 1:
-    q = 1 - x = (1 - z^a)^b,   v = q^(1/b),   q_bar = -x_bar                        (12)
-With `v` and `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
+    q = 1 - x = (1 - z^a)^b,   q_bar = -x_bar                                       (12)
+With `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 
 Source: Kumaraswamy, Journal of Hydrology 46 (1980).
 """
