@@ -231,7 +231,7 @@ def test_a_batch_is_its_events(h):
 
 @pytest.mark.parametrize("h", MIDDLES, ids=repr)
 def test_there_and_back(h):
-    """From the other side, all gradients are those of the inverse map."""
+    """From the other side, all gradients are the inverse map's."""
     f = Chain([NORMAL, h, Inverse(LOGISTIC)])
     for z in FIRST[3][1]:
         x, log_det, of_f = gradients(f, z)

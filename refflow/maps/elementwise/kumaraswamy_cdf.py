@@ -16,14 +16,6 @@ For the inverse map, `dv/dx = -v/(b (1 - x))`, `dv/db = -v log(v)/b` and `dz/dv 
     a_bar = -(z_bar z log(1 - v)/a + l_bar (1 + log(1 - v)/a))/a                    (10)
     b_bar = (z_bar z v log(v)/(a (1 - v)) - l_bar (1 + log v - (1/a - 1) v log(v)/(1 - v)))/b       (11)
 
-The complement.  What `x` leaves of 1 has all its digits where `x` rounds to 1:
-    q = 1 - x = (1 - z^a)^b,   v = q^(1/b),   q_bar = -x_bar                        (12)
-With `v` and `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.  The map
-from `1 - z` to `q` is one of the same family, read backwards: by (2) and (12),
-    q = 1 - f(z) = (1 - (1 - (1 - z))^a)^b = f~^-1(1 - z),   with 1/b and 1/a for the a and b of f~         (13)
-Where `f~` has the cotangents `a~_bar` and `b~_bar`,
-    a_bar = -b~_bar/a^2,   b_bar = -a~_bar/b^2                                      (14)
-
 Source: Kumaraswamy, Journal of Hydrology 46 (1980).
 """
 
@@ -84,6 +76,13 @@ class textbook:
 
 
 r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+What `x` leaves of 1 has all its digits where `x` rounds to 1:
+    q = 1 - x = (1 - z^a)^b,   q_bar = -x_bar                                       (12)
+With `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
+
+From `1 - z` to `q` leads (2), with `1/b` in the place of `a` and `1/a` in the place of `b`.                        (13)
+The cotangents of `b` and `a` follow from the ones of these two, divided by `-b^2` and `-a^2`.                      (14)
 
 In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, and `alpha = 1/b`, `beta = 1/a`
 on the other:

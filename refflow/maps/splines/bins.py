@@ -19,7 +19,7 @@ The mirrored map.  A spline `f` from an interval `(0, b)` to another takes what 
 equations, with the fields
     z_j~ = b - z_(K-j),   x_j~ = b' - x_(K-j),   and any others in reverse order, fractions of bins as 1 minus them         (6)
 A spline moves with its knots, so `b` and `b'` may be held constant:
-    the cotangents of f are those of (6) in reverse order, with the other sign if numbers were taken from b, b' or 1        (7)
+    the cotangents of f are the ones of (6) in reverse order, with the other sign if numbers were taken from b, b' or 1     (7)
 A number at an inner knot has the derivatives of the bin below it on this side.  In float64, for float32 too, the differences in (6)
 are exact unless knots are many binades apart.
 """
@@ -95,7 +95,7 @@ def between_intervals(spline):
 
 
 def what_is_left(spline):
-    """(The spline that takes what is left of z to what is left of x, the function from its cotangents to those of `spline`.)"""
+    """(The spline that takes what is left of z to what is left of x, the function from its cotangents to the own ones.)"""
     wide = spline.unchecked(np.float64)                                             # (6)
     new = {key: from_end(key, array) if key in PLACES else array[..., ::-1] for key, array in tree.arrays(wide).items()}
 
