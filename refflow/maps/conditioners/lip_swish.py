@@ -95,21 +95,26 @@ class LipSwish(Conditioner):
 
     def vjp(self, a):
         def pullback(h_bar):
-            wide, beta, bar = doubled(a, self.beta, h_bar)                          # (10)
-            b, t, m = exponentials(wide, beta)
-            beta_bar = bar * (wide * m) * (wide * m) / (1 + t) ** 2 / 1.1           # (3) (9)
-            return rounded((slope_times(bar, b, t, m), {"beta": beta_bar}), a.dtype)        # (3) (7) (8)
+            a_bar, beta_bar = self.taken_back(a, h_bar)
+            return a_bar, {"beta": beta_bar}
 
         return self.forward(a), pullback
 
+    def taken_back(self, a, h_bar):
+        """The cotangents of a and, for each event, of beta."""
+        wide, beta, bar = doubled(a, self.beta, h_bar)                              # (10)
+        b, t, m = exponentials(wide, beta)
+        beta_bar = bar * (wide * m) * (wide * m) / (1 + t) ** 2 / 1.1               # (3) (9)
+        return rounded((slope_times(bar, b, t, m), beta_bar), a.dtype)              # (3) (7) (8)
+
     def jvp(self, a, A_dot):
-        (h, own_pullback), slope = self.vjp(a), self.slope(a)[..., None]
+        h, slope = self.forward(a), self.slope(a)[..., None]
 
         def pullback(h_bar, H_bar):
             b, t, _ = exponentials(a, self.beta)
             X = t / (1 + t) ** 2 * (2 - b * np.tanh(b / 2)) / 1.1                   # (5) (11)
-            (a_bar, bars), bend = own_pullback(h_bar), X * (H_bar * A_dot).sum(-1)
-            return a_bar + self.beta * bend, H_bar * slope, {"beta": bars["beta"] + a * bend}       # (3) (4)
+            (a_bar, beta_bar), bend = self.taken_back(a, h_bar), X * (H_bar * A_dot).sum(-1)
+            return a_bar + self.beta * bend, H_bar * slope, {"beta": beta_bar + a * bend}       # (3) (4)
 
         return (h, A_dot * slope), pullback                                         # (2)
 
