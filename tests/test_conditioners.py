@@ -10,7 +10,8 @@ from tallies import check_question
 from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, Blended, BlockDense, Contextual, Conv1d, CrossAttention, Delay,
                                        Dense, Dropout, HyperDense, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU,
                                        SoftplusActivation, Swish, TanhActivation, TimeDense, TimeNetwork, Times, WeightNormDense,
-                                       dense_network, initialisers, kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
+                                       dense_network, initialisers, kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks,
+                                       xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Exp, Pointwise, Softplus, Tanh
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
 from refflow.core.tree import flatten
