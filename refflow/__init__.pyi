@@ -89,10 +89,12 @@ class BijectorLayer(Conditioner):
     f: Bijector
     def __init__(self, f: Bijector) -> None: ...
 
-class Blended(Conditioner):
-    start: Conditioner
-    end: Conditioner
-    def __init__(self, start: Conditioner, end: Conditioner) -> None: ...
+class BlendedDense(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    W_end: NDArray[np.floating[Any]]
+    b_end: NDArray[np.floating[Any]]
+    def __init__(self, W: Numbers, b: Numbers, W_end: Numbers, b_end: Numbers) -> None: ...
 
 class BlockDense(Conditioner):
     within: NDArray[np.floating[Any]]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tallies import check_question
-from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, Blended, BlockDense, Contextual, Conv1d, CrossAttention, Delay,
-                                       Dense, Dropout, HyperDense, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU,
+from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlendedDense, BlockDense, Contextual, Conv1d, CrossAttention,
+                                       Delay, Dense, Dropout, HyperDense, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU,
                                        SoftplusActivation, Swish, TanhActivation, TimeDense, TimeNetwork, Times, WeightNormDense,
                                        dense_network, initialisers, kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks,
                                        xavier_normal, xavier_uniform, zero)
@@ -174,7 +174,7 @@ def test_a_planted_residual_of_tangents_is_found():
 
 WITH_TANGENTS = {
     "Dense": Dense(W, B), "LipSwish": LipSwish(0.7), "Swish": Swish(-0.4), "gated": TimeDense(W[:, :1], B, B, B + 1, B),
-    "ungated": TimeDense(W[:, :1], B), "Blended": Blended(Dense(W[:, :1], B), Dense(W[:, 1:], -B)),
+    "ungated": TimeDense(W[:, :1], B), "BlendedDense": BlendedDense(W[:, :1], B, W[:, 1:], -B),
     "HyperDense": HyperDense(Dense([[1.0], [2.0], [-0.5], [0.25]], [0.5, 0.25, -1.0, 1.0]), 2), "Residual": Residual(Dense(W, B)),
     "TimeNetwork": TimeNetwork((TimeDense(W[:, :1], B, B, B + 1, B), Dense([[1.0, -2.0, 0.5]], [0.25])), Swish(0.5)),
     "Sequential": Sequential((Dense(W, B), LipSwish(0.7), Times(Dense(W, B), 0.5)))}

@@ -244,7 +244,7 @@ def moved(flow):
 def printed(params, layer, a, t):
     """A layer as the model's docstring prints it, with the time t of all events."""
     if layer == "blend":
-        return (1 - t) * (a @ params["start"]["W"].T + params["start"]["b"]) + t * (a @ params["end"]["W"].T + params["end"]["b"])
+        return (1 - t) * (a @ params["W"].T + params["b"]) + t * (a @ params["W_end"].T + params["b_end"])
     if layer == "hyper":
         first, last = (params["net"]["layers"][place] for place in "02")
         numbers = last["W"] @ np.tanh(first["W"][:, 0] * t + first["b"]) + last["b"]

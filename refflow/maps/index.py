@@ -198,7 +198,7 @@ HOME = {
     "AddedContext": "conditioners.added_context",
     "AddedSignal": "conditioners.added_signal",
     "BijectorLayer": "conditioners.bijector_layer",
-    "Blended": "conditioners.blended",
+    "BlendedDense": "conditioners.blended_dense",
     "BlockDense": "conditioners.block_dense",
     "weight_normalised_blocks": "conditioners.block_dense",
     "CircleFeatures": "conditioners.circle_features",

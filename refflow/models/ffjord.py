@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..core import Flow, Inverse
-from ..maps.conditioners import (ELU, Blended, Dense, HyperDense, Sequential, SoftplusActivation, Square, Swish, TanhActivation, TimeDense,
-                                 TimeNetwork)
+from ..maps.conditioners import (ELU, BlendedDense, Dense, HyperDense, Sequential, SoftplusActivation, Square, Swish, TanhActivation,
+                                 TimeDense, TimeNetwork)
 from ..maps.conditioners.initialisers import kaiming_uniform, zero
 from ..maps.continuous import DiscreteFlow
 from ..maps.densities import StandardNormal
@@ -60,7 +60,7 @@ def time_layer(rng, layer, inputs, outputs, draw, dtype):
     """One of (3) to (8), with W from `draw`."""
     W, b, s = draw(rng, (outputs, inputs), dtype), np.zeros(outputs, dtype), draw(rng, (outputs, 1), dtype)[:, 0]
     if layer == "blend":
-        return Blended(Dense(W, b), Dense(draw(rng, (outputs, inputs), dtype), b))              # (7)
+        return BlendedDense(W, b, draw(rng, (outputs, inputs), dtype), b)           # (7)
     if layer == "hyper":
         numbers = np.concatenate([b[:, None], W.reshape(-1, 1)]) * np.ones(HYPER) / HYPER
         first = kaiming_uniform(rng, (HYPER, 1), dtype)

@@ -20,7 +20,7 @@ import re
 
 import numpy as np
 
-from refflow import ELU, Blended, Dense, Dropout, HyperDense, ReLU, Sequential, SoftplusActivation, Square, Swish
+from refflow import ELU, BlendedDense, Dense, Dropout, HyperDense, ReLU, Sequential, SoftplusActivation, Square, Swish
 from refflow import TanhActivation, TimeDense, TimeNetwork
 from refflow.core.tree import added, flatten
 from refflow.maps.continuous.adaptive import Adjoint, Backwards, adaptive_vjp, first_length, on_grid_vjp
@@ -65,7 +65,8 @@ class Network:
                               self.dense(prefix + "_hypernet.2.", (*path, "net", "layers", "2"))))
             return HyperDense(net, len(held["_hypernet.2.weight"]) // (width + 1))
         if "_layer0.weight" in held:
-            return Blended(self.dense(prefix + "_layer0.", (*path, "start")), self.dense(prefix + "_layer1.", (*path, "end")))
+            names = {"W": "_layer0.weight", "b": "_layer0.bias", "W_end": "_layer1.weight", "b_end": "_layer1.bias"}
+            return BlendedDense(**{ours: self.name(prefix + name, (*path, ours)) for ours, name in names.items()})
         if "_layer.weight" not in held:
             raise Lacking(f"the layer {prefix.rstrip('.')!r} is of a kind that is not built: {', '.join(held)}")
         if held["_layer.weight"].shape[1] == width + 1:             # the time is the first input

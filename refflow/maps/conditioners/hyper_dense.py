@@ -67,11 +67,12 @@ class HyperDense(Conditioner):
         """(b, W) of the network's numbers, along an axis."""
         b, W = np.split(numbers, [self.outputs], axis)
         axis %= numbers.ndim
-        return b, W.reshape(*W.shape[:axis], self.outputs, -1, *W.shape[axis + 1:])         # (1)
+        rows = self.outputs, W.shape[axis] // self.outputs
+        return b, W.reshape(*W.shape[:axis], *rows, *W.shape[axis + 1:])            # (1)
 
     def joined(self, b, W):
         """The network's numbers of (b, W)."""
-        return np.concatenate([b, W.reshape(*W.shape[:-2], -1)], -1)
+        return np.concatenate([b, W.reshape(*W.shape[:-2], W.shape[-2] * W.shape[-1])], -1)
 
     def forward(self, a):
         b, W = self.parts(self.net.forward(a[..., -1:]))                            # (1)
@@ -103,12 +104,17 @@ class HyperDense(Conditioner):
         def pullback(h_bar, H_bar):
             outer = h_bar[..., None] * a[..., None, :] + H_bar @ A.mT               # (7)
             each = H_bar[..., None, :] * a[..., None, :, None]                      # (7)
-            bars = np.concatenate([H_bar, each.reshape(*each.shape[:-3], -1, each.shape[-1])], -2)         # (7)
+            *batch, M, N, K = each.shape
+            bars = np.concatenate([H_bar, each.reshape(*batch, M * N, K)], -2)      # (7)
             t_bar, T_bar, net_bar = net_pullback(self.joined(h_bar, outer), bars)   # (7)
             a_bar = np.vecmat(h_bar, W) + np.einsum("...ijk,...ik->...j", W_dot, H_bar)         # (6)
             return np.concatenate([a_bar, t_bar], -1), np.concatenate([W.mT @ H_bar, T_bar], -2), {"net": net_bar}          # (6)
 
         return (np.matvec(W, a) + b, H_dot), pullback                               # (2)
+
+    def initialised(self, data, rng):
+        """Its network, initialised on the times of the data."""
+        return self.replace(net=self.net.initialised(np.asarray(data)[..., -1:], rng))
 
     @classmethod
     def examples(cls, source):

@@ -22,8 +22,6 @@ and (5) and (7) are, with `P_k = H_bar_k V_k`, entry by entry, and `sigma''(v) =
     v_bar = h_bar u sigma'(v) + sigma'(v) sum_k H_bar_k U_k + u sigma''(v) sum_k P_k        (12)
     W_bar = u_bar a^T + U_bar A^T,   g_bar = t v_bar + V_bar T^T,   s_bar = t h_bar + H_bar T^T         (13)
 
-In float32, `sigma(-v)` may be 0 where its product with `u` is not.  It is computed in float64, and rounded once.     (14)
-
 Source: Grathwohl et al., FFJORD, arXiv:1810.01367, appendix B.2, and its code.
 """
 
@@ -40,7 +38,61 @@ from .dense import affine
 from .examples import weights
 
 
-@conditioner(source="arXiv:1810.01367")
+class textbook:
+    """(1) to (13) as they are printed, for one event."""
+
+    def parts(a, W, b, gate, gate_bias):
+        """u, sigma(v) and sigma'(v)."""
+        u = W @ a[:-1] + b                                                          # (1)
+        if gate is None:
+            return u, 1, 0
+        v = gate * a[-1] + gate_bias                                                # (1)
+        sigma = 1 / (1 + np.exp(-v))                                                # (2)
+        return u, sigma, sigma * (1 / (1 + np.exp(v)))                              # (4)
+
+    def forward(a, W, b, gate, gate_bias, shift):
+        u, sigma, _ = textbook.parts(a, W, b, gate, gate_bias)
+        h = u * sigma                                                               # (2)
+        return h if shift is None else h + shift * a[-1]                            # (2)
+
+    def jacobian(a, W, b, gate, gate_bias, shift):
+        u, sigma, slope = textbook.parts(a, W, b, gate, gate_bias)
+        of_time = 0 * u if gate is None else u * slope * gate                       # (4)
+        of_time = of_time if shift is None else of_time + shift                     # (4)
+        return np.column_stack([(W.T * sigma).T, of_time])                          # (3)
+
+    def vjp(a, W, b, gate, gate_bias, shift, h_bar):
+        u, sigma, slope = textbook.parts(a, W, b, gate, gate_bias)
+        u_bar, v_bar, t = h_bar * sigma, h_bar * u * slope, a[-1]                   # (5)
+        t_bar = 0 if gate is None else gate @ v_bar                                 # (6)
+        t_bar = t_bar if shift is None else t_bar + shift @ h_bar                   # (6)
+        bars = {"W": np.outer(u_bar, a[:-1]), "b": u_bar}                           # (7)
+        bars |= {} if gate is None else {"gate": t * v_bar, "gate_bias": v_bar}     # (7)
+        bars |= {} if shift is None else {"shift": t * h_bar}                       # (7)
+        return np.append(W.T @ u_bar, t_bar), bars                                  # (6)
+
+    def jvp(a, A_dot, W, b, gate, gate_bias, shift, h_bar, H_bar):
+        u, sigma, slope = textbook.parts(a, W, b, gate, gate_bias)
+        A, T, t, sum_of = A_dot[:-1], A_dot[-1], a[-1], lambda P: P.sum(-1)
+        g, s = (0 * u if one is None else one for one in (gate, shift))
+        U, V = W @ A, np.outer(g, T)                                                # (8)
+        U_bar, V_bar, P = (H_bar.T * sigma).T, (H_bar.T * u * slope).T, sum_of(H_bar * V)       # (9)
+        u_bar = h_bar * sigma + slope * P                                           # (11)
+        v_bar = h_bar * u * slope + slope * sum_of(H_bar * U) + u * slope * (1 - 2 * sigma) * P         # (12)
+        bars = {"W": np.outer(u_bar, a[:-1]) + U_bar @ A.T, "b": u_bar}             # (7) (13)
+        bars |= {} if gate is None else {"gate": t * v_bar + V_bar @ T, "gate_bias": v_bar}     # (7) (13)
+        bars |= {} if shift is None else {"shift": t * h_bar + H_bar @ T}           # (13)
+        a_bar = np.append(W.T @ u_bar, g @ v_bar + s @ h_bar)                       # (6)
+        return a_bar, np.vstack([W.T @ U_bar, g @ V_bar + s @ H_bar]), bars         # (10)
+
+
+r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), `sigma(-v)` may be 0 in float32 where its product with `u` is not.  It is computed in float64, and rounded once.         (14)
+"""
+
+
+@conditioner(source="arXiv:1810.01367", textbook=textbook)
 class TimeDense(Conditioner):
     """h = (W a + b) sigmoid(gate t + gate_bias) + shift t, of the event (a, t); a (*batch, N), t its last entry, h (*batch, M).
 

@@ -35,7 +35,7 @@ from .time_dense import TimeDense
 class TimeNetwork(Conditioner):
     """h = layer_K(f(... f(layer_1(z, t)) ...), t), of the event (z, t), the time as its last entry.
 
-    `layers`: conditioners of an event and the time, as `TimeDense`, `Blended`, `HyperDense`, or `Dense` with a column for the time;
+    `layers`: conditioners of an event and the time, as `TimeDense`, `BlendedDense`, `HyperDense`, or `Dense` with a column for the time;
     `activation`: f, a map of numbers, between them.
     """
 
@@ -86,8 +86,6 @@ class TimeNetwork(Conditioner):
             Y = J[..., :-1] @ (slopes * Y) + by_time                                # (3)
         return Y
 
-    # -- the reverse rule ---------------------------------------------------------------------------------------------
-
     def vjp(self, a):
         t = a[..., -1:]
         y, first = self.layers[0].vjp(a)
@@ -132,6 +130,17 @@ class TimeNetwork(Conditioner):
 
     def named(self, bars, of_shared):
         return {"layers": {str(i): bars[str(i)] for i in range(len(self.layers))}} | ({"activation": of_shared} if of_shared else {})
+
+    def initialised(self, data, rng):
+        """Each layer, initialised on what it meets, and the activation on the output of the first layer."""
+        layers, activation, data = [], self.activation, np.asarray(data)
+        t = data[..., -1:]
+        for i, layer in enumerate(self.layers):
+            layers.append(layer.initialised(data, rng))
+            y = layers[-1].forward(data)
+            activation = activation.initialised(y, rng) if i == 0 else activation
+            data = join(activation.forward(y), t)
+        return self.replace(layers=tuple(layers), activation=activation)
 
     @classmethod
     def examples(cls, source):
