@@ -25,6 +25,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, join, real, refusal
+from ...core.arrays import rounded
 from .dense import affine
 from .examples import weights
 
@@ -56,30 +57,33 @@ class BlendedDense(Conditioner):
 
     def pieces(self, a):
         """a, t, Q, V - W and c."""
+        a, W, b, V, d = (np.float64(one) for one in (a, self.W, self.b, self.W_end, self.b_end))
         a, t = a[..., :-1], a[..., -1:]
-        w, change = t[..., None], self.W_end - self.W
-        return a, t, (1 - w) * self.W + w * self.W_end, change, affine(change, self.b_end - self.b, a)      # (1) (3)
+        w, change = t[..., None], V - W
+        return a, t, (1 - w) * W + w * V, change, affine(change, d - b, a)          # (1) (3)
 
     def forward(self, a):
-        a, t, Q, _, _ = self.pieces(a)
-        return affine(Q, (1 - t) * self.b + t * self.b_end, a)                      # (1) (2)
+        dtype, (a, t, Q, _, _) = a.dtype, self.pieces(a)
+        return affine(Q, (1 - t) * self.b + t * self.b_end, a).astype(dtype)        # (1) (2)
 
     def jacobian(self, a):
         _, _, Q, _, c = self.pieces(a)
-        return join(Q, c[..., None])                                                # (3)
+        return join(Q, c[..., None]).astype(a.dtype)                                # (3)
 
     def vjp(self, a):
-        h, (a, t, Q, _, c) = self.forward(a), self.pieces(a)
+        h, dtype, (a, t, Q, _, c) = self.forward(a), a.dtype, self.pieces(a)
 
         def pullback(h_bar):
-            a_bar, t_bar, S = np.vecmat(h_bar, Q), (h_bar * c).sum(-1, keepdims=True), h_bar[..., None] * a[..., None, :]       # (4)
-            w = t[..., None]
-            return join(a_bar, t_bar), {"W": (1 - w) * S, "b": (1 - t) * h_bar, "W_end": w * S, "b_end": t * h_bar}     # (5)
+            h_bar = np.float64(h_bar)
+            a_bar, t_bar, outer = np.vecmat(h_bar, Q), (h_bar * c).sum(-1, keepdims=True), a[..., None, :]          # (4)
+            b_bar, d_bar = (1 - t) * h_bar, t * h_bar                               # (5)
+            bars = {"W": b_bar[..., None] * outer, "b": b_bar, "W_end": d_bar[..., None] * outer, "b_end": d_bar}           # (5)
+            return rounded((join(a_bar, t_bar), bars), dtype)
 
         return h, pullback
 
     def jvp(self, a, A_dot):
-        h, (a, t, Q, change, c) = self.forward(a), self.pieces(a)
+        h, dtype, (a, t, Q, change, c) = self.forward(a), a.dtype, self.pieces(a)
         A, T = np.split(A_dot, [a.shape[-1]], -2)
         w, outer = t[..., None], a[..., None, :]
 
@@ -90,9 +94,9 @@ class BlendedDense(Conditioner):
             t_bar = (h_bar * c).sum(-1, keepdims=True) + (H_bar * (change @ A)).sum((-2, -1))[..., None]        # (8)
             bars = {"W": (1 - w) * S - r[..., None] * outer, "b": (1 - t) * h_bar - r,          # (9) (10)
                     "W_end": w * S + r[..., None] * outer, "b_end": t * h_bar + r}  # (9) (10)
-            return join(a_bar, t_bar), join(A_bar, T_bar, axis=-2), bars
+            return rounded((join(a_bar, t_bar), join(A_bar, T_bar, axis=-2), bars), dtype)
 
-        return (h, Q @ A + c[..., None] * T), pullback                              # (6)
+        return (h, (Q @ A + c[..., None] * T).astype(dtype)), pullback                              # (6)
 
     @classmethod
     def examples(cls, source):
