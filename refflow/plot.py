@@ -1,6 +1,7 @@
 r"""Pictures of flows, with matplotlib: pip install "refflow[plot]".
 
     transport(flow, rng)        a density step by step, z_0 -> z_K
+    paths(flow, rng)            the paths of points in time, of a flow along a velocity
     density(flow, data)         a learned density over data; for more than two entries, samples next to data
     history(result)             the training curve
     images([real, samples])     images in rows
@@ -33,6 +34,7 @@ import numpy as np
 from .core import Chain, Flow, Inverse
 from .core.arrays import in_parts
 from .core.compose import single_steps
+from .maps.continuous import DiscreteFlow
 from .saving import write_atomically
 from .training import Result
 
@@ -300,6 +302,54 @@ def common_window(windows):
     if all(((b - a) >= 2 * half / 3).all() for a, b in windows):
         return [square] * len(windows)
     return windows
+
+
+# -- paths ------------------------------------------------------------------------------------------------------------
+
+def paths(flow, rng=None, *, z=None, points=200, names=None) -> Picture:
+    """The paths of points in time, from noise, blue, to samples, vermilion: straight lines between the steps of a `DiscreteFlow`.
+
+    The flow must be of vectors of 2 entries, which are the axes, or of 1 entry, which is shown over the time, and have a `DiscreteFlow`
+    or the `Inverse` of one among its stages.  `z`: the points of noise, (n, D), by default `points` points drawn with the Generator
+    `rng`.  The stages behind it are applied to all points on the way, so that they are in the units of the samples.  `names`: of the
+    entries.
+    """
+    checked_flow("paths", flow)
+    if flow.event_shape not in ((1,), (2,)) or flow.base.event_shape != flow.event_shape:
+        raise ValueError(f"paths: flow must be of vectors of 1 or 2 entries, not of events of shape {flow.event_shape}")
+    steps = list(steps_of(flow.bijector))
+    where = next((i for i, f in enumerate(steps) if isinstance(f.inner if isinstance(f, Inverse) else f, DiscreteFlow)), None)
+    if where is None:
+        raise ValueError("paths: flow must have a DiscreteFlow among its stages, whose steps are the paths")
+    z = drawn("paths", flow.base, rng, points) if z is None else events("paths", "z", z, flow.event_shape)
+    times, way = followed(steps[where], Chain(steps[:where]).forward(z) if where else z)
+    behind = steps[where + 1:]
+    way = np.stack([Chain(behind).forward(x) if behind else x for x in way])
+    figure = picture(4.4, 3.6)
+    axes = figure.subplots()
+    lines = way if flow.event_shape == (2,) else np.stack([np.broadcast_to(times[:, None], way.shape[:2]), way[..., 0]], -1)
+    axes.plot(lines[..., 0], lines[..., 1], color=INK, alpha=0.35, linewidth=0.5)
+    axes.plot(*lines[0].T, ".", color=BLUE, markersize=3.2, markeredgewidth=0, label=f"noise, t = {times[0]:g}")
+    axes.plot(*lines[-1].T, ".", color=ORANGE, markersize=3.2, markeredgewidth=0, label=f"samples, t = {times[-1]:g}")
+    quiet(axes)
+    open_corner(axes)
+    labels = [short(name) for name in names or ()]
+    x, y = (labels or ["", ""]) if flow.event_shape == (2,) else ["t", *(labels or [""])]
+    axes.set(xlabel=x, ylabel=y)
+    if flow.event_shape == (2,):
+        axes.set_aspect("equal", adjustable="datalim")
+    legend(figure, loc="outside upper center", ncols=2)
+    return figure
+
+
+def followed(f, z):
+    """(times, points) of z along the steps of a `DiscreteFlow`, or of its inverse: (n + 1,) and (n + 1, *z.shape)."""
+    inner, z = f.inner if isinstance(f, Inverse) else f, np.float64(z)
+    way, times, points = inner.way(), [inner.end if isinstance(f, Inverse) else inner.start], [z]
+    for step in reversed(way) if isinstance(f, Inverse) else way:
+        z = step.root(z) if isinstance(f, Inverse) else step.image(z)
+        times.append(step.t if isinstance(f, Inverse) else step.t + step.h), points.append(z)
+    return np.array(times), np.stack(points)
 
 
 # -- density ----------------------------------------------------------------------------------------------------------

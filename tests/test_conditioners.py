@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from tallies import check_question
-from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlockDense, Contextual, Conv1d, CrossAttention, Delay, Dense,
-                                       Dropout, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU, SoftplusActivation,
-                                       TanhActivation, Times, WeightNormDense, dense_network, initialisers, kaiming_normal, kaiming_uniform,
-                                       uniform, weight_normalised_blocks, xavier_normal, xavier_uniform, zero)
+from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlendedDense, BlockDense, Contextual, Conv1d, CrossAttention,
+                                       Delay, Dense, Dropout, HyperDense, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU,
+                                       SoftplusActivation, Swish, TanhActivation, TimeDense, TimeNetwork, Times, WeightNormDense,
+                                       dense_network, initialisers, kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks,
+                                       xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Exp, Pointwise, Softplus, Tanh
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
+from refflow.core.tree import flatten
 from refflow.maps import load_all
 from refflow.testing import conditioner_laws
 from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, run_network_laws, without_padding
@@ -185,6 +187,30 @@ def test_a_planted_residual_of_tangents_is_found():
     net = Forgetting(Dense(W, B))
     with pytest.raises(AssertionError, match="jvp is the product"):
         run_network_laws(net, NetworkPoints(net, EVENTS.copy(), H_BAR.copy()), lambda name: "jvp" in name)
+
+
+WITH_TANGENTS = {
+    "Dense": Dense(W, B), "LipSwish": LipSwish(0.7), "Swish": Swish(-0.4), "gated": TimeDense(W[:, :1], B, B, B + 1, B),
+    "ungated": TimeDense(W[:, :1], B), "BlendedDense": BlendedDense(W[:, :1], B, W[:, 1:], -B),
+    "HyperDense": HyperDense(Dense([[1.0], [2.0], [-0.5], [0.25]], [0.5, 0.25, -1.0, 1.0]), 2), "Residual": Residual(Dense(W, B)),
+    "TimeNetwork": TimeNetwork((TimeDense(W[:, :1], B, B, B + 1, B), Dense([[1.0, -2.0, 0.5]], [0.25])), Swish(0.5)),
+    "Sequential": Sequential((Dense(W, B), LipSwish(0.7), Times(Dense(W, B), 0.5)))}
+
+
+@pytest.mark.parametrize("name", WITH_TANGENTS)
+def test_the_parameters_of_a_batch_have_the_cotangents_of_vjp_without_those_of_tangents(name):
+    """They are summed over the batch once."""
+    net = WITH_TANGENTS[name]
+    a = EVENTS if net.event_ndim == (1, 1) else EVENTS[:, 0]
+    h, of_h = net.vjp(a)
+    (_, H_dot), of_both = net.jvp(a, np.ones((*a.shape, 2)))
+    a_bar, params_bar = of_h(np.cos(np.arange(h.size)).reshape(h.shape))
+    bar, _, more = of_both(np.cos(np.arange(h.size)).reshape(h.shape), np.zeros_like(H_dot))
+    np.testing.assert_allclose(bar, a_bar, atol=2.0**-45)
+    found = dict(flatten(more))
+    assert found.keys() == dict(flatten(params_bar)).keys() == dict(flatten(net.params())).keys()
+    for path, one in flatten(params_bar):
+        np.testing.assert_allclose(found[path], one, rtol=2.0**-40, atol=2.0**-40)
 
 
 def test_a_network_without_a_jvp_names_the_layer():

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 SYSTEM_OF = {"nice": "nice", "realnvp": "realnvp", "glow": "glow", "glowtts": "glow_tts", "vits": "vits",
              "radial": "planar", "sylvester": "sylvester", "tarflow": "tarflow", "jet": "jet",
-             "starflow": "starflow", "cfm": "cfm", "resflow": "resflow"}
+             "starflow": "starflow", "cfm": "cfm", "resflow": "resflow", "ffjord": "ffjord"}
 
 
 # -- which system a file is of ----------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_every_array_of_our_copies_is_read():
 @pytest.mark.parametrize("system, source, said", [
     ("IDF", "", "integer discrete flows (IDF) are not built in refflow"),
     (None, "jornpeters/integer_discrete_flows@644a2fc models/*.py", "integer discrete flows (IDF) are not built in refflow"),
-    ("FFJORD", "", "FFJORD is not built in refflow"), ("SurVAE", "", "SurVAE flows are not built in refflow")])
+    ("SurVAE", "", "SurVAE flows are not built in refflow")])
 def test_a_system_that_is_not_built_is_said_in_a_sentence(system, source, said, tmp_path, capsys):
     """A port of Glow has the same names of arrays, and the file is not taken for Glow's."""
     config = {"kind": "Model", "K": 1, "L": 1, "source": source} | ({"system": system} if system else {})

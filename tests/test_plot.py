@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import subprocess
@@ -14,9 +15,10 @@ import pytest
 pytest.importorskip("matplotlib")
 
 import matplotlib as mpl
+import matplotlib.image
 from matplotlib import pyplot
 
-from refflow import Chain, Coupling, Flow, Inverse, Sigmoid, StandardNormal, Tanh, Uniform, dense_network, plot
+from refflow import Chain, Coupling, DiscreteFlow, Flow, Inverse, Sigmoid, StandardNormal, Tanh, Uniform, dense_network, plot
 from refflow.maps.coupling import affine_family, masks
 from refflow.maps.elementwise import Affine, RescaledTanhExpScale
 from refflow.models.alignment import path_of
@@ -124,6 +126,52 @@ def test_transport_points_panels_and_supports():
 def test_transport_refuses(arguments, match):
     with pytest.raises(ValueError, match=match):
         plot.transport(**arguments)
+
+
+# -- paths ------------------------------------------------------------------------------------------------------------
+
+def turning(D=2, backwards=True):
+    """A flow along a velocity of D entries that changes in time, with a stage behind it."""
+    net = dense_network(np.random.default_rng(3), (D + 1, 8, D), "tanh", zero_last=False)
+    inner = Inverse(DiscreteFlow(net, "rk4", 5, 1.0, 0.0)) if backwards else DiscreteFlow(net, "rk4", 5)
+    return Flow(Chain([inner, Affine(shift=np.arange(1.0, D + 1), scale=2.0)]), StandardNormal(D))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("D", [1, 2])
+def test_paths_lead_through_the_steps_from_noise_to_samples(D, backwards):
+    flow, z = turning(D, backwards), np.random.default_rng(0).normal(size=(7, D))
+    axes = plot.paths(flow, z=z, names=["a", "b"][:D]).axes[0]
+    lines, (noise, samples) = [line.get_xydata() for line in axes.lines[:7]], axes.lines[7:]
+    first, behind = flow.bijector.stages
+    for shown, point in zip(lines, z):
+        two = first.inner.replace(steps=2, start=0.4, end=0.0) if backwards else first.replace(steps=2, end=0.4)
+        early = two.inverse(point) if backwards else two.forward(point)         # the first two of five steps
+        np.testing.assert_allclose(shown[[0, 2, 5], -D:], [behind.forward(point), behind.forward(early), flow.bijector.forward(point)],
+                                   rtol=1e-9, atol=1e-9)
+    if D == 1:
+        np.testing.assert_allclose(lines[0][:, 0], np.linspace(0, 1, 6), atol=1e-12)
+    np.testing.assert_allclose(noise.get_xydata()[:, -D:], behind.forward(z))
+    np.testing.assert_allclose(samples.get_xydata()[:, -D:], flow.bijector.forward(z), rtol=1e-9, atol=1e-9)
+    assert (noise.get_color(), samples.get_color()) == (plot.BLUE, plot.ORANGE)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (("a", "b") if D == 2 else ("t", "a"))
+
+
+def test_paths_are_drawn_in_colours_that_are_seen():
+    """The pixels of the picture show noise, samples and what joins them."""
+    pixels = mpl.image.imread(io.BytesIO(plot.rendered(plot.paths(turning(), np.random.default_rng(0)), ".png")))[..., :3]
+    for colour in (plot.BLUE, plot.ORANGE):
+        assert (np.abs(pixels - mpl.colors.to_rgb(colour)).max(-1) < 0.02).sum() > 500
+    assert ((np.ptp(pixels, axis=-1) < 0.02) & (pixels.max(-1) < 0.9)).mean() > 0.01
+
+
+def test_paths_of_what_has_none_are_refused():
+    with pytest.raises(ValueError, match="must have a DiscreteFlow among its stages"):
+        plot.paths(curved(), np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"vectors of 1 or 2 entries, not of events of shape \(3,\)"):
+        plot.paths(turning(3), np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"rng must be a numpy.random.Generator"):
+        plot.paths(turning())
 
 
 # -- density ----------------------------------------------------------------------------------------------------------
@@ -374,6 +422,7 @@ def test_without_matplotlib():
 def run(run, tmp_path):
     save(curved(), "flow.npz", {"columns": ["a", "b"], "history": {"step": [0, 5], "train": [2.0, 1.0], "validation": None}})
     save(Flow(Sigmoid(), StandardNormal(4)), "four.npz")
+    save(turning(), "turning.npz")
     np.save("two.npy", np.array([[0.5, 0.25], [-0.5, 1.0], [0.0, 0.0]]))
     Path("ac.csv").write_text("a,c\n0.5,0.25\n")
     np.save("four.npy", np.array([[0.5, 0.25, 0.125, 0.75], [0.1, 0.2, 0.3, 0.4]]))
@@ -386,7 +435,7 @@ def run(run, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [
-    ("flow.npz", "--what", "transport", "--panels", 3), ("flow.npz", "two.npy", "--what", "density"),
+    ("turning.npz", "--what", "paths"), ("flow.npz", "--what", "transport", "--panels", 3), ("flow.npz", "two.npy", "--what", "density"),
     ("flow.npz", "--what", "density"), ("flow.npz", "--what", "history"), ("four.npz", "four.npy", "--what", "density"),
     ("four.npz", "four.npy", "--what", "density", "--columns", "4,1"),
     ("four.npz", "four.npy", "--what", "images", "--shape", "2x2"), ("four.npz", "--what", "images", "--shape", "1x2x2"),
@@ -406,6 +455,7 @@ def test_plot_writes_a_picture(run, arguments):
     (("none.npz", "--what", "density"), "there is no file none.npz"),
     (("two.npy", "--what", "density"), "must end in .npz or .json"),
     (("four.npz", "--what", "transport"), "vectors of 2 entries"),
+    (("flow.npz", "--what", "paths"), "must have a DiscreteFlow among its stages"),
     (("four.npz", "--what", "history"), "history of its training is not in the file"),
     (("four.npz", "--what", "images"), "--shape HxW"),
     (("four.npz", "--what", "images", "--shape", "3x3"), "9 numbers, the flow's events are of 4"),

@@ -30,6 +30,7 @@ from ..pictures import of
 from ..report import counted, json_text
 
 WHAT = {"transport": "a density of 2 columns step by step, from z_0 to x",
+        "paths": "the paths of points in time from noise to samples, of cnf, ffjord or flow-matching with 1 or 2 columns",
         "density": "the density, over DATA if given; of more than 2 columns, samples beside DATA",
         "history": "the training curve",
         "images": "samples as images, DATA's rows above them if given",
@@ -172,6 +173,10 @@ def transport(plot, options, subject):
     return plot.transport(subject.flow, subject.rng, panels=options.panels)
 
 
+def paths(plot, options, subject):
+    return plot.paths(subject.flow, subject.rng, names=subject.names)
+
+
 def density(plot, options, subject):
     if options.columns and max(options.columns) > math.prod(subject.flow.event_shape):
         raise CannotRun(f"--columns: the flow has {math.prod(subject.flow.event_shape)} columns, not {max(options.columns)}")
@@ -232,5 +237,5 @@ def of_utterance(model, data, options):
     return batch.tokens[0], terms.path[0], batch.mels[0], f"{name}: the path of the largest likelihood"
 
 
-OF_FLOWS = {"transport": transport, "density": density, "images": images, "interpolation": interpolation}
+OF_FLOWS = {"transport": transport, "paths": paths, "density": density, "images": images, "interpolation": interpolation}
 OF_FILES = {"history": history, "alignment": alignment}

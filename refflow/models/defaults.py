@@ -29,6 +29,7 @@ DEFAULTS: dict[str, tuple[str, dict[str, tuple[str, Any]]]] = {
     "planar": ("planar", {"layers": ("layers", 8)}),
     "radial": ("radial", {"layers": ("layers", 8)}),
     "cnf": ("cnf", {"hidden": ("hidden", (64, 64, 64)), "layers": ("steps", 8)}),
+    "ffjord": ("ffjord", {"hidden": ("hidden", (64, 64)), "layers": ("steps", 4)}),
     "flow-matching": ("cnf", {"hidden": ("hidden", (64, 64, 64)), "layers": ("steps", 8)}),
     "residual-flow": ("residual_flow", {"hidden": ("hidden", WIDTHS), "layers": ("blocks", 8)}),
     "glow": ("glow", {"levels": ("levels", 3), "depth": ("steps", 4), "hidden": ("hidden", 32)}),
