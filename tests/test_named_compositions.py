@@ -38,6 +38,18 @@ def test_a_late_event_of_gompertz_has_the_limit():
     assert f.jacobian(z).ravel().tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("f, page", [
+    (refflow.exponential_cdf(3.0), refflow.ExponentialCDF(3.0)), (refflow.rayleigh_cdf(3.0), refflow.RayleighCDF(3.0))])
+def test_a_distribution_function_is_its_page(f, page):
+    assert type(f) is type(page) and f.equals(page)
+
+
+def test_a_heavy_tail_of_pareto_has_an_inverse():
+    """(1 - x)^c is below 1e-16 there."""
+    c, x = 3.0, 1 - 1e-8
+    assert refflow.generalised_pareto_cdf(0.0, 1.0, c).inverse(x) == pytest.approx(np.expm1(-c * np.log1p(-x)) / c, rel=1e-14)
+
+
 def test_a_composition_of_another_equation_is_found(monkeypatch):
     monkeypatch.setattr(refflow, "frechet_cdf", lambda loc, scale, concentration: Chain(
         [Inverse(Exp()), GumbelCDF(scale=1 / np.asarray(concentration) * (1 + 1e-14))]), raising=False)

@@ -21,7 +21,7 @@ ROWS = (
         remark="of a negative shape; of others, Chain([Softplus(), Affine(shift=low)])", tfp="GeneralizedPareto"),
     row("Kumaraswamy CDF", "1-(1-x^a)^b", "KumaraswamyCDF(a, b)", tfp="KumaraswamyCDF"),
     row("Moyal CDF", "erfc(exp(-z/2)/sqrt2)", "moyal_cdf(b, a)", tfp="MoyalCDF"),
-    row("Rayleigh CDF", "1-exp(-x^2/2s^2)", "rayleigh_cdf(a)", tfp="RayleighCDF"),
+    row("Rayleigh CDF", "1-exp(-x^2/2s^2)", "RayleighCDF(a)", tfp="RayleighCDF"),
     row("Generic distribution CDF", "F_D(x)",
         outside="its distribution is an argument; the distribution functions that have pages have rows of their own",
         bijectors_jl="CDFBijector, vector CDF", torch="CumulativeDistributionTransform"),
