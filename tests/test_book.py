@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from refflow import coverage
 from refflow.book import BadPage, NotABook, write_book
-from refflow.book import library
+from refflow.book import elsewhere, library
 from refflow.book.chapter import chapters
 from refflow.book.leaf import leaf
 from refflow.book.pages import entries, pages
@@ -312,3 +313,27 @@ def test_without_a_browser_the_command_says_so(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         opened.main([])
     assert "apt-get install chromium" in capsys.readouterr().err
+
+
+def wrong_peers(name):
+    """The rows of a leaf's table of other libraries that do not say what asked.json holds of this library and this name."""
+    recorded, wrong = coverage.held("asked.json"), []
+    made = leaf(entries()[name], {}).partition('<section class="peers">')[2].partition("</section>")[0]
+    for row in re.findall(r"<tr>(<td>.*?)</tr>", made):
+        whose, theirs, *errors = [html.unescape(re.sub("<.*?>", "", cell)) for cell in re.findall("<td>(.*?)</td>", row)]
+        which, version = whose.split(" ", 1)
+        held = recorded[which]["maps"].get(theirs, {})
+        if version != recorded[which]["version"] or errors != [held.get(dtype, "") for dtype in elsewhere.DTYPES]:
+            wrong.append((whose, theirs))
+    return wrong, made.count("<tr>") - 1
+
+
+@pytest.mark.parametrize("name", ["Tanh", "Affine", "Sigmoid", "RationalQuadraticSpline"])
+def test_a_leaf_shows_each_library_s_own_errors(name, monkeypatch):
+    wrong, rows = wrong_peers(name)
+    assert wrong == [] and 0 < rows <= elsewhere.MOST
+    listed = elsewhere.peers()[name]
+    other = next(row for row in listed if row[2] != listed[0][2])
+    exchanged = {name: [(*listed[0][:2], other[2]), (*other[:2], listed[0][2])]}
+    monkeypatch.setattr(elsewhere, "peers", lambda: exchanged)
+    assert len(wrong_peers(name)[0]) == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import html
+import json
 import re
 from xml.etree import ElementTree
 
@@ -16,6 +18,7 @@ from refflow.book.chapter_page import chapter_page
 from refflow.book.leaf import leaf
 from refflow.book.pages import entries
 from refflow.book.running import run, solved
+from validation import book as opened
 from validation import chapters as command
 from validation.mutants.mutations import BINARY
 from validation.readme import difference
@@ -192,6 +195,37 @@ def test_one_chapter_is_written(request, tmp_path):
     status, printed, _ = request.getfixturevalue("run")("book", "--out", "book", "--page", "04_couplings")
     assert status == 0 and "4 files" in printed
     assert "Couplings: NICE to Glow</a>" in (tmp_path / "book" / "index.html").read_text()
+
+
+COPIES = """<script>addEventListener("load", () => {
+  const told = [...document.querySelectorAll("main .lines, main .printed")].filter((code) => code.checkVisibility()).map((code) => {
+    const box = code.getBoundingClientRect(), buttons = [...code.querySelectorAll("button.copy")];
+    return [code.className, buttons.map((button) => button.getBoundingClientRect()).map((at) => [at.top - box.top, box.right - at.right])];
+  });
+  const loose = [...document.querySelectorAll("button.copy")].filter((button) => !button.closest(".lines")).length;
+  document.body.append(Object.assign(document.createElement("pre"), {id: "told", textContent: JSON.stringify([told, loose])}));
+});</script></body>"""
+
+
+def copies(directory, script, profile):
+    """([(class of a part, the distances of its buttons from its upper right corner)], buttons that stand elsewhere) of a chapter."""
+    (directory / "book.js").write_text(script)
+    file = directory / "driven.html"
+    file.write_text((directory / "03_cheap_determinants.html").read_text().replace("</body>", COPIES))
+    shown = opened.shown_in_chromium(file, profile)
+    return json.loads(html.unescape(re.search(r'<pre id="told">(.*?)</pre>', shown, re.S)[1]))
+
+
+@pytest.mark.skipif(opened.chromium() is None, reason="no Chromium: `apt-get install chromium` opens a chapter in one")
+def test_code_has_a_copy_button_in_its_corner_and_outputs_have_none(tmp_path):
+    write_book(tmp_path / "book", "03_cheap_determinants")
+    script = (tmp_path / "book" / "book.js").read_text()
+    parts, loose = copies(tmp_path / "book", script, tmp_path / "profile")
+    assert loose == 0 and {kind for kind, _ in parts} == {"lines", "printed"}
+    for kind, buttons in parts:
+        assert len(buttons) == (kind == "lines") and all(0 <= distance < 20 for place in buttons for distance in place)
+    _, loose = copies(tmp_path / "book", script.replace("code.prepend(button)", "code.before(button)"), tmp_path / "profile")
+    assert loose > 0
 
 
 # -- the grammar ------------------------------------------------------------------------------------------------------

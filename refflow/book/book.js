@@ -93,16 +93,16 @@ function slide(slider) {
 // -- copies ----------------------------------------------------------------------------------------------------------
 
 function copies(code) {
-  const button = made("button", {type: "button", className: "copy"}, "copy");
+  const button = made("button", {type: "button", className: "copy"}, "copy"), own = code.textContent;
   button.onclick = async () => {
     const lines = code.querySelectorAll(".line > .text");
-    const text = lines.length ? [...lines].map((line) => line.textContent.replace(/^\u00a0$/, "")).join("\n") : code.textContent;
+    const text = lines.length ? [...lines].map((line) => line.textContent.replace(/^\u00a0$/, "")).join("\n") : own;
     try { await navigator.clipboard.writeText(text); }
     catch { getSelection().selectAllChildren(code); document.execCommand("copy"); }
     button.textContent = "copied";
     setTimeout(() => { button.textContent = "copy"; }, 1500);
   };
-  code.before(button);
+  code.prepend(button);
 }
 
 // -- the lines of an equation ----------------------------------------------------------------------------------------
@@ -133,5 +133,5 @@ search();
 reachable();
 addEventListener("resize", reachable);
 document.querySelectorAll(".slider").forEach(slide);
-document.querySelectorAll(".code > .lines, article pre, .chapter .lines").forEach(copies);
+document.querySelectorAll(".code > .lines, article pre:not(.printed), .chapter .lines").forEach(copies);
 document.querySelectorAll("a.eq").forEach(opens);

@@ -13,6 +13,7 @@ from pathlib import Path
 from . import code
 from .display import display
 from .docstring import Display, Listing, document
+from .elsewhere import elsewhere
 from .figures import figures, floats
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
@@ -45,7 +46,7 @@ def leaf(entry, certificate, before=None, after=None, citing=()) -> str:
     setter = Setter(names, lines, numbers_of(blocks))
     made = [setter.block(block, i) for i, block in enumerate(blocks)]
     left = arranged(blocks, [made[0] + figures(entry.page), *made[1:]], costs(entry.name) + floats(entry.page))
-    below = "\n".join(section for section in (fields(entry.page), certified(certificate),
+    below = "\n".join(section for section in (fields(entry.page), certified(certificate), elsewhere(entry.name, table),
                                               hard_cases(entry.page, setter)) if section)
     return page_of(entry.name, f"""\
 <header><nav>{neighbour(before, "←")}<a href="index.html">The book of refflow</a>{neighbour(after, "→")}</nav>

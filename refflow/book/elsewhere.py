@@ -1,0 +1,51 @@
+"""The libraries that have the map of a leaf, with the largest errors of their own code."""
+
+from __future__ import annotations
+
+import functools
+import re
+from html import escape
+
+from .. import coverage
+from ..report import DTYPES
+
+MOST = 12                               # rows of a table, those with the largest errors
+BOLD = 16                               # units
+
+
+@functools.cache
+def peers() -> dict:
+    """{leaf: [(library, its name of the map, {dtype: error})]}: a leaf has the rows of `coverage` that it answers by itself."""
+    found: dict = {}
+    for row in coverage.ROWS:
+        leaf = re.match(r"\w*", row.answer)[0]
+        for library in row.theirs if leaf else ():
+            some = found.setdefault(leaf, [])
+            some += [(library, *one) for one in coverage.asked(row, library).items() if (library, *one) not in some]
+    return found
+
+
+def worst(errors):
+    """The larger of the errors; what is no number is the worst."""
+    return max(size(error) for error in errors.values())
+
+
+def size(error):
+    try:
+        return float(error)
+    except ValueError:
+        return float("inf")
+
+
+def elsewhere(name, table) -> str:
+    """The table of a leaf, made by `table(title, head, rows, kind)`; "" if no library was asked for its map."""
+    every = sorted(peers().get(name, ()), key=lambda row: (-worst(row[2]), *row[:2]))
+    rows = [(f"{escape(library)} {escape(coverage.held('asked.json')[library]['version'])}", f"<code>{escape(theirs)}</code>",
+             *(cell(errors.get(dtype, "")) for dtype in DTYPES)) for library, theirs, errors in every[:MOST]]
+    of = f", the {MOST} largest of {len(every)}" if len(every) > MOST else ""
+    title = f"In other libraries <small>largest error of their own code, in units of rounding{of}</small>"
+    return table(title, ("library", "its name", *DTYPES), rows, "peers") if rows else ""
+
+
+def cell(error):
+    return f"<b>{escape(error)}</b>" if error and size(error) > BOLD else escape(error)
