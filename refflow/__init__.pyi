@@ -89,6 +89,13 @@ class BijectorLayer(Conditioner):
     f: Bijector
     def __init__(self, f: Bijector) -> None: ...
 
+class BlendedDense(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    W_end: NDArray[np.floating[Any]]
+    b_end: NDArray[np.floating[Any]]
+    def __init__(self, W: Numbers, b: Numbers, W_end: Numbers, b_end: Numbers) -> None: ...
+
 class BlockDense(Conditioner):
     within: NDArray[np.floating[Any]]
     below: NDArray[np.floating[Any]]
@@ -180,6 +187,11 @@ class GatedLinearUnit(Conditioner):
 
 class GELU(Conditioner):
     def __init__(self) -> None: ...
+
+class HyperDense(Conditioner):
+    net: Conditioner
+    outputs: int
+    def __init__(self, net: Conditioner, outputs: int) -> None: ...
 
 class ImageContext(Conditioner):
     net: Conditioner
@@ -300,11 +312,31 @@ class SpectralDense(Conditioner):
     coefficient: float
     def __init__(self, W: Numbers, b: Numbers | None = ..., u: Numbers | None = ..., v: Numbers | None = ..., coefficient: float = ...) -> None: ...
 
+class Square(Conditioner):
+    def __init__(self) -> None: ...
+
+class Swish(Conditioner):
+    beta: NDArray[np.floating[Any]]
+    def __init__(self, beta: Numbers) -> None: ...
+
 class TanhActivation(Conditioner):
     def __init__(self) -> None: ...
 
 class TanhGELU(Conditioner):
     def __init__(self) -> None: ...
+
+class TimeDense(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    gate: NDArray[np.floating[Any]] | None
+    gate_bias: NDArray[np.floating[Any]] | None
+    shift: NDArray[np.floating[Any]] | None
+    def __init__(self, W: Numbers, b: Numbers | None = ..., gate: Numbers | None = ..., gate_bias: Numbers | None = ..., shift: Numbers | None = ...) -> None: ...
+
+class TimeNetwork(Conditioner):
+    layers: tuple[Value, ...]
+    activation: Conditioner
+    def __init__(self, layers: Sequence[Value], activation: Conditioner) -> None: ...
 
 class Times(Conditioner):
     net: Conditioner
