@@ -217,10 +217,10 @@ def test_a_page_in_three_parts(name):
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.textbook])
-def test_a_textbook_has_all_functions_with_the_names_of_the_definition(name):
+def test_a_textbook_has_all_functions_with_the_names_of_the_fields(name):
     page = PAGES[name]
     assert name in IN_PARTS
-    book, fields = vars(page.textbook), list(inspect.signature(page.definition).parameters)[2:]
+    book, fields = vars(page.textbook), list(page.declared)
     for side in sides(page):
         back, methods = side == "inverse", METHODS[page.kind, side]
         for function in (*methods.values, methods.vjp):
@@ -235,10 +235,10 @@ def bars_of(page, back):
 
 
 def test_no_page_calls_a_textbook():
-    """Only what prints a page reads it, and what says what its equations cost."""
+    """Only what prints a page reads it, what makes the truth of it, and what says what its equations cost."""
     package = Path(refflow.__file__).parent
     reading = {path.name for path in package.rglob("*.py") if re.search(r"\w\.textbook\b", path.read_text())}
-    assert reading == {"parts.py", "textbook.py", "figures.py", "floats.py"}
+    assert reading == {"parts.py", "printed.py", "textbook.py", "figures.py", "floats.py"}
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if getattr(page, "hard_cases", ())])

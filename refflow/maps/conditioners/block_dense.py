@@ -118,18 +118,6 @@ class BlockDense(Conditioner):
         D, A, B = self.blocks
         return np.kron(np.tri(D, dtype=bool), np.ones((A, B), bool))                # (3)
 
-    @staticmethod
-    def definition(m, a, within, below, b):
-        A, B, h = len(within[0]), len(within[0][0]), []
-        for i, b_i in enumerate(b):
-            for j, a_j in enumerate(a):
-                if j // B == i // A:
-                    b_i = b_i + within[i // A][i % A][j % B] * a_j                  # (1) (2)
-                elif j // B < i // A:
-                    b_i = b_i + below[i][j] * a_j                                   # (1) (3)
-            h.append(b_i)
-        return h
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def before(self):

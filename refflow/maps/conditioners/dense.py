@@ -66,10 +66,6 @@ class Dense(Conditioner):
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return self.W.shape[-2:-1]
 
-    @staticmethod
-    def definition(m, a, W, b):
-        return [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]    # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

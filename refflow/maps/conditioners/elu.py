@@ -51,10 +51,6 @@ class ELU(Conditioner):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, a):
-        return a if a > 0 else m.expm1(a)                                           # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

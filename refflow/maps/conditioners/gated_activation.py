@@ -20,7 +20,6 @@ import numpy as np
 
 from ...core import Conditioner, case, conditioner, halves, plain
 from ...core.rules import one_of
-from ...core.words import each
 from .tanh_activation import sech
 
 DEEP = 64                                       # exp(-64) is a normal number
@@ -113,11 +112,6 @@ class GatedActivation(Conditioner):
     def depends(self, shape):
         own = np.eye(math.prod(shape) // 2, dtype=bool)
         return np.concatenate((own, own), 1)
-
-    @staticmethod
-    def definition(m, a, rank):
-        H = len(a) // 2
-        return each(lambda a_i, b_i: m.tanh(a_i) / (1 + m.exp(-b_i)), a[:H], a[H:])         # (1) (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

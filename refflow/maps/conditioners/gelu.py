@@ -58,10 +58,6 @@ class GELU(Conditioner):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, a):
-        return a * m.ncdf(a)                                                        # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

@@ -88,13 +88,6 @@ class LayerNorm(Conditioner):
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return shape
 
-    @staticmethod
-    def definition(m, a, gain, bias, eps):
-        mu = sum(a) / len(a)                                                        # (1)
-        d = [a_j - mu for a_j in a]
-        r = 1 / m.sqrt(sum(d_j * d_j for d_j in d) / len(a) + eps)                  # (2) (3)
-        return [g * r * d_j + b for g, d_j, b in zip(gain, d, bias)]                # (4)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

@@ -76,10 +76,6 @@ class LipSwish(Conditioner):
     beta: Array = positive()
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, a, beta):
-        return 10 * a / (1 + m.exp(-beta * a)) / 11                                 # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

@@ -73,11 +73,6 @@ class MaskedDense(Conditioner):
     def depends(self, shape):
         return self.connects                                                        # (2)
 
-    @staticmethod
-    def definition(m, a, W, connects, b):
-        return [sum((w * a_j for w, a_j, seen in zip(row, a, sees) if seen), b_i)
-                for row, sees, b_i in zip(W, connects, b)]                          # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def weights(self):

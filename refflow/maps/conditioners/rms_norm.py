@@ -78,11 +78,6 @@ class RMSNorm(Conditioner):
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return shape
 
-    @staticmethod
-    def definition(m, a, gain, eps):
-        r = 1 / m.sqrt(sum(a_j * a_j for a_j in a) / len(a) + eps)                  # (1) (2)
-        return [g * r * a_j for g, a_j in zip(gain, a)]                             # (2) (3)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

@@ -66,11 +66,6 @@ class SELU(Conditioner):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, a):
-        right, left = m.mpf(LAMBDA) / DIGITS, m.mpf(LAMBDA) * ALPHA / DIGITS**2     # (3)
-        return right * a if a > 0 else left * m.expm1(a)                            # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

@@ -66,10 +66,6 @@ class SiLU(Conditioner):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, a):
-        return a / (1 + m.exp(-a))                                                  # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

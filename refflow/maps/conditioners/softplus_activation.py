@@ -57,10 +57,6 @@ class SoftplusActivation(Conditioner):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, a):
-        return m.log1p(m.exp(a))                                                    # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

@@ -49,10 +49,6 @@ class TanhActivation(Conditioner):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, a):
-        return m.tanh(a)                                                            # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

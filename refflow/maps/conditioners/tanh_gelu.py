@@ -71,11 +71,6 @@ class TanhGELU(Conditioner):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, a):
-        k = m.mpf(44715) / 10**6
-        return a / (1 + m.exp(-m.sqrt(8 / m.pi) * a * (1 + k * a * a)))             # (1) (2)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):

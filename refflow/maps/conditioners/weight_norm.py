@@ -110,13 +110,6 @@ class WeightNormDense(Conditioner):
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return self.v.shape[-2:-1]
 
-    @staticmethod
-    def definition(m, a, v, g, b):
-        norms = [m.sqrt(sum(v_ij * v_ij for v_ij in v_i)) for v_i in v]
-        lengths = [1] * len(v) if g is None else g
-        W = [[g_i * v_ij / norm for v_ij in v_i] for v_i, norm, g_i in zip(v, norms, lengths)]  # (1)
-        return [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]    # (2)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def weights(self):

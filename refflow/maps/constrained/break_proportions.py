@@ -111,14 +111,6 @@ class BreakProportions(Bijector):
         return (shape[0] - 1,)
 
     @staticmethod
-    def definition(m, z):
-        x, rest = [], m.mpf(1)
-        for z_k in z:
-            x.append(z_k * rest)                                                    # (1)
-            rest = rest * (1 - z_k)                                                 # (1)
-        return [*x, rest]
-
-    @staticmethod
     def inverse_definition(m, x):
         return [x[k] / sum(x[k:]) for k in range(len(x) - 1)]                       # (2)
 

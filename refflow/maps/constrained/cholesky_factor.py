@@ -98,12 +98,6 @@ class CholeskyFactor(Bijector):
         return (shape[0] * (shape[0] + 1) // 2,)
 
     @staticmethod
-    def definition(m, z):
-        D = size_of(len(z))
-        return [[z[i * (i + 1) // 2 + j] if j < i else m.exp(z[i * (i + 3) // 2]) if j == i else 0
-                 for j in range(D)] for i in range(D)]                              # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         return [row[j] if j < i else m.log(row[i]) for i, row in enumerate(x) for j in range(i + 1)]       # (2)
 

@@ -160,19 +160,6 @@ class CorrelationCholesky(Bijector):
         return (shape[0] * (shape[0] - 1) // 2,)
 
     @staticmethod
-    def definition(m, z):
-        D, k = size_of_triangle(len(z)), 0
-        L = [[0] * D for _ in range(D)]
-        for i in range(D):
-            P = 1
-            for j in range(i):
-                L[i][j] = m.tanh(z[k]) * P                                          # (1) (3)
-                P = P * m.sech(z[k])                                                # (1) (2)
-                k += 1
-            L[i][i] = P                                                             # (3)
-        return L
-
-    @staticmethod
     def inverse_definition(m, x):
         return [m.asinh(row[j] / m.sqrt(sum(entry * entry for entry in row[j + 1:i + 1])))  # (4) (5)
                 for i, row in enumerate(x) for j in range(i)]

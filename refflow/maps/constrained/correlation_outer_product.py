@@ -115,10 +115,6 @@ class CorrelationOuterProduct(Bijector):
     input_shape = output_shape
 
     @staticmethod
-    def definition(m, z):
-        return [[sum((a * b for a, b in zip(row, other)), m.mpf(0)) for other in z] for row in z]   # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         L = [[m.mpf(0)] * len(x) for _ in x]
         for j, _ in enumerate(x):

@@ -97,10 +97,6 @@ class HalfLine(Bijector):
         end = np.where(np.isfinite(lower), lower, np.where(np.isfinite(upper), upper, 0)).astype(like.dtype)
         return cls(end, np.where(like < end, -1, 1).astype(like.dtype))
 
-    @staticmethod
-    def definition(m, z, end, scale):
-        return end + scale * m.exp(z)                                               # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

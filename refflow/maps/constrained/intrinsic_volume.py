@@ -101,10 +101,6 @@ class IntrinsicVolume(Bijector):
     input_shape = output_shape
 
     @staticmethod
-    def definition(m, z, where):
-        return z                                                                    # (1)
-
-    @staticmethod
     def inverse_definition(m, x, where):
         return x                                                                    # (1)
 

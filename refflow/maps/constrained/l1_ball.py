@@ -120,14 +120,6 @@ class L1Ball(Bijector):
     event_ndim = (1, 1)
 
     @staticmethod
-    def definition(m, z):
-        x, P = [], 1
-        for z_k in z:
-            x.append(m.tanh(z_k) * P)                                               # (1) (2)
-            P = P * 2 / (1 + m.exp(2 * z_k if z_k >= 0 else -2 * z_k))              # (1) (2)
-        return x
-
-    @staticmethod
     def inverse_definition(m, x):
         z, R = [], 1
         for x_k in x:

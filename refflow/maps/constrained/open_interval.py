@@ -121,11 +121,6 @@ class OpenInterval(Bijector):
         ends = (where.lower, where.upper) if where.alike else where.ends_of(like.shape)
         return cls(np.stack(ends, -1).astype(like.dtype))
 
-    @staticmethod
-    def definition(m, z, ends):
-        a, b = ends
-        return a + (b - a) / (1 + m.exp(-z))                                        # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -76,13 +76,6 @@ class Ordered(Bijector):
 
     event_ndim = (1, 1)
 
-    @staticmethod
-    def definition(m, z):
-        x = list(z[:1])
-        for z_k in z[1:]:
-            x.append(x[-1] + m.exp(z_k))                                            # (1)
-        return x
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

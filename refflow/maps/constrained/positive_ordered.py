@@ -84,13 +84,6 @@ class PositiveOrdered(Bijector):
 
     event_ndim = (1, 1)
 
-    @staticmethod
-    def definition(m, z):
-        x = []
-        for z_k in z:
-            x.append((x[-1] if x else 0) + m.exp(z_k))                              # (1)
-        return x
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -114,15 +114,6 @@ class RectangularCholeskyFactor(Bijector):
         return (N * (N + 1) // 2 + (M - N) * N,)                                    # (3)
 
     @staticmethod
-    def definition(m, z, columns):
-        L, rest = [], list(z)
-        while rest:
-            i, size = len(L), min(len(L) + 1, columns)
-            row, rest = rest[:size], rest[size:]
-            L.append([m.exp(v) if j == i else v for j, v in enumerate(row)] + [0] * (columns - size))       # (1)
-        return L
-
-    @staticmethod
     def inverse_definition(m, x, columns):
         return [m.log(row[j]) if j == i else row[j] for i, row in enumerate(x) for j in range(min(i + 1, columns))]         # (2)
 

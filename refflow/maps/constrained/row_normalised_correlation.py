@@ -123,13 +123,6 @@ class RowNormalisedCorrelation(Bijector):
         return (shape[0] * (shape[0] - 1) // 2,)
 
     @staticmethod
-    def definition(m, z):
-        D, left = size_of_triangle(len(z)), iter(z)
-        A = [[next(left) if j < i else m.mpf(int(i == j)) for j in range(D)] for i in range(D)]
-        n = [m.sqrt(sum((v * v for v in row), m.mpf(0))) for row in A]              # (1)
-        return [[v / n_i for v in row] for row, n_i in zip(A, n)]                   # (2)
-
-    @staticmethod
     def inverse_definition(m, x):
         return [row[j] / row[i] for i, row in enumerate(x) for j in range(i)]       # (3)
 

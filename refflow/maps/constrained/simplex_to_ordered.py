@@ -115,10 +115,6 @@ class SimplexToOrdered(Bijector):
         return (shape[0] + 1,)
 
     @staticmethod
-    def definition(m, z):
-        return [m.log(sum(z[:k]) / sum(z[k:])) for k in range(1, len(z))]           # (1) (2)
-
-    @staticmethod
     def inverse_definition(m, x):
         below, above = [1 / (1 + m.exp(-x_k)) for x_k in x], [1 / (1 + m.exp(x_k)) for x_k in x]
         between = [s * rest * (1 - m.exp(a - b)) for s, rest, a, b in zip(below[1:], above, x, x[1:])]

@@ -117,11 +117,6 @@ class Stereographic(Bijector):
         return (shape[0] - 1,)
 
     @staticmethod
-    def definition(m, z):
-        q = sum(z_k * z_k for z_k in z)
-        return [2 * z_k / (1 + q) for z_k in z] + [(q - 1) / (q + 1)]               # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         r = m.sqrt(sum(x_k * x_k for x_k in x))
         return [x_k / (r - x[-1]) for x_k in x[:-1]]                                # (2)

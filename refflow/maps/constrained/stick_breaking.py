@@ -124,15 +124,6 @@ class StickBreaking(Bijector):
         return (shape[0] - 1,)
 
     @staticmethod
-    def definition(m, z):
-        K, x, rest = len(z) + 1, [], 1
-        for k, z_k in enumerate(z, 1):
-            t = z_k - m.log(K - k)
-            x.append(rest / (1 + m.exp(-t)))                                        # (1) (3)
-            rest = rest / (1 + m.exp(t))                                            # (1) (2)
-        return x + [rest]
-
-    @staticmethod
     def inverse_definition(m, x):
         K = len(x)
         return [m.log(x[k - 1] / sum(x[k:])) + m.log(K - k) for k in range(1, K)]   # (4)

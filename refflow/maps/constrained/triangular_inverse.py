@@ -85,15 +85,6 @@ class TriangularInverse(Bijector):
     input_shape = output_shape
 
     @staticmethod
-    def definition(m, z):
-        X = [[m.mpf(0)] * len(z) for _ in z]
-        for i, row in enumerate(z):
-            for j in range(i):
-                X[i][j] = -sum((row[k] * X[k][j] for k in range(j, i)), m.mpf(0)) / row[i]          # (1)
-            X[i][i] = 1 / row[i]                                                    # (1)
-        return X
-
-    @staticmethod
     def inverse_definition(m, x):
         return TriangularInverse.definition(m, x)                                   # (2)
 

@@ -80,12 +80,6 @@ class Dirichlet(Density):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, z, concentration):
-        A = m.fsum(concentration)                                                   # (1)
-        terms = [(a - 1) * m.log(z_i) - m.loggamma(a) for a, z_i in zip(concentration, z)]
-        return m.loggamma(A) + m.fsum(terms)                                        # (2)
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_prob_vjp(self, z):

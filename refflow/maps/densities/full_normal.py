@@ -77,14 +77,6 @@ class FullNormal(Density):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, z, loc, cholesky):
-        t, log_prob = [], 0
-        for i, row in enumerate(cholesky):
-            t.append((z[i] - loc[i] - m.fsum(row[j] * t[j] for j in range(i))) / row[i])        # (1)
-            log_prob = log_prob - t[i] * t[i] / 2 - m.log(2 * m.pi) / 2 - m.log(row[i])         # (2)
-        return log_prob
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_prob_vjp(self, z):

@@ -92,15 +92,6 @@ class LKJCholesky(Density):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, z, concentration, dimension):
-        log_prob = m.mpf(0)
-        for i in range(2, dimension + 1):
-            h, s = m.mpf(i - 1) / 2, concentration + m.mpf(dimension - i) / 2       # (1)
-            log_Z = h * m.log(m.pi) + m.loggamma(s) - m.loggamma(s + h)             # (3)
-            log_prob = log_prob + (dimension - i + 2 * concentration - 2) * m.log(z[i - 1][i - 1]) - log_Z      # (2)
-        return log_prob
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_prob_vjp(self, z):

@@ -122,16 +122,6 @@ class NormalMixture(Density):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, z, weights, loc, scale):
-        p = 0
-        for w, loc_k, scale_k in zip(weights, loc, scale):
-            for z_d, loc_kd, scale_kd in zip(z, loc_k, scale_k):
-                t = (z_d - loc_kd) / scale_kd
-                w = w * m.exp(-t * t / 2) / (scale_kd * m.sqrt(2 * m.pi))           # (1)
-            p = p + w
-        return m.log(p)                                                             # (2)
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_prob_vjp(self, z):

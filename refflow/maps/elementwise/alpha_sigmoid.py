@@ -135,11 +135,6 @@ class AlphaSigmoid(Bijector):
         return self.high - self.low
 
     @staticmethod
-    def definition(m, z, low, high):
-        s = 1 / (1 + m.exp(-z))
-        return (s - low) / (m.mpf(high) - low)                                      # (2)
-
-    @staticmethod
     def inverse_definition(m, x, low, high):
         p = low + (m.mpf(high) - low) * x
         return m.log(p / (1 - p))                                                   # (1)

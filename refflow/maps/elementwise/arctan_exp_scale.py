@@ -61,10 +61,6 @@ class ArctanExpScale(Scale):
         if not self.clamp * self.factor <= LARGEST:
             raise ValueError(f"ArctanExpScale: clamp factor must be <= {LARGEST}; clamp = {self.clamp}, factor = {self.factor}")
 
-    @staticmethod
-    def definition(m, s, clamp, factor):
-        return m.exp(m.atan(s) * clamp * factor)                                    # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -54,10 +54,6 @@ class BoundedSigmoidScale(Scale):
 
     bound: float = plain(2.0, ABOVE_0)
 
-    @staticmethod
-    def definition(m, s, bound):
-        return bound / (1 + m.exp(-s))                                              # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

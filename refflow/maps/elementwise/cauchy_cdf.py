@@ -112,10 +112,6 @@ class CauchyCDF(Bijector):
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, loc, scale):
-        return m.mpf(1) / 2 + m.atan((z - loc) / scale) / m.pi                      # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

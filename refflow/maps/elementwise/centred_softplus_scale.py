@@ -53,10 +53,6 @@ class CentredSoftplusScale(Scale):
 
     floor: float = plain(1e-2, BELOW_1)
 
-    @staticmethod
-    def definition(m, s, floor):
-        return floor + m.log1p(m.exp(s + m.log(m.expm1(1 - m.mpf(floor)))))         # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -68,10 +68,6 @@ class Cos(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z):
-        return -m.cos(z)                                                            # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         return m.acos(-x)                                                           # (2)
 

@@ -52,10 +52,6 @@ class DoubleExpScale(Scale):
     low: float = plain(1e-3, BELOW_1)
     rate: float = plain(0.01, ABOVE_0)
 
-    @staticmethod
-    def definition(m, s, low, rate):
-        return m.exp(-m.log(low) * m.expm1(rate * s))                               # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -76,10 +76,6 @@ class ELUTransform(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z):
-        return z if z >= 0 else m.expm1(z)                                          # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         return x if x >= 0 else m.log(1 + x)                                        # (2)
 

@@ -76,10 +76,6 @@ class Erf(Bijector):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z):
-        return m.erf(z)                                                             # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

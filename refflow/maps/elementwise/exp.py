@@ -62,10 +62,6 @@ class Exp(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z):
-        return m.exp(z)                                                             # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         return m.log(x)                                                             # (2)
 

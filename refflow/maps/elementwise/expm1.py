@@ -68,10 +68,6 @@ class Expm1(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z):
-        return m.expm1(z)                                                           # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         return m.log(1 + x)                                                          # (2)
 

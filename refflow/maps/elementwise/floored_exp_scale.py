@@ -53,11 +53,6 @@ class FlooredExpScale(Scale):
     def g(self):
         return 1 - self.floor if self.gain is None else self.gain
 
-    @staticmethod
-    def definition(m, s, floor, rate, gain):
-        g = 1 - m.mpf(floor) if gain is None else m.mpf(gain)
-        return floor + g * m.exp(rate * s)                                          # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

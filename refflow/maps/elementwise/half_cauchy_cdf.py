@@ -109,10 +109,6 @@ class HalfCauchyCDF(Bijector):
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, scale):
-        return 2 * m.atan(z / scale) / m.pi                                         # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

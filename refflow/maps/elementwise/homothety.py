@@ -63,10 +63,6 @@ class Homothety(Bijector):
     s: Array = real(default=0.0)
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, s):
-        return z * m.exp(s)                                                         # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

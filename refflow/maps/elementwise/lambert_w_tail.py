@@ -121,10 +121,6 @@ class LambertWTail(Bijector):
     tailweight: Array = nonnegative()
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, tailweight):
-        return z * m.exp(tailweight * z * z / 2)                                    # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

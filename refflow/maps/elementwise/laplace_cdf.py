@@ -98,12 +98,6 @@ class LaplaceCDF(Bijector):
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, loc, scale):
-        if z > loc:
-            return 1 - m.exp(-(z - loc) / scale) / 2                                # (2)
-        return m.exp((z - loc) / scale) / 2                                         # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def breaks(self):

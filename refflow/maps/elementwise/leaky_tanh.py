@@ -94,15 +94,6 @@ class LeakyTanh(Bijector):
     max_val: Array = positive()
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, max_val):
-        T, s = m.tanh(max_val), 1 / m.cosh(max_val) ** 2
-        if z > max_val:
-            return T + s * (z - max_val)                                            # (1) (2)
-        if z < -max_val:
-            return -(T + s * (-z - max_val))                                        # (1) (2)
-        return m.tanh(z)                                                            # (2)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def breaks(self):

@@ -92,14 +92,6 @@ class LOFT(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z, threshold):
-        if z > threshold:
-            return threshold + m.log1p(z - threshold)                               # (1) (2)
-        if z < -threshold:
-            return -(threshold + m.log1p(-z - threshold))                           # (1) (2)
-        return z
-
-    @staticmethod
     def inverse_definition(m, x, threshold):
         if x > threshold:
             return threshold + m.expm1(x - threshold)                               # (1) (3) (11)

@@ -58,10 +58,6 @@ subnormal where its product with `sigma` is not.  With the factor `m` of (4), or
 class Log1pSoftplusScale(Scale):
     """sigma = log(1 + softplus(s))."""
 
-    @staticmethod
-    def definition(m, s):
-        return m.log1p(m.log1p(m.exp(s)))                                           # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -106,15 +106,6 @@ class LogTanh(Bijector):
     cut_point: Array = positive(default=1.0)
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, cut_point):
-        T, A = m.tanh(cut_point), cut_point / m.cosh(cut_point) ** 2
-        if z > cut_point:
-            return T + A * m.log(z / cut_point)                                     # (1) (2)
-        if z < -cut_point:
-            return -(T + A * m.log(-z / cut_point))                                 # (1) (2)
-        return m.tanh(z)                                                            # (2)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def breaks(self):

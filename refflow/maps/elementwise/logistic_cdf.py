@@ -94,10 +94,6 @@ class LogisticCDF(Bijector):
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, loc, scale):
-        return 1 / (1 + m.exp(-(z - loc) / scale))                                  # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -111,10 +111,6 @@ class NormalCDF(Bijector):
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, loc, scale):
-        return m.ncdf((z - loc) / scale)                                            # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -91,10 +91,6 @@ class Power(Bijector):
     exponent: Array = nonzero()
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, exponent):
-        return m.power(z, exponent)                                                 # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -44,10 +44,6 @@ class ReciprocalSigmoidScale(Scale):
 
     offset: float = plain(2.0, FINITE)
 
-    @staticmethod
-    def definition(m, s, offset):
-        return 1 + m.exp(-(s + offset))                                             # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -56,10 +56,6 @@ In (2), numerator and denominator underflow together for a small `v`:
 class ReciprocalSoftplusScale(Scale):
     """sigma = 1/softplus(c - s) with c such that sigma is 1 at s = 0."""
 
-    @staticmethod
-    def definition(m, s):
-        return 1 / m.log1p(m.exp(m.log(m.expm1(1)) - s))                            # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

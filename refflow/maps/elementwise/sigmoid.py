@@ -78,10 +78,6 @@ class Sigmoid(Bijector):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z):
-        return 1 / (1 + m.exp(-z))                                                  # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -57,10 +57,6 @@ class SigmoidScale(Scale):
     offset: float = plain(2.0, FINITE)
     floor: float = plain(0.0, AT_LEAST_0)
 
-    @staticmethod
-    def definition(m, s, offset, floor):
-        return floor + 1 / (1 + m.exp(-(s + offset)))                               # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -73,10 +73,6 @@ class Sin(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z):
-        return m.sin(z)                                                             # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         return m.asin(x)                                                            # (2)
 

@@ -71,10 +71,6 @@ class Sinh(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z):
-        return m.sinh(z)                                                            # (1)
-
-    @staticmethod
     def inverse_definition(m, x):
         return m.asinh(x)                                                           # (2)
 

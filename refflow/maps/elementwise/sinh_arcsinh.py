@@ -167,11 +167,6 @@ class SinhArcsinh(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z, skewness, tailweight):
-        v = (m.asinh(z) + skewness) * tailweight                                    # (1)
-        return 2 * m.sinh(v) / m.sinh(m.asinh(2) * tailweight)                      # (1)
-
-    @staticmethod
     def inverse_definition(m, x, skewness, tailweight):
         y = x * m.sinh(m.asinh(2) * tailweight) / 2                                 # (16)
         return m.sinh(m.asinh(y) / tailweight - skewness)                           # (17)

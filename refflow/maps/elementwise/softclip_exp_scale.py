@@ -49,10 +49,6 @@ class SoftclipExpScale(Scale):
 
     low: float = plain(1e-3, BELOW_1)
 
-    @staticmethod
-    def definition(m, s, low):
-        return m.exp(s / (1 + abs(s / m.log(low))))                                 # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

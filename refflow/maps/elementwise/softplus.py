@@ -79,10 +79,6 @@ class Softplus(Bijector):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z):
-        return m.log1p(m.exp(z))                                                    # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -67,11 +67,6 @@ class SoftplusScale(Scale):
         if not self.floor < self.ceiling:
             raise ValueError(f"SoftplusScale: floor must be < ceiling; floor = {self.floor}, ceiling = {self.ceiling}")
 
-    @staticmethod
-    def definition(m, s, floor, ceiling, gain, rate):
-        sigma = floor + gain * m.log1p(m.exp(rate * s))                             # (1)
-        return m.mpf(ceiling) if ceiling < inf and sigma > ceiling else sigma
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -77,10 +77,6 @@ class Softsign(Bijector):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z):
-        return z / (1 + z) if z >= 0 else z / (1 - z)                               # (1) (6)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def breaks(self):

@@ -80,10 +80,6 @@ class Tanh(Bijector):
 
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z):
-        return m.tanh(z)                                                            # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

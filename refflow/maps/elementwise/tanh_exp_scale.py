@@ -49,10 +49,6 @@ class TanhExpScale(Scale):
     clamp: float = plain(2.0, ABOVE_0)
     rate: float = plain(1.0, ABOVE_0)
 
-    @staticmethod
-    def definition(m, s, clamp, rate):
-        return m.exp(clamp * m.tanh(rate * s))                                      # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -127,12 +127,6 @@ class DenseLinear(Bijector):
     shift: Array = Field(real, ("D",), default=0.0, optional=True)  # type: ignore[assignment]
     event_ndim = (1, 1)
 
-    @staticmethod
-    def definition(m, z, W, shift):
-        D = range(len(z))
-        W_z = [sum(W[i][j] * z[j] for j in D) for i in D]
-        return W_z if shift is None else [W_z[i] + shift[i] for i in D]             # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

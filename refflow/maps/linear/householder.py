@@ -112,14 +112,6 @@ class HouseholderLinear(Bijector):
     event_ndim = (1, 1)
     unit_determinant = True             # log|det| is 0 up to rounding
 
-    @staticmethod
-    def definition(m, z, vectors):
-        y = list(z)
-        for v in vectors[::-1]:
-            share = 2 * sum(v_i * y_i for v_i, y_i in zip(v, y)) / sum(v_i * v_i for v_i in v)  # (2)
-            y = [y_i - share * v_i for v_i, y_i in zip(v, y)]                       # (1) (2)
-        return y
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -135,11 +135,6 @@ class LowRankLinear(Bijector):
             raise ValueError(f"LowRankLinear: I + V^T diag(diagonal)^-1 U must be finite and invertible; {at_index('its pivots', index)} "
                              f"are {pivots[index]}")
 
-    @staticmethod
-    def definition(m, z, diagonal, U, V):
-        along = [sum(v[k] * z_i for v, z_i in zip(V, z)) for k in range(len(V[0]))]
-        return [d_i * z_i + sum(u_k * a for u_k, a in zip(u, along)) for d_i, z_i, u in zip(diagonal, z, U)]    # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -99,11 +99,6 @@ class OrthogonalLinear(Bijector):
     event_ndim = (1, 1)
     unit_determinant = True             # log|det| is 0 up to rounding
 
-    @staticmethod
-    def definition(m, z, Q):
-        D = range(len(z))
-        return [sum(Q[i][j] * z[j] for j in D) for i in D]                          # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -109,14 +109,6 @@ class DeepSigmoid(Bijector):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype))
 
-    @staticmethod
-    def definition(m, z, weights, rate, bias):
-        mean = 0
-        for w, a, c in zip(weights, rate, bias):
-            mean = mean + w / (1 + m.exp(-(a * z + c)))                             # (1)
-        mean = mean / sum(weights)                                                  # (1)
-        return m.log(mean / (1 - mean))                                             # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -204,18 +204,6 @@ class DenseSigmoid(Bijector):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype), ("mixing", "averaging", "weights"))
 
-    @staticmethod
-    def definition(m, z, rate, bias, mixing, averaging, weights):
-        means = [z] * len(weights)                                                  # (1)
-        for l, (a, b) in enumerate(zip(rate, bias)):
-            c = [a_k * mean + b_k for a_k, b_k, mean in zip(a, b, means)]           # (1)
-            rows = [weights] if l == len(mixing) else mixing[l]
-            P, Q = ([sum(w_k / (1 + m.exp(-s * c_k)) for w_k, c_k in zip(w, c)) for w in rows] for s in (1, -1))        # (2)
-            h = [m.log(P_o / Q_o) for P_o, Q_o in zip(P, Q)]                        # (2)
-            if l < len(mixing):
-                means = [sum(u_o * h_o for u_o, h_o in zip(u, h)) / sum(u) for u in averaging[l]]   # (3)
-        return h[0]                                                                 # (4)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -141,13 +141,6 @@ class Gaussianization(Bijector):
     event_ndim = (0, 0)
     terms = property(lambda self: self.rate.shape[-1])              # in its sums
 
-    @staticmethod
-    def definition(m, z, rate, bias):
-        mean = 0
-        for a, c in zip(rate, bias):
-            mean = mean + m.ncdf(a * z + c)                                         # (1)
-        return m.sqrt(m.mpf(2)) * m.erfinv(2 * mean / len(rate) - 1)                # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -174,14 +174,6 @@ class LogisticMixtureCDF(Bijector):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype))
 
-    @staticmethod
-    def definition(m, z, weights, loc, scale):
-        total = sum(weights)
-        x = 0
-        for w, m_k, s in zip(weights, loc, scale):
-            x = x + w / (1 + m.exp(-(z - m_k) / s))                                 # (1)
-        return x / total                                                            # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

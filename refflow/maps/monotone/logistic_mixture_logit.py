@@ -110,14 +110,6 @@ class LogisticMixtureLogit(Bijector):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype))
 
-    @staticmethod
-    def definition(m, z, weights, loc, scale):
-        mean = 0
-        for w, m_k, s in zip(weights, loc, scale):
-            mean = mean + w / (1 + m.exp(-(z - m_k) / s))                           # (1)
-        mean = mean / sum(weights)                                                  # (1)
-        return m.log(mean / (1 - mean))                                             # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

@@ -158,13 +158,6 @@ class NormalMixtureCDF(Bijector):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype))
 
-    @staticmethod
-    def definition(m, z, weights, loc, scale):
-        x = 0
-        for w, m_k, s in zip(weights, loc, scale):
-            x = x + w * m.ncdf((z - m_k) / s)                                       # (1)
-        return x / sum(weights)                                                     # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

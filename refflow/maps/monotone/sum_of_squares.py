@@ -123,15 +123,6 @@ class SumOfSquares(Bijector):
     event_ndim = (0, 0)
     terms = property(lambda self: self.coefficients.shape[-1] * self.coefficients.shape[-2])        # in its sums
 
-    @staticmethod
-    def definition(m, z, coefficients, slope_floor, shift):
-        square = [0] * (2 * len(coefficients[0]) - 1)                               # of all p_k, summed
-        for a in coefficients:
-            for i, a_i in enumerate(a):
-                for j, a_j in enumerate(a):
-                    square[i + j] = square[i + j] + a_i * a_j                       # (1)
-        return shift + slope_floor * z + sum(s / (n + 1) * z ** (n + 1) for n, s in enumerate(square))          # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

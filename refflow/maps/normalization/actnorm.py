@@ -112,13 +112,6 @@ class ActNorm(Bijector):
     def event_shape(self):
         return ("C", "H", "W")[:self.rank]
 
-    @staticmethod
-    def definition(m, z, scale, bias, rank):
-        def channel(values, axes, a, b):
-            return [channel(v, axes - 1, a, b) for v in values] if axes else a * values + b         # (1)
-
-        return [channel(z[c], rank - 1, scale[c], bias[c]) for c in range(len(z))]
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def at_positions(self, per_channel):

@@ -150,15 +150,6 @@ class GlowActNorm(Bijector):
             index = np.argwhere(self.s == 0)[0].tolist()
             raise ValueError(f"GlowActNorm: s must not be 0 if it is the scale; s{index} = 0")
 
-    @staticmethod
-    def definition(m, z, s, bias, factor, direct, eps, unbiased, rank):
-        def channel(values, axes, b, sigma):
-            return [channel(v, axes - 1, b, sigma) for v in values] if axes else (values + b) * sigma       # (1)
-
-        sigma = s if direct else [m.exp(factor * s_c) for s_c in s]                 # (5) (6)
-        bias = [0] * len(s) if bias is None else bias
-        return [channel(z[c], rank - 1, bias[c], sigma[c]) for c in range(len(z))]
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def by_sigma(self, values, s, inverse=False):

@@ -101,10 +101,6 @@ class GlowTTSActNorm(Bijector):
     event_shape = ("C",)
     rank = 1
 
-    @staticmethod
-    def definition(m, z, logs, bias, floor):
-        return [bias[c] + m.exp(logs[c]) * z[c] for c in range(len(z))]             # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):

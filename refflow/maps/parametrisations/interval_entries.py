@@ -61,11 +61,6 @@ class IntervalEntries(Map):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, h, count, low, high):
-        low, high = m.mpf(low), m.mpf(high)
-        return {"entries": [low + (high - low) / (1 + m.exp(-h_i)) for h_i in h]}   # (1)
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, h):

@@ -135,22 +135,6 @@ class SoftmaxKnots(Map):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, h, bins, low, high, floor, rate, clip, halved):
-        low, high, floor, rate, half = m.mpf(low), m.mpf(high), m.mpf(floor), m.mpf(rate), m.mpf(1) / 2
-        a = [rate * h_j for h_j in h]                                               # (1)
-        if clip is not None:
-            a = [a_j / (1 + abs(2 * a_j / m.log(m.mpf(clip)))) for a_j in a]        # (4)
-        e = [m.exp(a_j) for a_j in a]                                               # (1)
-        S = m.fsum(e)                                                               # (1)
-        w = [floor + (high - low - bins * floor) * e_j / S for e_j in e]            # (2)
-        if halved:
-            w = [half * w[0], *w[1:], half * w[0]]                                  # (5)
-        knots = [low]
-        for w_j in w[:-1]:
-            knots.append(knots[-1] + w_j)                                           # (3)
-        return {"knots": [*knots, high]}                                            # (3)
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, h):

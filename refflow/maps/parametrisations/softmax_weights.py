@@ -59,11 +59,6 @@ class SoftmaxWeights(Map):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, h, count):
-        e = [m.exp(h_k) for h_k in h]                                               # (1)
-        return {"weights": [e_k / m.fsum(e) for e_k in e]}                          # (1)
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, h):

@@ -111,22 +111,6 @@ class SoftplusSpline(Map):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, h, bins, low, width, floor):
-        low, floor, width = m.mpf(low), m.mpf(floor), m.mpf(width)
-        E, fields = m.exp(width - floor) - 1, {"tails": "linear"}                   # (2)
-        sides = (h[0], h[2:2 + bins]), (h[1], h[2 + bins:2 + 2 * bins])
-        sums = []
-        for name, (a, numbers) in zip(("input_knots", "output_knots"), sides):
-            w = [floor + m.log(1 + E * m.exp(h_j)) for h_j in numbers]              # (2)
-            knots = [low + a]                                                       # (1)
-            for w_j in w:
-                knots.append(knots[-1] + w_j)                                       # (1)
-            fields[name] = knots
-            sums.append(m.fsum(w))
-        inner = [m.log(1 + (m.exp(1) - 1) * m.exp(h_k)) for h_k in h[2 + 2 * bins:]]            # (3)
-        return fields | {"slopes": [sums[1] / sums[0], *inner, sums[1] / sums[0]]}  # (4)
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, h):

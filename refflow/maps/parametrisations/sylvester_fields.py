@@ -79,15 +79,6 @@ class SylvesterFields(Map):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def definition(m, h, dimension):
-        D = dimension
-        d, (p, q, b) = [h[i * D:(i + 1) * D] for i in range(D)], (h[(D + k) * D:(D + k + 1) * D] for k in range(3))
-        r, s = [m.tanh(v) for v in p], [m.tanh(v) for v in q]                       # (1)
-        return {"R": [[d[i][j] if j > i else m.mpf(0) for j in range(D)] for i in range(D)],        # (2)
-                "S": [[d[j][i] if j > i else m.mpf(0) for j in range(D)] for i in range(D)],        # (2)
-                "diagonal": s, "b": b, "slack": [1 + r_i * s_i for r_i, s_i in zip(r, s)]}          # (3)
-
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, h):

@@ -143,13 +143,6 @@ class PiecewisePlanar(Bijector):
                              f"{at_index('slack', i)} = {c[i]}, {at_index('negative_slope', i)} = {d[i]}")
 
     @staticmethod
-    def definition(m, z, w, b, u, slack, negative_slope):
-        a = sum(w_i * z_i for w_i, z_i in zip(w, z)) + b                            # (1)
-        h = a if a >= 0 else negative_slope * a                                     # (1)
-        k = (slack - 1 - sum(w_i * u_i for w_i, u_i in zip(w, u))) / sum(w_i * w_i for w_i in w)        # (2)
-        return [z_i + (u_i + k * w_i) * h for z_i, u_i, w_i in zip(z, u, w)]        # (1) (2)
-
-    @staticmethod
     def inverse_definition(m, x, w, b, u, slack, negative_slope):
         y = sum(w_i * x_i for w_i, x_i in zip(w, x)) + b                            # (5)
         s = 1 if y >= 0 else negative_slope

@@ -141,12 +141,6 @@ class Planar(Bijector):
     slack: Array = positive()
     event_ndim = (1, 1)
 
-    @staticmethod
-    def definition(m, z, w, b, u, slack):
-        t = m.tanh(sum(w_i * z_i for w_i, z_i in zip(w, z)) + b)                    # (1)
-        k = (slack - 1 - sum(w_i * u_i for w_i, u_i in zip(w, u))) / sum(w_i * w_i for w_i in w)        # (2)
-        return [z_i + (u_i + k * w_i) * t for z_i, u_i, w_i in zip(z, u, w)]        # (1) (2)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward_and_log_det(self, z):

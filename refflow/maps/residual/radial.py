@@ -138,12 +138,6 @@ class Radial(Bijector):
     event_ndim = (1, 1)
 
     @staticmethod
-    def definition(m, z, centre, alpha, slack):
-        y = [z_i - centre_i for z_i, centre_i in zip(z, centre)]                    # (1)
-        q = (slack - alpha) / (alpha + m.sqrt(sum(y_i * y_i for y_i in y)))         # (1)
-        return [z_i + q * y_i for z_i, y_i in zip(z, y)]                            # (1)
-
-    @staticmethod
     def inverse_definition(m, x, centre, alpha, slack):
         e = [x_i - centre_i for x_i, centre_i in zip(x, centre)]                    # (4)
         R = m.sqrt(sum(e_i * e_i for e_i in e))                                     # (4)

@@ -89,14 +89,6 @@ class CircularShift(Bijector):
     codomain = property(lambda self: intervals(self.ends[..., 0], self.ends[..., 1]))
 
     @staticmethod
-    def definition(m, z, ends, turns):
-        a, b = ends
-        x = z + turns * (b - a)
-        if turns >= 0:
-            return x - (b - a) if x >= b else x                                     # (1)
-        return x + (b - a) if x < a else x                                          # (1)
-
-    @staticmethod
     def inverse_definition(m, x, ends, turns):
         a, b = ends
         z = x - turns * (b - a)

@@ -115,18 +115,6 @@ class LinearSpline(Bijector):
         checked(self)
         super()._validate()
 
-    @staticmethod
-    def definition(m, z, input_knots, output_knots, tails):
-        if tails != "linear" and z < input_knots[0]:
-            return z + (output_knots[0] - input_knots[0])                           # (4)
-        if tails != "linear" and z > input_knots[-1]:
-            return z + (output_knots[-1] - input_knots[-1])                         # (4)
-        k = 0
-        while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
-            k += 1
-        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]   # (1)
-        return output_knots[k] + h * ((z - input_knots[k]) / w)                     # (2)
-
     def breaks(self):
         """The knots at which two lines meet.  An inner knot takes its slope from the bin above it, an end knot from its own."""
         return self.input_knots[..., 1:-1] if self.tails == "linear" else self.input_knots
