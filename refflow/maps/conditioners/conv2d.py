@@ -215,6 +215,25 @@ class Conv2d(Conditioner):
     def output_shape(self, shape):
         return output_of(self.W.shape[-4:], self.dims["C"], shape)
 
+    @staticmethod
+    def definition(m, a, W, b, padding):
+        C, height, width = len(a), len(a[0]), len(a[0][0])
+        I, J = len(W[0][0]), len(W[0][0][0])
+        p, q = (I - 1) // 2, (J - 1) // 2
+
+        def read(c, y, x):
+            inside = 0 <= y < height and 0 <= x < width
+            if c == C:
+                return 0 if inside else 1
+            return a[c][y][x] if inside else int(padding == "ones")
+
+        def output(k, y, x):
+            return sum(k[c][i][j] * read(c, y + i - p, x + j - q)
+                       for c in range(len(k)) for i in range(I) for j in range(J))
+
+        biases = [0] * len(W) if b is None else b
+        return [[[output(k, y, x) + b_m for x in range(width)] for y in range(height)] for k, b_m in zip(W, biases)]  # (1)
+
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def convolution(self, a):
