@@ -40,7 +40,12 @@ APART = {                       # pages whose printed equation is not the defini
     "CentredSoftmax": "the printed e/sum(e) has no log-det for one entry", "Softmax": "the printed e/sum(e) has no truth far out"}
 SLOW = {"OrthonormalColumns": "the printed iteration goes on to the limit of floats, a hundred times as long"}
 DECIMALS = json.loads(Path(__file__).with_name("definitions.json").read_text())         # {page: points, and what is true there}
-ANOTHER = {"Conv2d": "the textbook has (2), which follows from the definition, (1)"}
+ANOTHER = {                     # pages whose definition has what the textbook does not: why
+    "BernsteinPolynomial": "the textbook's slopes are not those of the ends",
+    "Conv2d": "the textbook has (2), which follows from the definition, (1)",
+    "ReLUScale": "the side of the kink on which 0 lies",
+    "Sylvester": "the textbook's matrices are not cut to their triangles", "WishartCholesky": "so are its",
+    "UnitVector": "the textbook has (1), the definition (2)"}
 MODERATE = 4                    # points beside the hard cases
 FLOOR = arb(2) ** NEGLIGIBLE["float64"]         # below it, the truth counts as 0
 
@@ -76,7 +81,7 @@ def differing(a, b):
 def test_pages_with_a_definition_beside_a_textbook_are_listed():
     """A page that is not listed is defined by its textbook."""
     assert {name for name, page in PAGES.items() if "definition" in vars(page)} == {*APART, *SLOW, *ANOTHER}
-    assert len(APART) + len(SLOW) + len(ANOTHER) <= 18
+    assert len(APART) + len(SLOW) + len(ANOTHER) <= 23
 
 
 @pytest.mark.parametrize("name", sorted(APART))

@@ -235,10 +235,10 @@ def bars_of(page, back):
 
 
 def test_no_page_calls_a_textbook():
-    """Only what prints a page reads it, what makes the truth of it, and what says what its equations cost."""
+    """Only what prints a page reads it, what makes the truth of it, what asks whether it is there, and what says what its equations cost."""
     package = Path(refflow.__file__).parent
     reading = {path.name for path in package.rglob("*.py") if re.search(r"\w\.textbook\b", path.read_text())}
-    assert reading == {"parts.py", "printed.py", "textbook.py", "figures.py", "floats.py"}
+    assert reading == {"pages.py", "parts.py", "printed.py", "textbook.py", "figures.py", "floats.py"}
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if getattr(page, "hard_cases", ())])

@@ -56,6 +56,14 @@ class UnitVector(Conditioner):
     eps: float = plain(1e-12, ABOVE_0)
     event_shape = ("N",)
 
+    @staticmethod
+    def definition(m, a, eps):
+        square = sum(a_i * a_i for a_i in a)
+        if square > m.mpf(eps) * m.mpf(eps):
+            norm = m.sqrt(square)
+            return [a_i / norm for a_i in a]                                        # (1) (2)
+        return [a_i / m.mpf(eps) for a_i in a]                                      # (1) (2)
+
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def directions(self, a):

@@ -127,6 +127,17 @@ class WishartCholesky(Density):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def definition(m, z, df, cholesky):
+        T, log_prob = [], m.mpf(0)
+        for i, row in enumerate(cholesky):
+            T.append([(z[i][j] - m.fsum(row[l] * T[l][j] for l in range(j, i))) / row[i] for j in range(i + 1)])           # (1)
+            t, k = T[i][i], df - i                                                  # (1)
+            c = (k - 1) * m.log(t) - t * t / 2 - (k / 2 - 1) * m.log(2) - m.loggamma(k / 2)         # (4)
+            normal = m.fsum(v * v / 2 + m.log(2 * m.pi) / 2 for v in T[i][:i])      # (2)
+            log_prob = log_prob + c - normal - (i + 1) * m.log(row[i])              # (3)
+        return log_prob
+
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_prob_vjp(self, z):

@@ -43,6 +43,10 @@ class ReLUScale(Scale):
 
     floor: float = plain(1e-6, ABOVE_0)
 
+    @staticmethod
+    def definition(m, s, floor):
+        return s + floor if s > 0 else s * 0 + floor                                # (1)
+
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def evaluate(self, s):

@@ -156,6 +156,18 @@ class BernsteinPolynomial(Bijector):
         if self.coefficients.shape[-1] < 2:
             raise ValueError("BernsteinPolynomial: coefficients must be at least 2")
 
+    @staticmethod
+    def definition(m, z, coefficients, bound, tails):
+        K, B = len(coefficients) - 1, m.mpf(bound)
+        inside = -B if z < -bound else B if z > bound else z
+        s, t = (inside + B) / (2 * B), (B - inside) / (2 * B)                       # (1)
+        x = sum(math.comb(K, i) * s ** i * t ** (K - i) * c for i, c in enumerate(coefficients))    # (2) (3)
+        if -bound <= z <= bound:
+            return x
+        slope = sum(math.comb(K - 1, i) * s ** i * t ** (K - 1 - i) * (coefficients[i + 1] - coefficients[i])
+                    for i in range(K)) * K / (2 * B)                                # (4)
+        return x + slope * (z - inside)                                             # (6)
+
     def breaks(self):
         """The ends of the interval if there are tails: the second derivative jumps, the first is the polynomial's."""
         return np.array([-self.bound, self.bound] if self.tails == "linear" else [])

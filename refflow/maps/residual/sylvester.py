@@ -137,6 +137,14 @@ class Sylvester(Bijector):
     slack: Array = positive("D")
     event_ndim = (1, 1)
 
+    @staticmethod
+    def definition(m, z, R, S, diagonal, b, slack):
+        D = len(z)
+        a = [diagonal[i] * z[i] + sum(S[i][j] * z[j] for j in range(i + 1, D)) + b[i] for i in range(D)]        # (1)
+        t = [m.tanh(a_i) for a_i in a]                                              # (1)
+        r = [(slack[i] - 1) / diagonal[i] for i in range(D)]                        # (2)
+        return [z[i] + r[i] * t[i] + sum(R[i][j] * t[j] for j in range(i + 1, D)) for i in range(D)]            # (1)
+
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward_and_log_det(self, z):
