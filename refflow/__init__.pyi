@@ -292,6 +292,14 @@ class SkipSum(Conditioner):
 class SoftplusActivation(Conditioner):
     def __init__(self) -> None: ...
 
+class SpectralDense(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    u: NDArray[np.floating[Any]] | None
+    v: NDArray[np.floating[Any]] | None
+    coefficient: float
+    def __init__(self, W: Numbers, b: Numbers | None = ..., u: Numbers | None = ..., v: Numbers | None = ..., coefficient: float = ...) -> None: ...
+
 class TanhActivation(Conditioner):
     def __init__(self) -> None: ...
 

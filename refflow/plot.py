@@ -194,6 +194,13 @@ class ByMass(Normalize):
         return np.interp(value, self.shades, self.densities)
 
 
+def around_half(axes, p, low, high, norm):
+    """A line around half of the mass, above the points, which cover a narrow peak."""
+    grid = cells(low, high, len(p))
+    if p.any():
+        axes.contour(grid[..., 0], grid[..., 1], p, [norm.inverse(0.5)], colors=INK, linewidths=0.7)
+
+
 def dots(count):
     """Many points are smaller, so that they do not hide what is under them."""
     return {"markersize": 1.6 if count > 500 else 2.6, "markeredgewidth": 0, "alpha": 0.5}
@@ -356,9 +363,11 @@ def histogram_edges(low, high, n):
 def plane(flow, x, low, high, names, points, resolution):
     figure = picture(4.9, 4.2)
     axes = figure.subplots()
-    image = shaded(axes, density_on(flow, low, high, resolution), low, high)
+    p = density_on(flow, low, high, resolution)
+    image = shaded(axes, p, low, high)
     if x is not None:
         axes.plot(*x[:points].T, ".", color=ORANGE, **dots(min(points, len(x))))
+        around_half(axes, p, low, high, image.norm)
         axes.set_title(mean_log_prob(flow, x), size=9, color=INK, loc="left")
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel=names[0], ylabel=names[1])
     quiet(axes, 5)

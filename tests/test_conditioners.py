@@ -157,6 +157,23 @@ def test_a_planted_curvature_is_found(page, law, monkeypatch):
         run_network_laws(net, NetworkPoints(net, EVENTS[:, 0].copy(), H_BAR[:, 0].copy()), lambda name: "jvp" in name)
 
 
+def test_a_planted_sum_over_events_is_found():
+    """LipSwish whose jvp adds to every event's cotangent of beta the sum over all events."""
+    class Summing(LipSwish):
+        def jvp(self, a, A_dot):
+            values, pullback = LipSwish.jvp(self, a, A_dot)
+
+            def counted(h_bar, H_bar):
+                a_bar, A_dot_bar, bars = pullback(h_bar, H_bar)
+                return a_bar, A_dot_bar, {"beta": bars["beta"] * np.size(h_bar)}
+
+            return values, counted
+
+    net = Summing(0.9)
+    with pytest.raises(AssertionError, match="jvp's pullback is the gradient"):
+        run_network_laws(net, NetworkPoints(net, EVENTS[:, 0].copy(), H_BAR[:, 0].copy()), lambda name: "jvp" in name)
+
+
 class Forgetting(Residual):
     """A residual connection whose tangents do not pass by."""
 

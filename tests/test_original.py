@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 SYSTEM_OF = {"nice": "nice", "realnvp": "realnvp", "glow": "glow", "glowtts": "glow_tts", "vits": "vits",
              "radial": "planar", "sylvester": "sylvester", "tarflow": "tarflow", "jet": "jet",
-             "starflow": "starflow", "cfm": "cfm"}
+             "starflow": "starflow", "cfm": "cfm", "resflow": "resflow"}
 
 
 # -- which system a file is of ----------------------------------------------------------------------------------------
@@ -74,6 +74,17 @@ def test_what_cannot_be_read_says_what_is_missing(tmp_path, capsys):
     assert "it is a file of Glow-TTS" in capsys.readouterr().out
 
 
+def test_a_damaged_file_of_a_named_system_says_what_is_wrong(tmp_path, capsys):
+    held = dict(np.load(original.PRACTICE / "tarflow_model_uncond.npz"))
+    config = json.loads(str(held["cfg"]))
+    np.savez(tmp_path / "kind.npz", **held | {"cfg": json.dumps(config | {"kind": "Foo"})})
+    np.savez(tmp_path / "array.npz", **{key: array for key, array in held.items() if key != "param/blocks.1.proj_in.bias"})
+    assert original.main([str(tmp_path)]) == 2
+    said = capsys.readouterr().out
+    assert "it says that it is of TarFlow, of which it is none of the kinds a block, a model" in said
+    assert "there is no 'param/blocks.1.proj_in.bias' in it" in said
+
+
 @pytest.mark.parametrize("name", [*SMALL, "glow_layers", "glow_step_invconv_affine_lu", "glowtts_squeeze",
                                   "glowtts_attention_win4_short", "glowtts_duration_predictor", "realnvp_tf_channel_aff_bottom0",
                                   "glow_ros_model_additive_plain"])
@@ -97,7 +108,7 @@ def test_every_array_of_our_copies_is_read():
 @pytest.mark.parametrize("system, source, said", [
     ("IDF", "", "integer discrete flows (IDF) are not built in refflow"),
     (None, "jornpeters/integer_discrete_flows@644a2fc models/*.py", "integer discrete flows (IDF) are not built in refflow"),
-    ("FFJORD", "", "FFJORD is not built in refflow"), ("residual flows", "", "residual flows are not built in refflow")])
+    ("FFJORD", "", "FFJORD is not built in refflow"), ("SurVAE", "", "SurVAE flows are not built in refflow")])
 def test_a_system_that_is_not_built_is_said_in_a_sentence(system, source, said, tmp_path, capsys):
     """A port of Glow has the same names of arrays, and the file is not taken for Glow's."""
     config = {"kind": "Model", "K": 1, "L": 1, "source": source} | ({"system": system} if system else {})

@@ -156,6 +156,16 @@ def test_the_shade_of_a_normal_density_is_its_part_of_the_largest():
     assert not plot.ByMass(np.zeros((2, 2)))(np.zeros(3)).any()
 
 
+def test_a_line_around_half_of_the_mass_stands_above_the_points():
+    """The points cover a narrow peak, whose density would not be seen."""
+    flow = Flow(Affine(np.zeros(2), np.ones(2)), StandardNormal(2))
+    axes = panels(plot.density(flow, flow.sample(np.random.default_rng(0), 500)))[0]
+    outline, points = axes.collections[-1], axes.lines[0]
+    radius = np.hypot(*outline.get_paths()[0].vertices.T)
+    np.testing.assert_allclose(radius, np.sqrt(2 * np.log(2)), rtol=0.01)
+    assert axes.get_children().index(outline) > axes.get_children().index(points) or outline.get_zorder() >= points.get_zorder()
+
+
 def test_legends_stand_beside_the_curves():
     flow = Flow(Affine(np.zeros(1), np.ones(1)), StandardNormal(1))
     x = flow.sample(np.random.default_rng(0), 100)

@@ -14,11 +14,13 @@ import pytest
 from mpmath import mp, mpf
 
 import refflow
+from refflow import Affine, Chain, DenseLinear, Inverse
 from refflow.accuracy.drawing import SIDES
 from refflow.cli import truth
 from refflow.core import has_components
 from refflow.core.declarations import Field
 from refflow.maps.conditioners import Dense
+from refflow.models import realnvp
 from validation.certify import PAGES, allowed, sides
 from validation.kinds import GENERATORS
 from validation.points import Draw
@@ -247,6 +249,16 @@ REFUSED = {
     ("DenseLinear", "--z", "[1]"): "DenseLinear needs --W",
     ("two.npz", "--z", "1", "--parameters", "shifts.json"): "leave out shifts",
 }
+
+
+@pytest.mark.parametrize("f, said", [
+    (Inverse(realnvp(np.random.default_rng(0), 2, (2,), 2).bijector.inner), "it holds Inverse(Chain), of which no equation is believed"),
+    (Chain([Affine([1.0, 2.0]), DenseLinear(np.eye(2))]), "Affine is a map of numbers and has the parameters of several")])
+def test_a_value_without_an_equation_is_refused(run, tmp_path, f, said):
+    """As what fit writes, which reads its couplings from the other side, in the units of a table."""
+    refflow.save(refflow.Flow(f, refflow.StandardNormal(2)), tmp_path / "fitted.npz")
+    status, out, err = run("truth", "fitted.npz", "--z", "[0.5, 1]")
+    assert (status, out) == (2, "") and f"refflow: fitted.npz: {said}" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)

@@ -63,8 +63,8 @@ def add_command(commands):
     one.add_argument("--couplings", type=positive_count, metavar="N", help=(
         "how many couplings it has (4; of 2 columns 8, of 3 columns 5; of jet 8)"))
     one.add_argument("--layers", type=count, metavar="N", help=(
-        "how many layers that are not couplings it has (5 of maf, 1 of bnaf and sospf, 8 of planar and radial, 8 steps in time of "
-        "cnf and flow-matching, else 3), or the "
+        "how many layers that are not couplings it has (5 of maf, 1 of bnaf and sospf, 8 of planar, radial and "
+        "residual-flow, 8 steps in time of cnf and flow-matching, else 3), or the "
         "encoder of texts, or each transformer of tarflow (2) or of jet (1), or the last transformer of starflow (4), whose "
         "others have one"))
     one.add_argument("--bins", type=positive_count, metavar="N", help="bins of its splines (8)")

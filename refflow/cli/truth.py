@@ -17,7 +17,7 @@ import numpy as np
 from .files import is_npy, read_npy, read_saved
 from .options import number_that
 from .show import of_another_kind
-from ..core import Flow
+from ..core import Flow, Inverse, tree
 from ..core.declarations import Child
 from ..core.registry import REGISTRY, has_components
 from ..maps import load_all
@@ -43,7 +43,7 @@ def add_command(commands):
         "What a page's definition gives at one point, to 50 digits, beside the page's own answers with their errors in units of "
         "rounding.  VALUE is a number, [nested lists] of numbers, or a .npy or .json file that holds them.  Needs python-flint: "
         'pip install "refflow[validation]".  `refflow truth NAME --help` lists the parameters of a page.'))
-    one.add_argument("name", metavar="NAME", help="a page of any kind, or a file that refflow fit or refflow.save has written")
+    one.add_argument("name", metavar="NAME", help="a page of any kind, or a file that refflow.save has written")
     event = one.add_mutually_exclusive_group(required=True)
     event.add_argument("--z", metavar="VALUE", help="the event of the forward map, of a density, a scale or a network")
     event.add_argument("--x", metavar="VALUE", help="the event of the inverse map")
@@ -136,7 +136,19 @@ def value_in(path, given, dtype):
     f = held.bijector if isinstance(held, Flow) else held
     if not hasattr(f, "kind"):
         raise CannotRun(f"{path}: it holds no page, but {type(held).__name__}")
+    refuse_without_equation(path, f)
     return one_event(f.astype(dtype))
+
+
+def refuse_without_equation(path, f):
+    """CannotRun for a value of which no equation is believed: an inverse that no page defines, or a number's map with a vector's parameters."""
+    for _, part in tree.walk(f):
+        if isinstance(part, Inverse) and getattr(part.inner, "inverse_definition", None) is None:
+            raise CannotRun(f"{path}: it holds Inverse({type(part.inner).__name__}), of which no equation is believed; save what is "
+                            "inside, refflow.save(value.inner, \"NAME.npz\"), and ask that with --x")
+        if part is not f and getattr(part, "event_ndim", None) == (0, 0) and part.parameter_batch:
+            raise CannotRun(f"{path}: {type(part).__name__} is a map of numbers and has the parameters of several; the equation of one is "
+                            "believed")
 
 
 def field_of(declared, key, given, dtype):

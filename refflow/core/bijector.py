@@ -181,7 +181,7 @@ class Bijector(Value):
 
     @property
     def two_sided(self):
-        """Has it `complement`, which a chain needs near the upper end, and what follows below?"""
+        """Has it `complement`, which a chain needs near the upper end, and what follows below?  A map of an interval has `mirrored`."""
         return self.symmetric
 
     def mirrored(self):
@@ -230,7 +230,7 @@ class Bijector(Value):
 def mirror(where, numbers):
     """M: -z on the real line, lower + upper - z on an interval."""
     lower, upper = where.each or (where.lower, where.upper)
-    return -numbers if np.isinf(lower).all() else lower + (upper - numbers)
+    return -numbers if np.isinf(lower).all() else lower + (upper - numbers.astype(np.float64))      # exact for float32, too, if not tiny
 
 
 def over_event(per_event, ndim) -> np.ndarray:
@@ -267,7 +267,8 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     log-det, the logarithm of a product of its entries), `infinite_events` (an event with an infinite entry, as after a map that
     has reached its limit, goes back to the limits of the inverse matrix), `straight_far_out` (events beyond the range of its parameters
     meet lines; fewer binades are certified there), `moderate` (certified only at moderate events; its docstring says why),
-    `symmetric` (a map of R onto (0, b) with f(2 loc - z) = b - f(z), so that chains keep the digits of both tails).  The page is registered.
+    `symmetric` (a map of R onto (0, b) with f(2 loc - z) = b - f(z), so that chains keep the digits of both tails), `two_sided` (another
+    map onto (0, b) that has `complement`, for the same end).  The page is registered.
     `textbook`: the class of the page's equations as they are printed, see `maps/README.md`; conditioners, densities, scales
     and parametrisations are handed theirs in the same way.
     """

@@ -12,8 +12,9 @@ The reverse rule.  The pullbacks of (1) or (3) follow each other from the last m
     z_bar = f*(f_bar, l_bar)      of (1)
           = f*(-q_bar, l_bar)     of (3)                                            (5)
 
-In floating point.  Numbers near 0 keep their digits.  (1) and (2) are used where `h(f(z))` is at most the middle of its interval,
-(3) and (4) elsewhere, entry by entry.                                                                          (6)
+In floating point.  Numbers near 0 keep their digits, and numbers near an upper end have lost as many as they are nearer to it than
+to 0.  Of all numbers `v` between two maps, and of `z` too if it lies in such an interval, each in units of its interval,
+    (1) and (2) are used where the least v is at most the least 1 - v, (3) and (4) elsewhere, entry by entry        (6)
 Entries on one track are the middle of the interval on the other one, with cotangents 0.                        (7)
 In float32, `q` underflows where `x` does not, and so do slopes:
     all of this is computed in float64, for float32 too, and rounded once           (8)
@@ -95,7 +96,7 @@ class Run:
         first, *others = self.wide[side]
         z = event.astype(np.float64)                                                # (8)
         (v, total), of_first = read(first.page, 0, z, pulled)
-        upper = above_the_middle(v, others)
+        upper = nearer_an_upper_end(z, v, first, others)
         v = np.where(upper, first.page.complement(z), v) if upper.any() else v      # (3) (6)
         inside, lost = ~first.page.domain.outside(z), False
         pullbacks = [(first.path, lambda bar, each: of_first(np.where(upper, -bar, bar), each))]            # (5)
@@ -120,11 +121,27 @@ class Run:
         return of_each
 
 
-def above_the_middle(v, others):
-    """Marks of the first leaf's images v that the last leaf but one takes above the middle of its interval."""
-    for leaf in others[:-1]:
-        v = leaf.page.inverse(v) if leaf.side else leaf.page.forward(v)
-    return v > others[-1].sets[0].middle(v.shape)                                   # (6)
+def nearer_an_upper_end(z, v, first, others):
+    """Marks of the events z, with the images v, of which a number comes nearer to an upper end than any does to 0."""
+    least, left = shares(z, first.sets[0]) if is_bounded(first.sets[0]) else (1, 1)
+    for leaf in others:
+        of_v, of_q = shares(v, leaf.sets[0])
+        least, left = np.minimum(least, of_v), np.minimum(left, of_q)
+        if leaf is not others[-1]:
+            v = leaf.page.inverse(v) if leaf.side else leaf.page.forward(v)
+    return left < least                                                             # (6)
+
+
+def shares(v, where):
+    """(v, 1 - v) in units of an interval (0, b)."""
+    _, b = ends_of(where)
+    return v / b, (b - v) / b
+
+
+def is_bounded(where):
+    """Is a set an interval (0, b)?"""
+    lower, upper = ends_of(where)
+    return not np.any(lower) and np.isfinite(upper).all()
 
 
 def on_tracks(leaf, is_last, v, upper, pulled):
@@ -203,8 +220,7 @@ def end_of_run(leaves, start):
 def joined(leaf, following):
     """Does a leaf lead onto an interval (0, b) that is the set of the next one?"""
     (lower, upper), (again, once_more) = ends_of(leaf.sets[1]), ends_of(following.sets[0])
-    same = np.array_equal(lower, again) and np.array_equal(upper, once_more) and leaf.axes == following.axes
-    return same and not np.any(lower) and np.isfinite(upper).all()
+    return np.all(lower == again) and np.all(upper == once_more) and leaf.axes == following.axes and is_bounded(leaf.sets[1])
 
 
 def ends_of(where):

@@ -15,7 +15,8 @@ ROWS = (
         remark="in the basis of an OrthogonalLinear on both sides", pyro="Sylvester",
         torchflows=("Identity, Householder, PermutationSylvester, Sylvester, SylvesterBijection, HouseholderSylvester, "
             "IdentitySylvester")),
-    row("i-ResNet (contractive residual)", "x+g(x), Lip<1", missing="no page of contractive residuals", freia="IResNetLayer",
+    row("i-ResNet (contractive residual)", "x+g(x), Lip<1", "InvertibleResidual(contracting)", freia="IResNetLayer",
+        remark="with the exact log-det; estimates of it by series are functions of noise, in maps.residual.series",
         normflows="Residual",
         torchflows="InvertibleResNetBlock, InvertibleResNet, ConvolutionalInvertibleResNet, ConvolutionalInvertibleResNetBlock"),
     row("ResFlow (Russian roulette)", "unbiased logdet", outside="its log-det is an estimate; the map is a contractive residual",
@@ -23,6 +24,6 @@ ROWS = (
         torchflows="ResFlowBlock, ResFlow, ConvolutionalResFlow, ConvolutionalResFlowBlock"),
     row("Highway flow (volume-preserving-ish residual)", "lambda x + (1-lambda) f(x), triangular f", missing="no page",
         tfp="experimental HighwayFlow"),
-    row("Proximal ResFlow", "x+gamma R(x), averaged operator", missing="no page of contractive residuals",
+    row("Proximal ResFlow", "x+gamma R(x), averaged operator", missing="no network of tied orthonormal matrices",
         torchflows="ProximalResFlowBlock, ProximalResFlow"),
 )

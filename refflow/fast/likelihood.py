@@ -34,8 +34,10 @@ import numpy as np
 from ..core import sets
 from ..core.boundary import checked_domain, checked_event
 from ..core.arrays import as_floating
-from ..core.tree import along, copied, flatten, repeated, replaced, walk
+from ..core.tree import copied, flatten, repeated, replaced, walk
+from ..core.compose import Chain
 from ..core.flow import Flow
+from ..core.tracks import Run
 from ..maps.coupling.coupling import MaskedBijector
 from ..maps.normalization.batch_norm import BatchStatisticsNorm
 from ..maps.shape import FactorOut
@@ -170,6 +172,24 @@ class Step:
 
     def at(self, event, after, memory):
         return self.with_pullback(self.stage, event)[1]
+
+
+class RunStep(Step):
+    """Leaves of a chain that lead through an interval, by the chain's own step."""
+
+    def take(self, stage):
+        self.stage, self.set = stage, stage.codomain if self.side else stage.domain
+
+    def with_pullback(self, stage, event):
+        image, pullbacks = (stage.inverse_vjp if self.side else stage.vjp)(event)
+
+        def pullback(bar, b, sums, wanted=True):
+            for path, leaf_pullback in reversed(pullbacks):
+                bar, bars = leaf_pullback(bar, b)
+                sums.add_all(".".join((self.path, *path)), bars)
+            return bar
+
+        return image, pullback
 
 
 class OnePass:
@@ -310,14 +330,20 @@ def steps_of(f):
 
 
 def steps_along(f, path, side):
-    """(path, stage, side) of the stages of a map in the order that an event meets them."""
-    return ((".".join((path, *here)), stage, way) for here, stage, way in along(f, side))
+    """(path, stage, side) of the stages of a map in the order that an event meets them; a chain's runs are stages."""
+    turn = f.steps[side] if isinstance(f, Chain) and f.has_runs else () if isinstance(f, Run) else f.in_turn(side)
+    if not turn:
+        yield path, f, side
+    for here, stage, way in turn:
+        yield from steps_along(stage, ".".join((path, *here)), way)
 
 
 def step_of(path, stage, side, space, numbers):
     """The step of a stage at this place."""
     if side == 0 and type(stage) is FactorOut:
         return FactorStep(stage, path, space, numbers)
+    if isinstance(stage, Run):
+        return RunStep(stage, side, path)
     number, found = next(numbers), twin(stage, side)
     return Step(stage, side, path) if found is None else found(stage, side, path, number, space)
 

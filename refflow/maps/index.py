@@ -248,6 +248,7 @@ HOME = {
     "SiLU": "conditioners.silu",
     "SkipSum": "conditioners.skip_sum",
     "SoftplusActivation": "conditioners.softplus_activation",
+    "SpectralDense": "conditioners.spectral_dense",
     "duration_network": "conditioners.speech_networks",
     "feed_forward_network": "conditioners.speech_networks",
     "prenet": "conditioners.speech_networks",

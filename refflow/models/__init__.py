@@ -30,6 +30,7 @@ from .nsf import autoregressive_nsf, nsf
 from .planar import planar, radial
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
+from .residual_flow import residual_flow
 from .sospf import sospf
 from .starflow import starflow, starflow_block, starflow_denoiser
 from .stochastic_durations import StochasticDurations, stochastic_durations
@@ -106,6 +107,10 @@ def small_cnf(D, rng, hidden, layers):
     return cnf(rng, D, hidden, steps=layers)
 
 
+def small_residual_flow(D, rng, hidden, layers):
+    return residual_flow(rng, D, hidden, layers)
+
+
 def one_width(model, hidden):
     if len(set(hidden)) != 1:
         raise ValueError(f"{model}: all hidden layers have the same width, not {hidden}")
@@ -116,11 +121,11 @@ SMALL: dict[str, Callable[..., Flow]] = {"nice": small_nice, "realnvp": small_re
          "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "circular-nsf": small_circular_nsf, "naf": small_naf,
          "bnaf": small_bnaf, "sospf": small_sospf, "bpf": small_bpf, "umnn": small_umnn, "flow++": small_flow_plus_plus,
          "gaussianization": small_gaussianization_flow, "planar": small_planar, "radial": small_radial, "cnf": small_cnf,
-         "flow-matching": small_cnf}
+         "flow-matching": small_cnf, "residual-flow": small_residual_flow}
 BUILDERS: dict[str, Callable[..., Flow]] = {"gaussian": gaussian} | {
     name: functools.partial(builder, **defaults_of(name)) for name, builder in SMALL.items()}
 
 __all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "SylvesterVAE", "all_in_one", "autoregressive_nsf", "bnaf", "bpf",
            "circular_nsf", "cnf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "jet",
-           "jet_coupling", "jet_network", "maf", "naf", "nice", "nsf", "planar", "radial", "realnvp", "sospf", "starflow", "starflow_block",
-           "starflow_denoiser", "stochastic_durations", "sylvester_vae", "tarflow", "tarflow_block", "umnn", "warmed_up"]
+           "jet_coupling", "jet_network", "maf", "naf", "nice", "nsf", "planar", "radial", "realnvp", "residual_flow", "sospf", "starflow",
+           "starflow_block", "starflow_denoiser", "stochastic_durations", "sylvester_vae", "tarflow", "tarflow_block", "umnn", "warmed_up"]

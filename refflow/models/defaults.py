@@ -30,6 +30,7 @@ DEFAULTS: dict[str, tuple[str, dict[str, tuple[str, Any]]]] = {
     "radial": ("radial", {"layers": ("layers", 8)}),
     "cnf": ("cnf", {"hidden": ("hidden", (64, 64, 64)), "layers": ("steps", 8)}),
     "flow-matching": ("cnf", {"hidden": ("hidden", (64, 64, 64)), "layers": ("steps", 8)}),
+    "residual-flow": ("residual_flow", {"hidden": ("hidden", WIDTHS), "layers": ("blocks", 8)}),
     "glow": ("glow", {"levels": ("levels", 3), "depth": ("steps", 4), "hidden": ("hidden", 32)}),
     "image_realnvp": ("image_realnvp", {"levels": ("scales", 2), "depth": ("residual_blocks", 1), "hidden": ("base_dim", 16)}),
     "tarflow": ("tarflow", {"patch": ("patch", 2), "hidden": ("channels", 64), "depth": ("blocks", 4), "layers": ("layers", 2)}),

@@ -8,7 +8,9 @@ Planar flows with tanh and radial flows have no inverse; their forward is asked.
 Splines are asked at their raw numbers, see `shared.numbers`; couplings and autoregressive maps with the network of
 `shared.networks` in the place of their own.
 
-Left out: `BatchNorm`, whose map is of a batch, not of an event; residual flows, which have no page.
+A residual flow is asked for pairs in evaluation, where its log-det is exact.
+
+Left out: `BatchNorm`, whose map is of a batch, not of an event.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from normflows.flows import neural_spline
 from normflows.utils.splines import unconstrained_rational_quadratic_spline
 
 import refflow
-from refflow.maps.conditioners import Contextual, Conv2d, Dense
+from refflow.maps.conditioners import Contextual, Conv2d, Dense, Sequential, TanhActivation
 from refflow.maps.coupling import Coupling, Family, additive_family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ExpScale
 from refflow.maps.parametrisations import SPLINES
@@ -463,6 +465,16 @@ def only_forward(build):
 declare("Planar", "flows.Planar", only_forward(planar("tanh")), parametrisation="paper, normflows, Pyro, Bijectors.jl")
 declare("PiecewisePlanar", "flows.Planar [leaky_relu]", planar("leaky_relu"), parametrisation="normflows")
 declare("Radial", "flows.Radial", only_forward(radial), parametrisation="normflows")
+
+
+# -- residual ---------------------------------------------------------------------------------------------------------
+
+def residual(p):
+    return rows_of(flows.Residual(Network(p["stages"]["0"]), reverse=False).eval(), 1)
+
+
+contracting = Sequential((TanhActivation(), Dense([[0.25, -0.5], [0.375, 0.125]], [0.5, -1.0])))
+declare(refflow.Chain([refflow.InvertibleResidual(contracting)]), "flows.Residual [of pairs, evaluation]", residual)
 
 
 # -- compositions -----------------------------------------------------------------------------------------------------

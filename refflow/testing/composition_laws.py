@@ -463,22 +463,26 @@ def what_is_left(f, p):
         return
     with np.errstate(all="ignore"):
         f, g, x, z = f.unchecked(p.dtype), p.g, p.forward_sensitivities[0], p.z64
-        q, kappa = g.complement(z), x.kappa[:, 0] - np.abs(x.value[:, 0])           # of q without |q|
+        q, kappa = g.complement(z), sum(x.part(block)[:, 0] for block in x.slopes)          # of q without |q|
+        bounded = np.isfinite(f.domain.upper) or f.domain.each
+        if bounded:
+            kappa = kappa + np.abs(g.jacobian(z)[..., 0, 0]) * mirror(g.domain, z)          # what is left of z may be rounded
         given, end = f.complement(p.z), (f.codomain.each or (0, f.codomain.upper))[1]
         hold(p, "q", np.abs(given - q), unit(p, kappa + q))
-        hold(p, "x + q", np.abs(f.forward(p.z).astype(np.float64) + q - end), unit(p, x.kappa[:, 0] + kappa + q + end))
+        hold(p, "x + q", np.abs(f.forward(p.z).astype(np.float64) + q - end), unit(p, kappa + q + end))
         back, pullback = g.inverse_vjp_of_complement(q)
         slope, bars = pullback(np.ones(p.batch), np.zeros(p.batch))
         moved = sum(np.abs(flat(bar * held, p.batch)).sum(-1) for (_, bar), (_, held) in zip(flatten(bars), flatten(g.params())))
         room = 2 * unit(p, np.abs(z) + np.abs(slope) * q + moved) + unit(p, 0) * np.abs(slope)
         kept = (q > np.finfo(p.dtype).tiny / p.u) & steady_between(g, z, room)
+        kept = kept & (x.value[:, 0] > np.finfo(z.dtype).eps / SHORT)               # of a smaller x, q has few digits or none
         found = f.inverse_vjp_of_complement(given)[0]
         hold(p, "z of its complement", np.abs(found[0] - z), room, kept)
         hold(p, "log_det of the complement", np.abs(back[1] + g.log_det(z)), ROUGH * (1 + np.abs(back[1])), kept)
         equal("without the pullback", f.inverse_and_log_det_of_complement(given), found)
         for z_bar in (0, 1):
             backwards(p, g, q, np.full(p.batch, z_bar), pullback, kept)
-        if np.isfinite(f.domain.upper) or f.domain.each:
+        if bounded:
             of_mirrored(p, g, unit(p, kappa + q))
 
 
@@ -504,14 +508,16 @@ def of_mirrored(p, g, room):
     mirrored, own = g.mirrored()
     left = mirror(g.domain, p.z64)
     (q, log_det), pullback = mirrored.vjp(left)
-    (x, known), of_f = g.vjp(p.z64)
+    z = mirror(g.domain, left)                                  # of which exactly this is left
+    (x, known), of_f, inside = *g.vjp(z), g.domain.members(z, 0)
     end = (g.codomain.each or (0, g.codomain.upper))[1]
-    hold(p, "x + f~", np.abs(x + q - end), room + unit(p, end))
-    hold(p, "log_det of f~", np.abs(log_det - known), ROUGH * (1 + np.abs(known)))
+    hold(p, "x + f~", np.abs(x + q - end), room + unit(p, end), inside)
+    hold(p, "log_det of f~", np.abs(log_det - known), ROUGH * (1 + np.abs(known)), inside)
     for bars in ((1.0, 0.0), (0.0, 1.0)):
         bars = [np.full(p.batch, bar) for bar in bars]
         (event_bar, params_bar), (mine, of_params) = pullback(*bars), of_f(-bars[0], bars[1])
         found = [("z_bar", -event_bar, mine)] + [(path[-1], bar, other) for (path, bar), (_, other) in
                                                  zip(flatten(own(params_bar)), flatten(of_params))]
         for name, bar, other in found:
-            hold(p, f"{name} of f~", np.abs(bar - other), ROUGH * np.abs(other) + SHORT * (1 + np.abs(other).max()))
+            size = np.abs(other[inside]).max(initial=1)
+            hold(p, f"{name} of f~", np.abs(bar - other), ROUGH * np.abs(other) + SHORT * size, inside)

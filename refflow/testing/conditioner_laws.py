@@ -112,8 +112,13 @@ def tangents(net, p):
 
 @law("jvp's pullback is the gradient", OWN)
 def tangents_pullback(net, p):
-    """a_bar, A_dot_bar and the parameters' cotangents of jvp against differences of L = <h_bar, h> + <H_bar, dh/da A_dot>."""
+    """a_bar, A_dot_bar and the parameters' cotangents of jvp against differences of L = <h_bar, h> + <H_bar, dh/da A_dot>.
+
+    The cotangents of parameters without a batch are sums over events.
+    """
     pushed = pushed_points(net, p)
+    if pushed is not None:
+        LAWS["cotangents sum over what broadcast"](pushed.f, pushed)
     if pushed is not None and (net.smooth or not net.components()):
         return LAWS["pullback is the gradient"](pushed.f, pushed)
 

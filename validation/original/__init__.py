@@ -4,7 +4,7 @@
                                              print its largest relative difference, and the name of the quantity
     python -m validation.original            the files in validation/practice/
     python -m validation.original glow       these files as far as they are of one system (nice, realnvp, glow, glow_tts, vits,
-                                             planar, sylvester, starflow, tarflow, jet, cfm); for a single file, a line for each
+                                             planar, sylvester, starflow, tarflow, jet, cfm, resflow); for a single file, a line for each
                                              quantity; with a PATH, its files are of it
     python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
     --schema SYSTEM                          what its files here hold: the configuration, and every array with its shape; the
@@ -35,19 +35,20 @@ from refflow import oracle
 from validation.certify import processor
 from validation.recorded import written
 
-from . import cfm, glow, glow_tts, jet, nice, planar, realnvp, starflow, sylvester, tarflow, vits
+from . import cfm, glow, glow_tts, jet, nice, planar, realnvp, resflow, starflow, sylvester, tarflow, vits
 from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents, kind_of, listed, numbers
 
 MODELS = {"jet": jet, "starflow": starflow, "tarflow": tarflow, "nice": nice, "realnvp": realnvp, "glow": glow,
-          "glow_tts": glow_tts, "vits": vits, "planar": planar, "sylvester": sylvester, "cfm": cfm}
+          "glow_tts": glow_tts, "vits": vits, "planar": planar, "sylvester": sylvester, "cfm": cfm,
+          "resflow": resflow}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
            "Glow-TTS": ("glow_tts", "glow_tts"), "TarFlow": ("tarflow", "tarflow"), "Jet": ("jet", "jet"),
            "STARFlow": ("starflow", "starflow"), "Sylvester flows": ("sylvester", "sylvester_vae"),
-           "VITS": ("vits", "stochastic_durations"), "flow matching": ("cfm", "cnf")}            # the files' name here, and the model in refflow
+           "VITS": ("vits", "stochastic_durations"), "flow matching": ("cfm", "cnf"),
+           "residual flows": ("resflow", "residual_flow")}          # the files' name here, and the model in refflow
 TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"planar": "planar and radial flows"}
 # How the "system" or the source of a configuration names systems that have no files here, and what is said of them.
 ELSEWHERE = {"ffjord|cnf": "FFJORD is not built in refflow",
-             "residual[ -]?flows?|resflow": "residual flows are not built in refflow",
              "idf|integer_discrete_flows": "integer discrete flows (IDF) are not built in refflow",
              "survae(_flows)?": "SurVAE flows are not built in refflow",
              "spheres?|flows-on-sphere|sdflows": "flows on spheres are not built in refflow",
@@ -139,6 +140,9 @@ def system_of(file):
         if elsewhere(config):
             return None, elsewhere(config)
         name = next((name for name, module in MODELS.items() if module.holds(config, keys)), None)
+        if config.get("system") in MODELS.keys() - {name}:
+            kinds = getattr(MODELS[config["system"]], "KINDS", ())
+            return None, f"it says that it is of {TITLES[config['system']]}, of which it is none of the kinds {', '.join(kinds)}"
     except Exception as error:              # whatever is wrong with one file, the others are still read
         return None, reason_of(error)
     held = config.get("cls", config.get("fn", config.get("what", config.get("source", config.get("repo", "")))))

@@ -136,8 +136,9 @@ def configuration(file):
 
 
 def under(prefix, found):
-    """{key without the prefix: array}."""
-    return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+    """{key without the prefix: array}; a name that is not there is said with all that stands before it."""
+    return Part(getattr(found, "prefix", "") + prefix,
+                {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)})
 
 
 def answered(prefix, found, names=None):

@@ -24,7 +24,7 @@ from refflow.models.starflow import (Jacobi, by_jacobi, denoised, denoised_by_ne
                                      starflow_denoiser, token_log_dets, video_as_image)
 
 from .comparison import (PRACTICE, ZERO, Lacking, Pair, answered, cotangents, gradient_in, gradients, kind_of,
-                         name_of_cotangent, nearest, numbers, of_system, pair, read_as, runs_of)
+                         name_of_cotangent, nearest, numbers, of_system, pair, read_as, runs_of, under)
 from .tarflow import compared, ours, std_of, theirs_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("starflow_*.npz")))
@@ -417,7 +417,7 @@ def model_of(config, params, shape):
     local = bool(frames) and said(config, "shallow_block_local", False)
     K, made, stages = config["num_blocks"], [], []
     for k in range(K):
-        own = {name.removeprefix(f"blocks.{k}."): array for name, array in params.items() if name.startswith(f"blocks.{k}.")}
+        own = under(f"blocks.{k}.", params)
         shallow = k < K - 1
         says = config | {"frames": frames[0] if frames else 0, "switches": switches(config),
                          "txt_dim": 0 if top_only and shallow else said(config, "txt_dim", 0),
@@ -550,7 +550,7 @@ def denoising(config, theirs, flow, params):
             theirs.answer("", keys)
             made[key.removeprefix("out/")] = pair(image, theirs[key])
     prefix = "learnable_self_denoiser."
-    own = {name.removeprefix(prefix): array for name, array in params.items() if name.startswith(prefix)}
+    own = under(prefix, params)
     if own:
         x = theirs["in/x"]
         length = said(config, "pt_seq_len", None) or config.get("img_size", x.shape[-2]) // config["patch_size"]

@@ -19,7 +19,7 @@ from refflow.maps.dequantisation import bits_per_dim, placed
 from refflow.models.tarflow import adapted_prior, classes_of, denoised, guided_inverse, loss_vjp, tarflow, tarflow_block
 
 from .comparison import (PRACTICE, Lacking, answered, cotangents, gradient_in, gradients, kind_of, nearest, numbers, of_system,
-                         pair, read_as, runs_of)
+                         pair, read_as, runs_of, under)
 from .steps import steps_of
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("tarflow_*.npz")))
@@ -274,8 +274,7 @@ def model_of(config, params):
     count = len({match[1] for match in map(re.compile(r"blocks\.(\d+)\.").match, params) if match})
     if not count:
         raise Lacking("there is no layer 'blocks.0' in it")
-    made = [Block({name.removeprefix(f"blocks.{k}."): array for name, array in params.items() if name.startswith(f"blocks.{k}.")},
-                  config["head_dim"], k % 2 == 1) for k in range(count)]
+    made = [Block(under(f"blocks.{k}.", params), config["head_dim"], k % 2 == 1) for k in range(count)]
     C, side, patch = config["in_channels"], config["img_size"], config["patch_size"]
     shell = tarflow(np.random.default_rng(0), (C, side, side), patch, channels=1, blocks=1, layers=1, head_size=1)
     stages = [*shell.bijector.inner.stages[:2], *(stage for one in made for stage in one.stages)]

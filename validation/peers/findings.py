@@ -1416,6 +1416,44 @@ def leaky_layer(m):
     return [log_det, -1.5]
 
 
+@finding("normflows", "Residual's inverse stops before it has the root", "defect",
+         "z <- x - g(z), which contracts to the z of x = z + g(z)", """
+The steps end where the square of the last change is less than 1e-5 (1 + |x|), so that changes of 3e-3 pass. The tolerance that is meant
+is for the change itself. Here g(z) = W tanh z. The log-det of the inverse, and all gradients, are those of the wrong point.""", """
+import torch
+from normflows.flows import Residual
+W = torch.tensor([[0.25, -0.5], [0.375, 0.125]], dtype=torch.float64)
+layer = Residual(lambda z: torch.tanh(z) @ W.T, reverse=False).eval()
+z, log_det = layer.inverse(torch.tensor([[0.5, -1.0]], dtype=torch.float64))
+print(z[0, 0].item())
+print(log_det.item())
+""")
+def contraction_at_its_root(m):
+    def off(z_0, z_1):
+        a, b = m.tanh(z_0), m.tanh(z_1)
+        return [z_0 + a / 4 - b / 2 - 0.5, z_1 + 3 * a / 8 + b / 8 + 1]
+
+    z = m.findroot(off, (0, -1))
+    s, t = (1 / m.cosh(v) ** 2 for v in z)
+    return [z[0], -m.log((1 + s / 4) * (1 + t / 8) + 3 * s * t / 16)]
+
+
+@finding("normflows", "Residual's log-det loses the digits of a small Jacobian", "range",
+         "log det(I + J) = sum_k log1p(p_k), with 1 + p_k the pivots of I + J", """
+In evaluation, and for pairs, the log-det is the logarithm of a determinant near 1, which has rounded. Here J is about 1e-8, and nine
+digits of its log-det are left; elimination in J keeps them all.""", """
+import torch
+from normflows.flows import Residual
+W = torch.tensor([[0.25, -0.5], [0.375, 0.125]], dtype=torch.float64)
+layer = Residual(lambda z: torch.tanh(z) @ W.T, reverse=False).eval()
+_, log_det = layer.forward(torch.tensor([[9.0, -9.0]], dtype=torch.float64))
+print(log_det.item())
+""")
+def contraction_far_out(m):
+    s = 1 / m.cosh(9) ** 2
+    return [m.log((1 + s / 4) * (1 + s / 8) + 3 * s * s / 16)]
+
+
 @finding("flowjax", "LeakyTanh's inverse loses two digits near 0.414", "range",
          "z = artanh x = (log(1 + x) - log(1 - x))/2 for |x| <= tanh max_val", """
 jax.numpy.log1p of JAX 0.10.2, in float64 on a CPU, has errors of up to 128 ulps for x between -0.4143 and -0.369. So has its arctanh,

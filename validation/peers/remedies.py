@@ -115,6 +115,10 @@ REMEDIES = {
         "Keep softplus(beta') itself: at the centre, log(1 + beta/alpha) = log softplus(beta') - log alpha, with a softplus "
         "that neither rounds to 0 nor overflows.",
     ("normflows", "Radial lets alpha be 0"): "alpha = exp(log_alpha), or softplus of its number.",
+    ("normflows", "Residual's inverse stops before it has the root"):
+        "Go on until the change itself is at most the tolerance, or until it no longer falls; z is then within |change| L/(1 - L) of the root.",
+    ("normflows", "Residual's log-det loses the digits of a small Jacobian"):
+        "For pairs, log1p(J_00) + log1p(J_11 - J_01 J_10/(1 + J_00)).",
     ("torchflows", "Planar folds space where w^T u < -4"):
         "The slope of the sigmoid is at most 1/4: u + (softplus(w^T u) - 4 - w^T u) w/|w|^2 in the place of u, so that w^T u > -4.",
     ("torchflows", "Radial has the log-det of neither map"):

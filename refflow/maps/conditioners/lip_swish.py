@@ -93,21 +93,24 @@ class LipSwish(Conditioner):
         def pullback(h_bar):
             wide, beta, bar = doubled(a, self.beta, h_bar)                          # (10)
             b, t, m = exponentials(wide, beta)
-            beta_bar = bar * (wide * m) * (wide * m) / (1 + t) ** 2 / 1.1           # (3) (9)
-            return rounded((slope_times(bar, b, t, m), {"beta": beta_bar}), a.dtype)        # (3) (7) (8)
+            return rounded((slope_times(bar, b, t, m), {"beta": times_beta_slope(bar, wide, t, m)}), a.dtype)       # (3)
 
         return self.forward(a), pullback
 
     def jvp(self, a, A_dot):
-        (h, own_pullback), slope = self.vjp(a), self.slope(a)[..., None]
+        wide, tangents, beta = doubled(a, A_dot, self.beta)                         # (10)
+        b, t, m = exponentials(wide, beta)
+        slope = slope_times(1, b, t, m)[..., None]                                  # (2) (7) (8)
 
         def pullback(h_bar, H_bar):
-            b, t, _ = exponentials(a, self.beta)
+            h_bar, H_bar = doubled(h_bar, H_bar)                                    # (10)
             X = t / (1 + t) ** 2 * (2 - b * np.tanh(b / 2)) / 1.1                   # (5) (11)
-            (a_bar, bars), bend = own_pullback(h_bar), X * (H_bar * A_dot).sum(-1)
-            return a_bar + self.beta * bend, H_bar * slope, {"beta": bars["beta"] + a * bend}       # (3) (4)
+            bend = X * (H_bar * tangents).sum(-1)
+            a_bar = slope_times(h_bar, b, t, m) + beta * bend                       # (3) (4)
+            beta_bar = times_beta_slope(h_bar, wide, t, m) + wide * bend            # (3) (4)
+            return rounded((a_bar, H_bar * slope, {"beta": beta_bar}), a.dtype)
 
-        return (h, A_dot * slope), pullback                                         # (2)
+        return (self.forward(a), (tangents * slope).astype(a.dtype)), pullback      # (2)
 
     def lipschitz(self):
         """The largest slope, rounded up."""
@@ -136,3 +139,8 @@ def slope_times(h_bar, b, t, m):
     r = 1 / (1 + t)
     left = np.where(b < DEEP, h_bar * m * (1 + t + b) * m, h_bar * (t * (1 + t + b)))       # (8)
     return np.where(b > 0, h_bar * (1 + b * t * r) * r, left / (1 + t) ** 2) / 1.1          # (7) (8)
+
+
+def times_beta_slope(h_bar, a, t, m):
+    """h_bar dh/dbeta."""
+    return h_bar * (a * m) * (a * m) / (1 + t) ** 2 / 1.1                           # (3) (9)

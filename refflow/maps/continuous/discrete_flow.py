@@ -32,7 +32,7 @@ from ...core.rules import FINITE, count, one_of
 from ..conditioners import Dense, Sequential, TanhActivation
 from ..conditioners.examples import dense
 from .schemes import SCHEMES
-from .step import Step, log_det_1_plus
+from .step import Step, log_abs_det_1_plus
 
 
 @bijector(source="arXiv:1806.07366", domain=real, codomain=real, solver=True, normwise=True)
@@ -93,7 +93,7 @@ class DiscreteFlow(Bijector):
         y, log_det = np.float64(z), np.zeros(z.shape[:-1])
         for step in self.way():
             y, E, _ = step.with_tangents(y)
-            log_det = log_det + log_det_1_plus(E)                                   # (4)
+            log_det = log_det + log_abs_det_1_plus(E)                               # (4)
         return rounded((y, log_det), z.dtype)
 
     def jacobian(self, z):
@@ -113,7 +113,7 @@ class DiscreteFlow(Bijector):
         y, log_det = np.float64(x), np.zeros(x.shape[:-1])
         for step in reversed(self.way()):
             y = step.root(y)
-            log_det = log_det - log_det_1_plus(step.with_tangents(y)[1])                # (5)
+            log_det = log_det - log_abs_det_1_plus(step.with_tangents(y)[1])            # (5)
         return rounded((y, log_det), x.dtype)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class DiscreteFlow(Bijector):
         y, log_det, pullbacks = np.float64(z), np.zeros(z.shape[:-1]), []
         for step in self.way():
             y, E, pullback = step.with_tangents(y)
-            log_det = log_det + log_det_1_plus(E)                                   # (4)
+            log_det = log_det + log_abs_det_1_plus(E)                               # (4)
             pullbacks.append(pullback)
 
         def pullback_of_all(x_bar, log_det_bar):

@@ -6,9 +6,8 @@ A step of the length `h` from `z` at time `t` has the stages `i = 1, ..., s` of 
 and its Jacobian follows stage by stage, with `A_i = dv/dy` at `(y_i, t + c_i h)`:
     M_i = I + h sum_(j < i) a_ij N_j,   N_i = A_i M_i                               (3)
     J = I + E,   E = h sum_i b_i N_i                                                (4)
-`I + E` rounds the digits of a small `E` away.  Gauss's elimination without exchanges of rows turns it into pivots `1 + p_k`, by
-`E_ij - E_ik E_kj/(1 + p_k)` in the place of `E_ij` for `i, j > k`, which keeps them:
-    log|det J| = sum_k log1p(p_k)    for |E| < 1/2                                  (5)
+`I + E` rounds the digits of a small `E` away.  Elimination in `E` itself keeps them, as `refflow.core.elimination` derives:
+    log|det J| = log det(I + E)    for |E| < 1/2                                    (5)
 Newton's method finds the `z` of an `x`, from the scheme's step back, from `t + h` to `t`:
     z - J^-1 (z + h sum_i b_i k_i - x)    in the place of z                         (6)
 until the difference no longer becomes smaller.
@@ -26,6 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...core.elimination import log_det_1_plus
 from ...core.tree import flatten, nest
 
 NEAR = 0.5              # of the norm of E: elimination needs no exchange of rows there
@@ -116,18 +116,8 @@ def added(bars, more):
     return nest({path: held[path] + bar if path in held else bar for path, bar in flatten(more)})
 
 
-def log_det_1_plus(E):
+def log_abs_det_1_plus(E):
     """log|det(I + E)|."""
     small = (np.sqrt((E * E).sum((-2, -1))) < NEAR)[..., None, None]
-    near = eliminated(np.where(small, E, 0))
+    near = log_det_1_plus(np.where(small, E, 0))                                    # (5)
     return np.where(small[..., 0, 0], near, np.linalg.slogdet(np.where(small, 0, E) + np.eye(E.shape[-1]))[1])
-
-
-def eliminated(E):
-    """(5) without exchanges of rows."""
-    log_det = 0.0
-    while E.shape[-1]:
-        p, rest = E[..., 0, 0], E[..., 1:, 1:]
-        log_det = log_det + np.log1p(p)                                             # (5)
-        E = rest - E[..., 1:, :1] * E[..., :1, 1:] / (1 + p[..., None, None])       # (5)
-    return log_det

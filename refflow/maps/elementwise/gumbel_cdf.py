@@ -16,6 +16,10 @@ For the inverse map, `dy/dx = -1/x`, and with the cotangent `l_bar` of (5),
     loc_bar = z_bar                                                                 (10)
     s_bar = -z_bar log y + l_bar/s                                                  (11)
 
+The complement.  What `x` leaves of 1 has all its digits where `x` rounds to 1:
+    q = 1 - x = 1 - exp(-y),   y = -log(1 - q),   q_bar = -x_bar                    (12)
+With `y` and `x = 1 - q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
+
 Source: Gumbel, Statistics of Extremes (1958).
 """
 
@@ -26,7 +30,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, interval, positive, real
 from ...core.arithmetic import quotient, times
 from ...core.arrays import doubled
-from .weibull_cdf import is_normal
+from .weibull_cdf import is_normal, log_quotient
 
 
 class textbook:
@@ -66,36 +70,38 @@ class textbook:
 r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
 In (3) and (6), `y` or `exp(-y)` may be subnormal, or 0, where the product is not.  Half of each exponent goes into each factor:
-    y exp(-y) = h h,   h = exp(-(t + y)/2)                                          (12)
-              = 0                                        where y overflows          (13)
+    y exp(-y) = h h,   h = exp(-(t + y)/2)                                          (13)
+              = 0                                        where y overflows          (14)
 In (3), this stands only there: a rounding of `y` moves `h h` by `y` times as much, and `y exp(-y)` by `1 - y` times.
 
 In (4), `t` may overflow to `-inf`, where `y` is the larger term by far:
-    -t - y = -y                                          where y overflows          (14)
+    -t - y = -y                                          where y overflows          (15)
 
 In (5), `log s` and `y` cancel where `y` is large:
-    log|dz/dx| = log(((s/y)/x))                                                     (15)
-               = log(s/y) + y                            where that quotient overflows      (16)
-               = inf                                     at x = 0 and x = 1         (17)
+    log|dz/dx| = log(((s/y)/x))                                                     (16)
+               = log(s/y) + y                            where that quotient overflows      (17)
+               = inf                                     at x = 0 and x = 1         (18)
+A logarithm of a quotient that overflows itself is taken as `log s - log y`.
 
 In (6) and (8), `y - 1` cancels near `t = 0`, `y` may overflow where its product with a small cotangent does not, and so may `t`.
 `d = z - loc` is finite:
-    y - 1 = a b,   a = expm1(-t/2),   b = 1 + exp(-t/2)                             (18)
-    z_bar = (x_bar/s h) h + (l_bar/s) a b                                           (19)
-    s_bar = -(x_bar/s h) (h d)/s - (l_bar/s/s d) a b - l_bar/s                      (20)
+    y - 1 = a b,   a = expm1(-t/2),   b = 1 + exp(-t/2)                             (19)
+    z_bar = (x_bar/s h) h + (l_bar/s) a b                                           (20)
+    s_bar = -(x_bar/s h) (h d)/s - (l_bar/s/s d) a b - l_bar/s                      (21)
 
 In (9), both terms may be infinite at the ends, or cancel there:
-    x_bar = ((z_bar s + l_bar)/y - l_bar)/x                                         (21)
-          = z_bar/0                                      at x = 0 for l_bar = 0     (22)
+    x_bar = ((z_bar s + l_bar)/y - l_bar)/x                                         (22)
+          = z_bar/0                                      at x = 0 for l_bar = 0     (23)
 
-In (11), `log y` is infinite at the ends: a cotangent 0 makes its term 0.                                       (23)
+In (11), `log y` is infinite at the ends: a cotangent 0 makes its term 0.                                       (24)
 
-In (1), two exponentials follow each other, and NumPy's of float32 err by several units:
-    x = exp(-exp(-t))    in float64, for float32 too                                (24)
+In (1) and (12), two exponentials follow each other, and NumPy's of float32 err by several units:
+    x = exp(-exp(-t)),   q = -expm1(-exp(-t))    in float64, for float32 too        (25)
 """
 
 
-@bijector(source="Gumbel 1958", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="Gumbel 1958", domain=real, codomain=interval(0, 1), increasing=True, two_sided=True,
+          textbook=textbook)
 class GumbelCDF(Bijector):
     """x = exp(-exp(-(z - loc)/scale))."""
 
@@ -111,50 +117,73 @@ class GumbelCDF(Bijector):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        f, wide = doubled(self, z)                                                  # (24)
-        return np.exp(-np.exp(-(wide - f.loc) / f.scale)).astype(z.dtype)           # (1) (24)
+        return np.exp(-self.rate(z)).astype(z.dtype)                                # (1) (25)
+
+    def complement(self, z):
+        return -np.expm1(-self.rate(z)).astype(z.dtype)                             # (12) (25)
+
+    def rate(self, z):
+        """y, in float64."""
+        f, wide = doubled(self, z)                                                  # (25)
+        return np.exp(-(wide - f.loc) / f.scale)                                    # (1)
 
     def inverse(self, x):
-        return self.loc - self.scale * np.log(-np.log(x))                           # (2)
+        return self.loc - self.scale * np.log(np.abs(np.log(x)))                    # (2)
 
     def log_det(self, z):
-        return -log_reciprocal((z - self.loc) / self.scale) - np.log(self.scale)    # (4) (14)
+        return -log_reciprocal((z - self.loc) / self.scale) - np.log(self.scale)    # (4) (15)
 
     def slope(self, z):
         y = np.exp((self.loc - z) / self.scale)                                     # (1)
         x, h = np.exp(-y), root(z - self.loc, self.scale)
-        return np.where(is_normal(y) & is_normal(x), y * x / self.scale, h / self.scale * h)        # (3) (12)
+        return np.where(is_normal(y) & is_normal(x), y * x / self.scale, h / self.scale * h)        # (3) (13)
 
     def inverse_and_log_det(self, x):
-        y = np.abs(np.log(x))                                                      # (2)
-        ratio = self.scale / y / x                                                  # (15)
-        inside = np.where(np.isfinite(ratio), np.log(ratio), np.log(self.scale / y) + y)    # (5) (15) (16)
-        return self.inverse(x), np.where((x > 0) & (x < 1), inside, np.inf)         # (17)
+        return self.quantile(x, np.abs(np.log(x)))                                  # (2)
+
+    def inverse_and_log_det_of_complement(self, q):
+        return self.quantile(1 - q, np.abs(np.log1p(-q)))                           # (12)
+
+    def quantile(self, x, y):
+        """(z, log|dz/dx|)."""
+        ratio = self.scale / y / x                                                  # (16)
+        inside = np.where(np.isfinite(ratio), np.log(ratio), log_quotient(self.scale, y) + y)       # (5) (16) (17)
+        return self.loc - self.scale * np.log(y), np.where((y > 0) & np.isfinite(y), inside, np.inf)        # (2) (18)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         s, d = self.scale, z - self.loc
-        h = root(d, s)                                                              # (12)
-        a, b = np.expm1(-d / s / 2), 1 + np.exp(-d / s / 2)                         # (18)
+        h = root(d, s)                                                              # (13)
+        a, b = np.expm1(-d / s / 2), 1 + np.exp(-d / s / 2)                         # (19)
 
         def pullback(x_bar, log_det_bar):
             c, l_1 = x_bar / s * h, log_det_bar / s
-            z_bar = c * h + times(l_1, a, b)                                        # (6) (19)
-            s_bar = -c * (h * d) / s - times(l_1 / s * d, a, b) - l_1               # (8) (20)
+            z_bar = c * h + times(l_1, a, b)                                        # (6) (20)
+            s_bar = -c * (h * d) / s - times(l_1 / s * d, a, b) - l_1               # (8) (21)
             return z_bar, {"loc": -z_bar, "scale": s_bar}                           # (7)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        y = np.abs(np.log(x))                                                      # (2)
+        return self.quantile_vjp(x, np.abs(np.log(x)))                              # (2)
+
+    def inverse_vjp_of_complement(self, q):
+        found, quantile_pullback = self.quantile_vjp(1 - q, np.abs(np.log1p(-q)))   # (12)
 
         def pullback(z_bar, log_det_bar):
-            numerator = quotient(z_bar * self.scale + log_det_bar, y) - log_det_bar         # (9) (21)
-            x_bar = quotient(np.where((x == 0) & (log_det_bar == 0), z_bar, numerator), x)          # (9) (22)
-            return x_bar, {"loc": z_bar, "scale": log_det_bar / self.scale - times(z_bar, np.log(y))}   # (10) (11) (23)
+            x_bar, params_bar = quantile_pullback(z_bar, log_det_bar)
+            return -x_bar, params_bar                                               # (12)
 
-        return self.inverse_and_log_det(x), pullback
+        return found, pullback
+
+    def quantile_vjp(self, x, y):
+        def pullback(z_bar, log_det_bar):
+            numerator = quotient(z_bar * self.scale + log_det_bar, y) - log_det_bar         # (9) (22)
+            x_bar = quotient(np.where((x == 0) & (log_det_bar == 0), z_bar, numerator), x)          # (9) (23)
+            return x_bar, {"loc": z_bar, "scale": log_det_bar / self.scale - times(z_bar, np.log(y))}   # (10) (11) (24)
+
+        return self.quantile(x, y), pullback
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -178,9 +207,9 @@ class GumbelCDF(Bijector):
 def log_reciprocal(t):
     """t + exp(-t)."""
     y = np.exp(-t)
-    return np.where(np.isinf(y), y, t + y)                                          # (14)
+    return np.where(np.isinf(y), y, t + y)                                          # (15)
 
 
 def root(d, s):
     """h, for d = z - loc."""
-    return np.exp(-log_reciprocal(d / s) / 2)                                       # (12) (13)
+    return np.exp(-log_reciprocal(d / s) / 2)                                       # (13) (14)

@@ -16,6 +16,14 @@ For the inverse map, `dv/dx = -v/(b (1 - x))`, `dv/db = -v log(v)/b` and `dz/dv 
     a_bar = -(z_bar z log(1 - v)/a + l_bar (1 + log(1 - v)/a))/a                    (10)
     b_bar = (z_bar z v log(v)/(a (1 - v)) - l_bar (1 + log v - (1/a - 1) v log(v)/(1 - v)))/b       (11)
 
+The complement.  What `x` leaves of 1 has all its digits where `x` rounds to 1:
+    q = 1 - x = (1 - z^a)^b,   v = q^(1/b),   q_bar = -x_bar                        (12)
+With `v` and `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.  The map
+from `1 - z` to `q` is one of the same family, read backwards: by (2) and (12),
+    q = 1 - f(z) = (1 - (1 - (1 - z))^a)^b = f~^-1(1 - z),   with 1/b and 1/a for the a and b of f~         (13)
+Where `f~` has the cotangents `a~_bar` and `b~_bar`,
+    a_bar = -b~_bar/a^2,   b_bar = -a~_bar/b^2                                      (14)
+
 Source: Kumaraswamy, Journal of Hydrology 46 (1980).
 """
 
@@ -26,14 +34,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, interval, positive
+from ...core import Array, Bijector, Inverse, bijector, case, interval, positive, tree
 from ...core.arithmetic import log_abs_product, product_apart, quotient
 from ...core.arrays import doubled, rounded
 from ...core.words import log_2
 from .weibull_cdf import is_normal
 
 ONE = (1.0,)
-SERIES = [over / (under * math.factorial(2 * k)) for k, (over, under) in enumerate((                        # (27)
+SERIES = [over / (under * math.factorial(2 * k)) for k, (over, under) in enumerate((                        # (30)
     (1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798), (-174611, 330), (854513, 138)), 1)]
 
 
@@ -79,55 +87,56 @@ r"""In floating point.  No equation changes here, only the form in which it is c
 
 In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, and `alpha = 1/b`, `beta = 1/a`
 on the other:
-    q = (1 - c^alpha)^beta,   (c, q) = (z, 1 - x)  or  (1 - x, z)                   (12)
+    q = (1 - c^alpha)^beta,   (c, q) = (z, 1 - x)  or  (1 - x, z)                   (15)
 It is computed from `N = log c`, because neither `c` nor `1 - c` is near 1 in both:
-    w = alpha N,   y = exp w,   M = log(1 - y),   T = log q = beta M                (13)
-    M = log(-expm1(w))    for w > -log 2,   log1p(-y)    elsewhere                  (14)
-      = log(-N) + log alpha    where w is not a normal number                       (15)
-    T = -(beta h) h,   h = exp(w/2)    where y is not a normal number: there M = -y         (16)
-    x = -expm1(T),   z = exp T                                                      (17)
+    w = alpha N,   y = exp w,   M = log(1 - y),   T = log q = beta M                (16)
+    M = log(-expm1(w))    for w > -log 2,   log1p(-y)    elsewhere                  (17)
+      = log(-N) + log alpha    where w is not a normal number                       (18)
+    T = -(beta h) h,   h = exp(w/2)    where y is not a normal number: there M = -y         (19)
+    x = -expm1(T),   z = exp T                                                      (20)
 
 In (4) and (5), three terms may cancel, in every pair.  With `d = (1 - y)/alpha`, which is `-N` where `w` is not a normal number,
-    log|dq/dc| = log(beta y/(d c)) + T                                              (18)
-               = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (19)
-               = log(alpha beta) + (beta - 1) M     at c = 1                        (20)
-The product in (18) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms
-of (18), and their sum by as much as a rounding of `alpha` does.
+    log|dq/dc| = log(beta y/(d c)) + T                                              (21)
+               = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (22)
+               = log(alpha beta) + (beta - 1) M     at c = 1                        (23)
+The product in (21) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms
+of (21), and their sum by as much as a rounding of `alpha` does.
 
 In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
-    dq/dc = -beta Y q/d,   Y = y/c                                                  (21)
-          = -alpha beta E E    at c = 1,   E = exp((beta - 1) M/2)                  (22)
-    Y = v v,   v = exp((alpha - 1) N/2)    for alpha >= 1/2 and at c = 0            (23)
-where in (21) `y/c` is used as it stands if `y` is a normal number.  Where `q` is not, it is `e e`, `e = exp(T/2)`, and where `e` is
+    dq/dc = -beta Y q/d,   Y = y/c                                                  (24)
+          = -alpha beta E E    at c = 1,   E = exp((beta - 1) M/2)                  (25)
+    Y = v v,   v = exp((alpha - 1) N/2)    for alpha >= 1/2 and at c = 0            (26)
+where in (24) `y/c` is used as it stands if `y` is a normal number.  Where `q` is not, it is `e e`, `e = exp(T/2)`, and where `e` is
 not, `(g g)(g g)`, `g = exp(T/4)`.
 
 In (6) and (9), two terms may overflow next to the ends, with opposite signs, where their sum does not:
-    c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (24)
-          = l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) Y/d      for alpha >= 1/2, or l_bar = 0     (25)
+    c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (27)
+          = l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) Y/d      for alpha >= 1/2, or l_bar = 0     (28)
 For `beta >= 1/2` the inner sum is taken apart, as `q` may underflow.
 
 In (7) and (11), `1 + s` cancels for a small `w`:
-    alpha alpha_bar = -q_bar beta q y s + l_bar (f - beta y s),   s = w/(1 - y),   f = 1 + s        (26)
-    f = w/2 - sum_(k >= 1) b_k w^(2k)    for w > -1                                 (27)
+    alpha alpha_bar = -q_bar beta q y s + l_bar (f - beta y s),   s = w/(1 - y),   f = 1 + s        (29)
+    f = w/2 - sum_(k >= 1) b_k w^(2k)    for w > -1                                 (30)
 where `b_k` is Bernoulli's number with the index `2k`, over the factorial of `2k`.  Of the sum, `k <= 11` are taken: the rest is below
 `10^-17 w`.
 
 In (8) and (10), `q` or `M` may be subnormal where a product is not:
-    beta_bar = q_bar M q + l_bar (1/beta + M)                                       (28)
-             = -(q_bar h) h + l_bar/beta    where y is not a normal number          (29)
+    beta_bar = q_bar M q + l_bar (1/beta + M)                                       (31)
+             = -(q_bar h) h + l_bar/beta    where y is not a normal number          (32)
 
 At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar`
-is larger.                                                                          (30)
+is larger.                                                                          (33)
 
-In (3), where `y` and `-w` are normal numbers, another form of (21) has fewer roundings:
-    dq/dc = -alpha beta q/(c expm1(-w))                                             (31)
+In (3), where `y` and `-w` are normal numbers, another form of (24) has fewer roundings:
+    dq/dc = -alpha beta q/(c expm1(-w))                                             (34)
 
 In (6) to (11), NumPy's exponentials and logarithms of float32 err by several units, and many follow each other:
-    z_bar, x_bar, a_bar and b_bar    in float64, for float32 too                    (32)
+    z_bar, x_bar, a_bar and b_bar    in float64, for float32 too                    (35)
 """
 
 
-@bijector(source="Kumaraswamy 1980", domain=interval(0, 1), codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="Kumaraswamy 1980", domain=interval(0, 1), codomain=interval(0, 1), increasing=True,
+          two_sided=True, textbook=textbook)
 class KumaraswamyCDF(Bijector):
     """x = 1 - (1 - z^concentration1)^concentration0."""
 
@@ -141,63 +150,96 @@ class KumaraswamyCDF(Bijector):
 
     @staticmethod
     def inverse_definition(m, x, concentration1, concentration0):
-        return m.power(-m.expm1(m.log1p(-x) / concentration0), 1 / concentration1)  # (2) (13)
+        return m.power(-m.expm1(m.log1p(-x) / concentration0), 1 / concentration1)  # (2) (16)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        return -np.expm1(self.of_z(z).T)                                            # (1) (17)
+        return -np.expm1(self.of_z(z).T)                                            # (1) (20)
+
+    def complement(self, z):
+        return np.exp(self.of_z(z).T)                                               # (12) (15)
 
     def inverse(self, x):
-        return np.exp(self.of_x(x).T)                                               # (2) (17)
+        return np.exp(self.of_x(x).T)                                               # (2) (20)
 
     def log_det(self, z):
-        f, wide = doubled(self, z)                                                  # (18)
-        return log_slope(f.of_z(wide)).astype(z.dtype)                              # (4) (18)
+        f, wide = doubled(self, z)                                                  # (21)
+        return log_slope(f.of_z(wide)).astype(z.dtype)                              # (4) (21)
 
     def slope(self, z):
         p = self.of_z(z)
-        return times_slope(np.ones_like(p.w), p)                                    # (3) (21)
+        return times_slope(np.ones_like(p.w), p)                                    # (3) (24)
 
     def inverse_and_log_det(self, x):
-        f, wide = doubled(self, x)                                                  # (18)
-        return self.inverse(x), log_slope(f.of_x(wide)).astype(x.dtype)             # (5) (18)
+        f, wide = doubled(self, x)                                                  # (21)
+        return self.inverse(x), log_slope(f.of_x(wide)).astype(x.dtype)             # (5) (21)
+
+    def inverse_and_log_det_of_complement(self, q):
+        f, wide = doubled(self, q)                                                  # (21)
+        return np.exp(self.of_q(q).T), log_slope(f.of_q(wide)).astype(q.dtype)      # (12) (21)
+
+    def mirrored(self):
+        a, b = self.concentration1, self.concentration0
+
+        def own(params_bar):
+            a_bar, b_bar = params_bar["inner"]["concentration1"], params_bar["inner"]["concentration0"]
+            return {"concentration1": -b_bar / a / a, "concentration0": -a_bar / b / b}     # (14)
+
+        inner = tree.copied(self, concentration1=1 / b, concentration0=1 / a)       # (13)
+        return tree.bare(Inverse, inner=inner, dtype=self.dtype), own
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        f, wide = doubled(self, z)                                                  # (32)
+        f, wide = doubled(self, z)                                                  # (35)
         p, dtype = f.of_z(wide), z.dtype
 
         def pullback(x_bar, l_bar):
-            x_bar, l_bar = doubled(x_bar, l_bar)                                    # (32)
-            a_bar = alpha_bar_26(-x_bar / p.alpha, l_bar / p.alpha, p)              # (7) (26)
-            b_bar = beta_bar_28(-x_bar, l_bar, p)                                   # (8) (28)
-            z_bar = c_bar_24(-x_bar, l_bar, p)                                      # (6) (24)
-            return rounded((z_bar, {"concentration1": a_bar, "concentration0": b_bar}), dtype)      # (32)
+            x_bar, l_bar = doubled(x_bar, l_bar)                                    # (35)
+            a_bar = alpha_bar_29(-x_bar / p.alpha, l_bar / p.alpha, p)              # (7) (29)
+            b_bar = beta_bar_31(-x_bar, l_bar, p)                                   # (8) (31)
+            z_bar = c_bar_27(-x_bar, l_bar, p)                                      # (6) (27)
+            return rounded((z_bar, {"concentration1": a_bar, "concentration0": b_bar}), dtype)      # (35)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        f, wide = doubled(self, x)                                                  # (32)
-        a, b, p, dtype = f.concentration1, f.concentration0, f.of_x(wide), x.dtype
+        f, wide = doubled(self, x)                                                  # (35)
+        return self.inverse_and_log_det(x), f.quantile_pullback(f.of_x(wide), x.dtype)
+
+    def inverse_vjp_of_complement(self, q):
+        f, wide = doubled(self, q)                                                  # (35)
+        quantile_pullback = f.quantile_pullback(f.of_q(wide), q.dtype)
 
         def pullback(z_bar, l_bar):
-            z_bar, l_bar = doubled(z_bar, l_bar)                                    # (32)
-            a_bar = beta_bar_28(-z_bar / a / a, -l_bar / a / a, p)                  # (10) (28)
-            b_bar = -alpha_bar_26(z_bar / b, l_bar / b, p)                          # (11) (26)
-            x_bar = -c_bar_24(z_bar, l_bar, p)                                      # (9) (24)
-            return rounded((x_bar, {"concentration1": a_bar, "concentration0": b_bar}), dtype)      # (32)
+            x_bar, params_bar = quantile_pullback(z_bar, l_bar)
+            return -x_bar, params_bar                                               # (12)
 
-        return self.inverse_and_log_det(x), pullback
+        return self.inverse_and_log_det_of_complement(q), pullback
+
+    def quantile_pullback(self, p, dtype):
+        a, b = self.concentration1, self.concentration0
+
+        def pullback(z_bar, l_bar):
+            z_bar, l_bar = doubled(z_bar, l_bar)                                    # (35)
+            a_bar = beta_bar_31(-z_bar / a / a, -l_bar / a / a, p)                  # (10) (31)
+            b_bar = -alpha_bar_29(z_bar / b, l_bar / b, p)                          # (11) (29)
+            x_bar = -c_bar_27(z_bar, l_bar, p)                                      # (9) (27)
+            return rounded((x_bar, {"concentration1": a_bar, "concentration0": b_bar}), dtype)      # (35)
+
+        return pullback
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
     def of_z(self, z):
-        return parts(np.log(z), z, self.concentration1, self.concentration0)        # (12)
+        return parts(np.log(z), z, self.concentration1, self.concentration0)        # (15)
 
     def of_x(self, x):
-        return parts(np.log1p(-x), 1 - x, 1 / self.concentration0, 1 / self.concentration1)         # (12)
+        return parts(np.log1p(-x), 1 - x, 1 / self.concentration0, 1 / self.concentration1)         # (15)
+
+    def of_q(self, q):
+        return parts(np.log(q), q, 1 / self.concentration0, 1 / self.concentration1)        # (12) (15)
 
     hard_cases = (
         case("Identity", "log-det is 0 at every z", z=[5e-324, 1e-300, 0.5, np.nextafter(1, 0)],
@@ -215,21 +257,21 @@ class KumaraswamyCDF(Bijector):
         case("SlopeOnly", "z^a underflows, dx/dz does not", z=[5e-324, 1e-310], concentration1=1.9, concentration0=2.0),
         case("Root", "x falls below the floats in no step, N/b does", x=[5e-324, 1e-310], concentration1=2.0**60,
              concentration0=2.0**60),
-        case("OppositeOverflow", "two terms of (24) overflow with opposite signs", z=[5e-324], x=[5e-324],
+        case("OppositeOverflow", "two terms of (27) overflow with opposite signs", z=[5e-324], x=[5e-324],
              concentration1=2.0**-9, concentration0=2.0**-9),
-        case("OppositeOverflowOfInverse", "two terms of (24) overflow with opposite signs", z=[5e-324], x=[5e-324],
+        case("OppositeOverflowOfInverse", "two terms of (27) overflow with opposite signs", z=[5e-324], x=[5e-324],
              concentration1=2.0**9, concentration0=2.0**9),
         case("NearOne", "1 - z has one bit", z=[np.nextafter(1, 0)], x=[np.nextafter(1, 0)], concentration1=2.0**-40,
              concentration0=2.0**50),
-        case("Switch", "the two forms of (14) meet", z=[0.5, np.nextafter(0.5, 0), np.nextafter(0.5, 1)], concentration1=1.0,
+        case("Switch", "the two forms of (17) meet", z=[0.5, np.nextafter(0.5, 0), np.nextafter(0.5, 1)], concentration1=1.0,
              concentration0=2.0),
-        case("SeriesEnds", "(27) ends at w = -1", z=[0.36787944117144233, 0.3678794411714424], concentration1=1.0,
+        case("SeriesEnds", "(30) ends at w = -1", z=[0.36787944117144233, 0.3678794411714424], concentration1=1.0,
              concentration0=2.0**-30),
     )
 
 
 class Parts(NamedTuple):
-    """The letters of (12) to (16); `far`: y is not a normal number; `d` as in (18)."""
+    """The letters of (15) to (19); `far`: y is not a normal number; `d` as in (21)."""
 
     N: Array
     c: Array
@@ -245,95 +287,95 @@ class Parts(NamedTuple):
 
 def parts(N, c, alpha, beta):
     w = alpha * N
-    y, rest, h = np.exp(w), -np.expm1(w), np.exp(w / 2)                             # (13)
+    y, rest, h = np.exp(w), -np.expm1(w), np.exp(w / 2)                             # (16)
     far, small = ~is_normal(y), ~is_normal(-w) & (w > -1)
-    near = np.where(small, np.log(-N) + np.log(alpha), np.log(rest))                # (14) (15)
-    M = np.where(w > -log_2(w), near, np.log1p(-y))                                 # (14)
-    T = np.where(far, -beta * h * h, beta * M)                                      # (13) (16)
-    return Parts(N, c, alpha, beta, w, y, far, np.where(small, -N, rest / alpha), M, T)     # (18)
+    near = np.where(small, np.log(-N) + np.log(alpha), np.log(rest))                # (17) (18)
+    M = np.where(w > -log_2(w), near, np.log1p(-y))                                 # (17)
+    T = np.where(far, -beta * h * h, beta * M)                                      # (16) (19)
+    return Parts(N, c, alpha, beta, w, y, far, np.where(small, -N, rest / alpha), M, T)     # (21)
 
 
 def log_slope(p):
     """log|dq/dc|."""
-    (m, e), (n, k) = product_apart((p.beta, p.y)), product_apart((p.d, p.c))        # (18)
+    (m, e), (n, k) = product_apart((p.beta, p.y)), product_apart((p.d, p.c))        # (21)
     close = np.abs(e - k) <= 2
-    near, far = np.log(np.ldexp(m / n, np.where(close, e - k, 0))), np.log(m / n) + (e - k) * log_2(m)          # (18)
-    bend = np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N)                           # (19) (30)
-    last = np.where(p.beta == 1, 0, (p.beta - 1) * p.M)                             # (20) (30)
-    constant = log_abs_product((p.alpha, p.beta))                                   # (19) (20)
-    inside = np.where(p.far, constant + bend, np.where(close, near, far) + p.T)     # (18) (19)
-    return np.where(p.N == 0, constant + last, inside)                              # (20)
+    near, far = np.log(np.ldexp(m / n, np.where(close, e - k, 0))), np.log(m / n) + (e - k) * log_2(m)          # (21)
+    bend = np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N)                           # (22) (33)
+    last = np.where(p.beta == 1, 0, (p.beta - 1) * p.M)                             # (23) (33)
+    constant = log_abs_product((p.alpha, p.beta))                                   # (22) (23)
+    inside = np.where(p.far, constant + bend, np.where(close, near, far) + p.T)     # (21) (22)
+    return np.where(p.N == 0, constant + last, inside)                              # (23)
 
 
 def ratio(numerators, denominators):
     """The quotient of two products that leaves the floats only if it must; 0 where the first factor is 0."""
-    (m, e), (n, k) = product_apart(numerators), product_apart(denominators)         # (21)
-    return np.where(numerators[0] == 0, 0, np.ldexp(m / n, e - k)).astype(m.dtype)  # (21) (30)
+    (m, e), (n, k) = product_apart(numerators), product_apart(denominators)         # (24)
+    return np.where(numerators[0] == 0, 0, np.ldexp(m / n, e - k)).astype(m.dtype)  # (24) (33)
 
 
 def roots(T):
     """Four factors of q = exp T."""
-    q, e, g = np.exp(T), np.exp(T / 2), np.exp(T / 4)                               # (21)
+    q, e, g = np.exp(T), np.exp(T / 2), np.exp(T / 4)                               # (24)
     one, two = is_normal(q), is_normal(e)
     few = np.where(one, 1, np.where(two, e, g))
-    return np.where(one, q, few), few, np.where(one | two, 1, g), np.where(one | two, 1, g)         # (21)
+    return np.where(one, q, few), few, np.where(one | two, 1, g), np.where(one | two, 1, g)         # (24)
 
 
 def times_slope(factor, p):
     """factor |dq/dc|."""
-    E = np.exp(np.where(p.beta == 1, 0, (p.beta - 1) * p.M) / 2)                    # (22) (30)
-    apart = over_d((factor, p.beta, *roots(p.T)), p)                                # (21)
-    joint = ratio((factor, p.alpha, p.beta, *roots(p.T)), (p.c, np.expm1(-p.w)))    # (31)
-    inside = np.where(p.far | ~is_normal(-p.w), apart, joint)                       # (21) (31)
-    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E), ONE), inside)         # (22)
+    E = np.exp(np.where(p.beta == 1, 0, (p.beta - 1) * p.M) / 2)                    # (25) (33)
+    apart = over_d((factor, p.beta, *roots(p.T)), p)                                # (24)
+    joint = ratio((factor, p.alpha, p.beta, *roots(p.T)), (p.c, np.expm1(-p.w)))    # (34)
+    inside = np.where(p.far | ~is_normal(-p.w), apart, joint)                       # (24) (34)
+    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E), ONE), inside)         # (25)
 
 
 def over_d(factors, p):
     """The product of the factors and Y/d."""
-    v = np.exp(np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N) / 2)                  # (23) (30)
-    return ratio((*factors, np.where(p.far, v, p.y), np.where(p.far, v, 1)), (p.d, np.where(p.far, 1, p.c)))        # (21) (23)
+    v = np.exp(np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N) / 2)                  # (26) (33)
+    return ratio((*factors, np.where(p.far, v, p.y), np.where(p.far, v, 1)), (p.d, np.where(p.far, 1, p.c)))        # (24) (26)
 
 
-def c_bar_24(q_bar, l_bar, p):
+def c_bar_27(q_bar, l_bar, p):
     """l_bar (alpha - 1)/c - (q_bar beta q + l_bar (beta - 1)) y/(d c)."""
     first, second = l_bar * (p.alpha - 1), l_bar * (p.beta - 1)
     joint = (p.alpha < 0.5) & (p.c > 0)
-    v = np.exp(np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N) / 2)                  # (23) (30)
+    v = np.exp(np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N) / 2)                  # (26) (33)
     shared = joint & (first != 0)
-    Y = (np.where(joint, p.y, v), np.where(joint, 1, v))                            # (23) (24)
-    C = np.where(joint & ~shared, p.c, 1)                                           # (21)
-    together = ratio((q_bar * p.beta * np.exp(p.T) + second, *Y), (p.d, C))          # (24) (25)
-    apart = ratio((q_bar, p.beta, *roots(p.T), *Y), (p.d, C)) + ratio((second, *Y), (p.d, C))       # (21) (25)
+    Y = (np.where(joint, p.y, v), np.where(joint, 1, v))                            # (26) (27)
+    C = np.where(joint & ~shared, p.c, 1)                                           # (24)
+    together = ratio((q_bar * p.beta * np.exp(p.T) + second, *Y), (p.d, C))          # (27) (28)
+    apart = ratio((q_bar, p.beta, *roots(p.T), *Y), (p.d, C)) + ratio((second, *Y), (p.d, C))       # (24) (28)
     term = np.where(p.beta < 0.5, together, apart)
-    alone = quotient(first, p.c) - np.where((p.c == 0) & (first != 0), 0, term)     # (25) (30)
-    inside = np.where(shared, (first - term) / p.c, alone)                          # (24)
-    at_1 = first - np.where(second == 0, times_slope(q_bar, p), second / np.abs(p.N))       # (22) (30)
+    alone = quotient(first, p.c) - np.where((p.c == 0) & (first != 0), 0, term)     # (28) (33)
+    inside = np.where(shared, (first - term) / p.c, alone)                          # (27)
+    at_1 = first - np.where(second == 0, times_slope(q_bar, p), second / np.abs(p.N))       # (25) (33)
     return np.where(p.N == 0, at_1, inside)
 
 
-def alpha_bar_26(q_bar, l_bar, p):
+def alpha_bar_29(q_bar, l_bar, p):
     """alpha alpha_bar."""
-    h, q = np.exp(p.w / 2), roots(np.where(p.far, 0, p.T))                          # (21)
+    h, q = np.exp(p.w / 2), roots(np.where(p.far, 0, p.T))                          # (24)
     small = ~is_normal(-p.w) & (p.w > -1)
-    s = np.where(small, -1, -p.w / np.expm1(p.w))                                   # (26)
-    f = np.where(p.w > -1, p.w / 2 - series(p.w), 1 + s)                            # (26) (27)
-    y_s = np.where(p.y == 0, 0, p.y * s)                                            # (30)
+    s = np.where(small, -1, -p.w / np.expm1(p.w))                                   # (29)
+    f = np.where(p.w > -1, p.w / 2 - series(p.w), 1 + s)                            # (29) (30)
+    y_s = np.where(p.y == 0, 0, p.y * s)                                            # (33)
     vanishes = (q_bar == 0) | (h == 0) | (q[0] == 0)
     y = np.where(p.far, h, p.y), np.where(p.far, h, 1)
-    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, *y, *q), ONE))       # (26) (30)
-    return np.where(l_bar == 0, 0, l_bar * (f - p.beta * y_s)) - through_q          # (26) (30)
+    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, *y, *q), ONE))       # (29) (33)
+    return np.where(l_bar == 0, 0, l_bar * (f - p.beta * y_s)) - through_q          # (29) (33)
 
 
 def series(w):
-    """The sum in (27)."""
+    """The sum in (30)."""
     square, total = np.maximum(w, -1) ** 2, 0
     for coefficient in reversed(SERIES):
-        total = (total + coefficient) * square                                      # (27)
+        total = (total + coefficient) * square                                      # (30)
     return total
 
 
-def beta_bar_28(q_bar, l_bar, p):
+def beta_bar_31(q_bar, l_bar, p):
     """The cotangent of beta."""
-    h, q = np.exp(p.w / 2), roots(p.T)                                              # (21)
-    near = np.where((q_bar == 0) | (q[0] == 0), 0, ratio((q_bar, p.M, *q), ONE))    # (28) (30)
-    return np.where(p.far, -q_bar * h * h, near) + np.where(l_bar == 0, 0, l_bar * (1 / p.beta + p.M))      # (28) (29) (30)
+    h, q = np.exp(p.w / 2), roots(p.T)                                              # (24)
+    near = np.where((q_bar == 0) | (q[0] == 0), 0, ratio((q_bar, p.M, *q), ONE))    # (31) (33)
+    return np.where(p.far, -q_bar * h * h, near) + np.where(l_bar == 0, 0, l_bar * (1 / p.beta + p.M))      # (31) (32) (33)

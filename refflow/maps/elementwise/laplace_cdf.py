@@ -90,7 +90,7 @@ In (10) and (12), `m` is 0 and `t` infinite at the ends, which an event may be: 
 """
 
 
-@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, textbook=textbook)
 class LaplaceCDF(Bijector):
     """x = exp(t)/2 for t <= 0, 1 - exp(-t)/2 for t > 0, with t = (z - loc)/scale; its inverse is the quantile function."""
 

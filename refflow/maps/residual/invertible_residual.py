@@ -28,6 +28,7 @@ import numpy as np
 
 from ...core import Bijector, Conditioner, bijector, case, child, real, refusal
 from ...core.arrays import rounded
+from ...core.elimination import log_det_1_plus
 from ...core.words import each, passed_on
 from ..conditioners import Dense, LayerNorm, ReLU, Sequential, SiLU, SoftplusActivation, TanhActivation
 from ..conditioners.dense import largest_singular_value
@@ -95,16 +96,14 @@ class textbook:
 
 r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (3), `1 + J_ii` loses the digits of a small `J`.  Elimination without exchange of rows, in `J` itself, keeps them: for `k` from 1 to `D`,
-    p_k = J_kk,   J_ij <- J_ij - J_ik J_kj/(1 + p_k)   for i, j > k                 (10)
-    log det(I + J) = sum_k log1p(p_k)                                               (11)
-A vector `v` has `v^T (I + J) v >= (1 - L) v^T v`.  What is left after some rows of `I + J` are eliminated has this property, too: it takes
-`v` to what `I + J` makes of a longer vector that ends with `v`, whose other products are 0.  So all pivots are at least `1 - L`, and none needs
-an exchange.
+In (3), `1 + J_ii` loses the digits of a small `J`.  Elimination without exchange of rows, in `J` itself, keeps them: its pivots
+are `1 + p_k`, and
+    log det(I + J) = sum_k log1p(p_k)                                               (10)
+No rows need an exchange, since `v^T (I + J) v >= (1 - L) v^T v`: all pivots are at least `1 - L`.
 
 In (4), the steps are many if `L` is near 1.  With the residual `r = z + net(z) - x`, Newton's step is taken, or else its half, its fourth and
 so on to `t = 2^-7`, where it leaves at most `L |r|`:
-    z <- z - t (I + J)^-1 r    for the largest such t,   z <- z - r    if there is none             (12)
+    z <- z - t (I + J)^-1 r    for the largest such t,   z <- z - r    if there is none             (11)
 The second is (4), and leaves the residual `net(z - r) - net(z)`, which is at most `L |r|`.  So every step takes residuals to `L |r|` or less,
 from wherever it starts, and near the root to a multiple of `|r|^2`.  The steps end where rounding lets the residual fall no more, and
 `z` is within `|r|/(1 - L)` of the root.
@@ -112,7 +111,7 @@ from wherever it starts, and near the root to a multiple of `|r|^2`.  The steps 
 In (8) and (9), the network meets a root, which has the digits of a float and no more.  Where `L` is near 1, its cotangents may change with
 the root more than with `x`: the definition says that the network is handed what it meets, and the unit of error counts this as an input.
 
-In (1) to (9), everything is computed in float64, for float32 too, and rounded once.           (13)
+In (1) to (9), everything is computed in float64, for float32 too, and rounded once.           (12)
 """
 
 
@@ -157,7 +156,7 @@ class InvertibleResidual(Bijector):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        wide = z.astype(np.float64)                                                 # (13)
+        wide = z.astype(np.float64)                                                 # (12)
         return (wide + self.net.unchecked(np.float64).forward(wide)).astype(z.dtype)        # (1)
 
     def forward_and_log_det(self, z):
@@ -232,19 +231,13 @@ class Block:
     """z, h = net(z), I + J and the pullback of h and J, in float64."""
 
     def __init__(self, net, z):
-        self.z, D = z.astype(np.float64), z.shape[-1]                               # (13)
+        self.z, D = z.astype(np.float64), z.shape[-1]                               # (12)
         (self.h, self.J), self.pullback = net.unchecked(np.float64).jvp(self.z, np.broadcast_to(np.eye(D), z.shape + (D,)))
         self.dx = self.J + np.eye(D)                                                # (2)
 
     def log_det(self):
         """log det(I + J)."""
-        J, found = self.J.copy(), 0
-        while J.shape[-1]:
-            p = J[..., 0, 0]                                                        # (10)
-            found = found + np.log1p(p)                                             # (11)
-            row = J[..., :1, 1:] / (1 + p[..., None, None])
-            J = J[..., 1:, 1:] - J[..., 1:, :1] * row                               # (10)
-        return found
+        return log_det_1_plus(self.J)                                               # (10)
 
     def M(self):
         return np.linalg.inv(self.dx).mT                                            # (6)
@@ -252,12 +245,12 @@ class Block:
 
 def root(net, x):
     """The z that (1) takes to x."""
-    L, net, x = net.lipschitz(), net.unchecked(np.float64), x.astype(np.float64)    # (13)
-    z, r, one = x, net.forward(x), np.eye(x.shape[-1])                              # (12)
+    L, net, x = net.lipschitz(), net.unchecked(np.float64), x.astype(np.float64)    # (12)
+    z, r, one = x, net.forward(x), np.eye(x.shape[-1])                              # (11)
     while True:
-        newton = np.linalg.solve(net.jacobian(z) + one, r[..., None])[..., 0]       # (12)
-        share = longest(lambda t: length(residual(net, z - t * newton, x)) <= L * length(r), length(r))     # noqa: B023  (12)
-        moved = np.where(share > 0, z - share * newton, z - r)                      # (12)
+        newton = np.linalg.solve(net.jacobian(z) + one, r[..., None])[..., 0]       # (11)
+        share = longest(lambda t: length(residual(net, z - t * newton, x)) <= L * length(r), length(r))     # noqa: B023  (11)
+        moved = np.where(share > 0, z - share * newton, z - r)                      # (11)
         left = residual(net, moved, x)
         falls = length(left) < length(r)
         if not falls.any():
@@ -269,16 +262,16 @@ def longest(leads, like):
     """The largest share t of a step, 1 or its half, its fourth and so on, at which `leads(t)` holds, for each event; 0 without one."""
     t = np.ones_like(like)
     for _ in range(HALVINGS):
-        led = leads(t)                                                              # (12)
+        led = leads(t)                                                              # (11)
         if led.all():
             break
         t = np.where(led, t, t / 2)
-    return np.where(led, t, 0)                                                      # (12)
+    return np.where(led, t, 0)                                                      # (11)
 
 
 def residual(net, z, x):
     """z + net(z) - x."""
-    return (z - x) + net.forward(z)                                                 # (12)
+    return (z - x) + net.forward(z)                                                 # (11)
 
 
 def length(v):

@@ -14,16 +14,25 @@ Reverse rule, for (1):
     z_bar = g x_bar,   z_e_bar = -g x_bar,   x_e_bar = x_bar,   g_bar = x_bar (z - z_e) + l_bar / g         (4)
 and for (2), in its own letters,
     x_bar = z_bar / g,   z_e'_bar = -z_bar / g,   x_e'_bar = z_bar,   g_bar = -z_bar (x - z_e') / g^2 - l_bar / g    (5)
+
+The mirrored map.  A spline `f` from an interval `(0, b)` to another takes what is left of `z` to what is left of `x` by the same
+equations, with the fields
+    z_j~ = b - z_(K-j),   x_j~ = b' - x_(K-j),   and any others in reverse order, fractions of bins as 1 minus them         (6)
+A spline moves with its knots, so `b` and `b'` may be held constant:
+    the cotangents of f are those of (6) in reverse order, with the other sign if numbers were taken from b, b' or 1        (7)
+A number at an inner knot has the derivatives of the bin below it on this side.  In float64, for float32 too, the differences in (6)
+are exact unless knots are many binades apart.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...core import real
+from ...core import real, tree
 from ...core.sets import intervals
 
 TAILS = ("identity", "linear", "none")
+PLACES = ("input_knots", "output_knots", "middles")     # of (6), taken from an end
 
 
 # -- bins -------------------------------------------------------------------------------------------------------------
@@ -76,6 +85,29 @@ def checked(spline):
 def reached(knots, tails):
     """The set of a spline's events on the side of these knots: the numbers between them, or all numbers if there are tails."""
     return intervals(knots[..., 0], knots[..., -1]) if tails == "none" else real
+
+
+# -- what is left of an interval (0, b) ------------------------------------------------------------------------------
+
+def between_intervals(spline):
+    """Does a spline lead from an interval (0, b) to another?"""
+    return spline.tails == "none" and not np.any(spline.input_knots[..., 0]) and not np.any(spline.output_knots[..., 0])
+
+
+def what_is_left(spline):
+    """(The spline that takes what is left of z to what is left of x, the function from its cotangents to those of `spline`.)"""
+    wide = spline.unchecked(np.float64)                                             # (6)
+    new = {key: from_end(key, array) if key in PLACES else array[..., ::-1] for key, array in tree.arrays(wide).items()}
+
+    def own(bars):
+        return {key: -bar[..., ::-1] if key in PLACES else bar[..., ::-1] for key, bar in bars.items()}     # (7)
+
+    return tree.copied(wide, **new), own
+
+
+def from_end(key, array):
+    """What is left of places, in their reverse order."""
+    return (1 if key == "middles" else array[..., -1:]) - array[..., ::-1]          # (6)
 
 
 # -- tails ------------------------------------------------------------------------------------------------------------

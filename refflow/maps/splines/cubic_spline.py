@@ -54,7 +54,7 @@ from ...core import Array, Bijector, bijector, case, increasing, interval, plain
 from ...core.rules import one_of
 from ...core.words import intermediate
 from ..elementwise.solve import increasing_root
-from .bins import TAILS, Tails, at_bins, at_ends, bin_of, checked, reached, within
+from .bins import TAILS, Tails, at_bins, at_ends, between_intervals, bin_of, checked, reached, what_is_left, within
 
 
 class textbook:
@@ -265,6 +265,7 @@ class CubicSpline(Bijector):
 
     domain = property(lambda self: reached(self.input_knots, self.tails))
     codomain = property(lambda self: reached(self.output_knots, self.tails))
+    two_sided, mirrored = property(between_intervals), what_is_left
 
     def _validate(self):
         checked(self)

@@ -54,7 +54,8 @@ from ...core import (Array, Bijector, bijector, case, exact_product, exact_sum, 
                      positive)
 from ...core.rules import one_of
 from ...core.words import intermediate
-from .bins import TAILS, Tails, at_bins, at_ends, at_knots, bin_of, checked, of_bins, reached, within
+from .bins import (TAILS, Tails, at_bins, at_ends, at_knots, between_intervals, bin_of, checked, of_bins, reached,
+                    what_is_left, within)
 
 NEAR = 16                       # in units of rounding: how near a middle (36) is evaluated without rounding
 
@@ -245,6 +246,7 @@ class LinearRationalSpline(Bijector):
 
     domain = property(lambda self: reached(self.input_knots, self.tails))
     codomain = property(lambda self: reached(self.output_knots, self.tails))
+    two_sided, mirrored = property(between_intervals), what_is_left
 
     def _validate(self):
         checked(self)

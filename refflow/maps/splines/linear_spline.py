@@ -28,7 +28,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, increasing, plain, refusal
 from ...core.rules import one_of
-from .bins import TAILS, Tails, at_ends, at_knots, bin_of, checked, reached
+from .bins import TAILS, Tails, at_ends, at_knots, between_intervals, bin_of, checked, reached, what_is_left
 
 
 class textbook:
@@ -110,6 +110,7 @@ class LinearSpline(Bijector):
 
     domain = property(lambda self: reached(self.input_knots, self.tails))
     codomain = property(lambda self: reached(self.output_knots, self.tails))
+    two_sided, mirrored = property(between_intervals), what_is_left
 
     def _validate(self):
         checked(self)

@@ -45,7 +45,7 @@ from ...core import Array, Bijector, bijector, case, increasing, log_abs_product
 from ...core.rules import one_of
 from ...core.arithmetic import product_apart
 from ...core.words import intermediate
-from .bins import TAILS, Tails, at_ends, at_knots, bin_of, checked, reached, within
+from .bins import TAILS, Tails, at_ends, at_knots, between_intervals, bin_of, checked, reached, what_is_left, within
 
 
 class textbook:
@@ -235,6 +235,7 @@ class RationalQuadraticSpline(Bijector):
 
     domain = property(lambda self: reached(self.input_knots, self.tails))
     codomain = property(lambda self: reached(self.output_knots, self.tails))
+    two_sided, mirrored = property(between_intervals), what_is_left
 
     def _validate(self):
         checked(self)

@@ -65,7 +65,7 @@ from ...core.arrays import doubled
 from ...core.declarations import Field
 from ...core.rules import one_of
 from ...core.pairs import chosen, pair, stacked
-from .bins import TAILS, Tails, at_ends, at_knots, bin_of, reached, within
+from .bins import TAILS, Tails, at_ends, at_knots, between_intervals, bin_of, reached, what_is_left, within
 from .rational_quadratic_spline import RationalQuadraticSpline
 
 
@@ -205,6 +205,7 @@ class SmoothSpline(Bijector):
 
     domain = property(lambda self: reached(self.input_knots, self.tails))
     codomain = property(lambda self: reached(self.output_knots, self.tails))
+    two_sided, mirrored = property(between_intervals), what_is_left
 
     def breaks(self):
         """The input knots.  The inner knot takes its derivatives from the bin above it, an end knot from its own bin."""
