@@ -145,10 +145,6 @@ class KumaraswamyCDF(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
-    def definition(m, z, concentration1, concentration0):
-        return -m.expm1(concentration0 * m.log1p(-m.power(z, concentration1)))      # (1)
-
-    @staticmethod
     def inverse_definition(m, x, concentration1, concentration0):
         return m.power(-m.expm1(m.log1p(-x) / concentration0), 1 / concentration1)  # (2) (16)
 

@@ -140,10 +140,6 @@ class WeibullCDF(Bijector):
     concentration: Array = positive(default=1.0)
     event_ndim = (0, 0)
 
-    @staticmethod
-    def definition(m, z, scale, concentration):
-        return -m.expm1(-m.power(z / scale, concentration))                         # (1)
-
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
