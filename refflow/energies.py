@@ -23,7 +23,7 @@ With `p` and `q` for the two quotients that are squared in (4) or (5), of widths
     w_1' = (pi/2) cos(2 pi z_1/4),   w_2' = -w_2 (z_1 - 1)/0.6^2,   w_3' = w_3 (1 - w_3/3)/0.3      (12)
 and for (3), `a = 1` and `P = 0.4`.
 
-In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+In floating point.
 
 In (1), both exponentials underflow far from the ring; the difference of their exponents is `100 z_1/9`, so that
     -log(exp(-s^2/2) + exp(-t^2/2)) = ((|z_1| - 2)/0.6)^2/2 - log1p(exp(-100 |z_1|/9))              (13)

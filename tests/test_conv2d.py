@@ -3,6 +3,7 @@
 import sys
 import tracemalloc
 
+import mpmath
 import numpy as np
 import pytest
 from scipy.signal import correlate2d
@@ -58,8 +59,8 @@ def test_value_is_scipys(shape, padding):
 def test_the_definition_is_the_value(shape, padding):
     rng = np.random.default_rng(1)
     net, a = drawn(rng, *shape, padding), rng.standard_normal((shape[0], 3, 2))
-    defined = Conv2d.definition(None, a.tolist(), net.W.tolist(), net.b.tolist(), padding)
-    assert np.allclose(defined, net.forward(a), rtol=0, atol=1e-13)
+    defined = Conv2d.definition(mpmath.mp, a.tolist(), net.W.tolist(), net.b.tolist(), padding)
+    assert np.allclose(np.float64(defined), net.forward(a), rtol=0, atol=1e-13)
 
 
 def differences_of(net, a, h_bar):
@@ -298,7 +299,7 @@ def test_the_definition_of_an_image_context():
     parts = (Given(Dense, W=net.W.tolist(), b=net.b.tolist()),
              [Given(Conv2d, W=layer.W.tolist(), b=None, padding="zeros")])
     a = [[[1.0, 2.0], [4.0, 8.0]]]
-    assert np.allclose(ImageContext.definition(None, a, *parts, [0.5]),
+    assert np.allclose(ImageContext.definition(mpmath.mp, a, *parts, [0.5]),
                        ImageContext(net, [layer], [0.5]).forward(np.array(a)), rtol=1e-15)
 
 

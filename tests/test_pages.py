@@ -101,7 +101,7 @@ def without(function):
 
 
 BROKEN = [
-    (without("definition"), "Shift: no definition, the believed equation"),
+    (without("definition"), "Shift: no textbook and no definition, the believed equation"),
     (without("forward"), "Shift: no forward"),
     (without("log_det"), "Shift: no log_det"),
     (without("inverse"), "Shift: no inverse"),
@@ -267,7 +267,7 @@ OWN = {"conditioner": {"slope": "slope", "vjp": "vjp, the hand-written reverse r
        "density": {"log_prob_vjp": "log_prob_vjp, the value and its hand-written reverse rule", "sample_vjp": "sample_vjp"},
        "scale": {"evaluate": "evaluate", "log_slope": "log_slope", "field_slopes": "field_slopes, although it has parameters"},
        "parametrisation": {"vjp": "vjp, the hand-written reverse rule"}}
-PLANTED = [(kind, "definition", "definition, the believed equation") for kind in OWN] + \
+PLANTED = [(kind, "definition", "textbook and no definition, the believed equation") for kind in OWN] + \
           [(kind, function, what) for kind, functions in OWN.items() for function, what in functions.items()]
 
 

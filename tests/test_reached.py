@@ -116,13 +116,13 @@ def test_a_change_of_anything_else_is_not(tree, path, old, new):
     assert changed(["Toy"]) == []
 
 
-@pytest.mark.parametrize("path, old, new", [("refflow/maps/toy.py", "x + x", "2 * x"), ("validation/textbooks.py", "1", "2")])
-def test_a_textbook_is_no_part_of_the_code(tree, path, old, new):
-    """What it costs is measured anew; golden points, mutants and peers do not ask it."""
+@pytest.mark.parametrize("path, old, new, kept", [("refflow/maps/toy.py", "x + x", "2 * x", False), ("validation/textbooks.py", "1", "2", True)])
+def test_a_textbook_is_a_part_of_the_code_and_what_it_costs_is_not(tree, path, old, new, kept):
+    """Golden points, mutants and peers ask the truth, which is made of a textbook."""
     write({"Toy": OF_TOY})
     before = digest_of_code("Toy", OF_TOY)
     tree(path, old, new)
-    assert digest_of_code("Toy", OF_TOY) == before and changed(["Toy"]) == ["Toy"]
+    assert (digest_of_code("Toy", OF_TOY) == before) == kept and changed(["Toy"]) == ["Toy"]
 
 
 def test_what_measures_along_tangents_counts_where_an_event_has_them(tree):

@@ -365,7 +365,7 @@ def differences(memory, flow, x):
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
 @pytest.mark.parametrize("stages", THROUGH_AN_INTERVAL, ids=len)
 def test_tails_through_an_interval(stages, memory, monkeypatch):
-    """The steps of a chain are those of the page, and stages one by one have no digits there."""
+    """The steps of a chain stand here too, and stages one by one have no digits there."""
     flow, x = tails(stages)
     difference, by_page = differences(memory, flow, x)
     assert difference < 1e-5 and by_page == 0

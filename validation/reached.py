@@ -5,7 +5,7 @@ record keeps their names; their text, without docstrings, comments, annotations 
 whenever the record is read.  With each function goes what its module holds outside functions: constants, declarations, lists of
 hard cases, names of methods.  Which module a name is imported from does not count, nor where a module stands.  Whole modules count in
 `refflow/maps` and `refflow/core/sets`, where a branch that no traced point takes would be a hole, and where they draw points or
-measure.  The digest of the code leaves textbooks out; that of the rows has them, and the module that measures what they cost.
+measure, and so do textbooks, of which the truth is made.  The digest of the rows has the module, too, that measures what they cost.
 
 `changed` names the pages whose record is not of the code that is here; `in_turn` adds a tenth of the others by the date, so
 that what a trace has missed is asked within ten days, and a wrong stamp (`validation.stamp`) too.
@@ -34,7 +34,7 @@ TANGENTS, ALONG = "refflow/core/sets/tangents.py", "refflow/truth/along.py"     
 TRUTH = "refflow/truth/"
 MEASURING = (*(f"validation/{name}.py" for name in ("branches", "certify", "climb", "kinds", "points", "recorded", "solvers", "switches")),
              *(f"{TRUTH}{name}.py" for name in ("balls", "ends", "engine", "measure")),
-             *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/source")))
+             *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/printed", "core/source")))
 EVERY, TURNS = 10, 10                               # one in so many points is traced; days until each page has had its turn
 EMPTY = {"show_empty": True} if sys.version_info >= (3, 13) else {}             # in the text of a tree: before, no option
 
@@ -147,13 +147,12 @@ def functions(node, prefix=""):
 
 def digest(page, reached):
     """The hash of all that the rows of a page and the costs of its textbook depend on, but the machine."""
-    textbooks = sorted(module(path)[TEXTBOOK] for path in reached if (ROOT / path).exists() and TEXTBOOK in module(path))
-    costing = [str(module(COSTING)), json.dumps(textbooks)] if textbooks else []
-    return hashed("\n".join([digest_of_code(page, reached), *costing]))
+    costed = any((ROOT / path).exists() and TEXTBOOK in module(path) for path in reached)
+    return hashed("\n".join([digest_of_code(page, reached), *[str(module(COSTING))] * costed]))
 
 
 def digest_of_code(page, reached):
-    """The same without its textbook."""
+    """The same without the costs."""
     measuring = (*MEASURING, ALONG) if "frame" in reached.get(TANGENTS, ()) else MEASURING
     return hashed("\n".join([json.dumps(sweeps(changed_at(EXHAUSTIVE)).get(page)), *sorted(str(module(path)) for path in measuring),
                              *sorted(map(reached_text, reached, reached.values()))]))
@@ -173,7 +172,7 @@ def reached_text(path, names):
     """The hashes of a module's functions that are reached, as text; a function that is gone changes it."""
     if not (ROOT / path).exists():
         return "gone"
-    texts = {name: text for name, text in module(path).items() if name != TEXTBOOK}
+    texts = module(path)
     return str(sorted(texts.items())) if path.startswith(WHOLE) else str([texts[OUTSIDE], *(texts.get(name) for name in names)])
 
 

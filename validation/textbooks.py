@@ -31,6 +31,7 @@ import scipy
 
 from refflow import oracle
 from refflow.core.declarations import Child, Field
+from refflow.core.printed import with_numbers
 from refflow.core.tree import flatten
 from refflow.truth.along import error_of_claim
 from refflow.truth.measure import cores_of
@@ -61,30 +62,6 @@ METHODS = {
     ("density", "forward"): Methods(("log_prob",), "log_prob_vjp"),
     ("parametrisation", "forward"): Methods(("fields",), "vjp", lambda point: cores_of(point.f, point.image_bar)),
 }
-
-
-def with_numbers(cls, namespace):
-    """A class of functions whose code sees `namespace` in the place of NumPy and SciPy."""
-    made, functions = type(cls.__name__, (), {}), {}
-    for name, function in vars(cls).items():
-        if isinstance(function, types.FunctionType):
-            known = function.__globals__ | {"np": namespace, "scipy": namespace, cls.__name__: made}
-            functions[name] = types.FunctionType(function.__code__, known, name, function.__defaults__)
-    for name, function in functions.items():
-        setattr(made, name, remembering(function) if name == "inverse" else function)
-    return made
-
-
-def remembering(inverse):
-    """An inverse that is computed once for one event: it may be a bisection, and its log-det and vjp ask for it again."""
-    last = [None, None]
-
-    def remembered(x, *fields, **named):
-        if last[0] is not x:
-            last[:] = x, inverse(x, *fields, **named)
-        return last[1]
-
-    return remembered
 
 
 class InDtype:

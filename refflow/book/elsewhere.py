@@ -26,7 +26,7 @@ def peers() -> dict:
 
 
 def worst(errors):
-    """The larger of the errors; what is no number is the worst."""
+    """The larger of the errors; what is not a number is the worst."""
     return max(size(error) for error in errors.values())
 
 

@@ -13,7 +13,7 @@ from ..report import DTYPES, magnitude, number
 HEADINGS = ("The map.", "The reverse rule.", "In floating point.")
 ALLOWED = 4                             # units, as in the columns "beyond 4"
 MANY = 1e3                              # from so many units on, the power of ten is enough
-BEGINS = re.compile(rf"^(?={'|'.join(re.escape(heading) + '  ' for heading in HEADINGS)}|Source: )", re.M)
+BEGINS = re.compile(rf"^(?={'|'.join(re.escape(heading) + '(?:  |$)' for heading in HEADINGS)}|Source: )", re.M)
 
 
 def parts(text) -> dict:
@@ -72,6 +72,6 @@ def arranged(blocks, made, table="") -> str:
     starts = [getattr(block, "text", "") for block in blocks]
     second, third, source = (next((i for i, text in enumerate(starts) if text.startswith(begins)), len(made))
                              for begins in (*HEADINGS[1:], "Source:"))
-    floating = ([f"<details><summary>{HEADINGS[2][:-1]}</summary>", *made[third:source], "</details>"] if third < source
+    floating = ([f"<details><summary>{HEADINGS[2][:-1]}</summary>", *made[third + (starts[third] == HEADINGS[2]):source], "</details>"] if third < source
                 else made[third:source])
     return "\n".join([*made[:second], table, *made[second:third], *floating, *made[max(third, source):]])

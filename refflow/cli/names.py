@@ -108,7 +108,6 @@ ALIASES = {
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",
     ("StandardGaussian", "DiagGaussian", "Normal"): "`StandardNormal`; with location and scale `DiagonalNormal`",
-    ("Swish",): "`SiLU`",
     ("SwiGLU", "GLU"): "`GatedLinearUnit` with `SiLU`, after a `Dense` layer that makes both halves",
     ("GEGLU",): "`GatedLinearUnit` with `GELU` or `TanhGELU`",
     ("Attention", "SelfAttention", "MultiHeadAttention", "CausalAttention", "MHA"):

@@ -27,7 +27,7 @@ __all__ = ["Bijector", "bijector", "over_event", "over_positions"]
 class Bijector(Value):
     """The contract, with defaults for everything that follows from a page's own functions.
 
-    A page defines `definition`; `forward` and `log_det` (or `forward_and_log_det`); `inverse` (or
+    A page defines `textbook` or `definition`; `forward` and `log_det` (or `forward_and_log_det`); `inverse` (or
     `inverse_and_log_det`); `slope` (scalar pages) or `jacobian`; `vjp`; and may override the rest if it has something
     better.
     """

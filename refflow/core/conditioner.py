@@ -2,7 +2,7 @@
 
     h = net(a; parameters)
 
-A conditioner need not be invertible.  A page writes `definition`, `forward(a)`, `jacobian(a)` and `vjp(a)`; `@conditioner`
+A conditioner need not be invertible.  A page writes `textbook` or `definition`, `forward(a)`, `jacobian(a)` and `vjp(a)`; `@conditioner`
 puts the boundary before them, as `@bijector` does.
 
 What depends on a network's Jacobian `J`, such as a log-det, needs its derivative.  A page that has one writes `jvp(a, A_dot)`, which

@@ -10,13 +10,14 @@ import numpy as np
 from . import tree
 from .arrays import FLOATS, as_floating, locked, sum_to_shape
 from .declarations import Child, Field, Plain, bind, size_of
+from .printed import printed
 from .rules import refuse_beyond
 from .tree import flatten, nest
 
 ROLES = ("context", "mask")
 # What a page may define anew of the names that every value has; all others are used by the methods of values.
-CONTRACT = {"__post_init__", "_validate", "cast", "changed", "examples", "straight_far_out", "in_turn", "mask_inside", "meets_first",
-            "moderate", "own_params", "parameter_batch", "refused", "untrained"}
+CONTRACT = {"__post_init__", "_validate", "cast", "changed", "definition", "examples", "straight_far_out", "in_turn", "mask_inside",
+            "meets_first", "moderate", "own_params", "parameter_batch", "refused", "untrained"}
 MADE = {"__annotations__", "__dict__", "__doc__", "__module__", "__weakref__", "computed"}      # by Python, or for each class
 
 
@@ -41,6 +42,11 @@ class Value:
         super().__init_subclass__(**options)
         cls.computed = frozenset(name for base in cls.__mro__ for name, held in vars(base).items()
                                  if isinstance(held, functools.cached_property))
+
+    @classmethod
+    def definition(cls, m, event, *given, **fields):
+        """The believed equation, in the numbers of m: for a page that does not write it, what its textbook says of an event."""
+        return printed(cls, m, event, *given, **fields)
 
     # -- construction ------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Checks that a page is complete.
 
-A page is its module docstring with numbered equations, fields, the believed `definition`, the functions of its kind, hard
+A page is its module docstring with numbered equations, fields, its `textbook` or `definition`, the functions of its kind, hard
 cases, and for every numbered equation a line of code that ends in its number.
 """
 
@@ -24,7 +24,6 @@ NUMBERS = re.compile(r"\((\d+)\)")
 DEFINED = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")          # at the end of a line, apart from its text
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
 RESHAPING = ("input_shape", "inverse_definition")               # of a page without components that defines output_shape
-DEFINITION = (("definition",), "definition, the believed equation")
 VJP = (("vjp",), "vjp, the hand-written reverse rule")
 
 
@@ -37,14 +36,14 @@ class Kind:
 
 
 KINDS = {
-    "bijector": Kind(Bijector, (DEFINITION, (("forward", "forward_and_log_det"), "forward"),
+    "bijector": Kind(Bijector, ((("forward", "forward_and_log_det"), "forward"),
                                 (("log_det", "forward_and_log_det"), "log_det"),
                                 (("inverse", "inverse_and_log_det"), "inverse"), VJP)),
-    "conditioner": Kind(Conditioner, (DEFINITION, (("forward", "vjp"), "forward"), VJP)),
-    "density": Kind(Density, (DEFINITION, (("log_prob_vjp",), "log_prob_vjp, the value and its hand-written reverse rule"),
+    "conditioner": Kind(Conditioner, ((("forward", "vjp"), "forward"), VJP)),
+    "density": Kind(Density, ((("log_prob_vjp",), "log_prob_vjp, the value and its hand-written reverse rule"),
                               (("sample_vjp", "sample"), "sample_vjp"))),       # sample, if it has no gradients
-    "scale": Kind(Scale, (DEFINITION, (("evaluate",), "evaluate"), (("log_slope",), "log_slope"))),
-    "parametrisation": Kind(Map, (DEFINITION, VJP)),
+    "scale": Kind(Scale, ((("evaluate",), "evaluate"), (("log_slope",), "log_slope"))),
+    "parametrisation": Kind(Map, (VJP,)),
 }
 
 
@@ -52,6 +51,8 @@ def lacks(page) -> list[str]:
     """Everything the page lacks, in words; an empty list if it is complete."""
     name, kind = page.__name__, KINDS[page.kind]
     found = [f"no {what}" for choices, what in kind.required if not any(writes(page, choice) for choice in choices)]
+    if page.textbook is None and not writes(page, "definition"):
+        found.append("no textbook and no definition, the believed equation")
     found += OF_A_KIND.get(page.kind, lambda page: [])(page)
     if not page.source:
         found.append("no source")

@@ -14,7 +14,7 @@ NAMES = {"power": "power", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arc
 class Literal:
     """The namespace m with NumPy's functions."""
 
-    pi = np.pi
+    pi, mpf = np.pi, staticmethod(np.asarray)
 
     def __getattr__(self, name):
         return getattr(np, NAMES.get(name, name))

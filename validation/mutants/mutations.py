@@ -142,11 +142,14 @@ class Source:
         self.first = page is None or page is pages[0]
 
     def identity(self):
-        """A hash of the code that runs, without comments, docstrings, types, order and lists of cases: a longer list kills no fewer."""
+        """A hash of the code that runs, without comments, docstrings, types, order and lists of cases: a longer list kills no fewer.
+
+        What is believed is left out, too: a mutant is held to the truth, whoever writes it.
+        """
         plain = without_unused_imports(unannotated(without_textbooks(without_texts(ast.parse(self.text)))))
         for node in ast.walk(plain):
             if isinstance(node, ast.ClassDef):
-                node.body = sorted((part for part in node.body if not lists_cases(part)), key=ast.unparse)
+                node.body = sorted((part for part in node.body if not lists_cases(part) and not is_believed(part)), key=ast.unparse)
         return hashlib.sha256("\n".join(sorted(map(ast.unparse, plain.body))).encode()).hexdigest()[:16]
 
     def texts(self):
@@ -252,6 +255,11 @@ def mentioned(function):
 
 def is_page(held, module):
     return isinstance(held, type) and "declared" in vars(held) and held.__module__ == module.__name__
+
+
+def is_believed(node):
+    """Is it the page's equation, of which the truth is made?"""
+    return getattr(node, "name", None) == "definition"
 
 
 def lists_cases(node):

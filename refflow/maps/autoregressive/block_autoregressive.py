@@ -129,7 +129,7 @@ class textbook:
         return x_bar, textbook.vjp(z, layers, leak, -x_bar, -l_bar)[1]              # (13)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (5) and (6), the slopes leave the floats where their logarithms do not.  As logarithms, with `lambda_0 = 0`, they are
     mu_k,i = log sum_j V_k,ij exp(lambda_{k-1,j})                                   of u_k      (14)

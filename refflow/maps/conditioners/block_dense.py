@@ -72,7 +72,7 @@ class textbook:
         return a_bar, {"within": V_bar, "below": U_bar, "b": h_bar}                 # (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), a partial sum may overflow where `h_i` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
 `Dense`:
@@ -117,18 +117,6 @@ class BlockDense(Conditioner):
     def depends(self, shape):
         D, A, B = self.blocks
         return np.kron(np.tri(D, dtype=bool), np.ones((A, B), bool))                # (3)
-
-    @staticmethod
-    def definition(m, a, within, below, b):
-        A, B, h = len(within[0]), len(within[0][0]), []
-        for i, b_i in enumerate(b):
-            for j, a_j in enumerate(a):
-                if j // B == i // A:
-                    b_i = b_i + within[i // A][i % A][j % B] * a_j                  # (1) (2)
-                elif j // B < i // A:
-                    b_i = b_i + below[i][j] * a_j                                   # (1) (3)
-            h.append(b_i)
-        return h
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

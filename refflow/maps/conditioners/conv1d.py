@@ -62,21 +62,6 @@ class textbook:
 
 # -- the equations, for kernels that a page may have computed from others ----------------------------------------------
 
-def defined(m, a, W, b, dilation, mask):
-    """(1) for nested lists."""
-    T, K = len(a[0]), len(W[0][0])
-    p = dilation * (K - 1) // 2
-    valid = [True] * T if mask is None else mask
-
-    def output(kernel, bias, t):
-        reads = [(k, t + dilation * k - p) for k in range(K)]
-        return bias + sum(kernel[c][k] * a[c][s] for c in range(len(kernel)) for k, s in reads if 0 <= s < T and valid[s])
-
-    biases = [m.mpf(0)] * len(W) if b is None else b
-    return [[output(kernel, bias, t) if valid[t] else m.mpf(0) for t in range(T)]
-            for kernel, bias in zip(W, biases)]                                     # (1)
-
-
 def row(signals, mask=None):
     """Signals or kernels (..., C, T) as images (..., C, 1, T) of one row, 0 at invalid positions."""
     return masked(signals, mask)[..., None, :]
@@ -118,7 +103,7 @@ def held_to_mask(mask, T):
         raise ValueError(f"its mask has T={mask.shape[-1]} positions")
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
 `Conv2d`:
@@ -149,10 +134,6 @@ class Conv1d(Conditioner):
 
     def output_shape(self, shape):
         return output_of(self, self.W.shape[-3:], shape)
-
-    @staticmethod
-    def definition(m, a, W, b, dilation, mask):
-        return defined(m, a, W, b, dilation, mask)                                  # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -91,26 +91,6 @@ class textbook:
 
 # -- the equations, for kernels that a page may have computed from others ----------------------------------------------
 
-def defined(m, a, W, b, padding):
-    """(1) for nested lists."""
-    C, height, width = len(a), len(a[0]), len(a[0][0])
-    I, J = len(W[0][0]), len(W[0][0][0])
-    p, q = (I - 1) // 2, (J - 1) // 2
-
-    def read(c, y, x):
-        inside = 0 <= y < height and 0 <= x < width
-        if c == C:
-            return 0 if inside else 1
-        return a[c][y][x] if inside else int(padding == "ones")
-
-    def output(k, y, x):
-        return sum(k[c][i][j] * read(c, y + i - p, x + j - q)
-                   for c in range(len(k)) for i in range(I) for j in range(J))
-
-    biases = [0] * len(W) if b is None else b
-    return [[[output(k, y, x) + b_m for x in range(width)] for y in range(height)] for k, b_m in zip(W, biases)]  # (1)
-
-
 def border(size, image, dtype):
     """beta (H W, I J): does an output read from the border?"""
     y, x = (np.arange(n)[:, None] + np.arange(k) - (k - 1) // 2 for n, k in zip(image, size))
@@ -204,7 +184,7 @@ def output_of(kernels, C, shape):
     return (kernels[0], *shape[1:])
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
     corr(k, a) = 2^e corr(k, 2^-e a)                                                (11)
@@ -237,7 +217,22 @@ class Conv2d(Conditioner):
 
     @staticmethod
     def definition(m, a, W, b, padding):
-        return defined(m, a, W, b, padding)                                         # (1)
+        C, height, width = len(a), len(a[0]), len(a[0][0])
+        I, J = len(W[0][0]), len(W[0][0][0])
+        p, q = (I - 1) // 2, (J - 1) // 2
+
+        def read(c, y, x):
+            inside = 0 <= y < height and 0 <= x < width
+            if c == C:
+                return 0 if inside else 1
+            return a[c][y][x] if inside else int(padding == "ones")
+
+        def output(k, y, x):
+            return sum(k[c][i][j] * read(c, y + i - p, x + j - q)
+                       for c in range(len(k)) for i in range(I) for j in range(J))
+
+        biases = [0] * len(W) if b is None else b
+        return [[[output(k, y, x) + b_m for x in range(width)] for y in range(height)] for k, b_m in zip(W, biases)]  # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class textbook:
         return a_bar, {"net": net_bar, "context": context_bar}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), scores overflow, and in (3) their exponentials.  With `q_i = 2^(e_i) q'_i` and `k = 2^f k'`, where `q'_i` and `k'` are at most 1,
 and with the largest score `s_im`, neither does:

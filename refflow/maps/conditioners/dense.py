@@ -42,7 +42,7 @@ class textbook:
         return a_bar, W.T @ H_bar, bars | {"W": bars["W"] + H_bar @ A_dot.T}        # (5)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
     h = 2^e W (2^-e a) + b                                                          (6)
@@ -65,10 +65,6 @@ class Dense(Conditioner):
         if shape != self.fixed_shape:
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return self.W.shape[-2:-1]
-
-    @staticmethod
-    def definition(m, a, W, b):
-        return [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]    # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class textbook:
         return a_bar, {"W": W_bar, "b": valid.sum(1)}                               # (4)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (4), a partial sum may overflow where the sum does not.  For `2^-e a_c`, whose largest entry is in `[1/2, 1)`, it does
 not:
@@ -92,17 +92,6 @@ class DepthwiseConv1d(Conditioner):
     def depends(self, shape):
         offsets = np.arange(shape[1]) - np.arange(shape[1])[:, None]
         return np.kron(np.eye(shape[0], dtype=bool), np.isin(offsets, self.steps()))
-
-    @staticmethod
-    def definition(m, a, W, b, dilation, mask):
-        T, p = len(a[0]), dilation * (len(W[0]) - 1) // 2
-        valid = [True] * T if mask is None else mask
-
-        def output(c, t):
-            reads = [(w, t + dilation * k - p) for k, w in enumerate(W[c])]
-            return b[c] + sum(w * a[c][s] for w, s in reads if 0 <= s < T and valid[s])
-
-        return [[output(c, t) if valid[t] else m.mpf(0) for t in range(T)] for c in range(len(a))]      # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

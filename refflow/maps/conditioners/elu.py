@@ -35,7 +35,7 @@ class textbook:
         return h_bar * textbook.slope(a), {}                                        # (3)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(a) - 1` cancels for small `a`:
     h = expm1(a)    for a <= 0                                                      (5)
@@ -50,10 +50,6 @@ class ELU(Conditioner):
     """h = a for a > 0, exp(a) - 1 for a <= 0."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, a):
-        return a if a > 0 else m.expm1(a)                                           # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from ...core import Conditioner, case, conditioner, halves, plain
 from ...core.rules import one_of
-from ...core.words import each
 from .tanh_activation import sech
 
 DEEP = 64                                       # exp(-64) is a normal number
@@ -79,7 +78,7 @@ class Gate:
         return np.where(deep, v * s * s, v * self.t)                                # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), `exp(-b)` overflows far on the left.  With `t = exp(-|b|)`,
     sigma(b) = 1 / (1 + t) for b > 0,   t / (1 + t) for b <= 0                      (6)
@@ -113,11 +112,6 @@ class GatedActivation(Conditioner):
     def depends(self, shape):
         own = np.eye(math.prod(shape) // 2, dtype=bool)
         return np.concatenate((own, own), 1)
-
-    @staticmethod
-    def definition(m, a, rank):
-        H = len(a) // 2
-        return each(lambda a_i, b_i: m.tanh(a_i) / (1 + m.exp(-b_i)), a[:H], a[H:])         # (1) (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class textbook:
         return h_bar * textbook.slope(a), {}                                        # (3)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), a library's `Phi` is 0 or has few digits far on the left.  For `a < -12`, with Mills' ratio `M(-a) = Phi(a)/phi(a)`,
     h = e^2 a M(-a)/sqrt(2 pi),   e = exp(-a^2/4)                                   (5)
@@ -57,10 +57,6 @@ class GELU(Conditioner):
     """h = a Phi(a), exactly: with the normal distribution function, not its approximation by tanh."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, a):
-        return a * m.ncdf(a)                                                        # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

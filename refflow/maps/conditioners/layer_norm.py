@@ -55,7 +55,7 @@ class textbook:
         return a_bar, {"gain": h_bar * n, "bias": h_bar}                            # (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), the rounding of `mu` is large compared with `d` where entries are nearly equal.  The mean of the computed `d` is this
 rounding, exactly up to the rounding of `d` itself, and is subtracted:
@@ -87,13 +87,6 @@ class LayerNorm(Conditioner):
         if shape != self.fixed_shape:
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return shape
-
-    @staticmethod
-    def definition(m, a, gain, bias, eps):
-        mu = sum(a) / len(a)                                                        # (1)
-        d = [a_j - mu for a_j in a]
-        r = 1 / m.sqrt(sum(d_j * d_j for d_j in d) / len(a) + eps)                  # (2) (3)
-        return [g * r * d_j + b for g, d_j, b in zip(gain, d, bias)]                # (4)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class textbook:
         return a_bar, {"W": connects * np.outer(h_bar, a), "b": h_bar}              # (4)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), a partial sum may overflow where `h_i` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
 `Dense`:
@@ -72,11 +72,6 @@ class MaskedDense(Conditioner):
 
     def depends(self, shape):
         return self.connects                                                        # (2)
-
-    @staticmethod
-    def definition(m, a, W, connects, b):
-        return [sum((w * a_j for w, a_j, seen in zip(row, a, sees) if seen), b_i)
-                for row, sees, b_i in zip(W, connects, b)]                          # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

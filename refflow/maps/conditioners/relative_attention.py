@@ -128,7 +128,7 @@ class textbook:
         return a_bar.reshape(3 * C, T), bars
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), exponentials overflow.  With the largest score `s_im`, none does:
     P_ij = exp(s_ij - s_im) / sum_l exp(s_il - s_im)                                (13)

@@ -50,7 +50,7 @@ class textbook:
         return r * (g - n * (n * g).sum() / len(a)), {"gain": h_bar * n}            # (5) (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), squares overflow, or vanish against `eps`, long before `a` does.  Let `a = 2^e a'` with its largest entry in `[1/2, 1)` (if
 `a` is 0, `e` is the exponent of `eps`), and let `k` be the larger of `e` and half the exponent of `eps`:
@@ -77,11 +77,6 @@ class RMSNorm(Conditioner):
         if shape != self.fixed_shape:
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return shape
-
-    @staticmethod
-    def definition(m, a, gain, eps):
-        r = 1 / m.sqrt(sum(a_j * a_j for a_j in a) / len(a) + eps)                  # (1) (2)
-        return [g * r * a_j for g, a_j in zip(gain, a)]                             # (2) (3)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

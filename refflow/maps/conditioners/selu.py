@@ -49,7 +49,7 @@ class textbook:
         return h_bar * textbook.slope(a), {}                                        # (4)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(a) - 1` cancels for small `a`:
     h = lambda alpha expm1(a)    for a <= 0                                         (6)
@@ -65,11 +65,6 @@ class SELU(Conditioner):
     """h = lambda a for a > 0, lambda alpha (exp(a) - 1) for a <= 0."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, a):
-        right, left = m.mpf(LAMBDA) / DIGITS, m.mpf(LAMBDA) * ALPHA / DIGITS**2     # (3)
-        return right * a if a > 0 else left * m.expm1(a)                            # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

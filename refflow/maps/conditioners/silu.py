@@ -41,7 +41,7 @@ class textbook:
         return h_bar * textbook.slope(a), {}                                        # (3)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-a)` overflows where `h` need not be 0.  With `t = exp(-|a|)`,
     h = a/(1 + t) for a > 0,   a t/(1 + t) for a <= 0                               (5)
@@ -65,10 +65,6 @@ class SiLU(Conditioner):
     """h = a / (1 + exp(-a)), also called swish."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, a):
-        return a / (1 + m.exp(-a))                                                  # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

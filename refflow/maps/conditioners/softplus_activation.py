@@ -39,7 +39,7 @@ class textbook:
         return h_bar / (1 + np.exp(-a)), {}                                         # (3)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (2), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1.  The page `Softplus`
 has the forms that keep the digits.
@@ -56,10 +56,6 @@ class SoftplusActivation(Conditioner):
     """h = log(1 + exp a)."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, a):
-        return m.log1p(m.exp(a))                                                    # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class textbook:
         return a_bar, textbook.bounded(W, u, v, coefficient).T @ H_bar, bars | {"W": bars["W"] + of_tangents}       # (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (8), float32 loses units in the singular vectors.  Everything is computed in float64, and rounded once.              (9)
 """

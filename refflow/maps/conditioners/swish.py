@@ -46,7 +46,7 @@ class textbook:
         return beta * X, a * X                                                      # (4)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `beta a` may overflow, and `exp(-b)` where `h` need not be 0.  With `b` between -4096 and 4096, where nothing is left to change,
 `t = exp(-|b|)` and `m = exp(-|b|/2)`,
@@ -71,10 +71,6 @@ class Swish(Conditioner):
 
     beta: Array = real()
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, a, beta):
-        return a / (1 + m.exp(-beta * a))                                           # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class textbook:
         return h_bar * (1 - np.tanh(a) ** 2), {}                                    # (3)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), the difference loses every digit once `tanh a` rounds to 1:
     1 - tanh^2 a = r^2,   r = sech a = 2 p/(1 + p^2),   p = exp(-|a|)               (5)
@@ -48,10 +48,6 @@ class TanhActivation(Conditioner):
     """h = tanh a."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, a):
-        return m.tanh(a)                                                            # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class textbook:
         return h_bar * textbook.slope(a), {}                                        # (4)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2) and (3), `a^2` overflows, where `h` is `a` or 0.  For `|a| >= 32`, `|v| > 2000`, so that `exp(-|v|)` is 0 in floats, whatever
 multiplies it, and `v` and `w` may be taken at 32 in place of `|a|`.                                            (5)
@@ -70,11 +70,6 @@ class TanhGELU(Conditioner):
     """h = a (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3)))/2, which approximates `GELU`."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, a):
-        k = m.mpf(44715) / 10**6
-        return a / (1 + m.exp(-m.sqrt(8 / m.pi) * a * (1 + k * a * a)))             # (1) (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ class textbook:
         return a_bar, np.vstack([W.T @ U_bar, g @ V_bar + s @ H_bar]), bars         # (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), `sigma(-v)` may be 0 in float32 where its product with `u` is not.  It is computed in float64, and rounded once.         (14)
 """
@@ -124,14 +124,6 @@ class TimeDense(Conditioner):
         pattern = super().depends(shape)
         pattern[:, -1] = self.gate is not None or self.shift is not None
         return pattern
-
-    @staticmethod
-    def definition(m, a, W, b, gate, gate_bias, shift):
-        *a, t = a
-        h = [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]       # (1)
-        if gate is not None:
-            h = [u / (1 + m.exp(-(g * t + c))) for u, g, c in zip(h, gate, gate_bias)]      # (1) (2)
-        return h if shift is None else [u + s * t for u, s in zip(h, shift)]        # (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class textbook:
         return (h_bar - h * (h * h_bar).sum()) / length if length > eps else h_bar / eps, {}        # (4)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), (3) and (4), squares of the entries of `a` may overflow or vanish where `|a|` does not.  With the largest entry of
 `2^-e a` in `[1/2, 1)`, none does, as in `WeightNormDense`:

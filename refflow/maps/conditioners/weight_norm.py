@@ -77,7 +77,7 @@ class Directions:
         return bars if self.g is None else bars | {"g": np.ldexp(along, k)[..., 0]}     # (5) (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (6), squares of the entries of `v_i` may overflow or vanish where `|v_i|` does not.  With the largest entry of
 `2^-e v_i` in `[1/2, 1)`, none does:
@@ -109,13 +109,6 @@ class WeightNormDense(Conditioner):
         if shape != self.fixed_shape:
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return self.v.shape[-2:-1]
-
-    @staticmethod
-    def definition(m, a, v, g, b):
-        norms = [m.sqrt(sum(v_ij * v_ij for v_ij in v_i)) for v_i in v]
-        lengths = [1] * len(v) if g is None else g
-        W = [[g_i * v_ij / norm for v_ij in v_i] for v_i, norm, g_i in zip(v, norms, lengths)]  # (1)
-        return [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]    # (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

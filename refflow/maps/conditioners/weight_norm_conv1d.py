@@ -22,7 +22,7 @@ from ...core.rules import count
 from ...core.arrays import masked_jacobian
 from ...core.declarations import Field
 from ...core.sets import nonzero_matrix
-from .conv1d import affine, checked, convolution, defined, output_of, row, signal
+from .conv1d import affine, checked, convolution, output_of, row, signal
 from .conv2d import bias_bar
 from .weight_norm import Directions
 from .weight_norm_conv2d import as_rows, pulled_back
@@ -73,7 +73,7 @@ class textbook:
         return a_bar, bars if b is None else bars | {"b": textbook.valid(h_bar, mask).sum(1)}   # (2)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (4), squares of the entries of `v_m` may overflow or vanish where `|v_m|` does not.  With the largest entry of
 `2^-e v_m` in `[1/2, 1)`, none does:
@@ -110,13 +110,6 @@ class WeightNormConv1d(Conditioner):
 
     def output_shape(self, shape):
         return output_of(self, self.v.shape[-3:], shape)
-
-    @staticmethod
-    def definition(m, a, v, g, b, dilation, mask):
-        norms = [m.sqrt(sum(w * w for channel in v_m for w in channel)) for v_m in v]
-        lengths = [1] * len(v) if g is None else g
-        W = [[[g_m * w / norm for w in channel] for channel in v_m] for v_m, norm, g_m in zip(v, norms, lengths)]   # (1)
-        return defined(m, a, W, b, dilation, mask)                                  # (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

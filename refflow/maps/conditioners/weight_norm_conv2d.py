@@ -24,7 +24,7 @@ from ...core import Array, Conditioner, case, conditioner, plain, real, refusal
 from ...core.rules import one_of
 from ...core.declarations import Field
 from ...core.sets import nonzero_bank
-from .conv2d import PADDINGS, Convolution, bias_bar, checked_channels, defined, output_of, over_batch, with_bias
+from .conv2d import PADDINGS, Convolution, bias_bar, checked_channels, output_of, over_batch, with_bias
 from .weight_norm import Directions
 
 
@@ -99,7 +99,7 @@ def pulled_back(directions, convolution, a, h_bar):
     return a_bar, {**bars, "v": bars["v"].reshape(W_bar.shape)}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (4), squares of the entries of `v_m` may overflow or vanish where `|v_m|` does not.  With the largest entry of
 `2^-e v_m` in `[1/2, 1)`, none does:
@@ -135,14 +135,6 @@ class WeightNormConv2d(Conditioner):
 
     def output_shape(self, shape):
         return output_of(self.v.shape[-4:], self.dims["C"], shape)
-
-    @staticmethod
-    def definition(m, a, v, g, b, padding):
-        norms = [m.sqrt(sum(w * w for channel in v_m for row in channel for w in row)) for v_m in v]
-        lengths = [1] * len(v) if g is None else g
-        W = [[[[g_m * w / norm for w in row] for row in channel] for channel in v_m]
-             for v_m, norm, g_m in zip(v, norms, lengths)]                          # (1)
-        return defined(m, a, W, b, padding)                                         # (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

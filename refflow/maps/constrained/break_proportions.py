@@ -71,7 +71,7 @@ class textbook:
                          for j in range(K)]), {}                                    # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3) and (6), a quotient by `1 - z_i` takes a factor away again, and `x_k` may have underflowed with that factor.  Products without
 it are a recurrence:
@@ -109,14 +109,6 @@ class BreakProportions(Bijector):
         if shape[0] < 1:
             raise ValueError("a point of the simplex needs K >= 1 entries")
         return (shape[0] - 1,)
-
-    @staticmethod
-    def definition(m, z):
-        x, rest = [], m.mpf(1)
-        for z_k in z:
-            x.append(z_k * rest)                                                    # (1)
-            rest = rest * (1 - z_k)                                                 # (1)
-        return [*x, rest]
 
     @staticmethod
     def inverse_definition(m, x):

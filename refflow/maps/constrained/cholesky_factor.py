@@ -67,7 +67,7 @@ class textbook:
                               for bar, (i, j) in zip(z_bar, textbook.places(len(z_bar)))]), {}      # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (5), a sum of logarithms cancels, the logarithm of a product does not:
     log|det dz/dL| = -log(L_11 ... L_DD)                                            (8)
@@ -96,12 +96,6 @@ class CholeskyFactor(Bijector):
         if shape[0] != shape[1] or shape[0] < 1:
             raise ValueError("a Cholesky factor must be square, with D >= 1 rows")
         return (shape[0] * (shape[0] + 1) // 2,)
-
-    @staticmethod
-    def definition(m, z):
-        D = size_of(len(z))
-        return [[z[i * (i + 1) // 2 + j] if j < i else m.exp(z[i * (i + 3) // 2]) if j == i else 0
-                 for j in range(D)] for i in range(D)]                              # (1)
 
     @staticmethod
     def inverse_definition(m, x):

@@ -100,7 +100,7 @@ class textbook:
         return textbook.matrix(L_bar, D), {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `cosh z` overflows where `1/cosh z` does not underflow, and `sqrt(1 - y^2)` loses every digit once `y` rounds to 1:
     s = 2 q / (1 + q^2),   q = exp(-|z|)                                            (12)
@@ -158,19 +158,6 @@ class CorrelationCholesky(Bijector):
         if shape[0] != shape[1] or shape[0] < 1:
             raise ValueError("a Cholesky factor must be square, with D >= 1 rows")
         return (shape[0] * (shape[0] - 1) // 2,)
-
-    @staticmethod
-    def definition(m, z):
-        D, k = size_of_triangle(len(z)), 0
-        L = [[0] * D for _ in range(D)]
-        for i in range(D):
-            P = 1
-            for j in range(i):
-                L[i][j] = m.tanh(z[k]) * P                                          # (1) (3)
-                P = P * m.sech(z[k])                                                # (1) (2)
-                k += 1
-            L[i][i] = P                                                             # (3)
-        return L
 
     @staticmethod
     def inverse_definition(m, x):

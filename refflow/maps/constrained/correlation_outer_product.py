@@ -88,7 +88,7 @@ class textbook:
         return X
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (6), `R_jj - s_j` rounds to 1 where correlations are small, and the difference from 1 is lost:
     log(R_jj - s_j) = log1p((R_jj - 1) - s_j)                                       (11)
@@ -113,10 +113,6 @@ class CorrelationOuterProduct(Bijector):
         return shape
 
     input_shape = output_shape
-
-    @staticmethod
-    def definition(m, z):
-        return [[sum((a * b for a, b in zip(row, other)), m.mpf(0)) for other in z] for row in z]   # (1)
 
     @staticmethod
     def inverse_definition(m, x):

@@ -53,7 +53,7 @@ class textbook:
         return x_bar, {"end": -x_bar, "scale": -z_bar / scale}                      # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), the quotient may leave the floats where its logarithm does not.  A quotient of roots does not leave them, and `x = a + s`
 gives 0 exactly:
@@ -96,10 +96,6 @@ class HalfLine(Bijector):
                              f"entry for an OpenInterval; {at_index('ends', index)} = ({lower[index]}, {upper[index]})")
         end = np.where(np.isfinite(lower), lower, np.where(np.isfinite(upper), upper, 0)).astype(like.dtype)
         return cls(end, np.where(like < end, -1, 1).astype(like.dtype))
-
-    @staticmethod
-    def definition(m, z, end, scale):
-        return end + scale * m.exp(z)                                               # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class textbook:
         return textbook.vjp(x, where, z_bar, -l_bar)                                # (7) (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (6), `1 + s_i / L_ii^2` rounds to 1 where `s_i` is small, and overflows where `L_ii` is:
     1/2 log(1 + q),   q = sum_{j<i} (L_ij / L_ii)^2         for s_i <= L_ii^2       (9)
@@ -99,10 +99,6 @@ class IntrinsicVolume(Bijector):
         return shape
 
     input_shape = output_shape
-
-    @staticmethod
-    def definition(m, z, where):
-        return z                                                                    # (1)
 
     @staticmethod
     def inverse_definition(m, x, where):

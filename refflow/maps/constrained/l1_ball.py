@@ -81,7 +81,7 @@ class textbook:
         return z_bar * R[:-1] * e + v * (later + l_bar * f), {}                     # (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `1 - |t_k|` has no digit left for a large `z_k`, and `exp(2 |z_k|)` overflows where `b_k` is not 0:
     b_k = 2 q_k / (1 + q_k),   s_k = 4 q_k / (1 + q_k)^2,   q_k = exp(-2 |z_k|)     (11)
@@ -118,14 +118,6 @@ class L1Ball(Bijector):
     """
 
     event_ndim = (1, 1)
-
-    @staticmethod
-    def definition(m, z):
-        x, P = [], 1
-        for z_k in z:
-            x.append(m.tanh(z_k) * P)                                               # (1) (2)
-            P = P * 2 / (1 + m.exp(2 * z_k if z_k >= 0 else -2 * z_k))              # (1) (2)
-        return x
 
     @staticmethod
     def inverse_definition(m, x):

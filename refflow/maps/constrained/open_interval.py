@@ -68,7 +68,7 @@ class textbook:
         return x_bar, {"ends": np.array([a_bar, b_bar])}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-z)` overflows far below 0, and far above 0 the last digit of `s` is larger than the distance from `b`.  With
 `e = exp(-|z|)`, which is at most 1,
@@ -120,11 +120,6 @@ class OpenInterval(Bijector):
         """The map onto an interval, or onto the interval of each entry of `like`."""
         ends = (where.lower, where.upper) if where.alike else where.ends_of(like.shape)
         return cls(np.stack(ends, -1).astype(like.dtype))
-
-    @staticmethod
-    def definition(m, z, ends):
-        a, b = ends
-        return a + (b - a) / (1 + m.exp(-z))                                        # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class textbook:
         return np.array([g - later for g, later in zip(own, [*own[1:], 0])]), {}    # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `x_k` is rounded to `x_(k-1)`, the boundary, where `exp z_k` is below the last digit of `x_(k-1)`.
 
@@ -75,13 +75,6 @@ class Ordered(Bijector):
     """x_1 = z_1, x_k = x_(k-1) + exp z_k, from R^K to the increasing vectors of K entries."""
 
     event_ndim = (1, 1)
-
-    @staticmethod
-    def definition(m, z):
-        x = list(z[:1])
-        for z_k in z[1:]:
-            x.append(x[-1] + m.exp(z_k))                                            # (1)
-        return x
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ class textbook:
         return g - np.array([*g[1:], 0]), {}                                        # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `x_k` is rounded to `x_(k-1)`, the boundary, where `exp z_k` is below the last digit of `x_(k-1)`.
 
@@ -83,13 +83,6 @@ class PositiveOrdered(Bijector):
     """x_k = x_(k-1) + exp z_k, x_0 = 0, from R^K to the increasing vectors of K positive entries."""
 
     event_ndim = (1, 1)
-
-    @staticmethod
-    def definition(m, z):
-        x = []
-        for z_k in z:
-            x.append((x[-1] if x else 0) + m.exp(z_k))                              # (1)
-        return x
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

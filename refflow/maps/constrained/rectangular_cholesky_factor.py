@@ -74,7 +74,7 @@ class textbook:
         return textbook.laid([(bar - l_bar) / x[i, i] if i == j else bar for bar, (i, j) in zip(z_bar, places)], columns), {}       # (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (6), a sum of logarithms cancels, the logarithm of a product does not:
     log|det dz/dL| = -log(L_11 ... L_NN)                                            (9)
@@ -112,15 +112,6 @@ class RectangularCholeskyFactor(Bijector):
         if N != self.columns or M < N:
             raise ValueError(f"it must have {self.columns} columns, and at least as many rows")
         return (N * (N + 1) // 2 + (M - N) * N,)                                    # (3)
-
-    @staticmethod
-    def definition(m, z, columns):
-        L, rest = [], list(z)
-        while rest:
-            i, size = len(L), min(len(L) + 1, columns)
-            row, rest = rest[:size], rest[size:]
-            L.append([m.exp(v) if j == i else v for j, v in enumerate(row)] + [0] * (columns - size))       # (1)
-        return L
 
     @staticmethod
     def inverse_definition(m, x, columns):

@@ -79,7 +79,7 @@ class textbook:
         return L_bar, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), the squares overflow or underflow where `n_i` does not, and `n_i` overflows where the quotients (2) do not:
     2^-8 n_i = |(2^-8 z_i1, ..., 2^-8 z_i,i-1, 2^-8)|    by a chain of hypot's      (10)
@@ -121,13 +121,6 @@ class RowNormalisedCorrelation(Bijector):
         if shape[0] != shape[1] or shape[0] < 1:
             raise ValueError("a Cholesky factor must be square, with D >= 1 rows")
         return (shape[0] * (shape[0] - 1) // 2,)
-
-    @staticmethod
-    def definition(m, z):
-        D, left = size_of_triangle(len(z)), iter(z)
-        A = [[next(left) if j < i else m.mpf(int(i == j)) for j in range(D)] for i in range(D)]
-        n = [m.sqrt(sum((v * v for v in row), m.mpf(0))) for row in A]              # (1)
-        return [[v / n_i for v in row] for row, n_i in zip(A, n)]                   # (2)
 
     @staticmethod
     def inverse_definition(m, x):

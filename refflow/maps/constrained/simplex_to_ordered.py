@@ -67,7 +67,7 @@ class textbook:
         return (z_bar[:-1] - z_bar[1:]) * s * (1 - s) + l_bar * (1 - 2 * s), {}     # (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), the quotient overflows where `d_k` is small.  One of two logarithms is smaller than `log 2`, so that they do not cancel in
     x_k = log c_k - log d_k                                                         (9)
@@ -113,10 +113,6 @@ class SimplexToOrdered(Bijector):
         if shape[0] < 1:
             raise ValueError("there is at least one cut point")
         return (shape[0] + 1,)
-
-    @staticmethod
-    def definition(m, z):
-        return [m.log(sum(z[:k]) / sum(z[k:])) for k in range(1, len(z))]           # (1) (2)
 
     @staticmethod
     def inverse_definition(m, x):

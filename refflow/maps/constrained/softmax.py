@@ -59,7 +59,7 @@ class textbook:
         return (z_bar - a - l_bar) / x + l_bar * len(x) / np.sum(x), {}             # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), an exponential may overflow.  With `m = max_j z_j` and `t_k = z_k - m <= 0`,
     x_k = exp(t_k) / (1 + q),   q the sum of exp(t_j) without its largest term      (8)

@@ -71,7 +71,7 @@ class textbook:
         return np.array([*x_bar, A / r + n * l_bar * (r + h) / r**2]), {}           # (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), (3), (4) and (6), `q` overflows where `x` does not underflow.  With the least `k >= 0` for which all `|a_j| < 1`,
     a = 2^-k z,   m = 4^-k,   Q = a_1^2 + ... + a_n^2,   b = 2 / (m + Q)            (9)
@@ -115,11 +115,6 @@ class Stereographic(Bijector):
         if shape[0] < 2:
             raise ValueError("a point of a sphere needs n + 1 >= 2 entries")
         return (shape[0] - 1,)
-
-    @staticmethod
-    def definition(m, z):
-        q = sum(z_k * z_k for z_k in z)
-        return [2 * z_k / (1 + q) for z_k in z] + [(q - 1) / (q + 1)]               # (1)
 
     @staticmethod
     def inverse_definition(m, x):

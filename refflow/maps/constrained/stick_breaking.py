@@ -73,7 +73,7 @@ class textbook:
                          for k in range(K)]), {}                                    # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `log n_k` is rounded, and an exponential may overflow.  With `e = exp(-|z|)`,
     a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (10)
@@ -122,15 +122,6 @@ class StickBreaking(Bijector):
         if shape[0] < 1:
             raise ValueError("a point of the simplex needs K >= 1 entries")
         return (shape[0] - 1,)
-
-    @staticmethod
-    def definition(m, z):
-        K, x, rest = len(z) + 1, [], 1
-        for k, z_k in enumerate(z, 1):
-            t = z_k - m.log(K - k)
-            x.append(rest / (1 + m.exp(-t)))                                        # (1) (3)
-            rest = rest / (1 + m.exp(t))                                            # (1) (2)
-        return x + [rest]
 
     @staticmethod
     def inverse_definition(m, x):

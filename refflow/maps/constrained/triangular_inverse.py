@@ -56,7 +56,7 @@ class textbook:
         return textbook.vjp(x, z_bar, l_bar)                                        # (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (5), products of two factors may leave the floats where sums of products with a third one do not.  Numbers have their
 exponents apart:
@@ -83,15 +83,6 @@ class TriangularInverse(Bijector):
         return shape
 
     input_shape = output_shape
-
-    @staticmethod
-    def definition(m, z):
-        X = [[m.mpf(0)] * len(z) for _ in z]
-        for i, row in enumerate(z):
-            for j in range(i):
-                X[i][j] = -sum((row[k] * X[k][j] for k in range(j, i)), m.mpf(0)) / row[i]          # (1)
-            X[i][i] = 1 / row[i]                                                    # (1)
-        return X
 
     @staticmethod
     def inverse_definition(m, x):

@@ -8,7 +8,7 @@ Hutchinson's estimate has, for noise `e` that is drawn once for a path and has t
 Penalties keep the velocity simple.  Their rates, over a batch of `n` points, are
     1/(n D) sum_i sum_d |v_id|                          "size"                      (4)
     1/n sum_i |v_i|/D^(1/2)                             "speed"                     (5)
-    1/n sum_i |A_i^T v_i|/D^(1/2)                       "change of speed"           (6)
+    1/n sum_i |A_i^T v_i|/D^(1/2)                       "acceleration"              (6)
     1/n sum_i |A_i|_F/D                                 "Jacobian"                  (7)
 
 With the cotangents `r` of the rates, the network's pullback for tangents is given `v_bar` and `A_bar`, the sums of
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PENALTIES = ("size", "speed", "change of speed", "Jacobian")
+PENALTIES = ("size", "speed", "acceleration", "Jacobian")
 
 
 class LogDensity:
@@ -82,7 +82,7 @@ def penalty(name, v, A):
     if name == "speed":
         norms, units = lengths(v)
         return norms.mean() / D**0.5, lambda bar: (bar * units / (n * D**0.5), 0.0)                 # (5) (9)
-    if name == "change of speed":
+    if name == "acceleration":
         norms, units = lengths(np.vecmat(v, A))
         u = units / (n * D**0.5)
         return norms.mean() / D**0.5, lambda bar: (bar * np.matvec(A, u), bar * v[:, :, None] * u[:, None])         # (6) (9)

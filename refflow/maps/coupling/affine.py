@@ -36,8 +36,7 @@ from ..elementwise.scale import scaled
 from ..linear import DenseLinear, Pointwise
 from ...core import Array, Conditioner, bijector, case, child, constant, real, sequence_mask
 from ...core.arrays import masked
-from ...core.words import zero_where_invalid
-from .coupling import AffineForm, MaskedBijector, divided, pieces_of, transformed
+from .coupling import AffineForm, MaskedBijector
 from .examples import sequence
 
 
@@ -104,7 +103,7 @@ class textbook:
         return textbook.valid(x_bar, mask), {"net": net_bar}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2) to (4) and (6) to (9), `exp(s)` may leave the floats where its product with a number `q` does not.  With `e` for the number
 nearest to `s` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
@@ -128,13 +127,6 @@ class AffineCoupling(MaskedBijector):
     layout = "halves"
 
     affine_form = AffineForm(ExpScale(), 0, 1, "halves")
-
-    @staticmethod
-    def definition(m, z, passes, net, mask):
-        a, b, merged = divided(zero_where_invalid(m, z, mask), passes)              # (1)
-        s, t = pieces_of(net.definition(m, a), 2, "halves")
-        x = merged(transformed(lambda z_j, s_j, t_j: z_j * m.exp(s_j) + t_j, b, s, t))  # (2)
-        return zero_where_invalid(m, x, mask)                                       # (11)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

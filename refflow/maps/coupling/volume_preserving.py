@@ -35,12 +35,11 @@ from ..linear import DenseLinear, Pointwise
 from ...core import Array, Conditioner, bijector, case, child, constant, plain, real, refusal, sequence_mask
 from ...core.arrays import masked
 from ...core.rules import one_of
-from ...core.words import zero_where_invalid
 from ..elementwise import ExpScale, RescaledTanhExpScale
 from ..elementwise.examples import convention, layout, order
 from ..elementwise.scale import Scale, elementwise, scaled
 from ..parametrisations.parametrisation import checked_order
-from .coupling import LAYOUTS, MaskedBijector, divided, flat_list, pieces_of, transformed
+from .coupling import LAYOUTS, MaskedBijector
 from .examples import sequence
 from .family import lifted, lowered
 
@@ -137,7 +136,7 @@ class textbook:
         return textbook.valid(x_bar, mask), {"net": net_bar, "scale": scale_bar}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2) to (4), (6) and (7), `exp(r)` may leave the floats where its product with a number `q` does not.  With `e` for the number
 nearest to `r` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
@@ -165,17 +164,6 @@ class VolumePreservingCoupling(MaskedBijector):
         self._set("order", checked_order("VolumePreservingCoupling", self.order))
         elementwise("VolumePreservingCoupling", self.scale)
         super()._validate()
-
-    @staticmethod
-    def definition(m, z, passes, net, scale, order, layout, mask):
-        a, b, merged = divided(zero_where_invalid(m, z, mask), passes)              # (2)
-        by_name = dict(zip(order, pieces_of(net.definition(m, a), 2, layout)))
-        s, t = by_name["scale"], by_name["shift"]
-        c = transformed(lambda s_j: m.log(scale.definition(m, s_j)), s)
-        entries = flat_list(c if mask is None else [[c_j for c_j, valid in zip(row, mask) if valid] for row in c])
-        mean = m.fsum(entries) / max(1, len(entries))                               # (1)
-        x = merged(transformed(lambda z_j, c_j, t_j: z_j * m.exp(c_j - mean) + t_j, b, c, t))   # (1) (2)
-        return zero_where_invalid(m, x, mask)                                       # (10)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import numpy as np
 from ...core import Array, Density, case, density, plain, positive, real
 from ...core.bijector import over_event
 from ...core.arithmetic import times
-from .entries import HALF_LOG_2_PI, entries, location_scale, log_product, over_entries, times_quotient
+from .entries import HALF_LOG_2_PI, location_scale, log_product, over_entries, times_quotient
 
 
 class textbook:
@@ -41,7 +41,7 @@ class textbook:
         return {"loc": z_bar, "scale": z_bar * e}                                   # (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
     sum log scale = log prod scale                                                  (7)
@@ -63,14 +63,6 @@ class DiagonalNormal(Density):
     shape: tuple = plain(None)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, z, loc, scale, shape):
-        log_prob = 0
-        for z_j, loc_j, scale_j in zip(*(entries(nested, shape) for nested in (z, loc, scale))):
-            t = (z_j - loc_j) / scale_j                                             # (1)
-            log_prob = log_prob - t * t / 2 - m.log(2 * m.pi) / 2 - m.log(scale_j)  # (2)
-        return log_prob
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class textbook:
         return G / np.sum(G)                                                        # (3)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), `log Gamma` is of the size `a log a` where large concentrations leave a sum of the size `a`.  With Stirling's
 formula for `A >= 8`, and for `a_i >= 8`, their largest parts meet in a logarithm near 0:
@@ -79,12 +79,6 @@ class Dirichlet(Density):
                 raise ValueError("Dirichlet: the sum of the concentrations overflows")
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, z, concentration):
-        A = m.fsum(concentration)                                                   # (1)
-        terms = [(a - 1) * m.log(z_i) - m.loggamma(a) for a, z_i in zip(concentration, z)]
-        return m.loggamma(A) + m.fsum(terms)                                        # (2)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class textbook:
         return {"loc": z_bar, "cholesky": np.tril(np.outer(z_bar, e))}              # (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
     sum log L_ii = log prod L_ii                                                    (7)
@@ -76,14 +76,6 @@ class FullNormal(Density):
     cholesky: Array = cholesky_factor("D", "D")
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, z, loc, cholesky):
-        t, log_prob = [], 0
-        for i, row in enumerate(cholesky):
-            t.append((z[i] - loc[i] - m.fsum(row[j] * t[j] for j in range(i))) / row[i])        # (1)
-            log_prob = log_prob - t[i] * t[i] / 2 - m.log(2 * m.pi) / 2 - m.log(row[i])         # (2)
-        return log_prob
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

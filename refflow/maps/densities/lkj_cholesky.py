@@ -62,7 +62,7 @@ class textbook:
         return v / np.sqrt(np.sum(v * v, -1))[:, None]                              # (4)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), and in (6), large numbers cancel where `c` is large.  For `s >= 8`, with `mu` and `delta` for what Stirling's formula leaves,
     log Gamma(s + h) - log Gamma(s) = (s - 1/2) log(1 + h/s) + h log(s + h) - h + mu(s + h) - mu(s)     (7)
@@ -91,15 +91,6 @@ class LKJCholesky(Density):
         return self.dimension, self.dimension
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, z, concentration, dimension):
-        log_prob = m.mpf(0)
-        for i in range(2, dimension + 1):
-            h, s = m.mpf(i - 1) / 2, concentration + m.mpf(dimension - i) / 2       # (1)
-            log_Z = h * m.log(m.pi) + m.loggamma(s) - m.loggamma(s + h)             # (3)
-            log_prob = log_prob + (dimension - i + 2 * concentration - 2) * m.log(z[i - 1][i - 1]) - log_Z      # (2)
-        return log_prob
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

@@ -18,8 +18,7 @@ import numpy as np
 from ...core import Array, Density, case, density, plain, positive, real
 from ...core.bijector import over_event
 from ...core.arithmetic import times
-from .entries import entries, location_scale, log_product, over_entries, times_quotient
-from .standard_logistic import log_density
+from .entries import location_scale, log_product, over_entries, times_quotient
 
 
 class textbook:
@@ -41,7 +40,7 @@ class textbook:
         return {"loc": z_bar, "scale": z_bar * e}                                   # (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), `exp(-t)` overflows on the left, where the terms cancel.  The density is even, and both terms of this sum are `>= 0`:
     t + 2 log(1 + exp(-t)) = |t| + 2 log1p(exp(-|t|))                               (7)
@@ -66,14 +65,6 @@ class Logistic(Density):
     shape: tuple = plain(None)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, z, loc, scale, shape):
-        log_prob = 0
-        for z_j, loc_j, scale_j in zip(*(entries(nested, shape) for nested in (z, loc, scale))):
-            t = (z_j - loc_j) / scale_j                                             # (1)
-            log_prob = log_prob + log_density(m, t) - m.log(scale_j)                # (2)
-        return log_prob
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class textbook:
         return {"weights": -A / weights, "loc": loc_bar, "scale": scale_bar}        # (15)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), all `N_kd` may underflow, or overflow, where `log p` does neither.  The likeliest component is taken out of the sum:
     c_k = log w_k - log prod_d scale_kd,   q_k = 1/2 sum_d t_kd^2                   (16)
@@ -121,16 +121,6 @@ class NormalMixture(Density):
     scale: Array = positive("K", "D")
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, z, weights, loc, scale):
-        p = 0
-        for w, loc_k, scale_k in zip(weights, loc, scale):
-            for z_d, loc_kd, scale_kd in zip(z, loc_k, scale_k):
-                t = (z_d - loc_kd) / scale_kd
-                w = w * m.exp(-t * t / 2) / (scale_kd * m.sqrt(2 * m.pi))           # (1)
-            p = p + w
-        return m.log(p)                                                             # (2)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

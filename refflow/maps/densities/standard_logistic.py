@@ -13,7 +13,7 @@ import numpy as np
 
 from ...core import Density, case, density, plain
 from ...core.bijector import over_event
-from .entries import drawn, entries, over_entries
+from .entries import drawn, over_entries
 
 
 class textbook:
@@ -26,7 +26,7 @@ class textbook:
         return -b * np.tanh(z / 2), {}                                              # (2)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-z)` overflows on the left, where the two terms cancel.  The density is even, and both terms of this sum are `>= 0`:
     log p(z) = -sum (|z| + 2 log1p(exp(-|z|)))                                      (3)
@@ -43,10 +43,6 @@ class StandardLogistic(Density):
     shape: tuple = plain(())
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, z, shape):
-        return m.fsum(log_density(m, z_j) for z_j in entries(z, shape))             # (1)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
@@ -70,9 +66,3 @@ class StandardLogistic(Density):
         case("Vector", "an event of three", z=[[1.0, -2.0, 0.5]], shape=3),
         case("Image", "an event of one channel", z=[[[[1.0, -2.0], [0.5, 3.0]]]], shape=(1, 2, 2)),
     )
-
-
-def log_density(m, t):
-    """-t - 2 log(1 + exp(-t)), an even function, in the numbers of a definition."""
-    far = t if t > 0 else -t                        # not abs(t), whose derivatives at 0 are all 0
-    return -far - 2 * m.log(1 + m.exp(-far))                                        # (1)

@@ -79,7 +79,7 @@ class textbook:
         return {"cholesky": np.tril(X_bar @ T.T)}                                   # (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), terms of the size `k log k` leave a number near 1 where `T_ii^2` is near `k_i`.  With Stirling's formula, for `k_i >= 2`, they are
 in `f`, the difference of a logarithm from its tangent:

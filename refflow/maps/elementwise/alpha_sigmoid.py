@@ -64,7 +64,7 @@ class textbook:
         return (high - low) * (z_bar + l_bar * (2 * p - 1)) / (p * (1 - p)), {}     # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `p` loses its digits near 0, and `1 - p` near 1, where `x` is next to an end of its interval:
     a < x < b,   a = -low / w,   b = (1 - low) / w                                  (8)
@@ -133,11 +133,6 @@ class AlphaSigmoid(Bijector):
     def width(self):
         """w."""
         return self.high - self.low
-
-    @staticmethod
-    def definition(m, z, low, high):
-        s = 1 / (1 + m.exp(-z))
-        return (s - low) / (m.mpf(high) - low)                                      # (2)
 
     @staticmethod
     def inverse_definition(m, x, low, high):

@@ -71,7 +71,7 @@ class textbook:
         return (l_bar * textbook.bend(phi) - z_bar) / (textbook.speed(phi) * np.sin(2 * phi)), {}   # (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `phi` rounds to a right angle for a large `z`, and its cosine loses every digit.  With the smaller one of `phi` and its
 complement,

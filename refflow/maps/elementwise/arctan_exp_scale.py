@@ -37,7 +37,7 @@ class textbook:
         return (sigma_bar * textbook.forward(s, clamp, factor) + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), the exponent of a large `s` is near the constant `c pi/2`.  `sigma` hardly depends on `s` there, and the unit of error
 does not cover the rounding of the exponent.  The constant is a sum of two floats, and `exp(high + low) = exp(high) (1 + low)`:
@@ -60,10 +60,6 @@ class ArctanExpScale(Scale):
         super()._validate()
         if not self.clamp * self.factor <= LARGEST:
             raise ValueError(f"ArctanExpScale: clamp factor must be <= {LARGEST}; clamp = {self.clamp}, factor = {self.factor}")
-
-    @staticmethod
-    def definition(m, s, clamp, factor):
-        return m.exp(m.atan(s) * clamp * factor)                                    # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

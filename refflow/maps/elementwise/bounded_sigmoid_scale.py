@@ -37,7 +37,7 @@ class textbook:
         return (sigma_bar * textbook.forward(s, bound) + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-s)` overflows where `log sigma` does not.  With `t = exp(-|s|)` and `sigmoid s = m exp(w), w = min(s, 0)`,
     log sigma = log b + (w - log1p(t))                                              (3)
@@ -53,10 +53,6 @@ class BoundedSigmoidScale(Scale):
     """sigma = bound sigmoid(s), in (0, bound)."""
 
     bound: float = plain(2.0, ABOVE_0)
-
-    @staticmethod
-    def definition(m, s, bound):
-        return bound / (1 + m.exp(-s))                                              # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

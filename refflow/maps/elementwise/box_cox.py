@@ -68,7 +68,7 @@ class textbook:
         return x_bar, {"power": z_bar * z * t_c + l_bar * ((1 - c) * t_c - t)}      # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2) and (5), `1 + c x` rounds to 1 for a small `c`, where all digits of `x` are lost, and `c x` may overflow where its logarithm
 does not.  With `p = c x`, `U = 1 + c x`,

@@ -67,7 +67,7 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), the terms cancel for a negative `t`, where the answer is nearly `-1/(pi t)`, and `t` may overflow.  `d = z - loc` is finite,
 and with the angle of the point `(-d, s)`,
@@ -111,10 +111,6 @@ class CauchyCDF(Bijector):
     loc: Array = real(default=0.0)
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, loc, scale):
-        return m.mpf(1) / 2 + m.atan((z - loc) / scale) / m.pi                      # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class textbook:
         return (sigma_bar * sigma + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one:
     softplus v = log1p(exp(-|v|)) + max(v, 0)                                       (3)
@@ -52,10 +52,6 @@ class CentredSoftplusScale(Scale):
     """sigma = floor + softplus(s + c) with c such that sigma is 1 at s = 0."""
 
     floor: float = plain(1e-2, BELOW_1)
-
-    @staticmethod
-    def definition(m, s, floor):
-        return floor + m.log1p(m.exp(s + m.log(m.expm1(1 - m.mpf(floor)))))         # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

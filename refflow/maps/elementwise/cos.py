@@ -50,7 +50,7 @@ class textbook:
         return (z_bar + l_bar * x / c) / c, {}                                      # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), `sin z` rounds to 1 near `pi/2`.  The nearest float32 number to the end `pi` lies beyond it, where the sine is negative:
     log|dx/dz| = log1p(-cos^2 z)/2    for |cos z| <= 1/2                            (8)
@@ -66,10 +66,6 @@ class Cos(Bijector):
     """x = -cos z, from (0, pi) to (-1, 1)."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return -m.cos(z)                                                            # (1)
 
     @staticmethod
     def inverse_definition(m, x):

@@ -32,7 +32,7 @@ class textbook:
         return (sigma_bar * textbook.forward(s, low, rate) + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(v) - 1` cancels for a small `v`, and for a subnormal `v` the factor `b` magnifies the rounding of `v`:
     log sigma = b expm1(v)                                                          (3)
@@ -51,10 +51,6 @@ class DoubleExpScale(Scale):
 
     low: float = plain(1e-3, BELOW_1)
     rate: float = plain(0.01, ABOVE_0)
-
-    @staticmethod
-    def definition(m, s, low, rate):
-        return m.exp(-m.log(low) * m.expm1(rate * s))                               # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class textbook:
         return z_bar if x >= 0 else (z_bar - l_bar) / (1 + x), {}                   # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  All are taken as in
 `Expm1`, at the negative part of the event, which is 0 on the right:
@@ -74,10 +74,6 @@ class ELUTransform(Bijector):
     """
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return z if z >= 0 else m.expm1(z)                                          # (1)
 
     @staticmethod
     def inverse_definition(m, x):

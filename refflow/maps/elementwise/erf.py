@@ -56,7 +56,7 @@ class textbook:
         return (z_bar + 2 * l_bar * z) * np.pi**0.5 / 2 * np.exp(z**2), {}          # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3) and (6), `exp(-z^2)` may be subnormal, or 0, where its product with a large factor is not.  A product `(c h) h` keeps its
 digits as long as it does not underflow:
@@ -75,10 +75,6 @@ class Erf(Bijector):
     """x = erf z, from R to (-1, 1)."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return m.erf(z)                                                             # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

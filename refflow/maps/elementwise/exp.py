@@ -47,7 +47,7 @@ class textbook:
         return (z_bar - l_bar) / x, {}                                              # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (6), `exp z` itself may overflow, or lose digits below the smallest normal number, where `x_bar exp z` does neither:
     z_bar = (x_bar h) h + l_bar,   h = exp(z/2)                                     (8)
@@ -60,10 +60,6 @@ class Exp(Bijector):
     """x = exp z, from R to (0, inf)."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return m.exp(z)                                                             # (1)
 
     @staticmethod
     def inverse_definition(m, x):

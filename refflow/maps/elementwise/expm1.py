@@ -48,7 +48,7 @@ class textbook:
         return (z_bar - l_bar) / (1 + x), {}                                        # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(z) - 1` cancels for a small `z`, as do (2) and (5) for a small `x`, where `1 + x` rounds to 1.  The functions `expm1`
 and `log1p` keep the digits there:
@@ -66,10 +66,6 @@ class Expm1(Bijector):
     """x = exp(z) - 1, from R to (-1, inf); its inverse is log(1 + x)."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return m.expm1(z)                                                           # (1)
 
     @staticmethod
     def inverse_definition(m, x):

@@ -55,7 +55,7 @@ class textbook:
         return x_bar, {"rate": -z_bar * y / rate**2 - l_bar / rate}                 # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `1 - exp(-y)` cancels for a small `y`, and so does `1 - x` in (2) for a small `x`:
     x = -expm1(-y),   y = -log1p(-x)                                                (10)
@@ -76,10 +76,6 @@ class ExponentialCDF(Bijector):
 
     rate: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, rate):
-        return -m.expm1(-rate * z)                                                  # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ class textbook:
         return (sigma_bar * sigma + l_bar) * g * rate * np.exp(rate * s) / sigma, {}        # (2)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(v)` overflows for a large `v`, where its product with a small event does not.  The exponent is kept apart:
     sigma = m exp(w),   m = g + floor exp(-v),   w = v      for v > 0               (3)
@@ -52,11 +52,6 @@ class FlooredExpScale(Scale):
     @property
     def g(self):
         return 1 - self.floor if self.gain is None else self.gain
-
-    @staticmethod
-    def definition(m, s, floor, rate, gain):
-        g = 1 - m.mpf(floor) if gain is None else m.mpf(gain)
-        return floor + g * m.exp(rate * s)                                          # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

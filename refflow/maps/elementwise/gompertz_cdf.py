@@ -61,7 +61,7 @@ class textbook:
         return x_bar, {"concentration": -(z_bar * y / a + l_bar) / A}               # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(z) - 1` cancels for a small `z`, and overflows where its product with `a` does not:
     x = -expm1(-y),   y = a p q,   p q = exp(z) - 1                                 (10)
@@ -94,12 +94,6 @@ class GompertzCDF(Bijector):
 
     concentration: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, concentration):
-        y = concentration * m.expm1(z)                                              # (1)
-        # asks whether 1 - x is known to be positive: where a ball cannot tell, log-dets have no truth, and sweeps end
-        return -m.expm1(-y) if m.exp(-y) > 0 else m.mpf(1)                          # (1)
 
     @staticmethod
     def inverse_definition(m, x, concentration):

@@ -16,10 +16,6 @@ For the inverse map, `dy/dx = -1/x`, and with the cotangent `l_bar` of (5),
     loc_bar = z_bar                                                                 (10)
     s_bar = -z_bar log y + l_bar/s                                                  (11)
 
-The complement.  What `x` leaves of 1 has all its digits where `x` rounds to 1:
-    q = 1 - x = 1 - exp(-y),   y = -log(1 - q),   q_bar = -x_bar                    (12)
-With `y` and `x = 1 - q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
-
 Source: Gumbel, Statistics of Extremes (1958).
 """
 
@@ -67,7 +63,11 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": -z_bar * np.log(y) + l_bar / scale}   # (10) (11)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
+
+In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+    q = 1 - x = 1 - exp(-y),   y = -log(1 - q),   q_bar = -x_bar                    (12)
+With `y` and `x = 1 - q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 
 In (3) and (6), `y` or `exp(-y)` may be subnormal, or 0, where the product is not.  Half of each exponent goes into each factor:
     y exp(-y) = h h,   h = exp(-(t + y)/2)                                          (13)

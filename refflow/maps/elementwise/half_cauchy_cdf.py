@@ -67,7 +67,7 @@ class textbook:
         return x_bar, {"scale": s_bar}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `t` may overflow, or be subnormal, where `x` is not.  With the angle of the point `(s, z)`,
     x = 2 angle(s, z)/pi                                                            (10)
@@ -108,10 +108,6 @@ class HalfCauchyCDF(Bijector):
 
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, scale):
-        return 2 * m.atan(z / scale) / m.pi                                         # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

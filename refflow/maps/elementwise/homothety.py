@@ -47,7 +47,7 @@ class textbook:
         return z_bar * np.exp(-s), {"s": -z_bar * x * np.exp(-s) - l_bar}           # (7) (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (8), `exp(s)` may leave the floats where its product does not.  With an `E` for which `exp(E)` is
 safely inside the floats, as in `scale`,
@@ -62,10 +62,6 @@ class Homothety(Bijector):
 
     s: Array = real(default=0.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, s):
-        return z * m.exp(s)                                                         # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -75,13 +75,13 @@ class textbook:
         return x_bar, {"concentration1": a_bar, "concentration0": b_bar}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
-What `x` leaves of 1 has all its digits where `x` rounds to 1:
+In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
     q = 1 - x = (1 - z^a)^b,   q_bar = -x_bar                                       (12)
 With `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 
-From `1 - z` to `q` leads (2), with `1/b` in the place of `a` and `1/a` in the place of `b`.                        (13)
+In (2), `1/b` in the place of `a` and `1/a` in the place of `b` lead from `1 - z` to `q`.                           (13)
 The cotangents of `b` and `a` follow from the ones of these two, divided by `-b^2` and `-a^2`.                      (14)
 
 In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, and `alpha = 1/b`, `beta = 1/a`
@@ -142,10 +142,6 @@ class KumaraswamyCDF(Bijector):
     concentration1: Array = positive(default=1.0)
     concentration0: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, concentration1, concentration0):
-        return -m.expm1(concentration0 * m.log1p(-m.power(z, concentration1)))      # (1)
 
     @staticmethod
     def inverse_definition(m, x, concentration1, concentration0):

@@ -72,7 +72,7 @@ class textbook:
         return x_bar, textbook.vjp(z, tailweight, -x_bar, -l_bar)[1]                # (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), (4), (7) and (8), a large `exp(b/2)` may overflow where its product with a small `z` or a small cotangent does not.  Each
 of these is multiplied between the two factors of
@@ -120,10 +120,6 @@ class LambertWTail(Bijector):
 
     tailweight: Array = nonnegative()
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, tailweight):
-        return z * m.exp(tailweight * z * z / 2)                                    # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

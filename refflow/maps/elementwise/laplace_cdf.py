@@ -70,7 +70,7 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (11) (12)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), `1 - x` is exact for `x > 1/2`, and one logarithm serves both rows:
     t = e log(2 m),   m = min(x, 1 - x)                                             (13)
@@ -97,12 +97,6 @@ class LaplaceCDF(Bijector):
     loc: Array = real(default=0.0)
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, loc, scale):
-        if z > loc:
-            return 1 - m.exp(-(z - loc) / scale) / 2                                # (2)
-        return m.exp((z - loc) / scale) / 2                                         # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class textbook:
         return z_bar / (1 - T**2), {"max_val": 2 * T * (np.sign(x) * z_bar * w + l_bar)}    # (9) (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1:
     s = 1/C^2,   C = cosh m                                                         (11)
@@ -93,15 +93,6 @@ class LeakyTanh(Bijector):
 
     max_val: Array = positive()
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, max_val):
-        T, s = m.tanh(max_val), 1 / m.cosh(max_val) ** 2
-        if z > max_val:
-            return T + s * (z - max_val)                                            # (1) (2)
-        if z < -max_val:
-            return -(T + s * (-z - max_val))                                        # (1) (2)
-        return m.tanh(z)                                                            # (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class textbook:
         return x_bar, {"threshold": -sign * z_bar * (np.exp(a) - 1) - l_bar}        # (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2) and (5), `1 + d` rounds to 1 for a small `d`; and in (3) and (10), `exp(a) - 1` cancels for a small `a`:
     log(1 + d) = log1p(d),   exp(a) - 1 = expm1(a)                                  (11)
@@ -90,14 +90,6 @@ class LOFT(Bijector):
 
     threshold: Array = positive()
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, threshold):
-        if z > threshold:
-            return threshold + m.log1p(z - threshold)                               # (1) (2)
-        if z < -threshold:
-            return -(threshold + m.log1p(-z - threshold))                           # (1) (2)
-        return z
 
     @staticmethod
     def inverse_definition(m, x, threshold):

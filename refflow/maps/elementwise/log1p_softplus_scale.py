@@ -38,7 +38,7 @@ class textbook:
         return (sigma_bar * sigma + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp s` overflows for a large `s`, and `1 + exp s` rounds to 1 for a small one.  With `t = exp(-|s|), L = log1p(t)`,
     S = max(s, 0) + L,   sigma = log1p(S)                                           (3)
@@ -57,10 +57,6 @@ subnormal where its product with `sigma` is not.  With the factor `m` of (4), or
 @scale(source="FlowJAX", textbook=textbook)
 class Log1pSoftplusScale(Scale):
     """sigma = log(1 + softplus(s))."""
-
-    @staticmethod
-    def definition(m, s):
-        return m.log1p(m.log1p(m.exp(s)))                                           # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

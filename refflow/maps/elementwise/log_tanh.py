@@ -81,7 +81,7 @@ class textbook:
         return x_bar, {"cut_point": -(z_bar * z * w + l_bar * (1 + w)) * (1 - 2 * c * T) / c}       # (8) (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1, and `|x| - T` loses the digits of `1 - T`.  `w` is the `w` of
 `LeakyTanh` over `c`, and
@@ -105,15 +105,6 @@ class LogTanh(Bijector):
 
     cut_point: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, cut_point):
-        T, A = m.tanh(cut_point), cut_point / m.cosh(cut_point) ** 2
-        if z > cut_point:
-            return T + A * m.log(z / cut_point)                                     # (1) (2)
-        if z < -cut_point:
-            return -(T + A * m.log(-z / cut_point))                                 # (1) (2)
-        return m.tanh(z)                                                            # (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

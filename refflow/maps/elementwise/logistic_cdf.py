@@ -60,7 +60,7 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-t)` overflows where `x` is not 0.  No exponential of a positive number is taken in
     x = exp(min(t, 0))/(1 + q),   q = exp(-|t|)                                     (12)
@@ -93,10 +93,6 @@ class LogisticCDF(Bijector):
     loc: Array = real(default=0.0)
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, loc, scale):
-        return 1 / (1 + m.exp(-(z - loc) / scale))                                  # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ class textbook:
         return x_bar, {"loc": z_bar, "scale": z_bar * t + l_bar / scale}            # (10) (11)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (3), the library's `Phi` and `exp(-t^2/2)` are subnormal, or 0, where their product with a large factor is not.  A
 product `h (h c)` keeps its digits as long as it does not underflow, so each `h` holds half of the exponent:
@@ -110,10 +110,6 @@ class NormalCDF(Bijector):
     loc: Array = real(default=0.0)
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, loc, scale):
-        return m.ncdf((z - loc) / scale)                                            # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

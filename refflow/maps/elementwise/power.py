@@ -55,7 +55,7 @@ class textbook:
         return x_bar, {"exponent": -(b**2) * bars["exponent"]}                      # (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), the terms may cancel: near `a = 1`, where the answer is small, and for a tiny `a` and `z` near `a`:
     log|dx/dz| = log(1 + d) + d log z,   d = a - 1      for 1/2 <= a <= 2           (9)
@@ -90,10 +90,6 @@ class Power(Bijector):
 
     exponent: Array = nonzero()
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, exponent):
-        return m.power(z, exponent)                                                 # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

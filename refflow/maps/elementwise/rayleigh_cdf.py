@@ -62,7 +62,7 @@ class textbook:
         return x_bar, {"scale": z_bar * t + l_bar / scale}                          # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `1 - exp(-y)` cancels for a small `y`, and so does `1 - x` in (2) for a small `x`:
     x = -expm1(-y),   y = -log1p(-x)                                                (10)
@@ -91,10 +91,6 @@ class RayleighCDF(Bijector):
 
     scale: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, scale):
-        return -m.expm1(-(z / scale) ** 2 / 2)                                      # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

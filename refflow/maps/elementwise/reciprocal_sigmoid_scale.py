@@ -30,7 +30,7 @@ class textbook:
         return (sigma_bar * textbook.forward(s, offset) + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-v)` overflows where `log sigma` does not, and `1 + exp(-v)` rounds to 1 where its logarithm is not 0.  With
 `t = exp(-|v|)`, `sigmoid v = m exp(w)` and `w = min(v, 0)`,
@@ -43,10 +43,6 @@ class ReciprocalSigmoidScale(Scale):
     """sigma = 1 / sigmoid(s + offset), in (1, inf)."""
 
     offset: float = plain(2.0, FINITE)
-
-    @staticmethod
-    def definition(m, s, offset):
-        return 1 + m.exp(-(s + offset))                                             # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

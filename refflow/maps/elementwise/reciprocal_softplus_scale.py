@@ -36,7 +36,7 @@ class textbook:
         return (sigma_bar * sigma + l_bar) * sigma / (1 + np.exp(-v)), {}           # (2)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one.  With `t = exp(-|v|), L = log1p(t)/t`,
     softplus v = exp(v) L          for v < 0,   so that sigma = (1/L) exp(-v)
@@ -55,10 +55,6 @@ In (2), numerator and denominator underflow together for a small `v`:
 @scale(source="arXiv:2506.06276", textbook=textbook)
 class ReciprocalSoftplusScale(Scale):
     """sigma = 1/softplus(c - s) with c such that sigma is 1 at s = 0."""
-
-    @staticmethod
-    def definition(m, s):
-        return 1 / m.log1p(m.exp(m.log(m.expm1(1)) - s))                            # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

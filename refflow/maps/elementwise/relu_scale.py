@@ -30,7 +30,7 @@ class textbook:
         return (sigma_bar * sigma + l_bar) * (1 / sigma if s > 0 else 0), {}        # (2)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), a rounded `sigma` near 1 has few digits of its logarithm:
     log sigma = log1p(max(s, 0) + (floor - 1))              for 1/2 <= sigma <= 2   (3)

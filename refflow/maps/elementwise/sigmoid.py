@@ -50,7 +50,7 @@ class textbook:
         return (z_bar + (2 * x - 1) * l_bar) / (x * (1 - x)), {}                    # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-z)` overflows where `x` is not 0.  No exponential of a positive number is taken in
     x = exp(min(z, 0)) / (1 + t),   t = exp(-|z|)                                   (8)
@@ -77,10 +77,6 @@ class Sigmoid(Bijector):
     """x = 1 / (1 + exp(-z)), from R to (0, 1); its inverse is the logit."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return 1 / (1 + m.exp(-z))                                                  # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ class textbook:
         return (sigma_bar * sigma + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-v)` overflows, and a rounded `sigma` near 1 has few digits of its logarithm.  With `t = exp(-|v|)` and
 `sigmoid v = m exp(w), w = min(v, 0)`,
@@ -56,10 +56,6 @@ class SigmoidScale(Scale):
 
     offset: float = plain(2.0, FINITE)
     floor: float = plain(0.0, AT_LEAST_0)
-
-    @staticmethod
-    def definition(m, s, offset, floor):
-        return floor + 1 / (1 + m.exp(-(s + offset)))                               # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

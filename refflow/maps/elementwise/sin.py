@@ -50,7 +50,7 @@ class textbook:
         return (z_bar + l_bar * x / c) / c, {}                                      # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), `cos z` rounds to 1 for a small `z`.  The nearest float32 number to an end of the domain lies beyond it, where the cosine is
 negative:
@@ -71,10 +71,6 @@ class Sin(Bijector):
     """x = sin z, from (-pi/2, pi/2) to (-1, 1)."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return m.sin(z)                                                             # (1)
 
     @staticmethod
     def inverse_definition(m, x):

@@ -51,7 +51,7 @@ class textbook:
         return (z_bar - l_bar * x / h) / h, {}                                      # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), `cosh z` overflows for a large `z`, and rounds to 1 for a small one: it is minus half the log-det of `Tanh`.            (8)
 
@@ -69,10 +69,6 @@ class Sinh(Bijector):
     """x = sinh z; its inverse is arsinh x."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return m.sinh(z)                                                            # (1)
 
     @staticmethod
     def inverse_definition(m, x):

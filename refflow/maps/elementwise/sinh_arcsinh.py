@@ -86,7 +86,7 @@ class textbook:
         return x_bar, textbook.vjp(z, skewness, tailweight, -x_bar, -l_bar)[1]      # (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (10), the roundings of many factors and terms add up.  Everything is computed in float64, for float32 too, and
 rounded once.                                                                                                   (11)
@@ -165,11 +165,6 @@ class SinhArcsinh(Bijector):
     skewness: Array = real()
     tailweight: Array = positive()
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, skewness, tailweight):
-        v = (m.asinh(z) + skewness) * tailweight                                    # (1)
-        return 2 * m.sinh(v) / m.sinh(m.asinh(2) * tailweight)                      # (1)
 
     @staticmethod
     def inverse_definition(m, x, skewness, tailweight):

@@ -32,7 +32,7 @@ class textbook:
         return (sigma_bar * textbook.forward(s, low) + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), the exponent of a large `s` is near the constant `b`, and no unit of error covers its rounding, as `sigma` hardly moves:
     m = 1,   w = s/(1 + a)                                  for a <= 1
@@ -48,10 +48,6 @@ class SoftclipExpScale(Scale):
     """sigma = exp(s / (1 + |s / log low|)), in (low, 1/low)."""
 
     low: float = plain(1e-3, BELOW_1)
-
-    @staticmethod
-    def definition(m, s, low):
-        return m.exp(s / (1 + abs(s / m.log(low))))                                 # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class textbook:
         return (z_bar - l_bar * np.exp(-x)) / (1 - np.exp(-x)), {}                  # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), (3) and (4), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1:
     x = max(z, 0) + L,   L = log1p(exp(-|z|))                                       (8)
@@ -78,10 +78,6 @@ class Softplus(Bijector):
     """x = log(1 + exp z), from R to (0, inf)."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return m.log1p(m.exp(z))                                                    # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

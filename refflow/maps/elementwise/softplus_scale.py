@@ -35,7 +35,7 @@ class textbook:
         return (sigma_bar * sigma + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one.  With `t = exp(-|v|), L = log1p(t)`,
     softplus v = max(v, 0) + L                                                      (3)
@@ -66,11 +66,6 @@ class SoftplusScale(Scale):
         super()._validate()
         if not self.floor < self.ceiling:
             raise ValueError(f"SoftplusScale: floor must be < ceiling; floor = {self.floor}, ceiling = {self.ceiling}")
-
-    @staticmethod
-    def definition(m, s, floor, ceiling, gain, rate):
-        sigma = floor + gain * m.log1p(m.exp(rate * s))                             # (1)
-        return m.mpf(ceiling) if ceiling < inf and sigma > ceiling else sigma
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

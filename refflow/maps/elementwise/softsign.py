@@ -58,7 +58,7 @@ class textbook:
         return (z_bar / c + 2 * l_bar * textbook.sign(x)) / c, {}                   # (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), `1 + |z|` rounds to 1 for a small `z`, and the logarithm loses all digits of `z`; likewise in (5):
     log(1 + |z|) = log1p(|z|),   log(1 - |x|) = log1p(-|x|)                         (9)
@@ -76,10 +76,6 @@ class Softsign(Bijector):
     """x = z / (1 + |z|), from R to (-1, 1)."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return z / (1 + z) if z >= 0 else z / (1 - z)                               # (1) (6)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

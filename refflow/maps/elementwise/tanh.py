@@ -48,7 +48,7 @@ class textbook:
         return (z_bar + 2 * l_bar * x) / (1 - x**2), {}                             # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), `1 - x^2` loses every digit once `x` rounds to 1, and `cosh z` in `1/cosh^2 z` overflows:
     dx/dz = 4 q / (1 + q)^2,   q = exp(-2|z|)                                       (8)
@@ -79,10 +79,6 @@ class Tanh(Bijector):
     """x = tanh z."""
 
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z):
-        return m.tanh(z)                                                            # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

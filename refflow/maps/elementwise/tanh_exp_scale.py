@@ -30,7 +30,7 @@ class textbook:
         return (sigma_bar * textbook.forward(s, clamp, rate) + l_bar) * slope, {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `clamp` magnifies the roundings of `v` and `tanh v`, even where `sigma` hardly depends on `s`.  With `t = exp(-2|v|)`,
     log sigma = clamp rate s                                for subnormal v         (3)
@@ -48,10 +48,6 @@ class TanhExpScale(Scale):
 
     clamp: float = plain(2.0, ABOVE_0)
     rate: float = plain(1.0, ABOVE_0)
-
-    @staticmethod
-    def definition(m, s, clamp, rate):
-        return m.exp(clamp * m.tanh(rate * s))                                      # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

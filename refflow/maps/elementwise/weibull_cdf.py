@@ -17,10 +17,6 @@ With the cotangent `l_bar` of (5),
     s_bar = z_bar exp(M) + l_bar/s                                                  (10)
     k_bar = -P exp(M) M - l_bar (1 + M)/k                                           (11)
 
-The complement.  What `x` leaves of 1 has all its digits where `x` rounds to 1:
-    q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (12)
-With `y` and `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
-
 Source: Weibull, Journal of Applied Mechanics 18 (1951).
 """
 
@@ -76,7 +72,11 @@ class textbook:
         return x_bar, {"scale": s_bar, "concentration": k_bar}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
+
+In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+    q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (12)
+With `y` and `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 
 In (1), `1 - exp(-y)` cancels for a small `y`, and `k`, then the exponential, magnify the error of `L`:
     x = -expm1(-y),   y = exp(w),   w = k L                                         (13)
@@ -139,10 +139,6 @@ class WeibullCDF(Bijector):
     scale: Array = positive(default=1.0)
     concentration: Array = positive(default=1.0)
     event_ndim = (0, 0)
-
-    @staticmethod
-    def definition(m, z, scale, concentration):
-        return -m.expm1(-m.power(z / scale, concentration))                         # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

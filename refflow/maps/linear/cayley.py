@@ -26,7 +26,6 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, pair, real
 from ...core.arithmetic import scaled
 from ...core.arrays import doubled
-from ..constrained.cayley_orthogonal import inverse_of
 from .exponential import matrix_product, moved, outer
 from .low_rank import inverse_and_pivots, swapped
 
@@ -71,7 +70,7 @@ class textbook:
         return textbook.forward(z_bar, A), {"A": S_bar - S_bar.T}                   # (7) (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), elimination loses `I` against a large `S` along the vector that `S` maps to 0, which exists for an odd `D`.  `M`, `Q` and `S_bar`
 are computed with pairs of floats, of twice the digits, and rounded once.  The matrix is then orthogonal to within rounding, however
@@ -97,12 +96,6 @@ class CayleyLinear(Bijector):
     def examples(cls, source):
         D = source.count(1, 3)
         return cls(source.signed((D, D), -10, 10)), (D,)
-
-    @staticmethod
-    def definition(m, z, A):
-        D = range(len(z))
-        M = inverse_of([[m.mpf(A[i][j]) - A[j][i] + int(i == j) for j in D] for i in D])
-        return [2 * sum(c * z_j for c, z_j in zip(row, z)) - z_i for row, z_i in zip(M, z)]     # (1)
 
     @staticmethod
     def inverse_definition(m, x, A):

@@ -95,7 +95,7 @@ class textbook:
         return w, {"W": W_bar} | ({} if shift is None else {"shift": -w})           # (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (5), a partial sum may overflow where the result does not.  Events are scaled by powers of two, exactly, and
 solutions are kept as `z = 2^e z'`:
@@ -126,12 +126,6 @@ class DenseLinear(Bijector):
     W: Array = invertible("D", "D")
     shift: Array = Field(real, ("D",), default=0.0, optional=True)  # type: ignore[assignment]
     event_ndim = (1, 1)
-
-    @staticmethod
-    def definition(m, z, W, shift):
-        D = range(len(z))
-        W_z = [sum(W[i][j] * z[j] for j in D) for i in D]
-        return W_z if shift is None else [W_z[i] + shift[i] for i in D]             # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ class textbook:
         return transposed @ z_bar, {"A": -along - l_bar * np.eye(len(A), dtype=A.dtype)}        # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) and (5), terms of a large `A` cancel.  `A` is divided by a power of two, Taylor's sum is taken by Horner's rule, and the result
 is squared as often as `A` was halved; with every product, its derivative is computed by the product rule:

@@ -82,7 +82,7 @@ class textbook:
         return g[0], {"vectors": np.array([textbook.vector_bar(*one) for one in zip(vectors, y[:-1], g[1:])])}          # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), `v^T v` overflows or underflows where `H` does not.  Vectors are scaled by powers of two, exactly:
     H_k y = y - 2 e (e^T y),   e = v'/|v'|,   v_k = 2^p v'                          (9)
@@ -111,14 +111,6 @@ class HouseholderLinear(Bijector):
     vectors: Array = nonzero_vector("K", "D")
     event_ndim = (1, 1)
     unit_determinant = True             # log|det| is 0 up to rounding
-
-    @staticmethod
-    def definition(m, z, vectors):
-        y = list(z)
-        for v in vectors[::-1]:
-            share = 2 * sum(v_i * y_i for v_i, y_i in zip(v, y)) / sum(v_i * v_i for v_i in v)  # (2)
-            y = [y_i - share * v_i for v_i, y_i in zip(v, y)]                       # (1) (2)
-        return y
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class textbook:
         return w, textbook.bars(diagonal, U, V, -w, textbook.inverse(x, diagonal, U, V), -l_bar)        # (10)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), (5) and (9), sums cancel: where `d` is small, `W^-1` may be far smaller than `diag(d)^-1`.  The more `U V^T` exceeds `d`, the more
 digits are lost.  Everything is computed with pairs of floats, of twice the digits, for float32 too, and rounded once.         (11)
@@ -134,11 +134,6 @@ class LowRankLinear(Bijector):
             index = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(f"LowRankLinear: I + V^T diag(diagonal)^-1 U must be finite and invertible; {at_index('its pivots', index)} "
                              f"are {pivots[index]}")
-
-    @staticmethod
-    def definition(m, z, diagonal, U, V):
-        along = [sum(v[k] * z_i for v, z_i in zip(V, z)) for k in range(len(V[0]))]
-        return [d_i * z_i + sum(u_k * a for u_k, a in zip(u, along)) for d_i, z_i, u in zip(diagonal, z, U)]    # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class textbook:
         return w, {"Q": -np.outer(w, inverse @ x) - l_bar * inverse.T}              # (4) (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), the answer is as small as the rounding of `Q`, and the rounding of an elimination would hide it.  With `E = Q^T Q - I`, of
 the size of `u`,
@@ -98,11 +98,6 @@ class OrthogonalLinear(Bijector):
     Q: Array = orthogonal("D", "D")
     event_ndim = (1, 1)
     unit_determinant = True             # log|det| is 0 up to rounding
-
-    @staticmethod
-    def definition(m, z, Q):
-        D = range(len(z))
-        return [sum(Q[i][j] * z[j] for j in D) for i in D]                          # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

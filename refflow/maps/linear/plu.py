@@ -107,7 +107,7 @@ class textbook:
             "scale": -v_bar * z - l_bar / scale, **({} if shift is None else {"shift": -x_bar})}    # (14) (16)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), (2), (7) and (8), `v` or `y` may overflow where the result does not.  Events are scaled by powers of two, exactly; `v`,
 `y` and, in the inverse, `z` are kept as `2^e v'`, `2^e y'`, `2^e z'`, each with its own `e`:

@@ -67,7 +67,7 @@ class textbook:
         return rotation @ z_bar, {"A": along.T - along}                             # (7) (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), a sum of powers of floats loses its orthogonality where `A` is large: each squaring of `exp(S/2)` doubles what is lacking.  `S`,
 its exponential and derivatives are computed with pairs of floats, of twice the digits, as in `ExponentialLinear`, and rounded

@@ -106,7 +106,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (14)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), a root `z` near an end loses the digits of its distance from the end.  In the lower half of the curve the solver finds
 `s`.  In the upper half it finds `t`, from the same equation for the coefficients `-c_(K - i)` and for `-x`.  With `v` for `s`,

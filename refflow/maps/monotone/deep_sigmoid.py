@@ -82,7 +82,7 @@ class textbook:
         return x_bar, textbook.vjp(z, weights, rate, bias, -x_bar, -l_bar)[1]       # (12)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (12), the logit of a rounded `F` has no digits where `F` is near 1 or underflows.  `mixture` and `sigmoid_mixture` say
 how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
@@ -108,14 +108,6 @@ class DeepSigmoid(Bijector):
     def cast(self, dtype):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype))
-
-    @staticmethod
-    def definition(m, z, weights, rate, bias):
-        mean = 0
-        for w, a, c in zip(weights, rate, bias):
-            mean = mean + w / (1 + m.exp(-(a * z + c)))                             # (1)
-        mean = mean / sum(weights)                                                  # (1)
-        return m.log(mean / (1 - mean))                                             # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

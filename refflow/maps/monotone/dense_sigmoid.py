@@ -129,7 +129,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (17)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (17), `P` and `Q` underflow in the tails, and the part that all units share cancels.  `sigmoid_mixture` gives each
 `h_lo`, its log-slope, and the derivatives of both, with all digits in either tail, from the arguments and their rates, in
@@ -203,18 +203,6 @@ class DenseSigmoid(Bijector):
     def cast(self, dtype):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype), ("mixing", "averaging", "weights"))
-
-    @staticmethod
-    def definition(m, z, rate, bias, mixing, averaging, weights):
-        means = [z] * len(weights)                                                  # (1)
-        for l, (a, b) in enumerate(zip(rate, bias)):
-            c = [a_k * mean + b_k for a_k, b_k, mean in zip(a, b, means)]           # (1)
-            rows = [weights] if l == len(mixing) else mixing[l]
-            P, Q = ([sum(w_k / (1 + m.exp(-s * c_k)) for w_k, c_k in zip(w, c)) for w in rows] for s in (1, -1))        # (2)
-            h = [m.log(P_o / Q_o) for P_o, Q_o in zip(P, Q)]                        # (2)
-            if l < len(mixing):
-                means = [sum(u_o * h_o for u_o, h_o in zip(u, h)) / sum(u) for u in averaging[l]]   # (3)
-        return h[0]                                                                 # (4)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

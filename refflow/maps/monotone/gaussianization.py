@@ -90,7 +90,7 @@ class textbook:
         return x_bar, textbook.vjp(z, rate, bias, -x_bar, -l_bar)[1]                # (12)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (12), the mean rounds to 1 far above the biases, where its quantile is moderate, and it underflows far below them.
 `mixture` says how the derivatives, the root and the cotangents are computed from `u_k`, `omega_k` and `b_k`, in float64, for
@@ -140,13 +140,6 @@ class Gaussianization(Bijector):
     bias: Array = real("K")
     event_ndim = (0, 0)
     terms = property(lambda self: self.rate.shape[-1])              # in its sums
-
-    @staticmethod
-    def definition(m, z, rate, bias):
-        mean = 0
-        for a, c in zip(rate, bias):
-            mean = mean + m.ncdf(a * z + c)                                         # (1)
-        return m.sqrt(m.mpf(2)) * m.erfinv(2 * mean / len(rate) - 1)                # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

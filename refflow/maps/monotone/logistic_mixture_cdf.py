@@ -84,7 +84,7 @@ class textbook:
         return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-u)` overflows where `S(u)` does not underflow:
     S(u) = exp(min(u, 0)) / (1 + q),   q = exp(-|u|)                                (13)
@@ -173,14 +173,6 @@ class LogisticMixtureCDF(Bijector):
     def cast(self, dtype):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype))
-
-    @staticmethod
-    def definition(m, z, weights, loc, scale):
-        total = sum(weights)
-        x = 0
-        for w, m_k, s in zip(weights, loc, scale):
-            x = x + w / (1 + m.exp(-(z - m_k) / s))                                 # (1)
-        return x / total                                                            # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

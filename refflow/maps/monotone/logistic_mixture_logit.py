@@ -82,7 +82,7 @@ class textbook:
         return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (12), `F` is 1 to within rounding from `u_k = 37` on, and underflows from -745 on.  `mixture` and `sigmoid_mixture` say
 how `x`, its derivatives, the root and the cotangents are computed from `u_k` and the rates
@@ -109,14 +109,6 @@ class LogisticMixtureLogit(Bijector):
     def cast(self, dtype):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype))
-
-    @staticmethod
-    def definition(m, z, weights, loc, scale):
-        mean = 0
-        for w, m_k, s in zip(weights, loc, scale):
-            mean = mean + w / (1 + m.exp(-(z - m_k) / s))                           # (1)
-        mean = mean / sum(weights)                                                  # (1)
-        return m.log(mean / (1 - mean))                                             # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class textbook:
         return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (12), densities and tails underflow where their logarithms and quotients do not.  `mixture` says how the derivatives,
 the root and the cotangents are computed from `u_k`, `a_k = 1/s_k`, `r_k` and the derivative `b_k` of `log g` by `u_k`, in
@@ -157,13 +157,6 @@ class NormalMixtureCDF(Bijector):
     def cast(self, dtype):
         """Its fields in another precision."""
         return with_unit_weights(super().cast(dtype))
-
-    @staticmethod
-    def definition(m, z, weights, loc, scale):
-        x = 0
-        for w, m_k, s in zip(weights, loc, scale):
-            x = x + w * m.ncdf((z - m_k) / s)                                       # (1)
-        return x / sum(weights)                                                     # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

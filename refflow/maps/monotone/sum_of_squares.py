@@ -87,7 +87,7 @@ class textbook:
         return x_bar, textbook.vjp(z, coefficients, slope_floor, shift, -x_bar, -l_bar)[1]          # (11)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (11), `p_k` loses digits near its zeros, and `g` near the zeros of all `p_k`.  Everything is computed in float64, for
 float32 too, and rounded once.                                                      (12)
@@ -122,15 +122,6 @@ class SumOfSquares(Bijector):
     shift: Array = real(default=0.0)
     event_ndim = (0, 0)
     terms = property(lambda self: self.coefficients.shape[-1] * self.coefficients.shape[-2])        # in its sums
-
-    @staticmethod
-    def definition(m, z, coefficients, slope_floor, shift):
-        square = [0] * (2 * len(coefficients[0]) - 1)                               # of all p_k, summed
-        for a in coefficients:
-            for i, a_i in enumerate(a):
-                for j, a_j in enumerate(a):
-                    square[i + j] = square[i + j] + a_i * a_j                       # (1)
-        return shift + slope_floor * z + sum(s / (n + 1) * z ** (n + 1) for n, s in enumerate(square))          # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ class textbook:
         return x_bar, textbook.vjp(z, rate, bias, weights, offset, slope_floor, shift, -x_bar, -l_bar)[1]   # (17)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (17), `n` may cancel.  Everything is computed in float64, for float32 too, and rounded once.  In `r_k = a_k (u - m_k)`,
 with the knot `m_k = -b_k/a_k`, a unit is exactly 0 at its own knot, whatever its rounding.  At `z` itself, `r_k` is computed in

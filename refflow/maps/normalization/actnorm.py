@@ -75,7 +75,7 @@ class textbook:
         return {"scale": values.std(1), "bias": values.mean(1)}                     # (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), a sum of logarithms loses the digits of the largest one.  The logarithm of the product keeps them:
     sum_c log|scale_c| = log|scale_1 scale_2 ... scale_C|                           (13)
@@ -111,13 +111,6 @@ class ActNorm(Bijector):
     @property
     def event_shape(self):
         return ("C", "H", "W")[:self.rank]
-
-    @staticmethod
-    def definition(m, z, scale, bias, rank):
-        def channel(values, axes, a, b):
-            return [channel(v, axes - 1, a, b) for v in values] if axes else a * values + b         # (1)
-
-        return [channel(z[c], rank - 1, scale[c], bias[c]) for c in range(len(z))]
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -141,7 +141,7 @@ class textbook:
         return N * v / (N - 1)                                                      # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (5), a sum of logarithms loses the digits of the largest one.  The logarithm of the product of all `s_c` whose channels have
 the same number `n` of positions keeps them:
@@ -185,19 +185,6 @@ class BatchNorm(Bijector):
         if self.eps == 0 and (self.var == 0).any():
             c = np.argwhere(self.var == 0)[0][-1]
             raise ValueError(f"{type(self).__name__}: var must be > 0 if eps is 0; var[..., {c}] = 0")
-
-    @staticmethod
-    def definition(m, z, mean, var, gain, bias, passes, eps, rank, statistics, unbiased):
-        def entries(v, stays, axes, c):
-            if axes:
-                return [entries(v[i], stays and stays[i % len(stays)], axes - 1, c) for i in range(len(v))]
-            if stays:
-                return v                                                            # (2)
-            x = (v - mean[c]) / m.sqrt(var[c] + eps)                                # (1)
-            x = x if gain is None else gain[c] * x                                  # (1)
-            return x if bias is None else x + bias[c]                               # (1)
-
-        return [entries(z[c], passes and passes[c % len(passes)], rank - 1, c) for c in range(len(z))]
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

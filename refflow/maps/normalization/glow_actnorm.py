@@ -99,7 +99,7 @@ class textbook:
         return {"s": sigma if direct else np.log(sigma) / factor, "bias": mu / sigma}           # (5) (6) (8)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (3) and (9) to (12), `exp(k s_c)` may leave the floats where its product with a number `q` does not.  With `w = k s_c`,
 `e` for the number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors
@@ -149,15 +149,6 @@ class GlowActNorm(Bijector):
         if self.direct and not self.s.all():
             index = np.argwhere(self.s == 0)[0].tolist()
             raise ValueError(f"GlowActNorm: s must not be 0 if it is the scale; s{index} = 0")
-
-    @staticmethod
-    def definition(m, z, s, bias, factor, direct, eps, unbiased, rank):
-        def channel(values, axes, b, sigma):
-            return [channel(v, axes - 1, b, sigma) for v in values] if axes else (values + b) * sigma       # (1)
-
-        sigma = s if direct else [m.exp(factor * s_c) for s_c in s]                 # (5) (6)
-        bias = [0] * len(s) if bias is None else bias
-        return [channel(z[c], rank - 1, bias[c], sigma[c]) for c in range(len(z))]
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

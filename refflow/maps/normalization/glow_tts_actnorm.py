@@ -73,7 +73,7 @@ class textbook:
         return {"logs": u, "bias": m}                                               # (7)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), (2), (6), (8) and (9), `exp(w)` may leave the floats where its product with a number `q` does not.  With `e` for the
 number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled`
@@ -100,10 +100,6 @@ class GlowTTSActNorm(Bijector):
     event_ndim = (1, 1)
     event_shape = ("C",)
     rank = 1
-
-    @staticmethod
-    def definition(m, z, logs, bias, floor):
-        return [bias[c] + m.exp(logs[c]) * z[c] for c in range(len(z))]             # (1)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ class textbook:
         return (c[1:-1] - e) / D, (y[:-1] + y[1:]) * m / D                          # (10) (11)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1) to (13), everything is computed in float64, for float32 too, and rounded once.
 
@@ -178,24 +178,6 @@ class DensityKnots(Map):
         return f, (f.size,)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, h, bins, low, high, floor, least, form, lift, rate, tails):
-        low, high, floor, least, lift, rate = (m.mpf(v) for v in (low, high, floor, least, lift, rate))
-        shares = [m.exp(rate * h_j) for h_j in h[:bins]]
-        w = [floor + (1 - bins * floor) * share / m.fsum(shares) for share in shares]       # (1)
-        y = [(m.log1p if form == "softplus" else lambda v: v)(m.exp(rate * v)) + lift for v in h[bins:]]        # (2)
-        if tails == "identity":
-            c = [(one + other) / 2 for one, other in zip(w, w[1:])]                 # (3)
-            C = m.fsum(c_k * y_k for c_k, y_k in zip(c, y))
-            E = (C - (w[0] * y[0] + w[-1] * y[-1]) / 4) / (1 - (w[0] + w[-1]) / 4)  # (6) (7)
-            y = [E, *y, E]
-        A = m.fsum(w_j * (one + other) / 2 for w_j, one, other in zip(w, y, y[1:]))         # (3)
-        knots = [low]
-        for w_j in w[:-1]:
-            knots.append(knots[-1] + (high - low) * w_j)                            # (5)
-        slopes = [least + (1 - least) * y_k / A for y_k in y]                       # (4)
-        return {"input_knots": [*knots, high], "slopes": slopes, "start": low, "tails": tails}
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

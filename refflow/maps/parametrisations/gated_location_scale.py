@@ -47,7 +47,7 @@ class Gate:
         return SigmoidScale.definition(m, s, self.offset, 0)                        # (1)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), a rounding of the exponent `v` is magnified by the exponential.  With `s + offset = v + r`, where `v` is rounded,
     exp(s + offset) = (1 + r) exp(v)                                                (5)
@@ -82,11 +82,6 @@ class GatedLocationScale(Map):
         return cls(source.choice((2.0, 0.0, -1.5)), **order(source)), (2,)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, h, offset, order):
-        s, mean = h[order.index("scale")], h[order.index("shift")]
-        return {"s": s, "scale": Gate(offset), "shift": mean / (1 + m.exp(s + offset))}       # (1) (2)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class textbook:
         return entries_bar * (high - low) / (1 + np.exp(-h)) / (1 + np.exp(h)), {}  # (2)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `exp(-h)` may overflow where `x` is above `low`, and `exp(h)` may underflow where `(high - low) exp(h)` does not.  The
 exponent is kept apart:
@@ -60,11 +60,6 @@ class IntervalEntries(Map):
         return cls(2, *source.choice(((0.0, 1.0), (0.025, 0.975), (0.0, 3.0)))), (2,)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, h, count, low, high):
-        low, high = m.mpf(low), m.mpf(high)
-        return {"entries": [low + (high - low) / (1 + m.exp(-h_i)) for h_i in h]}   # (1)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

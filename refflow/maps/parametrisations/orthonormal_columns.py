@@ -66,7 +66,7 @@ class textbook:
         return ((A_bar - np.sum(found[0] * A_bar) * found[0]) / size).ravel(), {}   # (6)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4) to (6), small singular values magnify roundings where they do not count: for a rotation of the plane, only their sum does.
 With a threshold of 0, the derivative is that of the limit and need not go through the steps.  With `H = Q^T A`, which is symmetric

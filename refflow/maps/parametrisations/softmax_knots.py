@@ -61,7 +61,7 @@ class textbook:
         return e / np.sum(e), r                                                     # (1)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), an exponential may overflow, or all of them may underflow.  `p_j` does not change if a number is added to all `a_j`, with
 its roundings restored, or if all exponentials are multiplied by one number.
@@ -134,22 +134,6 @@ class SoftmaxKnots(Map):
         return cls(**given), (given["bins"],)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, h, bins, low, high, floor, rate, clip, halved):
-        low, high, floor, rate, half = m.mpf(low), m.mpf(high), m.mpf(floor), m.mpf(rate), m.mpf(1) / 2
-        a = [rate * h_j for h_j in h]                                               # (1)
-        if clip is not None:
-            a = [a_j / (1 + abs(2 * a_j / m.log(m.mpf(clip)))) for a_j in a]        # (4)
-        e = [m.exp(a_j) for a_j in a]                                               # (1)
-        S = m.fsum(e)                                                               # (1)
-        w = [floor + (high - low - bins * floor) * e_j / S for e_j in e]            # (2)
-        if halved:
-            w = [half * w[0], *w[1:], half * w[0]]                                  # (5)
-        knots = [low]
-        for w_j in w[:-1]:
-            knots.append(knots[-1] + w_j)                                           # (3)
-        return {"knots": [*knots, high]}                                            # (3)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class textbook:
         return w * (weights_bar - np.sum(w * weights_bar)), {}                      # (2)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), an exponential may overflow, or all of them may underflow.  A factor of all exponentials does not change the weights:
     w_k = r_k^2/S,   S = sum_j r_j^2,   r_k = exp((h_k - max_j h_j)/2)              (3)
@@ -58,11 +58,6 @@ class SoftmaxWeights(Map):
         return f, (f.count,)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, h, count):
-        e = [m.exp(h_k) for h_k in h]                                               # (1)
-        return {"weights": [e_k / m.fsum(e) for e_k in e]}                          # (1)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

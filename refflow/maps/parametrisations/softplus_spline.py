@@ -62,7 +62,7 @@ class textbook:
         return np.array([np.sum(bar[j:]) for j in range(1, len(bar))])
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2) and (3), `E` and `exp h` may overflow.  With `v = h + span`, or `v = h + 1` for (3), and with
 `p = E/(1 + E) = 1 - exp(-span)`, nothing overflows in
@@ -110,22 +110,6 @@ class SoftplusSpline(Map):
         return f, (f.size,)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, h, bins, low, width, floor):
-        low, floor, width = m.mpf(low), m.mpf(floor), m.mpf(width)
-        E, fields = m.exp(width - floor) - 1, {"tails": "linear"}                   # (2)
-        sides = (h[0], h[2:2 + bins]), (h[1], h[2 + bins:2 + 2 * bins])
-        sums = []
-        for name, (a, numbers) in zip(("input_knots", "output_knots"), sides):
-            w = [floor + m.log(1 + E * m.exp(h_j)) for h_j in numbers]              # (2)
-            knots = [low + a]                                                       # (1)
-            for w_j in w:
-                knots.append(knots[-1] + w_j)                                       # (1)
-            fields[name] = knots
-            sums.append(m.fsum(w))
-        inner = [m.log(1 + (m.exp(1) - 1) * m.exp(h_k)) for h_k in h[2 + 2 * bins:]]            # (3)
-        return fields | {"slopes": [sums[1] / sums[0], *inner, sums[1] / sums[0]]}  # (4)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class textbook:
         return np.concatenate((d_bar.ravel(), p_bar, q_bar, b_bar)), {}
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), `1 + r_i s_i` cancels where the signs differ, and is 0 once both tanh round to 1.  With `P = exp(-2 |p|)` and
 `Q = exp(-2 |q|)`,
@@ -78,15 +78,6 @@ class SylvesterFields(Map):
         return f, (f.size,)
 
     # -- the map ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def definition(m, h, dimension):
-        D = dimension
-        d, (p, q, b) = [h[i * D:(i + 1) * D] for i in range(D)], (h[(D + k) * D:(D + k + 1) * D] for k in range(3))
-        r, s = [m.tanh(v) for v in p], [m.tanh(v) for v in q]                       # (1)
-        return {"R": [[d[i][j] if j > i else m.mpf(0) for j in range(D)] for i in range(D)],        # (2)
-                "S": [[d[j][i] if j > i else m.mpf(0) for j in range(D)] for i in range(D)],        # (2)
-                "diagonal": s, "b": b, "slack": [1 + r_i * s_i for r_i, s_i in zip(r, s)]}          # (3)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class textbook:
         return x_bar, {"net": jvp_pullback(-x_bar, -l_bar * M)[2]}                  # (9)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), `1 + J_ii` loses the digits of a small `J`.  Elimination without exchange of rows, in `J` itself, keeps them: its pivots
 are `1 + p_k`, and

@@ -104,7 +104,7 @@ class textbook:
         return z_bar + a_bar * w, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": c_bar, "negative_slope": d_bar}         # (14)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), `w^T u` cancels `c - 1`, and the sum cancels `u` where `u` is nearly a multiple of `w`.  From (1) to (16), everything is
 computed with pairs of floats, of twice the digits, for float32 too, and rounded once.          (17)
@@ -142,13 +142,6 @@ class PiecewisePlanar(Bijector):
             i = tuple(int(k) for k in np.argwhere(folds)[0])
             raise ValueError(f"PiecewisePlanar: negative_slope must have 1 + (slack - 1) negative_slope > 0; "
                              f"{at_index('slack', i)} = {c[i]}, {at_index('negative_slope', i)} = {d[i]}")
-
-    @staticmethod
-    def definition(m, z, w, b, u, slack, negative_slope):
-        a = sum(w_i * z_i for w_i, z_i in zip(w, z)) + b                            # (1)
-        h = a if a >= 0 else negative_slope * a                                     # (1)
-        k = (slack - 1 - sum(w_i * u_i for w_i, u_i in zip(w, u))) / sum(w_i * w_i for w_i in w)        # (2)
-        return [z_i + (u_i + k * w_i) * h for z_i, u_i, w_i in zip(z, u, w)]        # (1) (2)
 
     @staticmethod
     def inverse_definition(m, x, w, b, u, slack, negative_slope):

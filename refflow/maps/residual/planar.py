@@ -102,7 +102,7 @@ class textbook:
         return z_bar + a_bar * w, {"w": w_bar, "b": a_bar, "u": u_bar, "slack": c_bar}          # (14)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), `w^T u` cancels `c - 1` and the sum cancels `u` where `u` is nearly a multiple of `w`.  From (1) to (15), everything is
 computed with pairs of floats, of twice the digits, for float32 too, and rounded once.         (16)
@@ -141,12 +141,6 @@ class Planar(Bijector):
     u: Array = real("D")
     slack: Array = positive()
     event_ndim = (1, 1)
-
-    @staticmethod
-    def definition(m, z, w, b, u, slack):
-        t = m.tanh(sum(w_i * z_i for w_i, z_i in zip(w, z)) + b)                    # (1)
-        k = (slack - 1 - sum(w_i * u_i for w_i, u_i in zip(w, u))) / sum(w_i * w_i for w_i in w)        # (2)
-        return [z_i + (u_i + k * w_i) * t for z_i, u_i, w_i in zip(z, u, w)]        # (1) (2)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ class textbook:
         return o / g + (X - l_bar * m) / d * n, {"centre": centre_bar, "alpha": alpha_bar, "slack": c_bar}      # (12)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `y^T y` overflows where `r` does not, and `z + q y` cancels for `q` near -1.  The length is taken of `y` over its largest
 entry, and
@@ -136,12 +136,6 @@ class Radial(Bijector):
     alpha: Array = positive()
     slack: Array = positive()
     event_ndim = (1, 1)
-
-    @staticmethod
-    def definition(m, z, centre, alpha, slack):
-        y = [z_i - centre_i for z_i, centre_i in zip(z, centre)]                    # (1)
-        q = (slack - alpha) / (alpha + m.sqrt(sum(y_i * y_i for y_i in y)))         # (1)
-        return [z_i + q * y_i for z_i, y_i in zip(z, y)]                            # (1)
 
     @staticmethod
     def inverse_definition(m, x, centre, alpha, slack):

@@ -110,7 +110,7 @@ class textbook:
         return x_bar, bars
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (5), sums cancel, and rounded roots spoil the rows before them.  From (1) to (15), everything is computed with pairs of floats,
 of twice the digits, as in `Planar`, for float32 too, and rounded once.          (16)

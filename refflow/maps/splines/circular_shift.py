@@ -67,7 +67,7 @@ class textbook:
         return z_bar, {"ends": np.array([-b_bar, b_bar]), "turns": -z_bar * (ends[1] - ends[0])}    # (5)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (1), `x` jumps from `b` to `a`, and a rounded sum may lie on the wrong side of the jump.  So `n` is found without rounding, from
 the signs of sums of exact products:
@@ -87,14 +87,6 @@ class CircularShift(Bijector):
 
     domain = property(lambda self: intervals(self.ends[..., 0], self.ends[..., 1]))
     codomain = property(lambda self: intervals(self.ends[..., 0], self.ends[..., 1]))
-
-    @staticmethod
-    def definition(m, z, ends, turns):
-        a, b = ends
-        x = z + turns * (b - a)
-        if turns >= 0:
-            return x - (b - a) if x >= b else x                                     # (1)
-        return x + (b - a) if x < a else x                                          # (1)
 
     @staticmethod
     def inverse_definition(m, x, ends, turns):

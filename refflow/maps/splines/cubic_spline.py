@@ -170,7 +170,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (20)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), `1 - t` cancels near `z_1`:
     a = z - z_0,   b = z_1 - z,   t = a/w = 1 - f    for t <= f,   f = b/w = 1 - t    for t > f         (21)

@@ -177,7 +177,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (24)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4) and (5), `1 - t` and `lambda - t` cancel, `x` may be much smaller than the two images whose mean it is, and `x_m` is
 rounded.  The upper piece is the lower one seen from the other end, so one form without `x_m` serves both.  From now on `z_0`,

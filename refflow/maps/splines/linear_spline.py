@@ -85,7 +85,7 @@ class textbook:
         return x_bar, {"input_knots": bars["output_knots"], "output_knots": bars["input_knots"]}    # (5)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), `x_0` may be much larger than `x` where `x_1` is nearer.  With `a = z - z_0` and `b = z_1 - z`,
     x = x_0 + s a      where a <= b,   x = x_1 - s b      elsewhere                 (10)
@@ -115,18 +115,6 @@ class LinearSpline(Bijector):
     def _validate(self):
         checked(self)
         super()._validate()
-
-    @staticmethod
-    def definition(m, z, input_knots, output_knots, tails):
-        if tails != "linear" and z < input_knots[0]:
-            return z + (output_knots[0] - input_knots[0])                           # (4)
-        if tails != "linear" and z > input_knots[-1]:
-            return z + (output_knots[-1] - input_knots[-1])                         # (4)
-        k = 0
-        while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
-            k += 1
-        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]   # (1)
-        return output_knots[k] + h * ((z - input_knots[k]) / w)                     # (2)
 
     def breaks(self):
         """The knots at which two lines meet.  An inner knot takes its slope from the bin above it, an end knot from its own."""

@@ -138,7 +138,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (17)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (3), `1 - t` cancels near `z_1`:
     a = z - z_0,   b = z_1 - z,   t = a/w,   f = b/w                                (18)
@@ -208,20 +208,6 @@ class QuadraticSpline(Bijector):
             lost = np.argwhere(x[..., 0] >= x[..., -1])[0].tolist()
             raise ValueError("QuadraticSpline: without tails there must be images between the end knots' images, but all bins "
                              f"are lost beside start; first at {lost}")
-
-    @staticmethod
-    def definition(m, z, input_knots, slopes, start, tails):
-        if z < input_knots[0]:
-            return start + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])   # (8) (9)
-        x, k, last = start, 0, len(input_knots) - 1
-        while k < last and (z >= input_knots[k + 1] and k < last - 1 or z > input_knots[last]):
-            x = x + (input_knots[k + 1] - input_knots[k]) * (slopes[k] + slopes[k + 1]) / 2     # (1) (2)
-            k += 1
-        if k == last:
-            return x + (slopes[k] if tails == "linear" else 1) * (z - input_knots[k])   # (8) (9)
-        w = input_knots[k + 1] - input_knots[k]                                     # (1)
-        t = (z - input_knots[k]) / w                                                # (3)
-        return x + w * (slopes[k] * t + (slopes[k + 1] - slopes[k]) * t * t / 2)    # (4)
 
     def breaks(self):
         """The input knots.  An inner knot takes its derivatives from the bin above it, an end knot from its own bin."""

@@ -145,7 +145,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *knots, -x_bar, -l_bar)[1]                    # (18)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (2), 1 minus the smaller of `t` and `f` has fewer roundings than a quotient for the larger one:
     a = z - z_0,   b = z_1 - z,   t = a/w = 1 - f    for t <= f,   f = b/w = 1 - t    for t > f         (19)

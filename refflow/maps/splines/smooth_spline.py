@@ -168,7 +168,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (23)
 
 
-r"""In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+r"""In floating point.
 
 In (4), `R - B` cancels for `B > 0`, and squares may leave the floats although `d` does not:
     R = hypot(B, 2 sqrt(A q)),   d = 2 q/(B + R)    for B >= 0                      (24)
@@ -206,20 +206,6 @@ class SmoothSpline(Bijector):
     domain = property(lambda self: reached(self.input_knots, self.tails))
     codomain = property(lambda self: reached(self.output_knots, self.tails))
     two_sided, mirrored = property(between_intervals), what_is_left
-
-    @staticmethod
-    def definition(m, z, input_knots, output_knots, end_slopes, tails):
-        w, h = ([v[1] - v[0], v[2] - v[1]] for v in (input_knots, output_knots))    # (1)
-        s, l = [h[0] / w[0], h[1] / w[1]], [h[1] / (h[0] + h[1]), h[0] / (h[0] + h[1])]     # (1) (2)
-        q = l[0] * s[0] * s[0] + l[1] * s[1] * s[1]                                 # (2)
-        if end_slopes is None:
-            g = l[0] * s[0] + l[1] * s[1]                                           # (3)
-            slopes = [(g + m.sqrt(g * g + 8 * q)) / 4] * 3                          # (3) (4)
-        else:
-            a, b = end_slopes
-            p = l[0] * (a - s[0]) + l[1] * (b - s[1])                               # (2)
-            slopes = [a, (m.sqrt(p * p + 4 * q) - p) / 2, b]                        # (4)
-        return RationalQuadraticSpline.definition(m, z, input_knots, output_knots, slopes, tails)
 
     def breaks(self):
         """The input knots.  The inner knot takes its derivatives from the bin above it, an end knot from its own bin."""

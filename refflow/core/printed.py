@@ -1,8 +1,8 @@
 """The printed equation of a page as its definition: what its textbook says of one event, in the numbers of a definition.
 
-`believed(value)` is the page's own `definition`, or else its textbook's forward, log_prob or fields with `Numbers` in the place of
-NumPy and SciPy: elementary functions come from m, all else is NumPy's, on arrays of `Number`.  Events and fields come as
-nested lists, and so does what it gives.
+A page without a `definition` of its own has its textbook's forward, log_prob or fields, with `Numbers` in the place of NumPy and
+SciPy: elementary functions come from m, all else is NumPy's, on arrays of `Number`.  Events and fields come as nested lists, and
+so does what it gives.
 
 A textbook is written for floats.  Four rules let it run on the numbers of the truth:
     arrays          a number on the left of an array leaves the operation to the array
@@ -15,26 +15,41 @@ A textbook is written for floats.  Four rules let it run on the numbers of the t
 from __future__ import annotations
 
 import functools
+import types
 
 import numpy as np
-
-from refflow.truth.balls import Dual, constant, m
-
-from .textbooks import with_numbers
 
 FUNCTIONS = {"bijector": "forward", "conditioner": "forward", "scale": "forward", "density": "log_prob", "parametrisation": "fields"}
 
 
-def believed(value):
-    """The equation of which the truth of a value is made, as a function of m, an event and the fields."""
-    own = getattr(value, "definition", None)
-    return functools.partial(printed, type(value)) if own is None else own
-
-
 def printed(page, m, event, *given, **fields):
     """What the textbook of a page says of an event."""
-    function = getattr(with_numbers(page.textbook, Numbers()), FUNCTIONS[page.kind])
+    function = getattr(with_numbers(page.textbook, Numbers(m)), FUNCTIONS[page.kind])
     return bare(function(*(seen(m, held) for held in (event, *given)), **{key: seen(m, held) for key, held in fields.items()}))
+
+
+def with_numbers(cls, namespace):
+    """A class of functions whose code sees `namespace` in the place of NumPy and SciPy."""
+    made, functions = type(cls.__name__, (), {}), {}
+    for name, function in vars(cls).items():
+        if isinstance(function, types.FunctionType):
+            known = function.__globals__ | {"np": namespace, "scipy": namespace, cls.__name__: made}
+            functions[name] = types.FunctionType(function.__code__, known, name, function.__defaults__)
+    for name, function in functions.items():
+        setattr(made, name, remembering(function) if name == "inverse" else function)
+    return made
+
+
+def remembering(inverse):
+    """An inverse that is computed once for one event: it may be a bisection, and its log-det and vjp ask for it again."""
+    last = [None, None]
+
+    def remembered(x, *fields, **named):
+        if last[0] is not x:
+            last[:] = x, inverse(x, *fields, **named)
+        return last[1]
+
+    return remembered
 
 
 def seen(m, held):
@@ -45,12 +60,17 @@ def seen(m, held):
         return tuple(Component(m, one) for one in held)
     if isinstance(held, list):
         array = np.array(held)
-        return numbers(array) if array.dtype == object else array
-    return Number(held) if isinstance(held, (Dual, float)) else held
+        return numbers(m, array) if array.dtype == object else array
+    return Number(m, held) if is_real(held) else held
 
 
-def numbers(array):
-    return np.frompyfunc(Number, 1, 1)(array)
+def is_real(held):
+    """A number of m, or a float; whole numbers stay as they are."""
+    return isinstance(held, float) or hasattr(held, "__truediv__") and not isinstance(held, (int, np.generic, np.ndarray))
+
+
+def numbers(m, array):
+    return np.frompyfunc(functools.partial(Number, m), 1, 1)(array)
 
 
 def bare(held):
@@ -103,47 +123,51 @@ class Number:
 
     __hash__ = None     # type: ignore[assignment]
 
-    def __init__(self, value, less_1=None):
-        self.value, self.less_1 = constant(value), less_1
+    def __init__(self, m, value, less_1=None):
+        self.m, self.value, self.less_1 = m, m.mpf(value), less_1
+
+    def of(self, value, less_1=None):
+        """Another number of the same kind."""
+        return Number(self.m, value, less_1)
 
     @operator
     def __add__(self, other):
-        return Number(self.value + value_of(other), (lambda: self) if is_one(other) else None)
+        return self.of(self.value + value_of(other), (lambda: self) if is_one(other) else None)
 
     @operator
     def __sub__(self, other):
-        return self.less_1() if is_one(other) and self.less_1 else Number(self.value - value_of(other))
+        return self.less_1() if is_one(other) and self.less_1 else self.of(self.value - value_of(other))
 
     @operator
     def __rsub__(self, other):
         if is_one(other):
-            return -self.less_1() if self.less_1 else Number(1 - self.value, lambda: -self)
-        return Number(value_of(other) - self.value)
+            return -self.less_1() if self.less_1 else self.of(1 - self.value, lambda: -self)
+        return self.of(value_of(other) - self.value)
 
     @operator
     def __mul__(self, other):
         if isinstance(other, (bool, np.bool_)):
-            return self if other else Number(0)
-        return Number(self.value * value_of(other))
+            return self if other else self.of(0)
+        return self.of(self.value * value_of(other))
 
     @operator
     def __truediv__(self, other):
-        return Number(self.value / value_of(other))
+        return self.of(self.value / value_of(other))
 
     @operator
     def __rtruediv__(self, other):
-        return Number(value_of(other) / self.value)
+        return self.of(value_of(other) / self.value)
 
     @operator
     def __pow__(self, p):
-        return Number(self.value ** value_of(p), self.less_1 and (lambda: power_less_1(self, p)))
+        return self.of(self.value ** value_of(p), self.less_1 and (lambda: power_less_1(self, p)))
 
     @operator
     def __rpow__(self, other):
-        return Number(value_of(other) ** self.value)
+        return self.of(value_of(other) ** self.value)
 
     def __neg__(self):
-        return Number(-self.value)
+        return self.of(-self.value)
 
     def __abs__(self):
         return self if self >= 0 else -self
@@ -164,43 +188,50 @@ def power_less_1(x, p):
     if isinstance(p, (int, float, np.number)) and p == int(p):
         less_1 = x.less_1() * sum((x ** k for k in range(abs(int(p)))), 0)
         return less_1 if p >= 0 else -less_1 / x ** -p
-    return Number(m.expm1(value_of(p) * m.log1p(x.less_1().value)))
+    return x.of(x.m.expm1(value_of(p) * x.m.log1p(x.less_1().value)))
 
 
 # -- functions --------------------------------------------------------------------------------------------------------
 
 def exp(x):
-    return Number(m.exp(value_of(x)), lambda: Number(m.expm1(value_of(x))))
+    return x.of(x.m.exp(x.value), lambda: x.of(x.m.expm1(x.value)))
 
 
 def log(x):
-    return Number(m.log1p(x.less_1().value) if getattr(x, "less_1", None) else m.log(value_of(x)))
+    return x.of(x.m.log1p(x.less_1().value) if x.less_1 else x.m.log(x.value))
 
 
 def tanh(x):
-    return Number(m.tanh(value_of(x)), lambda: -2 / (exp(2 * x) + 1))
+    return x.of(x.m.tanh(x.value), lambda: -2 / (exp(2 * x) + 1))
 
 
 def sqrt(x):
-    return Number(m.sqrt(value_of(x)), getattr(x, "less_1", None) and (lambda: power_less_1(x, constant(1) / 2)))
+    return x.of(x.m.sqrt(x.value), x.less_1 and (lambda: power_less_1(x, x.m.mpf(1) / 2)))
 
 
 def ndtri(x):
-    return Number(m.sqrt(2) * m.erfinv(value_of(2 * x - 1)))
+    return x.of(x.m.sqrt(2) * x.m.erfinv((2 * x - 1).value))
 
 
 def of_m(name):
-    return lambda x: Number(getattr(m, name)(value_of(x)))
+    return lambda x: x.of(getattr(x.m, name)(x.value))
 
 
 class Numbers:
     """NumPy and SciPy, with the elementary functions of the truth."""
 
-    pi = property(lambda self: Number(m.pi))
+    pi = property(lambda self: Number(self.m, self.m.pi))
     special = property(lambda self: self)
 
+    def __init__(self, m):
+        self.m = m
+
     def __getattr__(self, name):
-        return np.frompyfunc(ELEMENTARY[name], 1, 1) if name in ELEMENTARY else getattr(np, name)
+        return functools.partial(self.of_each, ELEMENTARY[name]) if name in ELEMENTARY else getattr(np, name)
+
+    def of_each(self, function, x):
+        """A function of a number, or of each entry of an array, which may be a plain one."""
+        return np.frompyfunc(lambda one: function(one if isinstance(one, Number) else Number(self.m, one)), 1, 1)(x)
 
 
 ELEMENTARY = {name: of_m(name) for name in ("sinh", "cosh", "sin", "cos", "tan", "erf")} | {
