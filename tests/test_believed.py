@@ -43,6 +43,8 @@ DECIMALS = json.loads(Path(__file__).with_name("definitions.json").read_text()) 
 ANOTHER = {                     # pages whose definition has what the textbook does not: why
     "BernsteinPolynomial": "the textbook's slopes are not those of the ends",
     "Conv2d": "the textbook has (2), which follows from the definition, (1)",
+    "GatedLocationScale": "its definition gives a scale, which a coupling asks",
+    "MonotoneNetwork": "the textbook branches inside the boxes of a proof",
     "ReLUScale": "the side of the kink on which 0 lies",
     "SpectralDense": "the textbook takes the singular vectors of floats",
     "Sylvester": "the textbook's matrices are not cut to their triangles", "WishartCholesky": "so are its",
@@ -82,7 +84,7 @@ def differing(a, b):
 def test_pages_with_a_definition_beside_a_textbook_are_listed():
     """A page that is not listed is defined by its textbook."""
     assert {name for name, page in PAGES.items() if "definition" in vars(page)} == {*APART, *SLOW, *ANOTHER}
-    assert len(APART) + len(SLOW) + len(ANOTHER) <= 24
+    assert len(APART) + len(SLOW) + len(ANOTHER) <= 26
 
 
 @pytest.mark.parametrize("name", sorted(APART))

@@ -68,7 +68,8 @@ from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale
 from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, LINEAR_RATIONAL_SPLINES, PLANARS, QUADRATIC_SPLINES,
                                           RADIALS, SPLINES, SUMS_OF_SQUARES, TRIANGULAR, Free, GatedLocationScale, PerField,
                                           SoftmaxWeights)
-from refflow.maps.conditioners import ELU, CircleFeatures, Delay, Positionwise, RMSNorm, Rotary, separable_network
+from refflow.maps.conditioners import (ELU, BlendedDense, CircleFeatures, Delay, HyperDense, Positionwise, RMSNorm, Rotary, SiLU, SpectralDense,
+                                       Square, Swish, TimeDense, TimeNetwork, separable_network)
 from refflow.maps.parametrisations import HouseholderProduct, IncreasingEntries, MatrixEntries, OrthonormalColumns, SylvesterFields
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.oracle.pages import bijectors
@@ -101,6 +102,10 @@ def composites():
     yield CircleFeatures()
     small = Sequential([Dense(np.full((1, 2), 0.25)), LipSwish(0.5), Dense(np.full((2, 1), 0.25))])
     yield from (InvertibleResidual(small), DiscreteFlow(Sequential([Dense(np.ones((2, 3))), SELU()]), "midpoint", 3))
+    yield SpectralDense(np.ones((2, 3)))
+    blended = BlendedDense(np.ones((2, 2)), np.zeros(2), np.eye(2), np.ones(2))
+    yield TimeNetwork((TimeDense(np.ones((2, 2))), blended, HyperDense(Dense(np.ones((6, 1))), 2)), SiLU())
+    yield from (Swish(0.5), Square())
     yield MatrixEntries(2, 3)
     yield IncreasingEntries(ExpScale(), 2)
     yield Sequential([Dense(np.ones((2, 3))), Dropout(np.array([True, False]), 0.25), GELU(), LayerNorm(np.ones(2)),

@@ -72,6 +72,6 @@ def arranged(blocks, made, table="") -> str:
     starts = [getattr(block, "text", "") for block in blocks]
     second, third, source = (next((i for i, text in enumerate(starts) if text.startswith(begins)), len(made))
                              for begins in (*HEADINGS[1:], "Source:"))
-    floating = ([f"<details><summary>{HEADINGS[2][:-1]}</summary>", *made[third + (starts[third] == HEADINGS[2]):source], "</details>"] if third < source
-                else made[third:source])
+    body = third + (third < source and starts[third] == HEADINGS[2])        # the summary says its heading
+    floating = [f"<details><summary>{HEADINGS[2][:-1]}</summary>", *made[body:source], "</details>"] if third < source else []
     return "\n".join([*made[:second], table, *made[second:third], *floating, *made[max(third, source):]])

@@ -25,6 +25,7 @@ FUNCTIONS = {"bijector": "forward", "conditioner": "forward", "scale": "forward"
 def printed(page, m, event, *given, **fields):
     """What the textbook of a page says of an event."""
     function = getattr(with_numbers(page.textbook, Numbers(m)), FUNCTIONS[page.kind])
+    event = list(event) if isinstance(event, tuple) else event
     return bare(function(*(seen(m, held) for held in (event, *given)), **{key: seen(m, held) for key, held in fields.items()}))
 
 

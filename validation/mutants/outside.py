@@ -25,8 +25,8 @@ MODELS = ("model_starts", "autoregressive_models", "circular_models", "mixture_m
 JUDGES = {
     **dict.fromkeys(("training.fit", "training.optimisers", "training.schedules", "training.unconstrained", "training.diagnosis",
                      "training.penalty", "training.recipes", "training.formula"), FIT),
-    "training.batch_norm": ("batch_norm",), "training.flow_matching": ("flow_matching",), "models.cnf": ("flow_matching",), "models.ffjord": ("ffjord",),
-    "models.residual_flow": ("residual_flow",),
+    "training.batch_norm": ("batch_norm",), "training.flow_matching": ("flow_matching",), "models.cnf": ("flow_matching",),
+    "models.ffjord": ("ffjord",), "models.residual_flow": ("residual_flow",),
     "accuracy.floats": ("pictures",),
     "core.arrays": ("values", "contract"), "core.bijector": ("contract",), "core.boundary": ("memory", "errors_of_use", "contract"),
     "core.compose": ("chain_ends", "tracks", "contract", "memory"), "core.conditioner": ("conditioners", "residual_series"),

@@ -25,8 +25,9 @@ with the scheme's order `p = 5`.
 The reverse rule.  The steps are taken back from the last to the first: with the cotangent `y_bar` of (2), `k_i_bar = h B_i y_bar`, and from the
 last stage to the first, with the cotangent `p_i` of the place in (1), which the rates' pullback gives for `k_i_bar`,
     y_bar + p_i,   k_j_bar + h a_ij p_i,   h_bar + <p_i, sum_j a_ij k_j>         (10)
-take the places of `y_bar`, `k_j_bar` and `h_bar = <y_bar, sum_i B_i k_i>`, and `x = (end - t)/h` of the last step.  As in torchdiffeq, which this follows, the lengths by (6)
-are numbers without a derivative, and so are the times at which the rates are asked; the first length has one, through (7) to (9).     (11)
+take the places of `y_bar`, `k_j_bar` and `h_bar = <y_bar, sum_i B_i k_i>`, and `x = (end - t)/h` of the last step.  As in torchdiffeq,
+which this follows, the lengths by (6) are numbers without a derivative, and so are the times at which the rates are asked; the first
+length has one, through (7) to (9).                                             (11)
 If the rates depend on the time, this gradient keeps an error of the size of the first length's derivative, however small the tolerances
 are.  The steps that were accepted, on a given grid, have the exact gradient of what they give.
 

@@ -185,6 +185,18 @@ class MonotoneNetwork(Bijector):
         if (self.hidden is None) != (self.bias.shape[-2] == 1):
             raise ValueError("MonotoneNetwork: hidden must be None for one layer, and only then")
 
+    @staticmethod
+    def definition(m, z, rate, bias, weights, hidden, shift):
+        def unit(k, c):
+            s = 1 if 2 * k < len(weights) else -1
+            return c if s * c > 0 else s * m.expm1(s * c)                           # (2)
+
+        h = [unit(k, b + a * z) for k, (a, b) in enumerate(zip(rate, bias[0]))]     # (1)
+        for W, b in zip([] if hidden is None else hidden, bias[1:]):
+            c = [b_k + sum(w * h_i for w, h_i in zip(row, h)) for b_k, row in zip(b, W)]            # (1)
+            h = [unit(k, c_k) for k, c_k in enumerate(c)]
+        return shift + sum(v * h_k for v, h_k in zip(weights, h))                   # (1)
+
     @np.errstate(all="ignore")                                      # a zero may lie beyond the floats
     def breaks(self):
         """The zeros of its arguments, where the second derivative jumps; there it is the exponential's."""

@@ -83,6 +83,11 @@ class GatedLocationScale(Map):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def definition(m, h, offset, order):
+        s, mean = h[order.index("scale")], h[order.index("shift")]
+        return {"s": s, "scale": Gate(offset), "shift": mean / (1 + m.exp(s + offset))}       # (1) (2)
+
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, h):
