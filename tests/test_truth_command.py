@@ -252,7 +252,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("f, said", [
-    (Inverse(realnvp(np.random.default_rng(0), 2, (2,), 2).bijector.inner), "it holds Inverse(Chain), of which no equation is believed"),
+    (Inverse(realnvp(np.random.default_rng(0), 2, (2,), 2).bijector.inner), "it holds Inverse(Chain), and no page defines this inverse"),
     (Chain([Affine([1.0, 2.0]), DenseLinear(np.eye(2))]), "Affine is a map of numbers and has the parameters of several")])
 def test_a_value_without_an_equation_is_refused(run, tmp_path, f, said):
     """As what fit writes, which reads its couplings from the other side, in the units of a table."""

@@ -9,7 +9,7 @@ from html import escape
 from .. import coverage
 from ..report import DTYPES
 
-MOST = 12                               # rows of a table, those with the largest errors
+MOST = 12                               # rows that a table shows: the largest errors
 BOLD = 16                               # units
 
 

@@ -141,14 +141,14 @@ def value_in(path, given, dtype):
 
 
 def refuse_without_equation(path, f):
-    """CannotRun for a value of which no equation is believed: an inverse that no page defines, or a number's map with a vector's parameters."""
+    """CannotRun if a part is an inverse that no page defines, or a map of numbers with the parameters of several."""
     for _, part in tree.walk(f):
         if isinstance(part, Inverse) and getattr(part.inner, "inverse_definition", None) is None:
-            raise CannotRun(f"{path}: it holds Inverse({type(part.inner).__name__}), of which no equation is believed; save what is "
+            raise CannotRun(f"{path}: it holds Inverse({type(part.inner).__name__}), and no page defines this inverse; save what is "
                             "inside, refflow.save(value.inner, \"NAME.npz\"), and ask that with --x")
         if part is not f and getattr(part, "event_ndim", None) == (0, 0) and part.parameter_batch:
-            raise CannotRun(f"{path}: {type(part).__name__} is a map of numbers and has the parameters of several; the equation of one is "
-                            "believed")
+            raise CannotRun(f"{path}: {type(part).__name__} is a map of numbers and has the parameters of several; a page defines the map of "
+                            "one")
 
 
 def field_of(declared, key, given, dtype):

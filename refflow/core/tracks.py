@@ -122,7 +122,7 @@ class Run:
 
 
 def nearer_an_upper_end(z, v, first, others):
-    """Marks of the events z, with the images v, of which a number comes nearer to an upper end than any does to 0."""
+    """Marks of events z with images v: does some number on the way come nearer to its upper end than any number comes to 0?"""
     least, left = shares(z, first.sets[0]) if is_bounded(first.sets[0]) else (1, 1)
     for leaf in others:
         of_v, of_q = shares(v, leaf.sets[0])
