@@ -45,6 +45,7 @@ ANOTHER = {                     # pages whose definition has what the textbook d
     "Conv2d": "the textbook has (2), which follows from the definition, (1)",
     "GatedLocationScale": "its definition gives a scale, which a coupling asks",
     "MonotoneNetwork": "the textbook branches inside the boxes of a proof",
+    "GompertzCDF": "where 1 - x is known to be 0 alone, the definition says so, and sweeps end",
     "ReLUScale": "the side of the kink on which 0 lies",
     "SpectralDense": "the textbook takes the singular vectors of floats",
     "Sylvester": "the textbook's matrices are not cut to their triangles", "WishartCholesky": "so are its",
@@ -84,7 +85,7 @@ def differing(a, b):
 def test_pages_with_a_definition_beside_a_textbook_are_listed():
     """A page that is not listed is defined by its textbook."""
     assert {name for name, page in PAGES.items() if "definition" in vars(page)} == {*APART, *SLOW, *ANOTHER}
-    assert len(APART) + len(SLOW) + len(ANOTHER) <= 26
+    assert len(APART) + len(SLOW) + len(ANOTHER) <= 27
 
 
 @pytest.mark.parametrize("name", sorted(APART))

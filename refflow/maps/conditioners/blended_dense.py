@@ -28,6 +28,7 @@ from ...core import Array, Conditioner, case, conditioner, join, real, refusal
 from ...core.arrays import rounded
 from .dense import affine
 from .examples import weights
+from .time_dense import TimeDense
 
 
 @conditioner(source="arXiv:1810.01367")
@@ -40,14 +41,7 @@ class BlendedDense(Conditioner):
     b_end: Array = real("M")
     event_shape = ("N+1",)
 
-    @property
-    def fixed_shape(self):
-        return (self.W.shape[-1] + 1,)
-
-    def output_shape(self, shape):
-        if shape != self.fixed_shape:
-            raise ValueError(f"its events have N + 1 = {self.fixed_shape[0]} entries, the last one the time")
-        return self.W.shape[-2:-1]
+    fixed_shape, output_shape = TimeDense.fixed_shape, TimeDense.output_shape
 
     @staticmethod
     def definition(m, a, W, b, W_end, b_end):

@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core.elimination import log_det_1_plus
-from ...core.tree import flatten, nest
+from ...core.tree import added
 
 NEAR = 0.5              # of the norm of E: elimination needs no exchange of rows there
 ROUNDING = 2.0**-30     # of the larger of x and z
@@ -108,12 +108,6 @@ class Step:
 def timeless(M):
     """Tangents of the network's input, whose time does not move."""
     return np.concatenate([M, np.zeros((*M.shape[:-2], 1, M.shape[-1]))], -2)
-
-
-def added(bars, more):
-    """The sum of two trees of cotangents; an empty one is 0."""
-    held = dict(flatten(bars))
-    return nest({path: held[path] + bar if path in held else bar for path, bar in flatten(more)})
 
 
 def log_abs_det_1_plus(E):

@@ -96,6 +96,12 @@ class GompertzCDF(Bijector):
     event_ndim = (0, 0)
 
     @staticmethod
+    def definition(m, z, concentration):
+        y = concentration * m.expm1(z)                                              # (1)
+        # asks whether 1 - x is known to be positive: where a ball cannot tell, log-dets have no truth, and sweeps end
+        return -m.expm1(-y) if m.exp(-y) > 0 else m.mpf(1)                          # (1)
+
+    @staticmethod
     def inverse_definition(m, x, concentration):
         return m.log1p(-m.log1p(-x) / concentration)                                # (2) (12)
 
