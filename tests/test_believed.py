@@ -14,7 +14,7 @@ from flint import arb, ctx
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
 from refflow.testing.pages import KINDS
-from refflow.truth.balls import Dual, constant, m
+from refflow.truth.balls import Dual, m
 from refflow.truth.engine import NEGLIGIBLE, TruthNotFound
 from validation.certify import truth
 from validation.kinds import GENERATORS
