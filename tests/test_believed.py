@@ -93,7 +93,7 @@ def test_a_page_that_is_said_to_be_apart_is(name, monkeypatch):
     """Its textbook does not give the values of its definition to 40 digits, or its units of error to 6."""
     asked = points(PAGES[name])
     true = [settled(point) for point in asked]
-    monkeypatch.setattr(PAGES[name], "definition", functools.partial(printed, PAGES[name]))
+    monkeypatch.setattr(PAGES[name], "definition", staticmethod(functools.partial(printed, PAGES[name])))
     assert any(differing(of_page, settled(point)) for point, of_page in zip(asked, true))
 
 

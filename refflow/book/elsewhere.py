@@ -18,7 +18,7 @@ def peers() -> dict:
     """{leaf: [(library, its name of the map, {dtype: error})]}: a leaf has the rows of `coverage` that it answers by itself."""
     found: dict = {}
     for row in coverage.ROWS:
-        leaf = re.match(r"\w*", row.answer)[0]
+        leaf = re.split(r"\W", row.answer)[0]
         for library in row.theirs if leaf else ():
             some = found.setdefault(leaf, [])
             some += [(library, *one) for one in coverage.asked(row, library).items() if (library, *one) not in some]

@@ -509,7 +509,8 @@ def of_mirrored(p, g, room):
     left = mirror(g.domain, p.z64)
     (q, log_det), pullback = mirrored.vjp(left)
     z = mirror(g.domain, left)                                  # of which exactly this is left
-    (x, known), of_f, inside = *g.vjp(z), g.domain.members(z, 0)
+    (x, known), of_f = g.vjp(z)
+    inside = g.domain.members(z, 0)
     end = (g.codomain.each or (0, g.codomain.upper))[1]
     hold(p, "x + f~", np.abs(x + q - end), room + unit(p, end), inside)
     hold(p, "log_det of f~", np.abs(log_det - known), ROUGH * (1 + np.abs(known)), inside)
