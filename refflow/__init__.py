@@ -6,7 +6,7 @@ Maps are values with the methods of `refflow.core.Bijector`; `Chain` composes th
 
 Words that recur: a page is one class in a file of its own, a map or density whose docstring states its equations with numbers
 that its code lines cite.  `REGISTRY`, {name: page}, loads all pages; a page is otherwise loaded when its name is first used.  A
-law is a property that a page must have, such as f^-1(f(z)) = z, tested in `refflow.testing.laws`.  The truth of a quantity is
+law is a property that a page must have, such as f^-1(f(z)) = z, tested in `refflow.laws.bijector_laws`.  The truth of a quantity is
 its value to 50 digits, computed from the page's `definition`.  Errors are measured in units of u kappa: u is the unit roundoff
 of the dtype, and kappa is how far the quantity moves under relative changes of its inputs.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 from importlib import import_module
 
 PACKAGES = ("typing", "core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "audio", "speech",
-            "plot", "pictures", "oracle", "testing", "cli")
+            "plot", "pictures", "laws", "oracle", "testing", "cli")
 HOME = {"core": ("Chain", "Flow", "Independent", "Inverse"),
         "models": ("all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf", "flow_plus_plus", "gaussianization_flow",
                    "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp", "sospf", "umnn"),
@@ -42,7 +42,7 @@ def __getattr__(name):
     try:
         return maps.found(name)
     except AttributeError:
-        plainly = import_module(".oracle.pages", __name__).plainly
+        plainly = import_module(".oracle.points.pages", __name__).plainly
         named = {plainly(one): one for one in __dir__()}
         near = [named[one] for one in import_module("difflib").get_close_matches(plainly(name), named, 3, 0.7)]
         hint = f"did you mean {' or '.join(near)}?" if near else "`dir(refflow)` lists what it has"

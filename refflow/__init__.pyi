@@ -22,6 +22,7 @@ from . import audio as audio
 from . import speech as speech
 from . import plot as plot
 from . import pictures as pictures
+from . import laws as laws
 from . import oracle as oracle
 from . import testing as testing
 from . import cli as cli

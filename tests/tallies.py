@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from refflow.accuracy.points import Points
 from refflow.core import RandomSource
-from refflow.testing.law import ONCE
-from refflow.testing.laws import run_laws
-from refflow.testing.rejections import Tally, excess
-from refflow.testing.strategies import DrawnSource
+from refflow.laws.bijector_laws import run_laws
+from refflow.laws.law import ONCE
+from refflow.laws.rejections import Tally, excess
+from refflow.laws.strategies import DrawnSource
 
 
 def check_question(question):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from refflow.laws.pages import equations
 from refflow.models import alignment
 from refflow.models.alignment import BLOCK, best_path, durations, log_likelihoods, path_of
-from refflow.testing.pages import equations
 from validation.original import comparison
 
 AUTHORS, NUMBERS = comparison.numbers("glowtts_mas")

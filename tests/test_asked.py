@@ -10,11 +10,12 @@ import pytest
 
 import refflow
 from refflow.core.sets import extended_real, interval, positive, simplex
-from refflow.oracle import adapter, asked, check
-from refflow.oracle.asked import OVERFLOWS, UNSTEADY, Asked, floats_between, share_text, whole_of
+from refflow.oracle import adapter, check
+from refflow.oracle.boxes.black_box_laws import verdict
+from refflow.oracle.judging import asked
+from refflow.oracle.judging.asked import OVERFLOWS, UNSTEADY, Asked, floats_between, share_text, whole_of
 from refflow.report import shortened
 from refflow.testing import BlackBox, verdicts
-from refflow.testing.black_box_laws import verdict
 
 
 def logarithm(params, x):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from refflow import audio
 from refflow.audio import (MelSettings, audio_of, hertz_of, magnitudes_of, mel_filters, mel_of, mel_spectrogram, nearest_audio,
                            read_wav, spectrogram, with_noise, write_wav)
-from refflow.testing.pages import equations
+from refflow.laws.pages import equations
 from validation import mel as command
 
 RATE = 22050

@@ -10,15 +10,15 @@ import pytest
 from tallies import check_laws_by_seeds, points_at
 from refflow import Affine, Chain, Flow, Inverse, Power, StandardNormal, fit, load, save
 from refflow.core import Array, Conditioner, bijector, conditioner, constant, real, tree
+from refflow.laws.bijector_laws import run_laws, unit
+from refflow.laws.gradient_laws import reversible_is_the_pages, stored_is_the_pages
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import (MaskedDense, Residual, Sequential, TanhActivation, dense_network,
                                        masked_dense_network)
 from refflow.maps.coupling import AffineCoupling, Family, additive_family, affine_family, masks
 from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
-from refflow.maps.splines import RationalQuadraticSpline
 from refflow.maps.parametrisations import SPLINES, Free, GatedLocationScale, PerField
-from refflow.testing.gradient_laws import reversible_is_the_pages, stored_is_the_pages
-from refflow.testing.laws import run_laws, unit
+from refflow.maps.splines import RationalQuadraticSpline
 from refflow.training import Adam
 from validation.certify import errors
 from validation.points import Point

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 
 from refflow import Affine, Chain, Flow, Inverse, StandardNormal
-from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
 from refflow.core.tree import flatten, nest
+from refflow.laws import strategies
+from refflow.laws.bijector_laws import run_laws
+from refflow.laws.pages import lacks
+from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
 from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.elementwise import TanhExpScale
 from refflow.maps.normalization import BatchNorm
-from refflow.testing import strategies
-from refflow.testing.laws import run_laws
-from refflow.testing.pages import lacks
 from refflow.training import LBFGS, Adam, TrainingError, Unconstrained, fit, fit_reverse_kl
 from refflow.training.batch_norm import MovingStatistics, norms, of_batch, space_of, with_statistics
 from refflow.truth.measure import measure

@@ -12,8 +12,8 @@ import pytest
 from flint import arb, ctx
 
 from refflow.core.registry import of_kind
+from refflow.laws.pages import KINDS
 from refflow.maps import load_all
-from refflow.testing.pages import KINDS
 from refflow.truth.balls import Dual, m
 from refflow.truth.engine import NEGLIGIBLE, TruthNotFound
 from validation.certify import truth

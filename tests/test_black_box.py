@@ -10,10 +10,10 @@ import pytest
 from scipy.special import expit, ndtri
 
 import refflow
-from refflow.testing import black_box_laws, black_box_points
-from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_laws import LAWS, Found, Skipped, run_law, verdict, verdicts
-from refflow.testing.black_box_points import BoxPoints, event_text
+from refflow.oracle.boxes import black_box_laws, black_box_points
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.black_box_laws import LAWS, Found, Skipped, run_law, verdict, verdicts
+from refflow.oracle.boxes.black_box_points import BoxPoints, event_text
 
 pytest_plugins = ("pytester",)
 SCALE = np.array([0.5, -1.25, 0.75])
@@ -436,7 +436,7 @@ def test_parameters_that_cannot_be_written_to():
 
 def test_jax():
     jax = pytest.importorskip("jax", reason="jax is missing: pip install jax")
-    from refflow.testing.gradients import jax_pullback
+    from refflow.oracle.boxes.gradients import jax_pullback
 
     def forward(z, p):
         return z * jax.numpy.exp(p["s"]), jax.numpy.full(z.shape[:1], p["s"])

@@ -9,10 +9,10 @@ import pytest
 from scipy.special import erf, expit, logit
 
 import refflow
-from refflow.testing import black_box_laws
-from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_ends import EndPoints
-from refflow.testing.black_box_laws import run_law, verdict, verdicts
+from refflow.oracle.boxes import black_box_laws
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.black_box_ends import EndPoints
+from refflow.oracle.boxes.black_box_laws import run_law, verdict, verdicts
 
 UNIT, HALF_LINE = (0, 1), (0, np.inf)
 

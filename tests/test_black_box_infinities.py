@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from refflow.core import sets
+from refflow.oracle.boxes.black_box_laws import verdict
 from refflow.testing import BlackBox, verdicts
-from refflow.testing.black_box_laws import verdict
 
 LINE = (-np.inf, np.inf)
 DTYPES = ("float64", "float32")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import refflow
+from refflow.oracle.boxes.black_box_laws import verdict
 from refflow.testing import BlackBox, verdicts
-from refflow.testing.black_box_laws import verdict
 
 MATRIX = np.array([[2.0, 1.0, 0.0], [0.5, -1.5, 0.25], [0.0, 1.0, 1.25]])
 SCALE, SHIFT = np.array([2.0, -1.5, 0.75]), np.array([0.37, -0.211, 1.3])

@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_ends import EndPoints
-from refflow.testing.black_box_laws import run_law, verdict
-from refflow.testing.black_box_pieces import Line, suspect_pieces
-from refflow.testing.lawbook import Found
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.black_box_ends import EndPoints
+from refflow.oracle.boxes.black_box_laws import run_law, verdict
+from refflow.oracle.boxes.black_box_pieces import Line, suspect_pieces
+from refflow.oracle.boxes.lawbook import Found
 from validation.bins import KINDS, counted
 
 BY_DIFFERENCES, BY_INTEGRAL = "log-det is the determinant of differences", "images differ by the integral of the slope"

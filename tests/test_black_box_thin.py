@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_charts import Frame
-from refflow.testing.black_box_laws import verdicts
-from refflow.testing.gradients import torch_pullback
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.black_box_charts import Frame
+from refflow.oracle.boxes.black_box_laws import verdicts
+from refflow.oracle.boxes.gradients import torch_pullback
 
 BY_DIFFERENCES, BY_INVERSE = "log-det is the determinant of differences", "inverse log-det is minus log-det"
 CAYLEY = refflow.CayleyOrthogonal(np.eye(3))

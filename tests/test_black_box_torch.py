@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.black_box_laws import has, verdict
 from refflow.testing import torch_pullback
-from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_laws import has, verdict
 
 torch = pytest.importorskip("torch", reason="torch is missing: pip install -e '.[peers]'")
 flows = pytest.importorskip("validation.torch_flows")

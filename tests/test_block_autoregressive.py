@@ -9,10 +9,10 @@ import pytest
 from tallies import check_laws_by_seeds, points_at
 from refflow import Flow, Inverse, StandardNormal, fit, load, save
 from refflow.core import bijector
+from refflow.laws.bijector_laws import run_laws
 from refflow.maps.autoregressive import BlockAutoregressive, block_autoregressive_network
 from refflow.maps.autoregressive.block_autoregressive import tanh_and_sech
 from refflow.maps.conditioners import BlockDense
-from refflow.testing.laws import run_laws
 from refflow.training import Adam
 
 DTYPES = (np.float32, np.float64)

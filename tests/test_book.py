@@ -19,8 +19,8 @@ from refflow.book.pages import entries, pages
 from refflow.book.shown import MOVING
 from refflow.core.docstrings import joined_text
 from refflow.core.registry import REGISTRY
+from refflow.laws.pages import CITED, DEFINED, numbered
 from refflow.oracle.check import certified
-from refflow.testing.pages import CITED, DEFINED, numbered
 from validation import book as opened
 
 XHTML, SVG = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from refflow import REGISTRY, Affine, Squeeze
-from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, WeightNormDense
 from refflow.core import (Bijector, Conditioner, Density, RandomSource, bijector, child, conditioner, density, interval, log_2, plain,
                           real)
 from refflow.core.declarations import Child, Field
 from refflow.core.tree import flatten
-from refflow.oracle.pages import bijectors
+from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, WeightNormDense
 from refflow.maps.coupling import AffineCoupling, Coupling, Family
 from refflow.maps.densities import StandardLogistic
 from refflow.maps.elementwise import ExpScale, Scale, ScaledAffine, TanhExpScale
 from refflow.maps.elementwise.scale import scale
 from refflow.maps.parametrisations import GatedLocationScale, LocationScale, Map, SoftmaxKnots
 from refflow.maps.parametrisations.parametrisation import parametrisation
+from refflow.oracle.points.pages import bijectors
 from validation import certify
 from validation.calls import call, pasted
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, certified, errors, failures, points,

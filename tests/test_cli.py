@@ -21,7 +21,7 @@ from refflow.cli.names import ALIASES, MODELS, plainly
 from refflow.cli.textbook import compared
 from refflow.core.registry import REGISTRY
 from refflow.maps import CHAPTERS
-from refflow.oracle.pages import bijectors
+from refflow.oracle.points.pages import bijectors
 
 TOOK = re.compile(r"refflow: \d+\.\d CPU seconds\n")
 TANH = """

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from tallies import check_question
+from refflow import ActNorm, Exp, Pointwise, Softplus, Tanh
+from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
+from refflow.core.tree import flatten
+from refflow.laws import conditioner_laws
+from refflow.laws.conditioner_laws import OWN, SHARED, NetworkPoints, run_network_laws, without_padding
+from refflow.maps import load_all
 from refflow.maps.conditioners import (GELU, AddedSignal, BijectorLayer, BlendedDense, BlockDense, Contextual, Conv1d, CrossAttention,
                                        Delay, Dense, Dropout, HyperDense, LayerNorm, LipSwish, Positionwise, ReLU, Residual, Sequential, SiLU,
                                        SoftplusActivation, Swish, TanhActivation, TimeDense, TimeNetwork, Times, WeightNormDense,
                                        dense_network, initialisers, kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks,
                                        xavier_normal, xavier_uniform, zero)
-from refflow import ActNorm, Exp, Pointwise, Softplus, Tanh
-from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
-from refflow.core.tree import flatten
-from refflow.maps import load_all
-from refflow.testing import conditioner_laws
-from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, run_network_laws, without_padding
 from validation import certify
 from validation.certify import certified, errors
 from validation.questions import NETWORKS, Question

@@ -17,13 +17,13 @@ from refflow import (ActNorm, Affine, AffineCoupling, CayleyOrthogonal, Chain, C
                      CorrelationCholesky, Dense, DenseLinear, Exp, Flow, Independent, Inverse, LogisticCDF,
                      NormalCDF, OrthogonalLinear, PLULinear, Permutation, Pointwise, Power, Reshape, Sigmoid,
                      Softplus, StandardNormal, StickBreaking, StrictTriangle, Tanh, WeibullCDF, stack)
+from refflow.accuracy.points import Points
 from refflow.core import Array, Bijector, bijector, context, over_event, sequence_mask, over_positions, positive, real
 from refflow.core.tree import flatten
 from refflow.core.values import Value
-from refflow.oracle.points import drawn_points
-from refflow.testing import strategies
-from refflow.testing.laws import run_laws
-from refflow.accuracy.points import Points
+from refflow.laws import strategies
+from refflow.laws.bijector_laws import run_laws
+from refflow.oracle.points.page_points import drawn_points
 
 F32, F64 = np.float32, np.float64
 PACKAGE = Path(refflow.__file__).parent

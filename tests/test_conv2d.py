@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
+from refflow.core.tree import flatten
+from refflow.laws.pages import equations
 from refflow.maps.conditioners import (BijectorLayer, Conv2d, Dense, ImageContext, ReLU, Residual, Sequential, TanhActivation,
                                        WeightNormConv2d)
 from refflow.maps.conditioners.correlation import COLUMNS, Correlation
-from refflow.core.tree import flatten
 from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, masks
 from refflow.maps.normalization import GlowActNorm
-from refflow.testing.pages import equations
 from validation.certify import certified
 
 PADDINGS = ("zeros", "edge", "ones")

@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 
 from tallies import check_laws_by_seeds, points_at
 from refflow import ActNorm, Affine, Chain, DenseLinear, Inverse, Power
-from refflow.maps.conditioners import BijectorLayer, ReLU, TanhActivation, dense_network
 from refflow.core import Array, Bijector, Conditioner, bijector, conditioner, real, sequence_mask
 from refflow.core.tree import flatten
+from refflow.laws.bijector_laws import unit
+from refflow.maps.conditioners import BijectorLayer, ReLU, TanhActivation, dense_network
+from refflow.maps.conditioners import Times
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, MaskedInput, VolumePreservingCoupling,
                                    affine_family, masks)
-from refflow.models import all_in_one
-from refflow.maps.conditioners import Times
-from refflow.models.all_in_one import GLOBAL_SCALE
 from refflow.maps.elementwise import (CONVENTIONS, CentredSoftplusScale, ClampedExpScale, DoubleExpScale, ExpScale,
                                       FlooredExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift, SigmoidScale,
                                       SoftclipExpScale, SoftplusScale, TanhExpScale)
-from refflow.maps.splines import RationalQuadraticSpline
 from refflow.maps.parametrisations import SPLINES, Free, GatedLocationScale, LocationScale, PerField
-from refflow.testing.laws import unit
+from refflow.maps.splines import RationalQuadraticSpline
+from refflow.models import all_in_one
+from refflow.models.all_in_one import GLOBAL_SCALE
 from refflow.truth.engine import TruthNotFound
 from refflow.truth.measure import measure
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from refflow.testing.black_box_laws import LAWS
+from refflow.oracle.boxes.black_box_laws import LAWS
 from validation.defects import __main__ as command
 from validation.defects import environments, pages
 from validation.defects.all import DEFECTS

@@ -17,9 +17,9 @@ from refflow import (ActNorm, Affine, Chain, Concatenate, DenseLinear, DiagonalN
                      Inverse, Logistic, NormalMixture, Sigmoid, StandardLogistic, StandardNormal, StickBreaking, Tanh,
                      Uniform)
 from refflow.core import Array, Bijector, bijector, context, density, of_kind, real
+from refflow.laws import density_laws
+from refflow.laws.density_laws import run_density_laws
 from refflow.maps import load_all
-from refflow.testing import density_laws
-from refflow.testing.density_laws import run_density_laws
 from refflow.truth.measure import truth_of_kind
 from validation.questions import Question
 

@@ -8,11 +8,11 @@ import scipy.special
 
 import refflow
 from refflow.accuracy.drawing import Point
-from refflow.oracle import diagnosis
-from refflow.oracle.adapter import Answers
+from refflow.oracle.asking.adapter import Answers
 from refflow.oracle.check import ALLOWED, Failure
-from refflow.oracle.diagnosis import diagnose, shape_diagnosis
-from refflow.oracle.points import run_time_truth
+from refflow.oracle.naming import diagnosis
+from refflow.oracle.naming.diagnosis import diagnose, shape_diagnosis
+from refflow.oracle.points.page_points import run_time_truth
 from test_oracle import Sinh
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import refflow
 from refflow.oracle import CannotRun, adapter, check
+from refflow.oracle.boxes.making import made
 from refflow.testing import BlackBox, verdicts
-from refflow.testing.making import made
 
 
 # -- single events ----------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from mpmath import mp, mpf
 from scipy.special import ndtr, ndtri
 
 from refflow.core import sets
-from refflow.testing.arrays import UNITS
-from refflow.testing.black_box_laws import LAWS
-from refflow.testing.black_box_points import ALLOWED
+from refflow.oracle.asking.arrays import UNITS
+from refflow.oracle.boxes.black_box_laws import LAWS
+from refflow.oracle.boxes.black_box_points import ALLOWED
 from validation import black_box as command
 from validation.defects.environments import LIBRARIES
 from validation.foreign import asking, maps_of_scipy, table

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from refflow.oracle.asking.arrays import trained_marks
+from refflow.oracle.boxes.black_box_laws import verdict
 from refflow.testing import BlackBox
-from refflow.testing.arrays import trained_marks
-from refflow.testing.black_box_laws import verdict
 
 MOVED = "all laws at moved parameters"
 

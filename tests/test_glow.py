@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from refflow import Chain, Flow, Independent, Inverse, Squeeze, StandardNormal, Tanh, load, save
-from refflow.maps.conditioners import Dense, ReLU, Sequential, TanhActivation
 from refflow.core.tree import flatten
+from refflow.laws.pages import equations
+from refflow.maps.conditioners import Dense, ReLU, Sequential, TanhActivation
 from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.dequantisation import dequantised
 from refflow.maps.elementwise import ExpScale, SigmoidScale
 from refflow.maps.linear import DenseLinear, OrthogonalLinear, PLULinear, Transposed
-from refflow.models import glow
-from refflow.models.glow import CONVENTIONS, classifier, labelled_vjp
 from refflow.maps.normalization import ActNorm, GlowActNorm
 from refflow.maps.shape import FactorOut
-from refflow.testing.pages import equations
+from refflow.models import glow
+from refflow.models.glow import CONVENTIONS, classifier, labelled_vjp
 from refflow.training import Unconstrained, fit, recipes
 from validation import original
 from validation.original import glow as theirs_of

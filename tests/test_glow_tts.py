@@ -19,12 +19,12 @@ from refflow.core.tree import flatten
 from refflow.fast import speech
 from refflow.fast.speech import SpeechGradient
 from refflow.fast.wave_net import Columns, TunedConvolution, TunedLayerNorm, TunedNetwork, with_tuned_layers
+from refflow.laws.pages import equations
 from refflow.maps.conditioners import Conv1d, LayerNorm, Positionwise, Sequential, wave_net_coupling_network, with_dropout
 from refflow.maps.linear import GroupedLinear, Pointwise
 from refflow.models.alignment import best_path, log_likelihoods
 from refflow.models.glow_tts import GlowTTS, Keeps, decoder_of, duration_vjp, glow_tts, mle_vjp, working
 from refflow.models.glow_tts_batch import checked_durations
-from refflow.testing.pages import equations
 from refflow.training import ClipValue, Noam, TrainingError, fit_speech, recipes
 from validation import original
 from validation.original import comparison

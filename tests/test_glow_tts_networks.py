@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from refflow.core.tree import at_path, flatten
+from refflow.laws.conditioner_laws import NetworkPoints, run_network_laws, without_padding
+from refflow.laws.pages import equations
 from refflow.maps.conditioners import (BijectorLayer, Conv1d, Conv2d, Dense, Dropout, GatedActivation, LayerNorm, Positionwise,
                                        ReLU, Residual, Sequential, SignalContext, TanhActivation, UnitVector, WaveNet,
                                        WeightNormConv1d, WeightNormDense, duration_network, feed_forward_network, prenet,
                                        wave_net_coupling_network, with_dropout)
 from refflow.maps.normalization import ActNorm
-from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
-from refflow.testing.pages import equations
 from validation.certify import certified
 from validation.original import comparison, glow_tts_networks
 

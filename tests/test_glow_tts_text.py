@@ -11,10 +11,10 @@ import pytest
 from refflow.accuracy.drawing import Point
 from refflow.accuracy.quantities import distinct
 from refflow.core.tree import flatten
+from refflow.laws.conditioner_laws import NetworkPoints, run_network_laws
 from refflow.maps.conditioners import (Dense, Embedding, RelativeAttention, Sequential, SignalContext,
                                        duration_network, relative_attention, with_dropout)
 from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
-from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
 from refflow.truth.measure import compared
 from validation import original
 from validation.certify import allowed, claims, truth

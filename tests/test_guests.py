@@ -12,7 +12,7 @@ import pytest
 
 import refflow
 from refflow.oracle import CannotRun, adapter, check
-from refflow.oracle.exits import no_exit
+from refflow.oracle.asking.exits import no_exit
 from refflow.testing import BlackBox
 
 ROOT = Path(__file__).parent.parent

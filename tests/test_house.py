@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["typing", "core", "maps", "models", "accuracy", "truth", "fast", "training", "report", "saving", "data", "energies", "audio",
-         "speech", "plot", "pictures", "oracle", "testing", "peers", "coverage", "book", "cli"]
+ORDER = ["typing", "core", "maps", "models", "accuracy", "truth", "fast", "training", "counts", "report", "saving", "data", "energies", "audio",
+         "speech", "plot", "pictures", "laws", "oracle", "testing", "peers", "coverage", "book", "cli"]
+ROOMS = ["points", "judging", "asking", "naming", "boxes", "check", "checking", "items", "inputs"]       # of the oracle
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "distreqx", "surjectors", "autograd", "keras"}
 
@@ -61,14 +62,18 @@ def circle(known):
 
 
 def rank(name):
+    """Where a module stands: the floor of its package, and inside the oracle that of its room."""
     parts = name.split(".")
-    return ORDER.index(parts[1]) if parts[0] == "refflow" and len(parts) > 1 and parts[1] in ORDER else None
+    if parts[0] != "refflow" or len(parts) == 1 or parts[1] not in ORDER:
+        return None
+    room = 1 + ROOMS.index(parts[2]) if parts[1] == "oracle" and len(parts) > 2 else 1 + len(ROOMS)
+    return ORDER.index(parts[1]), room
 
 
 def upward(known):
     """["a imports b"] where b stands above a in the house."""
     return [f"{name} imports {found}" for name, path in known.items() if rank(name) is not None
-            for found in imported(name, path, known) if (rank(found) or 0) > rank(name)]
+            for found in imported(name, path, known) if (rank(found) or (0, 0)) > rank(name)]
 
 
 def through_the_door(known):
@@ -83,6 +88,11 @@ PACKAGES = modules("refflow")
 
 def test_imports_only_go_downwards():
     assert upward(PACKAGES) == []
+
+
+def test_an_arrow_upwards_between_rooms_is_seen(house):
+    files = {"oracle/__init__.py": "", "oracle/points/__init__.py": "", "oracle/points/a.py": "from ..boxes import b", "oracle/boxes/b.py": ""}
+    assert upward(house(files)) == ["refflow.oracle.points.a imports refflow.oracle.boxes.b"]
 
 
 def test_no_circle():

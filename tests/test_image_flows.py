@@ -12,10 +12,13 @@ from refflow.accuracy.drawing import Point
 from refflow.accuracy.kappa import kappa, kappa_inverse, normwise, per_event, value_and_log_det
 from refflow.maps.conditioners import Conv2d, Sequential, TanhActivation, dense_network
 from refflow.maps.coupling import masks
-from refflow.oracle import adapter, rests, shrink, steadiness
-from refflow.oracle.instances import instance_points
+from refflow.oracle import adapter
+from refflow.oracle.boxes.black_box_laws import verdict
+from refflow.oracle.judging import steadiness
+from refflow.oracle.naming import shrink
+from refflow.oracle.points import rests
+from refflow.oracle.points.instances import instance_points
 from refflow.testing import BlackBox
-from refflow.testing.black_box_laws import verdict
 
 BY_DIFFERENCES = "log-det is the determinant of differences"
 G = np.random.default_rng(1)
@@ -76,7 +79,7 @@ STAGES = {ALL: "the number of positions is missing: H W = 16 times this is right
 @pytest.mark.parametrize("forgets", [(), *STAGES], ids=" ".join)
 def test_a_box_with_a_page_is_judged_in_few_truths(forgets, monkeypatch):
     asked, truth = [], rests.of_chain
-    monkeypatch.setattr(refflow.oracle.points, "of_chain", lambda f, event, *given: asked.append(np.size(event) // 48) or truth(
+    monkeypatch.setattr(refflow.oracle.points.page_points, "of_chain", lambda f, event, *given: asked.append(np.size(event) // 48) or truth(
         f, event, *given))
     report = refflow.check(BlackBox(lambda z: glow(z, forgets), glow_back, event=(3, 4, 4)), page=page())
     assert [(one.quantity, one.diagnosis) for one in report.failed] == ([("log_det", STAGES[forgets])] if forgets else [])

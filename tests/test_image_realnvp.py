@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from refflow.core.tree import flatten, nest, walk
+from refflow.laws.pages import equations
 from refflow.maps.coupling import AdditiveCoupling, Coupling
+from refflow.maps.shape import FactorOut
 from refflow.models import image_realnvp
 from refflow.models import realnvp_images
 from refflow.models.realnvp_images import full_resolution, penalised
-from refflow.training.batch_norm import norms, of_batch, with_statistics
 from refflow.saving import load, save
-from refflow.maps.shape import FactorOut
-from refflow.testing.pages import equations
 from refflow.training import SquaredNorm, TrainingError, fit, recipes
+from refflow.training.batch_norm import norms, of_batch, with_statistics
 from validation import original
 from validation.original import realnvp as theirs_of
 from validation.original import comparison

@@ -14,14 +14,14 @@ import refflow
 from refflow import (ActNorm, AffineCoupling, AlphaSigmoid, Chain, DenseLinear, FactorOut, Flow, Independent, Inverse,
                      OrthogonalLinear, Permutation, PLULinear, Pointwise, Reshape, Sigmoid, Softplus, Squeeze,
                      StandardNormal, Uniform, alpha_logit, bits_per_dim, dequantised, quantised, variational_bound_vjp)
+from refflow.accuracy.kappa import kappa
+from refflow.accuracy.points import Points
+from refflow.laws import strategies
+from refflow.laws.bijector_laws import run_laws
 from refflow.maps.conditioners import dense_network
 from refflow.maps.coupling import masks
 from refflow.maps.linear import dense as dense_page
 from refflow.maps.shape.squeeze import ORDERS
-from refflow.testing import strategies
-from refflow.accuracy.kappa import kappa
-from refflow.testing.laws import run_laws
-from refflow.accuracy.points import Points
 from refflow.training.unconstrained import Unconstrained
 from refflow.truth.measure import measure
 

@@ -11,18 +11,19 @@ from scipy import special
 import refflow
 from refflow import (Affine, AffineCoupling, Chain, Coupling, Dense, DenseLinear, Exp, GlowActNorm, Independent, Inverse, Pointwise,
                      Reshape, Sigmoid, Softplus, Squeeze, Tanh)
+from refflow.accuracy.drawing import Point, example
 from refflow.core import RandomSource
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
-from refflow.accuracy.drawing import Point, example
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import ClampedExpScale, SigmoidScale
-from refflow.maps.parametrisations import SPLINES
 from refflow.maps.monotone import mixture
-from refflow.oracle import CannotRun, adapter, check, instances
-from refflow.oracle.instances import Hard, instance_points
-from refflow.oracle.points import composite_shapes, run_time_truth, run_time_truths, smallest_shape, together
-from refflow.oracle.steadiness import is_steady
+from refflow.maps.parametrisations import SPLINES
+from refflow.oracle import CannotRun, adapter, check
+from refflow.oracle.judging.steadiness import is_steady
+from refflow.oracle.points import instances
+from refflow.oracle.points.instances import Hard, instance_points
+from refflow.oracle.points.page_points import composite_shapes, run_time_truth, run_time_truths, smallest_shape, together
 from refflow.testing import BlackBox
 
 NET = Dense(W=[[1.5], [0.5]], b=[0.25, -1.0])

@@ -9,12 +9,12 @@ import pytest
 from tallies import check_laws_by_seeds, points_at
 from refflow import InvertibleResidual
 from refflow.core import RandomSource
+from refflow.laws.bijector_laws import run_laws
 from refflow.maps.conditioners import (BijectorLayer, Dense, Dropout, ReLU, Residual, Sequential, SiLU, SoftplusActivation, TanhActivation,
                                        Times)
 from refflow.maps.elementwise import Affine
 from refflow.maps.residual import invertible_residual
 from refflow.maps.residual.invertible_residual import Block, residual, root
-from refflow.testing.laws import run_laws
 
 DTYPES = (np.float32, np.float64)
 

@@ -11,12 +11,12 @@ import pytest
 from authors_files import arrays_of, changed, far, read_made, renamed
 from flows import check_inverse_and_log_det, check_saved, check_single_precision, with_moved_bijector, worst_slope
 from refflow.core import tree
+from refflow.laws.pages import equations
 from refflow.maps.conditioners import GELU, CrossAttention, Dense, LayerNorm, TanhGELU, context_of_classes
 from refflow.maps.coupling import Coupling
 from refflow.maps.dequantisation import dequantised, quantised
 from refflow.models import jet as jet_flow
 from refflow.models.jet import HIGH, PATTERNS, channel_order, halves_of, jet, loss_vjp, spatial_order
-from refflow.testing.pages import equations
 from validation.original import jet as authors
 
 model_page = sys.modules["refflow.models.jet"]

@@ -17,8 +17,8 @@ import pytest
 
 from refflow import oracle
 from refflow.oracle import CannotRun
-from refflow.oracle.command import Process, check_command
-from refflow.oracle.schema import KEYWORDS, SCHEMAS, WORDS, broken, schema, violation
+from refflow.oracle.inputs.command import Process, check_command
+from refflow.oracle.points.schema import KEYWORDS, SCHEMAS, WORDS, broken, schema, violation
 
 HARNESSES = Path(oracle.__file__).parent / "harnesses"
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="a C++ compiler is needed: apt-get install g++")

@@ -11,15 +11,15 @@ from hypothesis import given
 
 import refflow
 from tallies import check_question
-from refflow.core import of_kind
-from refflow.testing import strategies
 from refflow.accuracy.differences import RUNGS, U, log_det_extrapolated
-from refflow.maps.parametrisations import IncreasingEntries
-from refflow.maps.elementwise import AbsScale, SoftplusScale
-from refflow.testing import parametrisation_laws
-from refflow.testing.laws import FD_ERROR, LAWS, run_value_laws
-from refflow.testing.rejections import REJECTED
 from refflow.accuracy.points import Points
+from refflow.core import of_kind
+from refflow.laws import strategies
+from refflow.laws import parametrisation_laws
+from refflow.laws.bijector_laws import FD_ERROR, LAWS, run_value_laws
+from refflow.laws.rejections import REJECTED
+from refflow.maps.elementwise import AbsScale, SoftplusScale
+from refflow.maps.parametrisations import IncreasingEntries
 from validation.questions import questions
 
 

@@ -11,13 +11,13 @@ from refflow.fast import autoregressive, tuned
 from refflow.fast import unit_by_unit as fast
 from refflow.fast.couplings import Workspace
 from refflow.fast.likelihood import line_of
+from refflow.laws.gradient_laws import both_are_the_pages, stored_is_the_pages, tuned_is_the_pages
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import MaskedDense, Sequential, masked_dense_network, masked_network
 from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, SoftplusScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.maps.splines import RationalQuadraticSpline
-from refflow.testing.gradient_laws import both_are_the_pages, stored_is_the_pages, tuned_is_the_pages
 
 EXP = affine_family(ExpScale())
 DIAMOND = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]], bool)

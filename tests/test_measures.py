@@ -12,9 +12,11 @@ import refflow
 from refflow import CholeskyOuterProduct, IntrinsicVolume
 from refflow.accuracy.drawing import Point
 from refflow.core.sets import TWICE_MEASURED
-from refflow.oracle import adapter, check, golden, vectors
-from refflow.oracle.measures import MEASURES, counted, ratio, ratio_in_words, refuse_measure
-from refflow.oracle.schema import violation
+from refflow.oracle import adapter, check
+from refflow.oracle.inputs import vectors
+from refflow.oracle.points import golden
+from refflow.oracle.points.measures import MEASURES, counted, ratio, ratio_in_words, refuse_measure
+from refflow.oracle.points.schema import violation
 from validation.golden import exact_record, record
 
 DTYPES = ["float32", "float64"]

@@ -17,11 +17,11 @@ from refflow.core.bijector import METHODS
 from refflow.core.registry import REGISTRY
 from refflow.core.tree import flatten
 from refflow.fast import tuned
+from refflow.laws.strategies import drawn_of
 from refflow.models.glow import classifier, labelled_vjp
 from refflow.models.glow_tts import glow_tts
 from refflow.models.starflow import norm_vjp
 from refflow.models.stochastic_durations import stochastic_durations
-from refflow.testing.strategies import drawn_of
 from validation.questions import questions
 
 MAPS = [one for kind in ("page", "page with components", "composite") for one in questions(kind) if one.dtype == "float64"]

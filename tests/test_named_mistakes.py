@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import refflow
-from refflow.testing.black_box_laws import verdict
+from refflow.oracle.boxes.black_box_laws import verdict
 
 pytest.importorskip("torch", reason="torch is missing: pip install -e '.[peers]'")
 from named_mistakes import Coupling, Images, Quadratic, Sinh, box_of  # noqa: E402

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from refflow.testing import BlackBox, naming, verdicts
+from refflow.oracle.naming import of_laws as naming
+from refflow.testing import BlackBox, verdicts
 
 DIFFERENCES, BACK, TRIP = "log-det is the determinant of differences", "inverse log-det is minus log-det", "inverse of forward"
 

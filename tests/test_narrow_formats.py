@@ -8,8 +8,9 @@ import pytest
 import refflow
 from refflow.accuracy.formats import FORMATS
 from refflow.cli import main
-from refflow.oracle import CannotRun, adapter, check, golden
-from refflow.oracle.pages import bijectors
+from refflow.oracle import CannotRun, adapter, check
+from refflow.oracle.points import golden
+from refflow.oracle.points.pages import bijectors
 
 REGISTRY = bijectors()
 SEEN: set = set()

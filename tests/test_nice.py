@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refflow.maps.conditioners import ReLU
 from refflow.core.tree import flatten, nest
+from refflow.laws.pages import lacks
+from refflow.maps.conditioners import ReLU
 from refflow.maps.elementwise import Homothety
 from refflow.maps.linear import Permutation
 from refflow.models import nice
-from refflow.testing.pages import lacks
 from refflow.training import fit, recipes
 from refflow.truth.measure import measure
 from validation import original

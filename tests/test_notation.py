@@ -17,7 +17,7 @@ from refflow.book.mathml import inline
 from refflow.book.notation import (Apply, Big, Call, Code, Differential, Fraction, Gap, Group, Matrix, NotationError, Number,
                                    Parser, Product, Reference, Relation, Scripted, Sum, Text, Word, parse, parsed, tokens)
 from refflow.core.docstrings import joined_text
-from refflow.testing.pages import DEFINED, numbered
+from refflow.laws.pages import DEFINED, numbered
 
 from grouping import printed, read
 

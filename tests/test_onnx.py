@@ -9,7 +9,7 @@ import pytest
 
 import refflow
 from refflow.oracle import CannotRun
-from refflow.oracle.onnx_model import Model, check_onnx
+from refflow.oracle.inputs.onnx_model import Model, check_onnx
 from refflow.testing import BlackBox, verdicts
 
 

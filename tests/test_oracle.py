@@ -13,17 +13,18 @@ import pytest
 import scipy
 
 import refflow
-from refflow.core import Bijector, bijector, real
-from refflow.oracle import CannotRun, adapter, check, golden
-from refflow.oracle.adapter import load
-from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import Point
 from refflow.accuracy.quantities import truth_name
-from refflow.oracle.points import Truth, drawn_points, is_derivative, names_of_derivatives, run_time_truth
+from refflow.core import Bijector, bijector, real
+from refflow.oracle import CannotRun, adapter, check
+from refflow.oracle.asking.adapter import load
+from refflow.oracle.points import golden
+from refflow.oracle.points.page_points import Truth, drawn_points, is_derivative, names_of_derivatives, run_time_truth
+from refflow.oracle.points.pages import bijectors
 from refflow.report import plain
 
 REGISTRY = bijectors()
-GOLDEN = Path(golden.__file__).parent / "golden"
+GOLDEN = golden.DIRECTORY
 
 
 def right(name):
@@ -360,7 +361,7 @@ def test_a_page_is_not_diagnosed_against_itself(monkeypatch):
     def asked(*args, **given):
         raise AssertionError("the page was asked for the truth of itself")
 
-    for module, name in (("check", "run_time_truths"), ("diagnosis", "run_time_truth"), ("steadiness", "run_time_truth")):
+    for module, name in (("check", "run_time_truths"), ("naming.diagnosis", "run_time_truth"), ("judging.steadiness", "run_time_truth")):
         monkeypatch.setattr(sys.modules[f"refflow.oracle.{module}"], name, asked)
     monkeypatch.setattr(refflow.Tanh, "log_det", lambda self, z: 2 * (np.log(2) - z - np.logaddexp(0, -2 * z)))
     report = check(page="Tanh")

@@ -13,8 +13,8 @@ import pytest
 
 from refflow import REGISTRY
 from refflow.core import Bijector, bijector, case, positive, real
-from refflow.oracle.verdict import Passed, Report
-from refflow.testing.pages import lacks
+from refflow.laws.pages import lacks
+from refflow.oracle.judging.verdict import Passed, Report
 from validation import certify, page as command
 from validation.certify import certified, failures
 from validation.of_page import names_of

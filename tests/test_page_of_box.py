@@ -12,7 +12,7 @@ import refflow
 from refflow.cli.check import Boxes
 from refflow.oracle import CannotRun, adapter
 from refflow.oracle import check as oracle_check
-from refflow.oracle.parameters import page_at, parameters_in
+from refflow.oracle.points.parameters import page_at, parameters_in
 from refflow.testing import BlackBox, verdicts
 
 BOXES = """

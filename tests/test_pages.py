@@ -9,8 +9,8 @@ import textwrap
 import pytest
 
 from refflow.core.registry import REGISTRY, of_kind
+from refflow.laws.pages import KINDS, equations, lacks
 from refflow.maps import load_all, modules
-from refflow.testing.pages import KINDS, equations, lacks
 
 
 load_all()

@@ -7,7 +7,7 @@ import pytest
 
 import refflow
 from refflow.maps.parametrisations import SPLINES, Map
-from refflow.oracle.parametrised import SIZES, TABLES, family_named, parametrised
+from refflow.oracle.points.parametrised import SIZES, TABLES, family_named, parametrised
 
 
 def summed_knots(h, bound, clip=None):

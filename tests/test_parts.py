@@ -24,21 +24,21 @@ from flint import arb, ctx
 import refflow
 from refflow.accuracy.drawing import Point
 from refflow.book.leaf import leaf
+from refflow.book.leaf import costs as leaf_costs
 from refflow.book.pages import entries, entry_named
 from refflow.book.parts import parts
-from refflow.cli import main
-from refflow.book.leaf import costs as leaf_costs
 from refflow.book.parts import moderate_text
+from refflow.cli import main
 from refflow.cli.show import printed as shown_parts
 from refflow.cli.textbook import costs
 from refflow.core.docstrings import joined_text, strings
 from refflow.core.registry import of_kind
+from refflow.laws.pages import CITED, DEFINED, KINDS, numbered
 from refflow.maps import load_all
 from refflow.maps.conditioners import weight_normalised_blocks
 from refflow.maps.densities.gammas import log_gamma_variables
 from refflow.maps.normalization import batch_norm
 from refflow.maps.splines.bins import Tails
-from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
 from refflow.truth.balls import Dual, ball, constant, seen_from
 from refflow.truth.ends import is_end
 from refflow.truth.engine import EVENT, Handing, Inputs, flatten, nest

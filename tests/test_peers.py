@@ -16,7 +16,7 @@ from refflow.maps.coupling import affine_family
 from refflow.maps.elementwise import ExpScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.oracle import CannotRun, check
-from refflow.oracle.adapter import Adapter, AdapterSet, requirement
+from refflow.oracle.asking.adapter import Adapter, AdapterSet, requirement
 from refflow.peers.shared import Lazily, by_rows, evaluated, pinned
 from refflow.peers.shared.networks import alone, autoregressive, coupling, masked_outputs, of_stage, outputs
 from refflow.peers.shared.numbers import splines

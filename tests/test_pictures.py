@@ -12,9 +12,9 @@ from refflow import AdditiveCoupling, Affine, CircularShift, Exp, Sigmoid, Stand
 from refflow.accuracy import floats
 from refflow.book.pages import pages
 from refflow.book.shown import MOVING, shown
-from refflow.maps.coupling import masks
 from refflow.maps.conditioners import dense_network
-from refflow.oracle import golden
+from refflow.maps.coupling import masks
+from refflow.oracle.points import golden
 from refflow.pictures import drawing, graphs, planes
 from refflow.pictures.drawing import TOLERANCE, WIDTH, Scale, straightened
 

@@ -7,10 +7,11 @@ import pytest
 
 import refflow
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities
-from refflow.oracle import adapter, check, pieces
+from refflow.oracle import adapter, check
+from refflow.oracle.asking.adapter import Answers
 from refflow.oracle.check import Subject, allowed, certified
-from refflow.oracle.adapter import Answers
-from refflow.oracle.pages import bijectors
+from refflow.oracle.points import pieces
+from refflow.oracle.points.pages import bijectors
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 RQS = refflow.RationalQuadraticSpline

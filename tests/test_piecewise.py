@@ -14,13 +14,13 @@ from refflow import (REGISTRY, Affine, Chain, DenseLinear, Exp, Independent, Inv
 from refflow.accuracy.differences import EventDifferences, LossDifferences
 from refflow.accuracy.points import Points
 from refflow.core import RandomSource, bijector, exact_product, exact_sum, real
+from refflow.laws import mass, strategies
+from refflow.laws.bijector_laws import LAWS, run_laws
+from refflow.laws.mass import has_breaks, total_mass
+from refflow.laws.rejections import DRAWS, Tally
 from refflow.maps.monotone import logistic_mixture_cdf
 from refflow.maps.splines import rational_quadratic_spline
 from refflow.maps.splines.rational_quadratic_spline import Place
-from refflow.testing import mass, strategies
-from refflow.testing.laws import LAWS, run_laws
-from refflow.testing.mass import has_breaks, total_mass
-from refflow.testing.rejections import DRAWS, Tally
 from refflow.truth.measure import measure, truth_at_x
 from validation.certify import first_order, made_on, truth, with_rows
 from validation.points import Draw, Point

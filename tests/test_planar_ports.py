@@ -7,7 +7,7 @@ import pytest
 
 import refflow
 from refflow.maps.parametrisations import PIECEWISE_PLANARS, PLANARS, RADIALS
-from refflow.oracle.parametrised import DRAWS, SIZES, OfVectors, family_named, parametrised
+from refflow.oracle.points.parametrised import DRAWS, SIZES, OfVectors, family_named, parametrised
 from refflow.testing import BlackBox, verdicts
 
 PAPER = next(name for name in PLANARS if "paper" in name)

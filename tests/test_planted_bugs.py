@@ -12,6 +12,8 @@ import pytest
 from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, CayleyOrthogonal, Chain, DenseLinear, GlowActNorm, HalfLine,
                      Independent, IntrinsicVolume, Inverse, NormalCDF, OpenInterval, OrthogonalLinear, Permutation, Pointwise, Reshape,
                      Softplus, Squeeze, StickBreaking, Tanh)
+from refflow.accuracy.points import Points
+from refflow.accuracy.valid import AtValid
 from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tracks, tree
 from refflow.core.boundary import checked_event
 from refflow.core.compose import MARKS, lifts
@@ -19,15 +21,13 @@ from refflow.core.rules import number
 from refflow.core.sets import simplexes
 from refflow.core.tree import along
 from refflow.core.values import CONTRACT, Value, rebuild
+from refflow.laws import composition_laws
+from refflow.laws.bijector_laws import LAWS, run_laws
+from refflow.laws.rejections import REJECTED
+from refflow.laws.strategies import saturated
 from refflow.maps.linear.dense import solve
 from refflow.maps.normalization import batch_norm
 from refflow.maps.normalization.channels import scaled_values
-from refflow.testing import composition_laws
-from refflow.testing.laws import LAWS, run_laws
-from refflow.testing.rejections import REJECTED
-from refflow.accuracy.points import Points
-from refflow.accuracy.valid import AtValid
-from refflow.testing.strategies import saturated
 from refflow.training import batch_norm as training
 
 NUMBERS = itertools.count()

@@ -14,9 +14,10 @@ import pytest
 import refflow
 from refflow.cli import main
 from refflow.oracle import CannotRun
-from refflow.testing import Known, SuiteWarning, law_tests, page_tests, suites
-from refflow.testing import black_box_laws
-from refflow.testing.baseline import read, text_of
+from refflow.oracle.boxes import black_box_laws
+from refflow.oracle.judging import suites
+from refflow.oracle.judging.baseline import read, text_of
+from refflow.testing import Known, SuiteWarning, law_tests, page_tests
 
 pytest_plugins = ("pytester",)
 PLUGIN = ("-p", "refflow.testing.plugin", "-p", "no:cacheprovider")
@@ -306,7 +307,7 @@ def test_a_decorated_function_that_is_not_collected_is_an_error(pytester, name):
 
 
 def test_no_items_is_an_error(monkeypatch):
-    monkeypatch.setattr("refflow.testing.law_items.LAWS", {})
+    monkeypatch.setattr("refflow.oracle.items.law_items.LAWS", {})
     with pytest.raises(ValueError, match="there is no law to ask"):
         law_tests(lambda seed: None)(test_no_items_is_an_error)
 
@@ -549,7 +550,7 @@ def test_options_are_refused(pytester, option):
 
 def test_the_plugin_costs_nothing_where_it_is_not_used():
     """It is imported in every project of an environment that has refflow."""
-    code = "import sys, pytest, refflow.testing.plugin; print({'numpy', 'scipy', 'refflow.testing.item'} & set(sys.modules))"
+    code = "import sys, pytest, refflow.testing.plugin; print({'numpy', 'scipy', 'refflow.oracle.items.item'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -14,8 +14,9 @@ import pytest
 
 from refflow.cli import parser
 from refflow.core.version import VERSION
-from refflow.oracle import adapter, check, golden
-from refflow.oracle.adapter import KEYS, MISTAKES
+from refflow.oracle import adapter, check
+from refflow.oracle.asking.adapter import KEYS, MISTAKES
+from refflow.oracle.points import golden
 from validation import readme
 from validation.original import AGREEMENT, ALLOWED, agreement
 from validation.readme import GENERATORS, TABLES, TITLES, difference, stale

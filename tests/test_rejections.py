@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import scipy
 
+from refflow.laws.bijector_laws import LAWS
+from refflow.laws.conditioner_laws import NetworkPoints, run_network_laws
+from refflow.laws.law import hold, law
+from refflow.laws.rejections import DRAWS, LEVEL, REJECTED, Tally, allowed, divergence, excess
 from refflow.maps.conditioners import LayerNorm, RMSNorm
-from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
-from refflow.testing.law import hold, law
-from refflow.testing.laws import LAWS
-from refflow.testing.rejections import DRAWS, LEVEL, REJECTED, Tally, allowed, divergence, excess
 from tallies import check, check_question
 from validation.questions import Question
 

@@ -21,18 +21,18 @@ from refflow.book import report_page
 from refflow.book.picture import picture
 from refflow.book.verdicts import typeset
 from refflow.cli import main
-from refflow.oracle import CannotRun, adapter, check, golden
-from refflow.oracle.adapter import Answers, ask, load
-from refflow.oracle.asked import Asked
+from refflow.oracle import CannotRun, adapter, check
+from refflow.oracle.asking.adapter import Answers, ask, load
 from refflow.oracle.check import ALLOWED, Failure, Subject
-from refflow.oracle.equations import equations
-from refflow.oracle.errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
-from refflow.oracle.layers import first_wrong
-from refflow.oracle.points import run_time_truth
-from refflow.oracle.reproduction import reproduction
-from refflow.oracle.suggestions import suggestions
-from refflow.oracle.verdict import (KINDS, Finding, Passed, Report, Skipped, Suggestion, at_the_worst_entry, finding_text, grouped,
-                                    pasteable)
+from refflow.oracle.judging.asked import Asked
+from refflow.oracle.judging.errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
+from refflow.oracle.judging.suggestions import suggestions
+from refflow.oracle.judging.verdict import KINDS, Finding, Passed, Report, Skipped, Suggestion, at_the_worst_entry, finding_text, grouped, pasteable
+from refflow.oracle.naming.equations import equations
+from refflow.oracle.naming.layers import first_wrong
+from refflow.oracle.naming.reproduction import reproduction
+from refflow.oracle.points import golden
+from refflow.oracle.points.page_points import run_time_truth
 from refflow.report import magnitude, number
 from validation.book import FLAGS, chromium
 

@@ -12,8 +12,15 @@ import refflow
 from refflow import (Affine, Chain, DenseLinear, DiagonalNormal, Flow, GlowActNorm, Independent, Inverse, Logistic, Permutation,
                      Pointwise, Reshape, StandardNormal)
 from refflow.core import Conditioner
-from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, TanhActivation, dense_network
 from refflow.core.tree import along, copied, flatten, nest
+from refflow.fast import couplings as tuned, likelihood, products
+from refflow.fast.autoregressive import TunedAutoregressive
+from refflow.fast.images import Rows, TunedImageCoupling, TunedMatrix, TunedNorm, Unit
+from refflow.fast.splines import TunedSplineCoupling
+from refflow.fast.table import TWINS
+from refflow.fast.tokens import KeptInput
+from refflow.laws.gradient_laws import both_are_the_pages, gradient_is_the_pages, page_gradient, reversible_is_the_pages, stored_is_the_pages
+from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, TanhActivation, dense_network
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
 from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
@@ -22,15 +29,7 @@ from refflow.models import image_realnvp, maf, nice, nsf, realnvp
 from refflow.models.glow import glow
 from refflow.models.realnvp_images import PORTS
 from refflow.models.tarflow import tarflow
-from refflow.testing.gradient_laws import (both_are_the_pages, gradient_is_the_pages, page_gradient, reversible_is_the_pages,
-                                           stored_is_the_pages)
 from refflow.training import Adam, LikelihoodGradient, fit, of_batch
-from refflow.fast import couplings as tuned, likelihood, products
-from refflow.fast.autoregressive import TunedAutoregressive
-from refflow.fast.images import Rows, TunedImageCoupling, TunedMatrix, TunedNorm, Unit
-from refflow.fast.splines import TunedSplineCoupling
-from refflow.fast.table import TWINS
-from refflow.fast.tokens import KeptInput
 
 N = 23
 

@@ -12,9 +12,9 @@ from refflow import (Affine, AlphaSigmoid, BatchNorm, Chain, Coupling, Dense, Gl
 from refflow.core import RandomSource, of_kind
 from refflow.core.declarations import Plain
 from refflow.core.rules import ABOVE_0, AT_LEAST_0, BELOW_1, FINITE, FLAG, NOT_0, count, number, one_of, optional
+from refflow.laws.bijector_laws import EXTREME, LAWS
+from refflow.laws.composition_laws import some
 from refflow.maps import load_all
-from refflow.testing.composition_laws import some
-from refflow.testing.laws import EXTREME, LAWS
 
 load_all()
 RULES = {"finite": FINITE, "above 0": ABOVE_0, "from 0": AT_LEAST_0, "below 1": BELOW_1, "not 0": NOT_0, "flag": FLAG, "count": count(),

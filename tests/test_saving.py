@@ -54,26 +54,26 @@ from refflow import (
     realnvp,
     saving,
 )
+from refflow.accuracy.drawing import plainest
+from refflow.core import Array, Bijector, bijector, real
 from refflow.maps.autoregressive import Autoregressive, block_autoregressive_network
-from refflow.maps.continuous import DiscreteFlow
-from refflow.maps.residual import InvertibleResidual
 from refflow.maps.conditioners import (GELU, SELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, GatedActivation, LayerNorm, LipSwish,
                                        Residual, Sequential, SoftplusActivation, WeightNormDense, dense_network,
                                        masked_dense_network)
-from refflow.core import Array, Bijector, bijector, real
+from refflow.maps.conditioners import (ELU, BlendedDense, CircleFeatures, Delay, HyperDense, Positionwise, RMSNorm, Rotary, SiLU, SpectralDense,
+                                       Square, Swish, TimeDense, TimeNetwork, separable_network)
+from refflow.maps.continuous import DiscreteFlow
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
-from refflow.models import all_in_one, glow_tts, jet, naf, starflow, starflow_denoiser, tarflow
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
 from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, LINEAR_RATIONAL_SPLINES, PLANARS, QUADRATIC_SPLINES,
                                           RADIALS, SPLINES, SUMS_OF_SQUARES, TRIANGULAR, Free, GatedLocationScale, PerField,
                                           SoftmaxWeights)
-from refflow.maps.conditioners import (ELU, BlendedDense, CircleFeatures, Delay, HyperDense, Positionwise, RMSNorm, Rotary, SiLU, SpectralDense,
-                                       Square, Swish, TimeDense, TimeNetwork, separable_network)
 from refflow.maps.parametrisations import HouseholderProduct, IncreasingEntries, MatrixEntries, OrthonormalColumns, SylvesterFields
+from refflow.maps.residual import InvertibleResidual
 from refflow.maps.splines import RationalQuadraticSpline
-from refflow.oracle.pages import bijectors
-from refflow.accuracy.drawing import plainest
+from refflow.models import all_in_one, glow_tts, jet, naf, starflow, starflow_denoiser, tarflow
+from refflow.oracle.points.pages import bijectors
 from refflow.saving import EARLIER, SCHEMA, about, archive, checksum, known_classes, load, read, read_all, read_npy, save
 from refflow.training.batch_norm import of_batch
 

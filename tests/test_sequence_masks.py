@@ -14,14 +14,14 @@ from refflow import (ActNorm, Chain, DenseLinear, Exp, Flow, GlowActNorm, GlowTT
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import at_valid
 from refflow.core import Bijector, Conditioner, RandomSource, compose, conditioner
+from refflow.laws.bijector_laws import LAWS, run_laws
+from refflow.laws.rejections import Tally
 from refflow.maps.conditioners import BijectorLayer, Contextual, Dense, Sequential
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
 from refflow.maps.coupling.examples import sequence
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, SoftplusScale
 from refflow.maps.parametrisations import PerField
-from refflow.testing.laws import LAWS, run_laws
-from refflow.testing.rejections import Tally
 from validation.certify import errors
 from validation.points import Draw
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from refflow.testing import composition_laws, law, laws
-from refflow.testing.laws import LAWS
+from refflow.laws import composition_laws, law, bijector_laws as laws
+from refflow.laws.bijector_laws import LAWS
 from validation import sharpness
 from validation.sharpness import BUGS, ELSEWHERE, EXACT, ROUGH, SHARP, is_dull, main
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from refflow import Dense, InvertibleResidual, LipSwish, Sequential, SpectralDense
+from refflow.laws.conditioner_laws import NetworkPoints, run_network_laws
 from refflow.maps.conditioners import spectral_dense
-from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
 
 RNG = np.random.default_rng(5)
 W = RNG.standard_normal((4, 3))

@@ -12,13 +12,13 @@ from authors_files import changed, far, read_made, renamed
 from flows import (check_inverse_and_log_det, check_leaks_are_refused, check_saved, check_single_precision, moved, tempered_attention,
                    with_moved_bijector, worst_slope)
 from refflow.core import Chain, tree
+from refflow.laws.pages import equations
 from refflow.maps.conditioners import Delay, PrefixedNetwork, RelativeAttention, Sequential, at_temperature, soft_clip, transformer
 from refflow.models import starflow as starflow_flow
 from refflow.models.starflow import (Jacobi, by_jacobi, denoised_by_network, denoiser_target, frames_seen, given_text, guided,
                                      image_as_video, images_of, loss_vjp, norm_vjp, own_map, positions, readers, regularised_loss_vjp,
                                      scale_and_shift, slopes_vjp, starflow, starflow_block, starflow_denoiser, token_log_dets,
                                      video_as_image)
-from refflow.testing.pages import equations
 from validation.original import starflow as authors
 
 model_page = sys.modules["refflow.models.starflow"]

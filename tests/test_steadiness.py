@@ -7,8 +7,8 @@ import pytest
 
 from refflow import Affine, BoxCox, Chain, Exp, Independent, Inverse, WeibullCDF
 from refflow.accuracy.drawing import Point
-from refflow.oracle import steadiness
-from refflow.oracle.steadiness import is_steady, steady, unmoved
+from refflow.oracle.judging import steadiness
+from refflow.oracle.judging.steadiness import is_steady, steady, unmoved
 
 STEEP, STEEP_AT = WeibullCDF(concentration=2.0**-60, scale=1.0), 0.6321205588285577
 FAR = np.array([0.1, STEEP_AT, 0.9])        # half an ulp of x moves the inverse by orders of magnitude at the second

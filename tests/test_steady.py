@@ -14,7 +14,7 @@ import pytest
 from refflow import Tanh
 from refflow.core import RandomSource
 from refflow.core.registry import REGISTRY
-from refflow.testing.law import LAWS, ONCE, Broken, law
+from refflow.laws.law import LAWS, ONCE, Broken, law
 from validation import questions, steady
 from validation.questions import KINDS, Question
 from validation.unfinished import Unfinished
@@ -170,7 +170,7 @@ def test_results_hang_on_the_code_that_they_come_from(monkeypatch):
         return {one for one, code in steady.codes(asked).items() if code != before[one]}
 
     for changed, kinds in (("conditioner_laws", {"conditioner", "network"}), ("density_laws", {"density"}),
-                           ("parametrisation_laws", {"parametrisation"}), ("laws", set(KINDS))):
+                           ("parametrisation_laws", {"parametrisation"}), ("bijector_laws", set(KINDS))):
         assert void(changed) == {one for one in before if one[0] in kinds}
     assert void("erf") & {("page", "Erf"), ("page", "Exp")} == {("page", "Erf")}
     assert {kind for kind, _ in void("erf")} >= {"composite", "network"}

@@ -10,11 +10,11 @@ import pytest
 
 from refflow.core import tree
 from refflow.core.tree import flatten
+from refflow.laws.conditioner_laws import NetworkPoints, run_network_laws, without_padding
+from refflow.laws.pages import equations
 from refflow.maps.conditioners import AddedSignal, Conv1d, DepthwiseConv1d, Dropout, separable_network, with_dropout
 from refflow.models import stochastic_durations
 from refflow.models.stochastic_durations import StochasticDurations, duration_flow, log_rest_vjp
-from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
-from refflow.testing.pages import equations
 
 RNG = np.random.default_rng
 LENGTHS = np.array([6, 5, 1])

@@ -13,7 +13,7 @@ import pytest
 from refflow.cli import sweeps
 from refflow.cli.sweeps import Sweep, each_of, refuse_unfit, run, sweep
 from refflow.oracle import CannotRun, check
-from refflow.oracle.adapter import Sent, load
+from refflow.oracle.asking.adapter import Sent, load
 from validation import certify, exhaustive, recorded
 from validation.certify import fingerprint
 from validation.mutants.judging import in_fork

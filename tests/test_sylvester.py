@@ -12,11 +12,11 @@ from authors_files import far, read_made
 from flows import worst_slope
 from refflow import ELU, HouseholderProduct, OrthogonalLinear, OrthonormalColumns, Permutation, Sylvester, SylvesterFields
 from refflow.core import tree
+from refflow.laws.pages import equations
 from refflow.maps.conditioners import MaskedDense
 from refflow.models import SylvesterVAE, sylvester_vae, warmed_up
 from refflow.models import sylvester as model_page
 from refflow.models.sylvester import FLOWS, AmortisedFlow, connections, log_variance, surprise
-from refflow.testing.pages import equations
 from refflow.training import Adam, Unconstrained
 from validation import original
 from validation.original import comparison

@@ -13,12 +13,12 @@ from flows import (check_inverse_and_log_det, check_leaks_are_refused, check_sav
 from refflow import DiagonalNormal
 from refflow.core import Chain
 from refflow.fast import tuned
+from refflow.laws.pages import equations
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import ClassEmbedding, Delay, Sequential, at_temperature
 from refflow.models import tarflow as tarflow_flow
 from refflow.models import tarflow_block
 from refflow.models.tarflow import adapted_prior, classes_of, denoised, given_class, images_of, loss_vjp, noised, tarflow
-from refflow.testing.pages import equations
 from validation.original import tarflow as authors
 
 model_page = sys.modules["refflow.models.tarflow"]

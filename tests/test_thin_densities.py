@@ -10,7 +10,7 @@ from refflow import (Affine, BreakProportions, CentredSoftmax, Chain, CholeskyFa
                      NormalCDF, Permutation, RowNormalisedCorrelation, Sigmoid, SimplexToOrdered, Softmax, StandardNormal, StickBreaking, SumTo1,
                      TriangularInverse, WishartCholesky, ZeroSum)
 from refflow.core import density, sets
-from refflow.testing.density_laws import run_density_laws
+from refflow.laws.density_laws import run_density_laws
 
 A = [2.0, 3.0, 1.5]
 L = np.array([[1.5, 0.0], [-0.5, 0.75]])

@@ -14,7 +14,7 @@ import pytest
 import refflow
 from refflow.oracle import CannotRun, adapter
 from refflow.oracle import check as oracle_check
-from refflow.oracle.time_limits import LIMIT, in_time, limited
+from refflow.oracle.asking.time_limits import LIMIT, in_time, limited
 from refflow.testing import BlackBox, verdicts
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no alarm")

@@ -12,8 +12,8 @@ import pytest
 from refflow.core import Chain, tree
 from refflow.maps.conditioners import RelativeAttention, Rotary, Sequential, context_of_classes, rotary_angles
 from refflow.models.tarflow import tarflow, tarflow_block
+from refflow.oracle.boxes.black_box_laws import verdict
 from refflow.testing import BlackBox
-from refflow.testing.black_box_laws import verdict
 
 torch = pytest.importorskip("torch", reason="torch is missing: pip install -e '.[peers]'")
 theirs = pytest.importorskip("validation.torch_tarflow")

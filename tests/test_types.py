@@ -55,10 +55,10 @@ REVEALED = {
     "refflow.fit(flow, x)": "training.Result", "refflow.fit(flow, x).flow": "core.Flow",
     "refflow.training.fit_reverse_kl(flow, flow.log_prob, np.exp, rng=rng).state": "training.State | None",
     "refflow.load": "def (path: str | os.PathLike[str]) -> Any",
-    "refflow.check()": "oracle.verdict.Report", "refflow.check(mine)": "oracle.verdict.Report | testing.Verdicts",
-    "refflow.check(mine, page='Tanh')": "oracle.verdict.Report", "refflow.check(box, page='Tanh')": "oracle.verdict.Report",
+    "refflow.check()": "oracle.judging.verdict.Report", "refflow.check(mine)": "oracle.judging.verdict.Report | testing.Verdicts",
+    "refflow.check(mine, page='Tanh')": "oracle.judging.verdict.Report", "refflow.check(box, page='Tanh')": "oracle.judging.verdict.Report",
     "refflow.check(box)": "testing.Verdicts", "verdicts(box)": "testing.Verdicts",
-    "refflow.oracle.check(mine).failed": "list[oracle.verdict.Finding]",
+    "refflow.oracle.check(mine).failed": "list[oracle.judging.verdict.Finding]",
     "mine": "def (params: dict[str, float], z: float) -> dict[str, float]",
     "adapter('Tanh')": "def [Function <: def (*Any, **Any) -> Any] (Function) -> Function",
     "refflow.models.tarflow(rng, (3, 32, 32))": "core.Flow", "refflow.models.jet_network(rng, 4, 16, 8, 1)": "core.Conditioner",
@@ -191,7 +191,7 @@ def test_an_annotated_example_passes_without_exception(said):
 
 def test_types_are_real(said):
     (lines,) = [lines for text, lines in said.items() if "reveal_type" in text]
-    types = [re.sub(r"numpy\.|refflow\.(?=core|models|oracle|testing|training)", "", NUMBERS.sub("Numbers", found))
+    types = [re.sub(r"numpy\.|refflow\.(?=core|laws|models|oracle|testing|training)", "", NUMBERS.sub("Numbers", found))
              for found in re.findall(r'Revealed type is "(.*)"', "\n".join(lines))]
     assert dict(zip(REVEALED, types, strict=True)) == REVEALED and not any("error:" in line for line in lines)
 

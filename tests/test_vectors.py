@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from refflow.accuracy.formats import FORMATS
-from refflow.oracle import check, golden, vectors
-from refflow.oracle.pages import bijectors
-from refflow.oracle.schema import schema, violation
+from refflow.oracle import check
+from refflow.oracle.inputs import vectors
+from refflow.oracle.points import golden
+from refflow.oracle.points.pages import bijectors
+from refflow.oracle.points.schema import schema, violation
 from validation.golden import exact_document
 
 PAGES = ["Tanh", "AlphaSigmoid", "PLULinear", "Permutation"]     # a plain field, structural zeros, norms, a constant

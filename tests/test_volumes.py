@@ -209,7 +209,7 @@ def test_a_density_is_measured_as_its_flow_says():
 def test_only_what_a_cotangent_says_along_the_set_is_a_claim():
     """A multiple of (1, 1, 1), normal to the simplex, may be added to a cotangent of its points."""
     from refflow.accuracy.points import Points
-    from refflow.testing.laws import LAWS
+    from refflow.laws.bijector_laws import LAWS
     f = Inverse(STICKS)
     z = members(sets.simplex)
     p = Points(f, z, np.ones((4, 2)), np.ones((4, 3)), np.ones(4))

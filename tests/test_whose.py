@@ -11,11 +11,11 @@ import pytest
 import refflow
 from refflow import Tanh
 from refflow.oracle import CannotRun, adapter, check
-from refflow.oracle.whose import Defect, is_ours, theirs
+from refflow.oracle.asking.arrays import as_numpy
+from refflow.oracle.asking.whose import Defect, is_ours, theirs
+from refflow.oracle.boxes.black_box_ends import EndPoints
+from refflow.oracle.boxes.black_box_laws import verdict
 from refflow.testing import BlackBox, verdicts
-from refflow.testing.arrays import as_numpy
-from refflow.testing.black_box_ends import EndPoints
-from refflow.testing.black_box_laws import verdict
 
 BOX = "import numpy as np\nfrom refflow.testing import BlackBox\n\nmine = BlackBox(np.sinh, np.arcsinh)\n"
 ADAPTER = "import numpy as np\nfrom refflow.oracle import adapter\n\n@adapter('Tanh')\ndef mine(params, z):\n    return {'forward': np.tanh(z)}\n"
@@ -65,14 +65,14 @@ def test_what_refflow_raises_is_not():
 def test_a_defect_of_refflow_is_no_failure_of_a_box(monkeypatch):
     """Planted in a law, and in the points that all laws share."""
     monkeypatch.setattr(EndPoints, "grid", out_of_range)
-    with pytest.raises(Defect, match=r"refflow's own testing/black_box_ends.py, line \d+, raised IndexError: .*this is a defect of refflow"):
+    with pytest.raises(Defect, match=r"refflow's own oracle/boxes/black_box_ends.py, line \d+, raised IndexError: .*this is a defect of refflow"):
         verdicts(BlackBox(np.sinh, np.arcsinh))
 
 
 def test_a_defect_is_not_taken_for_a_refusal_of_theirs(monkeypatch):
     """Where events are left out because theirs raises at them."""
     monkeypatch.setattr(BlackBox, "held", lambda self, array: np.array(array, np.float64))
-    monkeypatch.setattr("refflow.testing.black_box_points.joined", out_of_range)
+    monkeypatch.setattr("refflow.oracle.boxes.black_box_points.joined", out_of_range)
     with pytest.raises(Defect):
         verdict("inverse of forward", BlackBox(np.sinh, np.arcsinh))
 
@@ -105,8 +105,8 @@ def test_shapes_of_gradients_and_of_other_answers():
 # -- adapters ---------------------------------------------------------------------------------------------------------
 
 def test_a_defect_of_refflow_is_no_failure_of_an_adapter(monkeypatch):
-    monkeypatch.setattr(sys.modules["refflow.oracle.adapter"], "read", out_of_range)
-    with pytest.raises(Defect, match=r"oracle/adapter.py, line \d+, raised IndexError"):
+    monkeypatch.setattr(sys.modules["refflow.oracle.asking.adapter"], "read", out_of_range)
+    with pytest.raises(Defect, match=r"oracle/asking/adapter.py, line \d+, raised IndexError"):
         check(adapter("Tanh", dtype="float64")(lambda params, z: {"forward": np.tanh(z)}))
 
 
@@ -120,7 +120,7 @@ def test_their_exceptions_stay_findings():
         "forward": "raised IndexError", "inverse": "raised ValueError"}
 
 
-@pytest.mark.parametrize("text, where, planted", [(BOX, EndPoints, "grid"), (ADAPTER, sys.modules["refflow.oracle.adapter"], "read")])
+@pytest.mark.parametrize("text, where, planted", [(BOX, EndPoints, "grid"), (ADAPTER, sys.modules["refflow.oracle.asking.adapter"], "read")])
 def test_the_command_says_so_with_status_2(run, tmp_path, monkeypatch, text, where, planted):
     (tmp_path / "mine.py").write_text(text)
     monkeypatch.setattr(where, planted, out_of_range)

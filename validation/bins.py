@@ -16,8 +16,8 @@ import time
 
 import numpy as np
 
-from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_laws import verdicts
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.black_box_laws import verdicts
 
 END, BINS = 3.0, 8
 OFF = 0.5                               # nats

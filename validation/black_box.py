@@ -30,8 +30,8 @@ from refflow.core.boundary import valid_positions
 from refflow.core.registry import of_kind
 from refflow.core.source import RandomSource
 from refflow.maps import load_all
-from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_points import ALLOWED
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.black_box_points import ALLOWED
 from validation.foreign import table as foreign_table
 from validation.foreign.asking import VERSIONS, kept_answers
 from validation.foreign.asking import answers as foreign_answers

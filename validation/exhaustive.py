@@ -38,7 +38,7 @@ from refflow.accuracy.quantities import distinct, forward_quantities, inverse_qu
 from refflow.cli import sweeps
 from refflow.core import RandomSource, has_components
 from refflow.core.declarations import Field
-from refflow.oracle.points import LETTER, LOG_DET, VALUE, VJP, drawn_bijector, run_time_truth, truth_of
+from refflow.oracle.points.page_points import LETTER, LOG_DET, VALUE, VJP, drawn_bijector, run_time_truth, truth_of
 
 from .certify import PAGES, allowed, errors, fingerprint
 from .mutants.mutations import Source

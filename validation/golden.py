@@ -47,7 +47,7 @@ from refflow.accuracy.formats import FORMATS
 from refflow.cli import sweeps
 from refflow.cli.options import positive_count
 from refflow.core import tree
-from refflow.oracle.pages import bijectors
+from refflow.oracle.points.pages import bijectors
 from refflow.truth.ends import is_end
 from refflow.truth.engine import FIRST_DIGITS, decimal
 

@@ -28,9 +28,9 @@ from refflow.core.tree import flatten
 from refflow.maps.conditioners.network import dense_network
 from refflow.maps.coupling import masks
 from refflow.oracle import CannotRun, check
-from refflow.oracle.adapter import Adapter
-from refflow.oracle.onnx_model import Model
-from refflow.oracle.points import run_time_truth
+from refflow.oracle.asking.adapter import Adapter
+from refflow.oracle.inputs.onnx_model import Model
+from refflow.oracle.points.page_points import run_time_truth
 from refflow.report import aligned, number
 
 DTYPES, LATENTS = ("float32", "float64"), 256

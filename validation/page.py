@@ -64,7 +64,7 @@ def names(name, workers):
 
 
 def completeness(name, workers):
-    from refflow.testing.pages import lacks
+    from refflow.laws.pages import lacks
     missing = lacks(page_named(name))
     if missing:
         raise Failed("\n".join(missing))
@@ -124,7 +124,7 @@ def certificate(name, workers):
 def golden_points(name, workers):
     """The page's golden points, and its checks at them; the README's count of checks, where the page may have changed it."""
     from refflow.oracle import check
-    from refflow.oracle.pages import bijectors
+    from refflow.oracle.points.pages import bijectors
     from validation import golden, readme
     if name not in bijectors():
         return "none: it has components, or is not a bijector"
@@ -143,7 +143,7 @@ def golden_points(name, workers):
 
 def counted(name):
     """The checks of a page that the README counts: its quantities, by dtype."""
-    from refflow.oracle import golden
+    from refflow.oracle.points import golden
     path = golden.DIRECTORY / f"{name}.json"
     if not path.exists():
         return set()
@@ -218,7 +218,7 @@ def rows_stand(name):
 
 
 def golden_points_stand(name):
-    from refflow.oracle.pages import bijectors
+    from refflow.oracle.points.pages import bijectors
     from validation import certify, golden
     return name not in bijectors() or not golden.stale([name], json.loads(certify.CERTIFICATE.read_text()))
 
@@ -233,7 +233,7 @@ def passed_laws():
 
 
 def digest_of_laws(name):
-    files = [*sorted((ROOT / "refflow" / "testing").glob("*.py")), *map(test_file, LAWS)]
+    files = [*sorted((ROOT / "refflow" / "laws").glob("*.py")), *map(test_file, LAWS)]
     return reached.hashed("\n".join([reached.digest(name, reached.record()[name]["reached"]), *map(reached.code_of, files)]))
 
 

@@ -16,17 +16,17 @@ from refflow import Chain, Concatenate, FactorOut, Independent, Inverse, Pointwi
 from refflow.accuracy.drawing import example, has_examples
 from refflow.accuracy.points import nets_of
 from refflow.core import Plainest, of_kind
+from refflow.laws import strategies
+from refflow.laws.bijector_laws import run_laws
+from refflow.laws.conditioner_laws import network_points, run_network_laws
+from refflow.laws.density_laws import density_of, run_density_laws
+from refflow.laws.law import every
+from refflow.laws.parametrisation_laws import run_parametrisation_laws
 from refflow.maps import load_all
 from refflow.maps.conditioners import (GELU, AddedContext, Contextual, Dense, Dropout, GatedContext, LayerNorm, MaskedDense, ReLU,
                                        Residual, RMSNorm, Sequential, SiLU, SkipSum, SoftplusActivation, TanhActivation, Times,
                                        WeightNormDense)
-from refflow.oracle.pages import bijectors
-from refflow.testing import strategies
-from refflow.testing.conditioner_laws import network_points, run_network_laws
-from refflow.testing.density_laws import density_of, run_density_laws
-from refflow.testing.law import every
-from refflow.testing.laws import run_laws
-from refflow.testing.parametrisation_laws import run_parametrisation_laws
+from refflow.oracle.points.pages import bijectors
 
 DTYPES = ("float32", "float64")
 FEW, NETWORK_EVENTS = 12, 16        # events of pages with components, and of networks

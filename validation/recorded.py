@@ -14,7 +14,7 @@ import numpy as np
 
 from refflow.accuracy.drawing import Point
 from refflow.core.declarations import Child, Field
-from refflow.oracle.golden import hexes
+from refflow.oracle.points.golden import hexes
 from refflow.saving import written as as_document
 
 EXHAUSTIVE = Path(__file__).parent / "exhaustive.json"

@@ -1,6 +1,6 @@
 r"""How sharp each law is: the smallest planted bug that it finds.
 
-    python -m validation.sharpness                      the laws of `refflow.testing.laws`, a line for each
+    python -m validation.sharpness                      the laws of `refflow.laws.bijector_laws`, a line for each
     python -m validation.sharpness --law NAME ...       some of them
     --json                                              all of it as JSON
 
@@ -34,9 +34,9 @@ from refflow.accuracy.points import Points
 from refflow.cli import sweeps
 from refflow.core import RandomSource, sets
 from refflow.core.tree import copied, flatten, nest
+from refflow.laws import bijector_laws as laws
+from refflow.laws.bijector_laws import LAWS
 from refflow.report import aligned
-from refflow.testing import laws
-from refflow.testing.laws import LAWS
 from refflow.training import batch_norm as training
 
 from .questions import Question

@@ -8,7 +8,7 @@
 
 A run is one draw of every question that the tests ask (`validation.questions`), in both dtypes; the tests draw up to ten times.
 Laws of the page alone are asked at the first seed.  Each failure is printed as it is found, with the command that asks its draw
-again, and at the end the laws that reject too many points over all draws (`refflow.testing.rejections`).  The exit status is 1 if
+again, and at the end the laws that reject too many points over all draws (`refflow.laws.rejections`).  The exit status is 1 if
 there is any.
 
 Interrupted, the next run goes on where the laws and what a question is about are the same: without --first, from the seed where
@@ -34,9 +34,9 @@ import numpy as np
 from refflow.cli import sweeps
 from refflow.cli.options import count, positive_count
 from refflow.core import RandomSource
-from refflow.testing.law import ONCE, every
-from refflow.testing.rejections import Tally
-from refflow.testing.strategies import RandomBytes
+from refflow.laws.law import ONCE, every
+from refflow.laws.rejections import Tally
+from refflow.laws.strategies import RandomBytes
 
 from .questions import Question, questions
 from .reached import code_of, hashed, reached_text, record
@@ -44,7 +44,7 @@ from .unfinished import Unfinished
 
 SCHEMA = "refflow/steady/1"
 SEEDS = 2**32                       # a random first seed is below
-ASKING, ASKED = ("accuracy", "testing"), ("core", "maps", "training")           # folders of the package
+ASKING, ASKED = ("accuracy", "laws"), ("core", "maps", "training")           # folders of the package
 LAWS = {"conditioner": "conditioner_laws", "network": "conditioner_laws", "density": "density_laws",
         "parametrisation": "parametrisation_laws"}                  # {kind: the module of the laws that it alone is asked}
 

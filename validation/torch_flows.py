@@ -13,8 +13,8 @@ from torch import nn
 from torch.distributions import transforms as t
 from torch.nn import functional as F
 
-from refflow.testing.black_box import BlackBox
-from refflow.testing.gradients import torch_pullback
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.gradients import torch_pullback
 from validation.foreign.entry import transform
 
 DTYPES = ("float64", "float32", "bfloat16")

@@ -10,7 +10,7 @@ from html import escape
 
 import numpy as np
 
-from ..oracle.errors import FAILS, NOT_JUDGED, PASSES, Kept, Place, place_of
+from ..oracle.judging.errors import FAILS, NOT_JUDGED, PASSES, Kept, Place, place_of
 from ..report import number
 
 WIDTH, HEIGHT = 390, 200

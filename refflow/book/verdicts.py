@@ -9,16 +9,16 @@ import functools
 from html import escape
 from pathlib import Path
 
+from ..core.version import VERSION
+from ..oracle.judging.verdict import KINDS, Finding, Passed, equations_text, grouped, has_failed, kind_of, last_name, severity
+from ..oracle.naming.reproduction import reproduction
+from ..report import counted, number
 from .display import display
 from .docstring import Display, document
 from .leaf import Setter, page_of
 from .notation import NotationError, Relation
 from .pages import pages, source_of
 from .picture import picture
-from ..core.version import VERSION
-from ..oracle.reproduction import reproduction
-from ..oracle.verdict import KINDS, Finding, Passed, equations_text, grouped, has_failed, kind_of, last_name, severity
-from ..report import counted, number
 
 FEW = 3                                 # subjects whose pictures are shown at once
 MANY = 6                                # equations that are folded away

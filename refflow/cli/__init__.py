@@ -13,11 +13,11 @@ import sys
 import traceback
 
 from . import baseline, book, check, coverage, data, finding, fit, list_pages, plot, sample, score, show, speak, textbook, truth, vectors
-from .options import INTERRUPTED
 from ..core.version import VERSION
 from ..fast import threads
 from ..oracle import CannotRun
-from ..oracle.whose import Defect
+from ..oracle.asking.whose import Defect
+from .options import INTERRUPTED
 
 COMMANDS = (list_pages, show, truth, textbook, book, check, coverage, finding, baseline, vectors, fit, sample, score, speak, data, plot)
 PRINTING = (list_pages, show, textbook, coverage, finding)      # compute nothing: no linear algebra library need be loaded

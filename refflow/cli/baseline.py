@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .output import stdout_apart
 from ..oracle import CannotRun
-from ..oracle.adapter import load
-from ..oracle.global_state import put_back
+from ..oracle.asking.adapter import load
+from ..oracle.asking.global_state import put_back
+from ..oracle.items.page_items import TESTED, errors
+from ..oracle.judging import baseline
 from ..report import counted, number
-from ..testing import baseline
-from ..testing.page_items import TESTED, errors
+from .output import stdout_apart
 
 OUT = "tests/refflow.toml"
 

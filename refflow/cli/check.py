@@ -12,25 +12,25 @@ import sys
 from pathlib import Path
 
 from . import sweeps
-from .isolation import can_isolate, isolated
-from .options import put, rate, to_be_written
-from .output import stdout_apart
-from ..book import report_page
 from ..accuracy.formats import FORMATS
+from ..book import report_page
 from ..core.registry import REGISTRY
 from ..oracle import check
-from ..oracle.adapter import imported, peers
-from ..oracle.command import TIME_LIMIT, check_command
-from ..oracle.onnx_model import check_onnx
-from ..oracle.exits import no_exit
-from ..oracle.global_state import put_back
-from ..oracle.pages import CannotRun, spelled
-from ..oracle.parameters import parameters_in
+from ..oracle.asking.adapter import imported, peers
+from ..oracle.asking.exits import no_exit
+from ..oracle.asking.global_state import put_back
+from ..oracle.boxes.lawbook import SCHEMA
+from ..oracle.checking import of_box
+from ..oracle.inputs.command import TIME_LIMIT, check_command
+from ..oracle.inputs.onnx_model import check_onnx
+from ..oracle.points.pages import CannotRun, spelled
+from ..oracle.points.parameters import parameters_in
 from ..report import json_text, progress_cleared, progress_line
 from ..saving import write_atomically
 from ..testing import BlackBox, verdicts
-from ..testing.checking import of_box
-from ..testing.lawbook import SCHEMA
+from .isolation import can_isolate, isolated
+from .options import put, rate, to_be_written
+from .output import stdout_apart
 
 
 def add_command(commands):

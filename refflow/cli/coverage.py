@@ -6,7 +6,7 @@ Exit status: 0; 2 if it could not run.
 from __future__ import annotations
 
 import refflow.coverage as coverage
-from ..oracle.pages import CannotRun
+from ..oracle.points.pages import CannotRun
 from ..report import aligned, json_text
 
 HEAD = ("theirs", "map", "answer", "asked as", "float32", "float64")

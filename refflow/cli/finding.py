@@ -6,7 +6,7 @@ Exit status: 0; 2 for a name that none or several findings have.
 from __future__ import annotations
 
 import refflow.coverage as coverage
-from ..oracle.pages import CannotRun
+from ..oracle.points.pages import CannotRun
 from ..report import aligned, json_text
 
 KINDS = {"defect": "defect", "range": "right in part of the range", "choice": "a choice, not a defect", "right": "right"}

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from . import checkpoint, kinds, rows, speech
-from .checkpoint import Checkpoints
-from .dataset import FLAT
-from .interruptions import Interruptions
-from .options import add_data, add_seed, add_threads, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
 from ..energies import ENERGIES
 from ..models import BUILDERS
 from ..models.defaults import DEFAULTS
 from ..oracle import CannotRun
-from ..oracle.pages import plainly
+from ..oracle.points.pages import plainly
 from ..report import json_text, parts_text, plain
 from ..saving import save
 from ..speech import UNITS
 from ..training import TrainingError
+from .checkpoint import Checkpoints
+from .dataset import FLAT
+from .interruptions import Interruptions
+from .options import add_data, add_seed, add_threads, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
 
 HINTS = {True: "the last is the best: more --steps may find a better one",
          False: "training has found nothing better than its start: a smaller --learning-rate, fewer --hidden units or more rows may help"}

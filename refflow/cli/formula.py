@@ -19,17 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Start, likeliest, refuse_foreign
-from .rows import CIRCULAR, MODELS_OF_IMAGES, OF_IMAGES, OF_SPEECH, Rows, model_of, settings_of
 from ..core.arrays import in_parts
 from ..energies import ENERGIES
 from ..fast import tuned
 from ..oracle import CannotRun
-from ..oracle.adapter import first_line, imported
-from ..oracle.exits import at_line
-from ..oracle.global_state import put_back
+from ..oracle.asking.adapter import first_line, imported
+from ..oracle.asking.exits import at_line
+from ..oracle.asking.global_state import put_back
 from ..report import aligned
 from ..training import Annealing, ClipNorm, TrainingError, fit_reverse_kl
+from .dataset import Start, likeliest, refuse_foreign
+from .rows import CIRCULAR, MODELS_OF_IMAGES, OF_IMAGES, OF_SPEECH, Rows, model_of, settings_of
 
 LONGEST = 10.0                          # the norm to which longer gradients are shortened: one sample may be far outside the density
 MEASURED = 4096                         # the divergence of a flow is the mean over so many of its samples

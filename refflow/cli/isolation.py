@@ -19,11 +19,11 @@ import tempfile
 import traceback
 import warnings
 
+from ..oracle import CannotRun
+from ..oracle.asking.time_limits import LIMIT
+from ..oracle.asking.whose import Defect
 from .interruptions import Interruptions
 from .sweeps import WorkerEnded
-from ..oracle import CannotRun
-from ..oracle.time_limits import LIMIT
-from ..oracle.whose import Defect
 
 LONGEST = 4096                          # bytes of what is asked, in words
 KILLED = "perhaps for lack of memory"

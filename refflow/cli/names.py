@@ -19,7 +19,7 @@ from ..maps.index import HOME
 from ..maps.parametrisations import conventions
 from ..maps.parametrisations.conventions import TABLES
 from ..models.defaults import compared
-from ..oracle.pages import plainly
+from ..oracle.points.pages import plainly
 from ..report import aligned
 from ..saving import load, save
 from ..testing import check

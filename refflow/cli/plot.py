@@ -13,6 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from ..book.pages import pages
+from ..book.shown import shown
+from ..core import Flow
+from ..models import GlowTTS
+from ..oracle import CannotRun
+from ..oracle.points.pages import page_named, spelled
+from ..pictures import of
+from ..report import counted, json_text
 from .contexts import given_contexts
 from .dataset import Dataset
 from .files import read_saved
@@ -20,14 +28,6 @@ from .kinds import opened
 from .options import add_data, add_flow, add_given, add_seed, count, counts, positive_count, put, rate, writes_a_file
 from .sample import drawn
 from .speech import opened_voice
-from ..book.pages import pages
-from ..book.shown import shown
-from ..core import Flow
-from ..models import GlowTTS
-from ..oracle import CannotRun
-from ..oracle.pages import page_named, spelled
-from ..pictures import of
-from ..report import counted, json_text
 
 WHAT = {"transport": "a density of 2 columns step by step, from z_0 to x",
         "paths": "the paths of points in time from noise to samples, of cnf, ffjord or flow-matching with 1 or 2 columns",

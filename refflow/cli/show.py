@@ -8,16 +8,16 @@ What is not a page, such as a model, is shown with its docstring; of a name that
 
 from __future__ import annotations
 
-from .list_pages import facts
-from .names import also_called, described, elsewhere
 from ..book.pages import source_of
 from ..book.parts import COSTS, HEADINGS, cost_rows, moderate_text, parts, textbook
 from ..core.docstrings import joined_text
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
-from ..oracle.pages import page_named, spelled
+from ..oracle.points.pages import page_named, spelled
 from ..report import PARAMETER, aligned, certificate_table, json_text, parameters
+from .list_pages import facts
+from .names import also_called, described, elsewhere
 
 
 def add_command(commands):

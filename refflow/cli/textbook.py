@@ -19,7 +19,7 @@ from ..core.docstrings import joined_text
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
-from ..oracle.pages import CannotRun, page_named, spelled
+from ..oracle.points.pages import CannotRun, page_named, spelled
 from ..report import DTYPES, aligned, columns, fitted, json_text, number, wrapped
 
 HEAD = ("", "dtype", "moderate", "beyond 4", "certified", "beyond 4", "the page")

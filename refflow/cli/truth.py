@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import is_npy, read_npy, read_saved
-from .options import number_that
-from .show import of_another_kind
 from ..core import Flow, Inverse, tree
 from ..core.declarations import Child
 from ..core.registry import REGISTRY, has_components
 from ..maps import load_all
 from ..oracle import CannotRun
-from ..oracle.pages import page_named, spelled
-from ..oracle.parameters import field_at, parameters_in
+from ..oracle.points.pages import page_named, spelled
+from ..oracle.points.parameters import field_at, parameters_in
 from ..report import DTYPES, aligned, json_text, number, parameters
+from .files import is_npy, read_npy, read_saved
+from .options import number_that
+from .show import of_another_kind
 
 SCHEMA = "refflow/truth/1"
 MOST = 50                               # digits that are proved

@@ -6,7 +6,7 @@ Exit status of verify: 0 where everything is as the manifest says, 1 where somet
 from __future__ import annotations
 
 from ..accuracy.formats import FORMATS
-from ..oracle import vectors
+from ..oracle.inputs import vectors
 from ..report import counted, json_text
 
 SCHEMA = "refflow/vectors-report/1"

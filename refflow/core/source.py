@@ -6,7 +6,7 @@ A source answers
     booleans(shape, share)          True in a share of the cases
     orders(shape)                   permutations of 0 .. D-1 along the last axis
 Everything else follows from these.  `RandomSource` asks a NumPy generator; `Plainest` gives the simplest answers, 1, 0, True
-and the identity; `refflow.testing.strategies` asks Hypothesis, which shrinks towards these.
+and the identity; `refflow.laws.strategies` asks Hypothesis, which shrinks towards these.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .adapter import adapter
+from .asking.adapter import adapter
 from .check import check
-from .pages import CannotRun
-from .verdict import Report
+from .judging.verdict import Report
+from .points.pages import CannotRun
 
 __all__ = ["CannotRun", "Report", "adapter", "check"]

@@ -28,27 +28,28 @@ from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..core.version import VERSION
 from ..typing import Numbers
-from . import asked, golden
-from .adapter import ACCUMULATION, DTYPES, Adapter, Answers, Raised, Sent, Target, ask, file_of, load
-from .diagnosis import diagnose, shape_diagnosis
-from .equations import equations
-from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
-from .exits import no_exit
-from .global_state import put_back
-from .instances import instance_points
-from .layers import first_wrong
-from .measures import WITHOUT_MEASURE, Counted, counted
-from .pages import CannotRun, bijectors, page_named, spelled
-from .pieces import piecewise_points
-from .parametrised import parametrised
-from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative,
-                     names_of_derivatives, parameters_of, points_at, run_time_truths, together, with_accumulation,
-                     without_structural_zeros)
-from .shrink import complexity, shrunk
-from .steadiness import is_steady, steady_among
-from .suggestions import suggestions
-from .time_limits import limited
-from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
+from .asking.adapter import ACCUMULATION, DTYPES, Adapter, Answers, Raised, Sent, Target, ask, file_of, load
+from .asking.exits import no_exit
+from .asking.global_state import put_back
+from .asking.time_limits import limited
+from .judging import asked
+from .judging.errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
+from .judging.steadiness import is_steady, steady_among
+from .judging.suggestions import suggestions
+from .judging.verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
+from .naming.diagnosis import diagnose, shape_diagnosis
+from .naming.equations import equations
+from .naming.layers import first_wrong
+from .naming.shrink import complexity, shrunk
+from .points import golden
+from .points.instances import instance_points
+from .points.measures import WITHOUT_MEASURE, Counted, counted
+from .points.page_points import (
+    LETTER, LOG_DET, VALUE, VJP, Truth, along_tangents, chart_truth, drawn_points, fields_of, is_derivative, names_of_derivatives, parameters_of,
+    points_at, run_time_truths, together, with_accumulation, without_structural_zeros)
+from .points.pages import CannotRun, bijectors, page_named, spelled
+from .points.parametrised import parametrised
+from .points.pieces import piecewise_points
 
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"

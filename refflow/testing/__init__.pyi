@@ -8,14 +8,13 @@ from typing import Any, overload
 from numpy.typing import DTypeLike
 
 from ..core import Bijector
-from ..oracle.adapter import Adapter
-from ..oracle.verdict import Report
+from ..oracle.asking.adapter import Adapter
+from ..oracle.judging.verdict import Report
 from ..typing import Numbers
-from .black_box import BlackBox as BlackBox
-from .item import Known as Known
-from .lawbook import Verdict as Verdict
-from .suites import SUITES as SUITES
-from .suites import SuiteWarning as SuiteWarning
+from ..oracle.boxes.black_box import BlackBox as BlackBox
+from ..oracle.items.item import Known as Known
+from ..oracle.boxes.lawbook import Verdict as Verdict
+from ..oracle.judging.suites import SUITES as SUITES, SuiteWarning as SuiteWarning
 
 class Verdicts(list[Verdict]):
     notes: list[str]

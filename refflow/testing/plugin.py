@@ -14,7 +14,8 @@ import sys
 
 import pytest
 
-from .counts import MISUSED, counts_text
+from ..counts import MISUSED, counts_text
+
 
 
 def pytest_addoption(parser):
@@ -47,7 +48,7 @@ def pytest_make_collect_report(collector):
     report = yield
     error = report.call.excinfo.value if report.failed and report.call.excinfo else None
     if is_of_use(error):
-        from ..oracle.exits import at_line
+        from ..oracle.asking.exits import at_line
 
         report.longrepr = f"{MISUSED}: {error}{at_line(error, collector.path)}"
     return report
@@ -55,7 +56,7 @@ def pytest_make_collect_report(collector):
 
 def is_of_use(error):
     """Is it refflow's CannotRun?  Where refflow was not imported, nothing is."""
-    pages = sys.modules.get("refflow.oracle.pages")
+    pages = sys.modules.get("refflow.oracle.points.pages")
     return pages is not None and isinstance(error, pages.CannotRun)
 
 

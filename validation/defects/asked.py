@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import refflow
-from refflow.oracle.adapter import load
+from refflow.oracle.asking.adapter import load
 from validation.peers.reproduced import printed
 
 from .entry import SHIPPED

@@ -12,7 +12,7 @@ from validation.raw_parameters.environments import NotInstalled
 VERSIONS = {"torch": "2.13.0", "scipy": "1.17.1", "zuko": "1.6.0", "nflows": "0.14", "normflows": "1.7.3", "freia": "0.2",
             "distrax": "0.1.9", "flowjax": "17.2.1", "numpyro": "0.22.0", "tfp": "0.26.0.dev20261027", "bijx": "1.3.2"}
 LIMIT = 600                             # seconds for one map in one dtype, of a machine that may be busy
-JUDGES = ("refflow/testing", "refflow/accuracy", "refflow/core", "validation/foreign")
+JUDGES = ("refflow/oracle/boxes", "refflow/accuracy", "refflow/core", "validation/foreign")
 
 
 def answers(library, seed, only=None, again=False, limit=LIMIT, cache=CACHE):

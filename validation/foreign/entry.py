@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from refflow.oracle.asking.arrays import made, numpy_dtype
 from refflow.testing import BlackBox
-from refflow.testing.arrays import made, numpy_dtype
 
 BOTH = ("float64", "float32")
 DOUBLE = ("float64",)

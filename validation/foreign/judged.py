@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from mpmath import mp, mpf
 
-from refflow.testing.arrays import LARGEST, NORMAL, UNITS
-from refflow.testing.black_box_points import ALLOWED
+from refflow.oracle.asking.arrays import LARGEST, NORMAL, UNITS
+from refflow.oracle.boxes.black_box_points import ALLOWED
 
 from . import truths_in_jax, truths_in_torch  # noqa: F401  (each adds its equations)
 from .truths import EQUATIONS, Unknown, truth

@@ -11,10 +11,10 @@ import time
 import numpy as np
 
 from refflow.core.sets import real
-from refflow.testing.black_box import BlackBox
-from refflow.testing.black_box_laws import verdicts
-from refflow.testing.black_box_points import BoxPoints
-from refflow.testing.model_laws import gauss
+from refflow.oracle.boxes.black_box import BlackBox
+from refflow.oracle.boxes.black_box_laws import verdicts
+from refflow.oracle.boxes.black_box_points import BoxPoints
+from refflow.oracle.boxes.model_laws import gauss
 
 from .entry import drawn
 

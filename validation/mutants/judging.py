@@ -41,13 +41,13 @@ from refflow.accuracy.quantities import truth_name
 from refflow.accuracy.valid import at_valid
 from refflow.core import RandomSource, tree
 from refflow.core.registry import has_components
-from refflow.oracle import golden
-from refflow.testing import strategies
-from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
-from refflow.testing.density_laws import density_of, run_density_laws
-from refflow.testing.laws import run_laws, run_value_laws
-from refflow.testing.parametrisation_laws import run_parametrisation_laws
-from refflow.testing.rejections import REJECTED
+from refflow.laws import strategies
+from refflow.laws.bijector_laws import run_laws, run_value_laws
+from refflow.laws.conditioner_laws import NetworkPoints, run_network_laws, without_padding
+from refflow.laws.density_laws import density_of, run_density_laws
+from refflow.laws.parametrisation_laws import run_parametrisation_laws
+from refflow.laws.rejections import REJECTED
+from refflow.oracle.points import golden
 from refflow.truth.measure import compared
 
 from validation import certify

@@ -14,6 +14,9 @@ from .mutations import Source
 
 SIZE, SEED = 40, 1
 SHOWN = {"Progress", "time_text"}
+DRAWN_AS = {"oracle.boxes.black_box_pieces": "testing.black_box_pieces",             # files that moved after their sample was drawn
+            **{f"oracle.judging.{name}": f"oracle.{name}" for name in ("asked", "steadiness", "verdict")},
+            "oracle.points.measures": "oracle.measures"}
 
 FIT = ("train",)
 COUPLINGS = ("reversible", "masked_networks")
@@ -37,15 +40,16 @@ JUDGES = {
     "cli.dataset": ("cli", "strangers_files", "cli_contexts"), "cli.fit": ("cli_flows", "cli_manners", "cli_checkpoints"),
     "cli.rows": ("cli", "strangers_files"), "cli.sample": ("cli", "cli_manners"), "cli.truth": ("truth_command",),
     "data": ("data",), "coverage.row": ("coverage",),
-    "oracle.check": ("oracle", "report"), "oracle.diagnosis": ("diagnosis",), "oracle.shrink": ("oracle", "report"),
-    "testing.law": ("laws", "rejections"),
+    "oracle.check": ("oracle", "report"), "oracle.naming.diagnosis": ("diagnosis",), "oracle.naming.shrink": ("oracle", "report"),
+    "laws.law": ("laws", "rejections"),
     "saving": ("saving", "saved_files"),
-    "oracle.verdict": ("report",),
-    **{f"oracle.{name}": (name,) for name in ("asked", "instances", "measures", "parametrised", "steadiness", "vectors")},
-    "testing.black_box_charts": ("black_box_thin",),
-    "testing.black_box_ends": ("black_box_ends",),
-    "testing.black_box_pieces": ("black_box_pieces",),
-    "testing.black_box_points": ("black_box", "black_box_ends"),
+    "oracle.judging.verdict": ("report",),
+    "oracle.judging.asked": ("asked",), "oracle.judging.steadiness": ("steadiness",), "oracle.points.instances": ("instances",),
+    "oracle.points.measures": ("measures",), "oracle.points.parametrised": ("parametrised",), "oracle.inputs.vectors": ("vectors",),
+    "oracle.boxes.black_box_charts": ("black_box_thin",),
+    "oracle.boxes.black_box_ends": ("black_box_ends",),
+    "oracle.boxes.black_box_pieces": ("black_box_pieces",),
+    "oracle.boxes.black_box_points": ("black_box", "black_box_ends"),
     **dict.fromkeys(("accuracy.kappa", "accuracy.points"), ("kappa",)),
     "accuracy.switches": ("points", "switches"),
     **{f"accuracy.{name}": (name,) for name in ("differences", "drawing", "formats", "quantities", "valid")},
@@ -86,7 +90,7 @@ def source_of(name):
 
 def sample(name, mutants):
     """SIZE of a module's mutants, stratified by function, in the order of the source."""
-    by_function, rng = {}, np.random.default_rng([SEED, *name.encode()])
+    by_function, rng = {}, np.random.default_rng([SEED, *DRAWN_AS.get(name, name).encode()])
     for mutant in (mutant for mutant in mutants if mutant.function.split(".")[0] not in SHOWN):
         by_function.setdefault(mutant.function, []).append(mutant)
     functions = [[mine[i] for i in rng.permutation(len(mine))] for mine in by_function.values()]

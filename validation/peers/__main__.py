@@ -35,6 +35,7 @@ from .findings import FINDINGS
 from .pages import RECORDED, library_names, write_pages
 
 ROOT = Path(__file__).parents[2]
+ORACLE = ("oracle", "oracle/points", "oracle/judging", "oracle/asking", "oracle/naming", "accuracy")      # what an adapter's answers meet
 PEERS, GOLDEN = ROOT / "refflow" / "peers", ROOT / "refflow" / "oracle" / "golden"
 ENVIRONMENTS = {"flowjax": "flowjax_19"}                    # a library whose environment has another name
 
@@ -52,7 +53,7 @@ def adapters_digest(library):
     adapters = PEERS / f"{library}.py"
     shared = [path for path in sorted((PEERS / "shared").glob("*.py"))
               if path.stem == "__init__" or f".shared.{path.stem} " in adapters.read_text(encoding="utf-8")]
-    oracle = [path for folder in ("oracle", "accuracy") for path in sorted((ROOT / "refflow" / folder).glob("*.py"))]
+    oracle = [path for folder in ORACLE for path in sorted((ROOT / "refflow" / folder).glob("*.py"))]
     return digest(*requirements(library), *sorted(map(reached.code_of, [adapters, *shared, *oracle])))
 
 

@@ -17,7 +17,7 @@ from refflow import Inverse
 from refflow.core import Bijector, tree
 from refflow.maps.coupling import Coupling
 from refflow.oracle import check
-from refflow.oracle.adapter import described, load
+from refflow.oracle.asking.adapter import described, load
 from refflow.oracle.check import NOT_ASKED
 from refflow.report import json_text
 

@@ -9,7 +9,7 @@ import mpmath
 
 from refflow.maps.constrained.biject_to import biject_to
 from refflow.maps.constrained.conventions import CONSTRAINTS
-from refflow.oracle.adapter import described
+from refflow.oracle.asking.adapter import described
 
 from .findings import FINDINGS, KINDS
 

@@ -9,7 +9,7 @@ from ...core import Chain
 from ...core.tree import flatten
 from ...maps.constrained.biject_to import biject_to
 from ...maps.constrained.conventions import CONSTRAINTS
-from ...oracle.adapter import DECLARED
+from ...oracle.asking.adapter import DECLARED
 from . import is_real
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...maps.conditioners import Dense
 from ...maps.coupling import Coupling, Family
-from ...oracle.parametrised import ENTRIES
+from ...oracle.points.parametrised import ENTRIES
 
 WEIGHTS = ("net", "W")          # all 0, and not the library's
 SPREADS = {"moderate": 1.0, "uneven": 4.0}

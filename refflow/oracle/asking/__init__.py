@@ -1,0 +1,1 @@
+"""How somebody else's code is called: adapters, arrays of other frameworks, time limits, exits, and whose fault an exception is."""

@@ -1,0 +1,1 @@
+"""Flows that are not Python functions: commands in any language, files of vectors, ONNX models."""
