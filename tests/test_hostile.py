@@ -180,7 +180,8 @@ def test_what_a_process_of_its_own_says_is_said(tmp_path):
     (tmp_path / "mine.py").write_text(HEAD + EXP.format(before="unknown"))
     found = refflow_in(tmp_path, "check", "mine.py", "--json")
     assert found.returncode == 2 and found.stderr.startswith("refflow: mine: the adapter itself raised NameError"), found
-    (tmp_path / "mine.py").write_text(HEAD + "import refflow.oracle.asking.adapter\nimport sys\nsys.modules['refflow.oracle.asking.adapter'].read = None\n"
+    (tmp_path / "mine.py").write_text(HEAD + "import refflow.oracle.asking.adapter\nimport sys\n"
+                                      "sys.modules['refflow.oracle.asking.adapter'].read = None\n"
                                       + EXP.format(before="pass"))
     found = refflow_in(tmp_path, "check", "mine.py")
     assert found.returncode == 2 and "this is a defect of refflow" in found.stderr.splitlines()[-1] and "Traceback" in found.stderr
