@@ -21,7 +21,7 @@ from refflow.maps.parametrisations import SPLINES, Free, GatedLocationScale, Per
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.training import Adam
 from validation.certify import errors
-from validation.points import Point
+from validation.points.drawn import Point
 
 DTYPES = (np.float32, np.float64)
 EXP = affine_family(ExpScale())

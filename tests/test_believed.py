@@ -17,9 +17,9 @@ from refflow.maps import load_all
 from refflow.truth.balls import Dual, m
 from refflow.truth.engine import NEGLIGIBLE, TruthNotFound
 from validation.certify import truth
-from validation.kinds import GENERATORS
-from validation.points import Draw
-from validation.recorded import decoded
+from validation.points.kinds import GENERATORS
+from validation.points.drawn import Draw
+from validation.points.recorded import decoded
 from refflow.core.printed import Number, Numbers, numbers, printed
 
 load_all()

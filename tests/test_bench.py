@@ -362,7 +362,7 @@ def test_the_script_has_the_flow_of_images_of_the_command(case, typed_data):
         carried(torch, model, ours)
     else:
         from validation.bench.torch_scripts.images import Block
-        from validation.torch_tarflow import of_flow
+        from validation.original.torch_tarflow import of_flow
         model.double().blocks = of_flow(ours, Block).blocks
     in_pixels = Flow(Chain([ours.bijector, *units]), flow.base)
     np.testing.assert_allclose(nll(model, y).detach(), -in_pixels.log_prob(y.numpy()), rtol=1e-9)

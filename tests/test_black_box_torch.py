@@ -9,7 +9,7 @@ from refflow.oracle.boxes.black_box_laws import has, verdict
 from refflow.testing import torch_pullback
 
 torch = pytest.importorskip("torch", reason="torch is missing: pip install -e '.[peers]'")
-flows = pytest.importorskip("validation.torch_flows")
+flows = pytest.importorskip("validation.foreign.torch_flows")
 BY_DIFFERENCES = "log-det is the determinant of differences"
 
 

@@ -7,8 +7,8 @@ from refflow import LeakyReLU, RationalQuadraticSpline, Softsign
 from refflow.accuracy.drawing import Point
 from refflow.truth.measure import problem
 from validation import certify
-from validation.branches import branches_at
-from validation.points import BREAK, Draw
+from validation.points.branches import branches_at
+from validation.points.drawn import BREAK, Draw
 
 SPLINE = RationalQuadraticSpline([-1.0, 0.25, 2.0**-10 + 0.25, 3.0], [-1.0, 1.0, 2.0, 4.0], [1.0, 2.0, 0.5, 1.0])
 

@@ -21,18 +21,19 @@ from refflow.maps.parametrisations import GatedLocationScale, LocationScale, Map
 from refflow.maps.parametrisations.parametrisation import parametrisation
 from refflow.oracle.points.pages import bijectors
 from validation import certify
-from validation.calls import call, pasted
+from validation.records.calls import call, pasted
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, certified, errors, failures, points,
                                 rows_of, table)
-from validation import golden, reached
+from validation import golden
+from validation.records import reached
 from validation.golden import GOLDEN, WORST, document, worst_points
 from refflow.accuracy.quantities import truth_name
-from validation.climb import climbed
+from validation.points.climb import climbed
 from refflow.accuracy.drawing import Point, set_of
 from refflow.truth.ends import is_end
 from refflow.truth.measure import measure
-from validation.points import LIMIT, Draw, belongs
-from validation.recorded import decoded, encoded
+from validation.points.drawn import LIMIT, Draw, belongs
+from validation.points.recorded import decoded, encoded
 
 QUANTITIES = {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
 OF_A_KIND = {"conditioner": {"forward", "jacobian", "vjp.a_bar"}, "density": {"log_prob", "log_prob_vjp.z_bar"},

@@ -10,7 +10,7 @@ from refflow.truth.ends import INFINITE, is_end, limit_of, truth_at_end
 from refflow.truth.engine import TruthNotFound
 from refflow.truth.measure import problem
 from validation import certify
-from validation.points import Draw
+from validation.points.drawn import Draw
 
 
 def limits(f, side, event, *bars):

@@ -11,7 +11,8 @@ import refflow
 from refflow import REGISTRY
 from refflow.cli.sweeps import Sweep
 from refflow.truth.measure import measure
-from validation import exhaustive, recorded
+from validation import exhaustive
+from validation.points import recorded
 from validation.certify import PAGES, points, table, CERTIFICATE
 
 

@@ -103,6 +103,15 @@ def test_nobody_imports_the_door():
     assert through_the_door(PACKAGES) == []
 
 
+def test_what_validation_works_with_flows_down():
+    """Rooms of validation import no room above: points, then records, then mutants and peers; and no command, but for `certify`."""
+    rooms, doors = ["points", "records"], {path.stem for path in (ROOT / "validation").glob("*.py")} - {"__init__"}
+    known = modules("validation")
+    found = [(name, one) for name, path in known.items() for one in imported(name, path, known) if one.startswith("validation.")
+             and name.split(".")[1] in rooms and (one.split(".")[1] in doors or one.split(".")[1] not in rooms[:rooms.index(name.split(".")[1]) + 1])]
+    assert found == []
+
+
 def test_every_package_has_a_place():
     found = {name.split(".")[1] for name in PACKAGES if "." in name} - {"__main__"}
     assert found <= set(ORDER)

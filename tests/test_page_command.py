@@ -19,7 +19,7 @@ from validation import certify, page as command
 from validation.certify import certified, failures
 from validation.of_page import names_of
 from validation.page import STEPS, Failed, Step, run, taken, verdict
-from validation.points import Draw
+from validation.points.drawn import Draw
 
 from test_parts import careful, misplaced, text_of, uncited, unturned
 

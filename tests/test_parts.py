@@ -44,11 +44,11 @@ from refflow.truth.ends import is_end
 from refflow.truth.engine import EVENT, Handing, Inputs, flatten, nest
 from refflow.truth.measure import problem
 from validation.certify import sides, truth
-from validation.kinds import GENERATORS
-from validation.mutants.mutations import plain_function
-from validation.points import Draw
-from validation.textbooks import (METHODS, Costs, answers, changed as changed_costs, cost, fields_of, flat, in_dtype, plain, stored,
-                                  with_numbers)
+from validation.points.kinds import GENERATORS
+from validation.points.code import plain_function
+from validation.points.drawn import Draw
+from validation.records.textbooks import (
+    METHODS, Costs, answers, changed as changed_costs, cost, fields_of, flat, in_dtype, plain, stored, with_numbers)
 
 load_all()
 PAGES = of_kind(*KINDS)

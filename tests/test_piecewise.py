@@ -23,7 +23,7 @@ from refflow.maps.splines import rational_quadratic_spline
 from refflow.maps.splines.rational_quadratic_spline import Place
 from refflow.truth.measure import measure, truth_at_x
 from validation.certify import first_order, made_on, truth, with_rows
-from validation.points import Draw, Point
+from validation.points.drawn import Draw, Point
 
 SPLINE = RationalQuadraticSpline([-2.0, 0.5, 1.0, 3.0], [-1.0, 0.0, 2.0, 2.5], [0.5, 8.0, 0.1, 2.0])
 MASS = LAWS["mass is one"]

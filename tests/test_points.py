@@ -20,10 +20,10 @@ from refflow.maps.elementwise import solve
 from refflow.maps.splines import linear_rational_spline
 from validation import certify
 from validation.certify import PAGES, allowed, errors, sides
-from validation.kinds import GENERATORS
-from validation.points import OPPOSITE, SWITCH, SWITCH_IMAGE, Draw, beside
-from validation.solvers import solver_of
-from validation.switches import modules_of, switches
+from validation.points.kinds import GENERATORS
+from validation.points.drawn import OPPOSITE, SWITCH, SWITCH_IMAGE, Draw, beside
+from validation.points.solvers import solver_of
+from validation.points.switches import modules_of, switches
 
 
 def draw(name, dtype="float64", side="forward"):
@@ -126,7 +126,7 @@ class Counted:
 def test_thresholds_between_the_numbers_of_a_ladder_are_found(monkeypatch):
     """Two of them between the same two numbers."""
     asked = Counted([-3.7e5, -1.1e-7, 0.3, 0.31, 2.0, 9e11])
-    monkeypatch.setattr("validation.switches.recording", lambda modules: asked)
+    monkeypatch.setattr("validation.points.switches.recording", lambda modules: asked)
     ladder = np.ldexp(1.0, np.arange(-30, 60, 3))
     found = switches(asked, [-ladder[::-1], ladder], RandomSource(np.random.default_rng(0)))
     assert found == {str(t): [(t, np.nextafter(t, np.inf))] for t in asked.thresholds}

@@ -8,9 +8,10 @@ import re
 
 import pytest
 
-from validation import certify, golden, reached, stamp
+from validation import certify, golden, stamp
+from validation.records import reached
 from validation.certify import PAGES, certified, to_ask
-from validation.reached import Trace, changed, digest, digest_of_code, in_turn, merged, record, write
+from validation.records.reached import Trace, changed, digest, digest_of_code, in_turn, merged, record, write
 
 CORE = '''
 """Helpers."""
@@ -116,7 +117,8 @@ def test_a_change_of_anything_else_is_not(tree, path, old, new):
     assert changed(["Toy"]) == []
 
 
-@pytest.mark.parametrize("path, old, new, kept", [("refflow/maps/toy.py", "x + x", "2 * x", False), ("validation/textbooks.py", "1", "2", True)])
+@pytest.mark.parametrize("path, old, new, kept", [("refflow/maps/toy.py", "x + x", "2 * x", False),
+                                                  ("validation/records/textbooks.py", "1", "2", True)])
 def test_a_textbook_is_a_part_of_the_code_and_what_it_costs_is_not(tree, path, old, new, kept):
     """Golden points, mutants and peers ask the truth, which is made of a textbook."""
     write({"Toy": OF_TOY})

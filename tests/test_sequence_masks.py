@@ -23,7 +23,7 @@ from refflow.maps.coupling.examples import sequence
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, SoftplusScale
 from refflow.maps.parametrisations import PerField
 from validation.certify import errors
-from validation.points import Draw
+from validation.points.drawn import Draw
 
 DTYPES = (np.float32, np.float64)
 PREFIXES = np.array([[True, True, True, True], [True, True, False, False], [False, False, False, False]])

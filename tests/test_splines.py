@@ -15,9 +15,9 @@ from refflow.maps.splines import linear_rational_spline
 from refflow.maps.splines.bins import Tails, at_ends, at_knots, bin_of
 from refflow.maps.splines.cubic_spline import Place
 from refflow.truth.measure import measure, problem
-from validation.branches import NEAR, branches_at
+from validation.points.branches import NEAR, branches_at
 from validation.certify import ROUNDED
-from validation.points import BINADE, FAR, Draw
+from validation.points.drawn import BINADE, FAR, Draw
 
 KNOTS = {"input_knots": [-2.0, 0.5, 1.0, 3.0], "output_knots": [-1.0, 0.0, 2.0, 2.5]}
 OTHERS = {"RationalQuadraticSpline": {"slopes": [0.5, 8.0, 0.125, 2.0]}, "LinearSpline": {},

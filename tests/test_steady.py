@@ -17,7 +17,7 @@ from refflow.core.registry import REGISTRY
 from refflow.laws.law import LAWS, ONCE, Broken, law
 from validation import questions, steady
 from validation.questions import KINDS, Question
-from validation.unfinished import Unfinished
+from validation.records.unfinished import Unfinished
 
 FLAKY = 8                               # a planted law fails at one draw in so many
 

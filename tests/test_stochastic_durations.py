@@ -56,7 +56,7 @@ def test_every_equation_is_cited(module):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_torch_agrees(name):
     pytest.importorskip("torch")
-    from validation.torch_durations import differences
+    from validation.original.torch_durations import differences
 
     model, batch = of_options(name)
     found = differences(model, *batch)
@@ -68,7 +68,7 @@ def test_torch_agrees(name):
 @pytest.mark.parametrize("given", ["FLOOR", "log_pi", "spline"])
 def test_torch_with_another_formula_is_found(given, monkeypatch):
     pytest.importorskip("torch")
-    from validation import torch_durations
+    from validation.original import torch_durations
 
     right = getattr(torch_durations, given)
     wrong = {"FLOOR": 1.001e-3, "log_pi": lambda z: right(z) * (1 + 1e-6),

@@ -14,13 +14,13 @@ SECONDS = 60                            # of processor time, with the imports
 SEVEN = """
 import refflow
 from refflow.testing import BlackBox
-from validation.torch_flows import FLOWS
+from validation.foreign.torch_flows import FLOWS
 flow = FLOWS["neural spline flow of 3"]().double()
 print(refflow.check(BlackBox(flow.forward, flow.inverse, event=(3,), parameters=flow.parameters)))
 """
 TEN = """
 import numpy as np, refflow, torch
-from validation.torch_flows import SplineCoupling
+from validation.foreign.torch_flows import SplineCoupling
 def mine(params, z):
     coupling = SplineCoupling(1, bins=params["input_knots"].shape[-1] - 1)
     coupling.splines = lambda a: tuple(torch.tensor(params[key]).expand(*a.shape, -1)

@@ -14,11 +14,12 @@ from refflow.cli import sweeps
 from refflow.cli.sweeps import Sweep, each_of, refuse_unfit, run, sweep
 from refflow.oracle import CannotRun, check
 from refflow.oracle.asking.adapter import Sent, load
-from validation import certify, exhaustive, recorded
+from validation import certify, exhaustive
+from validation.points import recorded
 from validation.certify import fingerprint
 from validation.mutants.judging import in_fork
 from validation.mutants.records import Record
-from validation.unfinished import Unfinished
+from validation.records.unfinished import Unfinished
 
 command = import_module("validation.mutants.__main__")
 

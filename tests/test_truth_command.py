@@ -22,8 +22,8 @@ from refflow.core.declarations import Field
 from refflow.maps.conditioners import Dense
 from refflow.models import realnvp
 from validation.certify import PAGES, allowed, sides
-from validation.kinds import GENERATORS
-from validation.points import Draw
+from validation.points.kinds import GENERATORS
+from validation.points.drawn import Draw
 
 WITHOUT = "import sys; sys.modules['flint'] = None\n"
 KNOTS = {"input_knots": [-1.0, 0.25, 2.0], "output_knots": [-3.0, 0.5, 1.0], "slopes": [0.5, 2.0, 0.75]}

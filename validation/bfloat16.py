@@ -2,7 +2,7 @@ r"""What bfloat16 costs a TarFlow: its log-det, its latents and its bits per dim
 
     python -m validation.bfloat16 [--trained FLOW] [--write]
 
-A TarFlow in torch (`validation.torch_tarflow`) runs on the CPU with the weights of one of refflow's, float32 numbers, and with float32
+A TarFlow in torch (`validation.original.torch_tarflow`) runs on the CPU with the weights of one of refflow's, float32 numbers, and with float32
 images.  `SETTINGS` say what is computed in which dtype.  In a block, `z = (h - b) s`, where `s` is `exp(-a)` as it was computed and
 rounded, so that two log-dets differ:
     reported = -sum a            as torch adds it                                   (1)
@@ -37,7 +37,7 @@ from refflow.maps.conditioners import Dense
 from refflow.maps.dequantisation import dequantised
 from refflow.models.tarflow import given_class, tarflow
 from refflow.saving import load, write_atomically
-from validation import torch_tarflow
+from validation.original import torch_tarflow
 
 TABLE = Path(__file__).parent / "tables" / "bfloat16.md"
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32

@@ -289,10 +289,10 @@ def there_and_back(seed, condition, dtype):
 # -- torch ------------------------------------------------------------------------------------------------------------
 
 def with_torch(kind):
-    """The boxes of a function of validation.torch_flows; none without torch."""
+    """The boxes of a function of validation.foreign.torch_flows; none without torch."""
     def boxes():
         try:
-            from validation import torch_flows
+            from validation.foreign import torch_flows
         except ImportError:
             print("validation.black_box: torch is missing: pip install -e '.[peers]'", file=sys.stderr)
             return []

@@ -57,27 +57,27 @@ import numpy as np
 import scipy
 
 from refflow import oracle
-from refflow.oracle import CannotRun
-from refflow.maps import load_all
-from refflow.core.registry import REGISTRY, of_kind
-from refflow.core import Conditioner, Value, tree
 from refflow.accuracy.drawing import image_shape, neighbours
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from refflow.cli import sweeps
+from refflow.core import Conditioner, Value, tree
+from refflow.core.registry import REGISTRY, of_kind
+from refflow.maps import load_all
+from refflow.oracle import CannotRun
 from refflow.saving import read_value
 from refflow.truth.ends import is_end, truth_at_end
 from refflow.truth.engine import TruthNotFound
 from refflow.truth.measure import ADAPTERS, claims_of_kind, compared, problem, truth_at_x, truth_at_z, truth_of_kind
 
-from .branches import NEAR, branches_at
-from .calls import pasted, rounded
-from .climb import climbed
-from .kinds import GENERATORS
-from . import reached, textbooks
-from .points import BINADE, BREAK, Draw
-from .reached import EVERY, Trace, merged
-from .recorded import EXHAUSTIVE, encoded, exhaustive, number, percent, seen, written
-from .unfinished import Unfinished
+from .points.branches import NEAR, branches_at
+from .points.climb import climbed
+from .points.drawn import BINADE, BREAK, Draw
+from .points.kinds import GENERATORS
+from .points.recorded import EXHAUSTIVE, encoded, exhaustive, number, percent, seen, written
+from .records import reached, textbooks
+from .records.calls import pasted, rounded
+from .records.reached import EVERY, Trace, merged
+from .records.unfinished import Unfinished
 
 ORACLE = Path(oracle.__file__).parent
 CERTIFICATE, TABLE = ORACLE / "certificate.json", Path(__file__).parent / "certificate.md"

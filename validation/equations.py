@@ -28,16 +28,16 @@ from pathlib import Path
 
 import numpy as np
 
-from refflow.book.docstring import Display, Paragraph, document
 from refflow.book.algebra import Identity, Row, Unknown
+from refflow.book.docstring import Display, Paragraph, document
 from refflow.book.evaluate import Record, Scope, is_numeric, value
 from refflow.book.letters import first_of, names_in, spelled, subscripts
 from refflow.book.notation import Number, Word
 from refflow.book.statements import Statement, of_document
 
 from .certify import GENERATORS, PAGES, SIDES, Draw, sides
-from .recorded import written
-from .textbooks import METHODS, fields_of
+from .points.recorded import written
+from .records.textbooks import METHODS, fields_of
 
 POINTS, SCALARS, TRIED, EVENTS = 4, 8, 8, 16
 NEAR, OF_TERMS = 1e-9, 1e-13

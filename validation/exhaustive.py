@@ -42,8 +42,8 @@ from refflow.oracle.points.page_points import LETTER, LOG_DET, VALUE, VJP, drawn
 
 from .certify import PAGES, allowed, errors, fingerprint
 from .mutants.mutations import Source
-from .points import EVENTS, PARAMETERS
-from .recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, encoded, exhaustive, percent, seen, written
+from .points.drawn import EVENTS, PARAMETERS
+from .points.recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, encoded, exhaustive, percent, seen, written
 
 WITH_COTANGENTS = PASSES // 64                      # passes
 SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters

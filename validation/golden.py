@@ -52,9 +52,9 @@ from refflow.truth.ends import is_end
 from refflow.truth.engine import FIRST_DIGITS, decimal
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, fingerprint, first_order, nearby, truth
-from .points import (BINADE, LOOSE, OPPOSITE, PARAMETERS, SWITCH, SWITCH_IMAGE, Draw, belongs, is_small, points)
-from . import reached
-from .recorded import decoded, encoded, written
+from .points.drawn import BINADE, LOOSE, OPPOSITE, PARAMETERS, SWITCH, SWITCH_IMAGE, Draw, belongs, is_small, points
+from .points.recorded import decoded, encoded, written
+from .records import reached
 
 GOLDEN, EXACT, RECORD = ORACLE / "golden", ORACLE / "exact", Path(__file__).parent / "golden_of.json"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all; at least this many others

@@ -22,8 +22,8 @@ from refflow.book.notation import Fraction, Number, Product, Scripted, Sum, Word
 
 from . import equations
 from .equations import Unit, judged, mark_definitions, source_of
-from .reached import hashed
-from .recorded import written
+from .points.recorded import written
+from .records.reached import hashed
 
 RECORD = Path(__file__).with_suffix(".json")
 ALLOWED = 1 / 50

@@ -31,7 +31,9 @@ import pytest
 from refflow.cli import sweeps
 from refflow.cli.options import positive_count
 
-from . import of_page, reached, recorded
+from . import of_page
+from .points import recorded
+from .records import reached
 
 ROOT = Path(__file__).parent.parent
 MAPS, PASSED = ROOT / "refflow" / "maps", Path(__file__).parent / "unfinished" / "laws.json"
@@ -86,7 +88,7 @@ def printed_equations(name, workers):
 
 def hard_cases(name, workers):
     """The page's own hard cases, before all other points."""
-    from validation.calls import pasted
+    from validation.records.calls import pasted
     from validation.certify import DTYPES, allowed, case_of, encoded, errors, explained, sides, GENERATORS, Draw
     page, count = page_named(name), 0
     for dtype in DTYPES:

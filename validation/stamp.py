@@ -18,9 +18,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import certify, golden, reached
+from . import certify, golden
 from .peers import __main__ as peers
-from .recorded import written
+from .points.recorded import written
+from .records import reached
 
 STAMPS = Path(__file__).parent / "stamps.json"
 RECORDS = (certify.CERTIFICATE, certify.EXHAUSTIVE, reached.RECORD, golden.RECORD, peers.RECORDED)

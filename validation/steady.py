@@ -39,8 +39,8 @@ from refflow.laws.rejections import Tally
 from refflow.laws.strategies import RandomBytes
 
 from .questions import Question, questions
-from .reached import code_of, hashed, reached_text, record
-from .unfinished import Unfinished
+from .records.reached import code_of, hashed, reached_text, record
+from .records.unfinished import Unfinished
 
 SCHEMA = "refflow/steady/1"
 SEEDS = 2**32                       # a random first seed is below

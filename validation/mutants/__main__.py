@@ -29,7 +29,7 @@ import tempfile
 import time
 
 from refflow.cli import sweeps
-from validation import reached
+from validation.records import reached
 from validation.certify import PAGES, written
 
 from .asking import ask

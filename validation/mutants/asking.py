@@ -26,8 +26,9 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from ..points.code import code_of, module_constants, plain_function
 from .judging import MEMORY, SECONDS, TIMES, OutOfTime, address_space, in_fork
-from .mutations import Source, code_of, module_constants, plain_function
+from .mutations import Source
 from .outside import JUDGES
 from .records import RECORDS, Record, tell
 

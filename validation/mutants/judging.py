@@ -51,8 +51,8 @@ from refflow.oracle.points import golden
 from refflow.truth.measure import compared
 
 from validation import certify
-from validation.kinds import GENERATORS
-from validation.points import BREAK, Draw
+from validation.points.kinds import GENERATORS
+from validation.points.drawn import BREAK, Draw
 
 from .mutations import UNREACHED
 from .sweep import Sweep, meets

@@ -14,7 +14,6 @@ import copy
 import hashlib
 import inspect
 import sys
-import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +22,10 @@ import numpy as np
 from refflow.core import has_components
 from refflow.core.docstrings import is_string
 
+from ..points.code import BELIEVED, code_of, module_constants, plain_function
+
 OPERATORS = 1               # the version of this list of mistakes: records of another one are stale
 CASES = {"hard_cases", "refused"}
-BELIEVED = {"definition", "inverse_definition", "examples"}
 DECLARED = {"domain", "codomain", "event_ndim", "event_shape", "fixed_shape", "increasing", "constant_log_det", "normwise"}
 UNREACHED = "__unreached__"
 
@@ -272,29 +272,7 @@ def is_mutated(function):
     return function.name not in BELIEVED | DECLARED and first != "m"
 
 
-def plain_function(module, name):
-    """The function of a qualified name as it was written, None where what stands there is no function of this file."""
-    owner, _, method = name.rpartition(".")
-    held = vars(vars(module)[owner]).get(method) if owner else vars(module).get(method)
-    held = getattr(held, "__func__", None) or getattr(held, "fget", None) or getattr(held, "func", None) or held
-    held = inspect.unwrap(held) if callable(held) else held
-    return held if isinstance(held, types.FunctionType) and held.__module__ == module.__name__ else None
-
-
-def code_of(code, name):
-    """The code object of a qualified name inside that of a module."""
-    for part in name.split("."):
-        code = next(c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == part)
-    return code
-
-
 # -- constants of a module --------------------------------------------------------------------------------------------
-
-def module_constants(tree):
-    """{name: the assignment} of the constants of a module that hold numbers."""
-    return {node.targets[0].id: node for node in tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()}
-
 
 def mutants_of_constant(node):
     if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name) or not node.targets[0].id.isupper():

@@ -17,7 +17,7 @@ from refflow.core.declarations import Plain
 from refflow.core.tree import flatten
 
 from validation import certify
-from validation.points import BREAK
+from validation.points.drawn import BREAK
 
 from .mutations import UNREACHED
 

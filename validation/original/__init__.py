@@ -33,7 +33,7 @@ from pathlib import Path
 
 from refflow import oracle
 from validation.certify import processor
-from validation.recorded import written
+from validation.points.recorded import written
 
 from . import cfm, ffjord, glow, glow_tts, jet, nice, planar, realnvp, resflow, starflow, sylvester, tarflow, vits
 from .comparison import ALLOWED, LACKS, PRACTICE, Difference, Lacking, contents, kind_of, listed, numbers

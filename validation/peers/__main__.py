@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from refflow.report import json_text
-from validation import reached
+from validation.records import reached
 from validation.raw_parameters.environments import CACHE, CHECKED, NotInstalled, python_of
 
 from .asked import SCHEMA

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .recorded import written
+from ..points.recorded import written
 
-FOLDER = Path(__file__).parent / "unfinished"
+FOLDER = Path(__file__).parents[1] / "unfinished"
 SCHEMA = "refflow/unfinished/1"
 
 

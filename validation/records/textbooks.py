@@ -36,8 +36,8 @@ from refflow.core.tree import flatten
 from refflow.truth.along import error_of_claim
 from refflow.truth.measure import cores_of
 
+from ..points.recorded import encoded, written
 from .calls import pasted, rounded
-from .recorded import encoded, written
 
 TEXTBOOKS = Path(oracle.__file__).parent / "textbooks.json"
 SCHEMA = "refflow/textbooks/1"

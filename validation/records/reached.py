@@ -24,15 +24,16 @@ from pathlib import Path
 
 from refflow.core.docstrings import is_string
 
-from .recorded import EXHAUSTIVE, exhaustive, written
+from ..points.recorded import EXHAUSTIVE, exhaustive, written
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RECORD, SCHEMA = Path(__file__).parent / "reached.json", "refflow/reached/1"
 WHOLE, PACKAGE, OUTSIDE = ("refflow/maps/", "refflow/core/sets/"), "refflow/", "outside functions"
-TEXTBOOK, COSTING = "textbook", "validation/textbooks.py"
+TEXTBOOK, COSTING = "textbook", "validation/records/textbooks.py"
 TANGENTS, ALONG = "refflow/core/sets/tangents.py", "refflow/truth/along.py"        # of what comes from a set of lower dimension
 TRUTH = "refflow/truth/"
-MEASURING = (*(f"validation/{name}.py" for name in ("branches", "certify", "climb", "kinds", "points", "recorded", "solvers", "switches")),
+MEASURING = ("validation/certify.py", *(f"validation/points/{name}.py" for name in ("branches", "climb", "drawn", "kinds", "recorded",
+                                                                                  "solvers", "switches")),
              *(f"{TRUTH}{name}.py" for name in ("balls", "ends", "engine", "measure")),
              *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/printed", "core/source")))
 EVERY, TURNS = 10, 10                               # one in so many points is traced; days until each page has had its turn

@@ -16,13 +16,13 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
                 inverse is a solver meets one point in every binade
     exhaustive  the worst of the float32 numbers that `validation.exhaustive` has seen
     breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
-    switches    the floats beside which a comparison in the page's own code changes its result (`validation.switches`); for a
+    switches    the floats beside which a comparison in the page's own code changes its result (`validation.points.switches`); for a
                 scalar page the next floats too, and, unless the page is slow, the image of a switch of the other side with its
                 neighbours
     opposite    for a page with a field whose members may be scaled, which log-dets multiply: D in {4, 8} and scales whose product
                 is near 1, so that the sum of their logarithms cancels
     solver      for a page whose inverse is a solver: of many drawn events those that move most, in units of the inverse, when
-                the solver is content with a root of half its digits (`validation.solvers`)
+                the solver is content with a root of half its digits (`validation.points.solvers`)
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
                 interesting events to
 All other events are members of the page's open domain or codomain.

@@ -12,7 +12,7 @@ import numpy as np
 
 from refflow.accuracy.drawing import OPTIONAL, Point, drawn_fields, set_of
 
-from .points import MODERATE, PARAMETERS, Draw, belongs, is_small
+from .drawn import MODERATE, PARAMETERS, Draw, belongs, is_small
 
 MIXTURES = 120                      # whose truth takes a tenth of a second each
 

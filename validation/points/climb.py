@@ -13,7 +13,7 @@ import numpy as np
 
 from refflow.accuracy.drawing import Point, set_of
 
-from .points import EVENTS, PARAMETERS, belongs
+from .drawn import EVENTS, PARAMETERS, belongs
 
 STEPS = {"scalar": 64, "structured": 24}            # for each starting point
 NEAR = (2, 6, 10, 16, 24)                           # factors are 1 +- 2^-n

@@ -23,7 +23,7 @@ import numpy as np
 from refflow.accuracy import switches as search
 from refflow.core import tree
 
-from .mutants.mutations import BELIEVED, code_of, plain_function
+from .code import BELIEVED, code_of, plain_function
 
 FOUNDATIONS = ("refflow.core.arithmetic", "refflow.core.pairs", "refflow.core.products")
 ORDERED = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)

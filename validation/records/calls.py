@@ -9,7 +9,7 @@ from refflow.core.registry import REGISTRY
 from refflow.saving import read_value
 from refflow.truth.measure import ADAPTERS
 
-from .recorded import number
+from ..points.recorded import number
 
 LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar")}
 
