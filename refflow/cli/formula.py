@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Start, likeliest, refuse_foreign
-from .rows import CIRCULAR, MODELS_OF_IMAGES, OF_IMAGES, OF_SPEECH, Rows, model_of, settings_of
+from .rows import CIRCULAR, MODELS_OF_IMAGES, OF_IMAGES, OF_SPEECH, TRAINERS, Rows, model_of, settings_of
 from ..core.arrays import in_parts
 from ..energies import ENERGIES
 from ..fast import tuned
@@ -55,6 +55,9 @@ class Formula:
         refuse_foreign(options, OF_SPEECH, ("glow_tts",), "speech, and --energy is a density")
         refuse_foreign(options, OF_IMAGES, MODELS_OF_IMAGES, "images, and --energy is a density")
         refuse_foreign(options, OF_DATA, (CIRCULAR,), "rows, and --energy is a density")
+        if options.model in TRAINERS:
+            raise CannotRun(f"--model {options.model}: it matches velocities of paths that end in data, and --energy gives no data; the same "
+                            "flow is fitted to a density as --model cnf")
         name = options.energy
         if name.lower() in ENERGIES:
             return cls(name.lower(), ENERGIES[name.lower()]), None
