@@ -25,7 +25,7 @@ from refflow.cli import dataset as cli_dataset, fit as cli_fit, rows as cli_rows
 from refflow import Affine, Chain, Flow, Inverse, StandardNormal, Tanh
 from refflow.cli.fit import divided
 from refflow.cli.images import read_images
-from refflow.maps.conditioners import dense_network
+from refflow.maps.conditioners import Dense, dense_network
 from refflow.maps.continuous import DiscreteFlow
 from refflow.maps.coupling import AffineCoupling, masks
 from refflow.oracle import CannotRun
@@ -723,6 +723,12 @@ def test_samples_of_a_flow_in_time_by_a_chosen_scheme(run, backwards):
     _, out, err = run("sample", "flow.npz", "--n", 5, "--seed", 4, "--json")
     assert not err and "scheme" not in out
     np.testing.assert_allclose(json.loads(out)["rows"], load("flow.npz").bijector.forward(z), rtol=1e-12)
+
+
+def test_a_scheme_whose_steps_overflow_is_refused(run):
+    save(Flow(DiscreteFlow(Dense([[1e200, 0, 0], [0, 1e200, 0]]), "rk4", 2), StandardNormal(2)), "flow.npz")
+    status, out, err = run("sample", "flow.npz", "--scheme", "euler")
+    assert status == 2 and not out and "--scheme euler: its steps, or twice as many, leave the range of float64; more --steps" in err
 
 
 @pytest.mark.parametrize("option", [("--scheme", "rk4"), ("--steps", 3)])

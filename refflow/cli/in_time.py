@@ -49,11 +49,16 @@ def along_scheme(options, flow):
 
 
 def measured_error(options, samples):
-    """The samples of the first flow of `along_scheme`, and what a report says of their error, (1); standard error has it too."""
+    """The samples of the first flow of `along_scheme`, and what a report says of their error, (1); standard error has it too.
+
+    CannotRun for samples that are not finite.
+    """
     y, *more = samples
     if not more:
         return y, {}
-    error = float(np.abs(y - more[0]).max(initial=0.0))
     name = " ".join(f"--{key} {getattr(options, key)}" for key in ("scheme", "steps") if getattr(options, key) is not None)
+    if not all(np.isfinite(found).all() for found in samples):
+        raise CannotRun(f"{name}: its steps, or twice as many, leave the range of {y.dtype}; more --steps are shorter ones")
+    error = float(np.abs(y - more[0]).max(initial=0.0))
     print(f"refflow: {name}: no entry differs by more than {error:.2g} from its value by twice as many steps", file=sys.stderr)
     return y, {"scheme": options.scheme, "scheme_steps": options.steps, "scheme_error": error}
