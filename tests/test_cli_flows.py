@@ -22,10 +22,11 @@ import pytest
 
 from refflow import models
 from refflow.cli import dataset as cli_dataset, fit as cli_fit, rows as cli_rows
-from refflow import Affine, Flow, StandardNormal, Tanh
+from refflow import Affine, Chain, Flow, Inverse, StandardNormal, Tanh
 from refflow.cli.fit import divided
 from refflow.cli.images import read_images
-from refflow.maps.conditioners import dense_network
+from refflow.maps.conditioners import Dense, dense_network
+from refflow.maps.continuous import DiscreteFlow
 from refflow.maps.coupling import AffineCoupling, masks
 from refflow.oracle import CannotRun
 from refflow.cli.names import words
@@ -698,6 +699,45 @@ def test_bad_options(run, arguments, capsys):
     with pytest.raises(SystemExit) as found:
         run("fit", "data.csv", "--out", "f.npz", *arguments)
     assert found.value.code == 2 and "invalid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backwards", [True, False])
+def test_samples_of_a_flow_in_time_by_a_chosen_scheme(run, backwards):
+    """They are the steps of the scheme from noise to samples, and the error said is the difference from twice as many."""
+    net = dense_network(np.random.default_rng(3), (3, 8, 2), "tanh", zero_last=False)
+    inner, units = DiscreteFlow(net, "dopri5", 6, *((1.0, 0.0) if backwards else (0.0, 1.0))), Affine(shift=[1.0, 2.0], scale=2.0)
+    save(Flow(Chain([Inverse(inner) if backwards else inner, units]), StandardNormal(2)), "flow.npz")
+    z = np.random.default_rng(4).standard_normal((5, 2))
+
+    def by(scheme, steps):
+        return units.forward(DiscreteFlow(net, scheme, steps).forward(z))
+
+    for options, scheme, steps in ((("--scheme", "euler", "--steps", 3), "euler", 3), (("--scheme", "midpoint"), "midpoint", 6),
+                                   (("--steps", 2), "dopri5", 2)):
+        status, out, err = run("sample", "flow.npz", "--n", 5, "--seed", 4, "--json", *options)
+        error = np.abs(by(scheme, steps) - by(scheme, 2 * steps)).max()
+        report = json.loads(out)
+        assert status == 0 and f"more than {error:.2g} from its value by twice as many steps" in err
+        assert report["scheme_error"] == pytest.approx(error, rel=1e-6)
+        np.testing.assert_allclose(report["rows"], by(scheme, steps), rtol=1e-12)
+    _, out, err = run("sample", "flow.npz", "--n", 5, "--seed", 4, "--json")
+    assert not err and "scheme" not in out
+    np.testing.assert_allclose(json.loads(out)["rows"], load("flow.npz").bijector.forward(z), rtol=1e-12)
+
+
+def test_a_scheme_whose_steps_overflow_is_refused(run):
+    save(Flow(DiscreteFlow(Dense([[1e200, 0, 0], [0, 1e200, 0]]), "rk4", 2), StandardNormal(2)), "flow.npz")
+    status, out, err = run("sample", "flow.npz", "--scheme", "euler")
+    assert status == 2 and not out and "--scheme euler: its steps, or twice as many, leave the range of float64; more --steps" in err
+
+
+@pytest.mark.parametrize("option", [("--scheme", "rk4"), ("--steps", 3)])
+def test_a_scheme_is_for_one_flow_in_time(run, option):
+    step = DiscreteFlow(dense_network(np.random.default_rng(3), (3, 4, 2), "tanh"), "rk4", 1)
+    for stages, found in (([Affine(shift=[1.0, 2.0])], "no flow in time"), ([step, step], "2 flows in time")):
+        save(Flow(Chain(stages), StandardNormal(2)), "flow.npz", replace=True)
+        status, out, err = run("sample", "flow.npz", *option)
+        assert status == 2 and not out and f"{option[0]} is for a flow in time" in err and f"flow.npz holds {found}" in err
 
 
 def test_help_and_a_pipe_that_closes(tmp_path):

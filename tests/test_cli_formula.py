@@ -132,6 +132,7 @@ REFUSED = {
     ("--energy", "u1", "--test", "0.1"): "--test is for rows, and --energy is a density",
     ("--energy", "u1", "--model", "glow"): "--model glow is for images, and --energy is a density",
     ("--energy", "u1", "--model", "circular-nsf"): "--model circular-nsf is for rows",
+    ("--energy", "u1", "--model", "flow_matching"): "--model flow-matching: it matches velocities of paths that end in data, and --energy",
     ("--energy", "u1", "--model", "planer"): "there is no model 'planer'; did you mean planar?",
     ("--energy", "u1", "--model", "planar", "--couplings", "3"): "the model planar has no --couplings",
 }

@@ -29,7 +29,7 @@ from ..oracle.asking.global_state import put_back
 from ..report import aligned
 from ..training import Annealing, ClipNorm, TrainingError, fit_reverse_kl
 from .dataset import Start, likeliest, refuse_foreign
-from .rows import CIRCULAR, MODELS_OF_IMAGES, OF_IMAGES, OF_SPEECH, Rows, model_of, settings_of
+from .rows import CIRCULAR, MODELS_OF_IMAGES, OF_IMAGES, OF_SPEECH, TRAINERS, Rows, model_of, settings_of
 
 LONGEST = 10.0                          # the norm to which longer gradients are shortened: one sample may be far outside the density
 MEASURED = 4096                         # the divergence of a flow is the mean over so many of its samples
@@ -55,6 +55,9 @@ class Formula:
         refuse_foreign(options, OF_SPEECH, ("glow_tts",), "speech, and --energy is a density")
         refuse_foreign(options, OF_IMAGES, MODELS_OF_IMAGES, "images, and --energy is a density")
         refuse_foreign(options, OF_DATA, (CIRCULAR,), "rows, and --energy is a density")
+        if options.model in TRAINERS:
+            raise CannotRun(f"--model {options.model}: it matches velocities of paths that end in data, and --energy gives no data; the same "
+                            "flow is fitted to a density as --model cnf")
         name = options.energy
         if name.lower() in ENERGIES:
             return cls(name.lower(), ENERGIES[name.lower()]), None

@@ -7,14 +7,15 @@ import os
 
 import numpy as np
 
-from .classes import OF_GUIDANCE, add_guidance, drawn_with_guidance, refuse_guidance
-from .contexts import given_contexts
-from .kinds import opened
-from .options import add_flow, add_given, add_seed, add_threads, add_table_out, count, rate, writes_a_file
 from ..fast.flows import FEWEST_SAMPLES, in_parts
 from ..maps.densities import StandardNormal
 from ..oracle import CannotRun
 from ..report import json_text
+from .classes import OF_GUIDANCE, add_guidance, drawn_with_guidance, refuse_guidance
+from .contexts import given_contexts
+from .in_time import add_schemes, along_scheme, measured_error
+from .kinds import opened
+from .options import add_flow, add_given, add_seed, add_threads, add_table_out, count, rate, writes_a_file
 
 
 def add_command(commands):
@@ -23,6 +24,7 @@ def add_command(commands):
     one.add_argument("--n", type=count, default=1, help="how many rows, for each context if there are any (1)")
     add_given(one)
     add_guidance(one)
+    add_schemes(one)
     one.add_argument("--temperature", type=rate, default=1.0, metavar="T", help="latents times T (1)")
     add_table_out(one)
     add_seed(one)
@@ -36,25 +38,29 @@ def run(options):
     contexts = given_contexts(data.context, options)
     refuse_guidance(options, flow, data.context)
     refuse_beyond_memory(options, flow, 1 if contexts is None else len(contexts))
-    rng = np.random.default_rng(options.seed)
     contexts = None if contexts is None else np.repeat(contexts, options.n, 0)
-    standardised = None if contexts is None else data.context.standardised(contexts)
-    if options.guidance is not None:
-        z = latents(flow, rng, options.n if contexts is None else len(contexts), options.temperature)
-        y = drawn_with_guidance(flow, z, standardised, options)
-    elif contexts is None:
-        y = drawn(flow, rng, options.n, options.temperature)
-    else:
-        y = data.joined(drawn_given(flow, rng, standardised, options.temperature), contexts)
+    y, error = measured_error(options, [samples(options, each, data, contexts) for each in along_scheme(options, flow)])
     data.write_samples(options, y)
     if options.json:
         report = {"flow": options.flow, "seed": options.seed, "n": options.n, "temperature": options.temperature}
         report |= {} if contexts is None else {"given": options.given}
         guidance = {"guidance": options.guidance, **{key: getattr(options, key) for key in OF_GUIDANCE}}
         report |= {} if options.guidance is None else guidance
-        report |= data.note() | {"out": options.out}
+        report |= error | data.note() | {"out": options.out}
         print(json_text(report | ({} if options.out else {"rows": data.samples(y).tolist()}), indent=None))
     return 0
+
+
+def samples(options, flow, data, contexts):
+    """The samples of the seed, and for each of `contexts` if there are any."""
+    rng = np.random.default_rng(options.seed)
+    standardised = None if contexts is None else data.context.standardised(contexts)
+    if options.guidance is not None:
+        z = latents(flow, rng, options.n if contexts is None else len(contexts), options.temperature)
+        return drawn_with_guidance(flow, z, standardised, options)
+    if contexts is None:
+        return drawn(flow, rng, options.n, options.temperature)
+    return data.joined(drawn_given(flow, rng, standardised, options.temperature), contexts)
 
 
 def refuse_beyond_memory(options, flow, contexts):

@@ -38,7 +38,7 @@ JUDGES = {
     "core.values": ("values", "errors_of_use", "contract"),
     "cli.check": ("cli", "report", "stranger", "time_limits"), "cli.checkpoint": ("cli_checkpoints",),
     "cli.dataset": ("cli", "strangers_files", "cli_contexts"), "cli.fit": ("cli_flows", "cli_manners", "cli_checkpoints"),
-    "cli.rows": ("cli", "strangers_files"), "cli.sample": ("cli", "cli_manners"), "cli.truth": ("truth_command",),
+    "cli.in_time": ("cli_flows",), "cli.rows": ("cli", "strangers_files"), "cli.sample": ("cli", "cli_manners"), "cli.truth": ("truth_command",),
     "data": ("data",), "coverage.row": ("coverage",),
     "oracle.check": ("oracle", "report"), "oracle.naming.diagnosis": ("diagnosis",), "oracle.naming.shrink": ("oracle", "report"),
     "laws.law": ("laws", "rejections"),

@@ -1,0 +1,64 @@
+"""Samples of a flow in time, drawn by another scheme than the file's.
+
+The file's scheme leads from data to noise, and its samples undo these steps by Newton's method.  Another scheme, or another number of
+steps, leads from noise to samples along the same velocity.  With y_n the samples of n steps and y their limit,
+    |y_n - y| <= |y_n - y_2n| + |y_2n - y|                                          (1)
+where the last term is smaller than the left side by a factor of nearly 2^order, once the steps are short enough: the difference from
+twice as many steps measures the scheme's error.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from ..core import Chain, Flow, Inverse
+from ..core.compose import single_steps
+from ..maps.continuous import DiscreteFlow
+from ..maps.continuous.schemes import SCHEMES
+from ..oracle import CannotRun
+from .options import positive_count
+
+
+def add_schemes(command):
+    one = command.add_argument_group("flows in time", "FLOW is a cnf, ffjord or flow-matching; standard error says the scheme's error")
+    one.add_argument("--scheme", choices=SCHEMES, help="the scheme that leads from noise to samples (the file's, undone by a solver)")
+    one.add_argument("--steps", type=positive_count, metavar="N", help="how many steps it takes (as many as in the file)")
+
+
+def along_scheme(options, flow):
+    """[the flow by the scheme and the steps of the options, the same by twice the steps]; [flow] if the options say neither.
+
+    CannotRun, with the name of the option, for a flow that does not have one `DiscreteFlow`.
+    """
+    given = {name: getattr(options, name) for name in ("scheme", "steps") if getattr(options, name) is not None}
+    if not given:
+        return [flow]
+    stages = list(single_steps(flow.bijector, 0))
+    places = [i for i, (_, f, _) in enumerate(stages) if isinstance(f, DiscreteFlow)]
+    if len(places) != 1:
+        found = f"{len(places)} flows" if places else "no flow"
+        raise CannotRun(f"--{next(iter(given))} is for a flow in time, cnf, ffjord or flow-matching; {options.flow} holds {found} in time")
+    maps = [Inverse(f) if side else f for _, f, side in stages]
+    _, f, backwards = stages[places[0]]
+    towards = f.replace(start=f.end, end=f.start) if backwards else f
+    once = towards.replace(**given)
+    return [Flow(Chain([*maps[:places[0]], found, *maps[places[0] + 1:]]), flow.base)
+            for found in (once, once.replace(steps=2 * once.steps))]
+
+
+def measured_error(options, samples):
+    """The samples of the first flow of `along_scheme`, and what a report says of their error, (1); standard error has it too.
+
+    CannotRun for samples that are not finite.
+    """
+    y, *more = samples
+    if not more:
+        return y, {}
+    name = " ".join(f"--{key} {getattr(options, key)}" for key in ("scheme", "steps") if getattr(options, key) is not None)
+    if not all(np.isfinite(found).all() for found in samples):
+        raise CannotRun(f"{name}: its steps, or twice as many, leave the range of {y.dtype}; more --steps are shorter ones")
+    error = float(np.abs(y - more[0]).max(initial=0.0))
+    print(f"refflow: {name}: no entry differs by more than {error:.2g} from its value by twice as many steps", file=sys.stderr)
+    return y, {"scheme": options.scheme, "scheme_steps": options.steps, "scheme_error": error}
