@@ -10,7 +10,7 @@ import pytest
 from validation import equations, misprints
 from validation.equations import PAGES, REASONS, counted, listed, of_page, source_of, told, unlisted, with_textbook
 
-LETTERS, WORDS = 250, 32                        # at most so many are listed for these two reasons: a page can be written without them
+LETTERS, WORDS = 227, 27                        # at most so many are listed for these two reasons: a page can be written without them
 ALIVE = 1 / 50
 
 
@@ -52,6 +52,16 @@ def test_an_equation_that_is_no_longer_executed_is_told_with_its_reason():
     text, _ = of_page("Softsign", source_of(PAGES["Softsign"]).replace("dx/dz = r^2,", "dx/dz = q^2,"))
     assert unlisted("Softsign", counted(text)) == [
         f"Softsign (3) is not executed: letter, {REASONS['letter']}, and is listed as executed"]
+
+
+@pytest.mark.parametrize("name, right, wrong, number", [
+    ("DiagonalNormal", "z = loc + scale e", "z = loc - scale e", 3),
+    ("SoftplusActivation", "= s (1 - s)", "= s (2 - s)", 4)])
+def test_a_function_that_no_method_calls_is_run(name, right, wrong, number):
+    source = source_of(PAGES[name])
+    assert right in source
+    states = [counted(of_page(name, text)[0])[number] for text in (source, source.replace(right, wrong, 1))]
+    assert states[0] == "executed" != states[1]
 
 
 def test_a_range_that_is_printed_says_where_an_array_begins():
