@@ -10,7 +10,7 @@ import pytest
 from validation import equations, misprints
 from validation.equations import PAGES, REASONS, counted, listed, of_page, source_of, told, unlisted, with_textbook
 
-LETTERS, WORDS = 227, 27                        # at most so many are listed for these two reasons: a page can be written without them
+LETTERS, WORDS = 230, 27                        # at most so many are listed for these two reasons: a page can be written without them
 ALIVE = 1 / 50
 
 

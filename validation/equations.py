@@ -349,10 +349,9 @@ def of_point(page, lines, text, point, side):
     for function, asks in lines.others(met):
         if asks <= known.keys():
             try:
-                _, own, names = lines.traced(function, **{name: known[name] for name in asks})
+                _, own, _ = lines.traced(function, **{name: known[name] for name in asks})
             except (ArithmeticError, ValueError, LookupError):
                 continue                                    # an argument of this name is another thing there
-            last = names | last
             for one in own:
                 one.given |= given.layers(event) | {"results": {name: known[name] for name in asks}}
             events += own
@@ -499,7 +498,7 @@ def compared(unit, event, scope, apart):
         except Unknown as unknown:
             one = unknown.reason
             unit.why = str(unknown)
-        if one is True:
+        if one is True and (own or False not in outcomes):
             return True
         if own and isinstance(one, str):
             outcomes.insert(0, one)
