@@ -33,7 +33,8 @@ def test_the_list_does_not_grow_by_letters_and_words():
 
 @pytest.mark.parametrize("name, right, wrong, number", [
     ("Softsign", "dx/dz = r^2,", "dx/dz = r^3,", 3),
-    ("CauchyCDF", "t = (z - loc)/s", "t = (z + loc)/s", 1)])
+    ("CauchyCDF", "t = (z - loc)/s", "t = (z + loc)/s", 1),
+    ("FullNormal", "z_bar = -b w", "z_bar = b w", 5)])
 def test_a_misprint_is_contradicted(name, right, wrong, number):
     source = source_of(PAGES[name])
     assert right in source
