@@ -10,7 +10,7 @@ import pytest
 from validation import equations, misprints
 from validation.equations import PAGES, REASONS, counted, listed, of_page, source_of, told, unlisted, with_textbook
 
-LETTERS, WORDS = 250, 32                        # at most so many are listed for these two reasons: a page can be written without them
+LETTERS, WORDS = 230, 27                        # at most so many are listed for these two reasons: a page can be written without them
 ALIVE = 1 / 50
 
 
@@ -33,7 +33,8 @@ def test_the_list_does_not_grow_by_letters_and_words():
 
 @pytest.mark.parametrize("name, right, wrong, number", [
     ("Softsign", "dx/dz = r^2,", "dx/dz = r^3,", 3),
-    ("CauchyCDF", "t = (z - loc)/s", "t = (z + loc)/s", 1)])
+    ("CauchyCDF", "t = (z - loc)/s", "t = (z + loc)/s", 1),
+    ("FullNormal", "z_bar = -b w", "z_bar = b w", 5)])
 def test_a_misprint_is_contradicted(name, right, wrong, number):
     source = source_of(PAGES[name])
     assert right in source
@@ -52,6 +53,16 @@ def test_an_equation_that_is_no_longer_executed_is_told_with_its_reason():
     text, _ = of_page("Softsign", source_of(PAGES["Softsign"]).replace("dx/dz = r^2,", "dx/dz = q^2,"))
     assert unlisted("Softsign", counted(text)) == [
         f"Softsign (3) is not executed: letter, {REASONS['letter']}, and is listed as executed"]
+
+
+@pytest.mark.parametrize("name, right, wrong, number", [
+    ("DiagonalNormal", "z = loc + scale e", "z = loc - scale e", 3),
+    ("SoftplusActivation", "= s (1 - s)", "= s (2 - s)", 4)])
+def test_a_function_that_no_method_calls_is_run(name, right, wrong, number):
+    source = source_of(PAGES[name])
+    assert right in source
+    states = [counted(of_page(name, text)[0])[number] for text in (source, source.replace(right, wrong, 1))]
+    assert states[0] == "executed" != states[1]
 
 
 def test_a_range_that_is_printed_says_where_an_array_begins():

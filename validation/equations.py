@@ -210,6 +210,11 @@ class Lines:
             if isinstance(inner, types.CodeType) and not inner.co_name.startswith("<"):
                 self.add(inner)
 
+    def others(self, met):
+        """(function, names of its parameters) of those that cite equations and that nobody called, on no side."""
+        return [(function, set(inspect.signature(function).parameters)) for name, function in vars(self.book).items()
+                if isinstance(function, types.FunctionType) and self.codes[function.__code__] and name not in MAIN | met]
+
     def traced(self, function, *given, **named):
         """(what a function gives, its events, the last value of each name anywhere)."""
         events, last, pending, counts = [], {}, {}, Counter()
@@ -329,8 +334,7 @@ def of_point(page, lines, text, point, side):
         for one in own:
             if one.function == asked and one.returned:
                 one.returned = roles
-            one.given |= {"event": event, "results": given.names, "fields": given.fields, "dims": given.dims,
-                          "functions": given.functions, "from 1": given.from_1}
+            one.given |= given.layers(event)
         events.extend(own)
 
     for name in methods.values:
@@ -341,6 +345,16 @@ def of_point(page, lines, text, point, side):
             run(methods.vjp, 0 * bars[0], 1 + 0 * bars[1])
         run(methods.vjp, *bars)
     given.complete(side, event)
+    met, known = {one.function for one in events}, given.for_others(event, point.image_bar)
+    for function, asks in lines.others(met):
+        if asks <= known.keys():
+            try:
+                _, own, _ = lines.traced(function, **{name: known[name] for name in asks})
+            except (ArithmeticError, ValueError, LookupError):
+                continue                                    # an argument of this name is another thing there
+            for one in own:
+                one.given |= given.layers(event) | {"results": {name: known[name] for name in asks}}
+            events += own
     return events, last
 
 
@@ -361,6 +375,19 @@ class Given:
             self.names |= {f"{text.event if point.side == 'inverse' else text.image}_bar": point.image_bar[()]}
         if getattr(point, "log_det_bar", None) is not None:
             self.names["l_bar"] = point.log_det_bar[()]
+
+    def layers(self, event):
+        return {"event": event, "results": self.names, "fields": self.fields, "dims": self.dims, "functions": self.functions,
+                "from 1": self.from_1}
+
+    def for_others(self, event, image_bar):
+        """Arguments of functions that no method calls: noise `e`, `values` to begin from, tangents of an event and their cotangents."""
+        pair = np.array([1.0, -0.5])
+        more = {"e": event, "values": event, "y": event, "z": event, "z_bar": event}
+        if is_numeric(image_bar) and np.ndim(event):
+            more |= {"A_dot": np.multiply.outer(event, pair), "h_bar": image_bar[()],
+                     "H_bar": np.multiply.outer(image_bar, pair[::-1])}
+        return more | self.names | self.fields
 
     def roles(self, function, result, more):
         """What a main function returned, under its letters."""
@@ -471,7 +498,7 @@ def compared(unit, event, scope, apart):
         except Unknown as unknown:
             one = unknown.reason
             unit.why = str(unknown)
-        if one is True:
+        if one is True and (own or False not in outcomes):
             return True
         if own and isinstance(one, str):
             outcomes.insert(0, one)

@@ -68,15 +68,16 @@ class textbook:
 
     def sample_vjp(z, weights, loc, scale, z_bar):
         t, N, _ = textbook.letters(z, weights, loc, scale)
-        joint = [weights * np.prod(N[:, :d], -1) for d in range(len(z) + 1)]
-        r, A, loc_bar, scale_bar = [v / np.sum(v) for v in joint], 0 * weights, 0 * loc, 0 * scale          # (8)
+        joint = np.stack([weights * np.prod(N[:, :d], -1) for d in range(len(z) + 1)], -1)
+        r = joint / np.sum(joint, 0)                                                # (8)
+        A, loc_bar, scale_bar = 0 * weights, 0 * loc, 0 * scale
         for d in reversed(range(len(z))):
             t_d, scale_d, Phi = t[:, d], scale[:, d], scipy.special.ndtr(t[:, d])
             V = z_bar[d] + np.sum(A * t_d / scale_d)                                # (12)
-            loc_bar[:, d] = V * r[d + 1] - A * t_d / scale_d                        # (13)
-            scale_bar[:, d] = V * r[d + 1] * t_d - A * (t_d ** 2 - 1) / scale_d     # (14)
-            u, p = np.sum(r[d] * Phi), np.sum(r[d] * N[:, d])                       # (7) (9)
-            A = A + V * r[d] * (Phi - u) / p                                        # (10) (11)
+            loc_bar[:, d] = V * r[:, d + 1] - A * t_d / scale_d                     # (13)
+            scale_bar[:, d] = V * r[:, d + 1] * t_d - A * (t_d ** 2 - 1) / scale_d  # (14)
+            u, p = np.sum(r[:, d] * Phi), np.sum(r[:, d] * N[:, d])                 # (7) (9)
+            A = A + V * r[:, d] * (Phi - u) / p                                     # (10) (11)
         return {"weights": -A / weights, "loc": loc_bar, "scale": scale_bar}        # (15)
 
 
