@@ -14,6 +14,7 @@ from refflow import coverage
 from refflow.book import BadPage, NotABook, write_book
 from refflow.book import elsewhere, library
 from refflow.book.chapter import chapters
+from refflow.book.elsewhere import finding
 from refflow.book.leaf import leaf
 from refflow.book.pages import entries, pages
 from refflow.book.shown import MOVING
@@ -22,6 +23,7 @@ from refflow.core.registry import REGISTRY
 from refflow.oracle.check import certified
 from refflow.testing.pages import CITED, DEFINED, numbered
 from validation import book as opened
+from validation.peers.leaves import LEAVES, WITHOUT
 
 XHTML, SVG = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"
 ENTRIES = entries()
@@ -337,3 +339,36 @@ def test_a_leaf_shows_each_library_s_own_errors(name, monkeypatch):
     exchanged = {name: [(*listed[0][:2], other[2]), (*other[:2], listed[0][2])]}
     monkeypatch.setattr(elsewhere, "peers", lambda: exchanged)
     assert len(wrong_peers(name)[0]) == 2
+
+
+def shown_findings(name):
+    """{title: (code, what it prints, what is true)} of the findings on a leaf."""
+    root = tree_of(leaf(ENTRIES[name], {}))
+    parts = [part for section in root.iter(f"{XHTML}section") if section.get("class") == "findings" for part in section]
+    found = {}
+    for part in parts[1:]:
+        cells = ["".join(cell.itertext()) for cell in part.iter(f"{XHTML}td")]
+        found[part[0].text.strip()] = part.find(f"{XHTML}pre").text, cells[::2], cells[1::2]
+    return found
+
+
+def misplaced_findings():
+    """What is wrong with the findings on the leaves: each stands on all leaves that it names, with its code and its numbers."""
+    every, wrong = coverage.held("findings.json"), []
+    shown = {name: shown_findings(name) for name in ENTRIES if any(name in one["leaves"] for one in every) or name in ("Exp", "planar")}
+    wrong += [one["name"] for one in every for name in one["leaves"]
+              if shown.get(name, {}).pop(f"{one['library']} {one['version']}: {one['name']}", None) != (one["code"], one["printed"], one["true"])]
+    return wrong + [title for titles in shown.values() for title in titles]
+
+
+def test_every_finding_stands_on_its_leaves(monkeypatch):
+    every = coverage.held("findings.json")
+    assert misplaced_findings() == []
+    named = [f"{one['library']}: {one['name']}" for one in every]
+    assert sorted(named) == sorted({*WITHOUT, *(title for some in LEAVES.values() for title in some)})
+    assert set(LEAVES) <= set(ENTRIES) and [one["leaves"] for one in every if not one["leaves"]] == [[]] * len(WITHOUT)
+    monkeypatch.setitem(every[0], "leaves", ["Tahn"])
+    assert misplaced_findings() == [every[0]["name"]]
+    monkeypatch.undo()
+    monkeypatch.setattr(elsewhere, "finding", lambda one, table: finding(one | {"true": one["printed"]}, table))
+    assert len(misplaced_findings()) > 90
