@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import re
+from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
@@ -16,7 +17,7 @@ from refflow.book import elsewhere, library
 from refflow.book.chapter import chapters
 from refflow.book.elsewhere import finding
 from refflow.book.leaf import leaf
-from refflow.book.pages import entries, pages
+from refflow.book.pages import entries, file_of, pages
 from refflow.book.shown import MOVING
 from refflow.core.docstrings import joined_text
 from refflow.core.registry import REGISTRY
@@ -44,10 +45,31 @@ def tree_of(text):
 def test_every_page_has_a_leaf(book):
     wanted = {name for name, page in REGISTRY.items() if page.__module__.startswith("refflow.")} | {"Chain", "Inverse", "glow"}
     assert wanted <= set(ENTRIES)
-    files = {f"{name}.html" for name in [*ENTRIES, *chapters(), "index"]} | {"book.js", "index.js"}
+    files = {*map(file_of, [*ENTRIES, *chapters(), "index"]), "book.js", "index.js"}
     assert {path.name for path in book.iterdir()} == files
     listed = (book / "index.html").read_text()
-    assert all(f'href="{name}.html"' in listed for name in (*ENTRIES, *chapters()))
+    assert all(f'href="{file_of(name)}"' in listed for name in (*ENTRIES, *chapters()))
+
+
+def alike(names):
+    """The names that a file system that ignores case takes for another of them."""
+    counts = Counter(map(str.casefold, names))
+    return sorted(name for name in names if counts[name.casefold()] > 1)
+
+
+def test_no_two_files_differ_by_case_alone(book):
+    assert alike([path.name for path in book.iterdir()]) == []
+    assert {"Planar.html", "planar.html"} <= set(alike([f"{name}.html" for name in ENTRIES]))
+    files = {path.name for path in book.iterdir()}
+    for path in book.glob("*.html"):
+        assert {link.partition("#")[0] for link in re.findall('href="([^"#]+)', path.read_text())} <= files
+    assert {file.partition("#")[0] for file in re.findall(r'\["[^"]*","([^"]+html[^"]*)"', (book / "index.js").read_text())} <= files
+
+
+@pytest.mark.parametrize("name", ["Planar", "planar", "sylvester", "Autoregressive"])
+def test_a_name_that_differs_by_case_alone_is_its_own_leaf(name, book, tmp_path):
+    assert write_book(tmp_path, name)[0].name == file_of(name)
+    assert f"<title>{name}</title>" in (tmp_path / file_of(name)).read_text()
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -59,7 +81,7 @@ def test_leaf(name):
     links = [element.get("href") for element in root.iter(f"{XHTML}a")]
     assert len(ids) == len(set(ids))
     assert all(link[1:] in ids for link in links if link.startswith("#"))
-    assert {link.removesuffix(".html") for link in links if not link.startswith("#")} <= {*ENTRIES, "index"}
+    assert {link for link in links if not link.startswith("#")} <= {*map(file_of, ENTRIES), "index.html"}
     assert text.count("<script") == 2 and all(f'<script src="{name}.js" defer="defer"></script>' in text for name in ("index", "book"))
     assert not re.search(r"https?://(?!www\.w3\.org/)|<link|<img|@import|url\(", text)
     assert len(list(root.iter(f"{XHTML}main"))) == 1

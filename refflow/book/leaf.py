@@ -17,6 +17,7 @@ from .elsewhere import elsewhere, found
 from .figures import figures, floats
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
+from .pages import file_of
 from .parts import COSTS, arranged, cost_rows, moderate_text
 from .vocabulary import BIG, FUNCTIONS, GREEK, RELATIONS, SYMBOLS
 from ..pictures import RULES
@@ -76,7 +77,7 @@ def neighbour(entry, arrow):
         return "<span></span>"
     title = getattr(entry, "title", entry.name)
     text = f"{arrow} {title}" if arrow == "←" else f"{title} {arrow}"
-    return f'<a href="{entry.name}.html">{text}</a>'
+    return f'<a href="{file_of(entry.name)}">{text}</a>'
 
 
 def chapters_that(citing):
