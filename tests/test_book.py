@@ -306,6 +306,49 @@ def test_a_slider_shows_one_frame_and_its_path_is_of_refflow(told):
     assert float(told["output"]) == pytest.approx(values[3])
 
 
+PRINTED = """<script>addEventListener("load", () => {
+  const shown = (part) => part.checkVisibility({contentVisibilityAuto: true}), all = [...document.body.querySelectorAll("*")];
+  const grey = (color) => new Set(color.match(/[\\d.]+/g).slice(0, 3)).size === 1;
+  const told = {
+    folded: all.filter((part) => part.closest("details") &&
+      !part.closest("button.copy, .n small") && !part.matches(".equation") && !shown(part)).length,
+    controls: all.filter((part) => part.matches("input, button, header nav") && shown(part)).length,
+    coloured: all.filter((part) => shown(part) && !part.closest("svg") && !grey(getComputedStyle(part).color)).length,
+    paper: getComputedStyle(document.documentElement).backgroundColor, text: getComputedStyle(document.body).color};
+  document.body.append(Object.assign(document.createElement("pre"), {id: "told", textContent: JSON.stringify(told)}));
+});</script></body>"""
+ON_PAPER = {"folded": 0, "controls": 0, "coloured": 0, "paper": "rgb(255, 255, 255)", "text": "rgb(0, 0, 0)"}
+
+
+def printed(book, name, profile, *removed):
+    """What a file of the book shows on paper, in a browser that prefers the dark, without some of its rules of style."""
+    text = (book / f"{name}.html").read_text()
+    for rule in removed:
+        assert rule in text
+        text = text.replace(rule, "")
+    file = book / "printed.html"
+    file.write_text(text.replace("@media print", "@media all").replace("</body>", PRINTED))
+    shown = opened.shown_in_chromium(file, profile, opened.SCHEMES["dark"])
+    file.unlink()
+    return json.loads(html.unescape(re.search(r'<pre id="told">(.*?)</pre>', shown, re.S)[1]))
+
+
+@BROWSER
+@pytest.mark.parametrize("name", ["Affine", "Planar", "05_one_entry_after_another", "index"])
+def test_paper_is_black_on_white_and_nothing_is_folded(name, book, tmp_path):
+    assert printed(book, name, tmp_path) == ON_PAPER
+
+
+@BROWSER
+@pytest.mark.parametrize("removed, what", [("details:not([open]) &gt; * { display: block; }", "folded"),
+                                           (".searched, .slider label, button.copy,", "controls"),
+                                           ("--link: #000;", "coloured"), ("--paper: #fff;", "paper"), ("--ink: #000;", "text")])
+def test_a_rule_that_paper_misses_is_found(removed, what, book, tmp_path):
+    removed = removed if removed in (book / "Affine.html").read_text() else removed.replace("&gt;", ">")
+    more = ["details::details-content { content-visibility: visible; display: block; block-size: auto; }"] if what == "folded" else []
+    assert printed(book, "Affine", tmp_path, removed, *more)[what] != ON_PAPER[what]
+
+
 @BROWSER
 @pytest.mark.skipif(opened.axe_script() is None, reason="no axe-core: `pip install axe-core-python` asks it")
 def test_axe_finds_what_is_planted_and_nothing_else(book):

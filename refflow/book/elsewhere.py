@@ -56,7 +56,7 @@ def found(name, table) -> str:
 def finding(one, table):
     title = f'{escape(one["library"])} {escape(one["version"])}: {escape(one["name"])}'
     rows = [[f"<code>{escape(value)}</code>" for value in row] for row in zip(one["printed"], one["true"])]
-    remedy = f'<p>{escape(one["remedy"])}</p>' if one["remedy"] else ""
+    remedy = f'<p>What would be right: {escape(one["remedy"])}</p>' if one["remedy"] else ""
     return (f'<details><summary>{title} <small>{coverage.KINDS[one["kind"]]}</small></summary><p>{ticked(one["text"])}</p>'
             f'<p>The equation is <code>{escape(one["equation"])}</code>. The code below shows it.</p><pre>{escape(one["code"])}</pre>'
             f'{table("", ("it prints", "true"), rows)}{remedy}</details>')
