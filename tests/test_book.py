@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import re
+from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
@@ -14,14 +15,16 @@ from refflow import coverage
 from refflow.book import BadPage, NotABook, write_book
 from refflow.book import elsewhere, library
 from refflow.book.chapter import chapters
+from refflow.book.elsewhere import finding
 from refflow.book.leaf import leaf
-from refflow.book.pages import entries, pages
+from refflow.book.pages import entries, file_of, pages
 from refflow.book.shown import MOVING
 from refflow.core.docstrings import joined_text
 from refflow.core.registry import REGISTRY
 from refflow.laws.pages import CITED, DEFINED, numbered
 from refflow.oracle.check import certified
 from validation import book as opened
+from validation.peers.leaves import LEAVES, WITHOUT
 
 XHTML, SVG = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"
 ENTRIES = entries()
@@ -42,10 +45,31 @@ def tree_of(text):
 def test_every_page_has_a_leaf(book):
     wanted = {name for name, page in REGISTRY.items() if page.__module__.startswith("refflow.")} | {"Chain", "Inverse", "glow"}
     assert wanted <= set(ENTRIES)
-    files = {f"{name}.html" for name in [*ENTRIES, *chapters(), "index"]} | {"book.js", "index.js"}
+    files = {*map(file_of, [*ENTRIES, *chapters(), "index"]), "book.js", "index.js"}
     assert {path.name for path in book.iterdir()} == files
     listed = (book / "index.html").read_text()
-    assert all(f'href="{name}.html"' in listed for name in (*ENTRIES, *chapters()))
+    assert all(f'href="{file_of(name)}"' in listed for name in (*ENTRIES, *chapters()))
+
+
+def alike(names):
+    """The names that a file system that ignores case takes for another of them."""
+    counts = Counter(map(str.casefold, names))
+    return sorted(name for name in names if counts[name.casefold()] > 1)
+
+
+def test_no_two_files_differ_by_case_alone(book):
+    assert alike([path.name for path in book.iterdir()]) == []
+    assert {"Planar.html", "planar.html"} <= set(alike([f"{name}.html" for name in ENTRIES]))
+    files = {path.name for path in book.iterdir()}
+    for path in book.glob("*.html"):
+        assert {link.partition("#")[0] for link in re.findall('href="([^"#]+)', path.read_text())} <= files
+    assert {file.partition("#")[0] for file in re.findall(r'\["[^"]*","([^"]+html[^"]*)"', (book / "index.js").read_text())} <= files
+
+
+@pytest.mark.parametrize("name", ["Planar", "planar", "sylvester", "Autoregressive"])
+def test_a_name_that_differs_by_case_alone_is_its_own_leaf(name, book, tmp_path):
+    assert write_book(tmp_path, name)[0].name == file_of(name)
+    assert f"<title>{name}</title>" in (tmp_path / file_of(name)).read_text()
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -57,7 +81,7 @@ def test_leaf(name):
     links = [element.get("href") for element in root.iter(f"{XHTML}a")]
     assert len(ids) == len(set(ids))
     assert all(link[1:] in ids for link in links if link.startswith("#"))
-    assert {link.removesuffix(".html") for link in links if not link.startswith("#")} <= {*ENTRIES, "index"}
+    assert {link for link in links if not link.startswith("#")} <= {*map(file_of, ENTRIES), "index.html"}
     assert text.count("<script") == 2 and all(f'<script src="{name}.js" defer="defer"></script>' in text for name in ("index", "book"))
     assert not re.search(r"https?://(?!www\.w3\.org/)|<link|<img|@import|url\(", text)
     assert len(list(root.iter(f"{XHTML}main"))) == 1
@@ -282,6 +306,49 @@ def test_a_slider_shows_one_frame_and_its_path_is_of_refflow(told):
     assert float(told["output"]) == pytest.approx(values[3])
 
 
+PRINTED = """<script>addEventListener("load", () => {
+  const shown = (part) => part.checkVisibility({contentVisibilityAuto: true}), all = [...document.body.querySelectorAll("*")];
+  const grey = (color) => new Set(color.match(/[\\d.]+/g).slice(0, 3)).size === 1;
+  const told = {
+    folded: all.filter((part) => part.closest("details") &&
+      !part.closest("button.copy, .n small") && !part.matches(".equation") && !shown(part)).length,
+    controls: all.filter((part) => part.matches("input, button, header nav") && shown(part)).length,
+    coloured: all.filter((part) => shown(part) && !part.closest("svg") && !grey(getComputedStyle(part).color)).length,
+    paper: getComputedStyle(document.documentElement).backgroundColor, text: getComputedStyle(document.body).color};
+  document.body.append(Object.assign(document.createElement("pre"), {id: "told", textContent: JSON.stringify(told)}));
+});</script></body>"""
+ON_PAPER = {"folded": 0, "controls": 0, "coloured": 0, "paper": "rgb(255, 255, 255)", "text": "rgb(0, 0, 0)"}
+
+
+def printed(book, name, profile, *removed):
+    """What a file of the book shows on paper, in a browser that prefers the dark, without some of its rules of style."""
+    text = (book / f"{name}.html").read_text()
+    for rule in removed:
+        assert rule in text
+        text = text.replace(rule, "")
+    file = book / "printed.html"
+    file.write_text(text.replace("@media print", "@media all").replace("</body>", PRINTED))
+    shown = opened.shown_in_chromium(file, profile, opened.SCHEMES["dark"])
+    file.unlink()
+    return json.loads(html.unescape(re.search(r'<pre id="told">(.*?)</pre>', shown, re.S)[1]))
+
+
+@BROWSER
+@pytest.mark.parametrize("name", ["Affine", "Planar", "05_one_entry_after_another", "index"])
+def test_paper_is_black_on_white_and_nothing_is_folded(name, book, tmp_path):
+    assert printed(book, name, tmp_path) == ON_PAPER
+
+
+@BROWSER
+@pytest.mark.parametrize("removed, what", [("details:not([open]) &gt; * { display: block; }", "folded"),
+                                           (".searched, .slider label, button.copy,", "controls"),
+                                           ("--link: #000;", "coloured"), ("--paper: #fff;", "paper"), ("--ink: #000;", "text")])
+def test_a_rule_that_paper_misses_is_found(removed, what, book, tmp_path):
+    removed = removed if removed in (book / "Affine.html").read_text() else removed.replace("&gt;", ">")
+    more = ["details::details-content { content-visibility: visible; display: block; block-size: auto; }"] if what == "folded" else []
+    assert printed(book, "Affine", tmp_path, removed, *more)[what] != ON_PAPER[what]
+
+
 @BROWSER
 @pytest.mark.skipif(opened.axe_script() is None, reason="no axe-core: `pip install axe-core-python` asks it")
 def test_axe_finds_what_is_planted_and_nothing_else(book):
@@ -337,3 +404,36 @@ def test_a_leaf_shows_each_library_s_own_errors(name, monkeypatch):
     exchanged = {name: [(*listed[0][:2], other[2]), (*other[:2], listed[0][2])]}
     monkeypatch.setattr(elsewhere, "peers", lambda: exchanged)
     assert len(wrong_peers(name)[0]) == 2
+
+
+def shown_findings(name):
+    """{title: (code, what it prints, what is true)} of the findings on a leaf."""
+    root = tree_of(leaf(ENTRIES[name], {}))
+    parts = [part for section in root.iter(f"{XHTML}section") if section.get("class") == "findings" for part in section]
+    found = {}
+    for part in parts[1:]:
+        cells = ["".join(cell.itertext()) for cell in part.iter(f"{XHTML}td")]
+        found[part[0].text.strip()] = part.find(f"{XHTML}pre").text, cells[::2], cells[1::2]
+    return found
+
+
+def misplaced_findings():
+    """What is wrong with the findings on the leaves: each stands on all leaves that it names, with its code and its numbers."""
+    every, wrong = coverage.held("findings.json"), []
+    shown = {name: shown_findings(name) for name in ENTRIES if any(name in one["leaves"] for one in every) or name in ("Exp", "planar")}
+    wrong += [one["name"] for one in every for name in one["leaves"]
+              if shown.get(name, {}).pop(f"{one['library']} {one['version']}: {one['name']}", None) != (one["code"], one["printed"], one["true"])]
+    return wrong + [title for titles in shown.values() for title in titles]
+
+
+def test_every_finding_stands_on_its_leaves(monkeypatch):
+    every = coverage.held("findings.json")
+    assert misplaced_findings() == []
+    named = [f"{one['library']}: {one['name']}" for one in every]
+    assert sorted(named) == sorted({*WITHOUT, *(title for some in LEAVES.values() for title in some)})
+    assert set(LEAVES) <= set(ENTRIES) and [one["leaves"] for one in every if not one["leaves"]] == [[]] * len(WITHOUT)
+    monkeypatch.setitem(every[0], "leaves", ["Tahn"])
+    assert misplaced_findings() == [every[0]["name"]]
+    monkeypatch.undo()
+    monkeypatch.setattr(elsewhere, "finding", lambda one, table: finding(one | {"true": one["printed"]}, table))
+    assert len(misplaced_findings()) > 90

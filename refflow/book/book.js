@@ -133,5 +133,5 @@ search();
 reachable();
 addEventListener("resize", reachable);
 document.querySelectorAll(".slider").forEach(slide);
-document.querySelectorAll(".code > .lines, article pre:not(.printed), .chapter .lines").forEach(copies);
+document.querySelectorAll(".code > .lines, article pre:not(.printed), .chapter .lines, .findings pre").forEach(copies);
 document.querySelectorAll("a.eq").forEach(opens);

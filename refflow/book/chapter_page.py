@@ -10,7 +10,7 @@ from . import code
 from .chapter import LEAF, Block, Chapter, Heading, cited
 from .docstring import Display, Paragraph
 from .leaf import Setter, neighbour, page_of
-from .pages import entries
+from .pages import entries, file_of
 from .running import run
 
 CAPTION = re.compile(r"Figure \d+\. ")
@@ -24,7 +24,7 @@ def chapter_page(chapter: Chapter, before=None, after=None) -> str:
         made.append(reader.block_of_code(part, *ran[part]) if isinstance(part, Block) else
                     reader.heading(part) if isinstance(part, Heading) else reader.part(part))
     body = "\n".join([*made, reader.finished()])
-    leaves = ", ".join(f'<a href="{name}.html">{name}</a>' for name in cited(chapter))
+    leaves = ", ".join(f'<a href="{file_of(name)}">{name}</a>' for name in cited(chapter))
     return page_of(f"{chapter.number}. {chapter.title}", f"""\
 <header><nav>{neighbour(before, "←")}<a href="index.html">The book of refflow</a>{neighbour(after, "→")}</nav>
 <h1>{chapter.number}. {escape(chapter.title)}</h1></header>
@@ -52,8 +52,8 @@ class Reader(Setter):
         if not match or match[1] not in self.leaves:
             return super().tick(text)
         numbers = [int(n) for n in re.findall(r"\d+", match[2])]
-        links = "".join(f' <a class="ref" href="{match[1]}.html#e{n}">({n})</a>' for n in numbers)
-        return f'<a href="{match[1]}.html"><code>{match[1]}</code></a>{links}'
+        links = "".join(f' <a class="ref" href="{file_of(match[1])}#e{n}">({n})</a>' for n in numbers)
+        return f'<a href="{file_of(match[1])}"><code>{match[1]}</code></a>{links}'
 
     def heading(self, part):
         title = self.prose(part.text)

@@ -1,4 +1,4 @@
-"""The libraries that have the map of a leaf, with the largest errors of their own code."""
+"""The libraries that have the map of a leaf: the largest errors of their own code, and what was found in it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,26 @@ def elsewhere(name, table) -> str:
     of = f", the {MOST} largest of {len(every)}" if len(every) > MOST else ""
     title = f"In other libraries <small>largest error of their own code, in units of rounding{of}</small>"
     return table(title, ("library", "its name", *DTYPES), rows, "peers") if rows else ""
+
+
+def found(name, table) -> str:
+    """The findings on a leaf, each folded under its title: what happens, the code that shows it, what this prints and what is true."""
+    made = "".join(finding(one, table) for one in coverage.held("findings.json") if name in one["leaves"])
+    return f'<section class="findings"><h2>Found in other libraries</h2>{made}</section>' if made else ""
+
+
+def finding(one, table):
+    title = f'{escape(one["library"])} {escape(one["version"])}: {escape(one["name"])}'
+    rows = [[f"<code>{escape(value)}</code>" for value in row] for row in zip(one["printed"], one["true"])]
+    remedy = f'<p>What would be right: {escape(one["remedy"])}</p>' if one["remedy"] else ""
+    return (f'<details><summary>{title} <small>{coverage.KINDS[one["kind"]]}</small></summary><p>{ticked(one["text"])}</p>'
+            f'<p>The equation is <code>{escape(one["equation"])}</code>. The code below shows it.</p><pre>{escape(one["code"])}</pre>'
+            f'{table("", ("it prints", "true"), rows)}{remedy}</details>')
+
+
+def ticked(text):
+    """Prose whose backticks hold code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def cell(error):

@@ -9,6 +9,7 @@ from .chapter import chapters
 from .docstring import names_of
 from .figures import figures
 from .leaf import Setter, page_of
+from .pages import file_of
 from .search import first_sentence
 
 MARK = "<!-- a book of refflow -->"
@@ -45,7 +46,7 @@ def group(name, entries, certificate):
     rows = []
     for entry in entries:
         title = Setter(names_of(entry.source, entry.source.split('"""')[1].splitlines())).prose(first_sentence(entry.source))
-        rows.append(f'<tr><td><a href="{entry.name}.html">{entry.name}</a></td><td>{entry.kind}</td>'
+        rows.append(f'<tr><td><a href="{file_of(entry.name)}">{entry.name}</a></td><td>{entry.kind}</td>'
                     f"<td>{title}</td><td>{summary(certificate.get(entry.name, {}))}</td></tr>")
     return (f"<h2>{name.replace('_', ' ').capitalize()}</h2><table><thead><tr><th>page</th><th>kind</th><th>what it is</th>"
             f"<th>certificate</th></tr></thead><tbody>{chr(10).join(rows)}</tbody></table>")

@@ -13,10 +13,11 @@ from pathlib import Path
 from . import code
 from .display import display
 from .docstring import Display, Listing, document
-from .elsewhere import elsewhere
+from .elsewhere import elsewhere, found
 from .figures import figures, floats
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
+from .pages import file_of
 from .parts import COSTS, arranged, cost_rows, moderate_text
 from .vocabulary import BIG, FUNCTIONS, GREEK, RELATIONS, SYMBOLS
 from ..pictures import RULES
@@ -47,7 +48,7 @@ def leaf(entry, certificate, before=None, after=None, citing=()) -> str:
     made = [setter.block(block, i) for i, block in enumerate(blocks)]
     left = arranged(blocks, [made[0] + figures(entry.page), *made[1:]], costs(entry.name) + floats(entry.page))
     below = "\n".join(section for section in (fields(entry.page), certified(certificate), elsewhere(entry.name, table),
-                                              hard_cases(entry.page, setter)) if section)
+                                              hard_cases(entry.page, setter), found(entry.name, table)) if section)
     return page_of(entry.name, f"""\
 <header><nav>{neighbour(before, "←")}<a href="index.html">The book of refflow</a>{neighbour(after, "→")}</nav>
 <h1>{breakable(entry.name)}</h1><p class="facts">{facts(entry, setter)}</p></header>
@@ -76,7 +77,7 @@ def neighbour(entry, arrow):
         return "<span></span>"
     title = getattr(entry, "title", entry.name)
     text = f"{arrow} {title}" if arrow == "←" else f"{title} {arrow}"
-    return f'<a href="{entry.name}.html">{text}</a>'
+    return f'<a href="{file_of(entry.name)}">{text}</a>'
 
 
 def chapters_that(citing):
@@ -230,7 +231,8 @@ def table(title, head, rows, kind=""):
     cells = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     head = f"<thead><tr>{cells}</tr></thead>"
-    return f'<section class="{kind}"><h2>{title}</h2><table>{head}<tbody>{body}</tbody></table></section>'
+    title = f"<h2>{title}</h2>" if title else ""
+    return f'<section class="{kind}">{title}<table>{head}<tbody>{body}</tbody></table></section>'
 
 
 def fields(page):

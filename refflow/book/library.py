@@ -10,7 +10,7 @@ from .chapter import chapters, citing
 from .chapter_page import chapter_page
 from .front import MARK, front
 from .leaf import leaf
-from .pages import entries, entry_named
+from .pages import entries, entry_named, file_of
 from .search import index_script, sections
 from ..oracle.check import certified
 
@@ -36,7 +36,7 @@ def write_book(directory, name=None, force=False, progress=None) -> list:
         if progress:
             progress(done, len(chosen), entry.name)
         before, after = beside[entry.name]
-        texts[f"{entry.name}.html"] = chapter_page(entry, before, after) if entry.name in told else \
+        texts[file_of(entry.name)] = chapter_page(entry, before, after) if entry.name in told else \
             leaf(entry, certificate.get(entry.name, {}), before, after, cites.get(entry.name, ()))
     texts["book.js"] = Path(__file__).with_name("book.js").read_text(encoding="utf-8")
     texts["index.js"], texts["index.html"] = index_script(every, sections()), front(every, certificate)

@@ -16,6 +16,8 @@ from ..core import Chain, Independent, Inverse
 from ..core.registry import REGISTRY, chapter
 from ..maps import load_all
 
+MODELS = tuple(name for _, name, _ in pkgutil.iter_modules(models.__path__))
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -51,10 +53,16 @@ def entries() -> dict:
     """All leaves by name."""
     found = {name: Entry(name, page.kind, chapter(page), page.__module__, source_of(page.__module__), page)
              for name, page in pages().items()}
-    for _, name, _ in pkgutil.iter_modules(models.__path__):
+    for name in MODELS:
         module = f"{models.__name__}.{name}"
         found[name] = Entry(name, "model", "models", module, source_of(module))
     return found
+
+
+def file_of(name) -> str:
+    """The file of a leaf or of a chapter.  A model that differs from a page by case alone has another: some file systems ignore case."""
+    other = name in MODELS and name.lower() in map(str.lower, pages())
+    return f"{name}_model.html" if other else f"{name}.html"
 
 
 @functools.cache
@@ -63,8 +71,10 @@ def source_of(module):
 
 
 def entry_named(name, all_entries):
-    """The leaf of that name, ignoring case; KeyError, with the closest names, for an unknown name."""
-    lowered = {known.lower(): known for known in all_entries}
+    """The leaf of that name, or else the one that it is in another case; KeyError, with the closest names, for an unknown name."""
+    if name in all_entries:
+        return all_entries[name]
+    lowered = {known.lower(): known for known in reversed(all_entries)}
     if name.lower() not in lowered:
         close = difflib.get_close_matches(name.lower(), lowered, 3, 0.5)
         hint = f"; did you mean {' or '.join(lowered[c] for c in close)}?" if close else ""

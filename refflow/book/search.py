@@ -12,6 +12,7 @@ from collections import Counter
 
 from .. import coverage
 from .chapter import Heading, chapters
+from .pages import file_of
 
 COMMON = 4                              # a word that one in so many leaves has tells nothing
 WORD = re.compile(r"\d{4}\.\d{4,5}|[A-Za-z][a-z]{3,}(?:[A-Z][a-z]+)*")
@@ -23,7 +24,7 @@ def index_script(every, others=()) -> str:
     words = {name: words_of(entry) for name, entry in every.items()}
     often = Counter(word for found in words.values() for word in found)
     theirs = names_elsewhere(every)
-    entries = [[name, f"{name}.html", first_sentence(entry.source).replace("`", ""), " ".join(theirs.get(name, ())),
+    entries = [[name, file_of(name), first_sentence(entry.source).replace("`", ""), " ".join(theirs.get(name, ())),
                 " ".join(sorted(word for word in words[name] if COMMON * often[word] < len(every)))]
                for name, entry in every.items()]
     return f"const INDEX = {json.dumps([*others, *entries], ensure_ascii=False, separators=(',', ':'))};\n"

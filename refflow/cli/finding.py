@@ -9,8 +9,6 @@ import refflow.coverage as coverage
 from ..oracle.points.pages import CannotRun
 from ..report import aligned, json_text
 
-KINDS = {"defect": "defect", "range": "right in part of the range", "choice": "a choice, not a defect", "right": "right"}
-
 
 def add_command(commands):
     one = commands.add_parser("finding", help="what was found in other libraries, as the text of an issue", description=(
@@ -32,7 +30,7 @@ def run(options):
 
 
 def line(one):
-    return one["library"], one["version"], KINDS[one["kind"]], one["name"]
+    return one["library"], one["version"], coverage.KINDS[one["kind"]], one["name"]
 
 
 def chosen(name):

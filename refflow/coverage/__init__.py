@@ -21,6 +21,7 @@ CHAPTERS = (elementwise, distribution_functions, shape, linear, normalization, c
 ROWS: tuple[Row, ...] = tuple(row for chapter in CHAPTERS for row in chapter.ROWS)
 NOT_HERE = {                                                # libraries with rows and without adapters
     "bijectors_jl": "Bijectors.jl", "invertible_networks_jl": "InvertibleNetworks.jl", "survae": "SurVAE"}
+KINDS = {"defect": "defect", "range": "right in part of the range", "choice": "a choice, not a defect", "right": "right"}
 
 
 def libraries():
