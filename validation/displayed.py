@@ -28,7 +28,7 @@ from refflow.book.statements import of_document
 
 from . import equations, misprints
 from .equations import CITED, Unit, counted, first_indices, judged, mark_definitions, numbers_of
-from .recorded import written
+from .points.recorded import written
 
 RECORD = Path(__file__).with_suffix(".json")
 COLUMNS = ("chapter", "equations", "executed", "misprints", "alive")
