@@ -104,7 +104,7 @@ def test_nobody_imports_the_door():
 
 
 def test_what_validation_works_with_flows_down():
-    """Rooms of validation import no room above: points, then records, then mutants and peers; and no command, but for `certify`."""
+    """Rooms of validation import no room above: points, then records, then mutants and peers; and no command."""
     rooms, doors = ["points", "records"], {path.stem for path in (ROOT / "validation").glob("*.py")} - {"__init__"}
     known = modules("validation")
     found = [(name, one) for name, path in known.items() for one in imported(name, path, known) if one.startswith("validation.")
