@@ -204,6 +204,15 @@ def test_a_curve_is_the_functions():
     assert graph[np.argmin(graph[:, 1]), 0] == pytest.approx(graphs.SIDE + 6 + np.pi / 6 * (graphs.RIGHT - graphs.SIDE - 6), abs=6)
 
 
+def test_a_key_says_which_curve_is_whose():
+    drawn = pictures.curve(np.sin, np.cos, names=("sine", "cosine"), argument="x")
+    for kind, name in ((None, "sine"), ("mass", "cosine")):
+        keys = [points(one) for one in paths(drawn, kind) if len(points(one)) == 2]
+        words = float(re.search(rf'<text x="([\d.]+)" y="[\d.]+">{name}<', drawn.svg())[1])
+        assert len(keys) == 1 and keys[0][1, 0] < words < keys[0][1, 0] + 8
+    assert 'class="up">x<' in drawn.svg()
+
+
 def test_densities_are_the_densities():
     p = StandardNormal(2)
     drawn = pictures.density(p)

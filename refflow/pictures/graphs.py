@@ -86,8 +86,8 @@ def named(f):
     return type(f).__name__
 
 
-def curve(*functions, window=(-4.0, 4.0), names=()) -> Drawing:
-    """One or several functions of an array, over one window."""
+def curve(*functions, window=(-4.0, 4.0), names=(), argument="z") -> Drawing:
+    """One or several functions of an array, over one window; among several names, a stroke before each is drawn as its curve."""
     if not functions:
         raise ValueError("curve: functions must have at least one; there is none")
     left, right = window
@@ -96,11 +96,13 @@ def curve(*functions, window=(-4.0, 4.0), names=()) -> Drawing:
     low, high = min(map(np.min, values)), max(map(np.max, values))
     low, high = (low, high) if high > low else (low - 1, high + 1)
     across, up = Scale(left, right, SIDE + 6, RIGHT), Scale(low, high, FLOOR, TOP)
-    parts = [under(across, FLOOR + 8), aside(up, SIDE), text(RIGHT, FLOOR + 38, "z", "up")]
+    parts = [under(across, FLOOR + 8), aside(up, SIDE), text(RIGHT, FLOOR + 38, argument, "up")]
     kinds = ["", "mass", "axis"]
     for i, value in enumerate(values):
         parts.append(path(line(np.stack([across.at(z), up.at(value)], -1)), kinds[i % 3]))
-    parts += [text(SIDE + 16 + 90 * i, TOP - 2, name) for i, name in enumerate(names)]
+    lefts = SIDE + 16 + 90 * np.arange(len(names))
+    parts += [path(line(np.array([[x, TOP - 6], [x + 16, TOP - 6]])), kinds[i % 3]) for i, x in enumerate(lefts) if len(names) > 1]
+    parts += [text(x + (20 if len(names) > 1 else 0), TOP - 2, name) for x, name in zip(lefts, names)]
     said = ", ".join(names) or ("a function" if len(functions) == 1 else f"{len(functions)} functions")
     return Drawing(tuple(parts), f"The graph of {said} from {window[0]:g} to {window[1]:g}.", FLOOR + 42,
                    numbers={"z": z, "values": values})
