@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import itertools
 import json
@@ -118,34 +117,37 @@ def test_a_wide_terminal_shows_all_columns(run, monkeypatch):
     assert "used by" in out.splitlines()[0] and err == ""
 
 
-def test_what_a_textbook_costs_is_as_wide_as_the_terminal_too(run, monkeypatch):
-    """Also where an input is a matrix of many numbers; the call can still be pasted."""
-    monkeypatch.setenv("COLUMNS", "100")
-    for name in ("LowRankLinear", "SinhArcsinh"):
-        _, out, _ = run("textbook", name)
-        assert max(map(len, out.splitlines())) <= 100
-    calls = [part.partition("\n\n")[0] for part in run("textbook", "LowRankLinear")[1].split("    measure(")[1:]]
-    assert calls and all(ast.parse("measure(" + " ".join(call.split())) for call in calls)
+SHOWN = ("Tanh", "AlphaSigmoid", "BoxCox", "Softmax", "StickBreaking", "AffineCoupling", "PLULinear", "GELU", "Dense", "SoftplusScale", "Dirichlet",
+         "SoftmaxKnots")
 
 
-@pytest.mark.parametrize("name", ["Tanh", "AlphaSigmoid", "BoxCox", "Softmax", "StickBreaking", "LogisticCDF"])
+@pytest.mark.parametrize("name", SHOWN)
 def test_what_a_textbook_shows_can_be_pasted(name, run, monkeypatch):
-    """The two lines give the two numbers that stand above them."""
+    """The lines give the two numbers that stand above them, in both dtypes, and no line is wider than the terminal."""
     monkeypatch.setenv("COLUMNS", "100")
-    lines = run("textbook", name)[1].splitlines()
-    assert max(map(len, lines)) <= 100
-    shown = [i for i, line in enumerate(lines) if line.startswith("        printed ")]
-    assert shown
-    for i in shown:
-        first, second = (line.strip().removeprefix(">>> ") for line in lines[i + 1:i + 3])
-        known = {"np": np, name: getattr(refflow, name)}
+    text = run("textbook", name)[1]
+    lines, dtypes = text.splitlines(), set()
+    assert max(map(len, lines)) <= 100 and "measure(" not in text
+    blocks = re.findall(r"^ {8}printed (.*(?:\n {12}.*)?)\n((?: {4}(?:>>>|\.\.\.) .*(?:\n|$))+)", text, re.M)
+    assert len(blocks) == len(re.findall("^ {8}printed ", text, re.M)) > 0
+    for told, code in blocks:
+        *first, last = re.sub(r"\n {4}\.\.\. ", " ", code).strip().removeprefix(">>> ").split("\n    >>> ")
+        known = {"np": np} | {page: getattr(refflow, page) for page in re.findall(r"\b([A-Z]\w*)\(", code)}
         with np.errstate(all="ignore"):
-            exec(first, known)
-            printed, own = (np.asarray(found) for found in eval(second, known))
-        told = re.match(r" *printed (\S+), the page (\S+?)(?: at (\[.*?\]))?: ", lines[i])
-        place = tuple(json.loads(told[3] or "[]"))
+            exec("\n".join(first), known)
+            printed, own = (np.asarray(found) for found in eval(last, known))
+        dtypes |= set(re.findall("np.float(?:32|64)", code))
+        said = re.match(r"(\S+), the page (\S+?)(?: at (\[.*?\]))?: ", told)
+        place = tuple(json.loads(said[3] or "[]"))
         numbers = [float(np.broadcast_to(found, np.shape(own))[place]) for found in (printed, own)]
-        np.testing.assert_array_equal(numbers, [float(told[1]), float(told[2])])
+        np.testing.assert_array_equal(numbers, [float(said[1]), float(said[2])])
+    assert "np.float32" in dtypes
+
+
+def test_an_input_of_many_numbers_is_cut(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = [line for line in run("textbook", "LowRankLinear")[1].splitlines() if "`--json` has the whole input" in line]
+    assert lines and all(re.match(r"    [zx] = \[.*, \.\.\.: ", line) for line in lines)
 
 
 def test_digits_that_are_lost():
@@ -153,7 +155,8 @@ def test_digits_that_are_lost():
     assert compared(np.array(1.0001), np.array(1.0)).endswith("12 of 16 digits lost")
     assert compared(np.array(-np.inf), np.array(-3.0)).endswith(": infinite")
     assert compared(np.array([1.0, np.nan]), np.array([1.0, 2.0])) == "printed nan, the page 2.0 at [1]: not a number"
-    assert compared(np.array([1.0, 2.0]), np.array([1.0, 2.0])).endswith("0 of 16 digits lost")
+    assert compared(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == ""
+    assert compared(np.array(0.0), np.array(1e-16), np.dtype("float32")).endswith("7 of 7 digits lost")
 
 
 def test_every_set_of_lower_dimension_has_a_formula(run):

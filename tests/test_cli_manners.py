@@ -123,6 +123,29 @@ def test_a_full_disk(files, arguments):
 
 
 @posix
+@pytest.mark.parametrize("arguments", [("list",), ("show", "Tanh"), ("show", "Tanh", "--all"), ("textbook", "Tanh"), ("truth", "--help"),
+                                       ("check", "--page", "Exp"), ("sample", "flow.npz", "--n", 9999)],
+                         ids=lambda given: " ".join(map(str, given)))
+def test_a_closed_pipe_is_quiet(files, arguments):
+    """As before `head`, which ends when it has its lines."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:
+        status, _, err = ended(*arguments, stdout=closed)
+    assert status == 0 and all(line.startswith("refflow: ") for line in err.splitlines())
+
+
+@posix
+def test_a_command_without_standard_output_is_quiet(monkeypatch):
+    """Python has None for it after `>&-`."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        status = main(["show", "Tanh"])
+        sys.stdout.close()
+    assert status == 0
+
+
+@posix
 def test_a_full_disk_under_a_file_names_the_file(run, files, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")

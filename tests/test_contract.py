@@ -745,6 +745,7 @@ def frechet(a):
     (Chain([Affine(scale=3.0), Power(2.0), Power(0.5)]), 0.0, np.log(3)),
     (Chain([LogisticCDF(), Inverse(NormalCDF()), NormalCDF()]), 40.0, -40.0),
     (Chain([Power(2.0), Power(0.25)]), 0.0, np.inf), (Chain([Power(2.0), Power(0.75)]), 0.0, -np.inf),
+    (Chain([Affine(scale=3.0), Power(2.0), Power(0.5)]), 0.0, np.log(3)),
     (Inverse(Chain([Power(0.5), Power(2.0)])), 0.0, 0.0), (Chain([Inverse(Sigmoid()), Sigmoid()]), 0.0, 0.0),
     (Chain([Inverse(Sigmoid()), Sigmoid()]), 1.0, 0.0), (Chain([Inverse(Exp()), Tanh(), Inverse(Tanh()), Exp()]), 0.0, 0.0)])
 def test_infinite_log_dets_of_both_signs_have_the_limit_from_inside(f, z, expected, dtype):

@@ -226,6 +226,79 @@ def test_a_value_with_components_from_a_file(quantities, tmp_path):
     assert is_right(found["log_det"]["truth"], 1.5 * a + 0.25) and found == quantities("flow.npz", "--z", "[-0.1, 3]")
 
 
+# -- flows, as fit writes them ----------------------------------------------------------------------------------------
+
+@pytest.fixture
+def flow(tmp_path):
+    """Couplings read from the other side, then a matrix, as of `refflow fit`; its file is flow.npz."""
+    coupling = refflow.AffineCoupling([True, False], Dense(W=[[1.5], [0.5]], b=[0.25, -1.0]))
+    found = refflow.Flow(Chain([Inverse(Chain([coupling, coupling])), DenseLinear([[1.0, 2.0], [0.125, 4.0]])]), refflow.StandardNormal(2))
+    refflow.save(found, tmp_path / "flow.npz")
+    return found
+
+
+def true_log_prob(x):
+    """Of that flow, by hand."""
+    z, total = list(mpmath.inverse(mpmath.matrix([[1, 2], [mpf(0.125), 4]])) * mpmath.matrix(x)), -mpmath.log(mpf(3.75))
+    for _ in range(2):
+        z, total = [z[0], z[1] * mpmath.exp(1.5 * z[0] + 0.25) + z[0] / 2 - 1], total + 1.5 * z[0] + 0.25
+    return total - (z[0]**2 + z[1]**2) / 2 - mpmath.log(2 * mpmath.pi)
+
+
+@mp.workdps(120)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_log_density_of_a_flow(run, flow, tmp_path, dtype):
+    """In each row; the printed error is the distance from the truth, and each stage is asked at the float that it gets."""
+    rows = np.array([[0.3, -7.0], [1.5, 0.1]])
+    np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header="a,b", comments="")
+    status, out, err = run("truth", "flow.npz", "--x", "rows.csv", "--dtype", dtype, "--json")
+    assert (status, err) == (0, "")
+    for x, row in zip(rows.astype(dtype), json.loads(out)["rows"], strict=True):
+        found, true = row["log_prob"], true_log_prob([mpf(float(v)) for v in x])
+        assert is_right(found["truth"], true) and found["given"] == flow.astype(dtype).log_prob(x)
+        kappa = found["conditioning"] * abs(found["given"])
+        unit = mpf(float(np.finfo(dtype).eps)) / 2
+        assert found["error"] == pytest.approx(float(abs(mpf(found["given"]) - true) / (unit * mpf(kappa)))) and found["error"] < 4
+        assert [(stage["page"], stage["side"]) for stage in row["stages"]] == [
+            ("DenseLinear", "inverse"), ("AffineCoupling", "forward"), ("AffineCoupling", "forward")]
+        assert is_right(row["stages"][0]["truth"], -mpmath.log(mpf(3.75))) and all(stage["error"] < 4 for stage in row["stages"])
+
+
+def test_the_unit_of_a_flow_counts_what_its_log_density_depends_on(run, flow):
+    """At least the event, by differences."""
+    from refflow.truth.stages import in_floats
+    x, h = np.array([0.3, -7.0]), 1e-6
+    slopes = [abs(flow.log_prob(x * (1 + h * e)) - flow.log_prob(x * (1 - h * e))) / (2 * h) for e in np.eye(2)]
+    assert in_floats(flow, x)[2] > abs(flow.log_prob(x)) + sum(slopes)
+
+
+def test_the_table_of_a_flow(run, flow):
+    status, out, err = run("truth", "flow.npz", "--x", "[0.3, -7]", "--digits", 12)
+    head, *lines = (re.split(r"\s{2,}", line) for line in out.splitlines())
+    assert (status, err) == (0, "") and head == ["", "truth", "the flow", "units of error"]
+    assert [line[0] for line in lines] == ["log_prob", "log_det of DenseLinear^-1, stages.1",
+                                           "log_det of AffineCoupling, stages.0.inner.stages.0",
+                                           "log_det of AffineCoupling, stages.0.inner.stages.1"]
+
+
+@pytest.mark.parametrize("bijector, said", [
+    (Affine([1.0, 2.0]), "Affine at bijector is a map of numbers; a page defines the map of one"),
+    (Chain([Affine([1.0, 2.0]), DenseLinear(np.eye(2))]), "is a map of numbers; a page defines the map of one")])
+def test_a_flow_without_an_equation_is_refused(run, tmp_path, bijector, said):
+    refflow.save(refflow.Flow(bijector, refflow.StandardNormal(2)), tmp_path / "flow.npz")
+    status, out, err = run("truth", "flow.npz", "--x", "[0.5, 1]")
+    assert (status, out) == (2, "") and err.startswith("refflow: flow.npz: ") and said in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (("--x", "[1, 2, 3]"), "takes events of shape (2,), not (3,)"), (("--x", "none.csv"), "there is no file none.csv"),
+    (("--x", "[1, 2]", "--log-det"), "the log-dets of its stages are always printed"), (("--x", "[1, NaN]"), "must be finite"),
+    (("--x", "one"), "--x must be a number")])
+def test_what_is_refused_of_a_flow(run, flow, arguments, said):
+    status, out, err = run("truth", "flow.npz", *arguments)
+    assert (status, out) == (2, "") and said in err and len(err.splitlines()) == 1
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 REFUSED = {

@@ -25,6 +25,8 @@ PRINTING = (list_pages, show, textbook, coverage, finding)      # compute nothin
 
 def main(arguments=None) -> int:
     """Run one command and return its exit status."""
+    if sys.stdout is None:                          # a shell has closed it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")       # a terminal that lacks a character is not a reason to fail

@@ -1,12 +1,14 @@
 """refflow textbook [NAME]: what the printed formulas of pages cost in floats, and which equations hold instead.
 
 Of a page, each quantity is shown at a moderate input and at the simplest of the worst: what the printed equations give, what the page
-gives, how many digits are lost, and two lines to paste.
+gives, how many digits are lost, and lines to paste that run from an installed refflow.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
+import math
 import re
 import textwrap
 
@@ -17,13 +19,15 @@ from ..book.pages import source_of
 from ..book.parts import HEADINGS, costs, parts, percent, textbook
 from ..core.docstrings import joined_text
 from ..core.registry import REGISTRY
+from ..core.tree import flatten
 from ..maps import load_all
 from ..oracle.check import certified
 from ..oracle.points.pages import CannotRun, page_named, spelled
 from ..report import DTYPES, aligned, columns, fitted, json_text, number, wrapped
 
 HEAD = ("", "dtype", "moderate", "beyond 4", "certified", "beyond 4", "the page")
-WIDEST, DIGITS = 100, 16                # columns of a line that is pasted; of a float64
+WIDEST, SHORT = 100, 60                 # columns of a line that is pasted; of the beginning of a longer input
+LONGEST, PROMPT = 8, "    >>> "         # lines to paste of one input
 FUNCTIONS = {"jacobian": ("jacobian", "slope")}
 
 
@@ -124,47 +128,99 @@ def guarded(page):
 # -- an input, and what the printed equations give there ----------------------------------------------------------------
 
 def shown_input(page, quantity, call):
-    """A recorded input, what the printed equations and the page give there, and two lines to paste.
+    """A recorded input, what the printed equations and the page give there, and lines to paste that give both.
 
-    The recorded call stands alone for float32, for other pages than bijectors, for inputs with components or too many numbers to
-    paste, and where the printed equations end in an error.
+    Of an input with more numbers than a few lines hold, its beginning alone.
     """
-    alone = [f"    {call}"]
-    given = None if "float32" in call or page.kind != "bijector" else input_of(call)
-    if given is None or "." in quantity and not given[-1]:
-        return alone
-    params, letter, event, bars = given
-    name = f"{page.__name__}({', '.join(f'{key}={held!r}' for key, held in params.items())})"
-    paste = [f"    >>> f, {letter} = {name}, np.{'array' if np.ndim(event) else 'float64'}({event!r})",
-             f"    >>> {', '.join(expressions(page, quantity, letter, bars))}"]
-    if max(map(len, paste)) > WIDEST:
-        return alone
+    given, letter, event, bars, dtype = input_of(page, call)
+    whole, part = f"    {letter} = {event}" + f", {dtype}" * (dtype != DTYPES[0]), quantity.partition(".")[2]
+    bars = bars if part.endswith("_bar") else {}
+    held = {"f": given, letter: f"np.{dtype}({event})"} | {name: f"np.{dtype}({value})" for name, value in bars.items()}
+    rest = {name: value for name, value in held.items() if name != "f"}
+    ways = ([held], [{"f": given}, rest], [{name: value} for name, value in held.items()])
+    ways = [[f"{', '.join(part)} = {', '.join(part.values())}" for part in way] for way in ways]
+    statements = next((way for way in ways if max(map(len, way)) <= WIDEST - len(PROMPT)), ways[-1])
+    codes = expressions(page, quantity, letter, tuple(bars))
     try:
-        found = both(page, page(**params), quantity, np.asarray(event, np.float64)[()], bars)
-    except (ArithmeticError, ValueError, LookupError):
-        return alone
-    return [f"    {letter} = {event!r}", f"        {compared(*found)}", *paste]
+        path, found = worst_leaf(pasted([*statements, ", ".join(codes)]), dtype)
+    except (ArithmeticError, ValueError, LookupError, TypeError):
+        return [cut(whole)]
+    statements.append(", ".join(code + path for code in codes))
+    lines = [line for statement in statements for line in prompted(statement)]
+    if len(lines) > LONGEST or max(map(len, lines)) > WIDEST:
+        return [cut(whole)]
+    said = compared(*found, np.dtype(dtype))
+    return [*prompted(whole.strip(), "    ", "        "), f"        {said}", *lines] if said else []
 
 
-def input_of(call):
-    """({field: value}, the event's letter, the event, cotangents) of a recorded call; None if a field is not plain numbers."""
-    recorded = ast.parse(call, mode="eval").body
-    try:
-        params = {one.arg: ast.literal_eval(one.value) for one in recorded.args[0].keywords}
-        given = {one.arg: ast.literal_eval(one.value) for one in recorded.keywords if one.arg != "dtype"}
-    except ValueError:
-        return None
+def worst_leaf(found, dtype):
+    """(its path, as code; what is printed and what the page gives) of the array that loses most."""
+    printed, own = ({path: np.asarray(held) for path, held in flatten(one)} for one in found)
+    worst = max(printed, key=lambda path: np.max(digits_lost(printed[path], own[path], dtype), initial=0))
+    return "".join(f"[{key!r}]" for key in worst), (printed[worst], own[worst])
+
+
+def prompted(text, first=PROMPT, others="    ... "):
+    """The lines of a statement, broken at spaces."""
+    return textwrap.wrap(text, WIDEST, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False)
+
+
+def cut(line):
+    return f"{line[:SHORT].rpartition(', ')[0] or line}, ...: `--json` has the whole input"
+
+
+def input_of(page, call):
+    """(code of the page with its fields, the event's letter, the event, {cotangent: its numbers}, dtype) of a recorded call."""
+    recorded = Infinities().visit(ast.parse(call, mode="eval").body)
+    value, given = recorded.args[0], {one.arg: one.value for one in recorded.keywords}
+    dtype = given.pop("dtype").attr
     (letter, event), *bars = given.items()
-    return params, letter, event, [bar for _, bar in bars]
+    value.keywords = [one for one in value.keywords if not is_default(page, one)]
+    code, made = ast.unparse(value), dict(bars)
+    code += f".astype(np.{dtype})" * (dtype != DTYPES[0] and bool(page.declared))
+    if "sigma_bars" in made:                                    # of sigma and of its logarithm
+        made = dict(zip(("sigma_bar", "log_bar"), made["sigma_bars"].elts))
+    if "fields_bar" in made:
+        numbers, made = made["fields_bar"].elts, {}
+        f = eval(code, namespace())
+        for name, core in zip(f.names, f.cores):
+            size = math.prod(core)
+            made[f"{name}_bar"] = ast.parse(str(nested([ast.unparse(n) for n in numbers[:size]], core)).replace("'", "")).body[0].value
+            numbers = numbers[size:]
+    return code, letter, ast.unparse(event), {name: ast.unparse(bar) for name, bar in made.items()}, dtype
+
+
+def is_default(page, keyword):
+    default = inspect.signature(page).parameters[keyword.arg].default
+    return isinstance(default, (bool, int, float, str)) and ast.unparse(keyword.value) in (repr(default), f"np.{default!r}")
+
+
+class Infinities(ast.NodeTransformer):
+    """inf and nan as NumPy's."""
+
+    def visit_Name(self, node):
+        return ast.parse(f"np.{node.id}", mode="eval").body if node.id in ("inf", "nan") else node
+
+
+def nested(numbers, shape):
+    return np.array(numbers, object).reshape(shape).tolist()
+
+
+def namespace():
+    return {"np": np} | {name: page for name, page in REGISTRY.items()}
 
 
 def expressions(page, quantity, letter, bars):
-    """What the printed equations and the page give, as code for f and the event."""
+    """What the printed equations and the page give, as code for f, the event and the cotangents."""
     kind, _, bar = quantity.partition(".")
-    fields, given = "".join(f", f.{key}" for key in page.declared), ", ".join(map(repr, bars))
-    if bar:
-        part = "[0]" if bar == f"{letter}_bar" else f"[1][{bar.removesuffix('_bar')!r}]"
-        return f"f.textbook.{kind}({letter}{fields}, {given}){part}", f"f.{kind}({letter})[1]({given}){part}"
+    fields, given = "".join(f", f.{key}" for key in page.declared), ", ".join(bars)
+    if bar.endswith("_bar"):
+        path = "".join(f"[{key!r}]" for key in bar.removesuffix("_bar").split("."))
+        part = "[0]" if bar == f"{letter}_bar" else f"[1]{path}"
+        handed = "{" + ", ".join(f"{one.removesuffix('_bar')!r}: {one}" for one in bars) + "}" if page.kind == "parametrisation" else given
+        return f"f.textbook.{kind}({letter}{fields}, {given}){part}", f"f.{kind}({letter})[1]({handed}){part}"
+    if page.kind == "parametrisation":
+        return f"f.textbook.fields({letter}{fields})[{bar!r}]", f"f.vjp({letter})[0][{bar!r}]"
     if kind == "inverse_log_det":
         return f"f.textbook.{kind}({letter}{fields})", f"f.inverse_and_log_det({letter})[1]"
     slope = kind == "jacobian" and hasattr(page.textbook, "slope")
@@ -172,28 +228,30 @@ def expressions(page, quantity, letter, bars):
 
 
 @np.errstate(all="ignore")
-def both(page, f, quantity, event, bars):
-    """The arrays of `expressions`."""
-    (kind, _, bar), book = quantity.partition("."), page.textbook
-    fields = [held[()] if isinstance(held := getattr(f, key), np.ndarray) else held for key in f.declared]
-    if bar:
-        bars = [np.asarray(one, np.float64)[()] for one in bars]
-        found = getattr(book, kind)(event, *fields, *bars), getattr(f, kind)(event)[1](*bars)
-        of_event = bar == f"{f.letters[kind != 'vjp']}_bar"
-        return tuple(np.asarray(event_bar if of_event else rest[bar.removesuffix("_bar")]) for event_bar, rest in found)
-    slope = kind == "jacobian" and hasattr(book, "slope")
-    own = f.inverse_and_log_det(event)[1] if kind == "inverse_log_det" else getattr(f, kind)(event)
-    return np.asarray(getattr(book, "slope" if slope else kind)(event, *fields)), np.asarray(own[0, 0] if slope else own)
+def pasted(statements):
+    """The two answers that statements of our own give: arrays, or nested dictionaries of them."""
+    known, (*first, last) = namespace(), statements
+    exec("\n".join(first), known)
+    return eval(last, known)
 
 
-def compared(printed, own):
-    """The entry that loses most: what is printed, what the page gives, and how many digits are lost."""
-    printed, own = np.broadcast_arrays(printed, own)
+def digits_lost(printed, own, dtype):
+    """How many digits each entry loses, of those that the dtype holds; inf where nothing is left."""
     with np.errstate(all="ignore"):
-        lost = np.log10(np.abs(printed - own) / np.abs(own)) + DIGITS
-    lost = np.where(printed == own, 0, np.where(np.isnan(lost), np.inf, lost))
+        lost = np.log10(np.abs(printed - own) / np.abs(own)) + held_by(dtype)
+    return np.where(printed == own, 0, np.where(np.isnan(lost), np.inf, lost))
+
+
+def held_by(dtype):
+    return math.ceil(-math.log10(np.finfo(dtype).eps))
+
+
+def compared(printed, own, dtype=np.dtype(DTYPES[0])):
+    """The entry that loses most: what is printed, what the page gives, and how many digits are lost; "" if none are."""
+    printed, own = np.broadcast_arrays(printed, own)
+    lost, held = digits_lost(printed, own, dtype), held_by(dtype)
     i = np.unravel_index(np.argmax(lost), lost.shape)
     given, place = float(printed[i]), f" at {list(map(int, i))}" if i else ""
-    digits = min(DIGITS, max(0, round(float(min(lost[i], DIGITS)))))
-    what = f"{digits} of {DIGITS} digits lost" if np.isfinite(given) else "not a number" if np.isnan(given) else "infinite"
-    return f"printed {given!r}, the page {float(own[i])!r}{place}: {what}"
+    digits = min(held, max(0, round(float(min(lost[i], held)))))
+    what = f"{digits} of {held} digits lost" if np.isfinite(given) else "not a number" if np.isnan(given) else "infinite"
+    return f"printed {given!r}, the page {float(own[i])!r}{place}: {what}" if digits else ""

@@ -3,6 +3,9 @@
 A page of any kind takes its parameters as options of their names, or from a file; a value with components comes from a file
 that `refflow.save` has written.  Numbers are rounded to floats first: the truth is that of the float.
 
+refflow truth FLOW.npz --x ROWS.csv: the log-density of each row beside what the flow prints, and the log-det of each stage at the
+float that it gets.  An event z of a flow's file is that of its bijector.
+
 Exit status: 0 done; 2 could not run, or nothing has a truth within reach; 130 interrupted.
 """
 
@@ -22,8 +25,9 @@ from ..oracle import CannotRun
 from ..oracle.points.pages import page_named, spelled
 from ..oracle.points.parameters import field_at, parameters_in
 from ..report import DTYPES, aligned, json_text, number, parameters
-from .files import is_npy, read_npy, read_saved
+from .files import TABLES, is_npy, read_npy, read_saved
 from .options import number_that
+from .rows import Rows
 from .show import of_another_kind
 
 SCHEMA = "refflow/truth/1"
@@ -84,6 +88,8 @@ def run(options):
         from ..truth.answers import answers_of, beside
     except ImportError as error:
         raise CannotRun(str(error)) from None
+    if options.x is not None and isinstance(flow := flow_named(options), Flow):
+        return run_on_flow(flow, options)
     f, side = value_named(options), "forward" if options.x is None else "inverse"
     event = event_of(f, side, options)
     try:
@@ -98,6 +104,69 @@ def run(options):
         raise CannotRun(f"{type(f).__name__}: no truth within reach at {event.tolist()}")
     print(json_text(report(f, side, event, answers, found, options.digits)) if options.json else table(answers, found))
     return 0
+
+
+# -- flows ------------------------------------------------------------------------------------------------------------
+
+def flow_named(options):
+    """What a file holds; None if the name is not that of a file."""
+    name = spelled(options.name)
+    return read_saved(name)[0] if name not in REGISTRY and Path(name).suffix == ".npz" and Path(name).exists() else None
+
+
+def run_on_flow(flow, options):
+    from ..truth.engine import TruthNotFound
+    from ..truth.stages import truth_of_flow, why_not
+    if options.fields or options.parameters is not None:
+        raise CannotRun(f"{options.name}: a file has its own parameters; leave out {', '.join(dict(options.fields)) or '--parameters'}")
+    if options.log_det:
+        raise CannotRun(f"--log-det: {options.name} holds a flow, and the log-dets of its stages are always printed")
+    if (reason := why_not(flow)):
+        raise CannotRun(f"{options.name}: {reason}")
+    flow, found = flow.astype(options.dtype), []
+    for i, x in enumerate(rows_of(flow, options)):
+        try:
+            whole, stages = truth_of_flow(flow, x, options.digits)
+        except (TruthNotFound, ValueError) as error:
+            raise CannotRun(f"{options.name}: no truth within reach at row {i}: {error}") from None
+        found.append({"event": x.tolist(), "log_prob": whole, "stages": stages})
+    held = {"schema": SCHEMA, "file": options.name, "kind": "flow", "dtype": options.dtype, "digits": options.digits, "rows": found}
+    print(json_text(held) if options.json else "\n\n".join(table_of_row(i, row, len(found) > 1) for i, row in enumerate(found)))
+    return 0
+
+
+def rows_of(flow, options):
+    """The events of a table, or the one that was typed."""
+    if Path(options.x).suffix in TABLES - {"", ".npy"}:
+        if len(flow.event_shape) != 1:
+            raise CannotRun(f"--x: {options.name} is a flow of events of shape {flow.event_shape}, and a table has rows")
+        values = Rows.of_flow(flow, read_saved(spelled(options.name))[1] or {}).read(options.x).values
+    else:
+        values = value_of("--x", options.x)
+    try:
+        with np.errstate(over="ignore"):
+            x = np.asarray(values, options.dtype)
+    except (TypeError, ValueError):
+        raise CannotRun(f"--x must be {NUMBERS}, not {options.x!r}") from None
+    x = x[None] if x.ndim == len(flow.event_shape) else x
+    if x.shape[1:] != tuple(flow.event_shape):
+        raise CannotRun(f"--x: {options.name} takes events of shape {flow.event_shape}, not {x.shape[1:]}")
+    if not np.isfinite(x).all():
+        raise CannotRun(f"--x must be finite in {options.dtype}, not {options.x}")
+    return x
+
+
+def table_of_row(i, row, several):
+    lines = [(f"row {i}" if several else "", "truth", "the flow", "units of error")]
+    lines.append(line_of("log_prob", row["log_prob"]))
+    for stage in row["stages"]:
+        inverse = "^-1" * (stage["side"] == "inverse")
+        lines.append(line_of(f"log_det of {stage['page']}{inverse}, {stage['path']}", stage))
+    return aligned(lines)
+
+
+def line_of(label, found):
+    return label, found.get("truth", UNKNOWN), str(found["given"]), number(found["error"]) if "error" in found else ""
 
 
 # -- the question -----------------------------------------------------------------------------------------------------
