@@ -26,6 +26,7 @@ from refflow.accuracy.drawing import Point
 from refflow.book.leaf import leaf
 from refflow.book.leaf import costs as leaf_costs
 from refflow.book.pages import entries, entry_named
+from refflow.book.lost import sentence
 from refflow.book.parts import parts
 from refflow.book.parts import moderate_text
 from refflow.cli import main
@@ -741,6 +742,23 @@ def test_costs_are_of_the_points_that_they_are_told():
     none = Costs(PAGES["Permutation"])
     none.add(point, {})
     assert none.finished("float64") == {}
+
+
+def test_what_is_lost_is_said_behind_the_paragraph_that_cures_it(monkeypatch, run):
+    """In `show --all` and in the leaf, from the record: another record says another sentence, and none says nothing."""
+    text = "Printed, log_det is infinite or NaN at z = 711.0."
+    shown = run("show", "Tanh", "--all")[1]
+    assert shown.index("In (4), ") < shown.index(text) < shown.index("In (5), ") and text not in run("show", "Tanh")[1]
+    entry = entry_named("Tanh", entries())
+    assert text in leaf(entry, {})
+    row = {"certified": {"C": 3e9, "simplest": "measure(Tanh(), z=5.5, dtype=np.float64)"}}
+    monkeypatch.setattr("refflow.book.lost.costs", lambda: {"Tanh": {"float64": {"log_det": row}}})
+    assert sentence(PAGES["Tanh"], "In (4), ...") == "Printed, log_det loses 9 of 16 digits at z = 5.5."
+    assert sentence(PAGES["Tanh"], "In (2) to (4), ...") and not sentence(PAGES["Tanh"], "In (5), ...")
+    assert not sentence(PAGES["Tanh"], "(9) and (10) are equal.")
+    assert text not in run("show", "Tanh", "--all")[1] and "loses 9 of 16 digits" in leaf(entry, {})
+    row["certified"]["C"] = 3.9
+    assert "Printed, " not in run("show", "Tanh", "--all")[1]
 
 
 def test_recorded_costs_that_are_not_measured_again_are_told():

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from . import code
 from .display import display
-from .docstring import Display, Listing, document
+from .docstring import Display, Listing, Paragraph, document
 from .elsewhere import elsewhere, found
 from .figures import figures, floats
+from .lost import sentence
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
 from .pages import file_of
-from .parts import COSTS, arranged, cost_rows, moderate_text
+from .parts import COSTS, HEADINGS, arranged, cost_rows, moderate_text
 from .vocabulary import BIG, FUNCTIONS, GREEK, RELATIONS, SYMBOLS
 from ..pictures import RULES
 from ..report import DTYPES, PARAMETER, parameters
@@ -46,6 +47,8 @@ def leaf(entry, certificate, before=None, after=None, citing=()) -> str:
     lines = code.lines(entry.source, entry.skipped)
     setter = Setter(names, lines, numbers_of(blocks))
     made = [setter.block(block, i) for i, block in enumerate(blocks)]
+    for i, said in sentences(entry.page, blocks):
+        made[i] += f'<p class="on">{setter.prose(said)}</p>'
     left = arranged(blocks, [made[0] + figures(entry.page), *made[1:]], costs(entry.name) + floats(entry.page))
     below = "\n".join(section for section in (fields(entry.page), certified(certificate), elsewhere(entry.name, table),
                                               hard_cases(entry.page, setter), found(entry.name, table)) if section)
@@ -94,6 +97,14 @@ def facts(entry, setter):
     page, chapter = entry.page, f"{entry.kind} · {entry.chapter}"
     source = getattr(page, "source", "")
     return f"{chapter} · {escape(source)}" if source else chapter
+
+
+def sentences(page, blocks):
+    """[(the last block of a paragraph of the third part, what the printed equations lose that it cures)]."""
+    fresh = [i for i, block in enumerate(blocks) if isinstance(block, Paragraph) and not block.goes_on]
+    third = next((i for i in fresh if blocks[i].text.startswith(HEADINGS[2])), len(blocks))
+    ends = [(i, after - 1) for i, after in zip(fresh, [*fresh[1:], len(blocks)]) if i > third]
+    return [(end, said) for i, end in ends if (said := sentence(page, blocks[i].text))]
 
 
 def numbers_of(blocks):

@@ -9,6 +9,7 @@ What is not a page, such as a model, is shown with its docstring; of a name that
 from __future__ import annotations
 
 from ..book.pages import source_of
+from ..book.lost import sentence
 from ..book.parts import COSTS, HEADINGS, cost_rows, moderate_text, parts, textbook
 from ..core.docstrings import joined_text
 from ..core.registry import REGISTRY
@@ -56,6 +57,8 @@ def printed(page, text, everything):
     floating = found.get(HEADINGS[2], "").rstrip()
     if floating and not everything:
         floating = f"{HEADINGS[2]}  `refflow show {page.__name__} --all` prints the equations that keep the digits."
+    elif floating:
+        floating = "\n\n".join("\n".join(filter(None, (one, sentence(page, one)))) for one in floating.split("\n\n"))
     costs = "\n\n".join(filter(None, (table(COSTS, cost_rows(page.__name__)), moderate_text(page.__name__))))
     return f"{page.__name__}: {title}", map_, textbook(page).rstrip(), costs, reverse, floating, found.get("Source:", "")
 

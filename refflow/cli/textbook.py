@@ -9,15 +9,12 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-import re
 import textwrap
 
 import numpy as np
 
-from ..book.code import CITED
-from ..book.pages import source_of
-from ..book.parts import HEADINGS, costs, parts, percent, textbook
-from ..core.docstrings import joined_text
+from ..book.lost import guarded, printed_by
+from ..book.parts import costs, percent
 from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..maps import load_all
@@ -28,7 +25,6 @@ from ..report import DTYPES, aligned, columns, fitted, json_text, number, wrappe
 HEAD = ("", "dtype", "moderate", "beyond 4", "certified", "beyond 4", "the page")
 WIDEST, SHORT = 100, 60                 # columns of a line that is pasted; of the beginning of a longer input
 LONGEST, PROMPT = 8, "    >>> "         # lines to paste of one input
-FUNCTIONS = {"jacobian": ("jacobian", "slope")}
 
 
 def add_command(commands):
@@ -95,34 +91,6 @@ def explained(page, quantity):
     said = " ".join(f"({n})" for n in printed)
     held = " ".join(f"({n})" for n in guards)
     return f"{quantity}: printed in {said}" + (f"; {held} hold" if held else "")
-
-
-def printed_by(page, quantity):
-    """The numbers of the equations that the textbook's function of a quantity cites, and the functions that it calls."""
-    lines = textwrap.dedent(textbook(page)).splitlines()
-    functions = {node.name: node for node in ast.parse("\n".join(lines)).body[0].body if isinstance(node, ast.FunctionDef)}
-    kind, _, bar = quantity.partition(".")
-    todo, seen = [name for name in FUNCTIONS.get(kind, (kind,)) if name in functions], set()
-    while todo:
-        seen.add(name := todo.pop())
-        todo += [node.attr for node in ast.walk(functions[name]) if isinstance(node, ast.Attribute)
-                 and node.attr in functions and node.attr not in seen]
-    return sorted({int(n) for name in seen for line in lines[functions[name].lineno - 1:functions[name].end_lineno]
-                   if (cited := CITED.search(line)) for n in re.findall(r"\d+", cited[1])})
-
-
-def guarded(page):
-    """[(the equations of the first two parts, the equations that keep their digits)] of the paragraphs of the third part."""
-    third = parts(joined_text(source_of(page.__module__))).get(HEADINGS[2], "")
-    found = []
-    for paragraph in third.split("\n\n"):
-        opening = re.match(r"In ([^`]*?), ", paragraph) or re.match(r"In (\(\d+\)(?: (?:to|and) \(\d+\))*)", paragraph)
-        if opening:
-            numbers = [int(n) for n in re.findall(r"\d+", opening[1])]
-            ranges = re.findall(r"\((\d+)\) to \((\d+)\)", opening[1])
-            covered = set(numbers).union(*(range(int(a), int(b) + 1) for a, b in ranges))
-            found.append((covered, [int(n) for line in paragraph.splitlines() for n in re.findall(r"\s{2,}\((\d+)\)$", line)]))
-    return found
 
 
 # -- an input, and what the printed equations give there ----------------------------------------------------------------
