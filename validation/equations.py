@@ -576,13 +576,13 @@ def entries_agree(unit, array, indices, scope, rights, apart, event, is_own):
 
 
 def matches(own, place, shape, first):
-    """Is a place one at which an equation of its own stands?"""
+    """Is a place one at which an equation of its own stands?  A name with its subscripts, `z_0`, has no place."""
     def at(index, k, size):
         if isinstance(index, Number):
             return int(index.text) == k
         return isinstance(index, Word) and (index.text.islower() or k == size - 1 + first)
 
-    return all(map(at, own, place, shape))
+    return len(own) == len(place) and all(map(at, own, place, shape))
 
 
 def near(own, right, largest):
