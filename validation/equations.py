@@ -154,7 +154,7 @@ def first_indices(statements, names):
     for one in statements:
         for condition in one.cases[0].conditions if one.name else ():
             if len(condition) == 5 and condition[0] in subscripts(one.name.below)[:1] and isinstance(condition[2], Number):
-                found.setdefault(one.name.letter, int(condition[2].text))
+                found.setdefault(one.name.letter.removesuffix("_bar"), int(condition[2].text))
     ones = {name.letter for name in names if subscripts(name.below)[:1] == (Number("1"),)}
     return {letter: first for letter, first in found.items() if first < 1 or letter not in ones}
 
@@ -270,8 +270,10 @@ def event_of(frame, node, cites, before, line, result):
     values += [one for name in assigned for one in flat(assigned[name])]
     if isinstance(node, ast.Return):
         values += flat(result)
-    return Event(frame.f_code.co_name, line, cites, before, assigned, [one for one in values if is_numeric(one)],
-                 {"": result} if isinstance(node, ast.Return) else {})
+    returned = {"": result} if isinstance(node, ast.Return) else {}
+    if returned and isinstance(result, dict) and frame.f_code.co_name.endswith("_vjp"):
+        returned |= {f"{name}_bar": held for name, held in result.items()}      # a sample's cotangents, by field
+    return Event(frame.f_code.co_name, line, cites, before, assigned, [one for one in values if is_numeric(one)], returned)
 
 
 def held(node, frame):
@@ -576,13 +578,13 @@ def entries_agree(unit, array, indices, scope, rights, apart, event, is_own):
 
 
 def matches(own, place, shape, first):
-    """Is a place one at which an equation of its own stands?"""
+    """Is a place one at which an equation of its own stands?  A name with its subscripts, `z_0`, has no place."""
     def at(index, k, size):
         if isinstance(index, Number):
             return int(index.text) == k
         return isinstance(index, Word) and (index.text.islower() or k == size - 1 + first)
 
-    return all(map(at, own, place, shape))
+    return len(own) == len(place) and all(map(at, own, place, shape))
 
 
 def near(own, right, largest):

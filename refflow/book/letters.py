@@ -110,7 +110,7 @@ def spelled(name, own):
     if not all(isinstance(script, (Word, Number)) for script in name.below[:own]):
         return ()
     below = "".join(f"_{script.text}" for script in name.below[:own])
-    stem, bar, rest = name.letter.partition("_bar")
+    stem, bar, rest = name.letter.replace("/", "_").partition("_bar")          # dl/dz is dl_dz
     return dict.fromkeys((stem + below + bar + rest, name.letter + below, stem + below.replace("_", "") + bar + rest))
 
 

@@ -2,7 +2,8 @@ r"""Monotone cubic spline with Steffen's slopes, `R -> R`.
 
 The map.  Given are input knots `z_0 < ... < z_K`, output knots `x_0 < ... < x_K`, and two `end_slopes` `q_0` and `q_1` in
 `(0, 3)`.  Bin `k` has width, height and slope
-    w_k = z_(k+1) - z_k,   h_k = x_(k+1) - x_k,   s_k = h_k / w_k                   (1)
+    w_k = z_(k+1) - z_k    for k = 0, ..., K - 1,
+    h_k = x_(k+1) - x_k    for k = 0, ..., K - 1,   s_k = h_k / w_k                 (1)
 At an inner knot the spline has the slope of a parabola through the knot and its two neighbours, at most twice the slope of
 either bin:
     d_k = min(2 s_(k-1), 2 s_k, p_k),   p_k = (s_(k-1) w_k + s_k w_(k-1)) / (w_(k-1) + w_k)         (2)
@@ -15,10 +16,10 @@ In the bin `z_k <= z < z_(k+1)`, with the subscript 0 for its lower and 1 for it
 `x` is increasing, since `d_0 < 3 s` and `d_1 < 3 s`.  An inner knot belongs to the bin above it, an end knot to its bin.  For
 the inverse map, a bisection finds the root `z` of (5) between `z_0` and `z_1`, and
     log|dz/dx| = -log m                                                             (7)
-Beyond the knots the spline is a line,
-    x = x_0 + g_0 (z - z_0)      below the first knot                               (8)
-      = x_K + g_K (z - z_K)      above the last                                     (9)
-For `tails` "identity", `g_0 = g_K = 1`; for "linear", `g_0 = d_0` and `g_K = d_K`; for "none", the domain ends at the end knots.
+Beyond the knots the spline is a line of slope `g`.  With `e = 0` below the first knot and `e = K` above the last,
+    x = x_e + g (z - z_e)                                                           (8)
+    z = z_e + (x - x_e)/g                                                           (9)
+For `tails` "identity", `g` is 1; for "linear", it is `d_e`; for "none", the domain ends at the end knots.
 
 The reverse rule.  From (4) to (6), with the cotangent `l_bar` of `log|dx/dz|`,
     m_bar = l_bar/m,   t_bar = x_bar w m + m_bar (2 B + 6 A t)                      (10)
@@ -35,9 +36,9 @@ From (3), and likewise at the other end,
     q_0_bar = s_0 d_0_bar,   s_0_bar = q_0 d_0_bar                                  (16)
 With all that a bin has received, (1) gives the cotangents at its ends, which are added to (14):
     z_(k+1)_bar = -z_k_bar = w_k_bar - s_k s_k_bar/w_k,   x_(k+1)_bar = -x_k_bar = s_k_bar/w_k      (17)
-Beyond the knots, from (8), and likewise from (9), with linear tails,
-    z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + l_bar/d_0        (18)
-where `d_0_bar` is passed on by (16) and (17).  For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the
+Beyond the knots, from (8), where `d_e_bar` is 0 unless the tails are linear,
+    z_bar = g x_bar,   z_e_bar = -g x_bar,   x_e_bar = x_bar,   d_e_bar = x_bar (z - z_e) + l_bar/g         (18)
+and `d_e_bar` is passed on by (16) and (17).  For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the
 derivative of `log|dx/dz|`, which is `z_bar` of (14) for `x_bar = 0` and `l_bar = 1`.  Then
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (19)
 and the fields have the cotangents (10) to (18) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (20)
@@ -60,16 +61,16 @@ from .bins import TAILS, Tails, at_bins, at_ends, between_intervals, bin_of, che
 class textbook:
     """(1) to (20) as they are printed, for one event."""
 
-    def bins(input_knots, output_knots, end_slopes):
-        """The widths and the slopes of all bins, and the slopes at all knots."""
-        w = input_knots[1:] - input_knots[:-1]                                      # (1)
-        s = (output_knots[1:] - output_knots[:-1]) / w                              # (1)
-        inner = [min(2 * s[k - 1], 2 * s[k], textbook.parabola(w, s, k)) for k in range(1, len(w))]         # (2)
-        return w, s, [end_slopes[0] * s[0], *inner, end_slopes[1] * s[-1]]          # (3)
-
-    def parabola(w, s, k):
-        """p_k."""
-        return (s[k - 1] * w[k] + s[k] * w[k - 1]) / (w[k - 1] + w[k])              # (2)
+    def bins(z, x, end_slopes):
+        """w_k, s_k, p_k and d_k of the knots z and x."""
+        (q_0, q_1), K = end_slopes, len(z) - 1
+        w = z[1:] - z[:-1]                                                          # (1)
+        h = x[1:] - x[:-1]                                                          # (1)
+        s = h / w                                                                   # (1)
+        p = (s[:-1] * w[1:] + s[1:] * w[:-1]) / (w[:-1] + w[1:])                    # (2)
+        inner = [min(2 * s[k - 1], 2 * s[k], p[k - 1]) for k in range(1, K)]
+        d = [q_0 * s[0], *inner, q_1 * s[K - 1]]                                    # (2) (3)
+        return w, s, p, d
 
     def end(event, knots, d, tails):
         """The index of the end knot and the slope of the line of an event beyond all knots, else (None, None)."""
@@ -84,24 +85,29 @@ class textbook:
         return k
 
     def letters(z, input_knots, w, s, d):
-        """k, t, d_0, B, A."""
+        """w, d_0, t, A, B of the bin of z."""
         k = textbook.bin(z, input_knots)
-        t = (z - input_knots[k]) / w[k]                                             # (4)
-        return k, t, d[k], 3 * s[k] - 2 * d[k] - d[k + 1], d[k] + d[k + 1] - 2 * s[k]       # (4)
+        z_0, w, s, d_0, d_1 = input_knots[k], w[k], s[k], d[k], d[k + 1]
+        t = (z - z_0) / w                                                           # (4)
+        A, B = d_0 + d_1 - 2 * s, 3 * s - 2 * d_0 - d_1                             # (4)
+        return w, d_0, t, A, B
 
     def forward(z, input_knots, output_knots, end_slopes, tails):
-        w, s, d = textbook.bins(input_knots, output_knots, end_slopes)
+        w, s, _, d = textbook.bins(input_knots, output_knots, end_slopes)
         e, g = textbook.end(z, input_knots, d, tails)
         if g is not None:
-            return output_knots[e] + g * (z - input_knots[e])                       # (8) (9)
-        k, t, d_0, B, A = textbook.letters(z, input_knots, w, s, d)
-        return output_knots[k] + w[k] * (d_0 * t + B * t ** 2 + A * t ** 3)         # (5)
+            z_e, x_e = input_knots[e], output_knots[e]
+            return x_e + g * (z - z_e)                                              # (8)
+        x_0 = output_knots[textbook.bin(z, input_knots)]
+        w, d_0, t, A, B = textbook.letters(z, input_knots, w, s, d)
+        return x_0 + w * (d_0 * t + B * t ** 2 + A * t ** 3)                        # (5)
 
     def inverse(x, input_knots, output_knots, end_slopes, tails):
-        w, s, d = textbook.bins(input_knots, output_knots, end_slopes)
+        w, s, _, d = textbook.bins(input_knots, output_knots, end_slopes)
         e, g = textbook.end(x, output_knots, d, tails)
         if g is not None:
-            return input_knots[e] + (x - output_knots[e]) / g                       # (8) (9)
+            z_e, x_e = input_knots[e], output_knots[e]
+            return z_e + (x - x_e) / g                                              # (9)
         k = textbook.bin(x, output_knots)
         below, above = input_knots[k], input_knots[k + 1]
         z = (below + above) / 2
@@ -112,46 +118,51 @@ class textbook:
         return z
 
     def slope(z, input_knots, output_knots, end_slopes, tails):
-        w, s, d = textbook.bins(input_knots, output_knots, end_slopes)
+        w, s, _, d = textbook.bins(input_knots, output_knots, end_slopes)
         _, g = textbook.end(z, input_knots, d, tails)
         if g is not None:
-            return g                                                                # (8) (9)
-        k, t, d_0, B, A = textbook.letters(z, input_knots, w, s, d)
+            return g                                                                # (8)
+        w, d_0, t, A, B = textbook.letters(z, input_knots, w, s, d)
         return d_0 + 2 * B * t + 3 * A * t ** 2                                     # (6)
 
     def log_det(z, input_knots, output_knots, end_slopes, tails):
-        return np.log(textbook.slope(z, input_knots, output_knots, end_slopes, tails))      # (6)
+        m = textbook.slope(z, input_knots, output_knots, end_slopes, tails)
+        return np.log(m)                                                            # (6)
 
     def inverse_log_det(x, input_knots, output_knots, end_slopes, tails):
         z = textbook.inverse(x, input_knots, output_knots, end_slopes, tails)
-        return -textbook.log_det(z, input_knots, output_knots, end_slopes, tails)   # (7)
+        m = textbook.slope(z, input_knots, output_knots, end_slopes, tails)
+        return -np.log(m)                                                           # (7)
 
     def vjp(z, input_knots, output_knots, end_slopes, tails, x_bar, l_bar):
-        w, s, d = textbook.bins(input_knots, output_knots, end_slopes)
-        z_bars, x_bars, d_bars, w_bars, s_bars = 0 * input_knots, 0 * output_knots, 0 * input_knots, 0 * w, 0 * s
+        widths, s, p, d = textbook.bins(input_knots, output_knots, end_slopes)
+        z_bars, x_bars, d_bars, w_bars, s_bars = 0 * input_knots, 0 * output_knots, 0 * input_knots, 0 * widths, 0 * s
         e, g = textbook.end(z, input_knots, d, tails)
         if g is not None:
-            z_bar, z_bars[e], x_bars[e] = g * x_bar, -g * x_bar, x_bar              # (18)
-            if tails == "linear":
-                d_bars[e] = x_bar * (z - input_knots[e]) + l_bar / g                # (18)
+            z_e = input_knots[e]
+            z_bar, z_e_bar, x_e_bar = g * x_bar, -g * x_bar, x_bar                  # (18)
+            d_e_bar = x_bar * (z - z_e) + l_bar / g                                 # (18)
+            z_bars[e], x_bars[e], d_bars[e] = z_e_bar, x_e_bar, d_e_bar if tails == "linear" else 0
         else:
-            k, t, d_0, B, A = textbook.letters(z, input_knots, w, s, d)
+            w, d_0, t, A, B = textbook.letters(z, input_knots, widths, s, d)
             m = d_0 + 2 * B * t + 3 * A * t ** 2                                    # (6)
             m_bar = l_bar / m                                                       # (10)
-            t_bar = x_bar * w[k] * m + m_bar * (2 * B + 6 * A * t)                  # (10)
-            s_bars[k] = x_bar * w[k] * (3 * t ** 2 - 2 * t ** 3) + 6 * m_bar * (t - t ** 2)         # (11)
-            d_bars[k] = x_bar * w[k] * (t - 2 * t ** 2 + t ** 3) + m_bar * (1 - 4 * t + 3 * t ** 2)         # (12)
-            d_bars[k + 1] = x_bar * w[k] * (t ** 3 - t ** 2) + m_bar * (3 * t ** 2 - 2 * t)         # (12)
-            w_bars[k] = x_bar * (d_0 * t + B * t ** 2 + A * t ** 3) - t * t_bar / w[k]      # (13)
-            z_bar, z_bars[k], x_bars[k] = t_bar / w[k], -t_bar / w[k], x_bar        # (14)
+            t_bar = x_bar * w * m + m_bar * (2 * B + 6 * A * t)                     # (10)
+            s_bar = x_bar * w * (3 * t ** 2 - 2 * t ** 3) + 6 * m_bar * (t - t ** 2)        # (11)
+            d_0_bar = x_bar * w * (t - 2 * t ** 2 + t ** 3) + m_bar * (1 - 4 * t + 3 * t ** 2)      # (12)
+            d_1_bar = x_bar * w * (t ** 3 - t ** 2) + m_bar * (3 * t ** 2 - 2 * t)  # (12)
+            w_bar = x_bar * (d_0 * t + B * t ** 2 + A * t ** 3) - t * t_bar / w     # (13)
+            z_bar, z_0_bar, x_0_bar = t_bar / w, -t_bar / w, x_bar                  # (14)
+            k = textbook.bin(z, input_knots)
+            z_bars[k], x_bars[k], w_bars[k], s_bars[k], d_bars[k:k + 2] = z_0_bar, x_0_bar, w_bar, s_bar, (d_0_bar, d_1_bar)
+        w = widths
         for k in range(1, len(w)):
-            p = textbook.parabola(w, s, k)
-            if d[k] == p:
+            if d[k] == p[k - 1]:
                 both = w[k - 1] + w[k]
                 s_bars[k - 1] += d_bars[k] * w[k] / both                            # (15)
                 s_bars[k] += d_bars[k] * w[k - 1] / both                            # (15)
-                w_bars[k - 1] += d_bars[k] * (s[k] - p) / both                      # (15)
-                w_bars[k] += d_bars[k] * (s[k - 1] - p) / both                      # (15)
+                w_bars[k - 1] += d_bars[k] * (s[k] - p[k - 1]) / both               # (15)
+                w_bars[k] += d_bars[k] * (s[k - 1] - p[k - 1]) / both               # (15)
             else:
                 s_bars[k - 1 if s[k - 1] <= s[k] else k] += 2 * d_bars[k]           # (2)
         s_bars[0] += end_slopes[0] * d_bars[0]                                      # (16)

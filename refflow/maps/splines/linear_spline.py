@@ -5,8 +5,9 @@ subscript 0 for its lower and 1 for its upper end,
     w = z_1 - z_0,   h = x_1 - x_0,   s = h / w                                     (1)
     x = x_0 + s (z - z_0)                                                           (2)
     dx/dz = s,   log|dx/dz| = log s                                                 (3)
-An inner knot belongs to the bin above it, an end knot to its bin.  Beyond the end knots, for `tails` "identity",
-    x = z + (x_0 - z_0)    below the first knot,   x = z + (x_K - z_K)    above the last            (4)
+An inner knot belongs to the bin above it, an end knot to its bin.  Beyond the end knots, with `e = 0` below the first and
+`e = K` above the last, for `tails` "identity",
+    x = z + (x_e - z_e)                                                             (4)
 For "linear" the lines (2) of the first and of the last bin go on; for "none" the domain ends at the end knots.
 The inverse map is the spline with its input and output knots exchanged.            (5)
 
@@ -14,8 +15,8 @@ The reverse rule.  From (2) and (3), with `t = (z - z_0)/w` and the cotangent `l
     z_bar = s x_bar                                                                 (6)
     z_0_bar = -x_bar s (1 - t) + l_bar / w,   z_1_bar = -x_bar s t - l_bar / w      (7)
     x_0_bar = x_bar (1 - t) - l_bar / h,   x_1_bar = x_bar t + l_bar / h            (8)
-and from (4), and likewise for `x_K` and `z_K`,
-    z_bar = x_bar = x_0_bar = -z_0_bar                                              (9)
+and from (4)
+    z_bar = x_bar,   x_e_bar = x_bar,   z_e_bar = -x_bar                            (9)
 The inverse map has the same cotangents, by (5).
 
 Source: Mueller, McWilliams, Rousselle, Gross and Novak, Neural Importance Sampling, arXiv:1808.03856, on piecewise-linear
@@ -38,20 +39,27 @@ class textbook:
         """The index of the end knot of an event in a tail of slope 1, else None."""
         return None if tails == "linear" else 0 if event < knots[0] else -1 if event > knots[-1] else None
 
-    def letters(z, input_knots, output_knots):
-        """k, w, h, s, z - z_0."""
+    def bin(event, knots):
+        """The index of the lower knot of an event's bin."""
         k = 0
-        while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
+        while k < len(knots) - 2 and event >= knots[k + 1]:
             k += 1
-        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]           # (1)
-        return k, w, h, h / w, z - input_knots[k]                                   # (1)
+        return k
+
+    def ends(z, input_knots, output_knots):
+        """z_0, z_1, x_0, x_1."""
+        k = textbook.bin(z, input_knots)
+        return input_knots[k], input_knots[k + 1], output_knots[k], output_knots[k + 1]
 
     def forward(z, input_knots, output_knots, tails):
         e = textbook.beyond(z, input_knots, tails)
         if e is not None:
-            return z + (output_knots[e] - input_knots[e])                           # (4)
-        k, w, h, s, a = textbook.letters(z, input_knots, output_knots)
-        return output_knots[k] + s * a                                              # (2)
+            z_e, x_e = input_knots[e], output_knots[e]
+            return z + (x_e - z_e)                                                  # (4)
+        z_0, z_1, x_0, x_1 = textbook.ends(z, input_knots, output_knots)
+        w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
+        s = h / w                                                                   # (1)
+        return x_0 + s * (z - z_0)                                                  # (2)
 
     def inverse(x, input_knots, output_knots, tails):
         return textbook.forward(x, output_knots, input_knots, tails)                # (5)
@@ -59,10 +67,13 @@ class textbook:
     def slope(z, input_knots, output_knots, tails):
         if textbook.beyond(z, input_knots, tails) is not None:
             return 1                                                                # (4)
-        return textbook.letters(z, input_knots, output_knots)[3]                    # (3)
+        z_0, z_1, x_0, x_1 = textbook.ends(z, input_knots, output_knots)
+        s = (x_1 - x_0) / (z_1 - z_0)                                               # (1)
+        return s                                                                    # (3)
 
     def log_det(z, input_knots, output_knots, tails):
-        return np.log(textbook.slope(z, input_knots, output_knots, tails))          # (3)
+        s = textbook.slope(z, input_knots, output_knots, tails)
+        return np.log(s)                                                            # (3)
 
     def inverse_log_det(x, input_knots, output_knots, tails):
         return textbook.log_det(x, output_knots, input_knots, tails)                # (5)
@@ -72,13 +83,18 @@ class textbook:
         bars = {"input_knots": z_bars, "output_knots": x_bars}
         e = textbook.beyond(z, input_knots, tails)
         if e is not None:
-            z_bars[e], x_bars[e] = -x_bar, x_bar                                    # (9)
-            return x_bar, bars                                                      # (9)
-        k, w, h, s, a = textbook.letters(z, input_knots, output_knots)
-        t = a / w
-        z_bars[k], z_bars[k + 1] = -x_bar * s * (1 - t) + l_bar / w, -x_bar * s * t - l_bar / w     # (7)
-        x_bars[k], x_bars[k + 1] = x_bar * (1 - t) - l_bar / h, x_bar * t + l_bar / h       # (8)
-        return s * x_bar, bars                                                      # (6)
+            z_bar, x_e_bar, z_e_bar = x_bar, x_bar, -x_bar                          # (9)
+            z_bars[e], x_bars[e] = z_e_bar, x_e_bar
+            return z_bar, bars
+        z_0, z_1, x_0, x_1 = textbook.ends(z, input_knots, output_knots)
+        w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
+        s, t = h / w, (z - z_0) / w                                                 # (1)
+        z_bar = s * x_bar                                                           # (6)
+        z_0_bar, z_1_bar = -x_bar * s * (1 - t) + l_bar / w, -x_bar * s * t - l_bar / w             # (7)
+        x_0_bar, x_1_bar = x_bar * (1 - t) - l_bar / h, x_bar * t + l_bar / h       # (8)
+        k = textbook.bin(z, input_knots)
+        z_bars[k:k + 2], x_bars[k:k + 2] = (z_0_bar, z_1_bar), (x_0_bar, x_1_bar)
+        return z_bar, bars
 
     def inverse_vjp(x, input_knots, output_knots, tails, z_bar, l_bar):
         x_bar, bars = textbook.vjp(x, output_knots, input_knots, tails, z_bar, l_bar)       # (5)

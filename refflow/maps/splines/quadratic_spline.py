@@ -3,7 +3,7 @@ r"""Monotone piecewise-quadratic spline, `R -> R`: the integral of a piecewise-l
 The map.  Given are input knots `z_0 < ... < z_K`, slopes `d_0, ..., d_K > 0` at the knots, and `start`, the image of the first
 knot.  With the subscripts 0 and 1 for the lower and the upper end of the bin `z_k <= z < z_(k+1)`,
     w = z_1 - z_0,   h = w (d_0 + d_1)/2                                            (1)
-    x_k = start + sum_(j<k) h_j                                                     (2)
+    x_0 = start,   x_k = start + h_0 + ... + h_(k-1)                                (2)
     t = (z - z_0)/w,   f = 1 - t                                                    (3)
     x = x_0 + w (d_0 t + (d_1 - d_0) t^2 / 2)                                       (4)
     dx/dz = S = d_0 f + d_1 t,   log|dx/dz| = log S                                 (5)
@@ -11,10 +11,10 @@ An inner knot belongs to the bin above it, an end knot to its bin.  For the inve
 discriminant is `w^2 S^2`.  With `p = x - x_0`,
     S = sqrt(d_0^2 + 2 p (d_1 - d_0)/w),   t = 2 p/(w (d_0 + S))                    (6)
     z = z_0 + w t,   log|dz/dx| = -log S                                            (7)
-Beyond the knots the spline is a line,
-    x = start + g_0 (z - z_0)    below the first knot                               (8)
-      = x_K + g_K (z - z_K)      above the last                                     (9)
-For `tails` "identity", `g_0 = g_K = 1`; for "linear", `g_0 = d_0` and `g_K = d_K`; for "none", the domain ends at the end knots.
+Beyond the knots the spline is a line of slope `g`.  With `e = 0` below the first knot and `e = K` above the last,
+    x = x_e + g (z - z_e)                                                           (8)
+    z = z_e + (x - x_e)/g                                                           (9)
+For `tails` "identity", `g` is 1; for "linear", it is `d_e`; for "none", the domain ends at the end knots.
 
 The reverse rule.  From (3) to (5), with `E = d_1 - d_0` and the cotangent `l_bar` of `log|dx/dz|`,
     t_bar = x_bar w S + l_bar E/S                                                   (10)
@@ -23,9 +23,11 @@ The reverse rule.  From (3) to (5), with `E = d_1 - d_0` and the cotangent `l_ba
     d_0_bar = x_bar w (t - t^2 / 2) + l_bar f/S,   d_1_bar = x_bar w t^2 / 2 + l_bar t/S            (13)
 By (2), `x_bar` is also the cotangent of `start`, and of the height `h_j` of every bin below.  Such a bin adds `w_j_bar` to
 `z_(j+1)_bar`, subtracts it from `z_j_bar`, and adds `u_j_bar` to both `d_j_bar` and `d_(j+1)_bar`:
-    start_bar = x_bar,   w_j_bar = x_bar (d_j + d_(j+1))/2,   u_j_bar = x_bar w_j/2         (14)
-Beyond the knots the cotangents follow from the line and from (14): from (8), and likewise from (9), with linear tails,
-    z_bar = g_0 x_bar = -z_0_bar,   d_0_bar = x_bar (z - z_0) + l_bar/d_0           (15)
+    start_bar = x_bar,
+    w_j_bar = x_bar (d_j + d_(j+1))/2    for j = 0, ..., k - 1,
+    u_j_bar = x_bar w_j/2                for j = 0, ..., k - 1                      (14)
+Beyond the knots the cotangents follow from (8) and from (14), and (8) gives `d_e` none unless the tails are linear:
+    z_bar = g x_bar,   z_e_bar = -g x_bar,   d_e_bar = x_bar (z - z_e) + l_bar/g    (15)
 For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the derivative of `log|dx/dz|`, which is `z_bar` of
 (12) for `x_bar = 0` and `l_bar = 1`.  Then
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (16)
@@ -52,11 +54,13 @@ class textbook:
 
     def images(input_knots, slopes, start):
         """x_0, ..., x_K."""
-        images = [start]
-        for k in range(len(input_knots) - 1):
-            h = (input_knots[k + 1] - input_knots[k]) * (slopes[k] + slopes[k + 1]) / 2     # (1)
-            images.append(images[k] + h)                                            # (2)
-        return images
+        z_0, z_1, d_0, d_1 = input_knots[:-1], input_knots[1:], slopes[:-1], slopes[1:]
+        w = z_1 - z_0                                                               # (1)
+        h = w * (d_0 + d_1) / 2                                                     # (1)
+        x = [start]
+        for k in range(len(h)):
+            x.append(x[k] + h[k])                                                   # (2)
+        return x
 
     def end(event, knots, slopes, tails):
         """The index of the end knot and the slope of the line of an event beyond all knots, else (None, None)."""
@@ -71,64 +75,84 @@ class textbook:
         return k
 
     def letters(z, input_knots, slopes):
-        """k, w, d_0, d_1, t, f, S."""
+        """w, d_0, d_1, t, f, S."""
         k = textbook.bin(z, input_knots)
-        w, d_0, d_1 = input_knots[k + 1] - input_knots[k], slopes[k], slopes[k + 1]     # (1)
-        t = (z - input_knots[k]) / w                                                # (3)
+        z_0, z_1, d_0, d_1 = input_knots[k], input_knots[k + 1], slopes[k], slopes[k + 1]
+        w = z_1 - z_0                                                               # (1)
+        t = (z - z_0) / w                                                           # (3)
         f = 1 - t                                                                   # (3)
-        return k, w, d_0, d_1, t, f, d_0 * f + d_1 * t                              # (5)
+        S = d_0 * f + d_1 * t                                                       # (5)
+        return w, d_0, d_1, t, f, S
 
     def forward(z, input_knots, slopes, start, tails):
         images = textbook.images(input_knots, slopes, start)
         e, g = textbook.end(z, input_knots, slopes, tails)
         if g is not None:
-            return images[e] + g * (z - input_knots[e])                             # (8) (9)
-        k, w, d_0, d_1, t, f, S = textbook.letters(z, input_knots, slopes)
-        return images[k] + w * (d_0 * t + (d_1 - d_0) * t ** 2 / 2)                 # (4)
+            z_e, x_e = input_knots[e], images[e]
+            return x_e + g * (z - z_e)                                              # (8)
+        x_0 = images[textbook.bin(z, input_knots)]
+        w, d_0, d_1, t, f, S = textbook.letters(z, input_knots, slopes)
+        return x_0 + w * (d_0 * t + (d_1 - d_0) * t ** 2 / 2)                       # (4)
 
     def inverse(x, input_knots, slopes, start, tails):
         images = textbook.images(input_knots, slopes, start)
         e, g = textbook.end(x, images, slopes, tails)
         if g is not None:
-            return input_knots[e] + (x - images[e]) / g                             # (8) (9)
+            z_e, x_e = input_knots[e], images[e]
+            return z_e + (x - x_e) / g                                              # (9)
         k = textbook.bin(x, images)
-        w, d_0, d_1 = input_knots[k + 1] - input_knots[k], slopes[k], slopes[k + 1]     # (1)
-        p = x - images[k]
-        t = 2 * p / (w * (d_0 + np.sqrt(d_0 ** 2 + 2 * p * (d_1 - d_0) / w)))       # (6)
-        return input_knots[k] + w * t                                               # (7)
+        z_0, z_1, d_0, d_1 = input_knots[k], input_knots[k + 1], slopes[k], slopes[k + 1]
+        w, p = z_1 - z_0, x - images[k]                                             # (1)
+        S = np.sqrt(d_0 ** 2 + 2 * p * (d_1 - d_0) / w)                             # (6)
+        t = 2 * p / (w * (d_0 + S))                                                 # (6)
+        return z_0 + w * t                                                          # (7)
 
     def slope(z, input_knots, slopes, start, tails):
         _, g = textbook.end(z, input_knots, slopes, tails)
-        return g if g is not None else textbook.letters(z, input_knots, slopes)[-1]     # (5) (8) (9)
+        if g is not None:
+            return g                                                                # (8)
+        w, d_0, d_1, t, f, S = textbook.letters(z, input_knots, slopes)
+        return S                                                                    # (5)
 
     def log_det(z, input_knots, slopes, start, tails):
-        return np.log(textbook.slope(z, input_knots, slopes, start, tails))         # (5)
+        S = textbook.slope(z, input_knots, slopes, start, tails)
+        return np.log(S)                                                            # (5)
 
     def inverse_log_det(x, input_knots, slopes, start, tails):
         z = textbook.inverse(x, input_knots, slopes, start, tails)
-        return -textbook.log_det(z, input_knots, slopes, start, tails)              # (7)
+        S = textbook.slope(z, input_knots, slopes, start, tails)
+        return -np.log(S)                                                           # (7)
 
     def vjp(z, input_knots, slopes, start, tails, x_bar, l_bar):
         z_bars, d_bars = 0 * input_knots, 0 * slopes
         k, g = textbook.end(z, input_knots, slopes, tails)
         if g is not None:
-            z_bar, z_bars[k] = g * x_bar, -g * x_bar                                # (15)
-            if tails == "linear":
-                d_bars[k] = x_bar * (z - input_knots[k]) + l_bar / g                # (15)
+            z_e = input_knots[k]
+            z_bar, z_e_bar = g * x_bar, -g * x_bar                                  # (15)
+            d_e_bar = x_bar * (z - z_e) + l_bar / g                                 # (15)
+            z_bars[k], d_bars[k] = z_e_bar, d_e_bar if tails == "linear" else 0
         else:
-            k, w, d_0, d_1, t, f, S = textbook.letters(z, input_knots, slopes)
+            k = textbook.bin(z, input_knots)
+            w, d_0, d_1, t, f, S = textbook.letters(z, input_knots, slopes)
             E = d_1 - d_0
             t_bar = x_bar * w * S + l_bar * E / S                                   # (10)
             w_bar = x_bar * (d_0 * t + E * t ** 2 / 2) - t * t_bar / w              # (11)
-            z_bar, z_bars[k], z_bars[k + 1] = t_bar / w, -w_bar - t_bar / w, w_bar  # (12)
-            d_bars[k] = x_bar * w * (t - t ** 2 / 2) + l_bar * f / S                # (13)
-            d_bars[k + 1] = x_bar * w * t ** 2 / 2 + l_bar * t / S                  # (13)
-        for j in range(k):
-            w_bar = x_bar * (slopes[j] + slopes[j + 1]) / 2                         # (14)
-            u_bar = x_bar * (input_knots[j + 1] - input_knots[j]) / 2               # (14)
-            z_bars[j], z_bars[j + 1] = z_bars[j] - w_bar, z_bars[j + 1] + w_bar     # (14)
-            d_bars[j], d_bars[j + 1] = d_bars[j] + u_bar, d_bars[j + 1] + u_bar     # (14)
-        return z_bar, {"input_knots": z_bars, "slopes": d_bars, "start": x_bar}     # (14)
+            z_bar, z_0_bar, z_1_bar = t_bar / w, -w_bar - t_bar / w, w_bar          # (12)
+            d_0_bar = x_bar * w * (t - t ** 2 / 2) + l_bar * f / S                  # (13)
+            d_1_bar = x_bar * w * t ** 2 / 2 + l_bar * t / S                        # (13)
+            z_bars[k:k + 2], d_bars[k:k + 2] = (z_0_bar, z_1_bar), (d_0_bar, d_1_bar)
+        w_bar, u_bar = textbook.below(input_knots, slopes, k, x_bar)
+        z_bars[:k], z_bars[1:k + 1] = z_bars[:k] - w_bar, z_bars[1:k + 1] + w_bar
+        d_bars[:k], d_bars[1:k + 1] = d_bars[:k] + u_bar, d_bars[1:k + 1] + u_bar
+        start_bar = x_bar                                                           # (14)
+        return z_bar, {"input_knots": z_bars, "slopes": d_bars, "start": start_bar}
+
+    def below(input_knots, d, k, x_bar):
+        """w_j_bar and u_j_bar of all bins j below knot k."""
+        w = input_knots[1:] - input_knots[:-1]
+        w_bar = np.array([x_bar * (d[j] + d[j + 1]) / 2 for j in range(k)])         # (14)
+        u_bar = np.array([x_bar * w[j] / 2 for j in range(k)])                      # (14)
+        return w_bar, u_bar
 
     def inverse_vjp(x, input_knots, slopes, start, tails, z_bar, l_bar):
         fields = input_knots, slopes, start, tails

@@ -12,11 +12,11 @@ With `p = x - x_0`,
     m_2 t^2 + m_1 t = s p,   m_2 = h (s - d_0) + p c,   m_1 = h d_0 - p c,
     t = 2 s p/(m_1 + sqrt(m_1^2 + 4 m_2 s p))                                       (6)
     z = z_0 + w t,   log|dz/dx| = -log|dx/dz|                                       (7)
-Beyond the knots the spline is a line,
-    x = x_0 + g_0 (z - z_0)      below the first knot                               (8)
-      = x_K + g_K (z - z_K)      above the last                                     (9)
-For `tails` "identity", `g_0 = g_K = 1`: the line is the identity if the end knots agree, with a kink where the slope at an end
-knot is not 1.  For "linear", `g_0 = d_0` and `g_K = d_K`.  For "none", the domain ends at the end knots.
+Beyond the knots the spline is a line of slope `g`.  With `e = 0` below the first knot and `e = K` above the last,
+    x = x_e + g (z - z_e)                                                           (8)
+    z = z_e + (x - x_e)/g                                                           (9)
+For `tails` "identity", `g` is 1: the line is the identity if the end knots agree, with a kink where the slope at an end knot is
+not 1.  For "linear", `g` is `d_e`.  For "none", the domain ends at the end knots.
 
 The reverse rule.  From (3) to (5), with the cotangent `l_bar` of (5),
     alpha_bar = x_bar h/beta,   beta_bar = -x_bar h alpha/beta^2 - 2 l_bar/beta,   gamma_bar = l_bar/gamma      (10)
@@ -26,8 +26,8 @@ The reverse rule.  From (3) to (5), with the cotangent `l_bar` of (5),
 From (1) and (2),
     h_bar = x_bar alpha/beta + s_bar/w,   w_bar = -(t t_bar + s s_bar)/w            (14)
     z_bar = t_bar/w,   z_0_bar = -w_bar - t_bar/w,   z_1_bar = w_bar,   x_0_bar = x_bar - h_bar,   x_1_bar = h_bar      (15)
-Beyond the knots the cotangents follow from the line alone: from (8), and likewise from (9), with linear tails,
-    z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + l_bar/d_0        (16)
+Beyond the knots the cotangents follow from (8) alone, and that of `d_e` is 0 unless the tails are linear:
+    z_bar = g x_bar,   z_e_bar = -g x_bar,   x_e_bar = x_bar,   d_e_bar = x_bar (z - z_e) + l_bar/g         (16)
 For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the derivative of (5), which is `z_bar` of (15)
 for `x_bar = 0` and `l_bar = 1`.  Then
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (17)
@@ -63,51 +63,53 @@ class textbook:
             k += 1
         return k
 
-    def root(x, input_knots, output_knots, slopes):
-        """The bin of x and its t."""
-        k = textbook.bin(x, output_knots)
-        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]           # (1)
-        s, d_0, d_1 = h / w, slopes[k], slopes[k + 1]                               # (1)
-        p, c = x - output_knots[k], d_0 + d_1 - 2 * s                               # (3)
-        m_2, m_1 = h * (s - d_0) + p * c, h * d_0 - p * c                           # (6)
-        return k, 2 * s * p / (m_1 + np.sqrt(m_1 ** 2 + 4 * m_2 * s * p))           # (6)
+    def ends(k, input_knots, output_knots, slopes):
+        """z_0, x_0, w, h, s, d_0, d_1 of bin k."""
+        z_0, z_1, x_0, x_1 = input_knots[k], input_knots[k + 1], output_knots[k], output_knots[k + 1]
+        w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
+        s = h / w                                                                   # (1)
+        return z_0, x_0, w, h, s, slopes[k], slopes[k + 1]
 
     def letters(z, input_knots, output_knots, slopes):
-        """k, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma."""
-        k = textbook.bin(z, input_knots)
-        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]           # (1)
-        s, d_0, d_1 = h / w, slopes[k], slopes[k + 1]                               # (1)
-        t = (z - input_knots[k]) / w                                                # (2)
+        """x_0, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma."""
+        z_0, x_0, w, h, s, d_0, d_1 = textbook.ends(textbook.bin(z, input_knots), input_knots, output_knots, slopes)
+        t = (z - z_0) / w                                                           # (2)
         f, c = 1 - t, d_0 + d_1 - 2 * s                                             # (2) (3)
         alpha, beta = s * t ** 2 + d_0 * t * f, s + c * t * f                       # (3)
-        return k, w, h, s, d_0, d_1, t, f, c, alpha, beta, d_1 * t ** 2 + 2 * s * t * f + d_0 * f ** 2      # (4)
+        gamma = d_1 * t ** 2 + 2 * s * t * f + d_0 * f ** 2                         # (4)
+        return x_0, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma
 
     def forward(z, input_knots, output_knots, slopes, tails):
         e, g = textbook.end(z, input_knots, slopes, tails)
         if g is not None:
-            return output_knots[e] + g * (z - input_knots[e])                       # (8) (9)
-        k, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma = textbook.letters(z, input_knots, output_knots, slopes)
-        return output_knots[k] + h * alpha / beta                                   # (3)
+            z_e, x_e = input_knots[e], output_knots[e]
+            return x_e + g * (z - z_e)                                              # (8)
+        x_0, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma = textbook.letters(z, input_knots, output_knots, slopes)
+        return x_0 + h * alpha / beta                                               # (3)
 
     def inverse(x, input_knots, output_knots, slopes, tails):
         e, g = textbook.end(x, output_knots, slopes, tails)
         if g is not None:
-            return input_knots[e] + (x - output_knots[e]) / g                       # (8) (9)
-        k, t = textbook.root(x, input_knots, output_knots, slopes)
-        return input_knots[k] + (input_knots[k + 1] - input_knots[k]) * t           # (7)
+            z_e, x_e = input_knots[e], output_knots[e]
+            return z_e + (x - x_e) / g                                              # (9)
+        z_0, x_0, w, h, s, d_0, d_1 = textbook.ends(textbook.bin(x, output_knots), input_knots, output_knots, slopes)
+        p, c = x - x_0, d_0 + d_1 - 2 * s                                           # (3)
+        m_2, m_1 = h * (s - d_0) + p * c, h * d_0 - p * c                           # (6)
+        t = 2 * s * p / (m_1 + np.sqrt(m_1 ** 2 + 4 * m_2 * s * p))                 # (6)
+        return z_0 + w * t                                                          # (7)
 
     def slope(z, input_knots, output_knots, slopes, tails):
         _, g = textbook.end(z, input_knots, slopes, tails)
         if g is not None:
-            return g                                                                # (8) (9)
-        k, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma = textbook.letters(z, input_knots, output_knots, slopes)
+            return g                                                                # (8)
+        x_0, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma = textbook.letters(z, input_knots, output_knots, slopes)
         return s ** 2 * gamma / beta ** 2                                           # (4)
 
     def log_det(z, input_knots, output_knots, slopes, tails):
         _, g = textbook.end(z, input_knots, slopes, tails)
         if g is not None:
-            return np.log(g)                                                        # (8) (9)
-        k, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma = textbook.letters(z, input_knots, output_knots, slopes)
+            return np.log(g)                                                        # (8)
+        x_0, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma = textbook.letters(z, input_knots, output_knots, slopes)
         return 2 * np.log(s) + np.log(gamma) - 2 * np.log(beta)                     # (5)
 
     def inverse_log_det(x, input_knots, output_knots, slopes, tails):
@@ -119,23 +121,26 @@ class textbook:
         bars = {"input_knots": z_bars, "output_knots": x_bars, "slopes": d_bars}
         e, g = textbook.end(z, input_knots, slopes, tails)
         if g is not None:
-            z_bars[e], x_bars[e] = -g * x_bar, x_bar                                # (16)
-            if tails == "linear":
-                d_bars[e] = x_bar * (z - input_knots[e]) + l_bar / g                # (16)
-            return g * x_bar, bars                                                  # (16)
-        k, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma = textbook.letters(z, input_knots, output_knots, slopes)
+            z_bar, z_e_bar, x_e_bar = g * x_bar, -g * x_bar, x_bar                  # (16)
+            z_e = input_knots[e]
+            d_e_bar = x_bar * (z - z_e) + l_bar / g                                 # (16)
+            z_bars[e], x_bars[e], d_bars[e] = z_e_bar, x_e_bar, d_e_bar if tails == "linear" else 0
+            return z_bar, bars
+        x_0, w, h, s, d_0, d_1, t, f, c, alpha, beta, gamma = textbook.letters(z, input_knots, output_knots, slopes)
         alpha_bar = x_bar * h / beta                                                # (10)
         beta_bar = -x_bar * h * alpha / beta ** 2 - 2 * l_bar / beta                # (10)
         gamma_bar = l_bar / gamma                                                   # (10)
         t_bar = alpha_bar * (2 * s * t + d_0 * (f - t)) + beta_bar * c * (f - t) \
             + 2 * gamma_bar * (d_1 * t + s * (f - t) - d_0 * f)                     # (11)
         s_bar = alpha_bar * t ** 2 + beta_bar * (1 - 2 * t * f) + 2 * gamma_bar * t * f + 2 * l_bar / s     # (12)
-        d_bars[k] = (alpha_bar + beta_bar) * t * f + gamma_bar * f ** 2             # (13)
-        d_bars[k + 1] = beta_bar * t * f + gamma_bar * t ** 2                       # (13)
+        d_0_bar = (alpha_bar + beta_bar) * t * f + gamma_bar * f ** 2               # (13)
+        d_1_bar = beta_bar * t * f + gamma_bar * t ** 2                             # (13)
         h_bar, w_bar = x_bar * alpha / beta + s_bar / w, -(t * t_bar + s * s_bar) / w       # (14)
-        z_bars[k], z_bars[k + 1] = -w_bar - t_bar / w, w_bar                        # (15)
-        x_bars[k], x_bars[k + 1] = x_bar - h_bar, h_bar                             # (15)
-        return t_bar / w, bars                                                      # (15)
+        z_bar, z_0_bar, z_1_bar = t_bar / w, -w_bar - t_bar / w, w_bar              # (15)
+        x_0_bar, x_1_bar = x_bar - h_bar, h_bar                                     # (15)
+        k = textbook.bin(z, input_knots)
+        z_bars[k:k + 2], x_bars[k:k + 2], d_bars[k:k + 2] = (z_0_bar, z_1_bar), (x_0_bar, x_1_bar), (d_0_bar, d_1_bar)
+        return z_bar, bars
 
     def inverse_vjp(x, input_knots, output_knots, slopes, tails, z_bar, l_bar):
         knots = input_knots, output_knots, slopes, tails
