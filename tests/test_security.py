@@ -88,7 +88,7 @@ def uses_a_shell(tree):
 
 @pytest.mark.parametrize("of", [may_unpickle, evaluates, reaches_the_network, uses_a_shell])
 def test_the_package_does_not(of):
-    """Only the book runs code, of the chapters that ship with the package."""
+    """Only the book runs code, of the chapters and of the record that ship with the package."""
     found = {name: lines for name, tree in trees().items() if (lines := of(tree))}
     assert found.keys() == ({"refflow/book/running.py"} if of is evaluates else set())
 

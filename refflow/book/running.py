@@ -1,4 +1,4 @@
-"""What a chapter prints and draws when its code is run."""
+"""What code prints, draws and gives when it is run: of chapters, and of the recorded inputs that `refflow textbook` pastes."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def execute(file, block, namespace):
     except Exception as error:
         raise BadPage(f"{file}, line {place(error, file) or block.line}: {type(error).__name__}: {error}") from error
     return printed.getvalue(), value if hasattr(value, "_repr_svg_") else None
+
+
+def answer(statements, namespace):
+    """The value of the last statement, after the others have run."""
+    *first, last = statements
+    exec("\n".join(first), namespace)
+    return eval(last, namespace)
 
 
 def place(error, file):

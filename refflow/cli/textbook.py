@@ -15,6 +15,7 @@ import numpy as np
 
 from ..book.lost import guarded, printed_by
 from ..book.parts import costs, percent
+from ..book.running import answer
 from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..maps import load_all
@@ -110,7 +111,8 @@ def shown_input(page, quantity, call):
     statements = next((way for way in ways if max(map(len, way)) <= WIDEST - len(PROMPT)), ways[-1])
     codes = expressions(page, quantity, letter, tuple(bars))
     try:
-        path, found = worst_leaf(pasted([*statements, ", ".join(codes)]), dtype)
+        with np.errstate(all="ignore"):
+            path, found = worst_leaf(answer([*statements, ", ".join(codes)], namespace()), dtype)
     except (ArithmeticError, ValueError, LookupError, TypeError):
         return [cut(whole)]
     statements.append(", ".join(code + path for code in codes))
@@ -150,7 +152,7 @@ def input_of(page, call):
         made = dict(zip(("sigma_bar", "log_bar"), made["sigma_bars"].elts))
     if "fields_bar" in made:
         numbers, made = made["fields_bar"].elts, {}
-        f = eval(code, namespace())
+        f = answer([code], namespace())
         for name, core in zip(f.names, f.cores):
             size = math.prod(core)
             made[f"{name}_bar"] = ast.parse(str(nested([ast.unparse(n) for n in numbers[:size]], core)).replace("'", "")).body[0].value
@@ -193,14 +195,6 @@ def expressions(page, quantity, letter, bars):
         return f"f.textbook.{kind}({letter}{fields})", f"f.inverse_and_log_det({letter})[1]"
     slope = kind == "jacobian" and hasattr(page.textbook, "slope")
     return f"f.textbook.{'slope' if slope else kind}({letter}{fields})", f"f.{kind}({letter}){'[0, 0]' if slope else ''}"
-
-
-@np.errstate(all="ignore")
-def pasted(statements):
-    """The two answers that statements of our own give: arrays, or nested dictionaries of them."""
-    known, (*first, last) = namespace(), statements
-    exec("\n".join(first), known)
-    return eval(last, known)
 
 
 def digits_lost(printed, own, dtype):

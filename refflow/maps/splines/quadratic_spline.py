@@ -142,8 +142,10 @@ class textbook:
             d_1_bar = x_bar * w * t ** 2 / 2 + l_bar * t / S                        # (13)
             z_bars[k:k + 2], d_bars[k:k + 2] = (z_0_bar, z_1_bar), (d_0_bar, d_1_bar)
         w_bar, u_bar = textbook.below(input_knots, slopes, k, x_bar)
-        z_bars[:k], z_bars[1:k + 1] = z_bars[:k] - w_bar, z_bars[1:k + 1] + w_bar
-        d_bars[:k], d_bars[1:k + 1] = d_bars[:k] + u_bar, d_bars[1:k + 1] + u_bar
+        z_bars[:k] = z_bars[:k] - w_bar
+        z_bars[1:k + 1] = z_bars[1:k + 1] + w_bar
+        d_bars[:k] = d_bars[:k] + u_bar
+        d_bars[1:k + 1] = d_bars[1:k + 1] + u_bar
         start_bar = x_bar                                                           # (14)
         return z_bar, {"input_knots": z_bars, "slopes": d_bars, "start": start_bar}
 
