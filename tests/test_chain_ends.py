@@ -6,8 +6,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from refflow import (Affine, BoxCox, CauchyCDF, Chain, Exp, Flow, GumbelCDF, Independent, Inverse, LogisticCDF, NormalCDF, Power,
-                     Sigmoid, Sinh, StandardNormal, StickBreaking, Tanh, WeibullCDF)
+from refflow import (Affine, BoxCox, CauchyCDF, Chain, Exp, ExponentialCDF, Flow, GompertzCDF, GumbelCDF, HalfCauchyCDF, Independent,
+                     Inverse, LogisticCDF, NormalCDF, Power, RayleighCDF, Sigmoid, Sinh, StandardNormal, StickBreaking, Tanh, WeibullCDF)
 from refflow.core import compose
 from refflow.core.tree import flatten
 
@@ -103,6 +103,23 @@ def test_what_is_known_is_true(pages, last):
     np.testing.assert_allclose(log_det, true, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(f.log_det(z.astype(F32)), np.array(true, F32), rtol=1e-6)
     np.testing.assert_allclose(pullback(np.zeros(len(z)), np.ones(len(z)))[0], slopes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("page, far", [(ExponentialCDF(2.0), 200.0), (RayleighCDF(2.0), 50.0), (GompertzCDF(0.5), 7.0),
+                                       (HalfCauchyCDF(2.0), 1e30)], ids=lambda page: type(page).__name__)
+def test_both_tails_of_a_function_of_the_half_line_are_kept(page, far):
+    """Far out, where x has rounded to 1, the image is right, the log-det is its slope's, and the inverse gives z."""
+    f, z = Chain([page, Inverse(NormalCDF())]), np.array([1e-9, 1.0, far])
+    with mpmath.workdps(DIGITS):
+        true = [float(quantile_of(f, mpmath.mpf(one))) for one in z]
+        log_dets = [float(true_log_det(f, one)) for one in z]
+    x, log_det = f.forward_and_log_det(z)
+    assert page.forward(far) == 1
+    np.testing.assert_allclose(x, true, rtol=4 * np.finfo(F64).eps)
+    np.testing.assert_allclose(log_det, log_dets, rtol=1e-12)
+    np.testing.assert_allclose(f.forward(z.astype(F32)), np.array(true, F32), rtol=1e-6)
+    np.testing.assert_allclose(f.inverse(x), z, rtol=1e-12)
+    np.testing.assert_allclose(f.vjp(z)[1](np.ones(3), np.zeros(3))[0], np.exp(log_dets), rtol=1e-12)
 
 
 # -- what is said there -----------------------------------------------------------------------------------------------

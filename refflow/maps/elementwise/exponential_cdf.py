@@ -67,10 +67,15 @@ factor, and the exponents of a product with `z` are kept apart.  NumPy's exponen
 In (8) and (9), `1 - x = 0` and `y` is infinite at `x = 1`, which an event may be: a cotangent 0 makes its term 0.      (12)
 
 In (9), `y/b` may be subnormal where its product with `z_bar/b` is not.  There the exponents are kept apart, too.       (13)
+
+In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+    q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (14)
+With `y` and `1 - x = q` from (14), (2), (5), (8) and (9) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 """
 
 
-@bijector(source="definition", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True,
+          two_sided=True, textbook=textbook)
 class ExponentialCDF(Bijector):
     """x = 1 - exp(-rate z); its inverse is the quantile function."""
 
@@ -81,6 +86,9 @@ class ExponentialCDF(Bijector):
 
     def forward(self, z):
         return -np.expm1(-self.rate * z)                                            # (1) (10)
+
+    def complement(self, z):
+        return np.exp(-self.rate * z)                                               # (14)
 
     def inverse(self, x):
         return -np.log1p(-x) / self.rate                                            # (2) (10)
@@ -93,7 +101,12 @@ class ExponentialCDF(Bijector):
         return self.rate * h * h                                                    # (3) (11)
 
     def inverse_and_log_det(self, x):
-        y = -np.log1p(-x)                                                           # (2) (10)
+        return self.quantile_and_log_det(-np.log1p(-x))                             # (2) (10)
+
+    def inverse_and_log_det_of_complement(self, q):
+        return self.quantile_and_log_det(-np.log(q))                                # (14)
+
+    def quantile_and_log_det(self, y):
         return y / self.rate, y - np.log(self.rate)                                 # (2) (5)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
@@ -109,13 +122,19 @@ class ExponentialCDF(Bijector):
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        b, y = self.rate, -np.log1p(-x)                                             # (2) (10)
+        return self.quantile_vjp(1 - x, -np.log1p(-x))                              # (2) (10)
+
+    def inverse_vjp_of_complement(self, q):
+        return complemented(*self.quantile_vjp(q, -np.log(q)))
+
+    def quantile_vjp(self, q, y):
+        b = self.rate
 
         def pullback(z_bar, l_bar):
-            x_bar = quotient(z_bar / b + l_bar, 1 - x)                              # (8) (12)
+            x_bar = quotient(z_bar / b + l_bar, q)                                  # (8) (12)
             return x_bar, {"rate": -ratio((z_bar, y), (b, b)) - l_bar / b}          # (9) (12) (13)
 
-        return self.inverse_and_log_det(x), pullback
+        return self.quantile_and_log_det(y), pullback
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -135,3 +154,12 @@ class ExponentialCDF(Bijector):
         case("SmallQuotient", "z is subnormal, its quotient by b has other digits", x=[5e-324, 3e-310], rate=0.3),
         case("Beyond", "y overflows", z=[2.0**1000], rate=2.0**60),
     )
+
+
+def complemented(found, pullback):
+    """A value, and the pullback to x as one to q."""
+    def pullback_to_q(z_bar, l_bar):
+        x_bar, params_bar = pullback(z_bar, l_bar)
+        return -x_bar, params_bar                                                   # (14)
+
+    return found, pullback_to_q

@@ -24,6 +24,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, interval, positive
 from ...core.arithmetic import quotient, times
 from ...core.arrays import doubled
+from .exponential_cdf import complemented
 from .kumaraswamy_cdf import ONE, ratio
 
 
@@ -85,10 +86,15 @@ In (5), (8) and (9), `y` and `A` are infinite at `x = 1`, which an event may be,
     log|dz/dx| = inf       at x = 1                                                 (17)
     x_bar = l_bar/0        at x = 1;   z_bar/0 there for l_bar = 0                  (18)
     a_bar = -z_bar/a       at x = 1                                                 (19)
+
+In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+    q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (20)
+With `y` and `1 - x = q` from (20), (2), (5), (8) and (9) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 """
 
 
-@bijector(source="Gompertz 1825", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="Gompertz 1825", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True,
+          two_sided=True, textbook=textbook)
 class GompertzCDF(Bijector):
     """x = 1 - exp(-concentration (exp(z) - 1)); `gompertz_cdf` has a rate, too."""
 
@@ -111,8 +117,15 @@ class GompertzCDF(Bijector):
         _, _, y = self.parts(z)
         return -np.expm1(-y)                                                        # (1) (10)
 
+    def complement(self, z):
+        _, _, y = self.parts(z)
+        return np.exp(-y)                                                           # (20)
+
     def inverse(self, x):
-        a, y = self.concentration, -np.log1p(-x)                                    # (2) (12)
+        return self.quantile(-np.log1p(-x))                                         # (2) (12)
+
+    def quantile(self, y):
+        a = self.concentration
         far = np.log(y) - np.log(a)                                                 # (13)
         return np.where(np.isinf(y / a), far, np.log1p(y / a))                      # (2) (12) (13)
 
@@ -129,8 +142,14 @@ class GompertzCDF(Bijector):
         return np.where(np.isinf(A), -y, np.log(A) - y).astype(z.dtype)             # (4) (15) (16)
 
     def inverse_and_log_det(self, x):
-        y = -np.log1p(-x)                                                           # (2) (12)
-        return self.inverse(x), np.where(x < 1, y - np.log(self.concentration + y), np.inf)         # (5) (17)
+        return self.quantile_and_log_det(-np.log1p(-x))                             # (2) (12)
+
+    def inverse_and_log_det_of_complement(self, q):
+        return self.quantile_and_log_det(-np.log(q))                                # (20)
+
+    def quantile_and_log_det(self, y):
+        inside = y - np.log(self.concentration + y)                                 # (5)
+        return self.quantile(y), np.where(y == np.inf, np.inf, inside)              # (17)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
@@ -146,16 +165,21 @@ class GompertzCDF(Bijector):
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        a, y = self.concentration, -np.log1p(-x)                                    # (2) (12)
-        A = a + y                                                                   # (3)
+        return self.quantile_vjp(1 - x, -np.log1p(-x))                              # (2) (12)
+
+    def inverse_vjp_of_complement(self, q):
+        return complemented(*self.quantile_vjp(q, -np.log(q)))
+
+    def quantile_vjp(self, q, y):
+        a, A = self.concentration, self.concentration + y                           # (3)
 
         def pullback(z_bar, l_bar):
             y_bar = z_bar / A + l_bar * (1 - 1 / A)                                 # (8)
-            x_bar = quotient(np.where((x == 1) & (l_bar == 0), z_bar, y_bar), 1 - x)        # (8) (18)
-            through_y = np.where(x == 1, z_bar / a, ratio((z_bar, y), (a, A)))      # (9) (19)
+            x_bar = quotient(np.where((q == 0) & (l_bar == 0), z_bar, y_bar), q)            # (8) (18)
+            through_y = np.where(q == 0, z_bar / a, ratio((z_bar, y), (a, A)))      # (9) (19)
             return x_bar, {"concentration": -through_y - l_bar / A}                 # (9)
 
-        return self.inverse_and_log_det(x), pullback
+        return self.quantile_and_log_det(y), pullback
 
     # -- in floating point --------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive
 from ...core.arithmetic import quotient
+from .exponential_cdf import complemented
 from .kumaraswamy_cdf import ratio
 from .weibull_cdf import is_normal
 
@@ -99,10 +100,15 @@ In (8) and (9), `k` and `b` are 0 at `x = 1`, which an event may be: a cotangent
 last, and for `x > 1/2` both terms, which may be infinite, have one denominator:
     x_bar = (z_bar s pi/2/k)/k + l_bar pi^2/2 b           for x <= 1/2
           = (z_bar s pi/2/k + l_bar pi cos(pi m/2))/k     for x >  1/2              (23)
+
+In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+    q = 1 - x = 2 angle(z, s)/pi,   m = min(q, 1 - q),   q_bar = -x_bar             (24)
+With `m` from (24), and `q >= 1/2` for `x <= 1/2`, (11) to (23) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 """
 
 
-@bijector(source="definition", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True,
+          two_sided=True, textbook=textbook)
 class HalfCauchyCDF(Bijector):
     """x = 2 arctan(z/scale)/pi; its inverse is the quantile function."""
 
@@ -114,9 +120,15 @@ class HalfCauchyCDF(Bijector):
     def forward(self, z):
         return np.arctan2(z, self.scale) / HALF_PI                                  # (1) (10)
 
+    def complement(self, z):
+        return np.arctan2(self.scale, z) / HALF_PI                                  # (24)
+
     def inverse(self, x):
-        b, _ = circle(x)
-        return np.where(x <= 0.5, self.scale * HALF_PI * b, self.scale / HALF_PI / b)       # (2) (11) (12)
+        return self.quantile(*letters_of_x(x))
+
+    def quantile(self, low, m):
+        b, _ = circle(low, m)
+        return np.where(low, self.scale * HALF_PI * b, self.scale / HALF_PI / b)       # (2) (11) (12)
 
     def log_det(self, z):
         s, h = self.scale, np.hypot(self.scale, z)                                  # (15)
@@ -129,10 +141,16 @@ class HalfCauchyCDF(Bijector):
         return self.scale / h / h / HALF_PI                                         # (3) (15)
 
     def inverse_and_log_det(self, x):
-        s, (_, k) = self.scale, circle(x)
+        return self.quantile_and_log_det(*letters_of_x(x))
+
+    def inverse_and_log_det_of_complement(self, q):
+        return self.quantile_and_log_det(*letters_of_q(q))
+
+    def quantile_and_log_det(self, low, m):
+        s, (_, k) = self.scale, circle(low, m)
         quotient = s / k / k * HALF_PI                                              # (18)
         far = np.log(s) - 2 * np.log(k) + LOG_HALF_PI                               # (19)
-        return self.inverse(x), np.where(np.isfinite(quotient), np.log(quotient), far)      # (5) (18) (19)
+        return self.quantile(low, m), np.where(np.isfinite(quotient), np.log(quotient), far)      # (5) (18) (19)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
@@ -148,8 +166,13 @@ class HalfCauchyCDF(Bijector):
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        s, low, (b, k) = self.scale, x <= 0.5, circle(x)
-        c = np.cos(HALF_PI * (1 - x))                                               # (23)
+        return self.quantile_vjp(*letters_of_x(x))
+
+    def inverse_vjp_of_complement(self, q):
+        return complemented(*self.quantile_vjp(*letters_of_q(q)))
+
+    def quantile_vjp(self, low, m):
+        s, (b, k), c = self.scale, circle(low, m), np.cos(HALF_PI * m)              # (23)
 
         def pullback(z_bar, log_det_bar):
             first, bend = quotient(z_bar * s * HALF_PI, k), log_det_bar * np.pi     # (23)
@@ -157,7 +180,7 @@ class HalfCauchyCDF(Bijector):
             s_bar = np.where(low, z_bar * HALF_PI * b, quotient(z_bar / HALF_PI, b))   # (9) (11) (12)
             return x_bar, {"scale": s_bar + log_det_bar / s}                        # (9)
 
-        return self.inverse_and_log_det(x), pullback
+        return self.quantile_and_log_det(low, m), pullback
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -176,8 +199,17 @@ class HalfCauchyCDF(Bijector):
     )
 
 
-def circle(x):
+def letters_of_x(x):
+    """Whether x <= 1/2, and m."""
+    return x <= 0.5, np.minimum(x, 1 - x)                                           # (13)
+
+
+def letters_of_q(q):
+    """The same of q = 1 - x."""
+    return q >= 0.5, np.minimum(q, 1 - q)                                           # (24)
+
+
+def circle(low, m):
     """b, k."""
-    m = np.minimum(x, 1 - x)                                                        # (13)
-    b = np.where(m < np.sqrt(np.finfo(x.dtype).eps) / 8, m, np.tan(HALF_PI * m) / HALF_PI)          # (13) (14)
-    return b, np.where(x <= 0.5, np.cos(HALF_PI * m), np.sin(HALF_PI * m))          # (20)
+    b = np.where(m < np.sqrt(np.finfo(m.dtype).eps) / 8, m, np.tan(HALF_PI * m) / HALF_PI)          # (13) (14)
+    return b, np.where(low, np.cos(HALF_PI * m), np.sin(HALF_PI * m))          # (20)

@@ -24,6 +24,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, interval, positive
 from ...core.arithmetic import quotient, times
 from ...core.arrays import doubled
+from .exponential_cdf import complemented
 from .kumaraswamy_cdf import ratio
 from .weibull_cdf import is_normal
 
@@ -82,10 +83,15 @@ In (5), (8) and (9), `t` and `1 - x` are 0 or infinite at the ends, which an eve
     1 - 1/t^2 = 1 - 1/(2 y)                                                         (16)
     x_bar = -l_bar/0                  at x = 0;   z_bar/0 there for l_bar = 0       (17)
           = l_bar/0                   at x = 1;   z_bar/0 there for l_bar = 0       (18)
+
+In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+    q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (19)
+With `y` and `1 - x = q` from (19), (2), (5), (8) and (9) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 """
 
 
-@bijector(source="definition", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True, textbook=textbook)
+@bijector(source="definition", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True,
+          two_sided=True, textbook=textbook)
 class RayleighCDF(Bijector):
     """x = 1 - exp(-(z/scale)^2/2); its inverse is the quantile function."""
 
@@ -98,8 +104,15 @@ class RayleighCDF(Bijector):
         t = z / self.scale
         return -np.expm1(-t * (t / 2))                                              # (1) (10) (11)
 
+    def complement(self, z):
+        t = z / self.scale
+        return np.exp(-t * (t / 2))                                                 # (11) (19)
+
     def inverse(self, x):
-        return self.scale * np.sqrt(-2 * np.log1p(-x))                              # (2) (10)
+        return self.quantile(-np.log1p(-x))                                         # (10)
+
+    def quantile(self, y):
+        return self.scale * np.sqrt(2 * y)                                          # (2)
 
     def log_det(self, z):
         t, s = z / self.scale, self.scale                                           # (1)
@@ -112,9 +125,14 @@ class RayleighCDF(Bijector):
         return ratio((z, h, h), (self.scale, self.scale))                           # (3) (13)
 
     def inverse_and_log_det(self, x):
-        y = -np.log1p(-x)                                                           # (2) (10)
+        return self.quantile_and_log_det(-np.log1p(-x))                             # (2) (10)
+
+    def inverse_and_log_det_of_complement(self, q):
+        return self.quantile_and_log_det(-np.log(q))                                # (19)
+
+    def quantile_and_log_det(self, y):
         inside = y - np.log(np.sqrt(2 * y) / self.scale)                            # (5)
-        return self.inverse(x), np.where(x < 1, inside, np.inf)                     # (15)
+        return self.quantile(y), np.where(y == np.inf, np.inf, inside)              # (15)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
@@ -129,16 +147,21 @@ class RayleighCDF(Bijector):
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        s, y = self.scale, -np.log1p(-x)                                            # (2) (10)
-        t = np.sqrt(2 * y)                                                          # (2)
+        return self.quantile_vjp(1 - x, -np.log1p(-x))                              # (2) (10)
+
+    def inverse_vjp_of_complement(self, q):
+        return complemented(*self.quantile_vjp(q, -np.log(q)))
+
+    def quantile_vjp(self, q, y):
+        s, t = self.scale, np.sqrt(2 * y)                                           # (2)
 
         def pullback(z_bar, l_bar):
-            through_z = np.where((x == 0) & (l_bar != 0), 0, quotient(z_bar * s, t))        # (8) (17)
+            through_z = np.where((y == 0) & (l_bar != 0), 0, quotient(z_bar * s, t))        # (8) (17)
             inside = through_z + (l_bar - quotient(l_bar / 2, y))                   # (8) (16)
-            x_bar = quotient(np.where((x == 1) & (l_bar == 0), z_bar, inside), 1 - x)       # (8) (18)
+            x_bar = quotient(np.where((q == 0) & (l_bar == 0), z_bar, inside), q)           # (8) (18)
             return x_bar, {"scale": times(z_bar, t) + l_bar / s}                    # (9)
 
-        return self.inverse_and_log_det(x), pullback
+        return self.quantile_and_log_det(y), pullback
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
