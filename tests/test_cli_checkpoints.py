@@ -62,6 +62,7 @@ def dying(number, last, *arguments):
 
     def fit():
         signal.signal(signal.SIGINT, signal.default_int_handler)        # a shell may have started us with interruptions ignored
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)                    # and nohup with hang-ups
         checkpoint.Checkpoints = cli.Checkpoints = Dying
         return main(["fit", *arguments])
 

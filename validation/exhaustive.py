@@ -43,7 +43,7 @@ from refflow.oracle.points.page_points import LETTER, LOG_DET, VALUE, VJP, drawn
 from .certify import PAGES, allowed, errors, fingerprint
 from .mutants.mutations import Source
 from .points.drawn import EVENTS, PARAMETERS
-from .points.recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, encoded, exhaustive, percent, seen, written
+from .points.recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, decoded, encoded, exhaustive, percent, seen, written
 
 WITH_COTANGENTS = PASSES // 64                      # passes
 SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters
@@ -289,12 +289,12 @@ def failures(pages) -> list[str]:
     """Errors beyond the allowance."""
     found = []
     for name, entry in pages.items():
-        for i, one in enumerate(entry):
+        for one in entry:
             for side in SIDES:
                 for quantity, rows in one[side]["rows"].items():
-                    for row in rows:
-                        point = point_of(name, i, side, row)
-                        if row.get("true") is not None and not row["true"] <= allowed(point, quantity):
+                    for row in (row for row in rows if row.get("true") is not None):
+                        point = decoded(PAGES[name], FLOAT32, row["point"], "")
+                        if not row["true"] <= allowed(point, quantity):
                             found.append(f"{name} {quantity}: C = {row['true']} > {allowed(point, quantity):g} allowed, of {point.f!r} "
                                          f"at {LETTER[side]} = {float(point.event)!r}")
     return found

@@ -7,11 +7,14 @@ In the bin `z_k <= z < z_(k+1)`, with the subscript 0 for its lower and 1 for it
     x = x_0 + h alpha/beta,   alpha = s t^2 + d_0 t f,   beta = s + c t f,   c = d_0 + d_1 - 2 s        (3)
     dx/dz = s^2 gamma/beta^2,   gamma = d_1 t^2 + 2 s t f + d_0 f^2                 (4)
     log|dx/dz| = 2 log s + log gamma - 2 log beta                                   (5)
-An inner knot belongs to the bin above it, an end knot to its bin.  For the inverse map, (3) is a quadratic equation for `t`.
-With `p = x - x_0`,
+Here `t` is the source's `xi`, and `d` its `delta`.  The slope is positive: all terms of `gamma` are, and since `t^2 + f^2 = 1 - 2 t f`,
+so are both terms of `beta = s (t^2 + f^2) + (d_0 + d_1) t f`.  Bins are half-open: an inner knot belongs to the bin above it, and the last
+bin also contains `z_K`.  For the inverse map, (3) is a quadratic equation for `t`.  With `p = x - x_0`,
     m_2 t^2 + m_1 t = s p,   m_2 = h (s - d_0) + p c,   m_1 = h d_0 - p c,
     t = 2 s p/(m_1 + sqrt(m_1^2 + 4 m_2 s p))                                       (6)
     z = z_0 + w t,   log|dz/dx| = -log|dx/dz|                                       (7)
+Of its two roots, (6) is the one in the bin: `m_2 t^2 + m_1 t - s p` is `beta` times the difference between (3) at `t` and the given `x`,
+which grows with `t`.  So its derivative `2 m_2 t + m_1` is positive at that root: the positive root of the discriminant.
 Beyond the knots the spline is a line of slope `g`.  With `e = 0` below the first knot and `e = K` above the last,
     x = x_e + g (z - z_e)                                                           (8)
     z = z_e + (x - x_e)/g                                                           (9)
