@@ -70,7 +70,7 @@ class textbook:
 r"""In floating point.
 
 In (1), the terms cancel for a negative `t`, where the answer is nearly `-1/(pi t)`, and `t` may overflow.  `d = z - loc` is finite,
-and with the angle of the point `(-d, s)`,
+and with `angle(a, b)` the angle from the first axis to the point `(a, b)`,
     x = angle(-d, s)/pi                                                             (12)
 
 In (2), the argument of the tangent is rounded near `-pi/2` and `pi/2`, where the tangent is infinite.  With the distance `m` from

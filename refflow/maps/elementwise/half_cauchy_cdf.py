@@ -70,7 +70,8 @@ class textbook:
 
 r"""In floating point.
 
-In (1), `t` may overflow, or be subnormal, where `x` is not.  With the angle of the point `(s, z)`,
+In (1), `t` may overflow, or be subnormal, where `x` is not.  With `angle(a, b)` the angle from the first axis to the
+point `(a, b)`,
     x = 2 angle(s, z)/pi                                                            (10)
 
 In (2), the argument of the tangent is rounded near `pi/2`, where the tangent is infinite.  With the distance `m` from the nearer

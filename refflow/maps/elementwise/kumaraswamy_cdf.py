@@ -81,7 +81,7 @@ In (1), `x` rounds to 1 where `1 - x` still has all its digits:
     q = 1 - x = (1 - z^a)^b,   q_bar = -x_bar                                       (12)
 With `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 
-In (2), `1/b` in the place of `a` and `1/a` in the place of `b` lead from `1 - z` to `q`.                           (13)
+In (2), writing `1/b` for `a`, `1/a` for `b` and `1 - z` for `x` gives `q` for `z`.                                 (13)
 The cotangents of `b` and `a` are the cotangents of `1/b` and `1/a`, divided by `-b^2` and `-a^2`.                  (14)
 
 In (1) and (2), the same decreasing map `c -> q` is computed, with `alpha = a`, `beta = b` in (1), and `alpha = 1/b`, `beta = 1/a`

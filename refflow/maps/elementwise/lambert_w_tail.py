@@ -3,8 +3,8 @@ r"""Heavy tails by Lambert's W (Goerg's h), `R -> R`.
 The map.  With `delta = tailweight >= 0`, and 0 the identity,
     x = z exp(b/2),   b = delta z^2                                                 (1)
     z = x exp(-b/2),   b = W(y),   y = delta x^2                                    (2)
-The square of (1), times `delta`, is the equation `b exp(b) = y`, whose solution is Lambert's function `W`.  Newton's rule finds
-it from `log(1 + y)`:
+The square of (1), times `delta`, is the equation `b exp(b) = y`, whose solution is Lambert's function `W`.  Newton's rule starts
+from `log(1 + y)`, which is at least `W(y)`, and falls to `W(y)`, because `b exp(b)` is convex:
     b <- b - (b exp(b) - y) / ((1 + b) exp(b))                                      (3)
     dx/dz = (1 + b) exp(b/2)                                                        (4)
     log|dx/dz| = log(1 + b) + b/2                                                   (5)
