@@ -11,7 +11,7 @@ The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     scale_bar = x_bar z + l_bar / scale                                             (6)
     shift_bar = x_bar                                                               (7)
 Inside a chain `z` may have overflowed; if `x_bar` is 0, as after a saturated map, the product in (6) is 0.  For the inverse map,
-whose log-det is `-log|scale|` and has the cotangent `l_bar`, from (2),
+from (2), with the cotangent `l_bar` of its log-det `-log|scale|`,
     x_bar     = z_bar / scale                                                       (8)
     scale_bar = -x_bar (x - shift) / scale - l_bar / scale                          (9)
     shift_bar = -x_bar                                                              (10)

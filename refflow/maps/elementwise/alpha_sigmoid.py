@@ -4,8 +4,9 @@ section 4.1).
 The map.  The paper's step takes data `x in [0, 1]` to `z = logit(p)`, with `p` a little inside `(0, 1)`, so that no pixel is at
 infinity:
     p = low + w x,   w = high - low,   z = log(p / (1 - p))                         (1)
-`low = 0.05, high = 0.95` in the authors' code, `p = alpha + (1 - 2 alpha) x`; `low = 0.05, high = 1` in the paper's formula,
-`p = alpha + (1 - alpha) x`.  `low = 0, high = 1` is the sigmoid itself.  This page is the map from `z` to `x`,
+With `alpha = low`, the authors' code has `p = alpha + (1 - 2 alpha) x`, which is `low = 0.05, high = 0.95`, and the paper's formula
+has `p = alpha + (1 - alpha) x`, which is `low = 0.05, high = 1`.  `low = 0, high = 1` gives the sigmoid itself.  This page is the
+map from `z` to `x`,
     x = (s - low) / w,   s = 1 / (1 + exp(-z))                                      (2)
     dx/dz = s (1 - s) / w                                                           (3)
     log|dx/dz| = log s + log(1 - s) - log w                                         (4)

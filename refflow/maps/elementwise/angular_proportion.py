@@ -1,13 +1,13 @@
 r"""A proportion by an angle, `R -> (0, 1)`.
 
-The map.  The angle `phi` between 0 and a right angle is a part of it, by the logistic function, and `x` is its squared cosine:
+The map.  The angle `phi` is a right angle times the logistic function of `z`, and `x` is the squared cosine of `phi`:
     x = cos(phi)^2,   phi = (pi/2) / (1 + exp(-z))                                  (1)
     z = log(phi / (pi/2 - phi)),   phi = arccos(sqrt(x))                            (2)
     dx/dz = -g sin(2 phi),   g = dphi/dz = phi (1 - 2 phi/pi)                       (3)
     log|dx/dz| = log sin(2 phi) + log phi + log(1 - 2 phi/pi)                       (4)
     log|dz/dx| = -log(2 sqrt(x (1 - x))) - log phi - log(1 - 2 phi/pi)              (5)
-`x` falls from 1 to 0.  With this map before it, `BreakProportions` gives the squares of the coordinates of a point of a sphere, whose
-spherical coordinates are the angles.
+`x` falls from 1 to 0.  Applied after this map, `BreakProportions` gives the squared coordinates of a point of a sphere; the angles
+`phi` are the point's spherical coordinates.
 
 The reverse rule.  By (3), the derivative `e` of (4) by `z` is
     e = 2 g cot(2 phi) + 1 - 4 phi/pi                                               (6)
@@ -73,12 +73,12 @@ class textbook:
 
 r"""In floating point.
 
-In (1), `phi` rounds to a right angle for a large `z`, and its cosine loses every digit.  With the smaller one of `phi` and its
+In (1), `phi` rounds to a right angle for a large `z`, and its cosine loses every digit.  With `a`, the smaller of `phi` and its
 complement,
     a = (pi/2) t / (1 + t),   t = exp(-|z|),   T = (1 - t) / (1 + t)                (9)
     x = sin(a)^2  for z > 1,   x = cos(a)^2  for z < -1                             (10)
       = 1/2 - sign(z) sin(pi T/2) / 2    for |z| <= 1                               (11)
-(10) would multiply the rounding of `a` near `z = 0`, where (11) has fewer roundings.
+(10) would magnify the rounding of `a` near `z = 0`, where (11) has fewer roundings.
 
 In (2), `pi/2 - phi` cancels for a small `x`, and `arccos` for a large one, while `1 - x` is exact for `x >= 1/2`:
     a = arcsin(sqrt(p)),   p = min(x, 1 - x)                                        (12)
@@ -103,9 +103,9 @@ In (5), the product of all factors may underflow.  No term is negative in
 In (6), `g cot(2 phi)` is the product of 0 and an infinite number at the ends, and `1 - 4 phi/pi` cancels near `z = 0`.  With
 `E = 1 - t` and `T = E / (1 + t)`,
     l_bar e = -sign(z) l_bar E R / (1 + t),   R = 1 + sin(pi T/2) / (T (1 + t) S)   (21)
-where `E` may be subnormal, and its product with `l_bar` is not.
+where `E` may be subnormal although its product with `l_bar` is not.
 
-In (8), the same, from `x`, and `g sin(2 phi)` may be subnormal where its factors are not:
+In (8), the same holds for `e`, now computed from `x`, and `g sin(2 phi)` may be subnormal where its factors are not:
     e = sign(x - 1/2) ((1 - 2 a/pi) (1 - 2 p) / S + 1 - 4 a/pi)                     (22)
     g = a (1 - 2 a/pi),   sin(2 phi) = 2 sqrt(p) sqrt(1 - p)                        (23)
 """

@@ -77,24 +77,26 @@ does not.  With `p = c x`, `U = 1 + c x`,
       = log1p(p)/c                     elsewhere                                    (12)
       = log(U)/c                       for p < -1/2, where U may vanish             (13)
       = (log|c| + log|x|)/c            where p overflows                            (14)
-In (13), `U = (1 + p) + r` with the rounding error `r` of the product, found without error.  At the end `-1/c`, which is rounded
-itself, `U` is 0.
+In (13), `U = (1 + p) + r`, where `r` is the rounding error of the product `c x`, found without error.  The end `-1/c` is rounded,
+too; `U` is 0 there.
 
 In (1), `z^c - 1` cancels for a small `c`, and overflows for a large one:
     x = expm1(w)/c,   w = c log z                                                   (15)
       = log z sum_(j >= 0) f_j w^j   for |w| <= 1,      (h/c) h,  h = exp(w/2)    where `exp w` overflows           (16)
 where `f_j` is 1 over the factorial of `j + 1`: a rounding of `w` hardly moves the sum.  The sum to `w^19` leaves out less than `10^-19`.
 
-In (8), `z` may overflow, or `U`, where the quotient does not:
+In (8), `z` or `U` may overflow where their quotient does not:
     z/U = (g/U) g,   g = exp(t/2),       (g/c)/x g    where p overflows             (17)
     x/U = 1/c                                         where p overflows             (18)
 
-In (9), the terms of `dt/dc` cancel for a small `p`.  With `s = p/(2 + p)`, whence `log(1 + p) = 2 artanh s`,
+In (9), the terms of `dt/dc` cancel for a small `p`.  With `s = p/(2 + p)`, so that `log(1 + p) = 2 artanh s`,
     dt/dc = -x^2 psi,   psi = 2 (1/(1 + s) + s (1/3 + s^2/5 + s^4/7 + ...))/(2 + p)^2    for -1/2 <= p <= 3         (19)
     (1 - c) dt/dc - t = dt/dc - x/U = -x (x psi + 1/U)     in float64, for float32 too              (20)
-The factors of `x^2` may underflow apart.  The sum to `s^72` leaves out less than `10^-17`.
+`x^2` may underflow where its product does not, so each `x` is a factor on its own.  The sum to `s^72` leaves out less than
+`10^-17` of it.
 
-In (6), both terms may overflow next to 0, with opposite signs; but `z^c` may leave the floats:
+In (6), both terms, each divided by `z`, may overflow next to 0, with opposite signs, so their sum is divided.  Elsewhere `z^c` or
+its product with `x_bar` may leave the floats:
     z_bar = (x_bar s) s + l_bar (c - 1)/z,   s = h/sqrt(z)    where exp(w) or x_bar exp(w) is not a normal number    (21)
           = ((x_bar h + l_bar (c - 1)/h)/z) h         likewise, for c < 0 and w > 0     (22)
 
@@ -103,14 +105,14 @@ In (7), the terms cancel for a small `w`, and `z^c` overflows where its product 
           = h ((log z + expm1(-w)/c)/c) h                  for w > 1                (24)
 where `e_j` is `j + 1` over the factorial of `j + 2`.  The sum to `w^19` leaves out less than `10^-19`.
 
-At the ends `x = -1/c` and `z = 0`, a factor 0 makes a term 0: `1 - c`, a cotangent.  Of two infinite terms, the one of `l_bar` is
-larger for `c > 0`, the other one for `c < 0`, in (7) also for `c = 0`.                                     (25)
+At the ends `x = -1/c` and `z = 0`, a factor 0, `1 - c` or a cotangent, makes its term 0.  Of two infinite terms, the term of
+`l_bar` is larger for `c > 0`, and the other one for `c < 0`; in (7) also for `c = 0`.                      (25)
 
-In (3), (6) and (8), `c - 1` is exact where it is small, and a rounding of its product with `log z` moves less than one of `c log z`
-does for `c >= 1/2`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
+In (3), (6) and (8), `c - 1` is exact where it is small, and for `c >= 1/2` a rounding of its product with `log z` matters less than
+a rounding of `c log z`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
     dx/dz = exp((c - 1) log z)   for c >= 1/2,   z/U = exp((1 - c) t)   for 1/2 <= c <= 2,   where they are normal numbers    (26)
           = exp(w)/z             elsewhere, where `exp w` is a normal number        (27)
-The sensitivities to `c` of the two terms of (8) may cancel, and not the roundings: it is computed in float64, for float32 too:
+The sensitivities of the two terms of (8) to `c` may cancel where their roundings do not:
     x_bar    in float64, for float32 too                                            (28)
 """
 

@@ -70,7 +70,7 @@ class textbook:
 r"""In floating point.
 
 In (1), the terms cancel for a negative `t`, where the answer is nearly `-1/(pi t)`, and `t` may overflow.  `d = z - loc` is finite,
-and with the angle of the point `(-d, s)`,
+and with `angle(a, b)` the angle from the first axis to the point `(a, b)`,
     x = angle(-d, s)/pi                                                             (12)
 
 In (2), the argument of the tangent is rounded near `-pi/2` and `pi/2`, where the tangent is infinite.  With the distance `m` from
@@ -97,8 +97,8 @@ terms of `l_bar` in (8) cancel where `|d|` is near `s`:
     z_bar = (x_bar/pi) s/h^2 - 2 l_bar d/h^2                                        (23)
     s_bar = l_bar (|d| - s) (|d| + s)/(s h^2) - (x_bar/pi) d/h^2                    (24)
 
-In (9) and (11), `a` is 0 and `t` infinite at the ends, which an event may be, and `t` may overflow where its product with a
-cotangent does not: a cotangent 0 makes its term 0.
+In (9) and (11), `a` is 0 and `t` infinite at the ends, which an event may be: a cotangent 0 makes its term 0.  Near them, `t`
+may overflow where its product with a cotangent does not:
     x_bar = (z_bar s/(pi b) + 2 l_bar c)/b                                          (25)
     s_bar = (z_bar c/pi)/b + l_bar/s                                                (26)
 """

@@ -56,8 +56,8 @@ In (4), `sin z` rounds to 1 near `pi/2`.  The nearest float32 number to the end 
     log|dx/dz| = log1p(-cos^2 z)/2    for |cos z| <= 1/2                            (8)
                = log|sin z|           elsewhere                                     (9)
 
-In (5) and (7), the right sides stand in `Sin` as well, and are taken in the forms of that page.  At the ends, which an event may be, a
-cotangent 0 makes its term 0.                                                                                   (10)
+In (5) and (7), the right sides are the same as in `Sin`, and are computed in the forms of that page.  At the ends, which an event
+may be, a cotangent 0 makes its term 0.                                                                         (10)
 """
 
 

@@ -8,7 +8,7 @@ The map.  For every real `z`,
     dx/dz = 1   for z >= 0,   exp z   for z < 0                                     (3)
     log|dx/dz| = 0   for z >= 0,   z   for z < 0                                    (4)
     log|dz/dx| = 0   for x >= 0,   -log(1 + x)   for x < 0                          (5)
-The second derivative jumps at 0, which belongs to the right.
+The second derivative jumps at 0, which belongs to the right branch.
 
 The reverse rule.  With the cotangent `l_bar` of (4),
     z_bar = x_bar                    for z >= 0

@@ -68,7 +68,7 @@ In (8) and (9), `1 - x = 0` and `y` is infinite at `x = 1`, which an event may b
 
 In (9), `y/b` may be subnormal where its product with `z_bar/b` is not.  There the exponents are kept apart, too.       (13)
 
-In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+In (1), `x` rounds to 1 where `1 - x` still has all its digits:
     q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (14)
 With `y` and `1 - x = q` from (14), (2), (5), (8) and (9) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 """

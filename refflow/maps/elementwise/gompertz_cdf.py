@@ -76,7 +76,7 @@ In (2), `1 - x` and `1 + y/a` round to 1 for a small `x`, and `y/a` may overflow
 In (3), (6) and (7), `exp(-y)` may be subnormal where its product with `A` or `y` is not.  Half of the exponent goes into each
 factor, and the exponents of the product are kept apart:
     exp(-y) = h h,   h = exp(-y/2)                                                  (14)
-Where `h = 0`, so is the product, even if `A` overflows.
+Where `h` is 0, the product is 0, even if `A` overflows.
 
 In (3) and (4), `log A` and `y` may cancel, and NumPy's exponential and logarithm of float32 err by several units:
     log|dx/dz| = log A - y,   and dx/dz,    in float64, for float32 too             (15)
@@ -87,7 +87,7 @@ In (5), (8) and (9), `y` and `A` are infinite at `x = 1`, which an event may be,
     x_bar = l_bar/0        at x = 1;   z_bar/0 there for l_bar = 0                  (18)
     a_bar = -z_bar/a       at x = 1                                                 (19)
 
-In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+In (1), `x` rounds to 1 where `1 - x` still has all its digits:
     q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (20)
 With `y` and `1 - x = q` from (20), (2), (5), (8) and (9) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 """

@@ -65,14 +65,14 @@ class textbook:
 
 r"""In floating point.
 
-In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+In (1), `x` rounds to 1 where `1 - x` still has all its digits:
     q = 1 - x = 1 - exp(-y),   y = -log(1 - q),   q_bar = -x_bar                    (12)
 With `y` and `x = 1 - q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 
 In (3) and (6), `y` or `exp(-y)` may be subnormal, or 0, where the product is not.  Half of each exponent goes into each factor:
     y exp(-y) = h h,   h = exp(-(t + y)/2)                                          (13)
               = 0                                        where y overflows          (14)
-In (3), this stands only there: a rounding of `y` moves `h h` by `y` times as much, and `y exp(-y)` by `1 - y` times.
+In (3), `h h` is used only there: a rounding of `y` moves `h h` by `y` times as much, but `y exp(-y)` only by `1 - y` times.
 
 In (4), `t` may overflow to `-inf`, where `y` is the larger term by far:
     -t - y = -y                                          where y overflows          (15)
@@ -81,7 +81,7 @@ In (5), `log s` and `y` cancel where `y` is large:
     log|dz/dx| = log(((s/y)/x))                                                     (16)
                = log(s/y) + y                            where that quotient overflows      (17)
                = inf                                     at x = 0 and x = 1         (18)
-A logarithm of a quotient that overflows itself is taken as `log s - log y`.
+Where `s/y` overflows, too, `log(s/y)` is computed as `log s - log y`.
 
 In (6) and (8), `y - 1` cancels near `t = 0`, `y` may overflow where its product with a small cotangent does not, and so may `t`.
 `d = z - loc` is finite:

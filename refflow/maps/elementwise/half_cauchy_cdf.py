@@ -70,7 +70,8 @@ class textbook:
 
 r"""In floating point.
 
-In (1), `t` may overflow, or be subnormal, where `x` is not.  With the angle of the point `(s, z)`,
+In (1), `t` may overflow, or be subnormal, where `x` is not.  With `angle(a, b)` the angle from the first axis to the
+point `(a, b)`,
     x = 2 angle(s, z)/pi                                                            (10)
 
 In (2), the argument of the tangent is rounded near `pi/2`, where the tangent is infinite.  With the distance `m` from the nearer
@@ -101,7 +102,7 @@ last, and for `x > 1/2` both terms, which may be infinite, have one denominator:
     x_bar = (z_bar s pi/2/k)/k + l_bar pi^2/2 b           for x <= 1/2
           = (z_bar s pi/2/k + l_bar pi cos(pi m/2))/k     for x >  1/2              (23)
 
-In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+In (1), `x` rounds to 1 where `1 - x` still has all its digits:
     q = 1 - x = 2 angle(z, s)/pi,   m = min(q, 1 - q),   q_bar = -x_bar             (24)
 With `m` from (24), and `q >= 1/2` for `x <= 1/2`, (11) to (23) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 """

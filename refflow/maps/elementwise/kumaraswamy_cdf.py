@@ -77,36 +77,36 @@ class textbook:
 
 r"""In floating point.
 
-In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+In (1), `x` rounds to 1 where `1 - x` still has all its digits:
     q = 1 - x = (1 - z^a)^b,   q_bar = -x_bar                                       (12)
 With `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 
-In (2), `1/b` in the place of `a` and `1/a` in the place of `b` lead from `1 - z` to `q`.                           (13)
-The cotangents of `b` and `a` follow from the ones of these two, divided by `-b^2` and `-a^2`.                      (14)
+In (2), writing `1/b` for `a`, `1/a` for `b` and `1 - z` for `x` gives `q` for `z`.                                 (13)
+The cotangents of `b` and `a` are the cotangents of `1/b` and `1/a`, divided by `-b^2` and `-a^2`.                  (14)
 
-In (1) and (2), the same decreasing map `c -> q` stands, with `alpha = a`, `beta = b` on one side, and `alpha = 1/b`, `beta = 1/a`
-on the other:
+In (1) and (2), the same decreasing map `c -> q` is computed, with `alpha = a`, `beta = b` in (1), and `alpha = 1/b`, `beta = 1/a`
+in (2):
     q = (1 - c^alpha)^beta,   (c, q) = (z, 1 - x)  or  (1 - x, z)                   (15)
-It is computed from `N = log c`, because neither `c` nor `1 - c` is near 1 in both:
+It is computed from `N = log c`, because `c = 1 - x` loses the digits of a small `x`, but `log1p(-x)` does not:
     w = alpha N,   y = exp w,   M = log(1 - y),   T = log q = beta M                (16)
     M = log(-expm1(w))    for w > -log 2,   log1p(-y)    elsewhere                  (17)
       = log(-N) + log alpha    where w is not a normal number                       (18)
     T = -(beta h) h,   h = exp(w/2)    where y is not a normal number: there M = -y         (19)
     x = -expm1(T),   z = exp T                                                      (20)
 
-In (4) and (5), three terms may cancel, in every pair.  With `d = (1 - y)/alpha`, which is `-N` where `w` is not a normal number,
+In (4) and (5), any two of the three terms may cancel.  With `d = (1 - y)/alpha`, which is `-N` where `w` is not a normal number,
     log|dq/dc| = log(beta y/(d c)) + T                                              (21)
                = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (22)
                = log(alpha beta) + (beta - 1) M     at c = 1                        (23)
 The product in (21) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms
-of (21), and their sum by as much as a rounding of `alpha` does.
+of (21), but their sum only by as much as a rounding of `alpha` does.
 
 In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
     dq/dc = -beta Y q/d,   Y = y/c                                                  (24)
           = -alpha beta E E    at c = 1,   E = exp((beta - 1) M/2)                  (25)
     Y = v v,   v = exp((alpha - 1) N/2)    for alpha >= 1/2 and at c = 0            (26)
-where in (24) `y/c` is used as it stands if `y` is a normal number.  Where `q` is not, it is `e e`, `e = exp(T/2)`, and where `e` is
-not, `(g g)(g g)`, `g = exp(T/4)`.
+where in (24) `y/c` is used as it stands if `y` is a normal number.  Where `q` is not a normal number, it is `e e`, `e = exp(T/2)`;
+where `e` is not one either, it is `(g g)(g g)`, `g = exp(T/4)`.
 
 In (6) and (9), two terms may overflow next to the ends, with opposite signs, where their sum does not:
     c_bar = (l_bar (alpha - 1) - (q_bar beta q + l_bar (beta - 1)) y/d)/c    for alpha < 1/2        (27)
@@ -116,15 +116,15 @@ For `beta >= 1/2` the inner sum is taken apart, as `q` may underflow.
 In (7) and (11), `1 + s` cancels for a small `w`:
     alpha alpha_bar = -q_bar beta q y s + l_bar (f - beta y s),   s = w/(1 - y),   f = 1 + s        (29)
     f = w/2 - sum_(k >= 1) b_k w^(2k)    for w > -1                                 (30)
-where `b_k` is Bernoulli's number with the index `2k`, over the factorial of `2k`.  Of the sum, `k <= 11` are taken: the rest is below
-`10^-17 w`.
+where `b_k` is the Bernoulli number with the index `2k`, divided by the factorial of `2k`.  The sum is taken for `k <= 11`; the rest
+is below `10^-17 w`.
 
 In (8) and (10), `q` or `M` may be subnormal where a product is not:
     beta_bar = q_bar M q + l_bar (1/beta + M)                                       (31)
              = -(q_bar h) h + l_bar/beta    where y is not a normal number          (32)
 
-At the ends, a factor 0 makes a term 0: `alpha - 1`, `beta - 1`, `y`, `q`, a cotangent.  Of two infinite terms, the one of `l_bar`
-is larger.                                                                          (33)
+At the ends, a factor 0 makes its term 0, whether it is `alpha - 1`, `beta - 1`, `y`, `q` or a cotangent.  Of two infinite terms,
+the term of `l_bar` is the larger one.                                              (33)
 
 In (3), where `y` and `-w` are normal numbers, another form of (24) has fewer roundings:
     dq/dc = -alpha beta q/(c expm1(-w))                                             (34)

@@ -3,20 +3,20 @@ r"""Heavy tails by Lambert's W (Goerg's h), `R -> R`.
 The map.  With `delta = tailweight >= 0`, and 0 the identity,
     x = z exp(b/2),   b = delta z^2                                                 (1)
     z = x exp(-b/2),   b = W(y),   y = delta x^2                                    (2)
-The square of (1), times `delta`, is the equation `b exp(b) = y`, whose solution is Lambert's function `W`.  Newton's rule finds
-it from `log(1 + y)`:
+The square of (1), times `delta`, is the equation `b exp(b) = y`, whose solution is Lambert's function `W`.  Newton's rule starts
+from `log(1 + y)`, which is at least `W(y)`, and falls to `W(y)`, because `b exp(b)` is convex:
     b <- b - (b exp(b) - y) / ((1 + b) exp(b))                                      (3)
     dx/dz = (1 + b) exp(b/2)                                                        (4)
     log|dx/dz| = log(1 + b) + b/2                                                   (5)
     log|dz/dx| = -log(1 + b) - b/2    at b of (2)                                   (6)
 
-The reverse rule.  The derivative of (5) by `b` is `c`, and `db/dz = 2 delta z` and `db/ddelta = z^2`.  With the cotangent `l_bar`
-of (5),
+The reverse rule.  The derivative of (5) by `b` is the `c` of (7); `db/dz = 2 delta z` and `db/ddelta = z^2`.  With the cotangent
+`l_bar` of (5),
     z_bar = x_bar (1 + b) exp(b/2) + 2 l_bar delta z c,   c = 1/2 + 1/(1 + b)       (7)
     delta_bar = x_bar z^3 exp(b/2)/2 + l_bar z^2 c                                  (8)
 For the inverse map, whose log-det (6) has the cotangent `l_bar`,
     x_bar = (z_bar - 2 l_bar delta z c) / (dx/dz)                                   (9)
-and `delta` has the cotangent (8) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.                (10)
+and the cotangent of `delta` is (8), with the signs of `x_bar` and `l_bar` reversed.                            (10)
 
 Source: Goerg, The Lambert Way to Gaussianize heavy-tailed data, arXiv:1010.2265; Fritsch, Shafer & Crowley, Communications of
 the ACM 16 (1973); Iacono & Boyd, Advances in Computational Mathematics 43 (2017).
@@ -74,8 +74,8 @@ class textbook:
 
 r"""In floating point.
 
-In (1), (4), (7) and (8), a large `exp(b/2)` may overflow where its product with a small `z` or a small cotangent does not.  Each
-of these is multiplied between the two factors of
+In (1), (4), (7) and (8), a large `exp(b/2)` may overflow where its product with a small `z` or a small cotangent does not.  So
+`z`, or the cotangent, stands between the two factors of
     exp(b/2) = h i,   h = exp(b/2),   i = 1    for b <  1
                       h = exp(b/4),   i = h    for b >= 1                           (11)
 For `b < 1`, two exponentials would round twice.

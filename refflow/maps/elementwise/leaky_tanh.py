@@ -76,14 +76,15 @@ r"""In floating point.
 
 In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1:
     s = 1/C^2,   C = cosh m                                                         (11)
-and the rounding of `T` decides on which side of an end an `x` beside it lies.  With `E = exp(-2 m) - 1` in a pair of floats, of twice
+and the rounding of `T` decides on which side of an end a nearby `x` lies.  With `E = exp(-2 m) - 1` in a pair of floats, of twice
 the digits,
     w = (|x| (2 + E) + E)/(2 + E) C^2                   for m <  20 and |x| <= 2    (12)
       = (|x| - 1) C^2 + (1 + exp(-2 m))/2               for m >= 20                 (13)
-since `T = -E/(2 + E)` and `1 - T = 2/(1 + exp(2 m))`.  `C^2` may overflow, or be infinite where `|x| - 1` is 0; and so may `w` where
-its product with a cotangent does not.  All are multiplied one by one, the cotangent first.
+since `T = -E/(2 + E)` and `1 - T = 2/(1 + exp(2 m))`.  `C^2` may overflow, even where `|x| - 1` is 0, and `w` may overflow
+where its product with a cotangent does not.  So the factors are multiplied one by one, the cotangent first.
 
-In (5) and (6), `cosh m` overflows for a large `m`, and rounds to 1 for a small one.  They are the log-det of `Tanh` at `m`.  (14)
+In (5) and (6), `cosh m` overflows for a large `m`, and rounds to 1 for a small one.  (5) is the log-det of `Tanh` at `m`, and (6)
+is its negative.                                                                                                (14)
 """
 
 

@@ -2,7 +2,7 @@ r"""One plus a softplus, under a logarithm, as a scale, `R -> (0, inf)`.
 
 The map.  With `softplus s = log(1 + exp s)`,
     sigma = log(1 + softplus s)                                                     (1)
-It grows like `log s`, and like `exp s` falls to 0.
+It grows like `log s` for a large `s`, and falls to 0 like `exp s` far below 0.
 
 The reverse rule.  The slope of `softplus s` is `sigmoid s = 1/(1 + exp(-s))`, so that
     d(log sigma)/ds = sigmoid(s)/((1 + softplus s) sigma)                           (2)

@@ -84,7 +84,7 @@ class textbook:
 r"""In floating point.
 
 In (1) and (4), `1 - T^2` loses every digit once `T` rounds to 1, and `|x| - T` loses the digits of `1 - T`.  `w` is the `w` of
-`LeakyTanh` over `c`, and
+`LeakyTanh` divided by `c`, and
     A = c/(1 + sinh^2 c)     for c <= 1
       = c/C^2,   C = cosh c  for c >  1                                             (11)
 The first row adds fewer roundings.  `C` may overflow: the factors are multiplied one by one.  `|z|/c` may overflow, too:

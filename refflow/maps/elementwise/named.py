@@ -1,7 +1,7 @@
 r"""Maps of numbers that have a name of their own and are compositions of pages; each function returns the bijector.
 
 Inverses need no function: a quantile function is `Inverse` of the distribution function.  The stages of a composition hold its
-parameters, and gradients go to these: where a name's parameter stands in two stages, its cotangent is the sum of what both say.
+parameters, and gradients go to these: where a name's parameter stands in two stages, its cotangent is the sum of both cotangents.
 
 `python -m validation.named` measures each against the equation of the whole in 50 digits, in units of `u kappa` of the whole,
 which counts what cancels between the stages.  All digits are there (at most 4 units) unless a docstring says where they are not.
@@ -71,7 +71,7 @@ def moyal_cdf(loc=0.0, scale=1.0) -> Chain:
     """x = erfc(exp(-(z - loc)/(2 scale))/sqrt(2)) = 2 Phi(-exp(-(z - loc)/(2 scale))), from R to (0, 1), for scale > 0.
 
     x loses 4.7 units at z = -0.3.  The gradient of the log-det is 0 at z = loc, and loses all digits at z = loc - 1e-18.
-    A subnormal x is halved by the inverse of the last stage: it has no inverse at 5e-324, and at 1.5e-323 that of another x.
+    The inverse of the last stage halves x, which rounds a subnormal x: 5e-324 has no inverse, and 1.5e-323 that of another x.
     With t = (z - loc)/scale, the slope is NaN below t = -1420, where exp(-t/2) overflows, and 0 above t = 1490, where exp(-t/2)
     underflows, even if the true slope, which a small scale makes larger, is not 0.
 
@@ -95,9 +95,10 @@ def gompertz_cdf(rate=1.0, concentration=1.0) -> Chain:
 def generalised_pareto_cdf(loc=0.0, scale=1.0, concentration=0.0) -> Chain:
     """x = 1 - (1 + c (z - loc)/scale)^(-1/c), and 1 - exp(-(z - loc)/scale) for c = 0, to (0, 1), for scale > 0.
 
-    c is the concentration, one number.  The domain is (loc, inf), for c < 0 (loc, loc - scale/c); other events are refused by the
-    second stage or the last.  With t = log(1 + c (z - loc)/scale)/c it is 1 - exp(-t).  The first stage has log|c| in its log-det and
-    the third takes it out: for c = 1e-15 the log-det loses 10 units at z = 1e-301, and the inverse's 22 at x = 0.00015.
+    c is the concentration, one number.  The domain is (loc, inf), or (loc, loc - scale/c) for c < 0; other events are refused by
+    the second stage or the last.  With t = log(1 + c (z - loc)/scale)/c, x = 1 - exp(-t).  The first stage has log|c| in its
+    log-det and the third takes it out: for c = 1e-15 the log-det loses 10 units at z = 1e-301, and the inverse's log-det 22
+    at x = 0.00015.
 
     Source: Pickands 1975.
     """

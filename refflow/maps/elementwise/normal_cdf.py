@@ -77,17 +77,17 @@ In (1) and (3), the library's `Phi` and `exp(-t^2/2)` are subnormal, or 0, where
 product `h (h c)` keeps its digits as long as it does not underflow, so each `h` holds half of the exponent:
     Phi(t) = h^2 M(-t)/sqrt(2 pi),   h = exp(-(t/2)^2)    for t < -37 (-12 in float32)      (12)
     phi(t)/scale = h^2/(sqrt(2 pi) scale)                                           (13)
-Mills' ratio `M(a) = Phi(-a)/phi(a)` is the integral of `(2/pi)^(1/2) exp(-s^2/2) a/(a^2 + s^2)` over `s > 0`. The midpoint
-rule with step `1/2` errs by the residue at its pole `s = i a`, and by `e^-79` otherwise:
+Mills' ratio `M(a) = Phi(-a)/phi(a)` is the integral of `(2/pi)^(1/2) exp(-s^2/2) a/(a^2 + s^2)` over `s > 0`.  The midpoint
+rule with step `1/2` errs by the residue at the integrand's pole `s = i a`, and by `e^-79` otherwise:
     M(a) = sum_k w_k/(a + s_k^2/a) + sqrt(2 pi) exp(a^2/2)/(1 + exp(4 pi a))        (14)
     s_k = (k + 1/2)/2,   w_k = exp(-s_k^2/2)/sqrt(2 pi),   k = 0 .. 16              (15)
-Nothing in (14) cancels.  From `a = 4` on the residue, the last term of (14), is below `e^-40 M` and is omitted.
+Nothing in (14) cancels.  From `a = 4` on, the residue, which is the last term of (14), is below `e^-40 M` and is omitted.
 (`scipy.special.erfcx`, the same function up to scales, errs by up to 8 units of rounding.)
 
 In (4), `t^2` overflows where `t^2/2` does not:
     t^2/2 = t (t/2)                                                                 (16)
 
-In (5) and (9), `exp(t^2/2)` carries `t^2` times the error of `t`, which is large in the tails.  With the tail probability
+In (5) and (9), `exp(t^2/2)` carries `t^2` times the relative error of `t`: too much in the tails.  With the tail probability
 `p = min(x, 1 - x)`, which is exact,
     1/phi(t) = sqrt(2 pi) exp(t^2/2)                    for p >= 1/4                (17)
              = M(|t|)/p                                 for p <  1/4                (18)

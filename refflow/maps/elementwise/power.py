@@ -57,7 +57,7 @@ class textbook:
 
 r"""In floating point.
 
-In (4), the terms may cancel: near `a = 1`, where the answer is small, and for a tiny `a` and `z` near `a`:
+In (4), the terms may cancel: near `a = 1`, where the answer is small, and for a tiny `a` with `z` near `a`:
     log|dx/dz| = log(1 + d) + d log z,   d = a - 1      for 1/2 <= a <= 2           (9)
                = log(a / sqrt z) + (a - 1/2) log z      for 1/4 <= a < 1/2          (10)
                = log|a/z| + a log z                     elsewhere                   (11)
@@ -78,7 +78,7 @@ In (6) and (7), the power may overflow where its product with `x_bar` does not. 
 Where (12) is used, both terms of (6) are divided by `z` at the end, and `b^2` of (8) is multiplied into `z_bar` and `l_bar`
 first.  A cotangent 0 stays 0 whatever `h` and `g` are: `0 inf` would be NaN.
 
-In (4), (6) and (7), all values are limits at the end `z = 0`, which an event may be.  A factor 0 makes a term 0: `a - 1` for
+In (4), (6) and (7), all values are limits at the end `z = 0`, which an event may be.  A factor 0 makes its term 0: `a - 1` for
 `a = 1`, even times `log z` or `1/z`; `z^a` for `a > 0`, even times `log z`; a cotangent.  If both terms of (6), or of (7), are
 infinite, the term of `l_bar` is the larger one for `a > 0`, and the term of `x_bar` for `a < 0`.               (15)
 """

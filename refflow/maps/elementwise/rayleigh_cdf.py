@@ -84,7 +84,7 @@ In (5), (8) and (9), `t` and `1 - x` are 0 or infinite at the ends, which an eve
     x_bar = -l_bar/0                  at x = 0;   z_bar/0 there for l_bar = 0       (17)
           = l_bar/0                   at x = 1;   z_bar/0 there for l_bar = 0       (18)
 
-In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+In (1), `x` rounds to 1 where `1 - x` still has all its digits:
     q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (19)
 With `y` and `1 - x = q` from (19), (2), (5), (8) and (9) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 """

@@ -1,6 +1,6 @@
 r"""Affine map of a line that shifts before it scales, `R -> R`.
 
-The map.  With `sigma = sigma(s) > 0` one of the conventions of `scale`, as the code of RealNVP and of Glow has it,
+The map.  With `sigma = sigma(s) > 0` one of the conventions of `scale`, and in the order of the code of RealNVP and of Glow,
     x = (z + shift) sigma(s)                                                        (1)
     z = x / sigma(s) - shift                                                        (2)
     dx/dz = sigma(s)                                                                (3)

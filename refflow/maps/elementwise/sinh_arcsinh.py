@@ -15,7 +15,7 @@ The reverse rule.  With `b = A coth(A t)`, `dm/dt = -b m`; and `dv/dz = t/c`, `d
     t_bar = x_bar m (s cosh v - b sinh v) + l_bar (1/t - b + s tanh v)              (8)
 For the inverse map, whose log-det (5) has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l') / (dx/dz)                                            (9)
-and the fields have the cotangents (7) and (8) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (10)
+and the cotangents of the fields are (7) and (8), with the signs of `x_bar` and `l_bar` reversed.               (10)
 
 Source: Jones and Pewsey, Sinh-arcsinh distributions, Biometrika 96 (2009); the factor `m` is TensorFlow Probability's.
 """
@@ -88,15 +88,15 @@ class textbook:
 
 r"""In floating point.
 
-In (1) to (10), the roundings of many factors and terms add up.  Everything is computed in float64, for float32 too, and
+In (1) to (10), the roundings of many factors and terms add up.  So everything is computed in float64, for float32 too, and
 rounded once.                                                                                                   (11)
 
-In (1), both hyperbolic sines may leave the floats where `x` does not, and so may `v`.  The sines are
-`sinh v = s t E(2|v|) exp|v|` and `sinh(A t) = A t E(2 A t) exp(A t)`, and `t` and the exponentials are taken together:
+In (1), `v` and both hyperbolic sines may leave the floats where `x` does not.  The sines are
+`sinh v = s t E(2|v|) exp|v|` and `sinh(A t) = A t E(2 A t) exp(A t)`.  In their quotient, `t` cancels, and one exponential is left:
     E(y) = (1 - exp(-y))/y,   E(0) = 1                                              (12)
     x = X h i,   X = (2 s/A) E(2|v|)/E(2 A t),   h i = exp(D),   D = (|s| - A) t    (13)
-`i` is 1 for `|D| <= 40`, and beyond it `h = i`: a large exponential may overflow where its product does not, so the other
-factors stand between the two.  For small `a = A t` and `v`, `x` is nearly `2 s/A`, but each factor of (13) is rounded:
+`i` is 1 for `|D| <= 40`, and `h = i` beyond.  A large exponential may overflow where its product does not, so the other factors
+stand between `h` and `i`.  For small `a = A t` and `v`, `x` is nearly `2 s/A`, but each factor of (13) is rounded:
     x = (2 s/A) (1 + (c_v - c_a)/(1 + c_a))    for a <= 2 and |v| <= 1              (14)
     c_a = sinh(a)/a - 1 = (a^2/6)(1 + (a^2/20)(1 + (a^2/42)(1 + ...)))              (15)
 where the difference from 1 is small, and so are its roundings.
@@ -112,7 +112,7 @@ In (2), `y = x/m` may be subnormal, or overflow, where `z` does neither:
 In (3), (6) and (7), `cosh v` and `z^2` may overflow where the slope does not.  As in (13) and (14), with `w = arsinh z`,
     dx/dz = N h i / cosh w,   N = (1 + exp(-2|v|))/(A E(2 A t)),   c = cosh w       (21)
           = (2/A) (1 + (2 sinh^2(v/2) - c_a)/(1 + c_a)) / cosh w    for a <= 2 and |v| <= 1         (22)
-Where `i = 1`, `cosh w` divides `N h`; elsewhere its root divides `h` and `i` each.
+Where `i = 1`, `cosh w` divides `N h`; elsewhere its square root divides each of `h` and `i`.
 
 In (4), the hyperbolic cosines may overflow where their logarithms do not:
     log|dx/dz| = D - log cosh w + log N                                             (23)
@@ -126,8 +126,8 @@ log-det is computed from small numbers: with `e = t - 1`, addition theorems for 
     r_v = tanh w sinh d + 2 sinh^2(d/2),   d = v - w = s e + k                      (27)
     r_e = sinh(A t)/sinh A - t = (A sqrt(5)/2 - 1) e + (sqrt(5)/2) (sinh(A e) - A e) + 2 sinh^2(A e/2)     (28)
 
-In (5), the same forms hold at `w = p, s = T`.  Where (19) is used, `D = (|T| - A) t` has lost the digits of `delta`.  There `N`
-times the exponential of `D` is a product, whose logarithm is taken with its exponents apart:
+In (5), the same forms hold at `w = p, s = T`.  Where (19) is used, `D = (|T| - A) t` has lost the digits of `delta`.
+There `D + log N` is the logarithm of one product, whose exponents are kept apart:
     D + log N = log(|x| t (1 + exp(-2|v|)) (1 + sqrt(1 + 1/y^2))/2)                 (29)
 
 In (8), `s coth v`, `b` and `1/t` are nearly the same when `t` is small.  `s coth v - 1/t` is `phi(v)/t`, and `b - 1/t` is

@@ -34,7 +34,8 @@ class textbook:
 
 r"""In floating point.
 
-In (1), the exponent of a large `s` is near the constant `b`, and no unit of error covers its rounding, as `sigma` hardly moves:
+In (1), the exponent of a large `|s|` is near the constant `b` or `-b`.  `sigma` hardly depends on `s` there, so the unit of error
+does not cover the rounding of the exponent:
     m = 1,   w = s/(1 + a)                                  for a <= 1
     m = low^(-sign s),   w = -sign(s) b/(1 + a)             for a > 1               (3)
 

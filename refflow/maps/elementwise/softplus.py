@@ -53,7 +53,7 @@ In (1), (3) and (4), an exponential overflows on one side, and on the other 1 pl
     x = max(z, 0) + L,   L = log1p(exp(-|z|))                                       (8)
     dx/dz = exp(min(z, 0)) / (1 + exp(-|z|))                                        (9)
     log|dx/dz| = min(z, 0) - L                                                      (10)
-`z - x` would be (4) too, but cancels for large `z`.
+`z - x` equals (4), too, but cancels for a large `z`.
 
 In (2), `exp(x) - 1` cancels for a small `x` and overflows for a large one:
     z = x + log(-expm1(-x))                                                         (11)

@@ -11,7 +11,7 @@ def increasing_root(function, lower, upper):
     """The root in [lower, upper] of an increasing function for each entry, to the last unit; arrays have one axis.
 
     `function(x, i)` is the value at x of the functions numbered i.  The bracket is narrowed by Chandrupatla's method until
-    no float is left between its ends, or the function is 0.  An end beyond the floats is moved to the last of them; a root that
+    no float is left between its ends, or the function is 0.  An end beyond the floats is moved to the last float; a root that
     is then beyond an end is infinite.  Raises ArithmeticError if the ends do not bracket a root.
     """
     from scipy.optimize import elementwise              # here, because this takes as long as importing refflow
@@ -35,7 +35,7 @@ def increasing_root(function, lower, upper):
 
 
 def beyond(function, lower, upper):
-    """inf or -inf for each entry whose root is beyond the floats, else 0; only an end at the last float is asked."""
+    """inf or -inf for each entry whose root is beyond the floats, else 0; only an end at the last float is checked."""
     found = np.zeros_like(lower)
     for end, last, way in ((lower, np.finfo(lower.dtype).min, -1), (upper, np.finfo(lower.dtype).max, 1)):
         at_last = np.flatnonzero(end == last)

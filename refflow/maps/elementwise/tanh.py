@@ -56,7 +56,7 @@ In (3), `1 - x^2` loses every digit once `x` rounds to 1, and `cosh z` in `1/cos
 In (4), `cosh z` overflows for a large `z`, and rounds to 1 for a small one:
     log|dx/dz| = -log(1 + sinh^2 z)                     for |z| <= 1                (9)
                = 2 (log 2 - |z| - log(1 + q))           for |z| >  1                (10)
-(9) and (10) are equal; each is used where it does not cancel: (10) subtracts numbers near `log 2` when `z` is small, (9)
+(9) and (10) are equal; each is used where it keeps its digits: (10) subtracts numbers near `log 2` when `z` is small, and (9)
 overflows when `z` is large.
 
 In (5), `1 - x^2` rounds to 1 for a small `x`, and has lost its digits where `|x|` is near 1.  The factors of `(1 - x)(1 + x)`

@@ -74,18 +74,18 @@ class textbook:
 
 r"""In floating point.
 
-In (1), `x` rounds to 1 where what it leaves of 1 has all its digits:
+In (1), `x` rounds to 1 where `1 - x` still has all its digits:
     q = 1 - x = exp(-y),   y = -log q,   q_bar = -x_bar                             (12)
 With `y` and `1 - x = q` from (12), (2), (5) and (9) to (11) hold as they stand, and `log|dz/dq| = log|dz/dx|`.
 
-In (1), `1 - exp(-y)` cancels for a small `y`, and `k`, then the exponential, magnify the error of `L`:
+In (1), `1 - exp(-y)` cancels for a small `y`, and the error of `L` is magnified by `k`, then by the exponential:
     x = -expm1(-y),   y = exp(w),   w = k L                                         (13)
     log(a/b) = log a - log b       where a/b is not a normal number                 (14)
              = log1p((a - b)/b)    for 1/2 <= a/b <= 2: there a - b is exact        (15)
-Every logarithm of a quotient, here `L`, is taken in this way.  A difference of logarithms loses the digits of the larger one;
-in (14) the other is much smaller.
+Every logarithm of a quotient, here `L`, is taken in this way.  A difference of logarithms may cancel; in
+(14) it does not, because the logarithms have opposite signs, or one is much smaller than the other.
 
-In (2), `exp(M)` may leave the floats where `z` does not.  A small `k` magnifies the error of `log y`, which passes through 0
+In (2), `exp(M)` may leave the floats where `z` does not.  A small `k` magnifies the error of `log y`, and `log y` passes through 0
 at `x_0 = 1 - 1/exp(1)`.  There `1 - x = exp(-1) (1 - exp(1) (x - x_0))`, hence
     z = s e e,   e = exp(M/2),   y = -log1p(-x)                                     (16)
     log y = log1p(-log1p(-exp(1) (x - x_0)))    for |x - x_0| < 1/8                 (17)
@@ -123,7 +123,7 @@ where `y/z` does not:
 In (9), `exp(M)` underflows only for `k < 2`, while `P r r` and `Q/y` both overflow only for `k > 2`:
     x_bar = (P r r + Q/y + l_bar)/(1 - x)    for k < 2                              (27)
 
-At the ends `z = 0`, `x = 0` and `x = 1`, which events may be, all values are limits, with `0 log 0 = 0`.  A factor 0 makes a
+At the ends `z = 0`, `x = 0` and `x = 1`, which events may be, all values are limits, with `0 log 0 = 0`.  A factor 0 makes its
 term 0: `k - 1` for `k = 1`, even times `1/z` or `1/y`; `h` or `e`, even times their logarithms; a cotangent.  Of two infinite
 terms, the larger one at 0 is the term of `l_bar` in (26) and `Q/y` in (27).  At `x = 1` it is the term of `P` in (11), and
 `1/(1 - x)` outweighs all powers of `y`.                                                                        (28)
