@@ -1,6 +1,6 @@
 r"""Steps whose lengths follow from an estimate of their errors, and steps on a given grid, with their pullbacks.
 
-What is followed is a vector `y` with the rates `f(t, y)`.  A step of the length `h` from `t` has the stages
+A vector `y` changes in the time `t` at the rates `f(t, y)`.  A step of the length `h` from `t` has the stages
     k_i = f(t + c_i h, y + h sum_(j < i) a_ij k_j)                                  (1)
 and the points between its ends, for `x` from 0 to 1, are
     y(x) = y + h sum_i B_i(x) k_i                                                   (2)
@@ -29,9 +29,9 @@ take the places of `y_bar`, `k_j_bar` and `h_bar = <y_bar, sum_i B_i k_i>`, and 
 which this follows, the lengths by (6) are numbers without a derivative, and so are the times at which the rates are asked; the first
 length has one, through (7) to (9).                                             (11)
 If the rates depend on the time, this gradient keeps an error of the size of the first length's derivative, however small the tolerances
-are.  The steps that were accepted, on a given grid, have the exact gradient of what they give.
+are.  If the accepted steps are repeated on a given grid, the gradient of their result is exact.
 
-The batch has one norm, so that the steps, and with them the digits, of an event depend on the others.
+The whole batch has one norm, so the steps of an event, and with them its digits, depend on the other events.
 
 Source: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, II.4 and II.5; Shampine, Some Practical Runge-Kutta Formulas,
 Math. Comp. 46 (1986); Chen's torchdiffeq.

@@ -12,7 +12,8 @@ For the inverse map, the steps are undone from the last to the first, each by Ne
     log|det dz/dx| = -sum_n log|det J_n|    at the z that is found                  (5)
 A step is one-to-one where its Jacobian is regular everywhere, as for a small `h`.
 
-In Tsitouras' scheme the `b_i` cancel to an eighth of their sizes, and roundings do not: it errs by up to 22 units.
+In Tsitouras' scheme, the `b_i` sum to an eighth of the sum of their sizes, and the roundings do not cancel likewise: it errs by up
+to 22 units.
 
 The reverse rule.  The pullbacks of the steps run from the last to the first.  Each takes the cotangents of its `x` and of the log-det
 to the cotangent of its own `z`; the network's parameters have the sum of what all steps give them.        (6)

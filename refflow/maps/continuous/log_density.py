@@ -3,7 +3,7 @@ r"""What is integrated beside a point that follows a velocity: the change of its
 A network gives the velocity `v(z, t)`, with `A = dv/dz`.  Along the path of a point `z` in `R^D`,
     dz/dt = v(z, t)                                                                 (1)
     dl/dt = -tr A,   l = log p_t(z(t)) - log p_0(z(0))                              (2)
-Hutchinson's estimate has, for noise `e` that is drawn once for a path and has the second moment `I`,
+Hutchinson's estimate draws noise `e` with the second moment `I`, once for a path, and has
     <e, A e>    in the place of tr A                                                (3)
 Penalties keep the velocity simple.  Their rates, over a batch of `n` points, are
     1/(n D) sum_i sum_d |v_id|                          "size"                      (4)

@@ -6,7 +6,8 @@ A step of the length `h` from `z` at time `t` has the stages `i = 1, ..., s` of 
 and its Jacobian follows stage by stage, with `A_i = dv/dy` at `(y_i, t + c_i h)`:
     M_i = I + h sum_(j < i) a_ij N_j,   N_i = A_i M_i                               (3)
     J = I + E,   E = h sum_i b_i N_i                                                (4)
-`I + E` rounds the digits of a small `E` away.  Elimination in `E` itself keeps them, as `refflow.core.elimination` derives:
+In `I + E`, the digits of a small `E` are rounded away.  Elimination in `E` itself keeps them, as
+`refflow.core.elimination` derives:
     log|det J| = log det(I + E)    for |E| < 1/2                                    (5)
 Newton's method finds the `z` of an `x`, from the scheme's step back, from `t + h` to `t`:
     z - J^-1 (z + h sum_i b_i k_i - x)    in the place of z                         (6)

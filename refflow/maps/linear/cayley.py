@@ -6,8 +6,8 @@ The map.  With any matrix `A`,
     dx/dz = Q                                                                       (3)
     log|det dx/dz| = 0                                                              (4)
 The eigenvalues of the skew `S` are imaginary, so that `I + S` is invertible for every `A`.  Since `S^T = -S`, the transpose of `Q` is
-its inverse.  Its determinant is 1, and a rotation by half a turn is reached only in the limit.  The diagonal of `A` and its symmetric
-part have no effect.  The unit of error is normwise, as for all matrix pages.
+its inverse.  The determinant of `Q` is 1, because `I - S` is the transpose of `I + S`.  A rotation by half a turn is reached only
+in the limit.  The diagonal of `A` and its symmetric part have no effect.  The unit of error is normwise, as for all matrix pages.
 
 The reverse rule.  From `dM = -M dS M`, with `S_bar` for the cotangent of all entries of `S`, and since `dS = dA - dA^T`,
     z_bar = Q^T x_bar,   S_bar = -2 M^T x_bar z^T M^T                               (5)
@@ -77,8 +77,8 @@ are computed with pairs of floats, of twice the digits, and rounded once.  The m
 large `A` is up to `2^40`.                                                          (8)
 The page is certified at `D <= 3`, with entries of `A` from `2^-10` to `2^10`, and at the hard cases.
 
-In (6), both terms may overflow where their difference does not, as on the diagonal.  The power of two of events and cotangents
-comes in last:
+In (6), both terms may overflow where their difference does not, as on the diagonal.  Events and cotangents are scaled by a power of
+two, which is multiplied in last:
     A_bar = 2^e (S_bar' - S_bar'^T),   S_bar = 2^e S_bar'                           (9)
 """
 

@@ -1,7 +1,7 @@
 r"""Dense linear map, `R^D -> R^D`.
 
-The map.  With an invertible `W`, and with one LU factorisation with partial pivoting, where `P` is a permutation matrix, `L` unit
-lower and `U` upper triangular,
+The map.  With an invertible `W` and its LU factorisation with partial pivoting, where `P` is a permutation matrix, `L` is unit
+lower triangular and `U` is upper triangular,
     x = W z + shift                                                                 (1)
     dx/dz = W                                                                       (2)
     W = P L U                                                                       (3)
@@ -106,13 +106,14 @@ In (4), the sum of the logarithms loses the digits of the largest one:
 
 In (5), substitution is backward stable in norm only.  One step of refinement, with the residual in working precision,
     z <- z + U^-1 L^-1 P^T (b - W z)                                                (11)
-leaves an error that amounts to a small relative change of each entry of `W`, so that a bad row scaling does no harm (Skeel
-1980; Higham, Accuracy and Stability of Numerical Algorithms, chapter 12).
+leaves an error that amounts to a small relative change of each entry of `W`, so a bad scaling of the rows does no harm (Skeel 1980;
+Higham, Accuracy and Stability of Numerical Algorithms, chapter 12).
 
 In (8), `z = 2^e z'` may overflow where `w z^T` does not.  With `w = 2^i w'` and `h = floor((i + e) / 2)`,
     w z^T = (2^h w') (2^(i+e-h) z')^T                                               (12)
 
-In (5), substitution takes differences of the infinite entries that an event may have after a map that reaches its limits.  There
+In (5), an event may have infinite entries after a map that reaches its limits, and substitution would take their differences, which
+are NaN.  There
     z = W^-1 b                   by the rules of floats, the inverse matrix first   (13)
 gives the limits that exist.
 """

@@ -5,13 +5,14 @@ The map.  With any matrix `A`,
     z = exp(-A) x                                                                   (2)
     dx/dz = exp(A)                                                                  (3)
     log|det dx/dz| = tr A = a_11 + a_22 + ... + a_DD                                (4)
-The series is summed for a small matrix, which `A` becomes by halving.  `exp(A)` is invertible for every `A`, and its determinant is
-positive.  The unit of error is normwise, as for all matrix pages.
+The series is summed for a small matrix: `A` is halved until it is small, and the sum is squared as many times.  `exp(A)` is
+invertible for every `A`, with the inverse `exp(-A)`, and its determinant is positive, because it is `exp(tr A)`.  The unit of error
+is normwise, as for all matrix pages.
 
 The reverse rule.  The derivative of the exponential along `E` is
     L(A, E) = E + (E A + A E)/2 + (E A^2 + A E A + A^2 E)/6 + ...
             = R L(A/2, E/2) + L(A/2, E/2) R,   R = exp(A/2)                         (5)
-Its adjoint is `L(A^T, .)`, as `tr(G^T L(A, E)) = tr(L(A^T, G)^T E)`.  With the cotangent `l_bar` of (4),
+Its adjoint is `L(A^T, .)`, because `tr(G^T L(A, E)) = tr(L(A^T, G)^T E)`.  With the cotangent `l_bar` of (4),
     z_bar = exp(A)^T x_bar,   A_bar = L(A^T, x_bar z^T) + l_bar I                   (6)
 and for the inverse map, with the cotangent `l_bar` of its log-det, minus (4),
     x_bar = exp(-A)^T z_bar,   A_bar = -L(-A^T, z_bar x^T) - l_bar I                (7)
@@ -86,11 +87,12 @@ is squared as often as `A` was halved; with every product, its derivative is com
     d(X Y) = dX Y + X dY                                                            (10)
 Each squaring doubles an error, and more than doubles it where `exp(A)` is smaller than the square of `|exp(A/2)|`: with floats
 alone, errors reach a thousand units.  All of it is computed with pairs of floats, of twice the digits, and rounded once.      (11)
-`16^-N/N!` is below the last digit of a pair for `N = 16`.
-The page is certified at moderate parameters, `2^-4` to `2^4`, at `D <= 3`, and at the hard cases: `exp(A)` soon leaves the floats.
+For `N = 16`, `16^-N/N!` is below the last digit of a pair.
+The page is certified at moderate parameters, `2^-4` to `2^4`, at `D <= 3`, and at the hard cases, because `exp(A)` soon leaves
+the floats.
 
-In (5), `L` is linear in `E`, so that the sum over a batch is taken first.  Events and cotangents are scaled by powers of two,
-exactly, because pairs have their digits only while their roundings are normal numbers; the largest power of the sum comes in last:
+In (5), `L` is linear in `E`, so the sum over a batch is taken first.  Events and cotangents are scaled by powers of two, exactly,
+because pairs have their digits only while their roundings are normal numbers; the largest power of the sum comes in last:
     x = 2^e exp(A) z',   z = 2^e z',   L(A, 2^e E) = 2^e L(A, E)                    (12)
 
 In (2), an event may have infinite entries after a map that reaches its limits.  They are multiplied by `exp(-A)` by the rules of

@@ -1,8 +1,8 @@
 r"""Linear maps in factored forms that have a name of their own; each function returns a composition of pages.
 
 The pages inside hold the factors, and pullbacks give the cotangent of each.  A page may have a parameter that its form does not
-have, as the lower triangle of a `PLULinear`; each docstring says which.  Where such a parameter is trained as well, the map leaves
-the form.
+have, such as the lower triangle of a `PLULinear`; each docstring says which.  If such a parameter is trained as well, the map
+leaves the form.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["qr_linear", "svd_linear", "triangular_linear"]
 def qr_linear(vectors, upper, scale) -> Chain:
     """x = Q R z, Q = H_1 H_2 ... H_K, R = diag(scale) + upper, with reflections H_k at the planes across `vectors` (K, D).
 
-    `scale` (D,) has no entry 0, and `upper` (D, D) is strictly upper triangular.  The log-det is log|scale_1 ... scale_D|.  Every
-    invertible matrix has this form, with K = D - 1 vectors.  Stage 0 holds `upper` and `scale`, stage 1 holds `vectors`; the lower
-    triangle of stage 0 is 0 and does not belong to the form.
+    `H_k` reflects in the hyperplane orthogonal to row k of `vectors`.  `scale` (D,) has no zeros, and `upper` (D, D) is strictly
+    upper triangular.  The log-det is log|scale_1 ... scale_D|.  Every invertible matrix has this form, with K = D - 1 vectors.
+    Stage 0 holds `upper` and `scale`, stage 1 holds `vectors`; the lower triangle of stage 0 is 0 and does not belong to the form.
 
     Source: Golub & Van Loan, Matrix Computations, section 5.2; nflows, QRLinear.
     """
@@ -46,7 +46,7 @@ def svd_linear(left, scale, right) -> Chain:
 def triangular_linear(triangle, scale, lower=True) -> PLULinear | Transposed:
     """x = (diag(scale) + triangle) z, with a `triangle` (D, D) strictly lower triangular, or strictly upper if `lower` is False.
 
-    `scale` (D,) has no entry 0.  Ones give the unit diagonal.  The log-det is log|scale_1 ... scale_D|.  The field `upper` of a
+    `scale` (D,) has no zeros; ones give a unit diagonal.  The log-det is log|scale_1 ... scale_D|.  The field `upper` of a
     `PLULinear` holds `triangle`, of a lower one in the `inner` of a `Transposed`, where it is transposed; the other triangle of the
     `PLULinear` is 0 and does not belong to the form.
 

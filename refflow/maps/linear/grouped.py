@@ -1,9 +1,10 @@
 r"""One small matrix for groups of channels, `R^C -> R^C`: the near-diagonal convolution of Glow-TTS.
 
-The map.  The `C` channels stand in `G = C/S` groups of `S`, `S` even.  Each group has half of its members in either half of the
+The map.  The `C` channels stand in `G = C/S` groups of `S`, `S` even.  Each group has half of its members in each half of the
 channels, as a coupling splits them.  Member `s = h S/2 + j` of group `g`, with `h` the half and `0 <= j < S/2`, is the channel
     c(s, g) = h C/2 + g S/2 + j                                                     (1)
-With `W` the matrix of all groups, of any sign of its determinant, `z_sg` the entry of channel `c(s, g)` and `x_sg` likewise,
+All groups share one matrix `W`, whose determinant may have either sign.  With `z_sg` and `x_sg` for the entries of channel
+`c(s, g)`,
     x_sg = sum_t W_st z_tg                                                          (2)
     z_sg = sum_t V_st x_tg,   V = W^-1                                              (3)
     dx_sg/dz_tk = W_st for k = g, else 0                                            (4)
@@ -11,7 +12,7 @@ With `W` the matrix of all groups, of any sign of its determinant, `z_sg` the en
 Every group is an event of a dense linear map `f` without a shift.  Its page says how `W` is factored, and how many digits the
 solution of (3) keeps.
 
-The reverse rule.  By (5), each group adds its own `log|det W|` to the log-det, so that each gets the whole `l_bar`.  All groups
+The reverse rule.  By (5), each group adds its own `log|det W|` to the log-det, so each receives the whole `l_bar`.  All groups
 share `W`.  With the pullbacks of `f` and of its inverse, at each group's own event,
     z_bar_g = f*(x_bar_g, l_bar),   W_bar = the sum over the groups                 (6)
     x_bar_g = (f^-1)*(z_bar_g, l_bar),   W_bar = the sum over the groups            (7)

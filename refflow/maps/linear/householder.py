@@ -1,20 +1,20 @@
 r"""Orthogonal linear map by Householder reflections, `R^D -> R^D`, with its vectors as parameters.
 
-The map.  With `K` vectors `v_1, ..., v_K`, none of them 0, each of which reflects at the plane across itself,
+The map.  With `K` vectors `v_1, ..., v_K`, none of them 0, where `H_k` reflects in the hyperplane orthogonal to `v_k`,
     x = H_1 H_2 ... H_K z                                                           (1)
     H_k = I - 2 v_k v_k^T/(v_k^T v_k)                                               (2)
     z = H_K ... H_2 H_1 x                                                           (3)
     dx/dz = Q = H_1 H_2 ... H_K                                                     (4)
     log|det dx/dz| = 0                                                              (5)
-for each `H_k` is its own inverse and has the determinant -1.  A product of `D` reflections may be any orthogonal matrix whose
-determinant is `(-1)^D`; any other needs one reflection less.  The unit of error is normwise, as for all matrix pages.
+since each `H_k` is its own inverse and has the determinant -1.  Every orthogonal matrix with the determinant `(-1)^D` is a product
+of `D` reflections; every other one is a product of `D - 1`.  The unit of error is normwise, as for all matrix pages.
 
 The reverse rule.  Stage by stage, with `y_K = z`, `y_(k-1) = H_k y_k` and `g_0 = x_bar`, since `H_k` is symmetric,
     g_k = H_k g_(k-1),   z_bar = g_K                                                (6)
     v_k_bar = -2 ((e^T y) (g - (e^T g) e) + (e^T g) (y - (e^T y) e))/|v_k|          (7)
     where  e = v_k/|v_k|,   y = y_k,   g = g_(k-1)
-The length of `v_k` has no effect: `v_k_bar` is at a right angle to it, and 0 for `D = 1`.  The log-det is constant and gives nothing.
-For the inverse map, with `y_0 = x`, `y_k = H_k y_(k-1)` and `g_K = z_bar`,
+The length of `v_k` has no effect, so `v_k_bar` is orthogonal to `v_k`, and 0 for `D = 1`.  The log-det is constant and gives
+nothing.  For the inverse map, with `y_0 = x`, `y_k = H_k y_(k-1)` and `g_K = z_bar`,
     g_(k-1) = H_k g_k,   x_bar = g_0                                                (8)
 and (7) holds with `y = y_(k-1)` and `g = g_k`.
 
@@ -91,10 +91,11 @@ In (1) and (3), a partial result may overflow where the result does not.  Events
     x = 2^a Q z',   z = 2^a z'                                                      (10)
 
 In (7), `y` or `g` may overflow or vanish where the product with the other does not, and so may `1/|v_k|`.  With
-`y = 2^a y'`, `g = 2^b g'`, all powers come in at once, and the part along `e` is taken away from the sum over the batch:
+`y = 2^a y'`, `g = 2^b g'`, all powers are multiplied in at once, and the part along `e` is removed from the sum over the batch:
     v_k_bar = 2^(a + b - p) (e_bar - (e^T e_bar) e)/|v'|,   e_bar = -2 ((e^T y') g' + (e^T g') y')            (11)
 
-In (3), an event may have infinite entries after a map that reaches its limits.  Reflections would take their differences.  There
+In (3), an event may have infinite entries after a map that reaches its limits.  Reflections would take their differences, which are
+NaN.  There
     z = Q^T x                    by the rules of floats, the matrix first           (12)
 gives the limits that exist.
 """

@@ -1,6 +1,6 @@
 r"""Linear map by a diagonal matrix plus one of low rank, `R^D -> R^D`.
 
-The map.  With `d = diagonal`, of which no entry is 0, and with `U` and `V` of shape `(D, K)`,
+The map.  With `d = diagonal`, whose entries are not 0, and with `U` and `V` of shape `(D, K)`,
     x = W z,   W = diag(d) + U V^T                                                  (1)
     dx/dz = W                                                                       (2)
 The capacitance matrix is of shape `(K, K)`.  By the matrix determinant lemma,
@@ -8,8 +8,8 @@ The capacitance matrix is of shape `(K, K)`.  By the matrix determinant lemma,
     log|det dx/dz| = log|d_1 d_2 ... d_D det C|                                     (4)
 and by Woodbury's identity,
     z = W^-1 x = diag(d)^-1 (x - U C^-1 V^T diag(d)^-1 x)                           (5)
-Where `C` is invertible, so is `W`.  An event takes `D K` operations, where a dense matrix takes `D^2`.  The unit of error is
-normwise, as for all matrix pages.
+Where `C` is invertible, so is `W`.  An event takes of the order of `D K` operations, where a dense matrix takes `D^2`.  The unit of
+error is normwise, as for all matrix pages.
 
 The reverse rule.  From (1) and `d log|det W| = tr(W^-1 dW)`, with the cotangent `l_bar` of (4),
     z_bar = W^T x_bar,   W_bar = x_bar z^T + l_bar W^-T                             (6)
@@ -93,15 +93,15 @@ r"""In floating point.
 
 In (3), (5) and (9), sums cancel: where `d` is small, `W^-1` may be far smaller than `diag(d)^-1`.  The more `U V^T` exceeds `d`, the more
 digits are lost.  Everything is computed with pairs of floats, of twice the digits, for float32 too, and rounded once.         (11)
-The page is certified at moderate parameters, `2^-4` to `2^4`, and at the hard cases: pairs make good a ratio of `U V^T` to `d` of
-about `2^50`, but no more.
+The page is certified at moderate parameters, `2^-4` to `2^4`, and at the hard cases: pairs make up for a ratio of `U V^T` to `d` of
+up to about `2^50`.
 
 In (4), `log|det C|` cancels the sum of the other logarithms.  The pivots `c_1, ..., c_K` of `C` and the entries of `d` are multiplied
 before the logarithm is taken:
     log|det dx/dz| = log|d_1 ... d_D c_1 ... c_K|                                   (12)
 
 In (1), (5), (6) and (10), products of pairs have their digits only while their roundings are normal numbers.  Events and cotangents
-are scaled by powers of two, exactly, which come together in products of the two:
+are scaled by powers of two, exactly; in a product of the two, the powers are multiplied:
     x = 2^a W z',   z = 2^a z',   x_bar z^T = 2^(a + b) x_bar' z'^T                 (13)
 
 In (5), an event may have infinite entries after a map that reaches its limits, and differences of these are NaN.  There

@@ -12,8 +12,8 @@ The reverse rule.  From (1), (3) and `d log|det Q| = tr(Q^-1 dQ)`, with the cota
     z_bar = Q^T x_bar,   Q_bar = x_bar z^T + l_bar Q^-T                             (5)
 For the inverse map, from (4), `dz = Q^-1 (dx - dQ z)`, with the cotangent `l_bar` of its log-det `-log|det Q|`,
     x_bar = w = Q^-T z_bar,   Q_bar = -w z^T - l_bar Q^-T                           (6)
-`Q_bar` is the gradient with respect to all entries.  Along the orthogonal matrices, `dQ = Q A` with `A` skew, its part in `l_bar`
-is `tr(Q^T Q A) = 0`: the log-det is constant there.
+`Q_bar` is the gradient with respect to all entries.  For changes that keep `Q` orthogonal, `dQ = Q A` with `A` skew, the term with
+`l_bar` contributes `tr(Q^T Q A) = 0`: the log-det is constant there.
 
 Source: the definition; Golub & Van Loan, Matrix Computations, section 2.5.
 """
@@ -72,11 +72,11 @@ class textbook:
 r"""In floating point.
 
 In (3), the answer is as small as the rounding of `Q`, and the rounding of an elimination would hide it.  With `E = Q^T Q - I`, of
-the size of `u`,
+the size of the unit roundoff `u`,
     log|det Q| = 1/2 log det(I + E) = 1/2 tr E + O(E^2) = 1/2 (sum_ij q_ij^2 - D) + O(E^2)                  (7)
 
-In (4) to (6), the transpose in the place of the inverse neglects `E`.  One step of refinement restores `E` in (4); in (5) and
-(6), `E` is a rounding of `Q`:
+In (4) to (6), the transpose in place of the inverse neglects `E`.  One step of refinement restores `E` in (4); in (5) and (6), `E`
+is no more than a rounding of `Q`:
     Q^-1 = Q^T (Q Q^T)^-1,   z = Q^T (x + (x - Q Q^T x)) + O(E^2),   Q^-T = Q + O(E)        (8)
 At an orthogonal `Q`, the derivatives of (7) and (8) are exactly the derivatives of `log|det Q|` and `Q^-1 x`.
 

@@ -7,7 +7,8 @@ The map.  Entry `i` of the output is entry `order_i` of the input:
     log|det dx/dz| = 0                                                              (4)
 A permutation takes the simplex to itself.  There all entries before the last are coordinates, and the last one is 1 minus their
 sum.  In coordinates, the row of the Jacobian that reads the last entry holds -1 everywhere, and the others are rows of a
-permutation matrix.  The simplex's own volume is a multiple of that of the coordinates.
+permutation matrix.  The volume on the simplex is a constant multiple of the volume in the coordinates, so the determinant is the
+same for both:
     det = 1 or -1                               on the simplex too                  (5)
 
 The reverse rule.  From (1) and, for the inverse map, from (2),

@@ -1,6 +1,6 @@
 r"""Linear map in PLU form, `R^D -> R^D` (Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3.2).
 
-The map.  With `U = upper` (strictly upper triangular), `S = diag(scale), L = I + lower` (lower strictly), and `P` the permutation
+The map.  With `U = upper` (strictly upper triangular), `S = diag(scale), L = I + lower` (strictly lower), and `P` the permutation
 matrix that gathers, `(P y)_i = y_{order_i}`, so that `P^T` scatters, `(P^T x)_{order_i} = x_i`:
     v = (U + S) z                                                                   (1)
     y = L v                                                                         (2)
@@ -120,8 +120,8 @@ In (10) and (13) to (15), `v` and `z` may overflow where their products do not. 
 `h = floor((i + e) / 2)`,
     y_bar v^T = (2^h y_bar') (2^(i+e-h) v')^T,   and so with v_bar and z            (19)
 
-In (7) and (8), substitution takes differences of the infinite entries that an event may have after a map that reaches its
-limits.  There
+In (7) and (8), an event may have infinite entries after a map that reaches its limits, and substitution would take their
+differences, which are NaN.  There
     z = (L (U + S))^-1 y         by the rules of floats, the inverse matrix first   (20)
 gives the limits that exist.
 """

@@ -7,8 +7,8 @@ The map.  With `z_p` the vector of the `C` channels of an image or a signal at p
     dx/dz: the block df(z_p) on the channels of each position, all else 0           (4)
 The channels are moved last and the positions into the batch, so that a linear `f` is one matrix product.
 
-The reverse rule.  By (2), each position adds its own log-det, so that each gets the whole `l_bar` of the event.  All positions
-share the parameters.  With the pullback `f*` at each `z_p`,
+The reverse rule.  By (2), each position adds its own log-det, so each receives the whole `l_bar` of the event.  All positions share
+the parameters.  With the pullback `f*` at each `z_p`,
     z_p_bar = f*(x_p_bar, l_bar),   the parameters' cotangents summed over positions        (5)
 
 Sequences of different lengths stand in one batch with a mask of their valid positions.  At every other position

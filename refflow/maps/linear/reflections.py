@@ -1,17 +1,17 @@
 r"""Householder reflections, one after the other, of the columns of a matrix.
 
-With vectors `v_k`, each of which reflects at the plane across itself, and with the columns of `Y_0` moved in turn,
+`H_k` reflects in the hyperplane orthogonal to the vector `v_k`.  One reflection after the other moves the columns of `Y_0`:
     H_k = I - 2 e_k e_k^T,   e_k = v_k/|v_k|                                        (1)
     Y_k = H_k Y_(k-1) = Y_(k-1) - 2 e_k w_k^T,   w_k = Y_(k-1)^T e_k                (2)
 With `G = Y_k_bar` and `s_k = G^T e_k`,
     Y_(k-1)_bar = H_k G = G - 2 e_k s_k^T                                           (3)
     e_k_bar = -2 (G w_k + Y_(k-1) s_k)                                              (4)
     v_k_bar = (e_k_bar - (e_k^T e_k_bar) e_k)/|v_k|                                 (5)
-The length of `v_k` has no effect, so that `v_k_bar` is at a right angle to `v_k`.  In (1), `|v|^2` may overflow or vanish.  Vectors are
-scaled by powers of two, exactly:
+The length of `v_k` has no effect, so `v_k_bar` is orthogonal to `v_k`.  In (1), `|v|^2` may overflow or vanish.  Vectors are scaled
+by powers of two, exactly:
     v_k = 2^(p_k) v_k',   e_k = v_k'/|v_k'|                                         (6)
-Columns may be scaled as well.  If columns `j` of `Y` and of `G` stand for `2^(a_j)` and `2^(b_j)` times themselves, the powers come
-into (4) relative to the largest one, and the rest after (5).  Nothing overflows that the result does not contain:
+Columns may be scaled as well.  If columns `j` of `Y` and of `G` stand for `2^(a_j)` and `2^(b_j)` times themselves, the powers
+enter (4) relative to the largest one, which is multiplied in after (5).  So nothing overflows unless the result does:
     e_k_bar = -2 sum_j 2^(a_j + b_j - t) (w_kj G_j + s_kj Y_j),   t = max_j (a_j + b_j)         (7)
     v_k_bar = 2^(t - p_k) (e_k_bar - (e_k^T e_k_bar) e_k)/|v_k'|                    (8)
 """

@@ -5,8 +5,9 @@ The map.  With any matrix `A`,
     z = exp(S)^T x                                                                  (2)
     dx/dz = exp(S)                                                                  (3)
     log|det dx/dz| = 0                                                              (4)
-Since `S^T = -S`, the transpose of `exp(S)` is its inverse `exp(-S)`.  Its determinant is 1, and every rotation is the exponential of
-some `S`.  The diagonal of `A` and its symmetric part have no effect.  The unit of error is normwise, as for all matrix pages.
+Since `S^T = -S`, the transpose of `exp(S)` is its inverse `exp(-S)`.  Its determinant is 1, because the trace of `S` is 0, and
+every rotation is the exponential of some `S`.  The diagonal of `A` and its symmetric part have no effect.  The unit of error is
+normwise, as for all matrix pages.
 
 The reverse rule.  The derivative `L(S, .)` of the exponential is equation (5) of `ExponentialLinear`.  With `S_bar` for the cotangent
 of all entries of `S`, and since `dS = dA - dA^T`,
@@ -69,13 +70,13 @@ class textbook:
 
 r"""In floating point.
 
-In (1), a sum of powers of floats loses its orthogonality where `A` is large: each squaring of `exp(S/2)` doubles what is lacking.  `S`,
-its exponential and derivatives are computed with pairs of floats, of twice the digits, as in `ExponentialLinear`, and rounded
-once.  The matrix is then orthogonal to within rounding, however large `A` is up to `2^40`.                         (8)
+In (1), an exponential computed with floats is no longer orthogonal where `A` is large: each squaring of `exp(S/2)` doubles the
+error.  `S`, its exponential and derivatives are computed with pairs of floats, of twice the digits, as in `ExponentialLinear`, and
+rounded once.  The matrix is then orthogonal to within rounding, however large `A` is up to `2^40`.     (8)
 The page is certified at `D <= 3`, with entries of `A` from `2^-10` to `2^4`, and at the hard cases.
 
-In (6), both terms may overflow where their difference does not, as on the diagonal.  The power of two of events and cotangents
-comes in last:
+In (6), both terms may overflow where their difference does not, as on the diagonal.  Events and cotangents are scaled by a power of
+two, which is multiplied in last:
     A_bar = 2^e (S_bar' - S_bar'^T),   S_bar = 2^e S_bar'                           (9)
 """
 

@@ -6,7 +6,7 @@ The map.  With `A` the matrix of a linear map `f`, `f(v) = A v`,
     dx/dz = A^T                                                                     (3)
     log|det A^T| = log|det A|                                                       (4)
 The pullback of `f` is `v_bar = A^T f_bar` and computes (1); the pullback of its inverse is `v_bar = A^-T f_bar` and computes
-(2).  The log-det of `f` is a number.  If `f` has a shift, this shift is 0 and takes no part:
+(2).  The log-det of `f` does not depend on the event.  If `f` has a shift, the shift is 0 and takes no part:
     A e_j = f(e_j) - f(0)                       column j of A                       (5)
 
 The reverse rule.  (1) is linear in `z` and in `A`, and `<x_bar, A^T z> = <A x_bar, z> = <f(x_bar), z>`, so that

@@ -6,8 +6,8 @@ The map.  With `c = coefficients`, `c_0 < ... < c_K`, and the place of `z` in th
     x = sum_i c_i b_{i,K}                                                           (3)
     dx/dz = g = K/(2 B) sum_i D_i b_{i,K-1},   D_i = c_(i + 1) - c_i   for i = 0, ..., K - 1        (4)
     log|dx/dz| = log g                                                              (5)
-The basis is positive and sums to 1, and the derivative is a sum of positive terms.  Beyond the interval, `s`, `t` and the slope
-`g` belong to the nearer end.  With the distance `e` of `z` from this end, negative below,
+The basis is positive and sums to 1.  The coefficients increase, so the derivative is a sum of positive terms.  Beyond the interval,
+`s`, `t` and the slope `g` belong to the nearer end.  With the distance `e` of `z` from this end, negative below,
     x = sum_i c_i b_{i,K} + g e                                                     (6)
 The second derivative jumps at the ends, which belong to the interval.  Without tails the domain is the interval, and the image
 runs from `c_0` to `c_K`.  Beyond these two, the inverse map is
@@ -16,7 +16,7 @@ and between them, a bisection finds the root `z` of (3).  In both cases
     log|dz/dx| = -log g                                                             (8)
 
 The reverse rule.  The derivative of `b_{i,K}` by `s` is `K d_i`, where `d_i` is a difference of two members of the basis of
-degree `K - 1`, with 0 for those that it does not have:
+degree `K - 1`, and a member that does not exist counts as 0:
     d_0 = -b_{0,K-1},   d_i = b_{i-1,K-1} - b_{i,K-1}   for 0 < i < K,   d_K = b_{K-1,K-1}  (9)
 The slope `g` changes with `z` by the second differences of the coefficients, and not at all beyond the interval:
     dg/dz = K (K - 1)/(2 B)^2 sum_i (D_(i + 1) - D_i) b_{i,K-2}                     (10)
@@ -25,7 +25,7 @@ So from (5) and (6), with the cotangent `l_bar` of (5),
     c_i_bar = x_bar (b_{i,K} + K/(2 B) d_i e) + l_bar K/(2 B) d_i/g                 (12)
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar (dg/dz)/g)/g                                             (13)
-and the coefficients have the cotangent (12) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.        (14)
+and the coefficients have the cotangent (12) with the signs of `x_bar` and `l_bar` reversed.    (14)
 
 Source: Ramasinghe, Fernando, Khan and Barnes, Robust normalizing flows using Bernstein-type polynomials, arXiv:2102.03509.
 """
@@ -115,7 +115,8 @@ and `a_i = c_i - c_0`,
 The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, and the quotient `y = v/L` solves
     y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (16)
 
-In (3), a weighted mean of the coefficients lies between `c_0` and `c_K`, and a rounded one may not.  The nearer end is closer to it:
+In (3), the exact mean of the coefficients lies between `c_0` and `c_K`, but a rounded one may lie outside.  Then the nearer end is
+closer to it:
     x = min(max(sum_i c_i b_{i,K}, c_0), c_K)                                       (17)
 
 In (8), (13) and (14), the rounding of `z` is multiplied by the slope at the root over the mean slope of (15), and this quotient
@@ -123,7 +124,7 @@ may be large.  So one step of Newton's method, from the solver's root, and all t
 pairs of floats, of twice the digits:
     v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (18)
 
-In (9), the two members cancel near `s = i/K`.  This zero is a factor of the difference:
+In (9), the two members cancel near `s = i/K`, where `d_i` is 0.  This zero is a factor of the difference:
     d_i = -t^(K - 1)                                             for i = 0
         = s^(K - 1)                                              for i = K
         = C_i s^(i - 1) t^(K - 1 - i) (i - K s)/K                elsewhere          (19)

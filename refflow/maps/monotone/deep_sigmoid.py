@@ -5,8 +5,8 @@ The map.  With `w = weights > 0`, `W = sum_k w_k`, `a = rate > 0`, `c = bias`, a
     x = log(F/(1 - F)),   F = sum_k w_k S_k / W,   u_k = a_k z + c_k                (1)
     dx/dz = g = f/(F (1 - F)),   f = sum_k w_k f_k / W,   f_k = a_k S_k (1 - S_k)   (2)
     log|dx/dz| = log g                                                              (3)
-`W` is 1 up to rounding; after division by it, `F` is exactly a mean.  For the inverse map, a bisection finds the root `z`, which
-lies between the roots of the single components:
+`W` is 1 up to rounding; after division by it, `F` is exactly a mean.  All `f_k` are positive, so `x` increases.  For the inverse
+map, a bisection finds the root `z`, which lies between the roots of the single components:
     min_k (x - c_k)/a_k <= z <= max_k (x - c_k)/a_k                                 (4)
     log|dz/dx| = -log g                                                             (5)
 
@@ -19,7 +19,7 @@ and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`
     w_k_bar = (x_bar - l_bar (1 - 2 F))(S_k - F)/(W F (1 - F)) + l_bar (f_k - f)/(f W)      (10)
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
-and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
+and the fields have the cotangents (8) to (10) with the signs of `x_bar` and `l_bar` reversed.      (12)
 
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779, deep sigmoidal flow.
 """
@@ -84,8 +84,8 @@ class textbook:
 
 r"""In floating point.
 
-In (1) to (12), the logit of a rounded `F` has no digits where `F` is near 1 or underflows.  `mixture` and `sigmoid_mixture` say
-how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
+In (1) to (12), the logit of a rounded `F` has no correct digits where `F` is near 1 or underflows.  `mixture` and `sigmoid_mixture`
+say how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
 tail, in float64, for float32 too.                                                  (13)
 
 In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:

@@ -14,9 +14,9 @@ With `gamma`, `eta` and `mu` for the derivatives of `c`, `h` and `m` by `z`,
     gamma_lk = a_lk mu_lk,   mu_1k = 1,   mu_lk = sum_o u_lko eta_{l-1,o} / sum_o u_lko    for l > 1           (5)
     eta_lo = sum_k omega_lok gamma_lk,   omega_lok = w_lok S(c_lk) S(-c_lk) (1/P_lo + 1/Q_lo)      (6)
     dx/dz = g = eta_L1,   log|dx/dz| = log g                                        (7)
-For the inverse map, a bisection finds the root `z`.  A unit lies between the least and the largest argument of its layer, and so
-do means of units.  So `z` lies between two numbers.  Both start as `v = x`; from the last layer to the first they become the
-least and the largest over k of
+For the inverse map, a bisection finds the root `z`.  A unit lies between the least and the largest argument of its layer, and so do
+means of units.  So `z` lies between two numbers.  Both start as `v = x`.  From the last layer to the first, one becomes the least
+and the other the largest over k of
     (v - b_lk)/a_lk                                                                 (8)
     log|dz/dx| = -log g   at the root                                               (9)
 
@@ -33,8 +33,8 @@ where `h_o` and `eta_o` belong to the layer before.  Their cotangents, and the c
     z_bar = sum_k c_k_bar a_k                                                       (15)
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar g'/g)/g                                                  (16)
-where `g'/g` is (15) for `x_bar = 0` and `l_bar = 1`, and the fields have the cotangents (10) to (14) for `-x_bar` and `-l_bar` in
-the place of `x_bar` and `l_bar`.                                                   (17)
+where `g'/g` is (15) for `x_bar = 0` and `l_bar = 1`, and the fields have the cotangents (10) to (14) with the signs of `x_bar` and
+`l_bar` reversed.                                                                   (17)
 
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779, deep dense sigmoidal flow.
 """
@@ -131,9 +131,9 @@ class textbook:
 
 r"""In floating point.
 
-In (1) to (17), `P` and `Q` underflow in the tails, and the part that all units share cancels.  `sigmoid_mixture` gives each
-`h_lo`, its log-slope, and the derivatives of both, with all digits in either tail, from the arguments and their rates, in
-float64, for float32 too.                                                           (18)
+In (1) to (17), `P` and `Q` underflow in the tails, and the part that all units share cancels.  `sigmoid_mixture` gives each `h_lo`,
+its log-slope, and the derivatives of both, with all digits in either tail, from the arguments and their rates, in float64, for
+float32 too.                                                                        (18)
 The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.
 
 In (5) to (7), the slopes of many layers leave the floats where their logarithms do not.  Let `t_l` be the largest logarithm of

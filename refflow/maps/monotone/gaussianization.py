@@ -18,7 +18,7 @@ and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`
     a_k_bar = c_k_bar z + l_bar r_k/a_k                                             (10)
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
-and the fields have the cotangents (9) and (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
+and the fields have the cotangents (9) and (10) with the signs of `x_bar` and `l_bar` reversed.     (12)
 
 Source: Meng, Song, Song and Ermon, Gaussianization Flows, arXiv:2003.01941, with equal weights.
 """
@@ -102,17 +102,17 @@ In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the un
     z = d - c_j/a_j                                                                 (15)
 and `u_k = 0` at `z = -c_k/a_k`.
 
-In (1), the mean has no digits near 1, and few of its distance from 1/2.  By `Phi(-u) = 1 - Phi(u)`, exchanging all signs gives
-the other tail.  From here on, `s` is 1 where the mean is at most 1/2, and -1 elsewhere, `v_k = s u_k`, `t_k = -v_k`, `b = |x|`,
-so that `x = -s b`, and
+In (1), a mean near 1 has lost the digits of its distance from 1, and one near 1/2 has few digits of its distance from 1/2.  By
+`Phi(-u) = 1 - Phi(u)`, exchanging all signs gives the other tail.  From here on, `s` is 1 where the mean is at most 1/2, and -1
+elsewhere, `v_k = s u_k`, `t_k = -v_k`, `b = |x|`, so that `x = -s b`, and
     x = sqrt(2) erfinv D,   D = sum_k (2 Phi(u_k) - 1)/K      for |D| < 1/2         (16)
     2 Phi(u) - 1 = erf(u/sqrt 2)              for |u| < 1
                  = sign(u) (1 - 2 Phi(-|u|))  elsewhere                             (17)
-The sum over the components adds the signs first: as many arguments far above 0 as far below leave only tails.  Elsewhere, with
-`Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.  The library's
-quantile of a logarithm is a first guess, and from `c = 2^27`, where `b` is nearly `c`, `c` itself, whose square may overflow.
-One step of Newton's method follows.  With Mills' ratio `M(b)`, and with `c` the least `t_k` if that is positive, else 0, so that
-`L = -c^2/2`:
+The sum over the components adds the signs first: if as many arguments lie far above 0 as far below, their signs cancel exactly, and
+only tails are left.  Elsewhere, with `Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of
+`log Phi(-b) = L + log(P/K)`.  The library's quantile of a logarithm is a first guess, and from `c = 2^27`, where `b` is nearly `c`,
+`c` itself, whose square may overflow.  One step of Newton's method follows.  With Mills' ratio `M(b)`, and with `c` the least `t_k`
+if that is positive, else 0, so that `L = -c^2/2`:
     b <- b + M(b) ((c - b)(c + b)/2 + log(K M(b)/(sqrt(2 pi) P)))                   (18)
 
 In (2), both densities underflow in the tails where their quotient does not.  In the centre (19) holds, and elsewhere (20), by
@@ -127,7 +127,7 @@ nearly `u_k` there.  With `pi_k = p_k/P` and `omega_k = pi_k M(b)/M(t_k)`, and `
 where `r_k - pi_k = sum_i (r_k pi_i - r_i pi_k)`, and `eps(b) - eps(t_k)` is proportional to a difference that follows from (2):
     t_k^2 - b^2 = -2 log(K omega_k)                                                 (22)
 
-In (1) and (2), rounding would part `x` from the arguments where all of them are the same:
+In (1) and (2), rounding would separate `x` from the arguments where all of them are the same:
     x = u_1,   omega_k = 1/K                                                        (23)
 """
 

@@ -4,8 +4,8 @@ The map.  With `w = weights > 0`, `W = sum_k w_k`, `m = loc`, `s = scale > 0` an
     x = sum_k w_k S_k / W,   S_k = S(u_k) = 1/(1 + exp(-u_k)),   u_k = (z - m_k)/s_k        (1)
     dx/dz = g = sum_k w_k f_k / W,   f_k = S_k (1 - S_k)/s_k                        (2)
     log|dx/dz| = log g                                                              (3)
-`W` is 1 up to rounding; after division by it, `x` is exactly a distribution function.  The inverse map has no formula.  It is
-found by bisection, between the inverses of the components, as a mean lies between the least and the largest:
+`W` is 1 up to rounding; after division by it, `x` is exactly a distribution function.  The inverse map has no formula.  It is found
+by bisection between the inverses of the components, because a mean lies between the least and the largest member:
     min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L),   L = log(x/(1 - x))           (4)
     log|dz/dx| = -log g   at the root                                               (5)
 
@@ -17,7 +17,7 @@ The reverse rule.  With component k's part `r_k` of the density, where `sum_k r_
     w_k_bar = x_bar (S_k - x)/W + l_bar (f_k - g)/(g W)                             (10)
 For the inverse map, whose log-det (5) has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
-and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
+and the fields have the cotangents (8) to (10) with the signs of `x_bar` and `l_bar` reversed.      (12)
 
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """
@@ -95,7 +95,7 @@ In (2), `1 - S_k` cancels where `u_k` is large:
 In (3), `g` underflows where its logarithm does not:
     log|dx/dz| = M + log G,   M = -min_k |u_k|,   F_k = f_k exp(-M),   G = sum_k w_k F_k / W                (15)
 `G exp(M)` is `g` without its underflow.  Where `exp(M/2)` does not underflow either, the log-det is the logarithm of the
-product, and where `M > -1` it is (3) itself: a rounding of `q_k` nearly cancels in `f_k = q_k / (s_k (1 + q_k)^2)`, not in
+product, and where `M > -1` it is (3) itself: a rounding of `q_k` nearly cancels in `f_k = q_k / (s_k (1 + q_k)^2)`, but not in
 `F_k`.  `u_k` may overflow although the exponents of `F_k` still differ; these are
     |u_k| + M = 2^64 (v_k - min_k v_k),   v_k = 2^-64 |z - m_k| / s_k               (16)
 
@@ -105,7 +105,7 @@ By `S(u) = 1 - S(-u)`, (1) is
     A - B = D,   T_k = S(-|u_k|),   A = sum_(m_k >= z) w_k T_k,   B = sum_(m_k < z) w_k T_k,
     D = x W - sum_(m_k < z) w_k                                                     (17)
 Only `D` cancels here.  `D` is computed without rounding, with all weights scaled up so that no `x w_k` is subnormal.  If all locs
-lie on one side of `z`, (17) is `A = x W` or `B = (1 - x) W`, and keeps the digits in either tail as well.
+lie on one side of `z`, (17) is `A = x W` or `B = (1 - x) W`, and so keeps the digits in either tail as well.
 `A - B - D = sum_k w_k S(u_k) - x W` rises with `z`, and so its sign, which is the sign of
     H(z) = log((A + max(-D, 0)) / (B + max(D, 0)))                                  (18)
 changes only at the root.  A relative error in the quotient of (18) moves `z` no more than a relative error in `x`, since `A` and
@@ -155,7 +155,7 @@ count.  With `c = 1` at `x = 0`, where `u_k` goes to -inf, and `c = -1` at `x = 
     x_bar = (z_bar - c l_bar/s)/0,   m_k_bar = r_k z_bar                            (33)
     s_k_bar = -c r_k z_bar inf    for z_bar != 0,   r_k l_bar/s    for z_bar = 0    (34)
     w_k_bar = -c z_bar (s/W) sum_i w_i (E_k - E_i)/sum_i w_i E_i                    (35)
-where 0 stays 0 if it is divided by 0 or multiplied by inf.
+where 0 stays 0 when it is divided by 0 or multiplied by inf.
 """
 
 

@@ -4,8 +4,8 @@ The map.  With `w = weights > 0`, `W = sum_k w_k`, `m = loc`, `s = scale > 0`, a
     x = log(F/(1 - F)),   F = sum_k w_k S_k / W,   u_k = (z - m_k)/s_k              (1)
     dx/dz = g = f/(F (1 - F)),   f = sum_k w_k f_k / W,   f_k = S_k (1 - S_k)/s_k   (2)
     log|dx/dz| = log g                                                              (3)
-`W` is 1 up to rounding; after division by it, `F` is exactly a mean.  For the inverse map, a bisection finds the root `z`, which
-lies between the roots of the single components:
+`W` is 1 up to rounding; after division by it, `F` is exactly a mean.  All `f_k` are positive, so `x` increases.  For the inverse
+map, a bisection finds the root `z`, which lies between the roots of the single components:
     min_k (m_k + s_k x) <= z <= max_k (m_k + s_k x)                                 (4)
     log|dz/dx| = -log g                                                             (5)
 
@@ -18,7 +18,7 @@ and with the cotangent `l_bar` of (3), and `l'` for the derivative of (3) by `z`
     w_k_bar = (x_bar - l_bar (1 - 2 F))(S_k - F)/(W F (1 - F)) + l_bar (f_k - f)/(f W)      (10)
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
-and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
+and the fields have the cotangents (8) to (10) with the signs of `x_bar` and `l_bar` reversed.      (12)
 
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """
@@ -84,8 +84,8 @@ class textbook:
 
 r"""In floating point.
 
-In (1) to (12), `F` is 1 to within rounding from `u_k = 37` on, and underflows from -745 on.  `mixture` and `sigmoid_mixture` say
-how `x`, its derivatives, the root and the cotangents are computed from `u_k` and the rates
+In (1) to (12), `F` rounds to 1 if all `u_k` are above 37, and underflows if all are below -745.  `mixture` and `sigmoid_mixture`
+say how `x`, its derivatives, the root and the cotangents are computed from `u_k` and the rates
     a_k = 1/s_k                                                                     (13)
 with all digits in either tail, in float64, for float32 too.
 

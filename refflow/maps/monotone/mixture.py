@@ -1,11 +1,11 @@
 r"""Words of the maps `x = f(u_1, ..., u_K)` whose arguments `u_k` rise linearly with `z`, at the rates `a_k > 0`.
 
-`f` is a mean of the arguments: it rises with each of them, and `f(u, ..., u) = link(u)`.  A mixture's logit has `link(u) = u`,
-its distribution function the distribution function of a component.
+`f` is a mean of the arguments: it rises with each of them, and `f(u, ..., u) = link(u)`.  For a mixture's logit, `link(u) = u`; for
+its distribution function, `link` is the distribution function of a component.
 
 Let `omega_k` be the derivative of `x` with respect to `u_k`.  The slope and the shares of the components in it are
     dx/dz = g = sum_k omega_k a_k = G h^2,   r_k = omega_k a_k/g                    (1)
-where `h^2` holds an exponent that may leave the floats, with `log h = M/2`, so that
+where `h^2` holds an exponential that may leave the floats, with `log h = M/2`, so that
     l = log|dx/dz| = M + log G                                                      (2)
 With the derivatives `b_k` of `l` with respect to `u_k`, the cotangents of `z` and of the arguments are
     z_bar = x_bar g + l_bar l',   l' = sum_k a_k b_k                                (3)
@@ -13,8 +13,9 @@ With the derivatives `b_k` of `l` with respect to `u_k`, the cotangents of `z` a
 with `l_bar = log_det_bar`, and for the inverse map and its log-det `-l`,
     x_bar = (z_bar - l_bar l')/g                                                    (5)
     u_k_bar = -z_bar r_k/a_k + l_bar sum_i (r_k a_i b_i - r_i a_k b_k)/a_k          (6)
-(6) no longer contains the parts of `r_k l' - a_k b_k` that cancel: with one component its sum is 0.  A field on which `a_k`
-depends receives `l_bar` through `a_k`, too, with the derivative of `l` with respect to `a_k` for constant `u_k`,
+(6) no longer contains the parts of `r_k l' - a_k b_k` that cancel: with one component its sum is 0.  A field on which `a_k` depends
+also receives `l_bar` through `a_k`.  For the forward map it is multiplied by the derivative of `l` with respect to `a_k` at
+constant `u_k`,
     r_k/a_k                                                                         (7)
 and with the opposite sign for the inverse map.  For arguments `(z - m_k)/s_k`, whose rates are `1/s_k`, with this share
 `a_k_bar`,

@@ -24,7 +24,7 @@ In the first layer, both `P` and `Q` are the weight of `z`.
 The reverse rule.  With the cotangent `l_bar` of (5), the last layer starts from `c_bar = x_bar` and `gamma_bar = l_bar/g`.  From
 (1) and (3), in every layer,
     b_k_bar = c_k_bar,   W_ki_bar = c_k_bar h_i + gamma_k_bar eta_i                 (8)
-where `h_i` and `eta_i` belong to the layer before.  Their cotangents, the first of which is `z_bar` in the first layer, are
+where `h_i` and `eta_i` belong to the layer before.  Their cotangents, where the cotangent of `h` in the first layer is `z_bar`, are
     h_i_bar = sum_k W_ki c_k_bar,   eta_i_bar = sum_k W_ki gamma_k_bar              (9)
 From (2) and (4), the arguments of the layer before have
     gamma_bar = E'(c) eta_bar,   c_bar = E'(c) h_bar + r gamma gamma_bar,
@@ -34,7 +34,7 @@ For the inverse map, the second derivative `g'` of `x` is `gamma'` of the last l
     eta'_lk = E_k'(c_lk) (gamma'_lk + r_lk gamma_lk^2)                              (11)
 and with the cotangent `l_bar` of (7),
     x_bar = (z_bar - l_bar g'/g)/g                                                  (12)
-The fields have the cotangents (8) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.                   (13)
+The fields have the cotangents (8) with the signs of `x_bar` and `l_bar` reversed.      (13)
 
 Source: zuko, the class `MonotonicMLP` of its neural autoregressive flow, which takes the magnitudes of its weights; after Huang,
 Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779.

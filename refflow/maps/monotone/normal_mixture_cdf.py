@@ -5,8 +5,8 @@ function `Phi`,
     x = sum_k w_k Phi(u_k) / W,   u_k = (z - m_k)/s_k                               (1)
     dx/dz = g = sum_k w_k f_k / W,   f_k = phi(u_k)/s_k                             (2)
     log|dx/dz| = log g                                                              (3)
-`W` is 1 up to rounding; after division by it, `x` is exactly a distribution function.  The inverse map has no formula.  It is
-found by bisection, between the inverses of the components, as a mean lies between the least and the largest:
+`W` is 1 up to rounding; after division by it, `x` is exactly a distribution function.  The inverse map has no formula.  It is found
+by bisection between the inverses of the components, because a mean lies between the least and the largest member:
     min_k (m_k + s_k y) <= z <= max_k (m_k + s_k y),   y = Phi^-1(x)                (4)
     log|dz/dx| = -log g   at the root                                               (5)
 
@@ -18,7 +18,7 @@ The reverse rule.  With component k's part `r_k` of the density, where `sum_k r_
     w_k_bar = x_bar (Phi(u_k) - x)/W + l_bar (f_k - g)/(g W)                        (10)
 For the inverse map, whose log-det (5) has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar l')/g                                                    (11)
-and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
+and the fields have the cotangents (8) to (10) with the signs of `x_bar` and `l_bar` reversed.      (12)
 
 Source: the definition; NIST DLMF 7.1.
 """
@@ -119,7 +119,8 @@ In (10), both differences cancel where one weight is nearly all of `W`; for a mi
 `w_k_bar = x_bar X_k + l_bar Y_k` with
     X_k = sum_i w_i (Phi(u_k) - Phi(u_i))/W^2                                       (22)
     Y_k = sum_i w_i (a_k F_k - a_i F_i)/(H W)                                       (23)
-The difference in (22) is taken of the smaller tails if both arguments are on one side of 0 and beyond 1, otherwise of
+The difference in (22) is the difference of the smaller tails if both arguments are on one side of 0 and beyond 1; otherwise, it is
+the difference of
     Phi(u) - 1/2 = erf(u/sqrt 2)/2                                                  (24)
 
 In (12), `l_bar l'` of (11) cancels with the terms of `-l_bar`:
@@ -133,7 +134,7 @@ Mills' ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k 
 for `u_k` and `u_i` on one side of 0.  In both, `phi(u_k)/g = F_k W/H`.           (28)
 
 At the ends of `(0, 1)`, images and log-dets are infinite, and `g` is 0.  With `c = 1` at `x = 0`, where `u_k` goes to -inf,
-and `c = -1` at `x = 1`, only the components count that have the largest scale `s` and, of these, the least `c m_k`.  With
+and `c = -1` at `x = 1`, only those components count that have the largest scale `s` and, among these, the least `c m_k`.  With
 `r_k = w_k/sum w_i` over them, and `r_k = 0` for all others, the limits are
     z = -c inf,   log|dz/dx| = inf                                                  (29)
     x_bar = -c l_bar inf    for l_bar != 0,   z_bar inf    for l_bar = 0            (30)

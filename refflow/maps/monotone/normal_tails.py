@@ -6,11 +6,13 @@ For arguments `u_1, ..., u_K`, with `phi(t) = exp(-t^2/2)/sqrt(2 pi)` and `M(t) 
         = Phi(u_k)                                            for u_k >= 0          (3)
     phi(u_k) = F_k exp(N),   t = min_k |u_k|,   N = -t^2/2,
     F_k = exp(-(|u_k| - t)(|u_k| + t)/2)/sqrt(2 pi)                                 (4)
-With their exponents `L` and `N`, both would underflow.  A product keeps the digits that a difference of squares loses.  The
-complement `1 - t M(t)`, from the quadrature of `normal_cdf` with its nodes `s_i` and weights `w_i`, is a sum of one sign,
+Multiplied by `exp(L)` and `exp(N)`, both would underflow.  The product `(c_k - c)(c_k + c)` keeps the digits that a difference of
+squares loses.  The complement `1 - t M(t)`, from the quadrature of `normal_cdf` with its nodes `s_i` and weights `w_i`, is a sum of
+one sign,
     eps(t) = 1 - t M(t) = sum_i w_i s_i^2/(t^2 + s_i^2) - t R(t),
     R(t) = sqrt(2 pi) exp(t^2/2)/(1 + exp(4 pi t))      for t < 4, else 0           (5)
-For a known `t^2 - b^2` so is a difference of complements, except its part in `R`, which is small unless `t` and `b` are small:
+If `t^2 - b^2` is known, a difference of complements is such a sum too, except its part in `R`, which is small unless `t` and `b`
+are small:
     eps(b) - eps(t) = (t^2 - b^2) sum_i w_i s_i^2/((t^2 + s_i^2)(b^2 + s_i^2)) - b R(b) + t R(t)            (6)
 """
 

@@ -15,7 +15,8 @@ The derivative with respect to `u_k` is `W w_k S(u_k) S(-u_k)/(P Q)`, so that in
 With `r_k = w_k a_k F_k / sum_i w_i a_i F_i`, `g = dx/dz` and the derivatives of `x`,
     omega_k = r_k g/a_k = W w_k S(u_k) S(-u_k)/(P Q)                                (7)
 the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k/2)`, and the derivative with respect to
-`w_k` is `r_k/w_k - S(u_k)/P - S(-u_k)/Q + 1/W`.  With one component both are 0.  These forms lack the terms that cancel then:
+`w_k` is `r_k/w_k - S(u_k)/P - S(-u_k)/Q + 1/W`.  With one component both are 0.  The following forms no longer contain the terms
+that then cancel:
     X_k = sum_i w_i (S(u_k) - S(u_i))/(P Q)
         = sum_i s w_i p_1 n_0 (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (8)
     Z_k = sum_i w_i (S(u_k) - S(u_i))/W = S(u_k) - P/W                              (9)

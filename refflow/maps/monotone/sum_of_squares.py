@@ -5,8 +5,8 @@ The map.  With a shift `t`, a least slope `d > 0`, and polynomials with the coef
       = t + d z + sum_k sum_l sum_m a_kl a_km z^(l + m + 1)/(l + m + 1)             (1)
     dx/dz = g = d + sum_k p_k(z)^2                                                  (2)
     log|dx/dz| = log g                                                              (3)
-`d` is the square of one more polynomial, a constant.  Without it, `g` would be 0 at a common zero of the others.  For the inverse
-map, a bisection finds the root `z`, which lies between
+`d` acts as the square of one more polynomial, a constant.  Without it, `g` would be 0 at a common zero of the others.  Since the
+slope is at least `d`, `x - t` is at least `d |z|` in size.  For the inverse map, a bisection finds the root `z`, which lies between
     0   and   (x - t)/d                                                             (4)
     log|dz/dx| = -log g   at the root                                               (5)
 
@@ -17,7 +17,7 @@ The reverse rule.  From (1), (2) and (3), with the cotangent `l_bar` of (3),
     t_bar = x_bar                                                                   (9)
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar g'/g)/g                                                  (10)
-and the fields have the cotangents (7) to (9) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.       (11)
+and the fields have the cotangents (7) to (9) with the signs of `x_bar` and `l_bar` reversed.   (11)
 
 Source: Jaini, Selby and Yu, Sum-of-Squares Polynomial Flow, arXiv:1905.02325, without a least slope; zuko has one.
 """

@@ -1,6 +1,7 @@
 r"""Integral of a positive network of one hidden layer of ReLUs, `R -> R`, without quadrature.
 
-The map.  With `a = rate`, `b = bias`, `v = weights` and `c = offset`, of any signs, a least slope `d = slope_floor > 0` and `t = shift`,
+The map.  With `a = rate`, `b = bias`, `v = weights` and `c = offset`, each of either sign, a least slope `d = slope_floor > 0` and
+`t = shift`,
     n(u) = c + sum_k v_k r_k(u),   r_k(u) = max(a_k u + b_k, 0)                     (1)
     dx/dz = g(z),   g(u) = d + E(n(u)),
     E(n) = 1 + n    for n >= 0
@@ -9,11 +10,11 @@ The map.  With `a = rate`, `b = bias`, `v = weights` and `c = offset`, of any si
 `E` is ELU plus 1, and positive.  `n` is linear between the knots `-b_k/a_k` of its units, so the integral is a sum of integrals
 of lines and of exponentials of lines, and this page computes it exactly.
 
-The sources have sums over nodes in place of the integral: Clenshaw and Curtis's in the authors' code, Gauss and Legendre's in
-others.  With `N` nodes `y_j` on [0, 1] and weights `w_j`, `t + z sum_j w_j g(z y_j)` is a map of its own.  Its derivative is not
-`g(z)`, which these libraries nevertheless give as its slope; and it need not be monotone, because its nodes move across the
-knots as `z` moves.  (3) is monotone for all parameters, and its slope is `g`.  The sources have no least slope; without it the
-image is bounded where `n` falls to -inf, and numbers beyond it have no `z`.
+The sources replace the integral by a sum over nodes: Clenshaw and Curtis's nodes in the authors' code, Gauss and Legendre's in
+other libraries.  With `N` nodes `y_j` on [0, 1] and weights `w_j`, `t + z sum_j w_j g(z y_j)` is a map of its own.  Its derivative
+is not `g(z)`, which these libraries nevertheless give as its slope; and it need not be monotone, because its nodes move across the
+knots as `z` moves.  (3) is monotone for all parameters, and its slope is `g`.  The sources have no least slope.  Without it, the
+image is bounded on a side on which `n` falls to -inf, and no `z` leads to numbers beyond the bound.
 
 The knots between 0 and `z`, in the order of their distances from 0, and the zero of `n` between two of them at which it changes
 its sign, divide the way from 0 to `z` into pieces from `p` to `q`.  With `on_k = 1` for the units that are active on a piece, else 0,
@@ -39,7 +40,7 @@ way on which unit `k` is active, `r_k > 0`,
     z_bar = x_bar g + l_bar g'/g,   g' = E'(n(z)) sum_k v_k a_k [r_k(z) > 0]        (15)
 For the inverse map, whose log-det has the cotangent `l_bar`,
     x_bar = (z_bar - l_bar g'/g)/g                                                  (16)
-and the fields have the cotangents (10) to (14) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (17)
+and the fields have the cotangents (10) to (14) with the signs of `x_bar` and `l_bar` reversed.     (17)
 
 Source: Wehenkel and Louppe, Unconstrained Monotonic Neural Networks, arXiv:1908.05164, with quadrature, any number of hidden
 layers, and no least slope.

@@ -3,7 +3,7 @@ r"""What planar and Sylvester flows share: they move an event by functions of it
 A planar flow has one hyperplane and one direction.  With a normal `w`, an offset `b`, a vector `u` and a slack `c`,
     x = z + h v,   a = w^T z + b                                                    (1)
     v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (2)
-where `h` is a function of `a`, with the slope `s`.  By (2), `w^T v = c - 1` whatever `u` is.
+where `h` is a function of `a`, with the slope `s`.  By (2), `w^T v = c - 1` whatever `u` is.  From (1),
     dx/dz = I + s v w^T                                                             (3)
 With the cotangent `a_bar` of `a`, with `v_bar = h x_bar` and `k_bar = w^T v_bar`,
     z_bar = x_bar + a_bar w,   b_bar = a_bar                                        (4)
@@ -12,7 +12,7 @@ With the cotangent `a_bar` of `a`, with `v_bar = h x_bar` and `k_bar = w^T v_bar
     w_bar = a_bar z + k u_bar - c_bar v                                             (7)
 The inverse `z = x - h v` has the same rule, with `-h` and with the cotangent of its own `a = w^T x + b`.
 The differences in (2) and (5) cancel: everything is computed with pairs of floats, for float32 too.  (5) is 0 where `x_bar` is a
-multiple of `w`, in floats only as a sum of determinants:
+multiple of `w`.  Floats give this 0 only if (5) is written as a sum of determinants:
     u_bar_j = h sum_i w_i (w_i x_j_bar - w_j x_i_bar)/(w^T w)                       (8)
 The log-det is `log p`, `p = 1 + r`, `r = (c - 1) s`.  The sum is a pair, and near 1 its logarithm needs the digits of `r`:
     log p = log1p(r)    for r > -1/2                                                (9)

@@ -4,9 +4,10 @@ The map.  With a network `net` whose Lipschitz bound `L`, in the 2-norm, is less
     x = z + net(z)                                                                  (1)
     dx/dz = I + J,   J = dnet/dz at z                                               (2)
     log|det dx/dz| = log det(I + J)                                                 (3)
-The determinant is positive: `|J| <= L < 1`, so that `I + s J` is not singular for any `s` from 0 to 1.  For the inverse map,
+Since `|J| <= L < 1`, `I + s J` is not singular for any `s` from 0 to 1.  So the determinant keeps the sign that it has at `s = 0`:
+it is positive.  For the inverse map, the iteration
     z <- x - net(z)                                                                 (4)
-contracts, and comes to the one `z` that (1) takes to `x`, wherever it starts.
+contracts, and converges to the one `z` that (1) takes to `x`, wherever it starts.
     log|det dz/dx| = -log det(I + J)   at that z                                    (5)
 
 The reverse rule.  The derivative of (3) is the sum of `M_ij dJ_ij`, where
@@ -101,15 +102,15 @@ are `1 + p_k`, and
     log det(I + J) = sum_k log1p(p_k)                                               (10)
 No rows need an exchange, since `v^T (I + J) v >= (1 - L) v^T v`: all pivots are at least `1 - L`.
 
-In (4), the steps are many if `L` is near 1.  With the residual `r = z + net(z) - x`, Newton's step is taken, or else its half, its fourth and
-so on to `t = 2^-7`, where it leaves at most `L |r|`:
+In (4), many steps are needed if `L` is near 1.  Let `r = z + net(z) - x` be the residual.  The step is Newton's, or else its half,
+its fourth and so on to `t = 2^-7`: the first of these that leaves at most `L |r|`:
     z <- z - t (I + J)^-1 r    for the largest such t,   z <- z - r    if there is none             (11)
 The second is (4), and leaves the residual `net(z - r) - net(z)`, which is at most `L |r|`.  So every step takes residuals to `L |r|` or less,
-from wherever it starts, and near the root to a multiple of `|r|^2`.  The steps end where rounding lets the residual fall no more, and
-`z` is within `|r|/(1 - L)` of the root.
+from wherever it starts, and near the root to a multiple of `|r|^2`.  The steps end when rounding keeps the residual from falling
+further; `z` is then within `|r|/(1 - L)` of the root.
 
-In (8) and (9), the network meets a root, which has the digits of a float and no more.  Where `L` is near 1, its cotangents may change with
-the root more than with `x`: the definition says that the network is handed what it meets, and the unit of error counts this as an input.
+In (8) and (9), the network is evaluated at a root, which has the digits of a float and no more.  Where `L` is near 1, its
+cotangents may change with the root more than with `x`.  The unit of error therefore counts the root as an input of the network.
 
 In (1) to (9), everything is computed in float64, for float32 too, and rounded once.           (12)
 """

@@ -7,8 +7,8 @@ The map.  With a normal `w`, an offset `b`, a free vector `u`, a slack `c = slac
 By (2), `w^T v = c - 1` whatever `u` is.
     dx/dz = I + s v w^T                                                             (3)
     log|det dx/dz| = log p,   p = 1 + (c - 1) s                                     (4)
-`p` is `c` on the one side.  It must be positive on the other side, too: a slack below 1 refuses slopes of `1/(1 - c)` or more.  The
-product of (1) with `w` is `w^T x + b = p a`, so that both sides of the hyperplane stay on their side, and
+`p` is `c` on the side of `a >= 0`.  It must be positive on the other side, too: with a slack below 1, slopes of `1/(1 - c)` or more
+are refused.  The product of (1) with `w` is `w^T x + b = p a`, so no event crosses the hyperplane, and
     z = x - h v,   h = s a,   a = y/p,   y = w^T x + b                              (5)
     log|det dz/dx| = -log p                                                         (6)
 where the sign of `y` is the sign of `a`.  The hyperplane is a break: there (3) is the derivative from the side of `a > 0`.

@@ -3,12 +3,13 @@ r"""Planar flow, `R^D -> R^D`: each event moves along one direction, by a functi
 The map.  With a normal `w`, an offset `b`, a free vector `u` and a slack `c = slack > 0`,
     x = z + v tanh(a),   a = w^T z + b                                              (1)
     v = u + k w,   k = (c - 1 - w^T u)/(w^T w)                                      (2)
-By (2), `w^T v = c - 1` whatever `u` is: the slack says by how much `w^T v > -1` holds, and with it (1) is invertible.  The source
-takes `c = log(1 + exp(w^T u))`, other libraries take other functions of `w^T u`; their conventions are parametrisations.
+By (2), `w^T v = c - 1` whatever `u` is: the slack says by how much `w^T v` exceeds -1, and (1) is invertible because it does.  The
+source takes `c = log(1 + exp(w^T u))`, other libraries take other functions of `w^T u`; their conventions are parametrisations.
     dx/dz = I + s v w^T,   s = 1 - t^2,   t = tanh(a)                               (3)
     log|det dx/dz| = log p,   p = 1 + (c - 1) s                                     (4)
-`p` lies between 1 and `c`.  For the inverse map, the product of (1) with `w` is an equation of one unknown, whose left side has the
-slope `p > 0` and is therefore increasing.  A bisection finds its root, which lies between `y - |c - 1|` and `y + |c - 1|`:
+`p` lies between 1 and `c`, because `s` lies between 0 and 1.  For the inverse map, the product of (1) with `w` is an equation of
+one unknown, whose left side has the slope `p > 0` and is therefore increasing.  A bisection finds its root, which lies between
+`y - |c - 1|` and `y + |c - 1|`:
     a + (c - 1) tanh(a) = y,   y = w^T x + b                                        (5)
     z = x - v tanh(a)                                                               (6)
     log|det dz/dx| = -log p   at the root                                           (7)

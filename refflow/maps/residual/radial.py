@@ -2,15 +2,15 @@ r"""Radial flow, `R^D -> R^D`: each event moves towards a centre or away from it
 
 The map.  With a centre, a number `alpha > 0` and a slack `c > 0`,
     x = z + q y,   q = (c - alpha)/A,   y = z - centre,   A = alpha + r,   r = sqrt(y^T y)          (1)
-The source writes `beta = c - alpha`.  The slack says by how much `beta > -alpha` holds, and with it (1) is invertible: the distance
-from the centre becomes `g r`, which increases with the slope `d > 0`.  With the direction `n = y/r`,
+The source writes `beta = c - alpha`.  The slack says by how much `beta` exceeds `-alpha`.  Because it does, (1) is invertible: the
+distance from the centre becomes `g r`, which increases with `r` at the slope `d > 0`.  With the direction `n = y/r`,
     dx/dz = g (I - n n^T) + d n n^T,   g = 1 + q,   d = 1 + q alpha/A               (2)
     log|det dx/dz| = (D - 1) log g + log d                                          (3)
 For the inverse map, the distance `R` of `x` is `g r = r (c + r)/(alpha + r)`, a quadratic equation with one positive root:
     r = (R - c + sqrt((R - c)^2 + 4 alpha R))/2,   R = sqrt(e^T e),   e = x - centre                (4)
     z = centre + e/g                                                                (5)
     log|det dz/dx| = -(D - 1) log g - log d                                         (6)
-At the centre, the log-det has a cone, without a derivative; there `n = 0` is taken.
+At the centre, the graph of the log-det has the tip of a cone, so there is no derivative; there `n = 0` is taken.
 
 The reverse rule.  With the part `X = n^T x_bar` along `n` and the rest `o = x_bar - X n`, with the cotangent `l_bar` of (3) and
 its derivative `m` by `r`,
@@ -25,7 +25,7 @@ For the inverse map, `dr = (A dR - r dc + g r dalpha)/(A d)`, so that with `X = 
     centre_bar = (q/g) o + (((d - 1) X + l_bar m)/d) n                              (13)
     c_bar = -r X/(A d) - l_bar ((D - 1)/d + alpha (r^2 + 2 c r + alpha c)/(A^3 d^2))/A              (14)
     alpha_bar = g r X/(A d) + l_bar ((D - 1) g/d + w/(A^3 d^2))/A,   w = alpha (2 r^2 + 2 c r + c^2) - c r^2    (15)
-In (14) and (15), the derivatives of (3) by `r` and by the field are one term: their sum would cancel.
+In (14) and (15), the derivatives of (3) by `r` and by the field are written as one term, because their sum would cancel.
 The unit of error is normwise: (2) adds a part along `n` and a part across it.
 
 Source: Rezende and Mohamed, Variational Inference with Normalizing Flows, arXiv:1505.05770, section 4.1, without an
@@ -102,8 +102,8 @@ class textbook:
 
 r"""In floating point.
 
-In (1), `y^T y` overflows where `r` does not, and `z + q y` cancels for `q` near -1.  The length is taken of `y` over its largest
-entry, and
+In (1), `y^T y` overflows where `r` does not, and `z + q y` cancels for `q` near -1.  `y` is divided by its largest entry before its
+length is taken, and
     x = centre + g y    for |q| > 1/2                                               (16)
 In (5), likewise, the centre may be far larger than `z`:
     z = x - (q/g) e    for |q| <= 1/2                                               (17)

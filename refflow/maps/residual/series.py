@@ -2,8 +2,9 @@ r"""The log-det of a residual block by its power series, estimated as residual f
 
 For `x = z + net(z)` with the Jacobian `J` of the network and a Lipschitz bound `L < 1`,
     log det(I + J) = sum_(k >= 1) (-1)^(k+1) tr(J^k)/k                              (1)
-For columns `e` of noise whose mean `e e^T` is `I`, the mean of `e^T A e` is `tr A`.  So are single columns in the mean over their draws,
-signs or normal numbers, the `D` rows of a Hadamard matrix, and all signs.  With weights `w_k`, the estimate is
+For columns `e` of noise whose mean `e e^T` is `I`, the mean of `e^T A e` is `tr A`.  This holds for single columns of random signs
+or normal numbers, in the mean over their draws; for the `D` rows of a Hadamard matrix; and for all columns of signs.  With weights
+`w_k`, the estimate is
     S = sum_k w_k (-1)^(k+1)/k mean_e e^T v_k,   v_0 = e,   v_k = J v_(k-1)         (2)
 which is differentiated as it stands: from the last product to the first, with the cotangent `S_bar`, each `jvp*` of the network takes
     v_k_bar + S_bar w_k (-1)^(k+1)/k e   to the cotangents of v_(k-1), z and the parameters         (3)
@@ -11,10 +12,11 @@ Without the terms beyond `n`, with weights of 1, the sum differs from (1) by at 
     D L^(n+1)/((n + 1) (1 - L))                                                     (4)
 since `|tr J^k| <= D L^k`.  The roulette draws the number of terms: `m + N` of them, with
     w_k = 1 for k <= m,   w_k = 1/P(N >= k - m) for m < k <= m + N                  (5)
-The mean of `w_k` over `N` is 1, so that of (2) is (1).  The gradient of (1) has a series of its own, Neumann's, which needs a single
-pullback: `d log det = tr (I + J)^-1 dJ`, and with `y` held constant,
+The mean of `w_k` over `N` is 1, so the mean of (2) is (1).  The gradient of (1) has a series of its own, Neumann's, which needs a
+single pullback: `d log det = tr (I + J)^-1 dJ`, and with `y` held constant,
     d S = mean_e y^T dJ e,   y = sum_(k >= 0) (-1)^k w_k (J^T)^k e                  (6)
-Its mean with `n` weights is the gradient of the first `n` terms of (1).  What (6) is the gradient of, `mean_e y^T J e`, is not a log-det.
+Its mean with `n` weights is the gradient of the first `n` terms of (1).  The function whose gradient (6) is, `mean_e y^T J e`, is
+not a log-det.
 
 Source: Chen, Behrmann, Duvenaud and Jacobsen, Residual Flows for Invertible Generative Modeling, arXiv:1906.02735, sections 3.1 and 3.2.
 """

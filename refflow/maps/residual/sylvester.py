@@ -3,11 +3,11 @@ r"""Sylvester flow with triangular matrices, `R^D -> R^D`: a planar flow with `D
 The map.  With upper triangular matrices `R` and `S` and an offset `b`, and with the slacks `c = slack > 0`,
     x = z + R t,   t_i = tanh(a_i),   a = S z + b                                   (1)
     r_ii = (c_i - 1)/s_ii                                                           (2)
-The diagonal of `S` is a field without zeros, the diagonal of `R` follows from it.  By Sylvester's identity,
+The diagonal of `S` is a field without zeros, and the diagonal of `R` follows from it.  By Sylvester's identity,
     dx/dz = I + R diag(h) S,   h_i = 1 - t_i^2                                      (3)
     log|det dx/dz| = sum_i log p_i,   p_i = 1 + (c_i - 1) h_i                       (4)
 For the inverse map, the product of (1) with `S` is an upper triangular system.  From the last row to the first, each row has one
-unknown and a left side that increases, and a bisection finds its root as in `Planar`:
+unknown and a left side that increases, because its slope `p_i` is positive.  A bisection finds its root, as in `Planar`:
     a_i + (c_i - 1) t_i = y_i - sum_(j > i) g_ij t_j,   y = S x + b,   G = S R      (5)
     z = x - R t                                                                     (6)
     log|det dz/dx| = -sum_i log p_i   at the root                                   (7)

@@ -4,7 +4,7 @@ The map.  The event is cut along an axis, and part `i` has the map `f_i`:
     z = (z_1, ..., z_K) along an axis,   x = (f_1(z_1), ..., f_K(z_K))              (1)
     log|det| = sum_i log|det df_i/dz_i|,   J block diagonal up to the order of entries                  (2)
 
-The reverse rule.  By (2), the log-dets of the parts are added, so that each part gets the whole `l_bar` and its own `x_i_bar`:
+The reverse rule.  By (2), the log-dets of the parts are added, so each part receives the whole `l_bar` and its own `x_i_bar`:
     z_i_bar = f_i*(x_i_bar, l_bar),   z_bar = (z_1_bar, ..., z_K_bar)               (3)
 and for the inverse map likewise, with the pullbacks of the inverses.
 """

@@ -6,8 +6,8 @@ The map.  A matrix `z` of `M` rows and `K` columns becomes one of `K` rows and `
 The map moves entries and changes none of them:
     dx/dz = a permutation matrix,   log|det| = 0                                    (3)
 A matrix whose rows lie on the simplex becomes one whose columns do.  A row-stochastic matrix becomes a column-stochastic one.
-Symmetric matrices stay what they are, and orthogonal ones become their inverses.  Rows and columns that sum to 0 still do.  These
-sets go to themselves, and by (3), so do their volumes.                                                         (4)
+Symmetric matrices stay what they are, and orthogonal ones become their inverses.  Rows and columns that sum to 0 still do.  So the
+map takes these sets to themselves and, by (3), keeps their volumes.                (4)
 Strictly lower triangles and strictly upper ones go to each other.                                              (5)
 
 The reverse rule.  The transpose of a permutation matrix is its inverse, so that cotangents move back as entries do:

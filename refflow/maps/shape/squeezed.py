@@ -10,7 +10,7 @@ whole groups.  The mask of `f` comes from the mask of the sequence, and then rep
     mask' = (mask_(n-1), mask_(2n-1), ...) for f                                    (5)
     mask_t <- mask'_i for t = n i, ..., n i + n - 1                                 (6)
 
-The reverse rule.  The pullback of `S` is its inverse, so that the pullback `f*` stands between squeezes, as `f` does:
+The reverse rule.  The pullback of `S` is its inverse, so the pullback `f*` stands between squeezes, as `f` does:
     z_bar = S^-1(f*(S(x_bar), l_bar))                                               (7)
 and for the inverse map likewise, with the pullback of the inverse of `f`.
 """

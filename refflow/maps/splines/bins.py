@@ -15,8 +15,8 @@ Reverse rule, for (1):
 and for (2), in its own letters,
     x_bar = z_bar / g,   z_e'_bar = -z_bar / g,   x_e'_bar = z_bar,   g_bar = -z_bar (x - z_e') / g^2 - l_bar / g    (5)
 
-The mirrored map.  A spline `f` from an interval `(0, b)` to another takes what is left of `z` to what is left of `x` by the same
-equations, with the fields
+The mirrored map.  Let a spline `f` lead from the interval `(0, b)` to the interval `(0, b')`.  It takes the rest `b - z` to the
+rest `b' - x` by the same equations, with the fields
     z_j~ = b - z_(K-j),   x_j~ = b' - x_(K-j),   and any others in reverse order, fractions of bins as 1 minus them         (6)
 A spline moves with its knots, so `b` and `b'` may be held constant:
     the cotangents of f are the ones of (6) in reverse order, with the other sign if numbers were taken from b, b' or 1     (7)

@@ -9,8 +9,8 @@ The map.  The circle is an interval whose ends are one point.  With `ends` `a < 
                          n = -1  for x - u L >= b
                          n = 0   elsewhere                                          (2)
     dx/dz = 1,   log|dx/dz| = 0                                                     (3)
-Between two rotations, a spline from the circle to itself is a `RationalQuadraticSpline` without tails whose end knots are the
-ends, and whose slopes at them are equal.
+A spline from the circle to itself, between two rotations, is a `RationalQuadraticSpline` without tails whose end knots are the
+ends, and whose slopes at both are equal.
 
 The reverse rule.  Where `x` does not jump, `n` is constant.  From (1), and from (2),
     z_bar = x_bar,   u_bar = x_bar L,   b_bar = -a_bar = x_bar (u - n)              (4)

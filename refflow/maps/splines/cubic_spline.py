@@ -13,8 +13,8 @@ In the bin `z_k <= z < z_(k+1)`, with the subscript 0 for its lower and 1 for it
     t = (z - z_0)/w,   A = d_0 + d_1 - 2 s,   B = 3 s - 2 d_0 - d_1                 (4)
     x = x_0 + w (d_0 t + B t^2 + A t^3)                                             (5)
     dx/dz = m = d_0 + 2 B t + 3 A t^2,   log|dx/dz| = log m                         (6)
-`x` is increasing, since `d_0 < 3 s` and `d_1 < 3 s`.  An inner knot belongs to the bin above it, an end knot to its bin.  For
-the inverse map, a bisection finds the root `z` of (5) between `z_0` and `z_1`, and
+`x` is increasing, since `d_0 < 3 s` and `d_1 < 3 s` keep `m` positive.  An inner knot belongs to the bin above it, an end knot to
+its bin.  For the inverse map, a bisection finds the root `z` of (5) between `z_0` and `z_1`, and
     log|dz/dx| = -log m                                                             (7)
 Beyond the knots the spline is a line of slope `g`.  With `e = 0` below the first knot and `e = K` above the last,
     x = x_e + g (z - z_e)                                                           (8)
@@ -41,7 +41,7 @@ Beyond the knots, from (8), where `d_e_bar` is 0 unless the tails are linear,
 and `d_e_bar` is passed on by (16) and (17).  For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the
 derivative of `log|dx/dz|`, which is `z_bar` of (14) for `x_bar = 0` and `l_bar = 1`.  Then
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (19)
-and the fields have the cotangents (10) to (18) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (20)
+and the fields have the cotangents (10) to (18) with the signs of `x_bar` and `l_bar` reversed.     (20)
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Cubic-Spline Flows, arXiv:1906.02145; Steffen, A simple method for monotonic
 interpolation in one dimension, Astronomy and Astrophysics 239 (1990).
@@ -204,7 +204,7 @@ are positive for `v <= 0`.  For `v > 0` they nearly cancel where both slopes are
 In (7), a root `z` near a knot loses the digits of its distance from the knot.  A solver finds the smaller of `t` and `f`, from (23) and
 `y = (x - x_0)/h`; for `t`, which is at most 1/2,
     y / (e_0 + 7/4) <= t <= min(5 y / e_0, y^(1/3), 1/2)                            (27)
-This bracket is widened, for the rounding of its ends.
+This bracket is widened to allow for the rounding of its ends.
 
 In (10) to (17), the terms that a knot receives through `t`, `s`, `w` and both slopes cancel.  By (22), `e_0` depends on quotients
 of widths and of heights alone.  With `E` and `F` its derivatives,

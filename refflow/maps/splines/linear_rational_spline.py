@@ -43,7 +43,7 @@ Beyond the knots the cotangents follow from the line alone: from (10), and likew
 For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the derivative of (7), which is `z_bar` of (21)
 for `x_bar = 0` and `l_bar = 1`.  Then
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (23)
-and the fields have the cotangents (12) to (22) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (24)
+and the fields have the cotangents (12) to (22) with the signs of `x_bar` and `l_bar` reversed.     (24)
 
 Source: Dolatabadi, Erfani and Leckie, Invertible Generative Modeling using Linear Rational Splines, arXiv:2001.05168; Fuhr and
 Kallay, Monotone linear rational spline interpolation, Computer Aided Geometric Design 9 (1992).
@@ -180,9 +180,10 @@ class textbook:
 r"""In floating point.
 
 In (4) and (5), `1 - t` and `lambda - t` cancel, `x` may be much smaller than the two images whose mean it is, and `x_m` is
-rounded.  The upper piece is the lower one seen from the other end, so one form without `x_m` serves both.  From now on `z_0`,
-`x_0`, `d_0` belong to the end of the piece, `z_1`, `x_1`, `d_1` to the other end of the bin, `lambda` is the fraction on the side
-of the piece, `w`, `h`, `a`, `b`, `p`, `q` are distances, and `i = 1` for a lower, `i = -1` for an upper piece.  With
+rounded.  The upper piece is the lower one seen from the other end, so one form without `x_m` serves both.  From now on, `z_0`,
+`x_0` and `d_0` belong to the knot at which the piece ends, and `z_1`, `x_1` and `d_1` to the other end of the bin.  `lambda` is
+the fraction on the side of the piece; `w`, `h`, `a`, `b`, `p`, `q` are distances; `i = 1` for a lower and `i = -1` for an upper
+piece.  With
     a = |z - z_0|,   b = |z_1 - z|,   t = a / w,   f = b / w,   c = 1 - lambda      (25)
     y = lambda - t = f - c                                                          (26)
     e = d_0 / s,   r = sqrt(d_0 d_1) / s,   m = c r + lambda e,   N = y + m t       (27)
@@ -208,8 +209,8 @@ middle `V = 0`.  Pieces are told apart without rounding: by the signs of
     z - z_0 - lambda (z_1 - z_0),   p^2 (1 - lambda)^2 d_1 - q^2 lambda^2 d_0       (36)
 in the letters of (1), with `p` and `q` from the bin's lower and upper end.
 
-In (12) to (21), the terms that a field receives through `t`, `s`, `v_1`, `v_m` and `x_m` cancel.  From (28), with the cancelled
-terms left out,
+In (12) to (21), the terms that a field receives through `t`, `s`, `v_1`, `v_m` and `x_m` cancel.  Without the terms that cancel,
+(28) gives
     dx/dz_0 = -d_0 lambda (y + t f)/N^2,   dx/dz_1 = -d_0 lambda t^2/N^2            (37)
     dx/dx_0 = (y^2 + 2 m t y + m c r t^2)/N^2,   dx/dx_1 = e lambda m t^2/N^2       (38)
     dx/dd_0 = i a lambda (y + c r t/2)/N^2,   dx/dd_1 = -i a lambda c r t d_0/(2 d_1 N^2)           (39)

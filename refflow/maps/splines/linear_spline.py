@@ -8,7 +8,7 @@ subscript 0 for its lower and 1 for its upper end,
 An inner knot belongs to the bin above it, an end knot to its bin.  Beyond the end knots, with `e = 0` below the first and
 `e = K` above the last, for `tails` "identity",
     x = z + (x_e - z_e)                                                             (4)
-For "linear" the lines (2) of the first and of the last bin go on; for "none" the domain ends at the end knots.
+For "linear", the lines (2) of the first and of the last bin go on; for "none", the domain ends at the end knots.
 The inverse map is the spline with its input and output knots exchanged.            (5)
 
 The reverse rule.  From (2) and (3), with `t = (z - z_0)/w` and the cotangent `l_bar` of `log|dx/dz|`,

@@ -8,7 +8,7 @@ knot.  With the subscripts 0 and 1 for the lower and the upper end of the bin `z
     x = x_0 + w (d_0 t + (d_1 - d_0) t^2 / 2)                                       (4)
     dx/dz = S = d_0 f + d_1 t,   log|dx/dz| = log S                                 (5)
 An inner knot belongs to the bin above it, an end knot to its bin.  For the inverse map, (4) is a quadratic equation for `t`, whose
-discriminant is `w^2 S^2`.  With `p = x - x_0`,
+discriminant is `w^2 S^2`.  The slope at the root is positive, so `S` is the positive square root.  With `p = x - x_0`,
     S = sqrt(d_0^2 + 2 p (d_1 - d_0)/w),   t = 2 p/(w (d_0 + S))                    (6)
     z = z_0 + w t,   log|dz/dx| = -log S                                            (7)
 Beyond the knots the spline is a line of slope `g`.  With `e = 0` below the first knot and `e = K` above the last,
@@ -26,12 +26,12 @@ By (2), `x_bar` is also the cotangent of `start`, and of the height `h_j` of eve
     start_bar = x_bar,
     w_j_bar = x_bar (d_j + d_(j+1))/2    for j = 0, ..., k - 1,
     u_j_bar = x_bar w_j/2                for j = 0, ..., k - 1                      (14)
-Beyond the knots the cotangents follow from (8) and from (14), and (8) gives `d_e` none unless the tails are linear:
+Beyond the knots the cotangents follow from (8) and from (14), and `d_e` receives no cotangent from (8) unless the tails are linear:
     z_bar = g x_bar,   z_e_bar = -g x_bar,   d_e_bar = x_bar (z - z_e) + l_bar/g    (15)
 For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the derivative of `log|dx/dz|`, which is `z_bar` of
 (12) for `x_bar = 0` and `l_bar = 1`.  Then
     x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (16)
-and the fields have the cotangents (12) to (15) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (17)
+and the fields have the cotangents (12) to (15) with the signs of `x_bar` and `l_bar` reversed.     (17)
 
 Source: Mueller, McWilliams, Rousselle, Gross and Novak, Neural Importance Sampling, arXiv:1808.03856, on piecewise-quadratic
 coupling transforms.
@@ -179,7 +179,7 @@ In (6), the terms of `S` cancel where the slope falls.  But `S^2` is linear in `
     a = 2 p/(d_0 + S),   b = 2 q/(d_1 + S)                                          (22)
     z = z_0 + a      where p <= q,   z = z_1 - b      elsewhere                     (23)
 cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller one, and the larger of `t` and `f` is 1 minus the
-smaller one: the rounding of `x_k` must not reach sums of both.
+smaller one, because the rounding of `x_k` must not reach sums of both.
 
 In (2), the sum rounds, and the rounded `x_k` cannot tell in which bin `x` lies; the derivatives of the log-det depend on the bin.
 Near a knot, `p` and `q` are the sums, rounded once, of exact products:
@@ -197,13 +197,13 @@ In (12) and (13), the bin before adds (14) at the lower end, which cancels in th
     dx/dz_0 = (d_b - d_0 f^2 - d_1 t (1 + f))/2,   dx/dz_1 = (d_0 - d_1) t^2 / 2    (27)
     dl/dz = E/(w S),   dl/dz_0 = -f E/(w S),   dl/dz_1 = -t E/(w S)                 (28)
 
-In (17), the two parts of the log-det's cotangent cancel.  The derivatives of `z` are (26) and (27) over `-S`, and the derivatives of
-the log-det `n` of the inverse map, in which sums have cancelled, are at the ends of the bin
+In (17), the two parts of the log-det's cotangent cancel.  The derivatives of `z` are (26) and (27) divided by `-S`.  The log-det
+`n` of the inverse map has, at the ends of the bin and without the terms that cancel, the derivatives
     dn/dd_0 = (d_1 (t^2 + w_b/w) - d_0 (1 + f^2 + w_b/w))/(2 S^2)                   (29)
     dn/dd_1 = -t (d_0 (1 + f) + d_1 t)/(2 S^2)                                      (30)
     dn/dz_0 = E (d_b + d_0 f^2 - d_1 t^2)/(2 w S^2),   d_b + d_0 f^2 = -d_0 t (1 + f)   in the first bin,           (31)
     dn/dz_1 = E t (d_0 (1 + f) + d_1 t)/(2 w S^2)                                   (32)
-All other fields have the cotangents (25) for the `-x_bar` of (16).
+All other fields have the cotangents (25) times the `-x_bar` of (16).
 """
 
 

@@ -11,7 +11,8 @@ On a circle the end knots are one point, with the same condition for the slope `
     (a - d)((a + d)(1/h_0 + 1/h_1) - 1/w_0 - 1/w_1) = 0
 where the second factor, times `d`, is `s_0/w_0 + s_1/w_1 > 0` by (2).  So all three slopes are equal:
     2 d^2 - g d = q,   g = l_0 s_0 + l_1 s_1                                        (3)
-Both equations have one positive root, because `q > 0`.  With `A = 1, B = p` for (2) and `A = 2, B = -g` for (3),
+Each equation has one positive root: its two roots have opposite signs, because `q > 0`.  With `A = 1, B = p` for (2) and
+`A = 2, B = -g` for (3),
     d = (R - B)/(2 A),   R = sqrt(B^2 + 4 A q) = 2 A d + B                          (4)
 In the bin of `z`, with the subscript 0 for its lower and 1 for its upper end, a rational-quadratic spline is
     t = (z - z_0)/w,   f = 1 - t,   e_0 = d_0/s,   e_1 = d_1/s                      (5)
@@ -36,18 +37,18 @@ The reverse rule.  From (5) to (7), the cotangents of `t`, of `e_0` and `e_1`, a
 and the cotangents of the event, of the ends of its bin, and of the slopes there are
     z_bar = t_bar/w,   z_0_bar = -(f t_bar + m)/w,   z_1_bar = -(t t_bar - m)/w     (16)
     x_0_bar = x_bar (1 - Y) + m/h,   x_1_bar = x_bar Y - m/h,   d_i_bar = e_i_bar/s         (17)
-The left-hand side of (2) or (3) changes with `d` at the rate `R`.  So the cotangent `d_bar` of `d` gives, with
+The left-hand side of (2) or (3) changes with `d` at the rate `R`, by (4).  So the cotangent `d_bar` of `d` gives, with
 `c_k = l_k d_bar/R`, and with `a = b = d` on a circle,
     a_bar = -c_0 d,   b_bar = -c_1 d                                                (18)
     w_0_bar = -c_0 s_0 (d + 2 s_0)/w_0,   w_1_bar = -c_1 s_1 (d + 2 s_1)/w_1        (19)
     h_0_bar = c_0 (s_0^2 + d^2 + d a)/h_0,   h_1_bar = c_1 (s_1^2 + d^2 + d b)/h_1  (20)
-`w_k_bar` and `h_k_bar` go on to the knots at the ends of the bins.  In (20) the derivatives by `l_0` and `l_1` are reduced by
+`w_k_bar` and `h_k_bar` go on to the knots at the ends of the bins.  In (20), the derivatives by `l_0` and `l_1` are simplified by
 (2).  On a circle `d_bar` is the sum of the cotangents of all slopes, and (18) is part of (3).  Beyond the knots, from (10), and
 likewise from (11), with linear tails,
     z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + l_bar/d_0        (21)
 For the inverse map, whose log-det has the cotangent `l_bar`, `T/w` is the derivative of `log|dx/dz|`.  So
     x_bar = (z_bar - l_bar T/w)/(dx/dz)                                             (22)
-and the fields have the cotangents (12) to (21) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (23)
+and the fields have the cotangents (12) to (21) with the signs of `x_bar` and `l_bar` reversed.     (23)
 
 Source: Gregory and Delbourgo, Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2
 (1982), on the condition; arXiv:2604.19846, on flows of two or three bins.
