@@ -47,8 +47,8 @@ the tokens that its last step has read, because the keys and values of these tok
 Samples of videos may go on from known frames.  The deep block then takes the tokens of these frames from the known
 frames, whatever `z` is there, and the shallow blocks return them as they were.
 
-Denoising.  Samples move along the score (`denoised`), or as a network says.  The network is a transformer that is not causal.  It
-learns to predict
+Denoising.  Samples move along the score (`denoised`), or as a network predicts.  The network is a transformer that is not causal.
+It learns to predict
     e = -std grad log p(x)                              of noisy data x             (14)
 Its prediction moves samples from noise of `std` to noise of `lower`:
     x <- x - 0.3 e (std - lower)/std                                                (15)
