@@ -15,8 +15,8 @@ time.  `a_t` and `b_t` depend on the tokens before `t` alone.  The network is a 
 where `N` normalises by the root mean square, and where `m`, the clip, or `N` may be left out.  Without a start token, (4) reads `h_t`,
 and (6) is delayed by one token, so that the first token stays as it is.
     log p(x) = sum_i log N(z_i; 0, 1) - sum_k sum_t,f log s     of z, the last h    (7)
-`Autoregressive` with the scale `1/s` at `-a` and the shift `-b` is (3), so that its network ends in a factor -1.  `token_log_dets` keeps
-`-log s` for each token and feature.
+(3) is `Autoregressive` with the scale `1/s` at `-a` and the shift `-b`, so that its network ends in a factor -1.  `token_log_dets`
+keeps `-log s` for each token and feature.
 
 Positions turn the channels of queries and keys (`Rotary`).  In a grid of `u` by `v` tokens, and with the length `l` of the grid in
 training, the token in row `i` and column `j` of frame `n`, and place `j` of a text of `S` places, have the coordinates

@@ -1,6 +1,7 @@
 r"""Block neural autoregressive map: a network whose `D` outputs rise each with its own input and see the inputs before it.
 
-The map.  The layers `k = 1, ..., K` are block triangular, with `A_k` units for each entry, `A_0 = A_K = 1`.  With `h_0 = z`,
+The map.  The layers `k = 1, ..., K` have block triangular weights `W_k`, biases `b_k` and, for each entry, `A_k` units, where
+`A_0 = A_K = 1`.  With `h_0 = z`,
     u_k = W_k h_(k-1) + b_k,   x = u_K                                              (1)
     h_k = phi(u_k),   phi(u) = tanh u + c u,   c = leak >= 0                        (2)
     J = W_K diag(phi'(u_(K-1))) W_(K-1) ... diag(phi'(u_1)) W_1                     (3)
