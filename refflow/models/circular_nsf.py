@@ -2,8 +2,9 @@ r"""Circular neural spline flow on a torus (Rezende, Papamakarios, Racaniere, Al
 arXiv:2002.02428).
 
 From angles `x` in (-pi, pi) to angles `z`, `h_0 = x`.  Coupling `k = 1, ..., N` divides the entries into two halves, `a` and
-`b`, which change places from one coupling to the next.  A network of points of circles gives the rational-quadratic splines `g`
-of `b`, of `K` bins on [-pi, pi], with equal slopes at both ends; then all entries turn by trained parts `u` of a turn:
+`b`, which change places from one coupling to the next.  A network that reads angles as points of circles gives
+the rational-quadratic splines `g` of `b`, with `K` bins on [-pi, pi] and equal slopes at both ends; then every entry turns by a
+trained fraction `u` of a full turn:
     theta = net_k(cos h_a, sin h_a)                                                 (1)
     v_b = g(h_{k-1,b}; theta),   v_a = h_{k-1,a}                                    (2)
     h_k = v + 2 pi u_k            modulo 2 pi                                       (3)

@@ -2,7 +2,7 @@ r"""Continuous normalizing flow (Chen et al., arXiv:1806.07366), followed by a R
 
 A network gives the velocity `v(z, t)` of a point in time, and
     dz/dt = v(z, t),   noise z(0) ~ N(0, I),   data x = z(1)                        (1)
-The scheme's steps lead from data at `t = 1` to noise at `t = 0`.  They are the map of this flow, and its density is exact:
+The scheme's steps lead from data at `t = 1` to noise at `t = 0`.  They are the map of this flow, so its density is exact:
     log p(x) = log N(z(0); 0, I) + sum_n log|det J_n|                               (2)
 with the Jacobian `J_n` of step `n`, where the source integrates the trace of `dv/dz`, which differs by the error of the scheme.
 Samples undo the steps by Newton's method.

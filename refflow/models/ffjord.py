@@ -11,9 +11,9 @@ With the weights `W`, `b` and the sigmoid `sigma`, a layer of `a` is one of
     (1 - t) (W a + b) + t (V a + d)                             "blend"             (7)
     W(t) a + b(t), from a network of t                          "hyper"             (8)
 
-The authors follow the path by a solver that chooses its steps, and integrate the trace of `dv/dx` beside it, or Hutchinson's estimate:
-`refflow.maps.continuous.adaptive` and `log_density` have these.  Here the steps are equal, and are the map: the density is exact for
-them.  The last layer starts at 0, so that the flow starts as the identity.
+The authors follow the path with a solver that chooses its steps, and integrate along it the trace of `dv/dx`, or Hutchinson's
+estimate of the trace: `refflow.maps.continuous.adaptive` and `log_density` have these.  Here the steps are equal and are themselves
+the map, so the density is exact for them.  The last layer starts at 0, so that the flow starts as the identity.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ network, and an affine map with a network of its own transform `b`:
     h_k,b = v exp(gain tanh(c) + shift) + t,   (c, t) = net'_k(h_a),   h_k,a = h_{k-1,a}            (3)
     z = h_N,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (4)
 In the paper, one convolutional network with attention gives the numbers of (2) and (3), images are dequantised by a flow, and
-the base is logistic.  Latents to data has a solver for (2).
+the base is logistic.  Latents to data needs a solver for (2).
 
 At the start the last layers of `net'_k` are 0.  For `net_k`, the weights of the last layer are drawn from `U(-1/1000, 1/1000)`,
 so that the components are not all the same, and the flow starts near the identity.

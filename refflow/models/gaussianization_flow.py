@@ -6,7 +6,7 @@ them more nearly normal by a mixture of `K` normal distribution functions, all o
     h_l,i = Phi^-1(1/K sum_k Phi(a_ik v_i + c_ik)),   a_ik > 0                      (2)
     z = h_L,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (3)
 In the paper the components are logistic or normal, and the rotations products of reflections.  No layer has a network.  Latents
-to data has a solver for (2).
+to data needs a solver for (2).
 
 At the start every `Q` is drawn, the first one being the identity, and every `a_ik` is 1; the `c_ik` are drawn from `U(-s, s)`,
 with `s = 1/10`, so that the components are not all the same and the flow starts near a rotation.

@@ -1,7 +1,7 @@
 r"""Glow-TTS (Kim, Kim, Kong & Yoon, arXiv:2005.11129), as in the authors' code.
 
-A text of tokens `a` and a mel spectrogram `x` of `C` channels.  The text side, `glow_tts_text`, gives means `mu_i` and
-log-scales `q_i` of `C` numbers and the logarithm `w_i` of a number of frames for each position `i` of the text; the
+The data are a text of tokens `a` and a mel spectrogram `x` of `C` channels.  For each position `i` of the text, the text
+side, `glow_tts_text`, gives means `mu_i` and log-scales `q_i`, `C` numbers each, and the logarithm `w_i` of a number of frames; the
 decoder `f` maps latents `z` to spectrograms.  With several speakers, the networks that see speaker `k` see the vector
     g / |g|,   g = E_k                                                              (1)
 
@@ -12,8 +12,8 @@ The decoder, in the paper's direction: `z = f^-1(x)` squeezes `n` frames into on
 or with `sigmoid_scale` `1e-6 + sigma(s + 2)` for `exp(s)`, where `a` is the first half of the channels and `net` a wave net,
 which also sees `g`; after the last block the squeeze is undone.  Lengths are rounded down to multiples of `n`.
 
-Training.  The path that says at which position `a_j` of the text frame `j` is, and how many frames `d_i` position `i` has, are
-the best ones, `alignment`; they are constants.  Over all texts and frames of a batch, with
+Training.  The best path, which `alignment` finds, says at which position `a_j` of the text frame `j` is, and so how many frames
+`d_i` position `i` has; both are constants.  Over all texts and frames of a batch, with
     m_j = mu_(a_j),   s_j = q_(a_j)                                                 (5)
     r_cj = (z_cj - m_cj) exp(-s_cj)                                                 (6)
 and `N` for the number of all valid frames times `C`, `I` for the number of all positions of texts, `l` for log|det dz/dx|,
@@ -26,7 +26,7 @@ Reverse rule, with `e` for the cotangent of (7) and `b` for the one of (9): from
     s_bar = e (1 - r^2) / N,   l_bar = -e / N                                       (12)
     mu_bar_i = sum_j [a_j = i] m_bar_j,   q_bar_i = sum_j [a_j = i] s_bar_j         (13)
     w_bar_i = 2 b (w_i - y_i) / I                                                   (14)
-then the pullback of the decoder's inverse at `(z_bar, l_bar)`, which also gives the mel's cotangent, the pullback of
+then the pullback of the decoder's inverse at `(z_bar, l_bar)`, which also gives the mel's cotangent, and the pullback of
 the text side at `(mu_bar, q_bar, w_bar)`, in which no gradient flows from `w` to the text's encoding.  With `v` the speaker's
 cotangent from the decoder and `v'` from the duration predictor,
     g_bar = v + v',   E_k_bar = the sum of g_bar over the items of speaker k        (15)

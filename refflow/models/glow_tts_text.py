@@ -9,8 +9,8 @@ and then in each layer, with `N` for a layer norm over channels, which follows w
     attention(x) = W heads(W_q x, W_k x, W_v x)                                     (5)
 where `heads` is `RelativeAttention` and everything else in (5) happens at every position alone.  From `x`, at every position,
     mu = W_mu x + b_mu,   q = W_sigma x + b_sigma   or 0, if only means are predicted       (6)
-are the mean and the logarithm of the scale of a frame of speech, and the logarithm of the number of its frames is, for the
-speaker `g`, if there are several,
+are the mean and the logarithm of the scale of a frame of speech.  The logarithm of the number of frames at a position is, given
+the speaker `g` if there are several,
     w = durations([x, g])                                                           (7)
 No gradient flows from `w` back to `x`: durations are read off the text's encoding and do not shape it.     (8)
 

@@ -4,7 +4,7 @@ From data `x` to latents `z`, `h_0 = x`.  In layer `k = 1, ..., K` a masked netw
 depend only on the entries before it:
     (s, t) = net_k(h_(k-1))                                                         (1)
     h_k,i = h_{k-1,i} exp(s_i) + t_i                                                (2)
-which are, in the paper, a logarithm `-s_i` of the standard deviation and a mean `-t_i exp(-s_i)`,
+where, in the paper's terms, `-s_i` is the logarithm of the standard deviation and `-t_i exp(-s_i)` the mean,
 in the order of the entries for odd k, in the reverse order for even k              (3)
 and with `batch_norm` each layer is followed by a batch normalisation,
     h_k,i <- g_i (h_k,i - mean_i) + bias_i,   g_i = gain_i / sqrt(var_i + eps),   eps = 10^-5       (4)

@@ -12,7 +12,7 @@ so that the parts exchange their roles, also after the last coupling, and
     log p(x) = log pi(z) + sum s                                                    (6)
 At the start weights are drawn from `U(-1/100, 1/100)`, biases and `s` are 0.       (7)
 
-The log-likelihood is the one of the rescaled data, in nats.  For pixels `v` and `x = (v + u) / 256`, with `u` uniform on `[0, 1)`,
+The log-likelihood is that of the rescaled data, in nats.  For pixels `v` and `x = (v + u) / 256`, with `u` uniform on `[0, 1)`,
 the log-likelihood of `v + u` is smaller by `D log 256`.
 """
 

@@ -1,9 +1,9 @@
 r"""RealNVP of images (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), as in the authors' code.
 
-From an image of `(C, H, W)` to latents: pixels `x`, `(v + u) / 256` of values `v = 0, ..., 255` and `u` uniform on `[0, 1)`,
-to
+From an image of `(C, H, W)` to latents.  Pixels `x = (v + u) / 256`, of values `v = 0, ..., 255` and `u` uniform on `[0, 1)`,
+first become
     h = logit(0.05 + 0.9 x)                       `alpha_logit`                     (1)
-and then through `L` scales.  A coupling divides its event into `a`, which passes through, and `b`:
+and then go through `L` scales.  A coupling divides its event into `a`, which passes through, and `b`:
     h_b <- (h_b + t) exp(gain tanh(s) + shift),   (t, s) = net(h_a)                 (2)
     h_b <- h_b + t                                in additive couplings             (3)
     h_b <- (h_b - mu) / sqrt(v + eps)             the output's batch normalisation  (4)

@@ -4,8 +4,9 @@ From data `x` to latents `z`, `h_0 = x`, with a network of bounded layers in eac
     h_k = h_(k-1) + g_k(h_(k-1)),   k = 1, ..., K                                   (1)
     g_k: LipSwish and a dense layer of norm at most c, in turn                      (2)
     z = h_K,   log p(x) = sum_i log N(z_i; 0, 1) + sum_k log det(I + dg_k/dh)       (3)
-Each `g_k` stretches by less than 1, since LipSwish does and `c < 1`.  The log-dets are exact here, by elimination; the source
-estimates them by series, as `refflow.maps.residual.series` does.  Data to latents is one pass; latents to data needs a solver.
+Each `g_k` stretches distances by less than 1, because LipSwish does and `c < 1`, so (1) is invertible.  The log-dets are exact
+here, by elimination; the source estimates them by series, as `refflow.maps.residual.series` does.  Data to latents is one pass;
+latents to data needs a solver.
 
 LipSwish starts with `beta = log(1 + e^0.5)`; weights and biases are drawn from `U(-r, r)` with `r = N^(-1/2)`, for a layer of `N`
 inputs.

@@ -15,8 +15,8 @@ time.  `a_t` and `b_t` depend on the tokens before `t` alone.  The network is a 
 where `N` normalises by the root mean square, and where `m`, the clip, or `N` may be left out.  Without a start token, (4) reads `h_t`,
 and (6) is delayed by one token, so that the first token stays as it is.
     log p(x) = sum_i log N(z_i; 0, 1) - sum_k sum_t,f log s     of z, the last h    (7)
-`Autoregressive` with the scale `1/s` at `-a` and the shift `-b` is (3), so that its network ends in a factor -1.  `token_log_dets` keeps
-`-log s` for each token and feature.
+(3) is `Autoregressive` with the scale `1/s` at `-a` and the shift `-b`, so that its network ends in a factor -1.  `token_log_dets`
+keeps `-log s` for each token and feature.
 
 Positions turn the channels of queries and keys (`Rotary`).  In a grid of `u` by `v` tokens, and with the length `l` of the grid in
 training, the token in row `i` and column `j` of frame `n`, and place `j` of a text of `S` places, have the coordinates
@@ -47,8 +47,8 @@ the tokens that its last step has read, because the keys and values of these tok
 Samples of videos may go on from known frames.  The deep block then takes the tokens of these frames from the known
 frames, whatever `z` is there, and the shallow blocks return them as they were.
 
-Denoising.  Samples move along the score (`denoised`), or as a network says.  The network is a transformer that is not causal.  It
-learns to predict
+Denoising.  Samples move along the score (`denoised`), or as a network predicts.  The network is a transformer that is not causal.
+It learns to predict
     e = -std grad log p(x)                              of noisy data x             (14)
 Its prediction moves samples from noise of `std` to noise of `lower`:
     x <- x - 0.3 e (std - lower)/std                                                (15)

@@ -17,7 +17,7 @@ log|det d(a, v)/de|, `l_p` for log|det dz/d(w, v)| and `pi` for the density of t
     log q = sum log pi(e) - l_q - sum log|du/da|                                    (5)
     log p = sum log pi(z) + l_p + sum log|dw/du|                                    (6)
     log P(d) >= E bound,   bound = log p - log q = sum (e^2 - z^2)/2 + l_q + l_p + sum log|dw/da|       (7)
-The authors' loss is `-sum bound/N`, `N` the number of all positions of a batch.
+The authors' loss is `-sum bound/N`, where `N` is the number of all positions of a batch.
 
 (3) and its log-slope never subtract `u` from 1.  With `s = 1 - u = sigma(-a)` and softplus `S(a) = log(1 + exp a)`,
     w = -S(a)                      for d = 1                                        (8)

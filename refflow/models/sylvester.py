@@ -3,7 +3,7 @@ r"""The variational autoencoder of Sylvester flows (van den Berg, Hasenclever, T
 An encoder makes features `h` of data `x`, and from these the mean and the variance of a first latent, whose noise is `e`:
     h = encoder(x),   mu = mean(h),   v = S(variance(h)),   S(a) = log(1 + exp a)   (1)
     z_0 = mu + v^(1/2) e,   l_0 = log|det dz_0/de| = 1/2 sum_i log v_i              (2)
-Steps of a flow follow.  Their fields are amortised: networks make them of `h` for each `x`,
+Steps of a flow follow.  Their fields are amortised: networks make them from `h` for each `x`,
     z_k = z_(k-1) + Q_k (f_k(Q_k^T z_(k-1)) - Q_k^T z_(k-1)),   fields of f_k and Q_k from net_k(h)         (3)
 where `f_k` is a planar flow, with `Q_k = I`, or a Sylvester flow.  The basis `Q_k` of a Sylvester flow comes from
 `OrthonormalColumns`, with a column for each unit of `f_k`, or from `HouseholderProduct`; in the triangular flow it is the identity for

@@ -11,8 +11,8 @@ where `a_t` and `b_t` depend on the tokens before `t` alone, and are 0 for the f
     g <- transformer(g)                        layers of attention and of dense layers          (6)
     (a, b)_t = W_out g_(t-1) + b_out,   0 for t = 0                                 (7)
     log p(x) = sum_i log N(z_i; 0, 1) - sum_k sum_t,f a        of z, the last h     (8)
-One pass of every network takes images to latents; the way back takes a pass for each token.  `Autoregressive` with the shift and the
-logarithm of the scale `-b` and `-a` is (3), so that its network ends in a factor -1.
+One pass of every network takes images to latents; the way back takes a pass for each token.  (3) is `Autoregressive` with the shift
+`-b` and the logarithm `-a` of the scale, so that its network ends in a factor -1.
 
 The context is the unit vector of a class, or, for an image without a class, the mean of all classes (`context_of_classes`).
 At the start `W_out` is 0, entries of `P` and `E` are `N(0, 10^-4)`, and everything else is drawn as in PyTorch.     (9)

@@ -7,8 +7,9 @@ in the order of the entries for odd l, in the reverse order for even l          
     z = h_L,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (3)
 In the paper the positive network has several hidden layers, whose weights do not depend on the data: it sees a vector that the
 masked network makes.  With one hidden layer that vector is a part of its biases, so (1) has the paper's maps with one hidden
-layer, and more.  The integral is exact here, a sum over nodes there; the least slope `d = 1/1000` is 0 there.  Data to latents
-is one pass of every network; latents to data is one for each entry, with a solver for (1).
+layer, and more.  Here the integral is exact, and the least slope is `d = 1/1000`; in the paper, the integral is a sum over nodes,
+and the least slope is 0.  Data to latents is one pass of every network; latents to data is one for each entry, with
+a solver for (1).
 
 At the start all networks give nearly
     a_k = (-1)^k,   -b_k/a_k from -2 to 2,   v_k = 0,   c = log(1 - d),   t = 0     (4)

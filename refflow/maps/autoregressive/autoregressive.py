@@ -16,12 +16,12 @@ network,
     z_bar = y_bar + net*(h_bar)                                                     (7)
 `dx/dh` in (3) is (6) for `l_bar = 0, x_bar = 1`, because each `x_j` depends only on its own `h_j`.
 
-For the inverse map, from (2): `z_j` is used again in the `h_i` of entries after `j`.  With `g` for the whole cotangent of `z`,
+For the inverse map, each `z_j` of (2) also enters the `h_i` of entries after `j`.  With `g` for the whole cotangent of `z`,
     x_bar_j, fields_bar_j = (f^-1)*(g_j, l_bar),   h_bar_j = fields*(fields_bar_j)  (8)
     g = z_bar + net*(h_bar)                                                         (9)
-(8) and (9) are triangular, with `x_bar = J^-T (z_bar - l_bar grad log|det J|)`, and are solved by substitution.  In the last
-level `g = z_bar`; in each level, (9) is complete once (8) is known in all later levels.  No matrix is formed.  The network's
-parameters get their cotangents from `net*` at the whole `h_bar`.
+The solution of (8) and (9) is `x_bar = J^-T (z_bar - l_bar grad log|det J|)`.  They are triangular, so substitution solves them
+without a matrix.  In the last level `g = z_bar`; in each level, (9) is complete once (8) is known in all later levels.  The
+network's parameters get their cotangents from `net*` at the whole `h_bar`.
 
 Source: Kingma et al., arXiv:1606.04934, and Papamakarios, Pavlakou & Murray, arXiv:1705.07057, with affine `f`.  In the
 second, the map is the inverse of this one, so that data to latents is one pass.

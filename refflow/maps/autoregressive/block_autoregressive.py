@@ -1,16 +1,17 @@
 r"""Block neural autoregressive map: a network whose `D` outputs rise each with its own input and see the inputs before it.
 
-The map.  The layers `k = 1, ..., K` are block triangular, with `A_k` units for each entry, `A_0 = A_K = 1`.  With `h_0 = z`,
+The map.  The layers `k = 1, ..., K` have block triangular weights `W_k`, biases `b_k` and, for each entry, `A_k` units, where
+`A_0 = A_K = 1`.  With `h_0 = z`,
     u_k = W_k h_(k-1) + b_k,   x = u_K                                              (1)
     h_k = phi(u_k),   phi(u) = tanh u + c u,   c = leak >= 0                        (2)
     J = W_K diag(phi'(u_(K-1))) W_(K-1) ... diag(phi'(u_1)) W_1                     (3)
     phi' = r^2 + c,   r = sech u                                                    (4)
-`x_d` depends on `z_1, ..., z_d` alone and rises with `z_d`.  Let `V_k` be the positive block of `W_k` that belongs to entry `d`.
-The slopes of `u_k` and of `h_k` along entry `d` are `omega_k` and `eta_k`,
+`x_d` depends on `z_1, ..., z_d` alone.  It rises with `z_d`, because the block `V_k` of `W_k` that belongs to entry `d` is
+positive, and so is `phi'`.  The slopes of `u_k` and of `h_k` along entry `d` are `omega_k` and `eta_k`,
     omega_k,i = sum_j V_k,ij eta_{k-1,j},   eta_0 = 1,   eta_k,j = phi'(u_k,j) omega_k,j           (5)
     log|det J| = sum_d log omega_K,d                                                (6)
-The inverse goes entry after entry.  With the entries before `d` known, `x_d` rises with `z_d`.  A bisection finds the root, in an
-interval that is doubled until it holds the root.  The log-det of the inverse map is
+The inverse goes entry after entry.  With the entries before `d` known, a bisection finds `z_d`, in an interval that is doubled
+until it holds this root.  The log-det of the inverse map is
     log|det J^-1| = -log|det J|                                                     (7)
 
 The reverse rule.  With the cotangent `l_bar` of (6), the last layer starts from `u_K_bar = x_bar` and
@@ -141,18 +142,18 @@ In (4), `r^2` underflows where the logarithm of `phi'` is moderate, and the loga
              = log(exp(2 log r) + c),   log r = log 2 - |u| - log(1 + exp(-2|u|))   for |u| > 1         (18)
 (18) is a sum of exponentials, and so keeps its digits where `r^2` underflows.
 
-In (7), doubling has no end where `x_d` is not an image.  `x_d - F(z_d) = 0` has one root, since `F`, (1) and (2) along block `d`,
-rises.  If `c > 0` or `K = 1`, its slope is nowhere below
+In (7), doubling has no end where `x_d` is not an image.  Let `F` be (1) and (2) along block `d`.  It rises, so `x_d - F(z_d) = 0`
+has at most one root.  If `c > 0` or `K = 1`, the slope of `F` is nowhere below
     s = s_K,   s_1 = V_1,   s_k = V_k c s_(k-1)                                     (19)
-so that the root lies between 0 and `(x_d - F(0))/s`.  The rounding of `F(0)` is small beside
+so that there is a root, between 0 and `(x_d - F(0))/s`.  The rounding of `F(0)` is small beside
     e = (|x_d| + T_K)/1024,   T_k = |r_k| + (1 + c) V_k T_(k-1),   T_0 = 0          (20)
 where `r_k` is the part of `u_k` that comes from `b_k` and the entries before; the interval is widened by `e/s` on either side.
 If `c = 0` and `K > 1`, `F` is bounded: where all units of the first layer have saturated,
     |z_d| = max_i (20 + |r_1,i|)/V_1,i                                              (21)
 `F` has reached its limits to within rounding, and an `x_d` that is not between them is not an image.
 
-In (7), (12) and (13), the digits of `u_1` are needed, which `z_d` may have lost where it and the entries before it are large.
-So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of the first layer is 0,
+In (7), (12) and (13), the digits of `u_1` are needed, but `z_d` may have lost them where it and the entries before it are large.
+So the unknown is `y = z_d - m_j`, where `m_j` is the nearest of the points at which a unit of the first layer is 0,
     m_i = -r_1,i/V_1,i,   u_1,i = V_1,i (y + (m_j - m_i))                           (22)
 `y` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
     j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (23)
@@ -171,9 +172,9 @@ A `v_k,j` of (26) that underflows is small beside the `v` of other units.  From 
     u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (29)
 and the other cotangents of `W_k` and `b_k` as in `block_dense`.
 
-In (8), the terms may cancel where the inputs hardly move their sum: with one unit and without a bias it is
+In (8), the terms may cancel where the inputs hardly move their sum: with one unit and without a bias the sum is
 `l_bar (1 + u phi''/phi')/V_1`, and at `u = 1.3516`, `c = 0.3210` both this and its derivative are 0.  There the rounding of `u`,
-`t` or `r` alone is larger than all that is left.  So, along each entry, (1), (2) and (24) to (29) are computed with pairs of
+`t` or `r` alone is larger than what is left.  So, along each entry, (1), (2) and (24) to (29) are computed with pairs of
 floats, of twice the digits; only the part that comes from `b_k` and from other entries is a sum of floats.  With `p = exp(-|u|)`,
     |t| = (1 - p^2)/(1 + p^2),   r = 2 p/(1 + p^2)                                  (30)
 and where `1 - p^2` has few digits, `t` rounds to `u`.

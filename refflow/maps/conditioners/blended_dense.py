@@ -4,7 +4,7 @@ The map.  An event is `(a, t)`: its last entry is the time.
     Q = (1 - t) W + t V,   q = (1 - t) b + t d                                      (1)
     h = Q a + q                                                                     (2)
     dh/da = Q,   dh/dt = c,   c = (V - W) a + d - b                                 (3)
-The fields `W_end` and `b_end` are `V` and `d`, of the layer that is left at `t = 1`.
+The fields `W_end` and `b_end` are `V` and `d`, of the layer that remains at `t = 1`.
 
 The reverse rule.  From (1) and (2),
     a_bar = Q^T h_bar,   t_bar = <h_bar, c>                                         (4)

@@ -5,7 +5,7 @@ The map.  A table `E` holds a row `E_k` for each of `K` classes; the context `c`
     dh/da = I                   at valid positions,   0 elsewhere                   (2)
 Class `k` is the unit vector `c = e_k`, which takes row `k`.  The null class is the mean of all classes,
     c_k = 1/K                                                                       (3)
-which takes the mean of the table.  It stands for data whose class is not given, as in guidance without a classifier.
+which takes the mean of the table.  It stands for data whose class is not given, as in classifier-free guidance.
 
 The reverse rule.  All valid positions share the sum in (1), so that its cotangent is a sum over them:
     a_bar = h_bar,   e = sum_t h_bar_t,   E_bar_k = c_k e,   c_bar_k = <E_k, e>     (4)

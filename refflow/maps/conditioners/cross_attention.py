@@ -18,8 +18,8 @@ The reverse rule.  With `g = h_bar`, and `u_ij` for the derivative with respect 
 and with the pullback `net*` at `c`,
     c_bar = net*(k_bar, v_bar)                                                      (10)
 By (7), `sum_j s_bar_ij = 0`, so that a part that all keys share, such as the bias of a layer, has the cotangent 0 and leaves (8)
-unchanged, and so does a part that all values share.  The unit of error therefore excuses no rounding of it, and nets of the certificate
-are linear.
+unchanged.  A part that all values share leaves (7) and (8) unchanged, too.  The unit of error excuses no rounding of a cotangent
+that is 0, so the nets of the certificate are linear.
 
 Source: Vaswani et al., arXiv:1706.03762, section 3.2.3; of queries to a context, Jet's code (arXiv:2412.15129).
 """
@@ -93,8 +93,9 @@ In (2), scores overflow, and in (3) their exponentials.  With `q_i = 2^(e_i) q'_
 and with the largest score `s_im`, neither does:
     P_ij = exp(s_ij - s_im) / sum_l exp(s_il - s_im),   s_ij - s_im = 2^(e_i + f) (s'_ij - s'_im)       (11)
 
-In (5) and (7), the difference loses its digits where `P_ij` is near 1.  With the key `m` of the largest `P_im`, it is the same
-difference for `c_ij = v_j - v_m` in (5) and `c_ij = u_ij - u_im` in (7), and the sum has no term `l = m`:
+In (5) and (7), the difference loses its digits where `P_ij` is near 1.  Let `m` be the key of the largest `P_im`.  Because
+`P_il` sums to 1 over `l`, the difference is the same for `c_ij = v_j - v_m` in (5) and `c_ij = u_ij - u_im` in (7), and the sum has
+no term `l = m`:
     P_ij (c_ij - sum_l P_il c_il)                                                   (12)
 
 In (6), (8) and (9), a subnormal product loses digits before it is multiplied by `k_j` or `q_i`.  All are linear in `v` and `g`:

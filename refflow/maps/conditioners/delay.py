@@ -1,10 +1,10 @@
 r"""A signal delayed by one position, `(C, T) -> (C, T)`.
 
-The map.  Every position gets what stood before it, and the first one the vector `start`, or 0 without it:
+The map.  Each position gets the vector of the position before it; the first position gets `start`, or 0 without it:
     h_0 = start,   h_t = a_(t-1)   for t > 0                                        (1)
     dh_t/da_(t-1) = I,   all other blocks of dh/da are 0                            (2)
-After a causal network, whose output at `t` depends on no input after `t`, the delayed output depends on none at `t` either.  An
-autoregressive map is made of that.  Before a causal network, `start` is the token with which sequences begin.
+The output of a causal network at `t` depends on no input after `t`; delayed, it does not depend on the input at `t` either, as an
+autoregressive map requires.  Before a causal network, `start` is the token with which sequences begin.
 
 The reverse rule.  Cotangents move back as entries moved forward; nothing reads the last position:
     a_bar_t = h_bar_(t+1),   a_bar_(T-1) = 0,   start_bar = h_bar_0                 (3)

@@ -3,7 +3,7 @@ r"""LipSwish on every entry of an event: swish with a temperature, whose slope s
 The map.  With the logistic `sigma(b) = 1/(1 + exp(-b))` and a number `beta > 0`,
     h = a sigma(b)/1.1,   b = beta a                                                (1)
     dh/da = sigma(b) (1 + b (1 - sigma(b)))/1.1                                     (2)
-The largest slope is that of `b = 2.3993572805...`, 0.9998539273..., whatever `beta` is: (2) depends on `b` alone.
+The largest slope, 0.9998539273..., is at `b = 2.3993572805...` for every `beta`, because (2) depends on `b` alone.
 
 The reverse rule.  By (2), and by `db/dbeta = a` in (1),
     a_bar = h_bar dh/da,   beta_bar = h_bar a^2 sigma(b) (1 - sigma(b))/1.1         (3)

@@ -3,8 +3,8 @@ r"""A conditioner of vectors at every position of a signal, `(C, T) -> (M, T)`.
 The map.  With `a_t` the vector of the `C` channels at position `t`,
     h_t = layer(a_t)   at valid positions,   0 elsewhere                            (1)
     dh/da: the block d layer(a_t) on the channels of each valid position, all else 0        (2)
-With a dense layer, (1) is a convolution with kernels of one entry; with layer normalisation, it normalises over channels.  The
-channels are moved last and the positions into the batch.
+With a dense layer, (1) is a convolution with kernels of one entry; with layer normalisation, it normalises over channels.  To
+compute it, the channels are moved last and the positions into the batch.
 
 The reverse rule.  All positions share the layer's parameters, whose cotangents are therefore sums over positions.  With the
 layer's own pullback at each `a_t`,

@@ -34,7 +34,7 @@ from .sequential import Sequential
 class PrefixedNetwork(Conditioner):
     """h = inner((net(context), a)) at the positions of a; a (*batch, C, T), context (*batch, E, S), filled in by `at(context=...)`.
 
-    `inner`: a conditioner of signals, from S + T positions to as many; `net`: from the context to C channels at S positions;
+    `inner`: a conditioner of signals, from S + T to S + T positions; `net`: from the context to C channels at S positions;
     `positions`: S.  ValueError for a context of another length or width, and for networks that do not fit.
     """
 

@@ -133,13 +133,14 @@ r"""In floating point.
 In (2), exponentials overflow.  With the largest score `s_im`, none does:
     P_ij = exp(s_ij - s_im) / sum_l exp(s_il - s_im)                                (13)
 
-In (1), large scores lose the digits of their differences, from which `P` is made.  Where an error of rounding in (1) is more
+In (1), large scores lose the digits of their differences, from which `P` is made.  Where a rounding error in (1) is more
 than 1/16, differences are summed exactly, terms that cancel first, with exponents apart:
     s_ij - s_im = <q_i, k_j - k_m + E_k(j - i) - E_k(m - i)> / d^(1/2)              (14)
 The `m` of the largest score is then found by its differences: none is positive.
 
-In (5) and (8), the difference loses its digits where `P_ij` is near 1.  It is the same difference for `U_ij - U_im` in place of
-`U_ij`, where `m` is the key with the largest `P_im`; the sum then has no term `l = m`, and every other `P_il` is at most 1/2:
+In (5) and (8), the difference loses its digits where `P_ij` is near 1.  Because `P_il` sums to 1 over `l`, it is the same with
+`U_ij - U_im` in place of `U_ij`, where `m` is the key with the largest `P_im`; the sum then has no term `l = m`, and every other
+`P_il` is at most 1/2:
     dh_i/ds_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = U_ij - U_im                (15)
     s_bar_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = u_ij - u_im                  (16)
 

@@ -7,7 +7,7 @@ at position `t` by the angle `w_it`, which all heads share,
 and all further channels stay as they are.  With `R_t` for the matrix of (1) and (2) at position `t`,
     dh_t/da_t = R_t,   R_t^T R_t = I,   all other blocks of dh/da are 0             (3)
 Where queries and keys are rotated and values are not, the products `<R_s q, R_t k> = <q, R_s^T R_t k>` depend on the difference of two
-angles alone, and so on the distance of two positions if angles are proportional to positions.
+angles alone, and so on the difference of two positions if angles are proportional to positions.
 
 The reverse rule.  By (3), cotangents turn back:
     a_bar_(2i) = h_bar_(2i) cos w_it + h_bar_(2i+1) sin w_it                        (4)
@@ -28,7 +28,7 @@ from ...core.rules import count
 class Rotary(Conditioner):
     """h (*batch, N, T) from a (*batch, N, T): the first `rotated` channels turn in pairs, by `angles` (P, T), constants of float64.
 
-    `rotated`: a multiple of 2 P, at most N, as 2 C of the 3 C channels of queries, keys and values.  ValueError otherwise.
+    `rotated`: a multiple of 2 P, at most N, such as 2 C of the 3 C channels of queries, keys and values.  ValueError otherwise.
     """
 
     angles: Array = constant("P", "T", dtype=np.float64)

@@ -5,7 +5,7 @@ The map.  For every entry `a`,
     dh/da = lambda    for a > 0,   lambda alpha exp(a)    for a <= 0                (2)
 with the constants
     lambda = 1.0507009873554804934193349852946,   alpha = 1.6732632423543772848170429916717        (3)
-With them, weights of variance `1/n` keep the mean 0 and the variance 1 of normal entries from layer to layer.
+With them, a layer of `n` inputs whose weights have mean 0 and variance `1/n` keeps the mean 0 and the variance 1 of normal entries.
 
 The reverse rule.  By (2),
     a_bar = h_bar dh/da                                                             (4)

@@ -1,6 +1,6 @@
 r"""A chain of blocks; each block's output has its own path to the output.
 
-The map.  The blocks follow one another, and all `a_k` count in the output:
+The map.  The blocks follow one another, and every `a_k` contributes to the output:
     a_0 = a,   a_k = block_k(a_(k-1))          k = 1, ..., K                        (1)
     h = sum_(k=0)^K skip_k(a_k)                                                     (2)
     dh/da = sum_k S_k A_k,   A_0 = I,   A_k = B_k A_(k-1)                           (3)

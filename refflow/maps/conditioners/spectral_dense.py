@@ -5,13 +5,13 @@ The map.  With a bound `c > 0` and unit vectors `u` and `v`,
     V = W/max(1, s/c)                                                               (2)
     h = V a + b                                                                     (3)
     dh/da = V                                                                       (4)
-No unit vectors make (1) larger than the singular vectors of `W` for its largest singular value.  Then `s` is that value, and the norm
-of `V` is at most `c`.  These are taken where `u` and `v` are not given.  Steps of power iteration lead given ones to them,
+Among unit vectors, (1) is largest at the singular vectors of `W` for its largest singular value.  There `s` is that value, so the
+norm of `V` is at most `c`.  The layer takes these vectors if `u` and `v` are not given.  Power iteration leads given ones to them,
     v <- W^T u/|W^T u|,   u <- W v/|W v|                                            (5)
-and raise `s`.  As long as it is less than the norm of `W`, that of `V` may be more than `c`.
+and raises `s`.  As long as `s` is less than the norm of `W`, the norm of `V` may be more than `c`.
 
-The reverse rule.  Given `u` and `v` are constants; singular vectors may be taken for constants, as (1) is largest there.  So
-`ds = u^T dW v`, and with `V_bar` the cotangent of `V`,
+The reverse rule.  If `u` and `v` are given, they are constants.  Singular vectors may be taken for constants, because (1) is
+largest there, and moving them changes `s` to second order only.  So `ds = u^T dW v`, and with `V_bar` the cotangent of `V`,
     a_bar = V^T h_bar     V_bar = h_bar a^T     b_bar = h_bar                       (6)
     W_bar = (c/s) (V_bar - <V_bar, W/s> u v^T)    for s > c,   V_bar otherwise      (7)
 Tangents `A_dot` become `V A_dot`, by (4).  With the cotangent `H_bar` of these, beside (6),

@@ -4,7 +4,7 @@ The map.  With the logistic `sigma(v) = 1/(1 + exp(-v))`, so that `1/2 (1 + tanh
     h = 1/2 a (1 + tanh((2/pi)^(1/2) (a + k a^3))) = a sigma(v),   k = 0.044715     (1)
     v = (8/pi)^(1/2) a (1 + k a^2)                                                  (2)
     dh/da = sigma(v) (1 + w sigma(-v)),   w = a dv/da = (8/pi)^(1/2) a (1 + 3 k a^2)        (3)
-It differs from the exact `a Phi(a)` by less than 5e-4.
+`h` differs from the exact `a Phi(a)` by less than 5e-4.
 
 The reverse rule.  By (3),
     a_bar = h_bar dh/da                                                             (4)

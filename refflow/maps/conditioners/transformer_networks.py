@@ -14,11 +14,12 @@ Language models add parts to (1) and (2).  A network has only the parts that are
 turns their pairs of channels by the angles of the positions (`Rotary`); `G` repeats heads of keys and values that several heads of
 queries share (`RepeatedHeads`); `N_o` and `N_2` normalise by the root mean square; and a gated unit with the activation `f` takes the
 place of (2) (`GatedLinearUnit`), its `W_1` and `W_3` the rows of one dense layer.  `R` turns neighbours.  Some networks turn the
-entries `i` and `i + d/2` of a head: `split_pairs` rearranges queries and keys alike before `R`, which changes no score:
+entries `i` and `i + d/2` of a head of `d` entries; for them, `split_pairs` rearranges queries and keys alike before `R`, which
+changes no score:
     a_(2i) <- a_i,   a_(2i+1) <- a_(i+d/2)                                          (5)
 
 A temperature `tau` divides the scores of attention.  Scores are linear in the queries, and so are the queries in the
-rows of their weights and biases, or, behind `Q`, in its parameters:
+rows of their weights and biases, or, after `Q`, in the parameters of `Q`:
     W_q <- W_q / tau,   b_q <- b_q / tau                                            (6)
     gain_q <- gain_q / tau                  with Q                                  (7)
 

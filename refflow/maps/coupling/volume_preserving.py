@@ -14,7 +14,7 @@ The reverse rule.  From (1) and (2), and from (1) and (3) for the inverse map,
     r_bar = -z_b_bar (x_b - t) exp(-r),   t_bar = -x_b_bar,   x_b_bar = z_b_bar exp(-r)     (7)
     c_bar_j = r_bar_j - (r_bar_1 + ... + r_bar_n) / n,   s_bar_j = c_bar_j d(log sigma)/ds  (8)
     z_a_bar = x_a_bar + net*(s_bar, t_bar)                                          (9)
-where for the inverse map `x_a_bar` and `z_a_bar` change places.  `net*` is the conditioner's pullback at `z_a`.  The mean (1) is
+where `x_a_bar` and `z_a_bar` change places for the inverse map.  `net*` is the conditioner's pullback at `z_a`.  The mean (1) is
 over the whole of `b`, positions included.  A term that a convention adds equally to every `c_j` cancels in (1): the cotangent of
 its parameter is 0 up to rounding.
 

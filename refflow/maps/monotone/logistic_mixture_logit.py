@@ -84,7 +84,7 @@ class textbook:
 
 r"""In floating point.
 
-In (1) to (12), `F` rounds to 1 if all `u_k` are above 37, and underflows if all are below -745.  `mixture` and `sigmoid_mixture`
+In (1) to (12), `F` is 1 to within rounding if all `u_k` are above 37, and underflows if all are below -745.  `mixture` and `sigmoid_mixture`
 say how `x`, its derivatives, the root and the cotangents are computed from `u_k` and the rates
     a_k = 1/s_k                                                                     (13)
 with all digits in either tail, in float64, for float32 too.

@@ -7,8 +7,8 @@ The map.  With `a = rate`, `b = bias`, `v = weights` and `c = offset`, each of e
     E(n) = 1 + n    for n >= 0
          = exp(n)   for n < 0                                                       (2)
     x = t + int_0^z g(u) du                                                         (3)
-`E` is ELU plus 1, and positive.  `n` is linear between the knots `-b_k/a_k` of its units, so the integral is a sum of integrals
-of lines and of exponentials of lines, and this page computes it exactly.
+`E` is ELU plus 1 and positive, so `x` rises with `z`.  `n` is linear between the knots `-b_k/a_k` of its units, so the
+integral is a sum of integrals of lines and of exponentials of lines, and this page computes it exactly.
 
 The sources replace the integral by a sum over nodes: Clenshaw and Curtis's nodes in the authors' code, Gauss and Legendre's in
 other libraries.  With `N` nodes `y_j` on [0, 1] and weights `w_j`, `t + z sum_j w_j g(z y_j)` is a map of its own.  Its derivative
@@ -16,8 +16,8 @@ is not `g(z)`, which these libraries nevertheless give as its slope; and it need
 knots as `z` moves.  (3) is monotone for all parameters, and its slope is `g`.  The sources have no least slope.  Without it, the
 image is bounded on a side on which `n` falls to -inf, and no `z` leads to numbers beyond the bound.
 
-The knots between 0 and `z`, in the order of their distances from 0, and the zero of `n` between two of them at which it changes
-its sign, divide the way from 0 to `z` into pieces from `p` to `q`.  With `on_k = 1` for the units that are active on a piece, else 0,
+The knots between 0 and `z`, and the zeros at which `n` changes its sign between knots, divide the way from 0 to `z` into pieces.
+On the piece from `p` to `q`, with `on_k = 1` for the units that are active there, else 0, and `n_p` and `n_q` for `n` at its ends,
     n = alpha + beta u,   alpha = c + sum_k v_k b_k on_k,   beta = sum_k v_k a_k on_k       (4)
     int_p^q E(n) du = (q - p) (1 + (n_p + n_q)/2)                         for n >= 0
                     = (exp(n_q) - exp(n_p))/beta                          for n <= 0                (5)
@@ -26,7 +26,7 @@ its sign, divide the way from 0 to `z` into pieces from `p` to `q`.  With `on_k 
     int_p^q E'(n) u du = (q exp(n_q) - p exp(n_p) - int_p^q E'(n) du)/beta        for n <= 0        (6)
 If `beta` is 0, `exp(n)` is constant.  Finally,
     log|dx/dz| = log g(z)                                                           (7)
-For the inverse map, a bisection finds the root `z`, which lies between
+For the inverse map, a bisection finds the root `z`.  Because the slope is at least `d`, it lies between
     0   and   (x - t)/d                                                             (8)
     log|dz/dx| = -log g(z)   at the root                                            (9)
 
