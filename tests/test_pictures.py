@@ -308,3 +308,9 @@ def test_leaves_that_move(name):
     words = [re.findall("<text.*?</text>", "".join(drawing.parts)) for drawing in moving.drawings]
     assert all(one == words[0] for one in words)
     assert all(name in drawing.label for drawing in moving.drawings)
+
+
+def test_a_number_at_the_end_of_an_axis_stays_in_the_drawing():
+    svg = pictures.curve(np.tanh, window=(0.2, 0.7)).svg()
+    ends = [float(at) + 4 * len(word) for at, word in re.findall(r'<text[^>]*x="([\d.]+)"[^>]*class="across"[^>]*>([^<]*)<', svg)]
+    assert len(ends) >= 4 and max(ends) <= WIDTH

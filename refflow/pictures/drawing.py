@@ -139,9 +139,10 @@ def plain(value):
 
 
 def under(scale, floor):
-    """Ticks of a horizontal axis whose line is at height `floor`."""
+    """Ticks of a horizontal axis whose line is at height `floor`; the margin right of it, 8, holds half of a number of two letters."""
     marks = "".join(f"M{short(scale.at(tick))} {floor:g}v4" for tick in scale.ticks())
-    words = "".join(text(scale.at(tick), floor + 16, plain(tick), "across") for tick in scale.ticks())
+    words = [(scale.at(tick), plain(tick)) for tick in scale.ticks()]
+    words = "".join(text(min(at, scale.last + 8 - 4 * len(word)), floor + 16, word, "across") for at, word in words)
     return path(f"M{scale.first:g} {floor:g}H{scale.last:g}{marks}", "axis") + words
 
 

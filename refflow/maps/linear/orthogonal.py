@@ -76,7 +76,7 @@ the size of the unit roundoff `u`,
     log|det Q| = 1/2 log det(I + E) = 1/2 tr E + O(E^2) = 1/2 (sum_ij q_ij^2 - D) + O(E^2)                  (7)
 
 In (4) to (6), the transpose in place of the inverse neglects `E`.  One step of refinement restores `E` in (4); in (5) and (6), `E`
-is no more than a rounding of `Q`:
+is at most a rounding of `Q`:
     Q^-1 = Q^T (Q Q^T)^-1,   z = Q^T (x + (x - Q Q^T x)) + O(E^2),   Q^-T = Q + O(E)        (8)
 At an orthogonal `Q`, the derivatives of (7) and (8) are exactly the derivatives of `log|det Q|` and `Q^-1 x`.
 
