@@ -20,7 +20,6 @@ of Computer Programming 2, 4.2.2 (sums).
 from __future__ import annotations
 
 import numpy as np
-from scipy.integrate import DOP853
 
 from .log_density import LogDensity
 
@@ -48,6 +47,7 @@ def exact_flow(net, z, start, end):
 
 def steps_of(system, z, start, end, steps):
     """(x, log_det, integral of |tr A|) by equal steps, in float64."""
+    from scipy.integrate import DOP853                      # here, because this takes longer than importing refflow
     h, state = (end - start) / steps, system.state(z)
     lost, size = np.zeros_like(state), np.zeros(len(z))
     with np.errstate(over="ignore", invalid="ignore"):
