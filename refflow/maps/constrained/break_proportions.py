@@ -5,15 +5,15 @@ The map.  For `k = 1 .. K-1`,
     x_k = z_k r_k,   x_K = r_K,   r_k = (1 - z_1) ... (1 - z_{k-1})                 (1)
     z_k = x_k / S_k,   S_k = x_k + ... + x_K                                        (2)
     dx_k/dz_k = r_k  for k < K,   dx_k/dz_i = -x_k / (1 - z_i)  for i < k,   all else 0     (3)
-The coordinates `x_1 .. x_{K-1}` have a triangular block of (3), with the diagonal `r_1 .. r_{K-1}`:
+The block of (3) for the coordinates `x_1 .. x_{K-1}` is triangular, with the diagonal `r_1 .. r_{K-1}`:
     log|det dx/dz| = sum_k (K - 1 - k) log(1 - z_k)                                 (4)
 For the inverse map, as a function of all `K` entries, `r_k = S_k / S_1`:
     log|det dz/dx| = (K - 1) log S_1 - sum_(k < K) log S_k                          (5)
-Any map of the real line onto `(0, 1)` before it makes a map of free vectors: a `Sigmoid`, or the `NormalCDF`.  A vector of locations
-chooses what the free vector 0 becomes; `StickBreaking` is the one with `Sigmoid` and locations `log(K - k)`, without a loss of digits
-where a proportion is near 1.  `AngularProportion` makes the free numbers angles of a point of a sphere.  With powers of a distribution
-function `F`, `z_k = 1 - F^(1/(K - k))`, as by a `WeibullCDF` of `-log F` with the scale `K - k` and the concentration 1, `x` is
-uniform on the simplex where the values of `F` are uniform.
+A map of the real line onto `(0, 1)` before it, such as a `Sigmoid` or the `NormalCDF`, makes a map of free vectors.  A vector of
+locations chooses the image of the free vector 0.  `StickBreaking` is the map with `Sigmoid` and the locations `log(K - k)`, without a loss
+of digits where a proportion is near 1.  `AngularProportion` makes the free numbers angles of a point of a sphere.  Powers of a distribution
+function `F` give `z_k = 1 - F^(1/(K - k))`, which is a `WeibullCDF` of `-log F` with the scale `K - k` and the concentration 1.  Then
+`x` is uniform on the simplex if the values of `F` are independent and uniform.
 
 The reverse rule.  From (3), and with the cotangent `l_bar` of (4),
     z_i_bar = r_i x_i_bar - (sum_(k > i) x_k x_k_bar + l_bar (K - 1 - i)) / (1 - z_i)       (6)
@@ -73,8 +73,8 @@ class textbook:
 
 r"""In floating point.
 
-In (3) and (6), a quotient by `1 - z_i` takes a factor away again, and `x_k` may have underflowed with that factor.  Products without
-it are a recurrence:
+In (3) and (6), the division by `1 - z_i` removes a factor of `x_k`, but `x_k` may have underflowed with that factor.  A recurrence
+forms the products without it:
     sum_(k > i) x_k x_k_bar / (1 - z_i) = r_i U_i,   U_{i-1} = z_i x_i_bar + (1 - z_i) U_i,   U_{K-1} = x_K_bar     (8)
 
 In (4), `1 - z_k` has lost the digits of a small `z_k`:
@@ -88,7 +88,7 @@ In (5), logarithms near 0 cancel.  No term is negative in
 In (7), `1 / S_1` and `1 / S_k` cancel where both are near 1, and quotients overflow before they are added:
     1 / S_1 - 1 / S_k = -(x_1 + ... + x_{k-1}) / (S_1 S_k)                          (13)
     y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (14)
-where (2) and (5) do not change when `x` is multiplied by a number.
+because (2) and (5) do not change when `x` is multiplied by a number.
 """
 
 

@@ -4,14 +4,15 @@ The map.  `Q` = `start` is a constant, and `z` fills, row by row, the strict low
 skew, `S^T = -S`:
     x = Q (I - S) (I + S)^-1 = Q (2 M - I),   M = (I + S)^-1                        (1)
     S = (I - c) (I + c)^-1 = 2 K - I,   K = (I + c)^-1,   c = Q^T x,   z_ij = S_ij  for j < i       (2)
-`I + S` is always invertible: its eigenvalues are `1 + i t`.  `x` has the determinant of `Q`.  A `c` with an eigenvalue -1, a
-rotation by half a turn, is reached only in the limit.  One step restores the orthogonality that `x` loses by rounding,
+`I + S` is always invertible: its eigenvalues are `1 + i t` with real `t`.  `x` has the determinant of `Q`.  A `c` with an eigenvalue -1,
+which turns a plane by half a turn, is reached only in the limit.  One step restores the orthogonality that `x` loses by rounding,
     x - x (x^T x - I) / 2                                                           (3)
 For the Jacobian, `dM = -M dS M`, and with `P = Q M`,
     dx_ab/dz_ij = -2 (P_ai M_jb - P_aj M_ib)                                        (4)
-No entries are coordinates of the whole image; `log_det` is that of its own volume.  From (1),
-`x^T dx = -2 M^T dS M`, a linear map of skew matrices with determinant `(det M)^(D-1)` up to the factors 2, and `|dx|^2` is
-twice the sum over `j < i` of the squares of `x^T dx`, so that with `N = D(D-1)/2`
+No choice of entries gives coordinates of the whole image, so `log_det` is by the image's own volume.  From (1),
+`x^T dx = -2 M^T dS M`.  As a linear map of skew matrices `dS`, this has the determinant `(det M)^(D-1)`, up to the factors 2.  Because
+`x` is orthogonal and `x^T dx` is skew, `|dx|^2` is twice the sum over `j < i` of the squares of the entries of `x^T dx`, so that with
+`N = D(D-1)/2`
     1/2 log det J^T J = 3/2 N log 2 - (D - 1) log det(I + S)                        (5)
 
 The reverse rule.  With the cotangent `l_bar` of (5),
@@ -21,11 +22,11 @@ The inverse map is a function of all entries of `x`.  From (2), `dS = -2 K dc K`
     g_ij = z_ij_bar + l_bar (D - 1) (M_ji - M_ij)  for j < i,   all other g_ij = 0  (8)
     x_bar = -2 Q K^T g K^T                                                          (9)
 
-`Q` is not orthogonal in its last digit.  `inverse_definition` must return `z` exactly, and therefore uses
-`(Q^T Q)^-1 Q^T x` for `c`.  The code uses `Q^T x`, which differs from it by less than this product is rounded.
+The rounded entries of `Q` make it orthogonal only up to the last digit.  `inverse_definition` must return `z` exactly, and
+therefore uses `(Q^T Q)^-1 Q^T x` for `c`.  The code uses `Q^T x`, which differs from it by less than the rounding of this product.
 
 The page is certified at moderate `|z|`, `2^-4` to `2^4`.  Far beyond, for odd `D`, elimination loses `I` against `S` in the
-direction that `S` maps to 0: from `|z| = 1/u` on, all digits are lost.
+direction that `S` maps to 0: from `|z| = 1/u` on, with the unit roundoff `u`, all digits are lost.
 
 Source: Cayley (1846), "Sur quelques proprietes des determinants gauches".
 """

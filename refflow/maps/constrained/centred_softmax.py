@@ -6,7 +6,7 @@ The map.  With `z_K = 0`, for `k = 1 .. K`,
     dx_i/dz_k = x_i ([i = k] - x_k)             k < K                               (3)
 The coordinates of the simplex are `x_1 .. x_{K-1}`.  Their block of (3) has the determinant `x_1 ... x_K`:
     log|det dx/dz| = sum_k log x_k                                                  (4)
-For the inverse map, as a function of all `K` entries, (1) at (2) is `x_k / r` with `r = sum_j x_j`:
+For the inverse map, as a function of all `K` entries, (2) inserted in (1) gives `x_k / r` with `r = sum_j x_j`, so that minus (4) is
     log|det dz/dx| = K log r - sum_k log x_k                                        (5)
 
 The reverse rule.  From (3), for `k < K`, and with the cotangent `l_bar` of (4), whose derivative by `z_k` is `1 - K x_k`,
@@ -59,17 +59,17 @@ r"""In floating point.
 In (1), an exponential may overflow.  With `m = max_j z_j` and `t_k = z_k - m <= 0`,
     x_k = exp(t_k) / (1 + q),   q the sum of exp(t_j) without its largest term      (8)
 
-In (2), the quotient overflows if `x_K` is subnormal, a quotient of roots does not:
+In (2), the quotient overflows if `x_K` is subnormal, but a quotient of roots does not:
     z_k = 2 log(sqrt(x_k) / sqrt(x_K))                                              (9)
 
-In (3), `1 - x_k` has no digit left near the corner k; the sum of the other entries has all:
+In (3), `1 - x_k` has no digit left near the corner k, but the sum of the other entries keeps all its digits:
     1 - x_k = sum_(j != k) x_j                                                      (10)
 
 In (4), `x_k` may underflow, and `log x_k` of an entry near 1 has no digit left.  All terms of
     log x_k = t_k - log(1 + q)                                                      (11)
 are `<= 0`, and so are all terms of (4).
 
-In (6), by (10), the first term is `x_k` times a sum without its own entry, and the second a sum of differences of two entries:
+In (6), by (10), the first term is `x_k` times a sum without the entry `k`, and the second is a sum of differences of two entries:
     x_k_bar - sum_j x_j x_j_bar = sum_(j != k) (x_j x_k_bar - x_j x_j_bar)          (12)
     1 - K x_k = sum_j (x_j - x_k),   x_j - x_k = max(x_j, x_k) (1 - exp(-|z_j - z_k|)) sign(z_j - z_k)      (13)
 A product of a cotangent `c` and `x_k` may be representable where `x_k` has underflowed; there

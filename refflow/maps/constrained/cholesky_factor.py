@@ -69,7 +69,7 @@ class textbook:
 
 r"""In floating point.
 
-In (5), a sum of logarithms cancels, the logarithm of a product does not:
+In (5), a sum of logarithms may cancel, but the logarithm of a product does not:
     log|det dz/dL| = -log(L_11 ... L_DD)                                            (8)
 
 In (6), `exp z_ii` may overflow, or lose digits below the smallest normal number, where its product with `L_ii_bar` does neither:

@@ -2,23 +2,23 @@ r"""A positive definite matrix from its Cholesky factor, `L -> L L^T`.
 
 The map.  `L` is lower triangular with a positive diagonal, with `D` rows:
     S_ij = sum_k L_ik L_jk                                                          (1)
-Column by column, `j = 1 .. D` and `i > j`, it comes back:
+Column by column, for `j = 1 .. D` and `i > j`, `S` gives `L` back:
     L_jj = (S_jj - sum_{k<j} L_jk^2)^(1/2),   L_ij = (S_ij - sum_{k<j} L_ik L_jk) / L_jj            (2)
     dS_ij/dL_ab = [a = i] L_jb + [a = j] L_ib                                       (3)
-The coordinates of both sets are the entries on and below the diagonal.  In their order, row by row, (3) is triangular, with
-`2 L_ii` in the place of `L_ii` and `L_jj` in the place of `L_ij`:
+The coordinates of both sets are the entries on and below the diagonal.  If they are ordered row by row, (3) is triangular.  Its
+diagonal has `2 L_ii` for the coordinate `L_ii` and `L_jj` for the coordinate `L_ij`:
     log|det dS/dL| = D log 2 + sum_i (D + 1 - i) log L_ii                           (4)
 
 The reverse rule.  With the cotangent `l_bar` of (4), on and below the diagonal
     L_bar_ij = sum_k (S_bar_ik + S_bar_ki) L_kj + l_bar [i = j] (D + 1 - i) / L_ii  (5)
-For the inverse map, `dL = L P`, where `P` is the lower triangle of `L^-1 dS L^-T` with half of its diagonal.  The cotangent of `L`
-with that of minus (4) is `U`, and `H` is the lower triangle of `L^T U` with half of its diagonal:
+For the inverse map, `dL = L P`, where `P` is the lower triangle of `L^-1 dS L^-T` with half of its diagonal.  With the
+cotangent `l_bar` of minus (4), `U` is the whole cotangent of `L`, and `H` is the lower triangle of `L^T U` with half of its diagonal:
     U_ij = z_bar_ij - l_bar [i = j] (D + 1 - i) / L_ii                              (6)
     M = L^-T H L^-1                                                                 (7)
-The inverse (2) reads `S` on and below its diagonal, so that there
+The inverse (2) reads only the entries of `S` on and below the diagonal, so that
     S_bar_ij = M_ij + M_ji  for j < i,   S_bar_ii = M_ii,   all other S_bar_ij = 0  (8)
 
-Certified where entries are moderate, `2^-4` to `2^4`: the differences in (2) lose what the condition of `S` costs.
+Certified where entries are moderate, `2^-4` to `2^4`: the differences in (2) lose the digits that the condition number of `S` costs.
 
 Source: Murray (2016), "Differentiation of the Cholesky decomposition", arXiv:1602.07527.
 """

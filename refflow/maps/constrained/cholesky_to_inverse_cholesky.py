@@ -1,19 +1,20 @@
 r"""The Cholesky factor of the inverse of a matrix, from the Cholesky factor of the matrix.
 
 The map.  `L` is the factor of `S = L L^T`, and `M` that of `S^-1 = M M^T`; both are lower triangular with positive diagonals and `D` rows.
-With `X = L^-1`, `S^-1 = X^T X`.  An orthogonal `Q` therefore makes `X` upper triangular, and condition numbers are not squared:
+With `X = L^-1`, `S^-1 = X^T X`.  So `X` is the product of an orthogonal `Q` and the upper triangular `M^T`.  To factor `X` rather than
+`S^-1` does not square the condition number:
     X = Q M^T,   Q = L^T M                                                          (1)
-The map is its own inverse, as `S` is the inverse of `S^-1`:
+The map is its own inverse, because `S` is the inverse of `S^-1`:
     L comes from M as M from L                                                      (2)
 From `dS^-1 = -S^-1 dS S^-1`, with the lower triangle `P` of `M^T dL Q + (M^T dL Q)^T` with half of its diagonal,
     dM = -M P                                                                       (3)
-The coordinates are the entries on and below the diagonal.  The map takes `L` to `S`, `S` to `S^-1` and this to `M`, and the log-dets of these
-are `D log 2 + sum_i (D + 1 - i) log L_ii`, `-2 (D + 1) sum_i log L_ii` and `-D log 2 - sum_i (D + 1 - i) log M_ii`.  As the product of all
+The coordinates are the entries on and below the diagonal.  The map takes `L` to `S`, `S` to `S^-1` and `S^-1` to `M`.  The log-dets of these
+steps are `D log 2 + sum_i (D + 1 - i) log L_ii`, `-2 (D + 1) sum_i log L_ii` and `-D log 2 - sum_i (D + 1 - i) log M_ii`.  As the product of all
 `L_ii M_ii` is 1, their sum is
     log|det dM/dL| = sum_i i (log M_ii - log L_ii)                                  (4)
 
-The reverse rule.  Of (4), `dM_ii/M_ii = -P_ii`.  With the cotangent `l_bar` of (4) and the lower triangle `H` of `M^T M_bar` with half of
-its diagonal, to which half of `l_bar i` is added there,
+The reverse rule.  From (3), `dM_ii/M_ii = -P_ii`, which (4) needs.  Let `H` be the lower triangle of `M^T M_bar` with half of its diagonal.
+With the cotangent `l_bar` of (4), half of `l_bar i` is added to the entry `i` of this diagonal:
     H_ij = (M^T M_bar)_ij  for j < i,   H_ii = (M^T M_bar)_ii / 2 + l_bar i / 2     (5)
     L_bar_ij = -(M (H + H^T) Q^T)_ij - [i = j] l_bar i / L_ii  for j <= i           (6)
 For the inverse map, the same with the names exchanged                              (7)

@@ -3,7 +3,7 @@ r"""What libraries call a constraint, and each library's own bijector from free 
 A convention has the library's name, the kind of set, and the stages of the bijector: the names of pages, or functions that make a
 stage for a set and its members `like`.  The first convention of a kind is the library's default for sets of this kind.
 
-Two libraries may take the same free numbers in another order, or in another basis of a plane.  A stage before the page says so:
+Two libraries may order the same free numbers differently, or use different bases of a plane.  A stage before the page converts them:
     z = r, row by row,  of free numbers (r_ij, j < i; r_11 .. r_DD)                 the diagonal last               (1)
     z = the lower triangle of (y_m .. y_n, y_n .. y_1) in rows of m                 a triangle as a spiral, n = m(m+1)/2    (2)
     z = r, row by row,  of free numbers r_21 .. r_D1, r_32 .. r_D2, ..              column by column                (3)
@@ -11,7 +11,7 @@ Two libraries may take the same free numbers in another order, or in another bas
     h_k = (1, .., 1, -k, 0, .., 0) / sqrt(k (k + 1))                                Stan's basis, with k ones       (5)
     z_k = y_k + s,   s = y_1 + .. + y_{K-1}                                         softmax of (y, -s)              (6)
     L_ij = exp(t_i) r_ij for j < i,   L_ii = exp t_i            a diagonal times unit triangles         (7)
-(6) as `softmax(y_1, .., y_{K-1}, -s) = softmax(y_1 + s, .., y_{K-1} + s, 0)`.
+(6) holds because `softmax(y_1, .., y_{K-1}, -s) = softmax(y_1 + s, .., y_{K-1} + s, 0)`.
 
 Sources: torch 2.13, `biject_to`; Pyro 1.9.2 and NumPyro 0.22, the same; TFP 0.26, the default event space bijectors of
 distributions, whose names are the constraints' here; PyMC 5.28, `distributions.transforms`; Stan reference manual 2.36,

@@ -2,25 +2,26 @@ r"""A correlation matrix from its Cholesky factor, `L -> L L^T`.
 
 The map.  `L` is lower triangular with a positive diagonal and rows of norm 1, with `D` rows:
     R_ij = sum_k L_ik L_jk,   so that R_ii = 1                                      (1)
-Column by column, `j = 1 .. D` and `i > j`, it comes back:
+Column by column, for `j = 1 .. D` and `i > j`, `R` gives `L` back:
     L_jj = (R_jj - s_j)^(1/2),   s_j = sum_{k<j} L_jk^2                             (2)
     L_ij = (R_ij - sum_{k<j} L_ik L_jk) / L_jj                                      (3)
     dR_ij/dL_ab = [a = i] L_jb + [a = j] L_ib                                       (4)
 The coordinates of both sets are the entries below the diagonal.  For `j < i`, the sum in (1) ends at `k = j`, so that `R_ij` does not
-depend on `L_ii`.  Row by row, (4) is therefore triangular, with `L_jj` in the place of `L_ij`:
+depend on `L_ii`.  Row by row, (4) is therefore triangular, and its diagonal has `L_jj` for the coordinate `L_ij`:
     log|det dR/dL| = sum_j (D - j) log L_jj                                         (5)
     log|det dL/dR| = -1/2 sum_j (D - j) log(R_jj - s_j)                             (6)
 
 The reverse rule.  With the cotangent `l_bar` of (5),
     L_bar_ij = sum_k (R_bar_ik + R_bar_ki) L_kj + l_bar [i = j] (D - i) / L_ii   for j <= i         (7)
-For the inverse map, `dL = L P`, where `P` is the lower triangle of `L^-1 dR L^-T` with half of its diagonal.  The cotangent of `L`
-with that of (6), which is minus (5), is `U`, and `H` is the lower triangle of `L^T U` with half of its diagonal:
+For the inverse map, `dL = L P`, where `P` is the lower triangle of `L^-1 dR L^-T` with half of its diagonal.  With the
+cotangent `l_bar` of (6), which is minus (5), `U` is the whole cotangent of `L`, and `H` is the lower triangle of `L^T U` with half of
+its diagonal:
     U_ij = z_bar_ij - l_bar [i = j] (D - i) / L_ii   for j <= i                     (8)
     M = L^-T H L^-1                                                                 (9)
-The inverse reads `R` on and below its diagonal, so that there
+The inverse reads only the entries of `R` on and below the diagonal, so that
     R_bar_ij = M_ij + M_ji  for j < i,   R_bar_ii = M_ii,   all other R_bar_ij = 0  (10)
 The page is certified where no entry of `L` is larger than the diagonal of its row: the differences in (2)
-and (3) lose what the condition of `R` costs.
+and (3) lose the digits that the condition number of `R` costs.
 
 Source: NumPyro, `CorrMatrixCholeskyTransform`, which is the inverse; Murray (2016), "Differentiation of the Cholesky
 decomposition", arXiv:1602.07527.

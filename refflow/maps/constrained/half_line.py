@@ -55,16 +55,16 @@ class textbook:
 
 r"""In floating point.
 
-In (2), the quotient may leave the floats where its logarithm does not.  A quotient of roots does not leave them, and `x = a + s`
-gives 0 exactly:
+In (2), the quotient may leave the floats where its logarithm does not.  A quotient of roots does not leave them, and it gives
+`z = 0` exactly at `x = a + s`:
     z = 2 log(sqrt|x - a| / sqrt|s|)                                                (10)
 
 In (1), (3), (6) and (7), `exp z` itself may overflow, or lose digits below the smallest normal number, where its product does
 neither:
     v exp z = (v h) h,   h = exp(z/2)                                               (11)
-A cotangent 0 stays 0 whatever `h` is.
+A cotangent of 0 stays 0, whatever `h` is.
 
-In (8), the difference is 0 at `x = a`. The quotient becomes infinite and takes the sign of its neighbours:
+In (8), the difference is 0 at `x = a`.  The quotient becomes infinite and takes the sign of its neighbours:
     x - a = |x - a| sign s                                                          (12)
 """
 

@@ -1,22 +1,22 @@
 r"""From coordinates to own volume: the identity of a set of lower dimension, with another measure.
 
 The map.  Some entries `u` of a member `x` of the set are its coordinates, and `T = dx/du` has a row for each entry of `x`.  By the
-area formula, a small region of volume `du` has the own volume `sqrt(det T^T T) du`, as it is seen in the space around the set.  The
-map moves nothing.  It measures `z` by its coordinates, and `x` by its own volume:
+area formula, the image of a small region of volume `du` has the volume `sqrt(det T^T T) du` in the space around the set: its own volume.
+The map moves nothing.  It measures `z` by its coordinates, and `x` by its own volume:
     x = z                                                                           (1)
     log|det dx/dz| = 1/2 log det T^T T                                              (2)
     dx/dz = I                                                                       (3)
 On the simplex, the coordinates are all entries before the last, and `T` is `I` above a row of `-1`.  With `K` entries,
-`T^T T = I + 1 1^T`, whose determinant is `K`.  It is the same on the plane of the vectors that sum to 0:
+`T^T T = I + 1 1^T`, whose determinant is `K`.  The same holds on the plane of the vectors that sum to 0:
     1/2 log det T^T T = 1/2 log K                                                   (4)
-The coordinates of a symmetric matrix are the entries on and below its diagonal.  An entry below moves two, so that `T^T T` is
-diagonal, with D ones and `D (D - 1) / 2` twos:
+The coordinates of a symmetric matrix are the entries on and below its diagonal.  An entry below moves its mirror image, too, so that
+`T^T T` is diagonal, with D ones and `D (D - 1) / 2` twos:
     1/2 log det T^T T = D (D - 1) / 4 log 2                                         (5)
-and so for a correlation matrix, whose diagonal does not move.
+The same holds for a correlation matrix, whose diagonal does not move.
 In a Cholesky factor `L` of a correlation matrix, every row has norm 1.  The coordinates are the entries below the diagonal, and
 `dL_ii = -sum_{j<i} L_ij dL_ij / L_ii`.  With `s_i = sum_{j<i} L_ij^2`, row `i` has `det T^T T = 1 + s_i / L_ii^2`:
     1/2 log det T^T T = 1/2 sum_i log(1 + s_i / L_ii^2)                             (6)
-The ratios (4) and (5) are the same everywhere; the ratio (6) is not, so that it changes a posterior.
+(4) and (5) are constants, but (6) depends on `L`, so that for factors the choice of the volume changes a posterior.
 
 The reverse rule.  With the cotangent `l_bar` of (2), except for factors
     z_bar = x_bar                                                                   (7)

@@ -9,7 +9,7 @@ where `R_k` is `P_k`.  With `v_k = 1` for `z_k >= 0` and `-1` for `z_k < 0`, and
     log|det dx/dz| = sum_k (log s_k + (n - k) log b_k)                              (5)
 From (3), `dz_k/dx_k = R_k / (R_{k+1} (R_k + |x_k|))`, and the sum of the logarithms telescopes:
     log|det dz/dx| = -log R_{n+1} - sum_k log(R_k + |x_k|)                          (6)
-Every plane `z_k = 0` but the last is a break: there (4) is the derivative from the right.
+The map has a break at every plane `z_k = 0` except the last: there (4) is the derivative from the right.
 
 The reverse rule.  From (4), as `log s_k` has the derivative `-2 t_k`, and with the cotangent `l_bar` of (5),
     z_j_bar = x_j_bar s_j P_j - 2 l_bar t_j - v_j (1 + |t_j|) (sum_(k > j) x_k x_k_bar + l_bar (n - j))     (7)
@@ -91,7 +91,7 @@ In (3), `x_k / R_k` rounds to 1 near the face of the ball:
     z_k = sign(x_k) log(1 + 2 |x_k| / R_{k+1}) / 2                                  (12)
 What rounding takes from each `R_k` is carried to the next.
 
-In (5), logarithms of small numbers are needed where these underflow, and of numbers near 1 where their digits are lost:
+In (5), `s_k` and `b_k` may underflow where their logarithms are moderate, and near 1 they lose the digits of their logarithms:
     log s_k = -log(1 + sinh^2 z_k)  for |z_k| <= 1,   2 log 2 - 2 |z_k| - 2 log(1 + q_k)  for |z_k| > 1     (13)
     log b_k = -2 |z_k| - log(1 + (q_k - 1) / 2)                                     (14)
 All terms of (5) are `<= 0`.

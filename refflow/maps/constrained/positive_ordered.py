@@ -6,7 +6,7 @@ The map.  The steps from 0 on are exponentials; with `x_0 = 0`,
     dx_k/dz_j = exp z_j  for j <= k,   all else 0                                   (3)
     log|det dx/dz| = z_1 + ... + z_K                                                (4)
     log|det dz/dx| = -log d_1 - ... - log d_K                                       (5)
-Stan's positive_ordered is this map.  NumPyro's positive_ordered_vector is another one onto the same set: `Ordered`, and then `Exp` of
+Stan's positive_ordered is this map.  NumPyro's positive_ordered_vector is another map onto the same set: `Ordered`, and then `Exp` of
 each entry.
 
 The reverse rule.  With `T_j = x_bar_j + ... + x_bar_K` and the cotangent `l_bar` of (4),
@@ -67,13 +67,13 @@ r"""In floating point.
 
 In (1), `x_k` is rounded to `x_(k-1)`, the boundary, where `exp z_k` is below the last digit of `x_(k-1)`.
 
-In (5), a sum of logarithms cancels, the logarithm of a product does not:
+In (5), a sum of logarithms may cancel, but the logarithm of a product does not:
     log|det dz/dx| = -log(d_1 ... d_K)                                              (8)
 
 In (6), `exp z_j` may overflow, or lose digits below the smallest normal number, where `T_j exp z_j` does neither:
     T_j exp z_j = (T_j h) h,   h = exp(z_j/2)                                       (9)
 
-In (7), both quotients overflow where two neighbouring steps are subnormal, before they are subtracted:
+In (7), where two neighbouring steps are subnormal, both quotients overflow before they are subtracted:
     g_k - g_(k+1) = c (g_k/c - g_(k+1)/c),   g_k/c = (z_bar_k - l_bar) / (c d_k),   c the square root of the largest power of 2     (10)
 """
 

@@ -1,12 +1,12 @@
 r"""Cholesky factors with more rows than columns: lower triangular matrices of `M` rows and `N <= M` columns with a positive
 diagonal, from `R^n`.
 
-The map.  `z` is laid row by row, `z_ij` with `j <= min(i, N)`, and there are `n = N (N + 1)/2 + (M - N) N` numbers:
+The map.  `z` is laid row by row, `z_ij` with `j <= min(i, N)`, so that it has `n = N (N + 1)/2 + (M - N) N` entries:
     L_ij = z_ij  for j < i,   L_jj = exp z_jj,   L_ij = 0  for j > i                (1)
     z_ij = L_ij  for j < i,   z_jj = log L_jj                                       (2)
     M = N + (n - N (N + 1)/2) / N                                                   (3)
     dL_ij/dz_ij = 1  for j < i,   dL_jj/dz_jj = exp z_jj,   all else 0              (4)
-The first `N` rows are a square factor, and the rows below them are free.  The chart is the entries of (1) that are not 0, row by
+The first `N` rows are a square factor, and the rows below them are free.  The chart is the entries of `L` with `j <= i`, row by
 row, and their block of (4) is diagonal:
     log|det dL/dz| = z_11 + ... + z_NN                                              (5)
     log|det dz/dL| = -log L_11 - ... - log L_NN                                     (6)
@@ -76,7 +76,7 @@ class textbook:
 
 r"""In floating point.
 
-In (6), a sum of logarithms cancels, the logarithm of a product does not:
+In (6), a sum of logarithms may cancel, but the logarithm of a product does not:
     log|det dz/dL| = -log(L_11 ... L_NN)                                            (9)
 
 In (7), `exp z_jj` may overflow, or lose digits below the smallest normal number, where its product with `L_jj_bar` does neither:
@@ -89,7 +89,7 @@ In (7), `exp z_jj` may overflow, or lose digits below the smallest normal number
 class RectangularCholeskyFactor(Bijector):
     """L_ij = z_ij below the diagonal, L_jj = exp z_jj; z (*batch, N(N+1)/2 + (M-N)N) row by row, L (*batch, M, N), N = columns.
 
-    The log-det is that of the entries that are not 0.  ValueError for z of another length, for L with another number of columns, with
+    The log-det is by the entries on and below the diagonal.  ValueError for z of another length, for L with another number of columns, with
     fewer rows than columns, or that is not such a factor.
     """
 

@@ -7,7 +7,7 @@ each row is divided by its norm:
     z_ij = L_ij / L_ii                                                              (3)
     dL_ij/dz_ik = ([j = k] - L_ij L_ik) / n_i  for j <= i and k < i,   all else 0   (4)
 The chart is the strict lower triangle row by row.  The block of row `i` is `(I - u u^T) / n_i` with `u = (L_i1, ..., L_i,i-1)`.  Its
-determinant is `1 - |u|^2 = L_ii^2 = 1 / n_i^2` times `i - 1` factors `1 / n_i`:
+determinant is the product of `1 - |u|^2`, which is `L_ii^2 = 1 / n_i^2`, and `i - 1` factors `1 / n_i`:
     log|det J| = -sum_i (i + 1) log n_i                                             (5)
 For the inverse map as a function of `L_ij`, `j <= i`, with the norm `m_i` of row `i`, `n_i = m_i / L_ii`, so that
     log|det dz/dL| = sum_i (i + 1) log(m_i / L_ii)                                  (6)
@@ -88,16 +88,16 @@ In (4) and (7), `1 - L_ik^2` cancels where one entry is much larger than all oth
     1 - L_ik^2 = g_ik^2,   g_ik = the norm of row i of L without its entry k        (11)
     L_ik_bar - L_ik sum_{j<=i} L_ij L_ij_bar = g_ik^2 L_ik_bar - L_ik sum_{j!=k} L_ij L_ij_bar        (12)
 
-In (5), `n_i` rounds to 1 where its logarithm is not 0.  Let `a_i` be the largest size of the entries `z_i1, ..., z_i,i-1, 1` of row `i`,
+In (5), `n_i` rounds to 1 where its logarithm is not 0.  Let `a_i` be the largest magnitude of the entries `z_i1, ..., z_i,i-1, 1` of row `i`,
 and `q_i` the sum of the squares of all others after division by `a_i`.  Neither term is negative in
     log n_i = log a_i + 1/2 log(1 + q_i)                                            (13)
 Where all entries of `z` are so small that `log(1 + q_i)` rounds to `q_i`, squares may be subnormal.  With a power `c` of 2,
     sum_i (i + 1) log n_i = c^-2 sum_i (i + 1)/2 sum_{j<i} (c z_ij)^2               (14)
-and likewise in (6), with the entries of row `i` of `L` in the place of these:
+and likewise in (6), with the entries of row `i` of `L` in place of these:
     log(m_i / L_ii) = log a_i - log L_ii + 1/2 log(1 + q_i)                         (15)
 
 In (7), `L_ik` or `L_ij` may be subnormal where its product with a cotangent is not, and `g_ik^2` may underflow; in (9), `s_i` may
-underflow and `z_ij_bar / L_ii` overflow.  The terms of (12) and (9) have their exponents apart:
+underflow and `z_ij_bar / L_ii` overflow.  The exponents of the terms of (12) and (9) are kept apart:
     v = m 2^e,   1/2 <= |m| < 1                                                     (16)
 """
 

@@ -90,7 +90,7 @@ In (8), `s_k (1 - s_k)` underflows where its product with a cotangent does not, 
     s_k (1 - s_k) = r_k^2,   r_k = h / (1 + h^2),   h = exp(-|x_k|/2)               (15)
     1 - 2 s_k = -sign(x_k) (1 - exp(-|x_k|)) / (1 + t_k)                            (16)
 
-At the ends, sums of entries 0 have the logarithm `-inf`.
+At the ends, `c_k` or `d_k` may be a sum of zeros, whose logarithm is `-inf`.
 """
 
 

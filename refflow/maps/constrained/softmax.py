@@ -4,11 +4,11 @@ The map.  For `k = 1 .. K`, with `z_1 + ... + z_K = 0`,
     x_k = exp(z_k) / S,   S = sum_j exp(z_j)                                        (1)
     z_k = log x_k - (log x_1 + ... + log x_K) / K                                   (2)
     dx_i/dz_k = x_i ([i = k] - x_k)                                                 (3)
-The derivatives of `x_1 .. x_{K-1}` by `w_k = z_k - z_K`, `k < K`, have the determinant `x_1 ... x_K`, as in an additive log-ratio.  The
-derivatives of `w_k = z_k + z_1 + ... + z_{K-1}` by `z_1 .. z_{K-1}` have the determinant `K`.  The plane's own volume, which measures
-`z`, is the root of `K` times the volume of these coordinates:
+The derivatives of `x_1 .. x_{K-1}` by `w_k = z_k - z_K`, `k < K`, have the determinant `x_1 ... x_K`, as in an additive log-ratio.  On
+the plane, `w_k = z_k + z_1 + ... + z_{K-1}`, whose derivatives by `z_1 .. z_{K-1}` have the determinant `K`.  The plane's own volume,
+which measures `z`, is the root of `K` times the volume of these coordinates:
     log|det dx/dz| = sum_k log x_k + 1/2 log K                                      (4)
-For the inverse map, as a function of all `K` entries, (1) at (2) is `x_k / r` with `r = sum_j x_j`:
+For the inverse map, as a function of all `K` entries, (2) inserted in (1) gives `x_k / r` with `r = sum_j x_j`, so that minus (4) is
     log|det dz/dx| = K log r - sum_k log x_k - 1/2 log K                            (5)
 `Chain([ZeroSum(), Softmax()])` is the isometric log-ratio, from free vectors to the simplex, with the same log-det.
 
@@ -67,11 +67,11 @@ In (1), an exponential may overflow.  With `m = max_j z_j` and `t_k = z_k - m <=
 In (2), a logarithm and the mean of all may be far larger than their difference.  With `x_k = f_k 2^(e_k)` and `1/2 <= f_k < 1`, the
 difference of the exponents is exact, and the logarithms left are small:
     z_k = log f_k - (log f_1 + ... + log f_K) / K + (K e_k - e_1 - ... - e_K) log(2) / K                    (9)
-These are rounded, and their sum `s` is not 0.  Each entry gives its share of `s`, by its size, so that no entry moves by more than
-its own rounding:
+These are rounded, and their sum `s` is not 0.  Each entry gives up a share of `s` in proportion to its size, so that no entry moves by
+more than its own rounding:
     z_k - s |z_k| / (|z_1| + ... + |z_K|)                                           (10)
 
-In (3), `1 - x_k` has no digit left near the corner k; the sum of the other entries has all:
+In (3), `1 - x_k` has no digit left near the corner k, but the sum of the other entries keeps all its digits:
     1 - x_k = sum_(j != k) x_j                                                      (11)
 
 In (4), `x_k` may underflow, and `log x_k` of an entry near 1 has no digit left.  All terms of
@@ -88,7 +88,7 @@ In (7), `1/x_k` of a subnormal `x_k` overflows before the terms are added.  (2) 
 number, so (7) is computed at
     y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2       (16)
 
-At the ends, an entry `x_k = 0` has `z_k = -inf`, and every other entry has `inf`.
+At the ends, an entry `x_k = 0` has `z_k = -inf`, and every other `z_j` is `inf`.
 """
 
 

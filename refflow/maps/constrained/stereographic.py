@@ -80,12 +80,12 @@ In (1), (3), (4) and (6), `q` overflows where `x` does not underflow.  With the 
 In (3) and (6), `1 - x_j z_j` cancels, and nothing is left of its digits where a step of `z_j` does not change `w (1 - x_j z_j)`:
     1 - x_j z_j = (m + sum_(i != j) a_i^2 - a_j^2) / (m + Q)                        (12)
 
-In (2), `r - h` has no digit left near the pole, and its other form none near the other pole.  With the length `t` of `x_1 .. x_n`,
+In (2), `r - h` has no digit left near the pole, and its other form none near the opposite pole.  With the length `t` of `x_1 .. x_n`,
     (r - h) (r + h) = t^2                                                           (13)
 gives the small factor from the large one, and a `hypot` takes `r` from `t` and `h`.  For `h > 0`, with the direction `e_k = x_k / t`,
     z_k = e_k (r + h) / t                                                           (14)
 
-In (5), `log(r - h)` loses the digits of a small `h`, and with (13)
+In (5), `log(r - h)` loses the digits of a small `h`.  With (13),
     log r - log(r - h) = -log(1 - h / r)                          for h <= r / 2            (15)
                        = log r + log(r + h) - 2 log t             for h >  r / 2            (16)
 

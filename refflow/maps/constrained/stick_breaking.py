@@ -13,8 +13,8 @@ The chart is `x_1 .. x_{K-1}`, whose block is triangular with diagonal `a_k b_k 
 For the inverse map, as a function of all `K` entries, (4) in (6) telescopes:
     log|det dz/dx| = K log r_1 - sum_{k<=K} log x_k                                 (7)
 
-The reverse rule.  From (5) and, with `b_j` in every later `x`, `dl/dz_k = b_k - n_k a_k`, where `l` is (6) and has the cotangent
-`l_bar`,
+The reverse rule.  From (5), and from `dl/dz_k = b_k - n_k a_k`, as `b_k` is a factor of all `n_k` later entries, where `l` is (6) and
+has the cotangent `l_bar`,
     z_k_bar = b_k x_k x_k_bar - a_k sum_{j>k} x_j x_j_bar + l_bar (b_k - n_k a_k)   (8)
 For the inverse map, with the cotangent `l_bar` of (7), and with `z_K_bar = 0`,
     x_k_bar = (z_k_bar - l_bar) / x_k - sum_{j<k} z_j_bar / r_{j+1} + l_bar K / r_1         (9)
@@ -78,11 +78,11 @@ r"""In floating point.
 In (1), `log n_k` is rounded, and an exponential may overflow.  With `e = exp(-|z|)`,
     a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (10)
     a = e / d,   b = n / d,     d = e + n                    for z <  0             (11)
-in float64, for float32 too, whose exponential may be off by 2.5 units: `dx_K/dz_i` has `K` fractions.
+in float64, for float32 too, whose exponential may be off by 2.5 units, because `dx_K/dz_i` is a product of `K` fractions.
 No difference is taken in (2), (3), (10) and (11), so every `x_k` keeps its relative accuracy; as all factors are `<= 1`, `r_k`
 underflows only where `x_k` and all later entries do.
 
-In (4), the quotient overflows if the rest is subnormal, a quotient of roots does not:
+In (4), the quotient overflows if the rest is subnormal, but a quotient of roots does not:
     z_k = 2 log(sqrt(x_k) / sqrt(r_{k+1})) + log n_k                                (12)
 `1 - x_1 - ... - x_k` would lose every digit of a small rest.  A rest of 0 that is broken again `(x_k = r_{k+1} = 0)` fits every
 `z_k`; the result is NaN.

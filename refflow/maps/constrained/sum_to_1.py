@@ -4,7 +4,7 @@ The map.  The last entry is what the others leave of 1:
     x_k = z_k  for k < K,   x_K = 1 - z_1 - ... - z_{K-1}                           (1)
     z_k = x_k  for k < K                                                            (2)
     dx_k/dz_j = [j = k]  for k < K,   dx_K/dz_j = -1                                (3)
-The entries `z` are the coordinates by which volumes of the simplex are counted:
+The entries `z` are the coordinates by which volumes of the simplex are measured:
     log|det dx/dz| = 0                                                              (4)
 The difference in (1) is rounded once.  Where it cancels, it has no more digits than the entries give it: a unit in the last place
 of a `z_k` moves `x_K` by as much.  A map onto the simplex that keeps the digits of a small last entry, as `StickBreaking` does, has

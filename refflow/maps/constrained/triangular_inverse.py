@@ -58,11 +58,11 @@ class textbook:
 
 r"""In floating point.
 
-In (1) and (5), products of two factors may leave the floats where sums of products with a third one do not.  Numbers have their
-exponents apart:
+In (1) and (5), products of two factors may leave the floats where sums of products with a third one do not.  The exponents of
+numbers are kept apart:
     v = m 2^e,   1/2 <= |m| < 1                                                     (7)
 
-In (4), a sum of logarithms cancels, the logarithm of a product does not:
+In (4), a sum of logarithms may cancel, but the logarithm of a product does not:
     log L_11 + ... + log L_DD = log(L_11 ... L_DD)                                  (8)
 """
 

@@ -6,8 +6,9 @@ These entries sum to 0, as `(K - 1) / (K + h) = 1 - 1 / h`.  Where they do, `s =
     z_k = x_k - x_K / (h + 1)                                                       (2)
 From (1), for `k < K`,
     dx_k/dz_j = [j = k] - 1 / (K + h),   dx_K/dz_j = -1 / h                         (3)
-The columns of (3) are orthonormal: the product of two different ones is `-2 / (K + h) + (K - 1) / (K + h)^2 + 1 / K = 0`.  The map is
-a rotation of the first `K - 1` axes into the plane, and keeps lengths and volumes.  By the plane's own volume,
+The columns of (3) are orthonormal: the product of two different ones is `-2 / (K + h) + (K - 1) / (K + h)^2 + 1 / K = 0`, and the
+product of a column with itself is larger by 1.  The map is a rotation of the first `K - 1` axes into the plane, and keeps lengths and
+volumes.  By the plane's own volume,
     log|det dx/dz| = 0                                                              (4)
 
 The reverse rule.  From (3), and for the inverse map from (2),
