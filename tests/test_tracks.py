@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from refflow import (ActNorm, Affine, CauchyCDF, Chain, Exp, Flow, Gaussianization, Independent, Inverse, LogisticCDF,
-                     LogisticMixtureCDF, LogisticMixtureLogit, NormalCDF, NormalMixtureCDF, Sigmoid, StandardNormal, Tanh)
+from refflow import (ActNorm, Affine, CauchyCDF, Chain, Exp, ExponentialCDF, Flow, Gaussianization, GompertzCDF,
+                     Independent, Inverse, LogisticCDF, LogisticMixtureCDF, LogisticMixtureLogit, NormalCDF, NormalMixtureCDF,
+                     RayleighCDF, Sigmoid, StandardNormal, Tanh, WeibullCDF)
 from refflow.accuracy.kappa import kappa
 from refflow.core.tracks import Run
 from refflow.core.tree import flatten
@@ -122,12 +124,37 @@ def test_each_track_counts():
     assert x[0] == 0 and x[1] == -x[2] and log_det[1] == log_det[2] and np.isfinite(list(bars.values())).all()
 
 
-def test_where_the_tail_underflows_nothing_is_known():
-    f = Chain([NormalCDF(), Inverse(LogisticCDF())])
-    for z in (39.0, -39.0):
-        (x, log_det), pullback = f.vjp(z)
-        assert np.isinf(x) and np.isnan(log_det) and np.isnan(pullback(0.0, 1.0)[0]) and np.isnan(f.log_det(z))
-        assert np.isnan(f.log_det(F32(z))) and not np.isinf(pullback(1.0, 0.0)[0])
+@pytest.mark.parametrize("dtype", [F32, F64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("page, far", [
+    (NormalCDF(), 39.0), (NormalCDF(), 38.0), (NormalCDF(), -39.0), (NormalCDF(), -38.0), (LogisticCDF(), 740.0),
+    (LogisticCDF(), -740.0), (ExponentialCDF(), 740.0), (ExponentialCDF(), 750.0), (WeibullCDF(), 740.0), (WeibullCDF(), 900.0),
+    (GompertzCDF(0.5), 8.0), (GompertzCDF(0.5), 80.0), (RayleighCDF(2.0), 1e30)], ids=repr)
+def test_where_the_tail_underflows_nothing_is_known(page, far, dtype):
+    """Neither where the tail is 0 nor where it is subnormal; events beside it are as they are alone."""
+    f = Chain([page, Inverse(LogisticCDF())])
+    z = np.array([far, 0.5], dtype)
+    (x, log_det), pullback = f.vjp(z)
+    of_image, of_log_det = pullback(np.ones(2, dtype), np.zeros(2, dtype)), pullback(np.zeros(2, dtype), np.ones(2, dtype))
+    found = np.array([x, log_det, f.forward(z), f.log_det(z), of_image[0], of_log_det[0]])
+    assert np.isnan(found[:, 0]).all() and np.isfinite(found[:, 1]).all()
+    assert pullback(np.zeros(2, dtype), np.zeros(2, dtype))[0][0] == 0
+    (x, log_det), pullback = f.vjp(dtype(0.5))
+    assert np.array_equal(found[:, 1], [x, log_det, x, log_det, pullback(1.0, 0.0)[0], pullback(0.0, 1.0)[0]])
+
+
+@pytest.mark.parametrize("page, last", [(NormalCDF(), 37.5), (LogisticCDF(), 708.0), (ExponentialCDF(), 708.0), (WeibullCDF(), 708.0)],
+                         ids=repr)
+def test_up_to_there_it_is_known(page, last):
+    x = Chain([page, Inverse(LogisticCDF())]).forward(last)
+    true = norm.logsf(last) if isinstance(page, NormalCDF) else -last
+    np.testing.assert_allclose(x, -true, rtol=1e-15)
+
+
+def test_a_subnormal_event_keeps_its_own_digits():
+    f = Chain([Sigmoid(), Inverse(Sigmoid())])
+    assert np.array_equal(f.inverse(f.forward(np.array([5e-324, 0.0]))), [0.0, 0.0])
+    g = Chain([ExponentialCDF(2.0), Inverse(ExponentialCDF(1.0))])
+    assert np.array_equal(g.forward(np.array([5e-324, 1e-310])), [1e-323, 2e-310])
 
 
 # -- alone, and beside others -----------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ to 0.  Of all numbers `v` between two maps, and of `z` too if it lies in such an
 Entries on one track are the middle of the interval on the other one, with cotangents 0.                        (7)
 In float32, `q` underflows where `x` does not, and so do slopes:
     all of this is computed in float64, for float32 too, and rounded once           (8)
-Where a number between two maps is 0 although `z` is not at an end of its set, it has rounded to 0.  Its log-det is not known:
-    log|dx/dz| = NaN                                                                (9)
+Where `z` is not at an end of its set, a number between two maps that is 0 has rounded to 0, and a subnormal one has fewer digits
+than a normal `z`.  What follows is not known there, and neither are its gradients:
+    x = NaN,   log|dx/dz| = NaN                                                     (9)
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ import numpy as np
 from .arrays import doubled, rounded
 from .bijector import over_event
 from .tree import added
+
+
+SMALLEST_NORMAL = np.finfo(np.float64).smallest_normal
 
 
 class Leaf(NamedTuple):
@@ -98,15 +102,22 @@ class Run:
         (v, total), of_first = read(first.page, 0, z, pulled)
         upper = nearer_an_upper_end(z, v, first, others)
         v = np.where(upper, first.page.complement(z), v) if upper.any() else v      # (3) (6)
-        inside, lost = ~first.page.domain.outside(z), False
-        pullbacks = [(first.path, lambda bar, each: of_first(np.where(upper, -bar, bar), each))]            # (5)
+        inside, lost = ~first.page.domain.outside(z), np.zeros(z.shape, bool)
+
+        def to_event(bar, each):
+            z_bar, own = of_first(np.where(upper, -bar, bar), each)                 # (5)
+            return np.where(np.isnan(bar), np.nan, z_bar), own                      # (9)
+
+        pullbacks = [(first.path, to_event)]
         for leaf in others:
             v = self.between((leaf.path, side), v)
-            lost = lost | inside & (v == 0)                                         # (9)
+            lost = lost | inside & has_lost_digits(v, z)                            # (9)
             (v, log_det), pullback = on_tracks(leaf, leaf is others[-1], v, upper, pulled)
             total = total + log_det                                                 # (2) (4)
             pullbacks.append((leaf.path, pullback))
-        total = np.where(lost, np.nan, total).sum(axis=tuple(range(-self.ndim, 0)))         # (9)
+        v, total = np.where(lost, np.nan, v), np.where(lost, np.nan, total).sum(axis=tuple(range(-self.ndim, 0)))       # (9)
+        path, of_last = pullbacks.pop()
+        pullbacks.append((path, lambda bar, each: of_last(np.where(lost & (bar != 0), np.nan, bar), each)))             # (9)
         dtypes = [event.dtype] + len(others) * [np.float64]
         steps = [(path, self.of_events(pullback, dtype, event.dtype)) for (path, pullback), dtype in zip(pullbacks, dtypes)]
         return rounded((v, total), event.dtype), steps
@@ -119,6 +130,11 @@ class Run:
             return v_bar.astype(dtype), rounded(own, own_dtype)                     # (8)
 
         return of_each
+
+
+def has_lost_digits(v, z):
+    """Marks of numbers on a track that have rounded to 0, or are subnormal where the event is not."""
+    return (v == 0) | (v < SMALLEST_NORMAL) & (np.abs(z) >= SMALLEST_NORMAL)
 
 
 def nearer_an_upper_end(z, v, first, others):
