@@ -123,9 +123,10 @@ def check_page(name, dtypes, keep_errors):
     report, certificate, points = Report("refflow", VERSION), certified(), golden.own_points(name, dtypes)
     for dtype in dtypes:
         subject = Subject(name, "refflow", dtype, own_answers, own=True, keep_errors=keep_errors)
-        for point in (p for p in points if p.dtype == dtype):
+        chosen = [point for point in points if point.dtype == dtype]
+        for point, answers in zip(chosen, own_answers(chosen)):
             asked.add(subject.records, subject, point)
-            subject.compare([point], [own_answers(point)], [point.truth], own_allowance(certificate, name, dtype))
+            subject.compare([point], [answers], [point.truth], own_allowance(certificate, name, dtype))
         skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
         subject.conclude(report, skip)
         report.asked += subject.records.values()
@@ -138,9 +139,35 @@ def own_allowance(certificate, name, dtype):
     return lambda quantity, point: own_allowed(certificate, name, quantity, dtype, point)
 
 
-def own_answers(point) -> Answers:
-    quantities = forward_quantities if point.side == "forward" else inverse_quantities
-    return Answers(distinct(quantities(point.f, point.event, point.image_bar, point.log_det_bar)))
+def own_answers(points) -> list[Answers]:
+    """The answers at points of one page.  Points of one form are asked in one batch, each with its own parameters."""
+    groups, found = {}, {}
+    for i, point in enumerate(points):
+        groups.setdefault(form_of(point), []).append(i)
+    for members in groups.values():
+        found |= zip(members, answers_in_batch([points[i] for i in members]))
+    return [found[i] for i in range(len(points))]
+
+
+def form_of(point):
+    """What points share that can be asked in one batch: their shapes, and every field that is not a parameter."""
+    f, params = point.f, point.f.params()
+    fields = tuple(np.shape(params[key]) if key in params else plain_form(getattr(f, key)) for key in f.declared)
+    return point.side, point.event.shape, point.image_bar is None, fields
+
+
+def plain_form(value):
+    return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+
+
+def answers_in_batch(points):
+    """The answers of each of several points of one form."""
+    first = points[0]
+    f = first.f.replace(**{key: np.stack([point.f.params()[key] for point in points]) for key in first.f.params()})
+    parts = [[getattr(point, key) for point in points] for key in ("event", "image_bar", "log_det_bar")]
+    event, image_bar, log_det_bar = (None if of[0] is None else np.stack(of) for of in parts)
+    found = (forward_quantities if first.side == "forward" else inverse_quantities)(f, event, image_bar, log_det_bar)
+    return [Answers(distinct({name: answer[i] for name, answer in found.items()})) for i in range(len(points))]
 
 
 def own_allowed(certificate, name, quantity, dtype, point):

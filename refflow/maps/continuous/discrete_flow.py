@@ -32,6 +32,7 @@ from ...core.arrays import rounded
 from ...core.rules import FINITE, count, one_of
 from ..conditioners import Dense, Sequential, TanhActivation
 from ..conditioners.examples import dense
+from .log_density import refuse_no_velocity, refuse_other_ranks
 from .schemes import SCHEMES
 from .step import Step, log_abs_det_1_plus
 
@@ -57,14 +58,11 @@ class DiscreteFlow(Bijector):
     terms = property(lambda self: self.steps * SCHEMES[self.scheme].terms())
 
     def _validate(self):
-        if self.net.event_ndim != (1, 1):
-            raise ValueError(f"DiscreteFlow: net must be of vectors, event ranks (1, 1), not {self.net.event_ndim}")
+        refuse_other_ranks("DiscreteFlow", self.net)
         super()._validate()
 
     def output_shape(self, shape):
-        given = self.net.output_shape((shape[0] + 1,))
-        if tuple(given) != tuple(shape):
-            raise ValueError(f"its net must give {shape[0]} entries from {shape[0]} entries and the time, not {given[0]}")
+        refuse_no_velocity(self.net, shape)
         return shape
 
     input_shape = output_shape

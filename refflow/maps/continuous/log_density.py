@@ -27,6 +27,19 @@ import numpy as np
 PENALTIES = ("size", "speed", "acceleration", "Jacobian")
 
 
+def refuse_other_ranks(name, net):
+    """Refuse a network of other events than vectors; `name` has the argument net."""
+    if net.event_ndim != (1, 1):
+        raise ValueError(f"{name}: net must be of vectors, event ranks (1, 1), not {net.event_ndim}")
+
+
+def refuse_no_velocity(net, shape):
+    """Refuse the shape of a point for which a network gives no velocity."""
+    given = net.output_shape((shape[0] + 1,))
+    if tuple(given) != tuple(shape):
+        raise ValueError(f"its net must give {shape[0]} entries from {shape[0]} entries and the time, not {given[0]}")
+
+
 class LogDensity:
     """The rates (1) to (7) of a batch (n, D), as vectors [z, l, penalties]; in float64.
 
