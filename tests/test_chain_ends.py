@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refflow import (Affine, BoxCox, CauchyCDF, Chain, Exp, ExponentialCDF, Flow, GompertzCDF, GumbelCDF, HalfCauchyCDF, Independent,
-                     Inverse, LogisticCDF, NormalCDF, Power, RayleighCDF, Sigmoid, Sinh, StandardNormal, StickBreaking, Tanh, WeibullCDF)
+                     Inverse, LogisticCDF, NormalCDF, Power, RayleighCDF, Sigmoid, Sinh, StandardNormal, StickBreaking, Tanh, WeibullCDF, moyal_cdf)
 from refflow.core import compose
 from refflow.core.tree import flatten
 
@@ -155,6 +155,16 @@ def test_what_rounding_made_infinite_is_not_known(f, z, dtype):
 def test_an_infinity_stays_where_the_floats_end(f, z, expected, dtype):
     """Or where the event itself is given at an end."""
     assert f.log_det(dtype(z)) == expected and f.vjp(dtype(z))[0][1] == expected
+
+
+@pytest.mark.parametrize("z", [-1430.0, -1500.0])
+def test_where_the_log_det_is_beyond_the_floats_the_slope_is_0(z):
+    """exp(-z/2) overflows, and the slope of the last stages is 0."""
+    f = moyal_cdf()
+    (x, log_det), pullback = f.vjp(np.array([z, 0.5]))
+    assert x[0] == 0 and log_det[0] == -np.inf and f.jacobian(z) == 0
+    assert np.array_equal(pullback(np.ones(2), np.zeros(2))[0], [0.0, f.vjp(0.5)[1](1.0, 0.0)[0]])
+    assert np.isnan(pullback(np.full(2, np.nan), np.zeros(2))[0]).all()
 
 
 def test_an_exact_end_between_stages_is_taken_for_a_rounded_one():

@@ -590,3 +590,27 @@ def test_torch_sigmoid_log_det():
     pytest.importorskip("torch")
     found = [f for f in check("torch", page="Sigmoid", dtypes=["float64"]).failed if f.quantity == "log_det"]
     assert found and 20 < abs(found[0].input) < 37 and found[0].worst > 1e5
+
+
+# -- refflow's own pages ----------------------------------------------------------------------------------------------
+
+def test_a_wrong_page_of_refflow_is_found_at_its_simplest_point(monkeypatch):
+    """Points are asked in batches; a failure is one event's."""
+    log_det = refflow.Tanh.log_det
+    monkeypatch.setattr(refflow.Tanh, "log_det", lambda self, z: np.where(np.abs(z) < 0.5, 2, 1) * log_det(self, z))
+    found, = check(page="Tanh", dtypes=["float64"]).failed
+    assert found.quantity == "log_det" and found.diagnosis == "doubled" and 0 < found.failing < found.points
+    assert found.input == 1e-9 and found.given == -2e-18 and found.true == -1e-18
+
+
+@pytest.mark.parametrize("name", ["Affine", "Planar", "CubicSpline", "LinearSpline", "SignedPower"])
+def test_points_are_asked_alike_alone_and_in_a_batch(name):
+    """The same numbers up to roundings: NumPy computes some functions of a single number otherwise than of many."""
+    own = sys.modules["refflow.oracle.check"]
+    points = golden.own_points(name, ("float64",))
+    for point, answers in zip(points, own.own_answers(points)):
+        alone = own.own_answer(point).found
+        assert alone.keys() >= {quantity for quantity in answers.found if "." not in quantity}
+        for quantity, given in answers.found.items():
+            if quantity in alone:
+                np.testing.assert_allclose(given, alone[quantity], rtol=2e-11, atol=1e-300)

@@ -198,7 +198,7 @@ def expressions(page, quantity, letter, bars):
 
 
 def digits_lost(printed, own, dtype):
-    """How many digits each entry loses, of those that the dtype holds; inf where nothing is left."""
+    """How many of the dtype's digits each entry loses; inf where nothing is left."""
     with np.errstate(all="ignore"):
         lost = np.log10(np.abs(printed - own) / np.abs(own)) + held_by(dtype)
     return np.where(printed == own, 0, np.where(np.isnan(lost), np.inf, lost))

@@ -43,6 +43,12 @@ def product_apart(values):
     return product, total
 
 
+def ratio(numerators, denominators=(1.0,)):
+    """The quotient of two products that leaves the floats only if it must; 0 where the first factor is 0."""
+    (m, e), (n, k) = product_apart(numerators), product_apart(denominators)
+    return np.where(numerators[0] == 0, 0, np.ldexp(m / n, e - k)).astype(m.dtype)
+
+
 def log_abs_product(values) -> np.ndarray:
     """log|v_1 v_2 ... v_D|, over the last axis or a tuple of arrays, without the digits that a sum of logarithms loses.
 
@@ -209,3 +215,24 @@ def solve_upper(U, b, e=0, unit=False):
     """The same for U y = b by back substitution, from the last row to the first."""
     y, e = solve_lower(U[..., ::-1, ::-1], b[..., ::-1], e, unit)
     return np.ascontiguousarray(y[..., ::-1]), e
+
+
+# -- numbers near the ends of the floats ------------------------------------------------------------------------------
+
+def is_normal(a):
+    """Marks of the positive numbers that are finite and not subnormal."""
+    return (a >= np.finfo(a.dtype).tiny) & np.isfinite(a)
+
+
+def log_quotient(a, b):
+    """log(a/b) for a, b > 0, also where a/b overflows or is subnormal."""
+    fraction = a / b
+    near = (fraction >= 0.5) & (fraction <= 2)
+    far = np.where(is_normal(fraction), np.log(fraction), np.log(a) - np.log(b))
+    return np.where(near, np.log1p((a - b) / b), far)
+
+
+def factors_of_exp(exponent):
+    """exp(exponent) as a product of two factors, which are not subnormal unless its root is."""
+    whole, half = np.exp(exponent), np.exp(exponent / 2)
+    return np.where(is_normal(whole), whole, half), np.where(is_normal(whole), 1, half)

@@ -227,6 +227,15 @@ class Bijector(Value):
         return array.shape[array.ndim - ndim:]
 
 
+def complemented(found, pullback):
+    """A value, and its pullback to x as one to the complement q = b - x."""
+    def pullback_to_q(image_bar, log_det_bar):
+        x_bar, params_bar = pullback(image_bar, log_det_bar)
+        return -x_bar, params_bar
+
+    return found, pullback_to_q
+
+
 def mirror(where, numbers):
     """M: -z on the real line, lower + upper - z on an interval."""
     lower, upper = where.each or (where.lower, where.upper)

@@ -2,7 +2,7 @@ r"""Monotonic alignment search (Kim, Kim, Kong & Yoon, Glow-TTS, arXiv:2005.1112
 
 A text of `I` positions and `J >= I` frames are aligned by a path: frame `j = 0, ..., J-1` belongs to the position `a_j`, with
     a_0 = 0,   a_(J-1) = I-1,   a_j - a_(j-1) in {0, 1}                             (1)
-so the positions come in order, and none is left out.  With `m` and `s`, of `C` channels at each position, the score of
+so the positions come in order, and every position has a frame.  With `m` and `s`, of `C` channels at each position, the score of
 frame `z_j` at position `i` is
     v_ij = sum_c log N(z_cj; m_ci, exp(2 s_ci))                                     (2)
 and the best path maximises `sum_j v_(a_j,j)`.  `Q_ij` is the best sum of a path from (0, 0) to `(i, j)`:

@@ -12,7 +12,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +122,7 @@ def check_page(name, dtypes, keep_errors):
     """The part of the report on one of refflow's own pages."""
     report, certificate, points = Report("refflow", VERSION), certified(), golden.own_points(name, dtypes)
     for dtype in dtypes:
-        subject = Subject(name, "refflow", dtype, own_answers, own=True, keep_errors=keep_errors)
+        subject = Subject(name, "refflow", dtype, own_answer, own=True, keep_errors=keep_errors)
         chosen = [point for point in points if point.dtype == dtype]
         for point, answers in zip(chosen, own_answers(chosen)):
             asked.add(subject.records, subject, point)
@@ -137,6 +137,11 @@ def check_page(name, dtypes, keep_errors):
 
 def own_allowance(certificate, name, dtype):
     return lambda quantity, point: own_allowed(certificate, name, quantity, dtype, point)
+
+
+def own_answer(point) -> Answers:
+    quantities = forward_quantities if point.side == "forward" else inverse_quantities
+    return Answers(distinct(quantities(point.f, point.event, point.image_bar, point.log_det_bar)))
 
 
 def own_answers(points) -> list[Answers]:
@@ -163,10 +168,9 @@ def plain_form(value):
 def answers_in_batch(points):
     """The answers of each of several points of one form."""
     first = points[0]
+    parts = {key: [getattr(point, key) for point in points] for key in ("event", "image_bar", "log_det_bar")}
     f = first.f.replace(**{key: np.stack([point.f.params()[key] for point in points]) for key in first.f.params()})
-    parts = [[getattr(point, key) for point in points] for key in ("event", "image_bar", "log_det_bar")]
-    event, image_bar, log_det_bar = (None if of[0] is None else np.stack(of) for of in parts)
-    found = (forward_quantities if first.side == "forward" else inverse_quantities)(f, event, image_bar, log_det_bar)
+    found = own_answer(replace(first, f=f, **{key: None if of[0] is None else np.stack(of) for key, of in parts.items()})).found
     return [Answers(distinct({name: answer[i] for name, answer in found.items()})) for i in range(len(points))]
 
 

@@ -23,7 +23,6 @@ from refflow.report import json_text
 from refflow.saving import write_atomically
 from validation.peers.__main__ import interpreter, version_of
 from validation.peers.findings import FINDINGS
-from validation.peers.leaves import LEAVES
 from validation.peers.pages import DTYPES, cell, decimal, is_run, records, short, truths
 from validation.peers.remedies import REMEDIES
 from validation.raw_parameters.environments import CACHE, NotInstalled
@@ -52,7 +51,7 @@ def findings():
     return [{"library": f.library, "version": held[f.library]["version"], "name": f.name, "kind": f.kind, "equation": f.equation,
              "text": f.text.strip(), "code": f.code.strip(), "printed": held[f.library]["reproductions"][f.name],
              "true": [decimal(value) for value in truths(f)], "remedy": REMEDIES.get((f.library, f.name), ""),
-             "leaves": [leaf for leaf, some in LEAVES.items() if f"{f.library}: {f.name}" in some]}
+             "leaves": list(f.leaves)}
             for f in FINDINGS if is_run(f, held)]
 
 

@@ -320,8 +320,8 @@ def failed_at(point):
 def fails_golden(point):
     """What `refflow check` finds at a golden point."""
     name, dtype = type(point.f).__name__, point.dtype.name
-    subject = check.Subject(name, "refflow", dtype, check.own_answers, own=True)
-    subject.compare([point], [check.own_answers(point)], [point.truth], check.own_allowance(CERTIFIED, name, dtype))
+    subject = check.Subject(name, "refflow", dtype, check.own_answer, own=True)
+    subject.compare([point], [check.own_answer(point)], [point.truth], check.own_allowance(CERTIFIED, name, dtype))
     return next((f"{quantity} {dtype}" for quantity in subject.failures), None)
 
 

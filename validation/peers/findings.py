@@ -14,11 +14,12 @@ KINDS = {"defect": "Defects", "range": "Right in the middle of the range only", 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding: the library, what it is, the equation, a reproduction, and the true values."""
+    """One finding: the library, what it is, the leaves that it is about, the equation, a reproduction, and the true values."""
 
     library: str
     name: str
     kind: str
+    leaves: tuple
     equation: str
     text: str
     code: str
@@ -28,10 +29,10 @@ class Finding:
 FINDINGS: list[Finding] = []
 
 
-def finding(library, name, kind, equation, text, code):
-    """A decorator of the true values of a finding."""
+def finding(library, name, kind, leaves, equation, text, code):
+    """A decorator of the true values of a finding; `leaves`: names between spaces, none for a map that has no leaf."""
     def add(true):
-        FINDINGS.append(Finding(library, name, kind, equation, text, code, true))
+        FINDINGS.append(Finding(library, name, kind, tuple(leaves.split()), equation, text, code, true))
         return true
 
     return add
@@ -49,7 +50,7 @@ def sigmoid(m, z):
 
 # -- torch ------------------------------------------------------------------------------------------------------------
 
-@finding("torch", "AffineTransform counts one scale for a whole event", "defect",
+@finding("torch", "AffineTransform counts one scale for a whole event", "defect", "Affine",
          "log|det dx/dz| = sum_i log|scale| = 2 log|scale|", """
 With event_dim=1 and a scale that is a tensor without axes, the log-det of an event of two entries is that of one entry. With
 a Python number as scale it is right.""", """
@@ -65,7 +66,7 @@ def two_scales(m):
     return [2 * m.log(3)] * 2
 
 
-@finding("torch", "the normal quantile in float32 is -inf from 1.5e-8 down", "defect",
+@finding("torch", "the normal quantile in float32 is -inf from 1.5e-8 down", "defect", "NormalCDF",
          "z = Phi^-1(x)", """
 The inverse of CumulativeDistributionTransform(Normal(0, 1)) computes erfinv(2 x - 1), in which 2 x - 1 rounds to -1. In
 float64 the same happens below 2.8e-17.""", """
@@ -80,7 +81,7 @@ def quantile(m):
     return [m.findroot(lambda z: m.log(m.erfc(-z / m.sqrt(2)) / 2) - m.log(x), -5.6)]
 
 
-@finding("torch", "StickBreakingTransform clips its log-det", "defect",
+@finding("torch", "StickBreakingTransform clips its log-det", "defect", "StickBreaking",
          "x = (sigmoid(z), 1 - sigmoid(z)),   log|det| = log(sigmoid(z) (1 - sigmoid(z)))", """
 The sigmoid is clipped to the normal numbers, so that the log-det stays at log(2.2e-308) however far z goes, and its gradient
 is lost.""", """
@@ -94,7 +95,7 @@ def sticks(m):
     return [m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000))]
 
 
-@finding("torch", "StickBreakingTransform takes the last part as 1 minus the others", "defect",
+@finding("torch", "StickBreakingTransform takes the last part as 1 minus the others", "defect", "StickBreaking",
          "x_2 = 1 - sigmoid(z) = 1/(1 + exp(z))", """
 The last part of the simplex is 1 minus the sum of the others: at z = 30 it keeps three digits of sixteen, and the way back
 does not return 30.""", """
@@ -109,7 +110,7 @@ def last_stick(m):
     return [1 / (1 + m.exp(30)), 30]
 
 
-@finding("torch", "softplus is linear above 20, as documented; SigmoidTransform's log-det inherits it", "choice",
+@finding("torch", "softplus is linear above 20, as documented; SigmoidTransform's log-det inherits it", "choice", "Sigmoid Softplus",
          "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
 The documentation of softplus gives the threshold of 20. In float64, the difference from the linear part loses ten of its sixteen
 digits there; the log-det of SigmoidTransform, which is a sum of two softplus, loses half of its small term.""", """
@@ -125,7 +126,7 @@ def thresholds(m):
     return [m.log(1 + m.exp(z)), -m.log(1 + m.exp(-z)) - m.log(1 + m.exp(z))]
 
 
-@finding("torch", "TanhTransform's log-det near 0 has an absolute error of an ulp of 1", "range",
+@finding("torch", "TanhTransform's log-det near 0 has an absolute error of an ulp of 1", "range", "Tanh",
          "log dx/dz = log(1 - tanh(z)^2)", """
 The formula 2 (log 2 - z - softplus(-2 z)) is right for large z, where log(1 - tanh^2) fails. Near 0 all its digits cancel:
 the relative error is unbounded, the absolute error 2e-16, which in a sum of log-dets is nothing.""", """
@@ -140,7 +141,7 @@ def tanh_near_0(m):
     return [-2 * m.log(m.cosh(m.mpf(z))) for z in (1e-8, 4e-5, 100.0)]
 
 
-@finding("torch", "a scale after StickBreakingTransform counts one dimension too many", "defect",
+@finding("torch", "a scale after StickBreakingTransform counts one dimension too many", "defect", "Chain StickBreaking",
          "y = 2 x with x on the simplex of K entries has K - 1 coordinates:   log|det dy/dz| = log|det dx/dz| + (K - 1) log 2", """
 StickBreakingTransform counts volumes by the K - 1 coordinates of the simplex, and AffineTransform after it counts all K entries. A
 density through ComposeTransform of the two is 2 times too small, and nothing refuses it. At z = 0 all entries of x are 1/K, and
@@ -155,7 +156,7 @@ def scaled_sticks(m):
     return [-K * m.log(K) + (K - 1) * m.log(2) for K in (5, 2)]
 
 
-@finding("torch", "the CDF of Cauchy is 0 in its left tail, and its log-det is infinite far out", "range",
+@finding("torch", "the CDF of Cauchy is 0 in its left tail, and its log-det is infinite far out", "range", "CauchyCDF",
          "x = 1/2 + arctan(z)/pi = arctan2(1, -z)/pi;   log dx/dz = -log(pi (1 + z^2))", """
 CumulativeDistributionTransform(Cauchy) adds 1/2 to an arctangent that is near -1/2: the left tail loses its digits, and x is 0 from
 about -3e16 down in float64, from -1e8 down in float32. In the log-det z^2 overflows, in float32 from 2e19 on. The inverse, a
@@ -179,7 +180,7 @@ def cauchy(m):
     return [m.atan2(1, -m.mpf(z)) / m.pi for z in (-10.0, -1e15, -1e17, -1e8)] + [-m.log(m.pi * (1 + z * z)) for z in far]
 
 
-@finding("torch", "the CDF of Gumbel rounds its tails away and raises there", "range",
+@finding("torch", "the CDF of Gumbel rounds its tails away and raises there", "range", "GumbelCDF",
          "x = exp(-exp(-z));   log dx/dz = -z - exp(-z)", """
 CumulativeDistributionTransform(Gumbel) asks a uniform variable from the least normal number to 1 - eps. Where x lies beyond these,
 the distribution refuses a value of its own with a ValueError: in float64 from z = 36.7 on and below -6.56, in float32 from 16.6 on and
@@ -198,7 +199,7 @@ def gumbel(m):
 
 # -- nflows -----------------------------------------------------------------------------------------------------------
 
-@finding("nflows", "LeakyReLU's log-det is a float32 constant", "defect",
+@finding("nflows", "LeakyReLU's log-det is a float32 constant", "defect", "LeakyReLU",
          "log dx/dz = log(0.01) for z < 0", """
 The logarithm of the slope is computed once, in float32: in float64 every log-det of a negative entry is off by 6e-8.""", """
 import torch
@@ -209,7 +210,7 @@ def log_of_slope(m):
     return [m.log(m.mpf(0.01))]
 
 
-@finding("nflows", "PiecewiseQuadraticCDF jumps in density at the tails", "defect",
+@finding("nflows", "PiecewiseQuadraticCDF jumps in density at the tails", "defect", "QuadraticSpline",
          "log|df/dx| = 0 at the ends of the interval", """
 The heights at the end knots are to be 1 after normalisation, by a comment of the code, as the slope of the linear tails is. The
 equation for them takes a quarter of the end bins where a half is right. Here: four equal bins with equal raw numbers, at the
@@ -227,7 +228,7 @@ def heights_of_one(m):
     return [0, 0]
 
 
-@finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect",
+@finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect", "QuadraticSpline",
          "x = x_k + w (d_k t + (d_(k+1) - d_k) t^2/2)", """
 The root of the quadratic is divided by 2 a, and a = 0 where the heights at both ends of a bin are equal: 0/0. With raw
 numbers 0 that is every inner bin.""", """
@@ -248,7 +249,7 @@ def zeros_of_the_quadratic(m):
     return [2 * ((d_end + d) / 8 + d / 4 + d / 8) - 1, m.mpf(1) / 4]
 
 
-@finding("nflows", "PiecewiseLinearCDF's inverse uses other knots than its forward", "defect",
+@finding("nflows", "PiecewiseLinearCDF's inverse uses other knots than its forward", "defect", "LinearSpline",
          "z = x, the identity;   log dz/dx = 0", """
 Its equal bins are made in float32, and the search for a bin adds 1e-6 to the last knot of the array that the formula then
 reads. In float64 the inverse and its log-det are right to seven digits, and to six in the last bin.""", """
@@ -265,7 +266,7 @@ def identity_with_log_dets(m):
     return [m.mpf(0.1), 0, m.mpf(0.9), 0]
 
 
-@finding("nflows", "Tanh's log-det is -inf from 19.1 on", "defect",
+@finding("nflows", "Tanh's log-det is -inf from 19.1 on", "defect", "Tanh",
          "log dx/dz = log(1 - tanh(z)^2)", """
 1 - tanh^2 is computed from the rounded tanh: nothing is left at 20 (in float32 at 10), and half of the digits at 13.""", """
 import torch
@@ -277,7 +278,7 @@ def log_dets_of_tanh(m):
     return [-2 * m.log(m.cosh(m.mpf(z))) for z in (13, 20)]
 
 
-@finding("nflows", "LogTanh's slope jumps at its cut point", "defect",
+@finding("nflows", "LogTanh's slope jumps at its cut point", "defect", "LogTanh",
          "log dx/dz = log(alpha/z) for z > c, with alpha/c = 1 - tanh(c)^2", """
 Its docstring says that alpha and beta match the value and the first derivative of tanh at the cut point c = 1. The code has
 alpha = (1 - tanh(tanh(c)))/c: the slope falls from 0.42 to 0.36 there. The map remains invertible and its log-det is that of
@@ -290,7 +291,7 @@ def slope_after_the_cut(m):
     return [m.log((1 - m.tanh(1)**2) / m.mpf(1 + 1e-9))]
 
 
-@finding("nflows", "CauchyCDF ignores its location and its scale", "defect",
+@finding("nflows", "CauchyCDF ignores its location and its scale", "defect", "CauchyCDF",
          "x = 1/2 + arctan((z - location)/scale)/pi;   log dx/dz = -log(pi scale (1 + ((z - location)/scale)^2))", """
 The constructor takes location, scale and features, and keeps none of them: the map is the standard one. CauchyCDFInverse passes them
 on, to no effect.""", """
@@ -306,7 +307,7 @@ def moved_cauchy(m):
     return [m.mpf(1) / 2 + m.atan(d) / m.pi, -m.log(2 * m.pi * (1 + d**2))]
 
 
-@finding("nflows", "NaiveLinear has no inverse with a torch of today", "defect",
+@finding("nflows", "NaiveLinear has no inverse with a torch of today", "defect", "DenseLinear",
          "z = W^-1 (x - b)", """
 It calls torch.solve, which torch has removed.""", """
 import torch
@@ -319,7 +320,7 @@ def half(m):
     return [m.mpf(1) / 2]
 
 
-@finding("nflows", "Sigmoid's inverse clamps at its eps", "choice",
+@finding("nflows", "Sigmoid's inverse clamps at its eps", "choice", "Sigmoid",
          "z = log(x/(1 - x))", """
 `eps=1e-6` is an argument of the constructor. Below it the inverse, its log-det and its gradient stay at their values at 1e-6.""", """
 import torch
@@ -330,7 +331,7 @@ def logit_of_1e_9(m):
     return [m.log(m.mpf(1e-9) / (1 - m.mpf(1e-9)))]
 
 
-@finding("nflows", "SqueezeTransform has no inverse but for an even factor", "defect",
+@finding("nflows", "SqueezeTransform has no inverse but for an even factor", "defect", "Squeeze",
          "the inverse of the image of z is z, of 9 entries for the factor 3", """
 The inverse asks for a multiple of 4 channels, where the square of the factor is meant: 9 channels, which the factor 3 makes of one, are
 refused.""", """
@@ -349,7 +350,7 @@ def nine_entries(m):
 
 # -- normflows --------------------------------------------------------------------------------------------------------
 
-@finding("normflows", "transforms.Shift writes to its input", "defect",
+@finding("normflows", "transforms.Shift writes to its input", "defect", "Affine",
          "z is not changed", """
 `z -= self.shift`: after the call, the caller's tensor holds the image.""", """
 import torch
@@ -362,7 +363,7 @@ def unchanged(m):
     return [1]
 
 
-@finding("normflows", "transforms.Logit is not the map of its docstring", "defect",
+@finding("normflows", "transforms.Logit is not the map of its docstring", "defect", "Sigmoid",
          "x = logit(alpha + (1 - alpha) z)", """
 The docstring, and the RealNVP paper that it cites, squeeze data by 1 - alpha; the code by 1 - 2 alpha. It and its log-det are
 consistent with each other.""", """
@@ -375,7 +376,7 @@ def logit_of_the_paper(m):
     return [m.log(v / (1 - v))]
 
 
-@finding("normflows", "constant log-dets are one number for a batch", "choice",
+@finding("normflows", "constant log-dets are one number for a batch", "choice", "Affine GlowActNorm",
          "one log-det for each of three events", """
 AffineConstFlow, ActNorm and linear flows return a log-det without axes, Squeeze the Python number 0. They broadcast where a
 model adds them; whoever takes a flow by itself meets another shape.""", """
@@ -387,7 +388,7 @@ def three_log_dets(m):
     return [3]
 
 
-@finding("normflows", "Composite adds log-dets in float32", "defect",
+@finding("normflows", "Composite adds log-dets in float32", "defect", "Chain",
          "log|det| = s_1 + s_2, here 1/3 + 1/3 in float64", """
 The total starts as zeros of torch's default dtype, to which log-dets of float64 are added in place: they lose nine of their
 sixteen digits. So does the gradient of the log-det.""", """
@@ -405,7 +406,7 @@ def two_thirds(m):
 
 # -- zuko -------------------------------------------------------------------------------------------------------------
 
-@finding("zuko", "RotationTransform's gradient loses digits where its cotangent is large", "range",
+@finding("zuko", "RotationTransform's gradient loses digits where its cotangent is large", "range", "RotationLinear",
          "x = exp(A - A^T) z;   dL/dA_12 = d/dt L(exp(A - A^T + t (E_12 - E_21)) z) at t = 0,   L = c (x_1 + x_2 + x_3)", """
 A gradient is linear in the cotangent: divided by c, it is the same for every power of two c. torch.linalg.matrix_exp takes it from the
 exponential of a block matrix that holds the cotangent, and chooses the number of squarings by the norm of the whole. A large cotangent
@@ -426,7 +427,7 @@ def turned(m):
         return [m.diff(total, 0)] * 2
 
 
-@finding("zuko", "GaussianizationTransform saturates at 4.89", "defect",
+@finding("zuko", "GaussianizationTransform saturates at 4.89", "defect", "Gaussianization",
          "f(x) = Phi^-1(mean_i Phi(exp(a_i) x + b_i)) = x for K = 1, a = b = 0", """
 The mean is multiplied by 1 - 1e-6 before erfinv, which the docstring's equation does not have. With one component, scale 0
 and shift 0 the map is the identity; the image stops at 4.89, and the log-det falls without bound where it should be 0.""", """
@@ -442,7 +443,7 @@ def the_identity(m):
     return [1, 0, 4, 0, 6, 0]
 
 
-@finding("zuko", "BoundedBernsteinTransform jumps at its bounds", "defect", "f(x) = x for |x| > B", """
+@finding("zuko", "BoundedBernsteinTransform jumps at its bounds", "defect", "BernsteinPolynomial", "f(x) = x for |x| > B", """
 Beyond the bounds the map is the identity, by its docstring. The code takes the ends of this line for images of points 1e-6 of the
 interval inside the bounds: all values beyond are off by 2e-6 B, and the image has gaps of that size at the bounds.""", """
 import torch
@@ -456,7 +457,7 @@ def equal_steps(m):
     return [m.mpf(x) for x in (-6.0, 4.99998, 5.00001, 6.0)]
 
 
-@finding("zuko", "SoftclipTransform is right everywhere", "right",
+@finding("zuko", "SoftclipTransform is right everywhere", "right", "Softsign",
          "x = z/(1 + |z|),   log dx/dz = -2 log(1 + |z|)", """
 log1p, and no clip: values, inverses and log-dets within 2 units of rounding over the whole range.""", """
 import torch
@@ -472,7 +473,7 @@ def softclip(m):
 
 # -- Pyro -------------------------------------------------------------------------------------------------------------
 
-@finding("pyro", "Spline evaluates the wrong bin within 1e-6 above a knot", "defect",
+@finding("pyro", "Spline evaluates the wrong bin within 1e-6 above a knot", "defect", "LinearRationalSpline RationalQuadraticSpline",
          "x = h (s t^2 + d_0 t (1 - t))/(s + (d_1 + d_0 - 2 s) t (1 - t)) in the bin of z", """
 The search for a bin adds eps = 1e-6 to the knots. Just above a knot the formula of the bin below is continued beyond its end:
 the log-det is off by up to 1e-6 times the jump of its derivative. Here: equal bins on [-1, 1], slope log 2 + 0.001
@@ -490,7 +491,7 @@ def above_the_knot(m):
     return [log_slope(m, lambda t: (t**2 + d_0 * t * (1 - t)) / (1 + (d_1 + d_0 - 2) * t * (1 - t)), m.mpf(9e-7))]
 
 
-@finding("pyro", "ELUTransform's inverse adds 1e-8", "defect",
+@finding("pyro", "ELUTransform's inverse adds 1e-8", "defect", "ELUTransform",
          "z = log(1 + x) for x < 0", """
 log1p(x + 1e-8): the inverse does not return what was mapped; at z = -15 it is off by 0.03.""", """
 import torch
@@ -503,7 +504,7 @@ def elu_and_back(m):
     return [-1, -15]
 
 
-@finding("pyro", "Spline's slope at its end knots is 0.999", "choice",
+@finding("pyro", "Spline's slope at its end knots is 0.999", "choice", "LinearRationalSpline RationalQuadraticSpline",
          "log dx/dz = 0 at the end knot, for slope 1", """
 A comment in its source asks why the slope at the ends is 1 less the floor of 1e-3: the map has a kink there. refflow's
 convention of that name has it too.""", """
@@ -519,7 +520,7 @@ def no_kink(m):
 
 # -- distrax ----------------------------------------------------------------------------------------------------------
 
-@finding("distrax", "Sigmoid is exp below -9", "defect",
+@finding("distrax", "Sigmoid is exp below -9", "defect", "Sigmoid",
          "x = 1/(1 + exp(-z))", """
 Below -9 the sigmoid is replaced by exp(z), which is off by exp(z) relatively: a jump of 1e-4 at -9, in float64 too. The
 inverse is the logit everywhere, so that inverse(forward(z)) is not z.""", """
@@ -535,7 +536,7 @@ def sigmoid_below(m):
     return [sigmoid(m, -9.5), m.mpf(-9.5)]
 
 
-@finding("distrax", "the gradient of Sigmoid's log-det is NaN in the tails", "defect",
+@finding("distrax", "the gradient of Sigmoid's log-det is NaN in the tails", "defect", "Sigmoid",
          "d log(dx/dz)/dz = 1 - 2 x, with x = 1/(1 + exp(-z))", """
 The branches of `where` that are not taken overflow, and 0 times infinity is NaN: at -1000 in float64, at 90 in float32. One
 such event in a batch makes the whole gradient NaN.""", """
@@ -552,7 +553,7 @@ def tails_of_sigmoid(m):
 
 # -- distreqx ---------------------------------------------------------------------------------------------------------
 
-@finding("distreqx", "ScalarAffine's log-det has the shape of its scale, not of the event", "defect",
+@finding("distreqx", "ScalarAffine's log-det has the shape of its scale, not of the event", "defect", "Affine",
          "log|det dx/dz| = sum_i log|scale| = 3 log 2", """
 A scale of shape () or (1,) maps all entries of an event, but its log-det is one number, which Block does not sum over the entries:
 with shape (1,) it is that of one entry, with shape () the sum raises. distrax, where the code comes from, gives log-dets the shape
@@ -567,7 +568,7 @@ def one_scale_of_three(m):
     return [3 * m.log(2)] * 2
 
 
-@finding("distreqx", "Sigmoid is exp below -9", "defect",
+@finding("distreqx", "Sigmoid is exp below -9", "defect", "Sigmoid",
          "x = 1/(1 + exp(-z))", """
 As in distrax, where the code comes from: below -9 the sigmoid is replaced by exp(z), which is off by exp(z) relatively: a jump of
 1e-4 at -9, in float64 too. The inverse is the logit everywhere, so that inverse(forward(z)) is not z.""", """
@@ -583,7 +584,7 @@ def copied_sigmoid(m):
     return [sigmoid(m, -9.5), m.mpf(-9.5)]
 
 
-@finding("distreqx", "the gradient of Sigmoid's log-det is NaN in the tails", "defect",
+@finding("distreqx", "the gradient of Sigmoid's log-det is NaN in the tails", "defect", "Sigmoid",
          "d log(dx/dz)/dz = 1 - 2 x, with x = 1/(1 + exp(-z))", """
 As in distrax: the branches of `where` that are not taken overflow, and 0 times infinity is NaN: at -1000 in float64, at 90 in
 float32. One such event in a batch makes the whole gradient NaN.""", """
@@ -598,7 +599,7 @@ def tails_of_copied_sigmoid(m):
     return [1 - 2 * sigmoid(m, -1000), 1 - 2 * sigmoid(m, 90)]
 
 
-@finding("distreqx", "Tanh's log-det near 0 has an absolute error of an ulp of 1", "range", "log dx/dz = -2 log cosh z", """
+@finding("distreqx", "Tanh's log-det near 0 has an absolute error of an ulp of 1", "range", "Tanh", "log dx/dz = -2 log cosh z", """
 2 (log 2 - z - softplus(-2 z)) cancels near 0, where the log-det is -z^2: at 1e-4 half of the digits are lost, at 1e-9 all. The same
 formula is in distrax, torch and TFP. The value is right to an ulp of 1, which is enough for a density; a relative error is not.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -613,7 +614,7 @@ def small_log_cosh(m):
 
 # -- surjectors -------------------------------------------------------------------------------------------------------
 
-@finding("surjectors", "sample_and_log_prob has the sign of a funnel's decoder wrong", "defect",
+@finding("surjectors", "sample_and_log_prob has the sign of a funnel's decoder wrong", "defect", "",
          "log p(y) = log p(z) + log q(y_minus | z) = 0 - log 2", """
 The forward of a funnel returns + log q of the entries that it draws, and TransformedDistribution subtracts it, as it subtracts a
 log-det: log p(z) - log q(y_minus | z). log_prob of the same sample adds it. Slice and all inference funnels are affected, in 0.4.0
@@ -632,7 +633,7 @@ def sign_of_decoder(m):
     return [-m.log(2)] * 2
 
 
-@finding("surjectors", "the autoregressive funnels join their entries along the batch", "defect",
+@finding("surjectors", "the autoregressive funnels join their entries along the batch", "defect", "",
          "y = (y_plus, y_minus), of two entries", """
 The forward of MaskedAutoregressiveInferenceFunnel calls concatenate without an axis, so that the kept entry and the drawn one of one
 event become two events of one entry, where there are as many of both; otherwise it raises. Mended in 0.4.0, which needs Python
@@ -651,7 +652,7 @@ def entries_of_an_event(m):
     return [m.mpf(2)]
 
 
-@finding("surjectors", "RationalQuadraticSplineMaskedAutoregressiveInferenceFunnel raises", "defect",
+@finding("surjectors", "RationalQuadraticSplineMaskedAutoregressiveInferenceFunnel raises", "defect", "",
          "z = y_plus and the contribution log 1 + log 1 = 0, of a spline whose numbers are all 0", """
 It hands its parent a function of `self`, where a function of the spline's numbers is called, and raises for every event, in 0.4.0
 too. The class warns that it has not been tested.""", """
@@ -669,7 +670,7 @@ def spline_of_zeros(m):
     return [m.mpf(0)]
 
 
-@finding("surjectors", "MADE takes one axis of batches alone", "defect",
+@finding("surjectors", "MADE takes one axis of batches alone", "defect", "MaskedDense",
          "the axes of (*batch, 3, 2): 2 for one event, 4 for two axes of batches", """
 MADE says that its numbers have the shape [..., input_size, n_params], but parts its last axis after the first axis alone. With one
 event, or with two axes of batches, an autoregressive map raises or gives other values: of one event and a shift, the network's numbers
@@ -685,7 +686,8 @@ def axes_of_made(m):
     return [m.mpf(2), m.mpf(4)]
 
 
-@finding("surjectors", "the log-dets of affine layers pass through exp", "range", "log dx/dz = log_scale", """
+@finding("surjectors", "the log-dets of affine layers pass through exp", "range",
+         "AffineCoupling Autoregressive", "log dx/dz = log_scale", """
 AffineMaskedCoupling, AffineMaskedAutoregressive and their funnels give distrax.ScalarAffine the scale exp(log_scale), of which it
 takes the logarithm: a small log-scale keeps an absolute error of an ulp of 1, and one of which exp overflows or underflows becomes
 infinite. The gradient of the inverse forms 1/scale^2, which overflows where its value does not. ScalarAffine takes a log-scale, too. The
@@ -702,7 +704,7 @@ def log_of_exp(m):
 
 # -- bijx -------------------------------------------------------------------------------------------------------------
 
-@finding("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails", "defect",
+@finding("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails", "defect", "Sigmoid Tanh",
          "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z)) and -2 log cosh z", """
 log(y) + log(1 - y) and log(1 - y^2) are computed from the rounded image y, which is 1: -inf for the sigmoid from 37 on, for
 tanh from 19.1 on, in float64; half of the digits are lost at half of that.""", """
@@ -717,7 +719,7 @@ def tails_of_both(m):
     return [m.log(sigmoid(m, z) * sigmoid(m, -z)) for z in (20, 40)] + [-2 * m.log(m.cosh(20))]
 
 
-@finding("bijx", "the gradient of MonotoneRQSpline is halved at a knot and quartered at an end", "defect",
+@finding("bijx", "the gradient of MonotoneRQSpline is halved at a knot and quartered at an end", "defect", "RationalQuadraticSpline",
          "dx/dz = exp(log dx/dz)", """
 Positions are clipped to their bin, and inputs to [0, 1]; the derivative of a clip is 1/2 where its argument is at an end. With raw
 numbers of 0 the map is the identity, whose derivative is 1 everywhere: jax.grad says 1/2 at the knot 0.5 and 1/4 at 0. The log-det,
@@ -733,7 +735,7 @@ def slopes_at_knots(m):
     return [m.mpf(1)] * 3
 
 
-@finding("bijx", "MonotoneRQSpline does not use its min_bin_width, min_bin_height and min_slope", "defect",
+@finding("bijx", "MonotoneRQSpline does not use its min_bin_width, min_bin_height and min_slope", "defect", "RationalQuadraticSpline",
          "h_1 = min_bin_height + (1 - 2 min_bin_height) e^30/(e^30 + e^-30)", """
 The constructor keeps them, and apply calls rational_quadratic_spline without them: bins have the default floor 0.001. Of two bins of
 widths 1/2, with raw heights 30 and -30 and a floor of 0.4, the knot at 0.5 has the image 0.6.""", """
@@ -749,7 +751,7 @@ def image_of_the_middle_knot(m):
     return [m.mpf(4) / 10 + m.mpf(2) / 10 * sigmoid(m, 60)]
 
 
-@finding("bijx", "FreeTheoryScaling raises if its mass is a parameter", "defect",
+@finding("bijx", "FreeTheoryScaling raises if its mass is a parameter", "defect", "",
          "x = F^-1 diag(1/sqrt(m2 + k^2)) F z, of a constant z: x = z/sqrt(m2)", """
 With an nnx.Variable as m2, which the docstring allows ("can be learnable nnx.Variable"), the spectrum is not computed in advance, and
 the constructor hands None to that of SpectrumScaling, which reads its shape. With a number as m2 it is right.""", """
@@ -764,7 +766,7 @@ def constant_field(m):
     return [m.mpf(2)]
 
 
-@finding("bijx", "CondInverse has no method invert", "defect", "the inverse of the inverse of exp is exp: x = exp(1)", """
+@finding("bijx", "CondInverse has no method invert", "defect", "Inverse", "the inverse of the inverse of exp is exp: x = exp(1)", """
 Its constructor stores the flag under the name `invert`, which hides the method of that name: `.invert()`, by which Inverse says that
 inverses are made, calls the flag and raises.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -779,7 +781,7 @@ def exp_again(m):
 
 # -- FrEIA ------------------------------------------------------------------------------------------------------------
 
-@finding("freia", "InvertibleSigmoid sums its log-det over one axis", "defect",
+@finding("freia", "InvertibleSigmoid sums its log-det over one axis", "defect", "Sigmoid",
          "log|det| = sum over all entries of one event: one number", """
 `logJ.sum(1)` sums over channels only: one image of 1 x 2 x 2 gets four log-dets.""", """
 import torch
@@ -791,7 +793,7 @@ def one_log_det(m):
     return [1]
 
 
-@finding("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32", "defect",
+@finding("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32", "defect", "Sigmoid",
          "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
 The logarithm is that of 1/((1 + exp(z)) (1 + exp(-z))), whose factors overflow: beyond 88 in float32, beyond 709
 in float64.""", """
@@ -803,7 +805,7 @@ def far_tail(m):
     return [m.log(sigmoid(m, 100) * sigmoid(m, -100))]
 
 
-@finding("freia", "Fixed1x1Conv multiplies by the transpose of its matrix", "defect",
+@finding("freia", "Fixed1x1Conv multiplies by the transpose of its matrix", "defect", "Pointwise",
          "y = M x at each pixel, for M = [[1, 2], [0, 1]] and x = (1, 1)", """
 The docstring calls M the kernel of the convolution. The code transposes it, as FixedLinearTransform must for rows; a kernel
 need not be. Log-dets are the same.""", """
@@ -818,7 +820,7 @@ def product_with_ones(m):
     return [3, 1]
 
 
-@finding("freia", "LearnedElementwiseScaling's inverse has the log-det of its forward", "defect",
+@finding("freia", "LearnedElementwiseScaling's inverse has the log-det of its forward", "defect", "Affine",
          "log|det dz/dx| = -sum_i s_i on the way back; here s = (1, 1)", """
 The sum of the logarithms of the scales is not negated with rev=True, where the module divides by the scales. By the base class, the two
 log-dets are opposite numbers.""", """
@@ -833,7 +835,7 @@ def both_ways(m):
     return [2, -2]
 
 
-@finding("freia", "LearnedElementwiseScaling does not start at init_scale", "defect",
+@finding("freia", "LearnedElementwiseScaling does not start at init_scale", "defect", "Affine",
          "g(x) = x exp(s), exp(s) = init_scale: g(1) = 3 for init_scale 3", """
 The logarithm of init_scale is multiplied by zeros, where ones are meant: the scale starts at 1 for every init_scale.""", """
 import torch
@@ -845,7 +847,7 @@ def initial_scale(m):
     return [3]
 
 
-@finding("freia", "InvAutoAct has neither of its slopes at 0", "defect",
+@finding("freia", "InvAutoAct has neither of its slopes at 0", "defect", "LeakyReLU",
          "g(x) = x exp(alpha) for x >= 0; here exp(alpha) = 2, so that log dg/dx = log 2 at x = 0", """
 The sign of 0 is 0, by which alpha is multiplied: the log-det at 0 is 0, between the two slopes. InvAutoActTwoSided likewise has the mean
 of the two logarithms. A layer before it that gives exact zeros makes the density wrong.""", """
@@ -857,7 +859,7 @@ def slope_at_0(m):
     return [m.log(2)]
 
 
-@finding("freia", "HaarDownsampling's inverse writes to its input", "defect",
+@finding("freia", "HaarDownsampling's inverse writes to its input", "defect", "Squeeze",
          "z is not changed", """
 `x_perm *= self.fac_rev` halves the caller's tensor, which x_perm is unless channels are ordered by wavelet. HaarUpsampling does so on
 the way forward.""", """
@@ -873,7 +875,7 @@ def unhalved(m):
 
 # -- torchflows -------------------------------------------------------------------------------------------------------
 
-@finding("torchflows", "RationalQuadratic with raw numbers 0 is not the identity", "defect",
+@finding("torchflows", "RationalQuadratic with raw numbers 0 is not the identity", "defect", "RationalQuadraticSpline",
          "x = z", """
 Raw numbers of slopes are divided by 1000 and added to c, where softplus(c) = 1 less a floor. The slopes at the ends are
 padded with c where 0 is meant, so that they are 1.0003: the end bins are bent, and the map has a kink at the ends.""", """
@@ -888,7 +890,7 @@ def untouched(m):
     return [-45, 0]
 
 
-@finding("torchflows", "the log-det of an autoregressive inverse is taken at other points", "defect",
+@finding("torchflows", "the log-det of an autoregressive inverse is taken at other points", "defect", "Autoregressive",
          "log|det dz/dx| + log|det dx/dz| = 0 at z = f(x)", """
 The inverse goes through the entries and puts each one that it finds into the tensor that it inverts next. The log-det that it returns is
 of the last round, where all entries but the last are images already: the slopes of the transformer's inverse are taken there. The values
@@ -911,7 +913,7 @@ def opposite(m):
 
 # -- pzflow -----------------------------------------------------------------------------------------------------------
 
-@finding("pzflow", "InvSoftplus overflows and cancels", "defect",
+@finding("pzflow", "InvSoftplus overflows and cancels", "defect", "Softplus",
          "x = log(1 + exp(z)),   z = log(exp(x) - 1)", """
 log(1 + exp(z)) is computed as it stands: infinite from 710 on (89 in float32), 0 below -37, and its inverse -inf
 below 1e-16.""", """
@@ -927,7 +929,7 @@ def softplus_thrice(m):
     return [m.log(1 + m.exp(800)), m.log1p(m.exp(-40)), m.log(m.expm1(m.mpf(1e-20)))]
 
 
-@finding("pzflow", "the spline's gradient is NaN beyond twice its bound", "defect",
+@finding("pzflow", "the spline's gradient is NaN beyond twice its bound", "defect", "RationalQuadraticSpline",
          "dx/dz = 1 beyond the bound", """
 Inputs beyond the bound B are replaced by |z| - B for the search, which beyond 2 B finds no bin; the value is replaced again,
 but its gradient is 0 times NaN. Here B = 1.""", """
@@ -945,7 +947,7 @@ def slopes_of_the_identity(m):
 
 # -- the VITS spline --------------------------------------------------------------------------------------------------
 
-@finding("transformers", "the VITS spline raises if no input lies inside the bound", "defect",
+@finding("transformers", "the VITS spline raises if no input lies inside the bound", "defect", "RationalQuadraticSpline",
          "x = z beyond the bound", """
 The inputs inside the bound are selected without asking whether there are any; the minimum of none raises. A short text whose
 durations all lie in the tails does it.""", """
@@ -961,6 +963,7 @@ def beyond(m):
 
 
 @finding("transformers", "VITS' stochastic durations are trained in another order than they are sampled in", "defect",
+         "stochastic_durations",
          "(w, v) = f^-1(z), where f exchanges the channels after the affine map and after each of 4 couplings", """
 VitsStochasticDurationPredictor exchanges the channels after its affine map too when it computes the loss; VITS does not. The
 reverse pass leaves out the first coupling as VITS does, and that exchange with it. So it samples from another density than the
@@ -980,7 +983,7 @@ def exchanged_five_times(m):
     return [20]
 
 
-@finding("piper", "the VITS spline passes a batch that lies in the tails", "right",
+@finding("piper", "the VITS spline passes a batch that lies in the tails", "right", "RationalQuadraticSpline",
          "x = z beyond the bound", """
 The copy in piper does not ask for the minimum of the inputs inside the bound, and maps a batch without any.""", """
 import torch
@@ -996,7 +999,7 @@ def beyond_too(m):
 
 # -- TFP --------------------------------------------------------------------------------------------------------------
 
-@finding("tfp", "LambertWTail's log-det is NaN beyond 26", "defect",
+@finding("tfp", "LambertWTail's log-det is NaN beyond 26", "defect", "LambertWTail",
          "log dx/dz = tailweight z^2/2 + log(1 + tailweight z^2)", """
 The image is finite and right there; the log-det is found by way of the square of the image, which overflows.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1010,7 +1013,7 @@ def heavy_tail(m):
     return [30 * m.exp(450), 450 + m.log(901)]
 
 
-@finding("tfp", "IteratedSigmoidCentered's log-det is -inf far out, and its last part is 1 minus the others", "defect",
+@finding("tfp", "IteratedSigmoidCentered's log-det is -inf far out, and its last part is 1 minus the others", "defect", "StickBreaking",
          "x = (sigmoid(z), 1 - sigmoid(z)),   log|det| = log(sigmoid(z) (1 - sigmoid(z)))", """
 The log-det is a sum of logarithms of images, which underflow; the last part keeps three digits of sixteen at z = 30.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1024,7 +1027,7 @@ def sticks_of_tfp(m):
     return [m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000)), sigmoid(m, -30)]
 
 
-@finding("tfp", "Sigmoid and Softplus are right in the tails, the gradient of Sigmoid's log-det too", "right",
+@finding("tfp", "Sigmoid and Softplus are right in the tails, the gradient of Sigmoid's log-det too", "right", "Sigmoid Softplus",
          "x = 1/(1 + exp(-z));   x = log(1 + exp(z));   d log(dx/dz)/dz = 1 - 2/(1 + exp(-z)) of the sigmoid", """
 Where other libraries replace the sigmoid by exp below -9, clip it, or replace softplus by a line above 20.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1040,7 +1043,7 @@ def tails_of_tfp(m):
     return [sigmoid(m, -9.5), m.log(1 + m.exp(21)), m.log1p(m.exp(-40)), 1 - 2 * sigmoid(m, -1000)]
 
 
-@finding("tfp", "Tanh's log-det loses its digits near 0", "defect", "log dx/dz = -2 log cosh z", """
+@finding("tfp", "Tanh's log-det loses its digits near 0", "defect", "Tanh", "log dx/dz = -2 log cosh z", """
 It is 2 (log 2 - z - softplus(-2 z)), whose terms cancel: 8e-08 of it are wrong at 4e-5, and in float32 it is not 0 at 0.""", """
 import jax; jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
@@ -1053,7 +1056,7 @@ def near_zero_of_tfp(m):
     return [-2 * m.log(m.cosh(m.mpf(4e-5))), m.mpf(0)]
 
 
-@finding("tfp", "Sigmoid's gradient and Softplus's inverse log-det are 0 above 37", "defect",
+@finding("tfp", "Sigmoid's gradient and Softplus's inverse log-det are 0 above 37", "defect", "Sigmoid Softplus",
          "d sigmoid(z)/dz = sigmoid(z) sigmoid(-z);   log dz/dx = -log(1 - exp(-x)) of the inverse of softplus", """
 Both are made of 1 minus a number that has been rounded to 1.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1067,7 +1070,7 @@ def far_out_of_tfp(m):
     return [sigmoid(m, 40) * sigmoid(m, -40), -m.log1p(-m.exp(-40))]
 
 
-@finding("tfp", "SinhArcsinh is NaN, and its log-det -inf, for heavy tails", "defect",
+@finding("tfp", "SinhArcsinh is NaN, and its log-det -inf, for heavy tails", "defect", "SinhArcsinh",
          "x = sinh(t arcsinh(z))/c,   c = sinh(t arcsinh(2))/2", """
 The scale c overflows, or its exponential does, although the image and the log-det are moderate.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1081,7 +1084,7 @@ def heavy_sinh_of_tfp(m):
     return [2 * m.sinh(1000 * m.asinh(1)) / m.sinh(1000 * m.asinh(2)), m.log(2 * m.mpf(500) / m.sinh(500 * m.asinh(2)))]
 
 
-@finding("tfp", "The gradients of WeibullCDF and Softsign are 0 far out", "defect",
+@finding("tfp", "The gradients of WeibullCDF and Softsign are 0 far out", "defect", "Softsign WeibullCDF",
          "d(1 - exp(-z))/dz = exp(-z);   d(z/(1 + |z|))/dz = 1/(1 + |z|)^2", """
 Autograd takes differences of numbers near 1; at 1e8 eight digits of Softsign's gradient are lost.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1096,7 +1099,7 @@ def gradients_of_tfp(m):
     return [m.exp(-40), (1 + m.mpf(2e16)) ** -2, (1 + m.mpf(1e8)) ** -2]
 
 
-@finding("tfp", "Softsign's inverse log-det has lost two digits near -0.41", "defect", "log dz/dx = -2 log(1 - |x|)", """
+@finding("tfp", "Softsign's inverse log-det has lost two digits near -0.41", "defect", "Softsign", "log dz/dx = -2 log(1 - |x|)", """
 It is made of jax's log1p, whose relative error reaches 2.7e-14, a hundred units of rounding, between -0.4142 and -0.3987.""", """
 import jax; jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
@@ -1108,7 +1111,7 @@ def log1p_of_jax(m):
     return [-2 * m.log(1 - m.mpf(0.41)), m.log(1 - m.mpf(0.41))]
 
 
-@finding("tfp", "A Dirichlet through the inverse of SoftmaxCentered has the mass sqrt 3", "defect",
+@finding("tfp", "A Dirichlet through the inverse of SoftmaxCentered has the mass sqrt 3", "defect", "CentredSoftmax Dirichlet",
          "integral of p(z) dz = 1,   log p(z) = log Dirichlet(x) + log|det dx/dz|, both by coordinates of the simplex", """
 Dirichlet is a density with respect to the coordinates of the simplex. SoftmaxCentered counts the simplex's own volume, which is
 sqrt K times as large, so that all densities on R^(K-1) that are made of both are sqrt K times too large: here K is 3. Through
@@ -1128,7 +1131,7 @@ def masses(m):
     return [m.mpf(1)] * 2
 
 
-@finding("tfp", "An LKJ through its own default bijector has the mass pi", "defect",
+@finding("tfp", "An LKJ through its own default bijector has the mass pi", "defect", "LKJCholesky RowNormalisedCorrelation",
          "integral of p(z) dz = 1,   log p(z) = log LKJ(x) + log|det dx/dz|", """
 The bijector ends in CholeskyOuterProduct, which counts all entries of a factor as free. The diagonal of a correlation matrix's factor
 follows from the rest, so that the log-det is D log 2 + sum_i log L_ii too large, which depends on the point. Here D = 2, where the
@@ -1148,7 +1151,7 @@ def mass_of_lkj(m):
     return [m.mpf(1), m.mpf(0)]
 
 
-@finding("tfp", "The default bijector of WishartTriL reaches no variance below 0.48", "defect",
+@finding("tfp", "The default bijector of WishartTriL reaches no variance below 0.48", "defect", "WishartCholesky",
          "integral of p(z) dz = 1,   log p(z) = log Wishart(x) + log|det dx/dz|", """
 Its diagonal is the softplus of a softplus, which is above log 2: no variance is below the square of that, 0.48, and the density on R
 lacks the probability below it. Here the density is chi-square with three degrees of freedom, and integrates to 0.92.""", """
@@ -1165,7 +1168,7 @@ def reached_variances(m):
     return [m.mpf(0), m.mpf(1)]
 
 
-@finding("tfp", "UnitVector's log-det has a constant of float32", "defect", "log|det| = n log 2 - n log(1 + |z|^2)", """
+@finding("tfp", "UnitVector's log-det has a constant of float32", "defect", "UnitVector", "log|det| = n log 2 - n log(1 + |z|^2)", """
 The logarithm of 2 is rounded to float32: in float64 the log-det of three entries is off by 6e-9.""", """
 import jax; jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
@@ -1179,7 +1182,7 @@ def volume_of_stereographic(m):
 
 # -- NumPyro ----------------------------------------------------------------------------------------------------------
 
-@finding("numpyro", "StickBreakingTransform takes the last part as 1 minus the others", "defect",
+@finding("numpyro", "StickBreakingTransform takes the last part as 1 minus the others", "defect", "StickBreaking",
          "x_2 = 1 - sigmoid(z) = 1/(1 + exp(z))", """
 As in torch: at z = 30 the last part keeps three digits of sixteen.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1191,7 +1194,7 @@ def last_stick_again(m):
     return [sigmoid(m, -30)]
 
 
-@finding("numpyro", "StickBreakingTransform's log-det and gradient are infinite far out", "defect",
+@finding("numpyro", "StickBreakingTransform's log-det and gradient are infinite far out", "defect", "StickBreaking",
          "log|det| = log s_1 + 2 log(1 - s_1) + log s_2 + log(1 - s_2),   s_1 = sigmoid(z_1 - log 2), s_2 = sigmoid(z_2)", """
 The log-det is a sum of logarithms of parts that underflow: -inf for z = (0, -1000), with a gradient of NaN.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1207,7 +1210,7 @@ def sticks_far_out(m):
     return [m.log(s) + 2 * m.log(1 - s) + m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000)), 1 - 2 * sigmoid(m, -1000)]
 
 
-@finding("numpyro", "CorrCholeskyTransform of float32 raises where float64 is enabled", "defect",
+@finding("numpyro", "CorrCholeskyTransform of float32 raises where float64 is enabled", "defect", "CorrelationCholesky",
          "L_22 = sqrt(1 - tanh(z)^2) = 1 at z = 0", """
 The triangle is scattered into zeros of the default dtype, which jax_enable_x64 makes float64; so it is by
 LowerCholeskyTransform.""", """
@@ -1220,7 +1223,7 @@ def last_of_the_diagonal(m):
     return [1]
 
 
-@finding("numpyro", "SoftplusTransform and SigmoidTransform's log-det are right above 20", "right",
+@finding("numpyro", "SoftplusTransform and SigmoidTransform's log-det are right above 20", "right", "Sigmoid Softplus",
          "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
 jax.nn.softplus is logaddexp and has no threshold.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1235,7 +1238,7 @@ def no_threshold(m):
     return [m.log(1 + m.exp(z)), -m.log(1 + m.exp(-z)) - m.log(1 + m.exp(z))]
 
 
-@finding("numpyro", "SimplexToOrderedTransform takes the last part as 1 minus the others", "defect",
+@finding("numpyro", "SimplexToOrderedTransform takes the last part as 1 minus the others", "defect", "SimplexToOrdered",
          "x = log(z_1/z_2);   z_2 = 1/(1 + exp(x))", """
 The value is the logit of a sum that rounds to 1: it is infinite, and so are the log-det and gradients, where the last part is 1e-17. The
 inverse returns 1 - sigmoid(x), which is 0 from 37 on.""", """
@@ -1252,7 +1255,7 @@ def last_part_of_two(m):
 
 # -- FlowJAX ----------------------------------------------------------------------------------------------------------
 
-@finding("flowjax", "Sigmoid and SoftPlus are right in the tails", "right",
+@finding("flowjax", "Sigmoid and SoftPlus are right in the tails", "right", "Sigmoid Softplus",
          "x = 1/(1 + exp(-z)), log dx/dz = log x + log(1 - x);   x = log(1 + exp(z))", """
 Values and log-dets by softplus, without a clip.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1268,7 +1271,7 @@ def tails_of_flowjax(m):
 
 # -- PyMC -------------------------------------------------------------------------------------------------------------
 
-@finding("pymc", "logodds' log-det is -inf from 37 on", "defect",
+@finding("pymc", "logodds' log-det is -inf from 37 on", "defect", "Sigmoid",
          "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
 log(x) + log1p(-x) of the rounded sigmoid x, which is 1 there; in float32 from 17 on.""", """
 import numpy as np
@@ -1280,7 +1283,7 @@ def log_odds(m):
     return [m.log(sigmoid(m, 40) * sigmoid(m, -40))]
 
 
-@finding("pymc", "Interval with numbers as bounds has a float32 constant in its log-det", "defect",
+@finding("pymc", "Interval with numbers as bounds has a float32 constant in its log-det", "defect", "OpenInterval",
          "log dx/dz = log(b - a) - log(1 + exp(-z)) - log(1 + exp(z)) = log 4 - 2 log 2 at z = 0", """
 pytensor takes the bounds -1.0 and 3.0 as float32, in which they are exact; log(b - a) is then rounded to float32 in a
 log-det of float64.""", """
@@ -1313,7 +1316,7 @@ The vector u_hat = u + (softplus(w^T u) - 1 - w^T u) w/(w^T w) is rounded, and w
 layers with four entries, {share} fold space or are singular; where {minus} rounds to -1, the log-det is -inf. {who}"""
 FOLDED = "w^T u_hat > -1 always: no layer folds space"
 
-@finding("pyro", "Planar loses its constraint to rounding", "range", FOLDED, ROUNDED.format(
+@finding("pyro", "Planar loses its constraint to rounding", "range", "Planar", FOLDED, ROUNDED.format(
     share="half at w^T u = -17 in float32 and at -36 in float64", minus="softplus(w^T u) - 1",
     who="ConditionalPlanar has the same code."), """
 import torch
@@ -1334,7 +1337,7 @@ def unfolded_planes(m):
     return [0, 0, m.log(softplus(m, -40))]
 
 
-@finding("normflows", "Planar loses its constraint to rounding", "range", FOLDED, ROUNDED.format(
+@finding("normflows", "Planar loses its constraint to rounding", "range", "Planar", FOLDED, ROUNDED.format(
     share="half at w^T u = -17 in float32 and at -36 in float64", minus="log(1 + exp(w^T u)) - 1",
     who="The layer with leaky_relu has the same code, whose inverse then divides by 0."), """
 import torch
@@ -1356,7 +1359,7 @@ def unfolded_layers(m):
     return unfolded_planes(m)
 
 
-@finding("flowjax", "Planar loses its constraint to rounding", "range", FOLDED, """
+@finding("flowjax", "Planar loses its constraint to rounding", "range", "Planar", FOLDED, """
 The vector u_hat = u + (m - w^T u) w/(w^T w) with m = -1 + log(1 + softplus(w^T u)) is rounded, and with it the small number
 1 + w^T u_hat: of 4,000 drawn layers with four entries, half fold space or are singular at w^T u = -17 in float32 and at -36 in
 float64. The last line has w^T u = -40, where the log-det is the logarithm of a rounding.""", """
@@ -1381,7 +1384,7 @@ def unfolded_bijections(m):
     return [0, 0, m.log(m.log(1 + softplus(m, -40)))]
 
 
-@finding("normflows", "Planar is infinite or NaN for large w^T u", "defect",
+@finding("normflows", "Planar is infinite or NaN for large w^T u", "defect", "Planar",
          "x = z + u_hat tanh(w^T z + b), u_hat = u + (log(1 + exp(w^T u)) - 1 - w^T u) w/(w^T w)", """
 log(1 + exp(t)) is written as it stands: exp overflows from 88.8 in float32 and from 709.8 in float64, where u_hat is nearly u.""", """
 import torch
@@ -1398,7 +1401,7 @@ def far_above(m):
     return [value for (x, log_det) in found for value in (x[0], log_det)]
 
 
-@finding("normflows", "Planar with leaky_relu has a slope of float32 digits", "defect",
+@finding("normflows", "Planar with leaky_relu has a slope of float32 digits", "defect", "Planar",
          "log|det dx/dz| = log(1 + (softplus(w^T u) - 1) 0.2) for w^T z + b < 0", """
 In the log-det and in the inverse, 0.2 is made from a mask of truth values, -0.8 and 1, in torch's default dtype: in float64 it is
 0.19999998807907104, where the map has 0.2. The log-det and the way back are off by 1e-8.""", """
@@ -1416,7 +1419,7 @@ def leaky_layer(m):
     return [log_det, -1.5]
 
 
-@finding("normflows", "Residual's inverse stops before it has the root", "defect",
+@finding("normflows", "Residual's inverse stops before it has the root", "defect", "InvertibleResidual",
          "z <- x - g(z), which contracts to the z of x = z + g(z)", """
 The steps end where the square of the last change is less than 1e-5 (1 + |x|), so that changes of 3e-3 pass. The tolerance that is meant
 is for the change itself. Here g(z) = W tanh z. The log-det of the inverse, and all gradients, are those of the wrong point.""", """
@@ -1438,7 +1441,7 @@ def contraction_at_its_root(m):
     return [z[0], -m.log((1 + s / 4) * (1 + t / 8) + 3 * s * t / 16)]
 
 
-@finding("normflows", "Residual's log-det loses the digits of a small Jacobian", "range",
+@finding("normflows", "Residual's log-det loses the digits of a small Jacobian", "range", "InvertibleResidual",
          "log det(I + J) = sum_k log1p(p_k), with 1 + p_k the pivots of I + J", """
 In evaluation, and for pairs, the log-det is the logarithm of a determinant near 1, which has rounded. Here J is about 1e-8, and nine
 digits of its log-det are left; elimination in J keeps them all.""", """
@@ -1454,7 +1457,7 @@ def contraction_far_out(m):
     return [m.log((1 + s / 4) * (1 + s / 8) + 3 * s * s / 16)]
 
 
-@finding("flowjax", "LeakyTanh's inverse loses two digits near 0.414", "range",
+@finding("flowjax", "LeakyTanh's inverse loses two digits near 0.414", "range", "LeakyTanh",
          "z = artanh x = (log(1 + x) - log(1 - x))/2 for |x| <= tanh max_val", """
 jax.numpy.log1p of JAX 0.10.2, in float64 on a CPU, has errors of up to 128 ulps for x between -0.4143 and -0.369. So has its arctanh,
 which this inverse calls, where |x| is in that range; numpy.arctanh is right to 1 ulp there. The first line printed is the inverse, the
@@ -1471,7 +1474,7 @@ def near_the_square_root_of_two(m):
     return [m.atanh(x), m.log1p(x)]
 
 
-@finding("flowjax", "Planar is not the map of the appendix that it cites", "defect",
+@finding("flowjax", "Planar is not the map of the appendix that it cites", "defect", "Planar",
          "log|det dx/dz| = log(1 + (slack - 1) sech^2 a), slack = softplus(w^T u), a = w^T z + b", """
 The appendix of Rezende and Mohamed has m(t) = -1 + log(1 + exp(t)); the code cites it and has -1 + log(1 + softplus(t)), a
 softplus inside a softplus. Its map and its log-det are consistent, w^T u_hat > -1 holds, and the same maps can be reached with
@@ -1491,7 +1494,7 @@ def of_the_appendix(m):
     return [x[0], log_det]
 
 
-@finding("flowjax", "Planar takes negative slopes at which it folds space", "defect",
+@finding("flowjax", "Planar takes negative slopes at which it folds space", "defect", "Planar",
          "z = f^-1(f(z))", """
 The documentation asks for a positive slope. A slope s needs 1 + s w^T u_hat > 0, which w^T u_hat > -1 gives for s <= 1 alone: with a
 slack c = 1 + w^T u_hat below 1, slopes from 1/(1 - c) on fold space at the hyperplane, and inverse returns another event.""", """
@@ -1507,7 +1510,7 @@ def other_side(m):
     return [-1]
 
 
-@finding("flowjax", "Planar with a negative slope up to 1 is right, and its inverse", "right",
+@finding("flowjax", "Planar with a negative slope up to 1 is right, and its inverse", "right", "Planar",
          "x = z + u_hat h(w^T z + b), h(a) = a for a >= 0, a/4 for a < 0;   z = f^-1(f(z))", """
 At moderate numbers, by its own formula for w^T u_hat.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -1535,7 +1538,7 @@ def radial_at(m, centre, alpha, slack, z):
     return [m.mpf(c) + g * v for c, v in zip(centre, y)], (len(y) - 1) * m.log(g) + m.log(d)
 
 
-@finding("pyro", "Radial is right", "right",
+@finding("pyro", "Radial is right", "right", "Radial",
          "x = z + beta (z - x0)/(alpha + r);   log|det dx/dz| = (D - 1) log(1 + beta/(alpha + r)) + log(1 + beta alpha/(alpha + r)^2)", """
 At moderate numbers, with alpha and alpha + beta the softplus of theirs; ConditionalRadial has the same code.""", """
 import torch
@@ -1558,7 +1561,7 @@ AT_CENTRE = """
 beta is stored as -alpha + softplus(beta'), which rounds to -alpha where softplus(beta') is below an ulp of alpha: at the centre the
 log-det is -inf, and the layer shrinks a ball to a point in the floats around it."""
 
-@finding("pyro", "Radial loses its constraint to rounding", "range",
+@finding("pyro", "Radial loses its constraint to rounding", "range", "Radial",
          "log|det dx/dz| = D log((alpha + beta)/alpha) at z = x0, alpha + beta = softplus(beta')", AT_CENTRE, """
 import torch
 from pyro.distributions.transforms import Radial
@@ -1572,7 +1575,7 @@ def centre_of_pyro(m):
     return [2 * (m.log(softplus(m, -40)) - m.log(m.log(2)))]
 
 
-@finding("normflows", "Radial loses its constraint to rounding", "range",
+@finding("normflows", "Radial loses its constraint to rounding", "range", "Radial",
          "log|det dx/dz| = D log((|alpha| + beta)/|alpha|) at z = z_0, |alpha| + beta = softplus(beta')", AT_CENTRE + """
 log(1 + exp(beta')) rounds to 0 already below -36.7 in float64, and overflows above 709.8 (88.8 in float32).""", """
 import torch
@@ -1586,7 +1589,7 @@ def centre_of_normflows(m):
     return [2 * m.log(softplus(m, -40))]
 
 
-@finding("normflows", "Radial lets alpha be 0", "range",
+@finding("normflows", "Radial lets alpha be 0", "range", "Radial",
          "x = z_0 at z = z_0, for every alpha > 0", """
 alpha is the magnitude of its number. For 0 the layer does not map the space onto itself: it moves all events away from the centre
 by beta, leaves out a ball, and is NaN at the centre. The number starts at random, and nothing keeps it from 0.""", """
@@ -1601,7 +1604,7 @@ def the_centre(m):
     return [m.mpf(1) / 2]
 
 
-@finding("pyro", "Sylvester's log-det is not the determinant of its map", "defect",
+@finding("pyro", "Sylvester's log-det is not the determinant of its map", "defect", "Sylvester",
          "y = x + (Q R)^T tanh((S Q^T)^T x + b);   log|det dy/dx| by its Jacobian", """
 The documentation has y = x + Q R tanh(S Q^T x + b), whose determinant is the product of 1 + h'(a_i) r_ii s_ii. The code multiplies rows by
 Q R and by S Q^T, so that both are transposed: R^T Q^T diag(h') Q S^T is not triangular, and its determinant is not that product, which
@@ -1627,7 +1630,7 @@ def of_transposes(m):
     return [(x + A * a.apply(m.tanh))[0], m.log(abs(m.det(J)))]
 
 
-@finding("pyro", "AffineAutoregressive has no inverse in float64", "defect",
+@finding("pyro", "AffineAutoregressive has no inverse in float64", "defect", "Autoregressive",
          "z = x where mean and log-scale are 0", """
 The inverse starts from zeros of the default dtype, whatever that of its input and of its network is: a network in float64 refuses
 them. torch.zeros_like would not. SplineAutoregressive has it.""", """
@@ -1643,7 +1646,7 @@ def the_same(m):
     return [m.mpf(1) / 2]
 
 
-@finding("pyro", "A log-scale far beyond its clamp is not clamped", "range",
+@finding("pyro", "A log-scale far beyond its clamp is not clamped", "range", "Autoregressive ClampedExpScale",
          "log dx/dz = min(max(a, -5), 3)", """
 The clamp is x + (clamp(x) - x), whose gradient is 1: it rounds at the size of x. The answer is right up to |x| = 2^24 in float32 and
 2^53 in float64. Beyond that it is a multiple of the spacing of x, such as 4 in place of 3 at 2e16, and it is 0 from 2^27 and 2^56 on.
@@ -1664,7 +1667,7 @@ def clamped(m):
     return [3, 3]
 
 
-@finding("pyro", "The log-dets of Polynomial and NeuralAutoregressive add 1e-8", "defect",
+@finding("pyro", "The log-dets of Polynomial and NeuralAutoregressive add 1e-8", "defect", "DeepSigmoid SumOfSquares",
          "log dx/dz = log a^2 of x = a^2 z, a = 1e-3;   log dx/dz = log r of x = r z, r = log(1 + exp(-18))", """
 Polynomial has log(slope + 1e-8), and NeuralAutoregressive log(rate + 1e-8) for each unit, whereas their values have no such term: the
 log-det is not that of the map. In float64 half of the digits are wrong at a slope of 1, and all of them at one of 1e-8.""", """
@@ -1680,7 +1683,7 @@ def without_1e_8(m):
     return [2 * m.log(m.mpf(1e-3)), m.log(m.log(1 + m.exp(-18)))]
 
 
-@finding("pyro", "Polynomial moved to float64 integrates with thirds of float32", "defect",
+@finding("pyro", "Polynomial moved to float64 integrates with thirds of float32", "defect", "SumOfSquares",
          "x = z + z^2 + z^3/3, the integral of (1 + u)^2", """
 1/(l + m + 1) is computed in the default dtype and kept as a buffer, which .double() makes float64 with the digits of float32. A default
 dtype of float64 avoids it.""", """
@@ -1694,7 +1697,7 @@ def a_third_of_a_cube(m):
     return [m.mpf(3) + 9 + 9]
 
 
-@finding("pyro", "BlockAutoregressive's log-det divides by another norm than its map", "defect",
+@finding("pyro", "BlockAutoregressive's log-det divides by another norm than its map", "defect", "BlockAutoregressive",
          "x = w2 tanh(w1 z), w = w/|w| = 1;   log dx/dz = log(1 - tanh(z)^2)", """
 Rows are divided by |w| + 1e-8; in the log-det by the root of |w|^2 + 1e-8, which is 1e-4 where the weights are small. With weights
 exp(-12) in the first layer, the log-det is off by 2.8, and the value by 0.1 %.""", """
@@ -1712,7 +1715,7 @@ def with_unit_weights(m):
     return [m.tanh(m.mpf(1) / 2), m.log(1 - m.tanh(m.mpf(1) / 2)**2)]
 
 
-@finding("pyro", "SimplexToOrderedTransform takes the last part as 1 minus the others", "defect",
+@finding("pyro", "SimplexToOrderedTransform takes the last part as 1 minus the others", "defect", "SimplexToOrdered",
          "x = log(z_1/z_2);   z_2 = 1/(1 + exp(x))", """
 The value is the logit of a sum that rounds to 1: it is infinite, and so are the log-det and gradients, where the last part is 1e-17. The
 inverse returns 1 - sigmoid(x), which is 0 from 37 on.""", """
@@ -1726,7 +1729,7 @@ def small_last_part(m):
     return [-m.log(m.mpf(1e-17)), 1 / (1 + m.exp(40))]
 
 
-@finding("torchflows", "Planar folds space where w^T u < -4", "defect",
+@finding("torchflows", "Planar folds space where w^T u < -4", "defect", "Planar",
          "x(1/4) - x(-1/4) has the sign of the slope at infinity, 1", """
 x = z + u sigmoid(w^T z + b) is invertible where w^T u > -4; nothing in the layer sees to it, and u and w start as independent normal
 numbers. Here w = 1, u = -8: x falls at 0. The log-det takes a magnitude and tells nothing.""", """
@@ -1742,7 +1745,7 @@ def increasing_line(m):
     return [1]
 
 
-@finding("torchflows", "Radial has the log-det of neither map", "defect",
+@finding("torchflows", "Radial has the log-det of neither map", "defect", "Radial",
          "x_i = z_i + beta y_i/(alpha + |y_i|), y = z - z0;   log|det dx/dz| = sum_i log(1 + beta alpha/(alpha + |y_i|)^2)", """
 r is the magnitude of each entry, not the length of z - z0: the layer acts on entries one by one and is not the radial flow that it
 cites. To the logarithm of each entry's slope it adds the D - 1 further terms of the paper's log-det, once for each entry. With one
@@ -1759,7 +1762,7 @@ def one_by_one(m):
     return [sum(m.log(1 + beta * alpha / (alpha + abs(m.mpf(y))) ** 2) for y in (0.5, 1.5, -2.25))]
 
 
-@finding("torchflows", "Sylvester layers with the number of units that they choose raise", "defect",
+@finding("torchflows", "Sylvester layers with the number of units that they choose raise", "defect", "Sylvester",
          "x = z + Q R sigmoid(S Q^T z + b); here R = 1.001, z = 0 and b = 0", """
 The number of units is half the number of entries, if none is given. IdentitySylvester, called Sylvester, then raises for 3
 entries; HouseholderSylvester raises for 2 to 4 entries, PermutationSylvester for 4. All raise for an event without batch
@@ -1776,7 +1779,7 @@ def half_a_unit(m):
     return [m.mpf(1.001) / 2] * 2
 
 
-@finding("torchflows", "the 1x1 convolution counts one pixel", "defect",
+@finding("torchflows", "the 1x1 convolution counts one pixel", "defect", "Pointwise",
          "log|det dx/dz| = H W sum_i log U_ii; here H = W = 2 and U_ii = 1.1 for both channels", """
 The log-det of Invertible1x1ConvolutionTransformer is the log-det of the matrix, which acts on each pixel: it lacks a factor of the number
 of pixels. So the log-dets of Invertible1x1ConvolutionalCoupling and of the Glow layers made of it are wrong.""", """
@@ -1790,7 +1793,7 @@ def of_four_pixels(m):
     return [8 * m.log(1 + 1 / m.mpf(10))]
 
 
-@finding("torchflows", "the sigmoidal transformers have the log-det of no map", "defect",
+@finding("torchflows", "the sigmoidal transformers have the log-det of no map", "defect", "DeepSigmoid",
          "x = logit(sum_k w_k sigmoid(a_k z + b_k));   here b = 0 and all a_k = a = log(exp(1) - 1/1000) + 1/1000, so that x = a z and "
          "log dx/dz = log a", """
 The slope of the logit, 1/(d (1 - d)), enters with one wrong sign, as log d - log(1 - d), and the logarithms of the terms of the sum over
@@ -1810,7 +1813,7 @@ def one_sigmoid(m):
     return [0, m.log(a), a, m.log(a)]
 
 
-@finding("torchflows", "LUMatrix raises in float64", "defect",
+@finding("torchflows", "LUMatrix raises in float64", "defect", "PLULinear",
          "x = L U z; here L is the identity and U = 1.001 times it, z = (1, 1)", """
 The unit triangle is made of torch.eye in the default dtype, and then takes the entries of a parameter of another dtype. All matrices with
 `unitriangular=True` raise so after `.double()`.""", """
@@ -1826,7 +1829,7 @@ def scaled_identity(m):
     return [1 + m.mpf(1) / 1000]
 
 
-@finding("torchflows", "LinearRational's log-det has an eps that its map has not", "defect",
+@finding("torchflows", "LinearRational's log-det has an eps that its map has not", "defect", "LinearRationalSpline",
          "log dx/dz = 0: equal bins and slopes 1 are the identity", """
 An eps of 5e-10 is added to a square before its logarithm, and not to the map: the log-det is wrong from the tenth digit on, and by more
 where the raw number of the first weight is negative, which scales all weights and does not matter to the map.""", """
@@ -1844,7 +1847,7 @@ def identity_spline(m):
     return [m.mpf(1) / 4, 0] * 2
 
 
-@finding("torchflows", "Cubic raises in the first and in the last bin", "defect",
+@finding("torchflows", "Cubic raises in the first and in the last bin", "defect", "CubicSpline",
          "x = z: raw numbers 0 make equal bins and slopes 1", """
 The slopes at the two knots of a bin are made of the bins beside it. The first bin has none on its left, and the last one none on its
 right: the knots there are looked up beyond the array. Two events of a batch raise in every bin, since the differences between events and
@@ -1862,7 +1865,7 @@ def two_bins(m):
 
 # -- Pyro -------------------------------------------------------------------------------------------------------------
 
-@finding("pyro", "BlockAutoregressive's log-det is of other weights than its map", "defect",
+@finding("pyro", "BlockAutoregressive's log-det is of other weights than its map", "defect", "BlockAutoregressive",
          "x = W2 tanh(W1 z);  log dx/dz at 0 = log(W2 W1), with the weights of the map", """
 The map divides the rows of its weights by |w| + eps, the log-det by sqrt(|w|^2 + eps), with eps = 1e-8. They agree to eight digits where
 |w| is about 1, and to fewer where it is small: here w = (exp(-7), exp(-7)) and a gain of 1, with W1 = (1, 1).""", """
@@ -1889,7 +1892,7 @@ def one_set_of_weights(m):
 
 # -- TFP --------------------------------------------------------------------------------------------------------------
 
-@finding("tfp", "RayleighCDF's inverse log-det has a float32 constant", "defect",
+@finding("tfp", "RayleighCDF's inverse log-det has a float32 constant", "defect", "RayleighCDF",
          "log dz/dx = -log(1 - x) - 1/2 log(-2 log(1 - x)), x = 1/2, for scale 1", """
 The root of 2 is computed in float32, whatever the dtype of the event is: in float64 half of the digits are lost at every event, and
 the log-det is not minus that of forward.""", """
@@ -1906,7 +1909,7 @@ def half_of_rayleigh(m):
 
 # -- FlowTorch --------------------------------------------------------------------------------------------------------
 
-@finding("flowtorch", "Invert has the log-det of the map that it inverts", "defect",
+@finding("flowtorch", "Invert has the log-det of the map that it inverts", "defect", "Inverse",
          "y = x/3,   log|dy/dx| = -log 3", """
 `Invert.log_abs_det_jacobian(x, y)` returns log|dx/dy|, the log-det of the bijector inside, without a minus: a density through Invert
 is wrong.""", """
@@ -1922,7 +1925,7 @@ def one_third(m):
     return [m.mpf(1) / 3, -m.log(3)]
 
 
-@finding("flowtorch", "Compose raises with an Invert among its bijectors", "defect",
+@finding("flowtorch", "Compose raises with an Invert among its bijectors", "defect", "Chain Inverse",
          "y = x/3 = 1/3 at x = 1", """
 Compose looks for the log-det in an image that remembers a forward pass. The image of an Invert remembers the inverse pass of the
 bijector inside.""", """
@@ -1935,7 +1938,7 @@ def a_third_of_one(m):
     return [m.mpf(1) / 3]
 
 
-@finding("flowtorch", "Compose adds log-dets of entries to log-dets of vectors", "defect",
+@finding("flowtorch", "Compose adds log-dets of entries to log-dets of vectors", "defect", "Chain",
          "y = 2 (x_2, x_1),   log|det| = 2 log 2", """
 Log-dets of an elementwise bijector stand for each entry, those of Permute and of autoregressive bijectors for each vector. They are
 added without a sum over entries, which raises, or broadcasts where the number of events is that of entries. The first bijector alone
@@ -1951,7 +1954,7 @@ def two_twos(m):
     return [2 * m.log(2)]
 
 
-@finding("flowtorch", "DenseAutoregressive takes the sum of a shape for the number of entries", "defect",
+@finding("flowtorch", "DenseAutoregressive takes the sum of a shape for the number of entries", "defect", "Autoregressive",
          "a matrix of 2 x 3 has 6 entries", """
 The network for an event of shape (2, 3) is made for 2 + 3 entries, and raises. For (2, 2), where the sum is the product, forward is
 right.""", """
@@ -1964,7 +1967,7 @@ def six(m):
     return [6]
 
 
-@finding("flowtorch", "ELU's inverse adds 1e-8", "defect",
+@finding("flowtorch", "ELU's inverse adds 1e-8", "defect", "ELUTransform",
          "z = log(1 + x) for x < 0", """
 log1p(x + 1e-8), as in Pyro, from which the code comes: at z = -15 the inverse is off by 0.03.""", """
 import torch
@@ -1977,7 +1980,7 @@ def elu_back(m):
     return [-1, -15]
 
 
-@finding("flowtorch", "Spline evaluates the wrong bin within 1e-6 above a knot", "defect",
+@finding("flowtorch", "Spline evaluates the wrong bin within 1e-6 above a knot", "defect", "LinearRationalSpline RationalQuadraticSpline",
          "x = h (s t^2 + d_0 t (1 - t))/(s + (d_1 + d_0 - 2 s) t (1 - t)) in the bin of z", """
 The search for a bin adds eps = 1e-6 to the knots, as in Pyro, from which the code comes. Here: equal bins on [-1, 1], slope
 log 2 + 0.001 at 0.""", """
@@ -1993,7 +1996,7 @@ def right_of_the_knot(m):
     return above_the_knot(m)
 
 
-@finding("flowtorch", "The inverse of a quadratic Spline raises for inputs beyond its bound", "defect",
+@finding("flowtorch", "The inverse of a quadratic Spline raises for inputs beyond its bound", "defect", "RationalQuadraticSpline",
          "z = x beyond the bound", """
 The discriminant of the quadratic is asserted not to be negative before the inputs beyond the bound, which are not to be used in it, are
 replaced by the identity. So one input in the tails stops a whole batch; Pyro asserts inside the bound alone. Here: two equal widths, and
@@ -2010,7 +2013,7 @@ def tail(m):
     return [-50]
 
 
-@finding("flowtorch", "Spline's slope at its end knots is 0.999", "choice",
+@finding("flowtorch", "Spline's slope at its end knots is 0.999", "choice", "LinearRationalSpline RationalQuadraticSpline",
          "log dx/dz = 0 at the end knot, for slope 1", """
 A comment in its source asks why the slope at the ends is 1 less the floor of 1e-3, as in Pyro: the map has a kink there. refflow's
 convention of that name has it too.""", """
@@ -2026,7 +2029,7 @@ def slope_one(m):
     return [0]
 
 
-@finding("flowtorch", "A log-scale far beyond its clamp is not clamped", "range",
+@finding("flowtorch", "A log-scale far beyond its clamp is not clamped", "range", "ClampedExpScale",
          "log dx/dz = min(max(a, -5), 3)", """
 The clamp is x + (clamp(x) - x), as in Pyro, from which the code comes: it rounds at the size of x. The answer is right up to
 |x| = 2^24 in float32 and 2^53 in float64, and 0 from 2^27 and 2^56 on. Affine and AffineAutoregressive meet this only where numbers
@@ -2045,7 +2048,7 @@ def three(m):
 
 # -- BayesFlow --------------------------------------------------------------------------------------------------------
 
-@finding("bayesflow", "CouplingFlow does not pass transform_kwargs to an affine transform", "defect",
+@finding("bayesflow", "CouplingFlow does not pass transform_kwargs to an affine transform", "defect", "AffineCoupling",
          "scale = log(1 + exp(s + log(e - 1))) at s = 10, without the clamp", """
 The documentation of CouplingFlow says that transform_kwargs are forwarded to the affine or spline transforms. `find_transform` makes
 AffineTransform() without them, so that clamp=False does nothing.""", """
@@ -2061,7 +2064,7 @@ def unclamped(m):
     return [m.log1p(m.exp(10 + m.log(m.e - 1)))]
 
 
-@finding("bayesflow", "OrthogonalPermutation counts all positions in the log-det of each", "defect",
+@finding("bayesflow", "OrthogonalPermutation counts all positions in the log-det of each", "defect", "OrthogonalLinear",
          "log p(x) = log N(2 x; 0, I) + 2 log 2 = -log(2 pi) + 2 log 2 at x = 0", """
 For events at several positions, the layers of a CouplingFlow have a log-det for each position, and its log_prob a density for each.
 OrthogonalPermutation multiplies its log-det by the number of positions, as a log-det for all of them together, and this is added at
@@ -2079,7 +2082,7 @@ def of_one_position(m):
     return [2 * m.log(2) - m.log(2 * m.pi)]
 
 
-@finding("bayesflow", "SplineTransform does not start at its default domain", "defect",
+@finding("bayesflow", "SplineTransform does not start at its default domain", "defect", "RationalQuadraticSpline",
          "arcsinh(log(1 + exp(c))) = 1 for c = log(exp(sinh 1) - 1): the last knot is -3 + 6 = 3", """
 A comment in its source says that the total width is 1 times the default width when the network gives 0. The constant that it adds,
 sinh(1) log(e - 1), gives 0.92 times: with 16 bins and the default domain from -3 to 3 the last knot is 2.66.""", """
@@ -2095,7 +2098,7 @@ def last_default_knot(m):
     return [3]
 
 
-@finding("bayesflow", "The log-det of Constrain with one bound is -inf from 710 on", "defect",
+@finding("bayesflow", "The log-det of Constrain with one bound is -inf from 710 on", "defect", "Softplus",
          "z = log(exp(x) - 1),   log dz/dx = -log(1 - exp(-x))", """
 x - log(exp(x) - 1) overflows above 709, and cancels near 0: at 1e-9 eight digits are left, and from 1e-16 down it is infinite. In
 float32 it is -inf from 89 on.""", """
@@ -2110,7 +2113,7 @@ def of_one_bound(m):
     return [-m.log1p(-m.exp(-800)), -m.log(-m.expm1(-m.mpf(1e-9)))]
 
 
-@finding("bayesflow", "Log-dets of transforms of data are functions of the data, which saturates", "choice",
+@finding("bayesflow", "Log-dets of transforms of data are functions of the data, which saturates", "choice", "Sigmoid",
          "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z)) of x = 1/(1 + exp(-z)), at z = 40", """
 Adapter.inverse maps numbers to data, and then asks for the log-det at the data. Where these have rounded to a bound, as with
 Constrain from z = 37 on, or where they underflow, as with Sqrt below 1e-162, it is infinite. With bounds that are inclusive, as they

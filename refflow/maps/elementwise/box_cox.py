@@ -28,10 +28,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real
-from ...core.arithmetic import exact_product, quotient, times
+from ...core.arithmetic import exact_product, is_normal, quotient, times
 from ...core.arrays import doubled, rounded
 from ...core.sets import intervals
-from .weibull_cdf import is_normal
 
 TERMS = 37                                                                          # (19)
 LESS_1 = [1 / math.factorial(j + 1) for j in range(20)]                             # (16)

@@ -27,9 +27,7 @@ import math
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real
-from ...core.arithmetic import quotient
-from .kumaraswamy_cdf import ratio
-from .weibull_cdf import is_normal
+from ...core.arithmetic import is_normal, quotient, ratio
 
 LOG_PI = math.log(math.pi)
 

@@ -23,8 +23,7 @@ import numpy as np
 import scipy
 
 from ...core import Bijector, bijector, case, interval, real
-from ...core.arithmetic import times
-from .weibull_cdf import factors_of_exp
+from ...core.arithmetic import factors_of_exp, times
 
 SLOPE_AT_0 = 2 / math.sqrt(math.pi)
 LOG_SLOPE_AT_0 = math.log(4 / math.pi) / 2

@@ -22,9 +22,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive
-from ...core.arithmetic import quotient
+from ...core.arithmetic import quotient, ratio
 from ...core.arrays import doubled
-from .kumaraswamy_cdf import ONE, ratio
+from ...core.bijector import complemented
 
 
 class textbook:
@@ -116,7 +116,7 @@ class ExponentialCDF(Bijector):
 
         def pullback(x_bar, l_bar):
             z_bar = x_bar * b * h * h - l_bar * b                                   # (6) (11)
-            b_bar = ratio((x_bar, h, h, z), ONE) + (l_bar / b - l_bar * z)          # (7) (11)
+            b_bar = ratio((x_bar, h, h, z)) + (l_bar / b - l_bar * z)          # (7) (11)
             return z_bar, {"rate": b_bar}
 
         return self.forward_and_log_det(z), pullback
@@ -125,7 +125,7 @@ class ExponentialCDF(Bijector):
         return self.quantile_vjp(1 - x, -np.log1p(-x))                              # (2) (10)
 
     def inverse_vjp_of_complement(self, q):
-        return complemented(*self.quantile_vjp(q, -np.log(q)))
+        return complemented(*self.quantile_vjp(q, -np.log(q)))                      # (14)
 
     def quantile_vjp(self, q, y):
         b = self.rate
@@ -154,12 +154,3 @@ class ExponentialCDF(Bijector):
         case("SmallQuotient", "z is subnormal, its quotient by b has other digits", x=[5e-324, 3e-310], rate=0.3),
         case("Beyond", "y overflows", z=[2.0**1000], rate=2.0**60),
     )
-
-
-def complemented(found, pullback):
-    """A value, and the pullback to x as one to q."""
-    def pullback_to_q(z_bar, l_bar):
-        x_bar, params_bar = pullback(z_bar, l_bar)
-        return -x_bar, params_bar                                                   # (14)
-
-    return found, pullback_to_q

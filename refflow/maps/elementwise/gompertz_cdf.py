@@ -22,10 +22,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive
-from ...core.arithmetic import quotient, times
+from ...core.arithmetic import quotient, ratio, times
 from ...core.arrays import doubled
-from .exponential_cdf import complemented
-from .kumaraswamy_cdf import ONE, ratio
+from ...core.bijector import complemented
 
 
 class textbook:
@@ -133,7 +132,7 @@ class GompertzCDF(Bijector):
         f, wide = doubled(self, z)                                                  # (15)
         _, _, y = f.parts(wide)
         h = np.exp(-y / 2)                                                          # (14)
-        return ratio((h, f.concentration + y, h), ONE).astype(z.dtype)              # (3) (14) (15)
+        return ratio((h, f.concentration + y, h)).astype(z.dtype)              # (3) (14) (15)
 
     def log_det(self, z):
         f, wide = doubled(self, z)                                                  # (15)
@@ -158,8 +157,8 @@ class GompertzCDF(Bijector):
         h, A = np.exp(-y / 2), a + y                                                # (3) (14)
 
         def pullback(x_bar, l_bar):
-            z_bar = ratio((h, A, h, x_bar), ONE) + (l_bar - l_bar * a - times(l_bar, a, p, q))      # (6) (10) (14)
-            a_bar = ratio((h, x_bar, p, q, h), ONE) + (l_bar / a - times(l_bar, p, q))      # (7) (10) (14)
+            z_bar = ratio((h, A, h, x_bar)) + (l_bar - l_bar * a - times(l_bar, a, p, q))      # (6) (10) (14)
+            a_bar = ratio((h, x_bar, p, q, h)) + (l_bar / a - times(l_bar, p, q))      # (7) (10) (14)
             return z_bar, {"concentration": a_bar}
 
         return self.forward_and_log_det(z), pullback

@@ -24,9 +24,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real
-from ...core.arithmetic import quotient, times
+from ...core.arithmetic import is_normal, log_quotient, quotient, times
 from ...core.arrays import doubled
-from .weibull_cdf import is_normal, log_quotient
+from ...core.bijector import complemented
 
 
 class textbook:
@@ -169,13 +169,7 @@ class GumbelCDF(Bijector):
         return self.quantile_vjp(x, np.abs(np.log(x)))                              # (2)
 
     def inverse_vjp_of_complement(self, q):
-        found, quantile_pullback = self.quantile_vjp(1 - q, np.abs(np.log1p(-q)))   # (12)
-
-        def pullback(z_bar, log_det_bar):
-            x_bar, params_bar = quantile_pullback(z_bar, log_det_bar)
-            return -x_bar, params_bar                                               # (12)
-
-        return found, pullback
+        return complemented(*self.quantile_vjp(1 - q, np.abs(np.log1p(-q))))        # (12)
 
     def quantile_vjp(self, x, y):
         def pullback(z_bar, log_det_bar):

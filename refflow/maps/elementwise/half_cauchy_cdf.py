@@ -25,10 +25,8 @@ import math
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive
-from ...core.arithmetic import quotient
-from .exponential_cdf import complemented
-from .kumaraswamy_cdf import ratio
-from .weibull_cdf import is_normal
+from ...core.arithmetic import is_normal, quotient, ratio
+from ...core.bijector import complemented
 
 HALF_PI = math.pi / 2
 LOG_HALF_PI = math.log(HALF_PI)

@@ -27,12 +27,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ...core import Array, Bijector, Inverse, bijector, case, interval, positive, tree
-from ...core.arithmetic import log_abs_product, product_apart, quotient
+from ...core.arithmetic import is_normal, log_abs_product, product_apart, quotient, ratio
 from ...core.arrays import doubled, rounded
+from ...core.bijector import complemented
 from ...core.words import log_2
-from .weibull_cdf import is_normal
 
-ONE = (1.0,)
 SERIES = [over / (under * math.factorial(2 * k)) for k, (over, under) in enumerate((                        # (30)
     (1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798), (-174611, 330), (854513, 138)), 1)]
 
@@ -205,13 +204,8 @@ class KumaraswamyCDF(Bijector):
 
     def inverse_vjp_of_complement(self, q):
         f, wide = doubled(self, q)                                                  # (35)
-        quantile_pullback = f.quantile_pullback(f.of_q(wide), q.dtype)
-
-        def pullback(z_bar, l_bar):
-            x_bar, params_bar = quantile_pullback(z_bar, l_bar)
-            return -x_bar, params_bar                                               # (12)
-
-        return self.inverse_and_log_det_of_complement(q), pullback
+        found, pullback = self.inverse_and_log_det_of_complement(q), f.quantile_pullback(f.of_q(wide), q.dtype)
+        return complemented(found, pullback)                                        # (12)
 
     def quantile_pullback(self, p, dtype):
         a, b = self.concentration1, self.concentration0
@@ -302,12 +296,6 @@ def log_slope(p):
     return np.where(p.N == 0, constant + last, inside)                              # (23)
 
 
-def ratio(numerators, denominators):
-    """The quotient of two products that leaves the floats only if it must; 0 where the first factor is 0."""
-    (m, e), (n, k) = product_apart(numerators), product_apart(denominators)         # (24)
-    return np.where(numerators[0] == 0, 0, np.ldexp(m / n, e - k)).astype(m.dtype)  # (24) (33)
-
-
 def roots(T):
     """Four factors of q = exp T."""
     q, e, g = np.exp(T), np.exp(T / 2), np.exp(T / 4)                               # (24)
@@ -322,7 +310,7 @@ def times_slope(factor, p):
     apart = over_d((factor, p.beta, *roots(p.T)), p)                                # (24)
     joint = ratio((factor, p.alpha, p.beta, *roots(p.T)), (p.c, np.expm1(-p.w)))    # (34)
     inside = np.where(p.far | ~is_normal(-p.w), apart, joint)                       # (24) (34)
-    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E), ONE), inside)         # (25)
+    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E)), inside)         # (25)
 
 
 def over_d(factors, p):
@@ -357,7 +345,7 @@ def alpha_bar_29(q_bar, l_bar, p):
     y_s = np.where(p.y == 0, 0, p.y * s)                                            # (33)
     vanishes = (q_bar == 0) | (h == 0) | (q[0] == 0)
     y = np.where(p.far, h, p.y), np.where(p.far, h, 1)
-    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, *y, *q), ONE))       # (29) (33)
+    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, *y, *q)))       # (29) (33)
     return np.where(l_bar == 0, 0, l_bar * (f - p.beta * y_s)) - through_q          # (29) (33)
 
 
@@ -372,5 +360,5 @@ def series(w):
 def beta_bar_31(q_bar, l_bar, p):
     """The cotangent of beta."""
     h, q = np.exp(p.w / 2), roots(p.T)                                              # (24)
-    near = np.where((q_bar == 0) | (q[0] == 0), 0, ratio((q_bar, p.M, *q), ONE))    # (31) (33)
+    near = np.where((q_bar == 0) | (q[0] == 0), 0, ratio((q_bar, p.M, *q)))    # (31) (33)
     return np.where(p.far, -q_bar * h * h, near) + np.where(l_bar == 0, 0, l_bar * (1 / p.beta + p.M))      # (31) (32) (33)

@@ -27,8 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real
-from ...core.arithmetic import quotient, times
-from .kumaraswamy_cdf import ratio
+from ...core.arithmetic import quotient, ratio, times
 
 
 class textbook:

@@ -72,8 +72,8 @@ def moyal_cdf(loc=0.0, scale=1.0) -> Chain:
 
     x loses 4.7 units at z = -0.3.  The gradient of the log-det is 0 at z = loc, and loses all digits at z = loc - 1e-18.
     The inverse of the last stage halves x, which rounds a subnormal x: 5e-324 has no inverse, and 1.5e-323 that of another x.
-    With t = (z - loc)/scale, the slope is NaN below t = -1420, where exp(-t/2) overflows, and 0 above t = 1490, where exp(-t/2)
-    underflows, even if the true slope, which a small scale makes larger, is not 0.
+    With t = (z - loc)/scale, the slope is 0 above t = 1490, where exp(-t/2) underflows, even if the true slope, which a small scale
+    makes larger, is not 0.
 
     Source: Moyal 1955.
     """

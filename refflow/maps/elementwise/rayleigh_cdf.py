@@ -22,11 +22,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, interval, positive
-from ...core.arithmetic import quotient, times
+from ...core.arithmetic import is_normal, quotient, ratio, times
 from ...core.arrays import doubled
-from .exponential_cdf import complemented
-from .kumaraswamy_cdf import ratio
-from .weibull_cdf import is_normal
+from ...core.bijector import complemented
 
 
 class textbook:

@@ -28,8 +28,9 @@ import numpy as np
 import scipy
 
 from ...core import Array, Bijector, bijector, case, interval, positive
-from ...core.arithmetic import quotient, times
+from ...core.arithmetic import factors_of_exp, is_normal, log_quotient, quotient, times
 from ...core.arrays import doubled
+from ...core.bijector import complemented
 
 X_0, X_0_REST = 1 - 1 / math.e, 1.2428753672788363e-17
 Q_0, Q_0_REST = 1 / math.e, -X_0_REST
@@ -204,13 +205,7 @@ class WeibullCDF(Bijector):
         return self.quantile_vjp(*letters_of_x(x))
 
     def inverse_vjp_of_complement(self, q):
-        found, quantile_pullback = self.quantile_vjp(*letters_of_q(q))
-
-        def pullback(z_bar, l_bar):
-            x_bar, params_bar = quantile_pullback(z_bar, l_bar)
-            return -x_bar, params_bar                                               # (12)
-
-        return found, pullback
+        return complemented(*self.quantile_vjp(*letters_of_q(q)))                   # (12)
 
     def quantile_vjp(self, q, y, log_y):
         s, k = self.scale, self.concentration
@@ -275,19 +270,6 @@ class WeibullCDF(Bijector):
     )
 
 
-def is_normal(a):
-    """Marks of the positive numbers that are finite and not subnormal."""
-    return (a >= np.finfo(a.dtype).tiny) & np.isfinite(a)                           # (14) (21) (22)
-
-
-def log_quotient(a, b):
-    """log(a/b) for a, b > 0, also where a/b overflows or is subnormal."""
-    quotient = a / b
-    near = (quotient >= 0.5) & (quotient <= 2)
-    far = np.where(is_normal(quotient), np.log(quotient), np.log(a) - np.log(b))                 # (14)
-    return np.where(near, np.log1p((a - b) / b), far)                               # (15)
-
-
 def letters_of_x(x):
     """(1 - x, y, log y)."""
     return 1 - x, -np.log1p(-x), log_minus_log1m(x)                                 # (2) (16)
@@ -325,12 +307,6 @@ def times_exp_over(k, exponent, c):
 def root_of_exp_over(exponent, c):
     """g, or v: the root of exp(exponent)/c."""
     return np.exp(exponent / 2) / np.sqrt(c)                                        # (21) (23)
-
-
-def factors_of_exp(exponent):
-    """h, i."""
-    whole, half = np.exp(exponent), np.exp(exponent / 2)
-    return np.where(is_normal(whole), whole, half), np.where(is_normal(whole), 1, half)         # (22)
 
 
 def z_bar_apart(x_bar, l_bar, k, z, c, p, y):
