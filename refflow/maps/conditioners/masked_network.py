@@ -18,7 +18,7 @@ otherwise 1, or 0 if `L = 1`:
     m_i = max(m_0, ceil((i + 1) (L - 1)/(H + 1)))                                   "equal"         (7)
     m_i = m_0 - 1 + round(1 + i (L - 1 - m_0)/(H - 1)),   halves to even            "rounded"       (8)
 
-In place of an order, any graph without circles may give the `A_k`.  The sets of hidden units are the distinct `A_k` that see
+In place of an order, any graph without cycles may give the `A_k`.  The sets of hidden units are the distinct `A_k` that see
 anything in the layer before, in turn or drawn at random.                           (9)
 
 Source: (4) (6) Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, sections 3 and 4.  nflows, normflows, SurVAE, FlowJAX

@@ -8,8 +8,8 @@ and the density of row `i` is a power of `1 - |w|^2`, whose integral over the ba
     log Z_i = h_i log pi + log Gamma(s_i) - log Gamma(s_i + h_i)   for i = 2, ..., D        (3)
 The density of `R = L L^T` by its entries below the diagonal is then proportional to `(det R)^(c - 1)`, since the log-det of
 `CorrelationOuterProduct` is `sum_i (D - i) log L_ii`: `Flow(CorrelationOuterProduct(), LKJCholesky(c, D))`.
-In a sample, `|w|^2` is a beta variable with the parameters `h_i` and `s_i`, a ratio of gamma variables; the first of them is half of the
-squared norm of a normal vector, which has the direction of `w` as well:
+In a sample, `|w|^2` is a beta variable with the parameters `h_i` and `s_i`: it is `X/(X + Y)` for two gamma variables with these
+parameters.  Half of the squared norm of a normal vector is such an `X`, and the vector also has the direction of `w`:
     (L_i1 .. L_ii) = v / |v|,   v = (e_1 .. e_(i-1), sqrt(2 G)),   e ~ N(0, I),   G ~ Gamma(s_i)        (4)
 A sample is not reparameterised: the distribution functions of `G` have no closed form in `c`.  A diagonal entry that rounds to 0 is the
 smallest positive number.

@@ -70,7 +70,7 @@ is near 1:
     t = log x - log1p(-x)                                                           (13)
     log|dz/dx| = log((s/x)/(1 - x))                                                 (14)
                = log s - log x - log1p(-x)    where that quotient overflows         (15)
-In (15), `-log x` is beyond 600 (70 in float32) and `log s` below 50 (20 in float32): nothing cancels.
+For a moderate `s`, with `log s` below 50 (20 in float32), `-log x` is there beyond 600 (60 in float32): nothing cancels.
 
 In (3) and (4), `1 - x` loses every digit once `x` rounds to 1:
     dx/dz = r r/s,   r = h/(1 + h^2),   h = exp(-|t|/2)                             (16)

@@ -93,7 +93,7 @@ In (5) and (9), `exp(t^2/2)` carries `t^2` times the relative error of `t`: too 
              = M(|t|)/p                                 for p <  1/4                (18)
     log|dz/dx| = log(scale/phi(t))                                                  (19)
                = log(scale M) - log p                   where scale M/p overflows   (20)
-In (20) `-log p` is beyond 600 (70 in float32) and `|log(scale M)|` below 50 (20 in float32): nothing cancels.
+For a moderate scale, with `|log(scale M)|` below 50 (20 in float32), `-log p` is there beyond 600 (60 in float32): nothing cancels.
 
 In (6) and (8), `t` may overflow where its products with cotangents do not.  `d = z - loc` is finite:
     z_bar = x_bar h^2/(sqrt(2 pi) scale) - l_bar d/scale^2                          (21)

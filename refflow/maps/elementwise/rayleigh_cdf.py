@@ -69,7 +69,7 @@ In (1), `1 - exp(-y)` cancels for a small `y`, and so does `1 - x` in (2) for a 
 In (4), `t^2` overflows where `t^2/2` does not, and `t` or `t/s` may leave the normal numbers where the logarithm does not:
     t^2/2 = t (t/2)                                                                 (11)
     log(t/s) = log z - 2 log s    where t or t/s is not a normal number             (12)
-There `s` is moderate, and `log z` the larger term by far.
+For a moderate `s`, `log z` is then the larger term by far.
 
 In (3), (6) and (7), factors may leave the floats where their product does not.  Half of the exponent goes into each factor, and
 all exponents are kept apart.  NumPy's exponential of float32 errs by several units:

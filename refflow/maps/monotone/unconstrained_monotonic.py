@@ -7,8 +7,9 @@ The map.  With `a = rate`, `b = bias`, `v = weights` and `c = offset`, each of e
     E(n) = 1 + n    for n >= 0
          = exp(n)   for n < 0                                                       (2)
     x = t + int_0^z g(u) du                                                         (3)
-`E` is ELU plus 1 and positive, so `x` rises with `z`.  `n` is linear between the knots `-b_k/a_k` of its units, so the
-integral is a sum of integrals of lines and of exponentials of lines, and this page computes it exactly.
+`E` is ELU plus 1 and positive, so `x` rises with `z`.  `n` is linear between the knots `-b_k/a_k` of its units; a unit whose `a_k` is 0
+is constant, without a knot.  So the integral is a sum of integrals of lines and of exponentials of lines, and this page computes it
+exactly.
 
 The sources replace the integral by a sum over nodes: Clenshaw and Curtis's nodes in the authors' code, Gauss and Legendre's in
 other libraries.  With `N` nodes `y_j` on [0, 1] and weights `w_j`, `t + z sum_j w_j g(z y_j)` is a map of its own.  Its derivative

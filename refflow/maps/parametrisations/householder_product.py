@@ -1,6 +1,7 @@
 r"""An orthogonal matrix as a product of Householder reflections.
 
-The map.  The numbers of h are vectors `v_1, ..., v_n`, one after the other.  Each reflects at the plane across itself:
+The map.  The numbers of h are vectors `v_1, ..., v_n`, one after the other.  Each of them gives the reflection in the
+hyperplane orthogonal to it:
     H_k = I - 2 e_k e_k^T,   e_k = v_k/|v_k|                                        (1)
     Q_k = H_k Q_(k-1) = Q_(k-1) - 2 e_k w_k^T,   w_k = Q_(k-1)^T e_k,   Q_0 = I     (2)
     Q = Q_n                                                                         (3)
