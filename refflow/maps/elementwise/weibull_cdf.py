@@ -227,7 +227,7 @@ class WeibullCDF(Bijector):
 
     def powers(self, z):
         """L, w, y."""
-        L = log_quotient(z, self.scale)
+        L = log_quotient(z, self.scale)                                             # (14) (15)
         w = self.concentration * L
         return L, w, np.exp(w)                                                      # (13)
 
