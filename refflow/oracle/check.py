@@ -146,7 +146,8 @@ def own_answer(point) -> Answers:
 
 def own_answers(points) -> list[Answers]:
     """The answers at points of one page.  Points of one form are asked in one batch, each with its own parameters."""
-    groups, found = {}, {}
+    groups: dict[tuple, list[int]] = {}
+    found: dict[int, Answers] = {}
     for i, point in enumerate(points):
         groups.setdefault(form_of(point), []).append(i)
     for members in groups.values():

@@ -44,7 +44,7 @@ def exact_flow(net, z, start, end):
     `net`: a conditioner from (z, t) to D entries, with `jvp`.  Computed in float64, and rounded once to the dtype of z.  ValueError for a
     net, points or times that do not fit or are not finite; ArithmeticError if `MOST` steps are too few.
     """
-    z, start, end = checked_points(net, z), *(FINITE.checked("exact_flow", *of) for of in (("start", start), ("end", end)))
+    z, start, end = checked_points(net, z), FINITE.checked("exact_flow", "start", start), FINITE.checked("exact_flow", "end", end)
     x, log_det, steps = flow_of_rows(net, z.reshape(-1, z.shape[-1]), start, end)
     return x.reshape(z.shape), log_det.reshape(z.shape[:-1])[()], steps
 
