@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from refflow import (Affine, BoxCox, CauchyCDF, Chain, Exp, ExponentialCDF, Flow, GompertzCDF, GumbelCDF, HalfCauchyCDF, Independent,
-                     Inverse, LogisticCDF, NormalCDF, Power, RayleighCDF, Sigmoid, Sinh, StandardNormal, StickBreaking, Tanh, WeibullCDF, moyal_cdf)
+                     Inverse, LogisticCDF, NormalCDF, Power, RayleighCDF, Sigmoid, Sinh, StandardNormal, StickBreaking, Tanh, WeibullCDF,
+                     moyal_cdf)
 from refflow.core import compose
 from refflow.core.tree import flatten
 

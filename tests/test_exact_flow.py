@@ -70,7 +70,7 @@ def test_the_flow_of_a_linear_velocity_is_the_exponential_of_its_matrix(dtype, s
         for one, of_x, of_l in zip(z, x, log_det):
             true = of_all * mpmath.matrix([*map(float, one), 0.5, 1])
             size = max((of_sizes * mpmath.matrix([*map(abs, map(float, one)), 0.5, 1]))[:D])
-            assert max(units(of_x[d], true[d], size) for d in range(D)) <= 2.5
+            assert max(units(of_x[d], true[d], size) for d in range(D)) <= 2.5          # half by the end's rounding; 1.8 in 60 draws
             assert units(of_l, 1.25 * mpmath.fsum(trace), 1.25 * sum(map(abs, trace))) <= 2.5
 
 

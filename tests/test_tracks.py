@@ -130,7 +130,7 @@ def test_each_track_counts():
     (LogisticCDF(), -740.0), (ExponentialCDF(), 740.0), (ExponentialCDF(), 750.0), (WeibullCDF(), 740.0), (WeibullCDF(), 900.0),
     (GompertzCDF(0.5), 8.0), (GompertzCDF(0.5), 80.0), (RayleighCDF(2.0), 1e30)], ids=repr)
 def test_where_the_tail_underflows_nothing_is_known(page, far, dtype):
-    """Neither where the tail is 0 nor where it is subnormal; events beside it are as they are alone."""
+    """A tail that is 0 or subnormal gives NaN.  Another event of the batch keeps the numbers that it has alone."""
     f = Chain([page, Inverse(LogisticCDF())])
     z = np.array([far, 0.5], dtype)
     (x, log_det), pullback = f.vjp(z)
@@ -147,7 +147,7 @@ def test_where_the_tail_underflows_nothing_is_known(page, far, dtype):
 def test_up_to_there_it_is_known(page, last):
     x = Chain([page, Inverse(LogisticCDF())]).forward(last)
     true = norm.logsf(last) if isinstance(page, NormalCDF) else -last
-    np.testing.assert_allclose(x, -true, rtol=1e-15)
+    np.testing.assert_allclose(x, -true, rtol=4 * np.finfo(F64).eps)
 
 
 def test_a_subnormal_event_keeps_its_own_digits():

@@ -112,7 +112,7 @@ class EventDifferences:
 
     @cached_property
     def log_det_and_error(self):
-        """Of a map; a network, whose Jacobian need not be square, has none."""
+        """Of a map; a network's Jacobian need not be square, so that it has no log-det."""
         return log_det_extrapolated(self.p.rows(self.slopes), self.p.rows(self.rounding, room=True))
 
     log_det = property(lambda self: self.log_det_and_error[0])

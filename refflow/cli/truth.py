@@ -3,8 +3,8 @@
 A page of any kind takes its parameters as options of their names, or from a file; a value with components comes from a file
 that `refflow.save` has written.  Numbers are rounded to floats first: the truth is that of the float.
 
-refflow truth FLOW.npz --x ROWS.csv: the true log-density of each row beside the flow's own, and the true log-det of each stage at the
-float that it gets.  An event z of a flow's file is that of its bijector.
+refflow truth FLOW.npz --x ROWS.csv prints the true log-density of each row beside the flow's own.  It also prints the true log-det of
+each stage, at the float that the stage gets.  An event z of a flow's file is that of its bijector.
 
 Exit status: 0 done; 2 could not run, or nothing has a truth within reach; 130 interrupted.
 """

@@ -35,9 +35,8 @@ pullbacks of (8) leave a cotangent of 0 unchanged; they then give the rows of `J
 (7), the pullback is that of the inverse of `f`:
     z_bar_i = f*(x_bar_i, l_bar)                    of `Independent(f, n)`          (9)
     z_bar = (f^-1)*(x_bar, l_bar)                   of `Inverse(f)`                 (10)
-At an end of the domain of a map of numbers, where (4) is finite, the slope is
+The slope of a map of numbers whose (8) is NaN follows from the log-det where that is finite, at an end of the domain, or `-inf`:
     dx/dz = +-exp(log|dx/dz|),   with the sign of a step inwards                    (11)
-and where the sum (2) is -inf, there and inside, the slope is 0.
 A cotangent may overflow on its way where its product with the slopes before is a float.  As pullbacks are linear, what is not
 finite at an event of the open domain then comes from smaller ones, from the last stage on whose cotangent overflows:
     f_i*(z_bar_i, l_bar) = 2^k f_i*(2^-k z_bar_i, 2^-k l_bar)                       (12)
@@ -760,7 +759,7 @@ class Chain(Bijector):
             pullbacks += found
 
         log_det = self._with_limits(total, given, side)
-        lost = np.isnan(total) | np.isnan(log_det)
+        lost, flat = np.isnan(total) | np.isnan(log_det), np.isneginf(log_det)
 
         def in_turn(bar, log_det_bar, scale=None):
             bars, times, overflows = {}, 0, False
@@ -785,8 +784,8 @@ class Chain(Bijector):
                 event_bar = np.where(over_event(overflows, ndim), filled(event_bar, small_bar), event_bar)
                 bars = filled(bars, unknown(small_bars) if np.any(again) else small_bars)
             bars = unknown(bars) if lost.any() else bars
-            if self.event_ndim == (0, 0):
-                event_bar = np.where(np.isnan(event_bar) & np.isneginf(log_det) & (log_det_bar == 0), 0 * image_bar, event_bar)     # (11)
+            if flat.any() and self.event_ndim == (0, 0):
+                event_bar = np.where(flat & np.isnan(event_bar) & (log_det_bar == 0), 0 * image_bar, event_bar)         # (11)
             if lost.any() and self.event_ndim == (0, 0):
                 slope, known = self._slope_at_end(given, event, log_det, side), np.isfinite(log_det) & (log_det_bar == 0)
                 event_bar = np.where(lost & known & ~self._in_open_set(given, side), slope * image_bar, event_bar)      # (11)

@@ -90,7 +90,7 @@ class Density(Value):
         super()._validate()
 
     def _settled_shape(self):
-        """The given event shape, or else the last axis of the fields, or () if they have none."""
+        """The given event shape, or else the last axis of the fields, or () if the fields have no axis."""
         name, shapes = type(self).__name__, [array.shape for array in tree.arrays(self).values()]
         try:
             full = np.broadcast_shapes(*shapes)

@@ -22,7 +22,7 @@ def product(W, a):
 
 
 def outer_sum(a, b, like):
-    """a b^T, summed over the batch if the matrix `like` has none."""
+    """a b^T, summed over the batch if the matrix `like` has no batch."""
     return rows(a).T @ rows(b) if like.ndim == 2 else a[..., :, None] * b[..., None, :]
 
 
@@ -36,7 +36,7 @@ def scaled_outer_sum(a, i, b, j, like):
 
 
 def event_sum(h, like):
-    """h, summed over the batch if the vector `like` has none."""
+    """h, summed over the batch if the vector `like` has no batch."""
     return np.ones(math.prod(h.shape[:-1]), h.dtype) @ rows(h) if like.ndim == 1 else h
 
 

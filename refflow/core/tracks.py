@@ -30,12 +30,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arithmetic import is_normal
 from .arrays import doubled, rounded
 from .bijector import over_event
 from .tree import added
-
-
-SMALLEST_NORMAL = np.finfo(np.float64).smallest_normal
 
 
 class Leaf(NamedTuple):
@@ -116,8 +114,8 @@ class Run:
             total = total + log_det                                                 # (2) (4)
             pullbacks.append((leaf.path, pullback))
         v, total = np.where(lost, np.nan, v), np.where(lost, np.nan, total).sum(axis=tuple(range(-self.ndim, 0)))       # (9)
-        path, of_last = pullbacks.pop()
-        pullbacks.append((path, lambda bar, each: of_last(np.where(lost & (bar != 0), np.nan, bar), each)))             # (9)
+        *before, (path, of_last) = pullbacks
+        pullbacks = [*before, (path, lambda bar, each: of_last(np.where(lost & (bar != 0), np.nan, bar), each))]        # (9)
         dtypes = [event.dtype] + len(others) * [np.float64]
         steps = [(path, self.of_events(pullback, dtype, event.dtype)) for (path, pullback), dtype in zip(pullbacks, dtypes)]
         return rounded((v, total), event.dtype), steps
@@ -134,7 +132,7 @@ class Run:
 
 def has_lost_digits(v, z):
     """Marks of numbers on a track that have rounded to 0, or are subnormal where the event is not."""
-    return (v == 0) | (v < SMALLEST_NORMAL) & (np.abs(z) >= SMALLEST_NORMAL)
+    return (v == 0) | ~is_normal(v) & is_normal(np.abs(z))
 
 
 def nearer_an_upper_end(z, v, first, others):
@@ -212,7 +210,7 @@ def read_complement(leaf, q, pulled):
 # -- where they are ---------------------------------------------------------------------------------------------------
 
 def runs_among(leaves, between):
-    """The leaves, with a `Run` in the place of those that make one: from a leaf read forwards to the last one read backwards."""
+    """The leaves, with a `Run` in place of the leaves that make one: from a leaf read forwards to the last one read backwards."""
     found, i = [], 0
     while i < len(leaves):
         stop = end_of_run(leaves, i)

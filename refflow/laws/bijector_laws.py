@@ -1285,7 +1285,7 @@ def infinite_events(f, p):
     W = f.jacobian(p.z).astype(np.float64)
     inverse, plain = np.linalg.inv(W), np.arange(len(p.z)) % 2 == 0
     room = 2.0**-8 + 16 * p.u * np.linalg.norm(W, axis=(-2, -1)) * np.linalg.norm(inverse, axis=(-2, -1))
-    clear = np.abs(inverse) > 2.0**-8 * np.abs(inverse).max((-2, -1), keepdims=True)            # its sign is beyond doubt
+    clear = np.abs(inverse) > room[:, None, None] * np.abs(inverse).max((-2, -1), keepdims=True)            # its sign is beyond doubt
     for k in range(p.size_out):
         x = p.x.copy()
         x[~plain, k] = np.inf

@@ -1,6 +1,6 @@
 r"""Glow-TTS (Kim, Kim, Kong & Yoon, arXiv:2005.11129), as in the authors' code.
 
-The data are a text of tokens `a` and a mel spectrogram `x` of `C` channels.  For each position `i` of the text, the text
+The data are a text of tokens and a mel spectrogram `x` of `C` channels.  For each position `i` of the text, the text
 side, `glow_tts_text`, gives means `mu_i` and log-scales `q_i`, `C` numbers each, and the logarithm `w_i` of a number of frames; the
 decoder `f` maps latents `z` to spectrograms.  With several speakers, the networks that see speaker `k` see the vector
     g / |g|,   g = E_k                                                              (1)

@@ -38,6 +38,7 @@ for the channels that go into a convolution of `k x k`,
     v ~ U(-q, q),   q = (2 / c)^(1/2),   the gains q (c k^2 / 12)^(1/2),   biases 0                 (14)
     gain of (2): 0 in (5) and (8), 1 in (6), or with `channel_gains` 1 in all;   shift 0            (15)
     moving statistics mu = 0, v = 1                                                 (16)
+In (14), a gain is half of `q (c k^2 / 3)^(1/2)`, the root mean square length of such a `v`, as in the authors' code.
 
 The loss adds a penalty to `-log p`, over the kernels' gains `g` and the gains of (2) that start at 0, or with
 `channel_gains` all of them:

@@ -33,8 +33,9 @@ and the pullbacks of both parametrisations and of `net_k` take these to `h`.  At
     r = sigma(u)/S(u),   log v = log S(u)    or 1 and u, to which they round, for u < -40           (15)
 and then the pullbacks of `mean`, `variance` and `encoder`.
 
-The page `Sylvester` finds the diagonal `r` of `R` from a rounded slack, as `r + rho = (slack - 1)/s`, and the cotangents of `s` and of
-the slack cancel by a factor `1/s` for a small `s`.  They are at `r + rho`, and so is their sum:
+From here on, `r` and `s` are entries of the diagonals of `R` and `S`.  The page `Sylvester` finds `r` from a rounded slack, as
+`r + rho = (slack - 1)/s`, where `rho` is due to the rounding.  In the derivative by `s`, terms of the size `1/s` cancel, but only
+if both cotangents are taken at `r + rho`:
     s_bar + slack_bar (r + rho) = (s_bar + slack_bar rho) + slack_bar r             (16)
 """
 

@@ -31,7 +31,7 @@ COLUMNS = 512                                   # of G(a) in a block, if one ima
 class Correlation:
     """(1) for images (*batch, C, H, W); `kernels` (M, C, I, J), or (*batch, M, C, I, J) with the full batch; `dilation` d.
 
-    `forward(a)` -> h; `pullback(a, h_bar)` -> (a_bar, kernels_bar), kernels_bar summed over the batch if they have none.
+    `forward(a)` -> h; `pullback(a, h_bar)` -> (a_bar, kernels_bar), kernels_bar summed over the batch if the kernels have no batch.
     """
 
     def __init__(self, kernels, dilation=1):

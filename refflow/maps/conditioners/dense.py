@@ -7,8 +7,8 @@ The map.  With a matrix `W` of weights, and `b` a number for each output,
 The reverse rule.  From (1), `dh = dW a + W da + db`, hence
     a_bar = W^T h_bar                                                               (3)
     W_bar = h_bar a^T       b_bar = h_bar                                           (4)
-summed over the batch if `W` and `b` have no batch.  With events as the rows of matrices `A` and `H_bar`, (1) is `A W^T + b`,
-(3) is `H_bar W` and (4) is `H_bar^T A`, one matrix product each.
+summed over the batch if `W` and `b` have no batch.  With events as the rows of a matrix `A` and
+the cotangents `h_bar` as the rows of `G`, (1) is `A W^T + b`, (3) is `G W` and (4) is `G^T A`, one matrix product each.
 Tangents `A_dot` become `W A_dot`, by (2).  With the cotangent `H_bar` of these, beside (3) and (4),
     A_dot_bar = W^T H_bar       W_bar = H_bar A_dot^T                               (5)
 

@@ -75,7 +75,7 @@ def masked_dense_network(rng, size, hidden, outputs_per_entry, order="left-to-ri
     first layer, and in each block by a factor sigmoid(V c + d).  Unless it is an input, or enters every layer, the outputs of
     the first entry do not depend on it.
 
-    ValueError for sizes that are not counts, an unknown word, an order that is not a permutation, a graph with a circle,
+    ValueError for sizes that are not counts, an unknown word, an order that is not a permutation, a graph with a cycle,
     degrees that do not fit.
     """
     checked(size=(size, 1), outputs_per_entry=(outputs_per_entry, 1), context=(context, 0),

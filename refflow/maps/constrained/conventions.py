@@ -233,7 +233,7 @@ def kind_of(where):
 
 
 def convention_of(constraint, library):
-    """The convention of a library for a Set or for its own name of a constraint; ValueError if it has none."""
+    """The convention of a library for a Set or for its own name of a constraint; ValueError if there is none."""
     if library not in CONSTRAINTS:
         raise ValueError(f"biject_to: library must be one of {', '.join(CONSTRAINTS)}, not {library!r}")
     of, wanted = ("name", constraint) if isinstance(constraint, str) else ("kind", kind_of(constraint))

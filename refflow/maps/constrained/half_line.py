@@ -84,7 +84,7 @@ class HalfLine(Bijector):
 
     @classmethod
     def reaching(cls, where, like):
-        """The map onto the numbers of a set on the same side as `like`: of its one finite end, or of 0 if it has none.
+        """The map onto the numbers of a set on the same side as `like`: of its one finite end, or of 0 if it has no finite end.
 
         ValueError if an entry has two finite ends.
         """

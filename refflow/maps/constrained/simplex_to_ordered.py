@@ -69,7 +69,8 @@ class textbook:
 
 r"""In floating point.
 
-In (2), the quotient overflows where `d_k` is small.  One of two logarithms is smaller than `log 2`, so that they do not cancel in
+In (2), the quotient overflows where `d_k` is small.  One of two logarithms is at most `log 2` in size.  Where they
+nearly cancel, so is the other, and their roundings move the difference by less than a rounding of `c_k` does:
     x_k = log c_k - log d_k                                                         (9)
 
 In (3), `exp(-x)` overflows where `s` is not 0, `1 - s` has no digit left for a large `x`, and neighbours `s_k` cancel:

@@ -77,7 +77,7 @@ In (1), (3), (4) and (6), `q` overflows where `x` does not underflow.  With the 
     a = 2^-k z,   m = 4^-k,   Q = a_1^2 + ... + a_n^2,   b = 2 / (m + Q)            (9)
     w = b m,   x_k = 2^-k b a_k,   x_i z_j = b a_i a_j,   h = (Q - m) / (Q + m)     (10)
     log w = log b - 2 k log 2                                                       (11)
-In (3) and (6), `1 - x_j z_j` cancels, and nothing is left of its digits where a step of `z_j` does not change `w (1 - x_j z_j)`:
+In (3) and (6), `1 - x_j z_j` cancels, and nothing is left of its digits where a step of `z_j` does not change `x_j`:
     1 - x_j z_j = (m + sum_(i != j) a_i^2 - a_j^2) / (m + Q)                        (12)
 
 In (2), `r - h` has no digit left near the pole, and its other form none near the opposite pole.  With the length `t` of `x_1 .. x_n`,

@@ -83,7 +83,7 @@ def flow_of_rows(net, z, start, end):
 
 
 def steps_of(system, z, start, end, steps):
-    """(x, log_det, integral of |tr A|) by equal steps, in float64."""
+    """(x, log_det, about the integral of |tr A|) by equal steps, in float64."""
     from scipy.integrate import DOP853                      # here, because this takes longer than importing refflow
     h, state = (end - start) / steps, system.state(z)
     lost, size = np.zeros_like(state), np.zeros(len(z))

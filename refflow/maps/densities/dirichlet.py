@@ -44,7 +44,8 @@ class textbook:
 
 r"""In floating point.
 
-In (2), `log Gamma` is of the size `a log a` where large concentrations leave a sum of the size `a`.  With Stirling's
+In (2), `log Gamma` of large concentrations is of the size `a log a`, but the sum is at most of the size `a`, and of `log a` at the
+mean.  With Stirling's
 formula for `A >= 8`, and for `a_i >= 8`, their largest parts meet in a logarithm near 0:
     log Gamma(a) = (a - 1/2) log a - a + (1/2) log 2 pi + mu(a)                     (6)
     q_i = z_i A / a_i  for a_i >= 8,   q_i = z_i A  for A >= 8 > a_i,   q_i = z_i  for A < 8          (7)

@@ -9,7 +9,7 @@ From `FROM` on, these are short sums (Whittaker & Watson, 12.33):
 Gudermann's series reaches mu below; each of its terms is a sum of positive ones:
     mu(a) = mu(a + n) + sum_(j < n) g(a + j)                                        (4)
     g(a) = (a + 1/2) log(1 + 1/a) - 1 = r^2/3 + r^4/5 + ...,   r = 1/(2 a + 1)      (5)
-For small `a`, both are infinite at 0, and logarithms of `a` may cancel with others:
+Both are infinite at `a = 0`, and for a small `a` logarithms of `a` may cancel with others:
     log Gamma(a) = log Gamma(1 + a) - log a,   psi(a) = psi(1 + a) - 1/a            (6)
 """
 
@@ -105,7 +105,7 @@ def log_gamma_variables(rng, a, size, unit=1.0):
 def gamma_variables(rng, a, size):
     """Draws of gamma variables of the shapes a along the last axis, divided by the largest of them.
 
-    Their logarithms, of the size 1/a, are in a unit in which they are finite.
+    Their logarithms, of the size 1/a, may overflow: they are multiplied by a power of 2, the unit, that keeps them finite.
     """
     _, least = np.frexp(np.asarray(a, np.float64).min(-1, keepdims=True))
     unit = np.ldexp(1.0, np.minimum(least + LEAST, 0))

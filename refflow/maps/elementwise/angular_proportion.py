@@ -105,7 +105,8 @@ In (6), `g cot(2 phi)` is the product of 0 and an infinite number at the ends, a
     l_bar e = -sign(z) l_bar E R / (1 + t),   R = 1 + sin(pi T/2) / (T (1 + t) S)   (21)
 where `E` may be subnormal although its product with `l_bar` is not.
 
-In (8), the same holds for `e`, now computed from `x`, and `g sin(2 phi)` may be subnormal where its factors are not:
+In (8), `e` is computed from `x`, again without a product of 0 and an infinite number.  It still cancels near `x = 1/2`, but loses
+no more there than a rounding of `x` does.  `g sin(2 phi)` may be subnormal where its factors are not:
     e = sign(x - 1/2) ((1 - 2 a/pi) (1 - 2 p) / S + 1 - 4 a/pi)                     (22)
     g = a (1 - 2 a/pi),   sin(2 phi) = 2 sqrt(p) sqrt(1 - p)                        (23)
 """

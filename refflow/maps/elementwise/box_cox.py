@@ -108,10 +108,12 @@ At the ends `x = -1/c` and `z = 0`, a factor 0, `1 - c` or a cotangent, makes it
 `l_bar` is larger for `c > 0`, and the other one for `c < 0`; in (7) also for `c = 0`.                      (25)
 
 In (3), (6) and (8), `c - 1` is exact where it is small, and for `c >= 1/2` a rounding of its product with `log z` matters less than
-a rounding of `c log z`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`:
+a rounding of `c log z`; for a smaller `c`, `z^c` is nearer 1 than `z^(c - 1)`.  For `c <= 2`, a rounding of `t` moves
+`exp((1 - c) t)` no more than `g g`:
     dx/dz = exp((c - 1) log z)   for c >= 1/2,   z/U = exp((1 - c) t)   for 1/2 <= c <= 2,   where they are normal numbers    (26)
           = exp(w)/z             elsewhere, where `exp w` is a normal number        (27)
-The sensitivities of the two terms of (8) to `c` may cancel where their roundings do not:
+With `c`, the two terms of (8) may move in opposite directions.  Then a rounding of `c` hardly moves their sum, but their own
+roundings do not cancel:
     x_bar    in float64, for float32 too                                            (28)
 """
 

@@ -57,7 +57,7 @@ class textbook:
 
 r"""In floating point.
 
-In (3) and (6), `exp(-z^2)` may be subnormal, or 0, where its product with a large factor is not.  A product `(c h) h` keeps its
+In (3) and (6), `exp(-z^2)` may be subnormal, or 0, where its product with a large factor is not.  A product `(c h) i` keeps its
 digits as long as it does not underflow:
     exp(-z^2) = h i,   h = i = exp(-z^2/2)               where exp(-z^2) is not a normal number     (8)
                        h = exp(-z^2),   i = 1            elsewhere

@@ -116,7 +116,7 @@ class ExponentialCDF(Bijector):
 
         def pullback(x_bar, l_bar):
             z_bar = x_bar * b * h * h - l_bar * b                                   # (6) (11)
-            b_bar = ratio((x_bar, h, h, z)) + (l_bar / b - l_bar * z)          # (7) (11)
+            b_bar = ratio((x_bar, h, h, z)) + (l_bar / b - l_bar * z)               # (7) (11)
             return z_bar, {"rate": b_bar}
 
         return self.forward_and_log_det(z), pullback

@@ -132,7 +132,7 @@ class GompertzCDF(Bijector):
         f, wide = doubled(self, z)                                                  # (15)
         _, _, y = f.parts(wide)
         h = np.exp(-y / 2)                                                          # (14)
-        return ratio((h, f.concentration + y, h)).astype(z.dtype)              # (3) (14) (15)
+        return ratio((h, f.concentration + y, h)).astype(z.dtype)                   # (3) (14) (15)
 
     def log_det(self, z):
         f, wide = doubled(self, z)                                                  # (15)
@@ -157,8 +157,8 @@ class GompertzCDF(Bijector):
         h, A = np.exp(-y / 2), a + y                                                # (3) (14)
 
         def pullback(x_bar, l_bar):
-            z_bar = ratio((h, A, h, x_bar)) + (l_bar - l_bar * a - times(l_bar, a, p, q))      # (6) (10) (14)
-            a_bar = ratio((h, x_bar, p, q, h)) + (l_bar / a - times(l_bar, p, q))      # (7) (10) (14)
+            z_bar = ratio((h, A, h, x_bar)) + (l_bar - l_bar * a - times(l_bar, a, p, q))   # (6) (10) (14)
+            a_bar = ratio((h, x_bar, p, q, h)) + (l_bar / a - times(l_bar, p, q))   # (7) (10) (14)
             return z_bar, {"concentration": a_bar}
 
         return self.forward_and_log_det(z), pullback

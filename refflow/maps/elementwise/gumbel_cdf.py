@@ -72,7 +72,8 @@ With `y` and `x = 1 - q` from (12), (2), (5) and (9) to (11) hold as they stand,
 In (3) and (6), `y` or `exp(-y)` may be subnormal, or 0, where the product is not.  Half of each exponent goes into each factor:
     y exp(-y) = h h,   h = exp(-(t + y)/2)                                          (13)
               = 0                                        where y overflows          (14)
-In (3), `h h` is used only there: a rounding of `y` moves `h h` by `y` times as much, but `y exp(-y)` only by `1 - y` times.
+In (3), `h h` is used only where `y` or `exp(-y)` is not a normal number.  The roundings of `y` and of `t + y` move it by `y` and
+`t + y` times as much, together more than the `|1 - y|` times by which a rounding of `y` moves `y exp(-y)`.
 
 In (4), `t` may overflow to `-inf`, where `y` is the larger term by far:
     -t - y = -y                                          where y overflows          (15)

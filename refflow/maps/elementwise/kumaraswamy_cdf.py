@@ -98,7 +98,7 @@ In (4) and (5), any two of the three terms may cancel.  With `d = (1 - y)/alpha`
                = log(alpha beta) + (alpha - 1) N    where y is not a normal number: there it is small, and T = 0    (22)
                = log(alpha beta) + (beta - 1) M     at c = 1                        (23)
 The product in (21) is taken with the exponents apart, and the sums in float64, for float32 too.  An error of `w` moves both terms
-of (21), but their sum only by as much as a rounding of `alpha` does.
+of (21), but their sum only by as much as a rounding of `alpha` does, to within one rounding, because `d` holds `alpha`, too.
 
 In (3), (6) and (9), products of large and small factors are taken with the exponents apart, too:
     dq/dc = -beta Y q/d,   Y = y/c                                                  (24)
@@ -310,13 +310,13 @@ def times_slope(factor, p):
     apart = over_d((factor, p.beta, *roots(p.T)), p)                                # (24)
     joint = ratio((factor, p.alpha, p.beta, *roots(p.T)), (p.c, np.expm1(-p.w)))    # (34)
     inside = np.where(p.far | ~is_normal(-p.w), apart, joint)                       # (24) (34)
-    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E)), inside)         # (25)
+    return np.where(p.N == 0, ratio((factor, p.alpha, p.beta, E, E)), inside)       # (25)
 
 
 def over_d(factors, p):
     """The product of the factors and Y/d."""
     v = np.exp(np.where(p.alpha == 1, 0, (p.alpha - 1) * p.N) / 2)                  # (26) (33)
-    return ratio((*factors, np.where(p.far, v, p.y), np.where(p.far, v, 1)), (p.d, np.where(p.far, 1, p.c)))        # (24) (26)
+    return ratio((*factors, np.where(p.far, v, p.y), np.where(p.far, v, 1)), (p.d, np.where(p.far, 1, p.c)))    # (24) (26)
 
 
 def c_bar_27(q_bar, l_bar, p):
@@ -327,8 +327,8 @@ def c_bar_27(q_bar, l_bar, p):
     shared = joint & (first != 0)
     Y = (np.where(joint, p.y, v), np.where(joint, 1, v))                            # (26) (27)
     C = np.where(joint & ~shared, p.c, 1)                                           # (24)
-    together = ratio((q_bar * p.beta * np.exp(p.T) + second, *Y), (p.d, C))          # (27) (28)
-    apart = ratio((q_bar, p.beta, *roots(p.T), *Y), (p.d, C)) + ratio((second, *Y), (p.d, C))       # (24) (28)
+    together = ratio((q_bar * p.beta * np.exp(p.T) + second, *Y), (p.d, C))         # (27) (28)
+    apart = ratio((q_bar, p.beta, *roots(p.T), *Y), (p.d, C)) + ratio((second, *Y), (p.d, C))   # (24) (28)
     term = np.where(p.beta < 0.5, together, apart)
     alone = quotient(first, p.c) - np.where((p.c == 0) & (first != 0), 0, term)     # (28) (33)
     inside = np.where(shared, (first - term) / p.c, alone)                          # (27)
@@ -345,7 +345,7 @@ def alpha_bar_29(q_bar, l_bar, p):
     y_s = np.where(p.y == 0, 0, p.y * s)                                            # (33)
     vanishes = (q_bar == 0) | (h == 0) | (q[0] == 0)
     y = np.where(p.far, h, p.y), np.where(p.far, h, 1)
-    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, *y, *q)))       # (29) (33)
+    through_q = np.where(vanishes, 0, ratio((q_bar, p.beta, s, *y, *q)))            # (29) (33)
     return np.where(l_bar == 0, 0, l_bar * (f - p.beta * y_s)) - through_q          # (29) (33)
 
 
@@ -360,5 +360,5 @@ def series(w):
 def beta_bar_31(q_bar, l_bar, p):
     """The cotangent of beta."""
     h, q = np.exp(p.w / 2), roots(p.T)                                              # (24)
-    near = np.where((q_bar == 0) | (q[0] == 0), 0, ratio((q_bar, p.M, *q)))    # (31) (33)
+    near = np.where((q_bar == 0) | (q[0] == 0), 0, ratio((q_bar, p.M, *q)))         # (31) (33)
     return np.where(p.far, -q_bar * h * h, near) + np.where(l_bar == 0, 0, l_bar * (1 / p.beta + p.M))      # (31) (32) (33)

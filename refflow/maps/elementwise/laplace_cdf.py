@@ -83,7 +83,7 @@ In (16) the exponents are kept apart: `|d|/s` and `1/s^2` may overflow, and `h h
 
 In (6), `s/m` may overflow where its logarithm does not:
     log|dz/dx| = log s - log m    where that quotient overflows                     (17)
-There `-log m` is beyond 600 (70 in float32) for a moderate `s`, and nothing cancels.
+There `-log m` is beyond 600 (60 in float32) for a moderate `s`, and nothing cancels.
 
 In (10) and (12), `m` is 0 and `t` infinite at the ends, which an event may be: a cotangent 0 makes its term 0.     (18)
 """

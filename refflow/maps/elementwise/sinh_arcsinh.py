@@ -118,7 +118,7 @@ In (4), the hyperbolic cosines may overflow where their logarithms do not:
     log|dx/dz| = D - log cosh w + log N                                             (23)
     log cosh w = log(1 + 2 sinh^2(w/2))              for |w| <= 1
                = |w| + log((1 + exp(-2|w|))/2)       for |w| >  1                   (24)
-The terms of (23) cancel for small tail weights, where the log-det is near `log m t`.  There
+For small tail weights, `D` and `log N` cancel in (23): in their sum, `log(m t cosh v)`, the first power of `t` is gone.  There
     log|dx/dz| = log(2/A) - log(1 + c_a) + log cosh v - log cosh w      for a <= 1  (25)
 The terms of (23) and (25) cancel near the identity, where the derivatives of the log-det are as small as its value.  There the
 log-det is computed from small numbers: with `e = t - 1`, addition theorems for `cosh(w + d)` and `sinh(A + A e)` give

@@ -164,7 +164,7 @@ class CayleyLinear(Bijector):
 
 
 def bars(M, left, right):
-    """S_bar - S_bar^T with S_bar = 2 M left right^T M, of a pair M, summed over the batch if M has none."""
+    """S_bar - S_bar^T with S_bar = 2 M left right^T M, of a pair M, summed over the batch if M has no batch."""
     E, e = outer(left, right, M)                                                    # (9)
     S_bar = 2 * matrix_product(matrix_product(M, pair(E)), M)                       # (7) (8)
     return scaled((S_bar - swapped(S_bar)).high, e).astype(left.dtype)              # (6) (9)

@@ -179,7 +179,7 @@ class DenseLinear(Bijector):
         return (scaled(z, e), log_det), pullback                                    # (5) (9)
 
     def log_det_part(self, factors, log_det_bar):
-        """l_bar W^-T of (6) and (8), summed over the batch if W has none."""
+        """l_bar W^-T of (6) and (8), summed over the batch if W has no batch."""
         l_bar = log_det_bar.sum() if self.W.ndim == 2 else log_det_bar[..., None, None]
         return l_bar * inverse_transposed(factors)
 

@@ -160,7 +160,7 @@ class ExponentialLinear(Bijector):
         return (moved(E, x), -self.log_det(x)), pullback                            # (2) (4)
 
     def log_det_part(self, l_bar):
-        """l_bar I of (6) and (7), summed over the batch if A has none."""
+        """l_bar I of (6) and (7), summed over the batch if A has no batch."""
         return (l_bar.sum() if self.A.ndim == 2 else l_bar[..., None, None]) * np.eye(self.dims["D"])
 
     # -- in floating point --------------------------------------------------------------------------------------------
@@ -228,13 +228,13 @@ def exponential(A):
 
 
 def derivative(A, left, right):
-    """(L, e) with 2^e L = L(A, left right^T), in float64, of an array or a pair A, summed over the batch if A has none."""
+    """(L, e) with 2^e L = L(A, left right^T), in float64, of an array or a pair A, summed over the batch if A has no batch."""
     E, e = outer(left, right, A)
     return series(A, E)[1].high, e                                                  # (5)
 
 
 def outer(left, right, A):
-    """(E, e) with 2^e E = left right^T in float64, summed over the batch if A has none."""
+    """(E, e) with 2^e E = left right^T in float64, summed over the batch if A has no batch."""
     (left, i), (right, j) = (unit_scaled(events) for events in doubled(left, right))            # (12)
     e = top = i + j
     if len(A.shape) == 2 and type(e) is not int:

@@ -141,7 +141,7 @@ class OrthogonalLinear(Bijector):
         return (scaled(z, e), -self.log_det(x)), pullback                           # (10)
 
     def log_det_part(self, log_det_bar):
-        """l_bar Q of (5) and (6), summed over the batch if Q has none."""
+        """l_bar Q of (5) and (6), summed over the batch if Q has no batch."""
         return (log_det_bar.sum() if self.Q.ndim == 2 else log_det_bar[..., None, None]) * self.Q
 
     # -- in floating point --------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ In (3), a root `z` near an end loses the digits of its distance from the end.  I
 and `a_i = c_i - c_0`,
     x - c_0 = sum_i a_i b_{i,K} = v sum_(i=1)^K (K a_i/i) b_{i-1,K-1}               (15)
 The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, and the quotient `y = v/L` solves
-    y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (16)
+    y sum_(i=1)^K (K a_i/i) b_{i-1,K-1}/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)     (16)
 
 In (3), the exact mean of the coefficients lies between `c_0` and `c_K`, but a rounded one may lie outside.  Then the nearer end is
 closer to it:
@@ -122,7 +122,7 @@ closer to it:
 In (8), (13) and (14), the rounding of `z` is multiplied by the slope at the root over the mean slope of (15), and this quotient
 may be large.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are computed with
 pairs of floats, of twice the digits:
-    v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (18)
+    v - (v sum_(i=1)^K (K a_i/i) b_{i-1,K-1} - (x - c_0))/(2 B g)                   (18)
 
 In (9), the two members cancel near `s = i/K`, where `d_i` is 0.  This zero is a factor of the difference:
     d_i = -t^(K - 1)                                             for i = 0

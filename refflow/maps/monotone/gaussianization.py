@@ -92,7 +92,7 @@ class textbook:
 
 r"""In floating point.
 
-In (1) to (12), the mean rounds to 1 far above the biases, where its quantile is moderate, and it underflows far below them.
+In (1) to (12), the mean rounds to 1 where all `u_k` are large, although its quantile is moderate, and it underflows far below 0.
 `mixture` says how the derivatives, the root and the cotangents are computed from `u_k`, `omega_k` and `b_k`, in float64, for
 float32 too.                                                                        (13)
 The page is certified at events of `2^-4` to `2^4` with parameters of `2^-2` to `2^2`, and at the hard cases.
@@ -109,10 +109,10 @@ elsewhere, `v_k = s u_k`, `t_k = -v_k`, `b = |x|`, so that `x = -s b`, and
     2 Phi(u) - 1 = erf(u/sqrt 2)              for |u| < 1
                  = sign(u) (1 - 2 Phi(-|u|))  elsewhere                             (17)
 The sum over the components adds the signs first: if as many arguments lie far above 0 as far below, their signs cancel exactly, and
-only tails are left.  Elsewhere, with `Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of
-`log Phi(-b) = L + log(P/K)`.  The library's quantile of a logarithm is a first guess, and from `c = 2^27`, where `b` is nearly `c`,
-`c` itself, whose square may overflow.  One step of Newton's method follows.  With Mills' ratio `M(b)`, and with `c` the least `t_k`
-if that is positive, else 0, so that `L = -c^2/2`:
+only tails are left.  Elsewhere, let `c`, without an index, be the least `t_k` if that is positive, else 0, and `L = -c^2/2`.  With
+`Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.  The library's
+quantile of a logarithm is a first guess.  From `c = 2^27` on, where `b` is nearly `c` and `c^2` may overflow, `c` itself is.
+One step of Newton's method follows.  With Mills' ratio `M(b)`,
     b <- b + M(b) ((c - b)(c + b)/2 + log(K M(b)/(sqrt(2 pi) P)))                   (18)
 
 In (2), both densities underflow in the tails where their quotient does not.  In the centre (19) holds, and elsewhere (20), by

@@ -68,7 +68,8 @@ class textbook:
 
 r"""In floating point.
 
-In (4) to (6), small singular values magnify roundings where they do not count: for a rotation of the plane, only their sum does.
+In (4) to (6), small singular values magnify roundings, although the result need not depend on them alone: for square matrices only
+the sums `s_i + s_j` of (8) count, for a rotation of the plane `s_1 + s_2`.
 With a threshold of 0, the derivative is that of the limit and need not go through the steps.  With `H = Q^T A`, which is symmetric
 and positive, with its eigenvalues `s` and eigenvectors `V`, and with `G = Q_bar`,
     A_bar = Q X + (I - Q Q^T) G H^-1,   H X + X H = Q^T G - G^T Q                   (7)

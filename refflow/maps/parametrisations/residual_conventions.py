@@ -53,7 +53,7 @@ def radial(size, alpha):
 
 
 def softplus_radial(size):
-    """alpha and alpha + beta are softplus of their numbers; Bijectors.jl has the inverse, Pyro has none."""
+    """alpha and alpha + beta are softplus of their numbers; Bijectors.jl has the inverse, Pyro has no inverse."""
     return radial(size, SoftplusScale())
 
 

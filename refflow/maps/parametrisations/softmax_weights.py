@@ -38,7 +38,7 @@ where `r_k` is far from the smallest floats as long as `r_k^2` is one of them.
 In (2), a large cotangent of a weight near 1 appears twice, with opposite signs, and a small `w_j` loses digits before it is
 multiplied by a large cotangent.  With `sum_k w_k = 1`,
     h_j_bar = r_j (r_j sum_k r_k (r_k (w_j_bar - w_k_bar)))/S^2                     (4)
-In (4), every difference counts as much as its own two cotangents.
+In (4), a rounding of a difference counts no more than roundings of its two cotangents.
 """
 
 

@@ -102,12 +102,12 @@ are `1 + p_k`, and
     log det(I + J) = sum_k log1p(p_k)                                               (10)
 No rows need an exchange, since `v^T (I + J) v >= (1 - L) v^T v`: all pivots are at least `1 - L`.
 
-In (4), many steps are needed if `L` is near 1.  Let `r = z + net(z) - x` be the residual.  The step is Newton's, or else its half,
-its fourth and so on to `t = 2^-7`: the first of these that leaves at most `L |r|`:
+In (4), many steps are needed if `L` is near 1.  Let `r = z + net(z) - x` be the residual.  The step is Newton's, or else a half,
+a quarter and so on of it, to `t = 2^-7`: the longest of these steps that leaves at most `L |r|`:
     z <- z - t (I + J)^-1 r    for the largest such t,   z <- z - r    if there is none             (11)
-The second is (4), and leaves the residual `net(z - r) - net(z)`, which is at most `L |r|`.  So every step takes residuals to `L |r|` or less,
-from wherever it starts, and near the root to a multiple of `|r|^2`.  The steps end when rounding keeps the residual from falling
-further; `z` is then within `|r|/(1 - L)` of the root.
+The second form is (4), and leaves the residual `net(z - r) - net(z)`, which is at most `L |r|`.  So every step takes the residual
+to `L |r|` or less, wherever it starts, and Newton's step takes it to a multiple of `|r|^2` near the root.  The steps end when
+rounding keeps the residual from falling further; `z` is then within `|r|/(1 - L)` of the root.
 
 In (8) and (9), the network is evaluated at a root, which has the digits of a float and no more.  Where `L` is near 1, its
 cotangents may change with the root more than with `x`.  The unit of error therefore counts the root as an input of the network.
