@@ -19,7 +19,7 @@ from refflow.laws import parametrisation_laws
 from refflow.laws.bijector_laws import FD_ERROR, LAWS, run_value_laws
 from refflow.laws.rejections import REJECTED
 from refflow.maps.elementwise import AbsScale, SoftplusScale
-from refflow.maps.parametrisations import IncreasingEntries
+from refflow.maps.parametrisations import IncreasingEntries, OrthonormalColumns
 from validation.questions import questions
 
 
@@ -79,6 +79,31 @@ def test_a_batch_that_is_mixed_up_is_found(bug, monkeypatch):
                         type("np", (), {**vars(np), "cumsum": staticmethod(bug)}))
     with pytest.raises(AssertionError, match="^a batch gives the fields of each: IncreasingEntries: (entries|h_bar) is "):
         parametrisation_laws.run_parametrisation_laws(f, np.float64, source)
+
+
+def without_index(vjp, h):
+    try:
+        return vjp(h)
+    except ValueError as found:
+        raise ValueError(str(found).replace("h[1, 0]", "h[0, 0]")) from None
+
+
+def of_no_batch(vjp, h):
+    return vjp(h if h.ndim == 1 else np.where(np.arange(h.shape[-1]), h, h + 1))
+
+
+@pytest.mark.parametrize("bug, what", [(without_index, "the batch is OrthonormalColumns: Q must be"), (of_no_batch, "the batch is accepted")])
+def test_what_a_parametrisation_refuses_is_refused_in_a_batch(bug, what):
+    f, law = OrthonormalColumns(2, 2), parametrisation_laws.LAWS["a batch gives the fields of each"]
+    h = np.random.default_rng(0).normal(size=(*parametrisation_laws.BATCH, f.size))
+    h[1, 0] = [1, 2, 2, 4]
+    drawn, before = (h, {"Q": np.ones((*parametrisation_laws.BATCH, *f.cores[0]))}), h.copy()
+    law(f, drawn)
+    np.testing.assert_array_equal(h, before)
+    law(f, (np.ones_like(h), drawn[1]))
+    mutant = type("Mutant", (OrthonormalColumns,), {"vjp": lambda self, h: bug(lambda h: OrthonormalColumns.vjp(self, h), h)})(2, 2)
+    with pytest.raises(AssertionError, match=rf"h\[1, 0\] is refused by itself, {what}"):
+        law(mutant, drawn)
 
 
 @given(strategies.drawn(refflow.Homothety, np.float32))

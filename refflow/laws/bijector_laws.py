@@ -439,14 +439,14 @@ def taylor(f, p):
     differences.
 
     A shorter h looks closer: its second differences see features near w, such as the bend of a saturated tanh, that a longer
-    h misses.
+    h misses.  An h that is long enough to reach a hyperplane of breaks would judge the jump there, not the gradient.
     """
     fd = loss_differences(p)
     direction = fd.direction()
     slope = sum((p.claims[b].astype(np.float64) * v).sum(-1) for b, v in direction.items())
     # the rounding of the claim, in its own dtype
     rounding = sum(gradient_unit(p, b, np.abs(v)) for b, v in direction.items())
-    for steps in ((SHORT,), (2.0**-10, 2.0**-6, 2.0**-2)):
+    for steps in ((SHORT,), (2.0**-18, 2.0**-14, 2.0**-10)):
         curvature = 0.0             # of the shortest h, it is mostly rounding, which a longer one would magnify
         for h in steps:
             L = fd.along(direction, np.arange(5) * h / 4)

@@ -2,6 +2,7 @@ r"""The law of parametrisations: a batch of vectors of numbers gives the fields 
 
 With `fields(h)` and the pullback `fields*`, for vectors `h_i` (P,) and cotangents `bar_i` of their fields,
     fields(h)_i = fields(h_i),   fields*(bar)_i = fields*(bar_i)        for i = 1 .. B  (1)
+A vector that is refused by itself is refused in a batch, by its index, and the others are asked without it.
 The certificate holds the values at single vectors.  `run_parametrisation_laws(f, dtype, source)` asks this and the laws of
 values.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import Value
+from ..core.arrays import at_index
 from .bijector_laws import run_value_laws
 from .law import Broken, asked, every, law
 
@@ -22,7 +24,17 @@ ROOM = 16                           # units of rounding of the largest entry: a 
 @law("a batch gives the fields of each", LAWS)
 def batch(f, drawn):
     """(1)."""
-    h, bars = drawn
+    h, bars = drawn[0].copy(), drawn[1]
+    accepted = [i for i in np.ndindex(BATCH) if refusal_of(f, h[i]) is None]
+    refused = [i for i in np.ndindex(BATCH) if i not in accepted]
+    if refused:
+        found, first = refusal_of(f, h), at_index("h", refused[0])
+        if found is None or first not in found:
+            raise Broken(f"{first} is refused by itself, the batch is {found or 'accepted'}; {f!r}")
+    if not accepted:
+        return
+    for i in refused:
+        h[i] = h[accepted[0]]
     fields, pullback = f.vjp(h)
     components = {name: {} for name, part in fields.items() if isinstance(part, Value)}     # handed on, as their cotangents are
     h_bar, _ = pullback(bars | components)
@@ -32,6 +44,15 @@ def batch(f, drawn):
         alike(f, "h_bar", h_bar[i], own_pullback(own_bars)[0], h.dtype)
         for name, core in zip(f.names, f.cores):
             alike(f, name, np.broadcast_to(fields[name], BATCH + core)[i], own[name], h.dtype)
+
+
+def refusal_of(f, h):
+    """What f says of an h that it refuses, else None."""
+    try:
+        f.vjp(h)
+    except ValueError as found:
+        return str(found)
+    return None
 
 
 def alike(f, what, given, own, dtype):
