@@ -11,7 +11,8 @@ HYPOTHESIS_PROFILE picks a profile:
     python -m pytest tests/test_laws.py     all tests of a file, or of -k: what is named is never left out
     python -m pytest --record-seconds ...   writes the CPU seconds of the tests that ran to seconds.json
 
-A test's seconds include the fixtures that are made for it.  A test that is not recorded, because it is new, is not slow.
+A test's seconds include those of its fixtures, also of one that other tests share: left to any of them, it would be made for it.  A test
+that is not recorded, because it is new, is not slow; the summary counts tests that should be recorded.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def pytest_configure(config):
 
 SECONDS = Path(__file__).with_name("seconds.json")
 LEAST = 0.5                             # CPU seconds of a slow test
+OF_FIXTURES: dict = {}                  # the CPU seconds in which each was made
 
 
 def pytest_addoption(parser):
@@ -102,22 +104,25 @@ def cpu_seconds():
     return sum(os.times()[:4])
 
 
-STARTED = pytest.StashKey[float]()
-
-
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item):
-    item.stash[STARTED] = cpu_seconds()
-    return (yield)
+def pytest_fixture_setup(fixturedef):
+    started = cpu_seconds()
+    try:
+        return (yield)
+    finally:
+        OF_FIXTURES[fixturedef] = cpu_seconds() - started
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """A test's CPU seconds are its fixtures' too."""
+    started = cpu_seconds()
     try:
         return (yield)
     finally:
-        item.user_properties.append(("CPU seconds", round(cpu_seconds() - item.stash[STARTED], 3)))
+        used = [defs[-1] for defs in item._fixtureinfo.name2fixturedefs.values()]
+        took = cpu_seconds() - started + sum(OF_FIXTURES.get(one, 0.0) for one in used)
+        item.user_properties.append(("CPU seconds", round(took, 3)))
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -127,7 +132,10 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line(f"{sum(seconds.values()):.0f} CPU seconds in {len(seconds)} tests")
     if not settings.default.derandomize:
         terminalreporter.write_line(f"drawn from HYPOTHESIS_PROFILE={PROFILE} HYPOTHESIS_SEED={config.getoption('--hypothesis-seed')}")
+    slow = {name: round(took, 1) for name, took in seconds.items() if took >= LEAST}
+    if new := slow.keys() - recorded().keys():
+        terminalreporter.write_line(f"{len(new)} of them are slow and not in {SECONDS.name}, with {sum(slow[one] for one in new):.0f} CPU "
+                                    "seconds: --record-seconds records them")
     if config.getoption("record_seconds"):
-        kept = {name: was for name, was in recorded().items() if name not in seconds}
-        slow = kept | {name: round(took, 1) for name, took in seconds.items() if took >= LEAST}
+        slow |= {name: was for name, was in recorded().items() if name not in seconds}
         SECONDS.write_text(json.dumps(slow, indent=0, sort_keys=True) + "\n")
