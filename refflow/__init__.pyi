@@ -462,6 +462,12 @@ class ZeroSum(Bijector):
 class ZeroSumMatrix(Bijector):
     def __init__(self) -> None: ...
 
+class ContinuousFlow(Bijector):
+    net: Conditioner
+    start: float
+    end: float
+    def __init__(self, net: Conditioner, start: float = ..., end: float = ...) -> None: ...
+
 class DiscreteFlow(Bijector):
     net: Conditioner
     scheme: str

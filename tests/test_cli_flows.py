@@ -26,7 +26,7 @@ from refflow import Affine, Chain, Flow, Inverse, StandardNormal, Tanh
 from refflow.cli.fit import divided
 from refflow.cli.images import read_images
 from refflow.maps.conditioners import Dense, dense_network
-from refflow.maps.continuous import DiscreteFlow
+from refflow.maps.continuous import ContinuousFlow, DiscreteFlow
 from refflow.maps.coupling import AffineCoupling, masks
 from refflow.oracle import CannotRun
 from refflow.cli.names import words
@@ -725,13 +725,34 @@ def test_samples_of_a_flow_in_time_by_a_chosen_scheme(run, backwards):
     np.testing.assert_allclose(json.loads(out)["rows"], load("flow.npz").bijector.forward(z), rtol=1e-12)
 
 
+@pytest.mark.parametrize("backwards", [True, False])
+def test_the_exact_flow_of_a_file(run, backwards):
+    net = dense_network(np.random.default_rng(3), (3, 8, 2), "tanh", zero_last=False)
+    inner, units = DiscreteFlow(net, "euler", 3, *((1.0, 0.0) if backwards else (0.0, 1.0))), Affine(shift=[1.0, 2.0], scale=2.0)
+    save(Flow(Chain([Inverse(inner) if backwards else inner, units]), StandardNormal(2)), "flow.npz")
+    exact, z = Flow(Chain([ContinuousFlow(net), units]), StandardNormal(2)), np.random.default_rng(4).standard_normal((5, 2))
+    _, out, err = run("sample", "flow.npz", "--n", 5, "--seed", 4, "--json", "--scheme", "exact")
+    assert not err and json.loads(out)["scheme"] == "exact"
+    np.testing.assert_allclose(json.loads(out)["rows"], exact.bijector.forward(z), rtol=1e-12)
+    np.savetxt("rows.csv", exact.bijector.forward(z), delimiter=",")
+    for options, flow in (((), load("flow.npz")), (("--scheme", "exact"), exact)):
+        _, out, _ = run("score", "flow.npz", "rows.csv", "--json", *options)
+        np.testing.assert_allclose(json.loads(out)["log_prob"], flow.log_prob(np.loadtxt("rows.csv", delimiter=",")), rtol=1e-12)
+    assert np.abs(exact.log_prob(units.forward(z)) - load("flow.npz").log_prob(units.forward(z))).max() > 1e-3
+    status, _, err = run("sample", "flow.npz", "--scheme", "exact", "--steps", 3)
+    assert status == 2 and "--steps is for a scheme; --scheme exact takes as many as it needs" in err
+
+
 def test_a_scheme_whose_steps_overflow_is_refused(run):
     save(Flow(DiscreteFlow(Dense([[1e200, 0, 0], [0, 1e200, 0]]), "rk4", 2), StandardNormal(2)), "flow.npz")
     status, out, err = run("sample", "flow.npz", "--scheme", "euler")
     assert status == 2 and not out and "--scheme euler: its steps, or twice as many, leave the range of float64; more --steps" in err
+    save(Flow(DiscreteFlow(Dense([[-1e6, 0]]), "rk4", 2), StandardNormal(1)), "fast.npz")
+    status, out, err = run("sample", "fast.npz", "--scheme", "exact")
+    assert status == 2 and not out and "the velocity is too fast" in err and "Traceback" not in err
 
 
-@pytest.mark.parametrize("option", [("--scheme", "rk4"), ("--steps", 3)])
+@pytest.mark.parametrize("option", [("--scheme", "rk4"), ("--steps", 3), ("--scheme", "exact")])
 def test_a_scheme_is_for_one_flow_in_time(run, option):
     step = DiscreteFlow(dense_network(np.random.default_rng(3), (3, 4, 2), "tanh"), "rk4", 1)
     for stages, found in (([Affine(shift=[1.0, 2.0])], "no flow in time"), ([step, step], "2 flows in time")):

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow.accuracy.points import Points, nets_of
-from refflow.core import Plainest, RandomSource, boundary, of_kind
+from refflow.accuracy.points import Points
+from refflow.core import RandomSource, boundary, of_kind
 from refflow.core.bijector import METHODS
 from refflow.core.registry import REGISTRY
 from refflow.core.tree import flatten
 from refflow.fast import tuned
-from refflow.laws.strategies import drawn_of
 from refflow.models.glow import classifier, labelled_vjp
 from refflow.models.glow_tts import glow_tts
 from refflow.models.starflow import norm_vjp
@@ -25,7 +24,6 @@ from refflow.models.stochastic_durations import stochastic_durations
 from validation.questions import questions
 
 MAPS = [one for kind in ("page", "page with components", "composite") for one in questions(kind) if one.dtype == "float64"]
-WITH_NETWORKS = [name for name, page in of_kind("bijector", components=True).items() if nets_of(page.examples(Plainest())[0])]
 NETWORKS = [one for kind in ("conditioner", "network") for one in questions(kind) if one.dtype == "float64"]
 DENSITIES = [one for one in questions("density") if one.dtype == "float64"]
 JUNK = 12345.678
@@ -109,11 +107,6 @@ def held_map(f, p):
 @pytest.mark.parametrize("question", MAPS, ids=lambda one: one.name)
 def test_a_bijector(question):
     held_map(*drawn(question))
-
-
-@pytest.mark.parametrize("name", WITH_NETWORKS)
-def test_a_bijector_with_a_network(name):
-    held_map(*drawn_of(source(), REGISTRY[name], np.float64, 8))
 
 
 @pytest.mark.parametrize("question", NETWORKS, ids=lambda one: one.name)

@@ -55,6 +55,8 @@ def main(arguments=None) -> int:
         traceback.print_exc()
         return failed(error)
     except Exception as error:
+        if type(error) is ArithmeticError:          # a map says so of itself: its solver finds nothing, its velocity is too fast
+            return failed(error)
         traceback.print_exc()
         return failed(f"crashed by {type(error).__name__}: this is a defect of refflow")
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from .files import refuse_form, show_table, write_table
+from .in_time import add_exact, along_scheme
 from .kinds import opened
 from .options import STDOUT, add_data, add_flow, add_seed, add_threads, put, writes_a_file
 from ..maps.dequantisation import bits_per_dim
@@ -24,6 +25,7 @@ def add_command(commands):
     add_flow(one)
     add_data(one)
     one.add_argument("--out", metavar="FILE", help=".npy, or text, .csv, .txt or .dat, with .gz after it compressed; -: standard output")
+    add_exact(one)
     add_seed(one)
     add_threads(one)
     writes_a_file(one, run)
@@ -32,6 +34,7 @@ def add_command(commands):
 def run(options):
     refuse_form(options.out)
     flow, data, _ = opened(options.flow)
+    flow, = along_scheme(options, flow)
     given = data.read(options.data, options.header)
     y = data.with_noise(given.values, np.random.default_rng(options.seed))
     log_prob = log_probs(flow, *data.divided(y)).astype(np.float64)
@@ -42,6 +45,7 @@ def run(options):
     elif options.out:
         put(options, lambda path, replace: write_table(path, header, rows, log_prob, replace))
     report = {"flow": options.flow, "data": options.data, "rows": len(y), "out": options.out}
+    report |= {"scheme": options.scheme} if options.scheme else {}
     report |= data.note() | likelihood(log_prob, data.shape)
     if options.json:
         print(json_text(report | {"log_prob": log_prob.tolist(), "bits_per_dim_each": bits.tolist()}, indent=None))

@@ -40,6 +40,7 @@ def autoregressive(family, order="left-to-right"):
     return Autoregressive(masked_dense_network(rng, D, (8,), family.size, order), family)
 
 
+velocity = Sequential((Dense(np.ones((D, D + 1))), TanhActivation(), Dense(np.eye(D))))         # of a point of D entries and the time
 contracting = Sequential((SpectralDense(W, u), LipSwish(1.0), SpectralDense(W, v)))
 half = AffineCoupling(np.array([True, False]), dense_network(rng, (1, 8, 2)))
 

@@ -290,6 +290,7 @@ HOME = {
     "Planar": "residual.planar",
     "Radial": "residual.radial",
     "Sylvester": "residual.sylvester",
+    "ContinuousFlow": "continuous.continuous_flow",
     "DiscreteFlow": "continuous.discrete_flow",
     "DiagonalNormal": "densities.diagonal_normal",
     "Dirichlet": "densities.dirichlet",
