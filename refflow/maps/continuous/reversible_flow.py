@@ -21,17 +21,18 @@ first.  The half that moves is multiplied by 1, but once in a step by `c`, or by
     log|det dx/dz| = n D log|c|                                                     (9)
     log|det dz/dx| = -n D log|c|                                                    (10)
 
-A flow hands over `y` alone, and there the scheme is not reversible.  From `w = y` at the start, the way leads to a `w` that is near `y`
-and not `y`; the way back from `w = y` at the end misses the start.  (9) is the log-det of pairs; of the map from `y` to `y'` it
-says nothing.  The way back multiplies roundings by `1/|c|` a step.
+A flow hands over `y` alone, and there no scheme is reversible.  A way that begins with `w = y`, or in the leapfrog with `w = v(y, t)`, ends
+with a `w` that is only near to it.  The way back that begins with `w = y` there misses the start, by a multiple of `h^4` in reversible Heun
+and the undamped leapfrog, of `|c|^(-n) h^q` in a coupled scheme of order `p`, where `q` is the odd one of `p` and `p + 1`.  (9) is the log-det
+of the map of pairs; of the map from `y` to `y'` it says nothing.
 
 The reverse rule.  `shear.py` derives the pullback of a shear, which needs the pair behind it.  The way back finds the pairs again, from the
-last to the first, so that no pair is kept.  At its end stands, with the roundings of the whole way, the pair from which it came.  If that
-is off by more
-    than n 2^-51 of the largest entry, the pairs of the way are kept instead        (11)
-and the pullback is asked again.  The same holds for the inverse map, a sequence of shears, too.
+last to the first, and none is kept.  At its end stands the pair at the start, with the roundings of the whole way, each of which it
+multiplies by up to `1/|c|` a step.  If that pair is off by more
+    than n 2^-51 of the largest entry at either end                                 (11)
+the pairs are kept on a further way from the start, and the pullback is asked again.  The inverse map is a sequence of shears, too.
 
-Source: Kidger et al., arXiv:2105.13493, algorithm 1; Zhuang et al., arXiv:2102.04668, algorithm 2; McCallum & Foster, arXiv:2410.11648.
+Source: Kidger et al., arXiv:2105.13493; Zhuang et al., arXiv:2102.04668; McCallum & Foster, arXiv:2410.11648.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ class ReversibleFlow(Bijector):
             pair, bars, params_bar = end, halves(bar), {}
             for shear in reversed(way):
                 pair, bars, params_bar = shear.taken_back(pair, bars, params_bar)
-            if self.misses(pair, start):
+            if self.misses(pair, start, end):
                 pairs = list(itertools.accumulate(way, lambda pair, shear: shear.image(pair), initial=start))       # (11)
                 bars, params_bar = halves(bar), {}
                 for shear, pair in zip(reversed(way), reversed(pairs)):
@@ -158,29 +159,29 @@ class ReversibleFlow(Bijector):
 
         return joined(end, event.dtype), pullback
 
-    def misses(self, found, pair):
-        """Is one of the pairs that were found again farther from the given one than (11) allows?"""
-        (y, w), (y_0, w_0) = found, pair
-        far, size = (np.maximum(abs(a), abs(b)).max(-1, initial=0) for a, b in ((y - y_0, w - w_0), pair))
+    def misses(self, found, start, end):
+        """Is the pair that the way back has found farther from the start than (11) allows, in any event?"""
+        far, size = np.zeros(start[0].shape[:-1]), np.zeros(start[0].shape[:-1])
+        for z, z_0, x in zip(found, start, end):
+            far = np.maximum(far, np.abs(z - z_0).max(-1, initial=0))
+            size = np.maximum(size, np.maximum(np.abs(z_0), np.abs(x)).max(-1, initial=0))
         return not (far <= self.steps * ROUNDING * size).all()                      # (11)
 
     # -- the schemes --------------------------------------------------------------------------------------------------
 
     def way(self):
         """Its shears, in the order in which an event meets them."""
-        h = (self.end - self.start) / self.steps
-        return [shear for n in range(self.steps) for shear in self.shears(self.start + n * h, h)]
-
-    def shears(self, t, h):
-        """The shears of one step."""
-        net, c = self.net.unchecked(np.dtype(np.float64)), self.coupling
-        a, b, c_ = SCHEMES[self.scheme if self.scheme in SCHEMES else "euler"].floats()
-        euler = [Step(net, (a, b, c_), at, length) for at, length in ((t, h / 2), (t + h / 2, 1 - c), (t + h, h / 2))]
-        if self.scheme == "reversible-heun":
-            return Shear(0, 1, 0, euler[0]), Shear(1, -1, 2), Shear(0, 1, 0, euler[2])          # (7)
-        if self.scheme == "leapfrog":
-            return Shear(0, 1, h / 2), Shear(1, c, 0, euler[1]), Shear(0, 1, h / 2)             # (8)
-        return Shear(0, c, 1 - c, Step(net, (a, b, c_), t, h)), Shear(1, 1, 0, Step(net, (a, -b, c_), t + h, -h))       # (5) (6)
+        net, h, c = self.net.unchecked(np.dtype(np.float64)), (self.end - self.start) / self.steps, self.coupling
+        there = SCHEMES.get(self.scheme, SCHEMES["euler"]).floats()
+        here, way = (there[0], -there[1], there[2]), []
+        for t in self.start + h * np.arange(self.steps):
+            if self.scheme == "reversible-heun":
+                way += [Shear(0, 1, 0, Step(net, there, t, h / 2)), Shear(1, -1, 2), Shear(0, 1, 0, Step(net, there, t + h, h / 2))]    # (7)
+            elif self.scheme == "leapfrog":
+                way += [Shear(0, 1, h / 2), Shear(1, c, 0, Step(net, there, t + h / 2, 1 - c)), Shear(0, 1, h / 2)]         # (8)
+            else:
+                way += [Shear(0, c, 1 - c, Step(net, there, t, h)), Shear(1, 1, 0, Step(net, here, t + h, -h))]             # (5) (6)
+        return way
 
     @classmethod
     def examples(cls, source):
