@@ -22,9 +22,9 @@ first.  The half that moves is multiplied by 1, but once in a step by `c`, or by
     log|det dz/dx| = -n D log|c|                                                    (10)
 
 A flow hands over `y` alone, and there no scheme is reversible.  A way that begins with `w = y`, or in the leapfrog with `w = v(y, t)`, ends
-with a `w` that is only near to it.  The way back that begins with `w = y` there misses the start, by a multiple of `h^4` in reversible Heun
-and the undamped leapfrog, of `|c|^(-n) h^q` in a coupled scheme of order `p`, where `q` is the odd one of `p` and `p + 1`.  (9) is the log-det
-of the map of pairs; of the map from `y` to `y'` it says nothing.
+with a `w` that is only near it.  A way back that begins, at the end, with just such a `w` misses the start, by a multiple of `h^4` in
+reversible Heun and the undamped leapfrog, and of `|c|^(-n) h^q` in a coupled scheme of order `p`, where `q` is the odd one of `p` and
+`p + 1`.  (9) is the log-det of the map of pairs; of the map from `y` to `y'` it says nothing.
 
 The reverse rule.  `shear.py` derives the pullback of a shear, which needs the pair behind it.  The way back finds the pairs again, from the
 last to the first, and none is kept.  At its end stands the pair at the start, with the roundings of the whole way, each of which it

@@ -63,7 +63,7 @@ class Step:
         return h * sum(b_i * k_i for b_i, k_i in zip(self.b, k))                    # (2)
 
     def increment_vjp(self, z):
-        """The increment, and a pullback from its cotangent to those of z and of the network's parameters."""
+        """The increment, and a pullback from its cotangent to the cotangents of z and of the parameters."""
         k, h, pullbacks = [], self.h, []
         for i, row in enumerate(self.a):
             y = z + h * sum(row[j] * k_j for j, k_j in enumerate(k))                # (1)
