@@ -161,10 +161,8 @@ class ReversibleFlow(Bijector):
 
     def misses(self, found, start, end):
         """Is the pair that the way back has found farther from the start than (11) allows, in any event?"""
-        far, size = np.zeros(start[0].shape[:-1]), np.zeros(start[0].shape[:-1])
-        for z, z_0, x in zip(found, start, end):
-            far = np.maximum(far, np.abs(z - z_0).max(-1, initial=0))
-            size = np.maximum(size, np.maximum(np.abs(z_0), np.abs(x)).max(-1, initial=0))
+        found, start, end = (np.concatenate(pair, -1) for pair in (found, start, end))
+        far, size = np.abs(found - start).max(-1, initial=0), np.maximum(np.abs(start), np.abs(end)).max(-1, initial=0)
         return not (far <= self.steps * ROUNDING * size).all()                      # (11)
 
     # -- the schemes --------------------------------------------------------------------------------------------------
@@ -208,7 +206,7 @@ class ReversibleFlow(Bijector):
         refusal("coupling must be -1 for the scheme 'reversible-heun', not 0.5", net=Dense([[1.0, 0.0]]), coupling=0.5),
         refusal("coupling must be in [-1, 1) and not 0 for the scheme 'leapfrog'", net=Dense([[1.0, 0.0]]), scheme="leapfrog",
                 coupling=0.0),
-        refusal("coupling must be in (0, 1) for the scheme 'rk4', not -0.5", net=Dense([[1.0, 0.0]]), scheme="rk4", coupling=-0.5),
+        refusal("coupling must be in (0, 1) for the scheme 'rk4', not 0.0", net=Dense([[1.0, 0.0]]), scheme="rk4", coupling=0.0),
     )
 
 
