@@ -470,6 +470,15 @@ class DiscreteFlow(Bijector):
     end: float
     def __init__(self, net: Conditioner, scheme: str = ..., steps: int = ..., start: float = ..., end: float = ...) -> None: ...
 
+class ReversibleFlow(Bijector):
+    net: Conditioner
+    scheme: str
+    steps: int
+    start: float
+    end: float
+    coupling: float
+    def __init__(self, net: Conditioner, scheme: str = ..., steps: int = ..., start: float = ..., end: float = ..., coupling: float = ...) -> None: ...
+
 class AdditiveCoupling(Bijector):
     passes: NDArray[np.bool_]
     net: Conditioner

@@ -62,7 +62,7 @@ from refflow.maps.conditioners import (GELU, SELU, ConcatenatedReLU, Contextual,
                                        masked_dense_network)
 from refflow.maps.conditioners import (ELU, BlendedDense, CircleFeatures, Delay, HyperDense, Positionwise, RMSNorm, Rotary, SiLU, SpectralDense,
                                        Square, Swish, TimeDense, TimeNetwork, separable_network)
-from refflow.maps.continuous import DiscreteFlow
+from refflow.maps.continuous import DiscreteFlow, ReversibleFlow
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
@@ -102,6 +102,7 @@ def composites():
     yield CircleFeatures()
     small = Sequential([Dense(np.full((1, 2), 0.25)), LipSwish(0.5), Dense(np.full((2, 1), 0.25))])
     yield from (InvertibleResidual(small), DiscreteFlow(Sequential([Dense(np.ones((2, 3))), SELU()]), "midpoint", 3))
+    yield ReversibleFlow(Dense(np.ones((2, 3))), "rk4", 3, coupling=0.875)
     yield SpectralDense(np.ones((2, 3)))
     blended = BlendedDense(np.ones((2, 2)), np.zeros(2), np.eye(2), np.ones(2))
     yield TimeNetwork((TimeDense(np.ones((2, 2))), blended, HyperDense(Dense(np.ones((6, 1))), 2)), SiLU())

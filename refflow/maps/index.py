@@ -291,6 +291,7 @@ HOME = {
     "Radial": "residual.radial",
     "Sylvester": "residual.sylvester",
     "DiscreteFlow": "continuous.discrete_flow",
+    "ReversibleFlow": "continuous.reversible_flow",
     "DiagonalNormal": "densities.diagonal_normal",
     "Dirichlet": "densities.dirichlet",
     "FullNormal": "densities.full_normal",
