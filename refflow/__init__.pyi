@@ -305,6 +305,14 @@ class SkipSum(Conditioner):
 class SoftplusActivation(Conditioner):
     def __init__(self) -> None: ...
 
+class SpectralConv2d(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    u: NDArray[np.floating[Any]]
+    v: NDArray[np.floating[Any]]
+    coefficient: float
+    def __init__(self, W: Numbers, b: Numbers, u: Numbers, v: Numbers, coefficient: float = ...) -> None: ...
+
 class SpectralDense(Conditioner):
     W: NDArray[np.floating[Any]]
     b: NDArray[np.floating[Any]]

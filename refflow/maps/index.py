@@ -252,6 +252,7 @@ HOME = {
     "SiLU": "conditioners.silu",
     "SkipSum": "conditioners.skip_sum",
     "SoftplusActivation": "conditioners.softplus_activation",
+    "SpectralConv2d": "conditioners.spectral_conv2d",
     "SpectralDense": "conditioners.spectral_dense",
     "duration_network": "conditioners.speech_networks",
     "feed_forward_network": "conditioners.speech_networks",
