@@ -60,8 +60,8 @@ from refflow.maps.autoregressive import Autoregressive, block_autoregressive_net
 from refflow.maps.conditioners import (GELU, SELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, GatedActivation, LayerNorm, LipSwish,
                                        Residual, Sequential, SoftplusActivation, WeightNormDense, dense_network,
                                        masked_dense_network)
-from refflow.maps.conditioners import (ELU, BlendedDense, CircleFeatures, Delay, HyperDense, Positionwise, RMSNorm, Rotary, SiLU, SpectralConv2d, SpectralDense,
-                                       Square, Swish, TimeDense, TimeNetwork, separable_network)
+from refflow.maps.conditioners import (ELU, BlendedDense, CircleFeatures, Delay, HyperDense, Positionwise, RMSNorm, Rotary, SiLU, SpectralDense,
+                                       SpectralConv2d, Square, Swish, TimeDense, TimeNetwork, separable_network)
 from refflow.maps.continuous import DiscreteFlow
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)

@@ -7,9 +7,10 @@ The map.  The convolution is that of `Conv2d`, with 0 outside the image.  Images
     V = W/max(1, s/c)                                                               (3)
     h_m(y, x) = b_m + sum_c sum_ij V_mcij a_c(y + i - p, x + j - q)                 (4)
     dh_m(y, x)/da_c(y + i - p, x + j - q) = V_mcij                                  (5)
-All other derivatives are 0.  By (1), `s` is the product of `u` with the convolution of `v`.  Among unit vectors, it is largest at the singular vectors of the
-convolution, a linear map of images of `Y` by `X`, for its largest singular value.  There `s` is that value, its norm, so that the norm
-of (4) is at most `c`.  Power iteration leads to these vectors, and raises `s`, by the convolution with `W` and its adjoint, (7):
+All other derivatives are 0.  By (1), `s` is the product of `u` with the convolution of `v`.  Among unit vectors, it is largest at the
+singular vectors of the convolution, a linear map of images of `Y` by `X`, for its largest singular value.  There `s` is that value,
+its norm, so that the norm of (4) is at most `c`.  Power iteration leads to these vectors, and raises `s`, by the convolution with `W`
+and its adjoint, (7):
     v <- W^T u/|W^T u|,   u <- W v/|W v|                                            (6)
 As long as `s` is less than the norm, the norm of (4) may be more than `c`.
 

@@ -1,6 +1,6 @@
 r"""Dense layer with bounded norm, `R^N -> R^M`: a larger matrix is divided by its spectral norm.
 
-The map.  With a bound `c > 0` and unit vectors `u` and `v`,
+The map.  With a bound `c = coefficient` and unit vectors `u` and `v`,
     s = u^T W v                                                                     (1)
     V = W/max(1, s/c)                                                               (2)
     h = V a + b                                                                     (3)
