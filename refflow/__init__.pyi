@@ -221,6 +221,15 @@ class MaskedDense(Conditioner):
     b: NDArray[np.floating[Any]]
     def __init__(self, W: Numbers, connects: Numbers, b: Numbers | None = ...) -> None: ...
 
+class MixedNormDense(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    p: str
+    q: str
+    local: bool
+    coefficient: float
+    def __init__(self, W: Numbers, b: Numbers | None = ..., p: str = ..., q: str = ..., local: bool = ..., coefficient: float = ...) -> None: ...
+
 class Positionwise(Conditioner):
     layer: Conditioner
     mask: NDArray[np.bool_] | None

@@ -234,6 +234,7 @@ HOME = {
     "LipSwish": "conditioners.lip_swish",
     "MaskedDense": "conditioners.masked_dense",
     "masked_dense_network": "conditioners.masked_network",
+    "MixedNormDense": "conditioners.mixed_norm_dense",
     "dense_network": "conditioners.network",
     "Positionwise": "conditioners.positionwise",
     "PrefixedNetwork": "conditioners.prefixed_network",

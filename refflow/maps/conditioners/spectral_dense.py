@@ -215,12 +215,12 @@ class SpectralDense(Conditioner):
 class Bounded:
     """V of a layer whose weights have the norm s, and `slopes`, ds/dW; all in float64.
 
-    Weights have one axis more than events.
+    `axes`: along which weights share one s; by default all, one more than an event has.
     """
 
-    def __init__(self, f, s, slopes):
+    def __init__(self, f, s, slopes, axes=None):
         self.W, self.c, self.slopes = f.W.astype(np.float64), f.coefficient, slopes         # (9)
-        self.axes = tuple(range(-1 - f.event_ndim[0], 0))
+        self.axes = axes or tuple(range(-1 - f.event_ndim[0], 0))
         self.s = np.expand_dims(s, self.axes)
         self.V = self.W / np.maximum(1, self.s / self.c)                            # (2)
 
