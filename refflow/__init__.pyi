@@ -221,6 +221,15 @@ class MaskedDense(Conditioner):
     b: NDArray[np.floating[Any]]
     def __init__(self, W: Numbers, connects: Numbers, b: Numbers | None = ...) -> None: ...
 
+class MixedNormDense(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    p: str
+    q: str
+    local: bool
+    coefficient: float
+    def __init__(self, W: Numbers, b: Numbers | None = ..., p: str = ..., q: str = ..., local: bool = ..., coefficient: float = ...) -> None: ...
+
 class Positionwise(Conditioner):
     layer: Conditioner
     mask: NDArray[np.bool_] | None
@@ -304,6 +313,14 @@ class SkipSum(Conditioner):
 
 class SoftplusActivation(Conditioner):
     def __init__(self) -> None: ...
+
+class SpectralConv2d(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    u: NDArray[np.floating[Any]]
+    v: NDArray[np.floating[Any]]
+    coefficient: float
+    def __init__(self, W: Numbers, b: Numbers, u: Numbers, v: Numbers, coefficient: float = ...) -> None: ...
 
 class SpectralDense(Conditioner):
     W: NDArray[np.floating[Any]]
@@ -475,6 +492,15 @@ class DiscreteFlow(Bijector):
     start: float
     end: float
     def __init__(self, net: Conditioner, scheme: str = ..., steps: int = ..., start: float = ..., end: float = ...) -> None: ...
+
+class ReversibleFlow(Bijector):
+    net: Conditioner
+    scheme: str
+    steps: int
+    start: float
+    end: float
+    coupling: float
+    def __init__(self, net: Conditioner, scheme: str = ..., steps: int = ..., start: float = ..., end: float = ..., coupling: float = ...) -> None: ...
 
 class AdditiveCoupling(Bijector):
     passes: NDArray[np.bool_]

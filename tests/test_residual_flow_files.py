@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from refflow import SpectralDense
+from refflow.maps.conditioners import mixed_norm_dense
 from validation.original import passes, resflow
 from validation.original.comparison import value_of
 
@@ -37,6 +38,7 @@ def without_an_iteration(self, steps=1):
 iterated = SpectralDense.iterated
 PLANTED = {
     "a step of power iteration is left out": (LAYERS, SpectralDense, "iterated", without_an_iteration),
+    "all columns have a part in the largest norm": (LAYERS, mixed_norm_dense, "one_hot", lambda x, axis: np.ones(x.shape)),
     "terms are not weighted": ("resflow_block_roulette", resflow, "roulette_weights", lambda exact, drawn, tail: np.ones(exact + drawn)),
     "fewer terms are exact": ("resflow_block_roulette", resflow, "EVALUATED", 1),
     "Neumann's signs are all positive": ("resflow_block_power_series", resflow, "neumann_gradient",

@@ -61,8 +61,8 @@ from refflow.maps.conditioners import (GELU, SELU, ConcatenatedReLU, Contextual,
                                        Residual, Sequential, SoftplusActivation, WeightNormDense, dense_network,
                                        masked_dense_network)
 from refflow.maps.conditioners import (ELU, BlendedDense, CircleFeatures, Delay, HyperDense, Positionwise, RMSNorm, Rotary, SiLU, SpectralDense,
-                                       Square, Swish, TimeDense, TimeNetwork, separable_network)
-from refflow.maps.continuous import DiscreteFlow
+                                       MixedNormDense, SpectralConv2d, Square, Swish, TimeDense, TimeNetwork, separable_network)
+from refflow.maps.continuous import ContinuousFlow, DiscreteFlow, ReversibleFlow
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
@@ -102,7 +102,11 @@ def composites():
     yield CircleFeatures()
     small = Sequential([Dense(np.full((1, 2), 0.25)), LipSwish(0.5), Dense(np.full((2, 1), 0.25))])
     yield from (InvertibleResidual(small), DiscreteFlow(Sequential([Dense(np.ones((2, 3))), SELU()]), "midpoint", 3))
+    yield ContinuousFlow(Dense(np.ones((2, 3))), 1.0, 0.5)
+    yield ReversibleFlow(Dense(np.ones((2, 3))), "rk4", 3, coupling=0.875)
     yield SpectralDense(np.ones((2, 3)))
+    yield MixedNormDense(np.ones((2, 3)), np.zeros(2), "1", "2", True)
+    yield SpectralConv2d(np.ones((1, 1, 1, 2)), [0.5], [[[0.6, 0.8]]], [[[1.0, 0.0]]])
     blended = BlendedDense(np.ones((2, 2)), np.zeros(2), np.eye(2), np.ones(2))
     yield TimeNetwork((TimeDense(np.ones((2, 2))), blended, HyperDense(Dense(np.ones((6, 1))), 2)), SiLU())
     yield from (Swish(0.5), Square())

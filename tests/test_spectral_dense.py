@@ -73,7 +73,15 @@ def test_a_matrix_of_a_batch_is_bounded_by_itself():
     assert np.allclose(stacked, [SpectralDense(s * W, B, coefficient=0.9).forward(np.ones(3)) for s in (1, 10)], rtol=2.0**-45)
 
 
-def without_the_norm(self, V_bar):
+def test_vectors_of_a_batch_bound_the_matrix_for_each_event():
+    """One matrix with vectors for each event: its cotangent is the sum of one for each pair of vectors."""
+    u, v = (spectral_dense.unit(RNG.standard_normal((5, size)), None) for size in W.shape)
+    a, h_bar, nets = RNG.standard_normal((5, 3)), RNG.standard_normal((5, 4)), SpectralDense(W, B, u, v, 0.1)
+    W_bar = sum(SpectralDense(W, B, *given, 0.1).vjp(one)[1](bar)[1]["W"] for *given, one, bar in zip(u, v, a, h_bar))
+    assert np.allclose(nets.vjp(a)[1](h_bar)[1]["W"], W_bar, rtol=2.0**-40)
+
+
+def without_the_norm(self, V_bar, k=0):
     """The norm is taken for a constant."""
     return V_bar * np.where(self.s > self.c, self.c / self.s, 1)
 

@@ -14,7 +14,7 @@ import re
 
 import numpy as np
 
-from refflow import InvertibleResidual, LipSwish, Sequential, SpectralDense
+from refflow import InvertibleResidual, LipSwish, MixedNormDense, Sequential, SpectralConv2d, SpectralDense
 from refflow.core.tree import flatten
 from refflow.maps.residual.series import neumann_gradient, power_series_vjp, roulette_weights
 
@@ -28,8 +28,8 @@ THEIRS = {"n_dist": "geometric", "geom_p": 0.5, "lamb": 2.0, "n_exact_terms": 2,
           "brute_force": False, "n_power_series": None}         # what their class takes where a variant does not say
 CLOSE = 1e-5                            # of their inverse: it stops at squares of changes below CLOSE (1 + |y|)
 DENSE = {"SpectralNormLinear", "InducedNormLinear"}
-NOT_BUILT = {"SpectralNormConv2d": "convolutions with bounded norm are not built", "LopLinear": "layers with bounded mixed norms are not built",
-             "InducedNormConv2d": "convolutions with bounded norm are not built", "lcube": "the activation LipschitzCube is not built",
+CONVOLUTIONS = {"SpectralNormConv2d", "InducedNormConv2d"}
+NOT_BUILT = {"LopLinear": "the largest entry with its sign, which bounds no norm, is not built", "lcube": "the activation LipschitzCube is not built",
              "fullsort": "the activation FullSort is not built", "maxmin": "the activation MaxMin is not built"}
 
 
@@ -179,7 +179,7 @@ def their_inverse(net, y):
 
 def state_of(layer, theirs, prefix):
     """{quantity: Pair} of the vectors and the norm that a pass leaves."""
-    ours = {"u": layer.u, "v": layer.v, "scale": layer.u @ layer.W @ layer.v}
+    ours = {"u": layer.u.ravel(), "v": layer.v.ravel(), "scale": layer.bounded().s.squeeze()}
     return {f"{prefix}{name}": pair(value, theirs[f"{prefix}{name}"]) for name, value in ours.items() if f"{prefix}{name}" in theirs}
 
 
@@ -188,13 +188,17 @@ def layers(config, theirs):
     found = {}
     for layer in config["layers"]:
         prefix, kind = f"{layer['prefix']}/", layer["cls"]
-        orders = {str(layer.get(side, 2)) for side in ("domain", "codomain")}
-        if kind in DENSE and orders == {"2"}:
+        orders = tuple(str(layer.get(side, 2)) for side in ("domain", "codomain"))
+        if kind in DENSE and orders == ("2", "2"):
             of_one = dense(layer, theirs.below(prefix))
+        elif kind in CONVOLUTIONS and orders == ("2", "2"):
+            of_one = convolution(layer, theirs.below(prefix))
+        elif kind == "LopLinear" and orders != ("1", "inf"):
+            of_one = mixed(layer, theirs.below(prefix))
         elif kind == "swish":
             of_one = activation(theirs.below(prefix))
         else:
-            reason = NOT_BUILT.get(kind, "layers with bounded mixed norms are not built" if kind in DENSE else f"{kind} is not built")
+            reason = NOT_BUILT.get(kind, "norms with learned orders are not built" if kind in DENSE | CONVOLUTIONS else f"{kind} is not built")
             theirs.leave([key for key in theirs if key.startswith(prefix)], reason)
             continue
         found |= {f"{prefix}{name}": held for name, held in of_one.items()}
@@ -211,10 +215,34 @@ def dense(layer, theirs):
         update = f"update{steps}/"
         turned = SpectralDense(net.W.T, 0 * net.W[0], theirs[f"{update}v_before"], theirs[f"{update}u_before"]).iterated(int(steps))  # u first
         found |= state_of(net.replace(u=turned.v, v=turned.u), theirs, update)
+    return found | of_network(net, theirs)
+
+
+def convolution(layer, theirs):
+    """{quantity: Pair} of a convolution whose norm is bounded by power iteration; vectors of a matrix are images of one position."""
+    params, buffers = answered("param/", theirs), answered("buffer/", theirs)
+    W = params["weight"]
+    sides = (1, 1) if W.shape[-2:] == (1, 1) else theirs["in/x"].shape[-2:]
+    u, v = buffers["u"].reshape(-1, *sides), buffers["v"].reshape(-1, *sides)
+    net = SpectralConv2d(W, params["bias"], u, v, float(layer.get("coeff", 0.97))).iterated(int(layer.get("n_iterations", 0)))
+    return state_of(net, theirs, "buffer_after_forward/") | of_network(net, theirs)
+
+
+def mixed(layer, theirs):
+    """{quantity: Pair} of a dense layer with a bounded norm from p to q."""
+    params, _ = answered("param/", theirs), answered("buffer/", theirs)
+    net = MixedNormDense(params["weight"], params["bias"], str(layer["domain"]), str(layer["codomain"]), bool(layer["local"]),
+                         float(layer["coeff"]))
+    ours = {"buffer_after_forward/scale": net.bounded().s.max()}
+    return {name: pair(value, theirs[name]) for name, value in ours.items()} | of_network(net, theirs)
+
+
+def of_network(net, theirs):
+    """{quantity: Pair} of values and gradients."""
     y, pullback = net.vjp(theirs["in/x"])
     x_bar, bars = pullback(theirs["in/w"])
-    found |= of_layer(theirs, y, x_bar)
-    return found | {"gradients of parameters": gradients({"weight": bars["W"], "bias": bars["b"]}, answered("grad/", theirs))}
+    parameters = gradients({"weight": bars["W"], "bias": bars["b"]}, answered("grad/", theirs))
+    return of_layer(theirs, y, x_bar) | {"gradients of parameters": parameters}
 
 
 def activation(theirs):

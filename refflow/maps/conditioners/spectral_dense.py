@@ -1,6 +1,6 @@
 r"""Dense layer with bounded norm, `R^N -> R^M`: a larger matrix is divided by its spectral norm.
 
-The map.  With a bound `c > 0` and unit vectors `u` and `v`,
+The map.  With a bound `c = coefficient` and unit vectors `u` and `v`,
     s = u^T W v                                                                     (1)
     V = W/max(1, s/c)                                                               (2)
     h = V a + b                                                                     (3)
@@ -29,10 +29,11 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain, real, refusal
 from ...core.arrays import doubled, rounded
-from ...core.products import event_sum, outer_sum, product
+from ...core.products import event_sum, product
 from ...core.rules import ABOVE_0
 from .dense import affine, largest_singular_value
 from .examples import WIDTHS, weights
+from .weight_norm import outer_sum_apart
 
 SQUARINGS = 21                                  # of the definition: singular values to the power 2^22
 OF_UNIT = 2.0**-20                              # how far the length of u and v may be from 1, as in float32
@@ -87,6 +88,9 @@ class textbook:
 r"""In floating point.
 
 In (1) to (8), float32 loses units in the singular vectors.  Everything is computed in float64, and rounded once.              (9)
+
+In (7), a product with `V_bar` may overflow where the cotangents do not, as in `WeightNormDense`.  With this `k`, it does not:
+    V_bar = 2^k h_bar (2^-k a)^T                                                    (10)
 """
 
 
@@ -109,10 +113,8 @@ class SpectralDense(Conditioner):
     def _validate(self):
         if (self.u is None) != (self.v is None):
             raise ValueError("SpectralDense: u and v must be given together")
-        for name in ("u", "v") if self.u is not None else ():
-            lengths = np.linalg.norm(getattr(self, name), axis=-1)
-            if not (np.abs(lengths - 1) < OF_UNIT).all():
-                raise ValueError(f"SpectralDense: {name} must be a unit vector, not of length {lengths}")
+        if self.u is not None:
+            check_lengths(self)
         super()._validate()
 
     def output_shape(self, shape):
@@ -128,38 +130,40 @@ class SpectralDense(Conditioner):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
+    def bounded(self):
+        W = self.W.astype(np.float64)                                               # (9)
+        u, v = singular_vectors(W) if self.u is None else (self.u, self.v)
+        return Bounded(self, np.vecdot(u, np.matvec(W, v)), u[..., :, None] * v[..., None, :])      # (1)
+
     def forward(self, a):
         wide, b = doubled(a, self.b)                                                # (9)
-        return affine(Bounded(self).V, b, wide).astype(a.dtype)                     # (3)
+        return affine(self.bounded().V, b, wide).astype(a.dtype)                    # (3)
 
     def jacobian(self, a):
-        V = Bounded(self).V.astype(a.dtype)
+        V = self.bounded().V.astype(a.dtype)
         return np.broadcast_to(V, a.shape[:-1] + V.shape[-2:])                      # (4)
 
     def iterated(self, steps=1):
         """The same layer with the u and v of further steps of power iteration.  ValueError without u and v."""
         if self.u is None:
             raise ValueError("SpectralDense: u and v must be given for a step of power iteration")
-        W, u, v = self.W.astype(np.float64), self.u, self.v
-        for _ in range(steps):
-            v = unit(np.matvec(W.mT, u), v)                                         # (5)
-            u = unit(np.matvec(W, v), u)                                            # (5)
-        return self.replace(u=u, v=v)
+        W = self.W.astype(np.float64)
+        return power_iteration(self, lambda v: np.matvec(W, v), lambda u: np.matvec(W.mT, u), steps)        # (5)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
-        at, (wide, b) = Bounded(self), doubled(a, self.b)                           # (9)
+        at, (wide, b) = self.bounded(), doubled(a, self.b)                          # (9)
 
         def pullback(h_bar):
             h_bar = h_bar.astype(np.float64)                                        # (9)
-            W_bar = at.of_weights(outer_sum(h_bar, wide, self.W))                   # (6) (7)
+            W_bar = at.of_weights(*outer_sum_apart(h_bar, wide, at.V))              # (6) (7) (10)
             return rounded((product(at.V.mT, h_bar), {"W": W_bar, "b": event_sum(h_bar, self.b)}), a.dtype)         # (6)
 
         return affine(at.V, b, wide).astype(a.dtype), pullback                      # (3)
 
     def jvp(self, a, A_dot):
-        at, (wide, b, tangents) = Bounded(self), doubled(a, self.b, A_dot)          # (9)
+        at, (wide, b, tangents) = self.bounded(), doubled(a, self.b, A_dot)         # (9)
 
         def pullback(h_bar, H_bar):
             h_bar, H_bar = doubled(h_bar, H_bar)                                    # (9)
@@ -170,7 +174,7 @@ class SpectralDense(Conditioner):
 
     def lipschitz(self):
         """The largest singular value of V: more than the coefficient where power iteration has not come to the norm of W."""
-        return largest_singular_value(Bounded(self).V)
+        return largest_singular_value(self.bounded().V)
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -199,6 +203,8 @@ class SpectralDense(Conditioner):
              v=[-1.0, 0.0], coefficient=0.9),
         case("Iterated", "s is less than the norm of W", z=[[1.0, 2.0]], W=[[3.0, 0.5], [0.25, 2.0]], b=[0.0, 0.0], u=[0.6, 0.8],
              v=[0.8, 0.6], coefficient=0.9),
+        case("Huge", "V_bar overflows, and so do the products of (7)", z=[[2.0**100, 1.0], [2.0**1000, 1.0]], W=[[3.0, 0.5], [0.25, 2.0]],
+             b=[0.0, 0.0], u=None, v=None, coefficient=0.9),
     )
     refused = (
         refusal("u and v must be given together", W=[[1.0]], b=[0.0], u=[1.0], v=None, coefficient=0.9),
@@ -207,21 +213,50 @@ class SpectralDense(Conditioner):
 
 
 class Bounded:
-    """s, u, v and V of a layer, in float64."""
+    """V of a layer whose weights have the norm s, and `slopes`, ds/dW; all in float64.
 
-    def __init__(self, f):
-        self.W, self.c = f.W.astype(np.float64), f.coefficient                      # (9)
-        self.u, self.v = singular_vectors(self.W) if f.u is None else (f.u, f.v)
-        self.s = np.vecdot(self.u, np.matvec(self.W, self.v))[..., None, None]      # (1)
+    `axes`: along which weights share one s; by default all, one more than an event has.
+    """
+
+    def __init__(self, f, s, slopes, axes=None):
+        self.W, self.c, self.slopes = f.W.astype(np.float64), f.coefficient, slopes         # (9)
+        self.axes = axes or tuple(range(-1 - f.event_ndim[0], 0))
+        self.s = np.expand_dims(s, self.axes)
         self.V = self.W / np.maximum(1, self.s / self.c)                            # (2)
 
-    def of_weights(self, V_bar):
-        """W_bar."""
+    def of_weights(self, V_bar, k=0):
+        """W_bar, for the cotangent 2^k V_bar."""
         over = self.s > self.c
         s = np.where(over, self.s, 1)
-        along = (V_bar * (self.W / s)).sum((-2, -1), keepdims=True)                 # (7)
-        projected = V_bar - along * (self.u[..., :, None] * self.v[..., None, :])   # (7)
-        return np.where(over, projected * (self.c / s), V_bar)                      # (7)
+        along = (V_bar * (self.W / s)).sum(self.axes, keepdims=True)                # (7)
+        return np.ldexp(np.where(over, (V_bar - along * self.slopes) * (self.c / s), V_bar), k)     # (7) (10)
+
+
+def check_lengths(f):
+    """ValueError unless u and v, of as many axes as an event, are unit vectors."""
+    for name in ("u", "v"):
+        lengths = length(getattr(f, name), f.event_ndim[0])
+        if not (np.abs(lengths - 1) < OF_UNIT).all():
+            raise ValueError(f"{type(f).__name__}: {name} must be a unit vector, not of length {lengths.squeeze()}")
+
+
+def power_iteration(f, forward, adjoint, steps):
+    """The layer with the u and v of further steps, by W as a linear map and its adjoint."""
+    u, v, ndim = f.u, f.v, f.event_ndim[0]
+    for _ in range(steps):
+        v = unit(adjoint(u), v, ndim)                                               # (5)
+        u = unit(forward(v), u, ndim)                                               # (5)
+    return f.replace(u=u, v=v)
+
+
+def length(vector, ndim):
+    return np.sqrt((vector * vector).sum(tuple(range(-ndim, 0)), keepdims=True))
+
+
+def unit(vector, instead, ndim=1):
+    """A vector of length 1 in its direction, of `ndim` axes; another one in the place of 0."""
+    size = length(vector, ndim)
+    return vector / size if instead is None else np.where(size > 0, vector / np.where(size > 0, size, 1), instead)
 
 
 def singular_vectors(W):
@@ -237,9 +272,3 @@ def spectral_norm(m, W):
         A = [[sum(a * b for a, b in zip(row, column)) for column in zip(*A)] for row in A]
     trace = sum(A[i][i] for i in range(len(A)))
     return m.exp(m.log(trace) / 2 ** (SQUARINGS + 1)) if trace > 0 else trace
-
-
-def unit(vector, instead):
-    """A vector of length 1 in its direction; another one in the place of 0."""
-    length = np.linalg.norm(vector, axis=-1, keepdims=True)
-    return vector / length if instead is None else np.where(length > 0, vector / np.where(length > 0, length, 1), instead)

@@ -90,13 +90,20 @@ def as_rows(bank):
 
 def pulled_back(directions, convolution, a, h_bar):
     """(a_bar, {"v": v_bar, "g": g_bar}) of a convolution whose kernels have these directions."""
+    a_bar, W_bar, k = scaled_pullback(convolution, a, h_bar)                        # (7)
+    bars = directions.pullback(as_rows(W_bar), k)                                   # (4) (5) (7)
+    return a_bar, {**bars, "v": bars["v"].reshape(W_bar.shape)}
+
+
+def scaled_pullback(convolution, a, h_bar):
+    """(a_bar, 2^-k W_bar, k); k is 0 unless products with W_bar might overflow."""
     a_bar, W_bar = convolution.pullback(a, h_bar)
     k = 0
     if not np.abs(W_bar).max(initial=0) < np.sqrt(np.finfo(W_bar.dtype).max):
         k = int(np.frexp(np.abs(h_bar).max())[1] + np.frexp(np.abs(a).max())[1])    # (7)
         _, W_bar = convolution.pullback(a, np.ldexp(h_bar, -k))                     # (7)
-    bars = directions.pullback(as_rows(W_bar), k)                                   # (4) (5) (7)
-    return a_bar, {**bars, "v": bars["v"].reshape(W_bar.shape)}
+    return a_bar, W_bar, k
+
 
 
 r"""In floating point.

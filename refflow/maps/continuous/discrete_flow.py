@@ -69,15 +69,11 @@ class DiscreteFlow(Bijector):
 
     @staticmethod
     def definition(m, z, net, scheme, steps, start, end):
-        of = SCHEMES[scheme]
-        a, b, c = [list(map(exact(m), row)) for row in of.a], list(map(exact(m), of.b)), list(map(exact(m), of.c))
         h = (m.mpf(end) - m.mpf(start)) / steps
         for n in range(steps):
-            k = []
-            for row, c_i in zip(a, c):
-                y = [z_d + h * sum(a_ij * k_j[d] for a_ij, k_j in zip(row, k)) for d, z_d in enumerate(z)]
-                k.append(net.definition(m, [*y, m.mpf(start) + (n + c_i) * h]))     # (1)
-            z = [z_d + h * sum(b_i * k_i[d] for b_i, k_i in zip(b, k)) for d, z_d in enumerate(z)]      # (2)
+            t = m.mpf(start) + n * h
+            moved = SCHEMES[scheme].increment(m, lambda y, at: net.definition(m, [*y, at]), z, t, h)        # (1)
+            z = [z_d + one for z_d, one in zip(z, moved)]                           # (2)
         return z
 
     # -- the map ------------------------------------------------------------------------------------------------------
@@ -163,8 +159,3 @@ class DiscreteFlow(Bijector):
         refusal("net must be of vectors", net=TanhActivation()),
         refusal("its net must give 1 entries from 1 entries and the time, not 2", [1.0], net=Dense([[1.0, 0.0], [0.0, 1.0]])),
     )
-
-
-def exact(m):
-    """A fraction in the numbers of m."""
-    return lambda number: m.mpf(number.numerator) / number.denominator
