@@ -113,9 +113,9 @@ def test_pairs_are_kept_where_the_way_back_loses_them(monkeypatch):
 @pytest.mark.parametrize("end", (0.0, 8.0))
 def test_what_the_way_back_may_miss(end):
     """A rounding for each step, of the largest entry at either end, in each event."""
-    f, start, far = ReversibleFlow(NET, steps=4), (np.array([[-2.0, 1.0]] * 2), np.array([[0.5, -1.0]] * 2)), np.array([[0.0, 0.0], [0.0, 1.0]])
-    ends = np.full((2, 2), -end), np.full((2, 2), end)
-    most = 4 * 2.0**-51 * max(2.0, end)
+    f, far = ReversibleFlow(NET, steps=4), np.array([[0.0, 0.0], [0.0, 1.0]])
+    start, ends = (np.array([[-0.25, 0.125]] * 2), np.array([[0.0625, -0.125]] * 2)), (np.full((2, 2), -end), np.zeros((2, 2)))
+    most = 4 * 2.0**-51 * max(0.25, end)
     for pair in ((start[0] + most * far, start[1]), (start[0], start[1] - most * far)):
         assert not f.misses(pair, start, ends)
     for pair in ((start[0] + 1.5 * most * far, start[1]), (start[0], start[1] - 1.5 * most * far), (start[0], start[1] * np.nan)):
