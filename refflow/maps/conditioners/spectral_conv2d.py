@@ -49,7 +49,7 @@ from .examples import weights
 from .spectral_dense import Bounded, check_lengths, power_iteration, unit
 from .weight_norm_conv2d import scaled_pullback
 
-MOST = 512                                      # rows or columns of a matrix whose singular values are computed
+MOST = 2**18                                    # entries of a matrix whose singular values are computed
 GRID = 16                                       # frequencies for each entry of a kernel
 
 
@@ -222,9 +222,9 @@ class SpectralConv2d(Conditioner):
 
         It is more than the coefficient where power iteration has not come to the norm.
         """
-        V, (C, Y, X) = self.bounded().V, self.v.shape[-3:]
-        if min(V.shape[-4], C) * Y * X <= MOST:
-            return largest_singular_value(Convolution(V, "zeros").jacobian(np.zeros(V.shape[:-4] + (C, Y, X))))
+        V, image = self.bounded().V, self.v.shape[-3:]
+        if math.prod(self.u.shape[-3:]) * math.prod(image) <= MOST:
+            return largest_singular_value(Convolution(V, "zeros").jacobian(np.zeros(V.shape[:-4] + image)))
         return norm_of_all_sizes(V)
 
     # -- in floating point --------------------------------------------------------------------------------------------
@@ -290,6 +290,8 @@ def norm_of_all_sizes(V):
     """
     sizes = V.shape[-2:]
     steps = [1 if size == 1 else GRID * size for size in sizes]
-    G = np.moveaxis(np.fft.fft2(V, steps), (-4, -3), (-2, -1))
-    largest = float(np.linalg.svd(G, compute_uv=False).max(initial=0))
+    of_rows, largest = np.fft.rfft(V, steps[0], -2), 0.0        # at -f and -g, G is the conjugate
+    for f in range(of_rows.shape[-2]):
+        G = np.moveaxis(np.fft.fft(of_rows[..., f, :], steps[1]), -1, 0)
+        largest = max(largest, float(np.linalg.svd(G, compute_uv=False).max(initial=0)))
     return largest / math.prod(math.cos(math.pi * (size - 1) / (2 * n)) for size, n in zip(sizes, steps))
