@@ -29,12 +29,26 @@ class Scheme(NamedTuple):
         """How many roundings of its own size a step errs by."""
         return len(self.b) * float(sum(map(abs, self.b)))                           # (1)
 
+    def increment(self, m, v, z, t, h):
+        """What a step from a list z at time t adds to it, in numbers of m, for a velocity v(z, t)."""
+        a, b, c = [list(map(exact(m), row)) for row in self.a], list(map(exact(m), self.b)), list(map(exact(m), self.c))
+        k = []
+        for row, c_i in zip(a, c):
+            y = [z_d + h * sum(a_ij * k_j[d] for a_ij, k_j in zip(row, k)) for d, z_d in enumerate(z)]
+            k.append(v(y, t + c_i * h))
+        return [h * sum(b_i * k_i[d] for b_i, k_i in zip(b, k)) for d in range(len(z))]
+
     def floats(self):
         """(a, b, c) as arrays, a with zeros where it has no number."""
         a = np.zeros((len(self.b), len(self.b)))
         for i, row in enumerate(self.a):
             a[i, :i] = [float(one) for one in row]
         return a, np.array([float(one) for one in self.b]), np.array([float(one) for one in self.c])
+
+
+def exact(m):
+    """A fraction in the numbers of m."""
+    return lambda number: m.mpf(number.numerator) / number.denominator
 
 
 def scheme(order, rows, b):

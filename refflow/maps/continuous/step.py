@@ -52,11 +52,35 @@ class Step:
 
     def image(self, z):
         """x of (2)."""
+        return z + self.increment(z)                                                # (2)
+
+    def increment(self, z):
+        """What a step adds to z."""
         k, h = [], self.h
         for i, row in enumerate(self.a):
             y = z + h * sum(row[j] * k_j for j, k_j in enumerate(k))                # (1)
             k.append(self.net.forward(self.at(y, i)))                               # (1)
-        return z + h * sum(b_i * k_i for b_i, k_i in zip(self.b, k))                # (2)
+        return h * sum(b_i * k_i for b_i, k_i in zip(self.b, k))                    # (2)
+
+    def increment_vjp(self, z):
+        """The increment, and a pullback from its cotangent to the cotangents of z and of the parameters."""
+        k, h, pullbacks = [], self.h, []
+        for i, row in enumerate(self.a):
+            y = z + h * sum(row[j] * k_j for j, k_j in enumerate(k))                # (1)
+            k_i, pullback = self.net.vjp(self.at(y, i))                             # (1)
+            k.append(k_i), pullbacks.append(pullback)
+
+        def pullback_of_increment(bar):
+            k_bar, z_bar, bars = [h * b_i * bar for b_i in self.b], 0.0, {}         # (7)
+            for i in reversed(range(len(self.b))):
+                y_bar, of_net = pullbacks[i](k_bar[i])
+                y_bar, bars = y_bar[..., :-1], added(bars, of_net)
+                z_bar = z_bar + y_bar                                               # (9)
+                for j, a_ij in enumerate(self.a[i][:i]):
+                    k_bar[j] = k_bar[j] + h * a_ij * y_bar                          # (8)
+            return z_bar, bars
+
+        return h * sum(b_i * k_i for b_i, k_i in zip(self.b, k)), pullback_of_increment         # (2)
 
     def with_tangents(self, z):
         """x, E, and a pullback from the cotangents of x and of the log-det, and the parameters' so far, to z_bar and theirs."""
