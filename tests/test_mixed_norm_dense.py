@@ -41,10 +41,11 @@ def test_each_column_or_row_is_bounded_alone(p, q, axis, r):
     assert np.allclose(np.linalg.norm(V, r, axis), np.minimum(np.linalg.norm(W, r, axis), coefficient), rtol=2.0**-48)
 
 
-def test_weights_of_zeros_and_of_a_column_of_zeros():
+@pytest.mark.parametrize("local", [False, True])
+def test_weights_of_zeros_and_of_a_column_of_zeros(local):
     for p, q in ORDERS:
         for given in (np.zeros((4, 3)), W * [1.0, 0.0, 1.0], W * [[1.0], [0.0], [1.0], [1.0]]):
-            net = MixedNormDense(given, B, p, q, True, 0.25)
+            net = MixedNormDense(given, B, p, q, local, 0.25)
             h, pullback = net.vjp(np.ones(3))
             assert np.isfinite(h).all() and np.isfinite(pullback(np.ones(4))[1]["W"]).all()
 

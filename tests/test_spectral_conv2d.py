@@ -104,6 +104,7 @@ def test_vectors_of_a_batch_bound_each_event():
     W_bar = sum(net.jvp(a, A)[1](bar, H)[2]["W"] for net, a, A, bar, H in zip(each, images, A_dot, h_bar, H_bar))
     assert np.allclose(nets.jvp(images, A_dot)[1](h_bar, H_bar)[2]["W"], W_bar)
     assert np.allclose(nets.iterated(3).u, [net.iterated(3).u for net in each])
+    assert nets.lipschitz() == pytest.approx(max(net.lipschitz() for net in each), rel=2.0**-40)
 
 
 def test_larger_images_are_refused():

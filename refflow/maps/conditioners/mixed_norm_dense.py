@@ -178,6 +178,7 @@ class MixedNormDense(Conditioner):
              p="2", local=True),
         case("Largest", "the largest entry alone has no cotangent", z=[[1.0, 2.0]], W=[[0.25, -3.0], [2.0, 2.5]], b=[0.5, 0.0],
              p="1", q="inf"),
+        case("Column", "a column of zeros beside the largest one", z=[[1.0, 2.0]], W=[[0.0, -3.0], [0.0, 2.5]], b=[0.5, 0.0], p="1", q="2"),
         case("Outweighed", "an entry of a column outweighs the others", z=[[1.0, 2.0]], W=[[2.0**20, 1.0], [1.0, 2.0]], b=[0.0, 0.0],
              p="1", q="2", local=True, coefficient=0.5),
         case("Huge", "V_bar overflows, and so do the products of (10)", z=[[2.0**100, 1.0], [2.0**1000, 1.0]], W=[[3.0, 0.5], [0.25, 2.0]],
