@@ -11,8 +11,8 @@ HYPOTHESIS_PROFILE picks a profile:
     python -m pytest tests/test_laws.py     all tests of a file, or of -k: what is named is never left out
     python -m pytest --record-seconds ...   writes the CPU seconds of the tests that ran to seconds.json
 
-A test's seconds include those of its fixtures, also of one that other tests share: left to any of them, it would be made for it.  A test
-that is not recorded, because it is new, is not slow; the summary counts tests that should be recorded.
+A test's seconds include the making of its fixtures, also of one that other tests share: whichever of them runs first makes it.  A test that
+is not recorded, because it is new, is not slow; the summary counts tests that should be recorded.
 """
 
 from __future__ import annotations
