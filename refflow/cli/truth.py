@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import Flow, Inverse, tree
-from ..core.declarations import Child
+from ..core.declarations import Child, Plain
 from ..core.registry import REGISTRY, has_components
 from ..maps import load_all
 from ..oracle import CannotRun
@@ -222,6 +222,8 @@ def refuse_without_equation(path, f):
 
 def field_of(declared, key, given, dtype):
     """A field's array or a plain value, of an option's text or of what a file holds."""
+    if isinstance(declared, Plain) and declared.rule and isinstance(given, str) and declared.rule.holds(given):
+        return given                                            # a word, also one that looks like a number
     value = value_of(f"--{key}", given) if isinstance(given, str) else given
     try:
         with np.errstate(over="ignore"):                        # an infinite one is refused where it must be finite

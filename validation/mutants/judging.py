@@ -69,6 +69,7 @@ CERTIFIED = check.certified()
 MODERATE = strategies.SPREAD                        # of a network's events and cotangents
 ROUGH, AT_ENDS = 2.0**-10, 40                       # of answers at an end, and of how many values of a page they are asked
 METHODS_ALONE = {"forward": ("forward", "log_det", "forward_and_log_det"), "inverse": ("inverse", "inverse_and_log_det")}
+SPARSE = {"ContinuousFlow": 16}                     # one in so many points of a page whose truth is a differential equation
 ANEW = 10                                           # values are made anew at one in so many points
 TIMED = 100                                         # points that tell how long a comparison with the truth takes
 MEMORY = 2 << 30                                    # bytes beyond what the page itself takes
@@ -83,11 +84,11 @@ class OutOfTime(BaseException):
 class Bench:
     """Everything that mutants of a page are held to, made of the page as it is, and of the other pages of its module.
 
-    With `every`, one in so many points of the certificate and of the fresh ones, for a quick look.
+    With `every`, one in so many points of the certificate and of the fresh ones, for a quick look, or where a truth takes seconds.
     """
 
-    def __init__(self, page, every=1):
-        self.every = every
+    def __init__(self, page, every=None):
+        self.every = every or SPARSE.get(page.__name__, 1)
         self.pages = [p for p in certify.PAGES.values() if p.__module__ == page.__module__]
         self.golden = [point for p in self.pages for point in golden.points(p.__name__)]
         for point in self.golden:
