@@ -96,7 +96,8 @@ def test_a_projection_by_a_difference_is_not_0(monkeypatch):
 # -- roots ------------------------------------------------------------------------------------------------------------
 
 def worst_inverse(slacks, events=1):
-    """The largest error of all that the inverse gives, in units."""
+    """The largest error of all that the inverse gives, in units, at the same draws whatever tests ran before."""
+    RNG.bit_generator.state = np.random.default_rng(7).bit_generator.state
     worst = 0.0
     for slack in slacks:
         for size in (0.5, 3.0) * events:

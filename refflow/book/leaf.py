@@ -25,6 +25,7 @@ from ..pictures import RULES
 from ..report import DTYPES, PARAMETER, parameters
 
 IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
+AROUND = re.compile(r"\s*([{};,])\s*")             # spaces that mean nothing in a style, which each file holds
 SCRIPTS = '<script src="index.js" defer="defer"></script><script src="book.js" defer="defer"></script>\n'
 ARROW = escape("->")                    # between sets that prose names
 
@@ -63,7 +64,7 @@ def leaf(entry, certificate, before=None, after=None, citing=()) -> str:
 
 
 def page_of(title, body, extra="", scripts=SCRIPTS):
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8") + RULES + extra
+    style = AROUND.sub(r"\1", Path(__file__).with_name("style.css").read_text(encoding="utf-8") + RULES + extra)
     return f"""<!DOCTYPE html>
 <html xmlns="http://www.w3.org/1999/xhtml" lang="en"><head><meta charset="utf-8"/>
 <meta name="viewport" content="width=device-width, initial-scale=1"/><title>{escape(title)}</title>
