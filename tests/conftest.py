@@ -135,7 +135,8 @@ def pytest_terminal_summary(terminalreporter, config):
     slow = {name: round(took, 1) for name, took in seconds.items() if took >= LEAST}
     if new := slow.keys() - recorded().keys():
         terminalreporter.write_line(f"{len(new)} of them are slow and not in {SECONDS.name}, with {sum(slow[one] for one in new):.0f} CPU "
-                                    "seconds: --record-seconds records them")
+                                    "seconds: --record-seconds records them; above all "
+                                    + ", ".join(f"{one} {slow[one]:.0f}" for one in sorted(new, key=slow.__getitem__)[:-4:-1]))
     if config.getoption("record_seconds"):
         slow |= {name: was for name, was in recorded().items() if name not in seconds}
         SECONDS.write_text(json.dumps(slow, indent=0, sort_keys=True) + "\n")

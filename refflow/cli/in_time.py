@@ -36,14 +36,14 @@ def add_exact(command):
 
 
 def along_scheme(options, flow):
-    """[the flow by the scheme and the steps of the options, the same by twice the steps], [the exact flow]; [flow] without options.
+    """What the options ask for: [the flow by a scheme, the same by twice the steps], or [the exact flow]; without options, [flow].
 
     CannotRun, with the name of the option, for a flow that does not have one `DiscreteFlow`.
     """
     given = {name: getattr(options, name, None) for name in ("scheme", "steps") if getattr(options, name, None) is not None}
     if not given:
         return [flow]
-    if given == {"scheme": EXACT, "steps": given.get("steps")}:
+    if given.get("scheme") == EXACT and "steps" in given:
         raise CannotRun(f"--steps is for a scheme; --scheme {EXACT} takes as many as it needs")
     stages = list(single_steps(flow.bijector, 0))
     places = [i for i, (_, f, _) in enumerate(stages) if isinstance(f, DiscreteFlow)]

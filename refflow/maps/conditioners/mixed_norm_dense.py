@@ -18,10 +18,10 @@ In both cases the norm of `V` is at most `c`.
 The reverse rule.  With `V_bar` the cotangent of `V`,
     a_bar = V^T h_bar     V_bar = h_bar a^T     b_bar = h_bar                       (9)
 Let `D` be the derivative of (4) by `W`.  In the column of `A` with the largest norm, it is the derivative of the norm: `sign(A_ij)` for
-`r = 1`, `A_ij/n_j` for `r = 2`, and for an infinite `r` the sign of the largest entry, and 0 beside it.  In other columns it is 0.  So
+`r = 1`, `A_ij/n_j` for `r = 2`, and for an infinite `r` the sign of the largest entry, and 0 for the others.  In other columns it is 0.  So
     W_bar = (c/s) (V_bar - <V_bar, W/s> D)    for s > c,   V_bar otherwise          (10)
 If `local`, (10) holds in each column of `A`, with its `n_j` for `s`, and `D` the derivative of this norm.  Tangents `A_dot` become
-`V A_dot`.  With the cotangent `H_bar` of these, beside (9),
+`V A_dot`.  Their cotangent `H_bar` adds to (9)
     A_dot_bar = V^T H_bar     V_bar = H_bar A_dot^T                                 (11)
 The unit of error is normwise, as for `SpectralDense`.
 

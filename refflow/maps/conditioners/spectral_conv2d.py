@@ -269,7 +269,7 @@ class SpectralConv2d(Conditioner):
 
 
 def stacked(image, columns):
-    """An image (*batch, C, H, W), and the columns beside it (*batch, C, H, W, K), as (*batch, 1+K, C, H, W), in float64."""
+    """An image (*batch, C, H, W) and K columns (*batch, C, H, W, K), stacked as (*batch, 1+K, C, H, W), in float64."""
     image, columns = doubled(image, columns)                                        # (11)
     return np.concatenate((image[..., None, :, :, :], np.moveaxis(columns, -1, -4)), -4)
 

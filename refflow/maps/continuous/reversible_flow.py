@@ -27,10 +27,10 @@ reversible Heun and the undamped leapfrog, and of `|c|^(-n) h^q` in a coupled sc
 `p + 1`.  (9) is the log-det of the map of pairs; of the map from `y` to `y'` it says nothing.
 
 The reverse rule.  `shear.py` derives the pullback of a shear, which needs the pair behind it.  The way back finds the pairs again, from the
-last to the first, and none is kept.  At its end stands the pair at the start, with the roundings of the whole way, each of which it
-multiplies by up to `1/|c|` a step.  If that pair is off by more
+last to the first, so that no pair is stored.  It ends near the pair at the start: each rounding on the way grows by up to `1/|c|` a
+step.  If it misses that pair by more
     than n 2^-51 of the largest entry at either end                                 (11)
-the pairs are kept on a further way from the start, and the pullback is asked again.  The inverse map is a sequence of shears, too.
+a second way from the start stores its pairs, and the pullback takes those.  The inverse map is a sequence of shears, too.
 
 Source: Kidger et al., arXiv:2105.13493; Zhuang et al., arXiv:2102.04668; McCallum & Foster, arXiv:2410.11648.
 """

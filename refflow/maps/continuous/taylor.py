@@ -70,7 +70,7 @@ def series_of(m, x):
 
 
 class Series:
-    """Coefficients, those that are `known` and further ones by a rule; a series that `ends` has no others."""
+    """Coefficients: first those that are `known`, then those that a rule gives.  If the series `ends`, all others are 0."""
 
     __hash__ = None     # type: ignore[assignment]
 
