@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import os
@@ -362,10 +363,23 @@ def test_the_script_has_the_flow_of_images_of_the_command(case, typed_data):
         carried(torch, model, ours)
     else:
         from validation.bench.torch_scripts.images import Block
-        from validation.original.torch_tarflow import of_flow
+        from validation.bench.torch_scripts.torch_tarflow import of_flow
         model.double().blocks = of_flow(ours, Block).blocks
     in_pixels = Flow(Chain([ours.bijector, *units]), flow.base)
     np.testing.assert_allclose(nll(model, y).detach(), -in_pixels.log_prob(y.numpy()), rtol=1e-9)
+
+
+def test_a_script_in_torch_waits_for_nothing_but_torch():
+    """Its time counts imports: at the top of a file only Python's own modules, NumPy, torch and the files beside it."""
+    for path in Path(typed.__file__).with_name("torch_scripts").glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level != 1:
+                names = {(node.module or "").split(".")[0] if node.level == 0 else "a folder above"}
+            else:
+                continue
+            assert names <= sys.stdlib_module_names | {"numpy", "torch"}, f"{path.name} imports {names}"
 
 
 def is_running(pid):

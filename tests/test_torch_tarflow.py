@@ -16,7 +16,7 @@ from refflow.oracle.boxes.black_box_laws import verdict
 from refflow.testing import BlackBox
 
 torch = pytest.importorskip("torch", reason="torch is missing: pip install -e '.[peers]'")
-theirs = pytest.importorskip("validation.original.torch_tarflow")
+theirs = pytest.importorskip("validation.bench.torch_scripts.torch_tarflow")
 T, F = 3, 2
 BACK, BY_DIFFERENCES, EMPTY = "inverse of forward", "log-det is the determinant of differences", "an empty batch is empty"
 
@@ -198,7 +198,7 @@ def test_a_reshape_that_does_not_know_the_heads_is_found(monkeypatch):
 FILE = """
 import torch
 from refflow.testing import BlackBox
-from validation.original.torch_tarflow import Block, TarFlow
+from validation.bench.torch_scripts.torch_tarflow import Block, TarFlow
 
 class Mine(Block):
     def log_det(self, a):

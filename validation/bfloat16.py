@@ -2,9 +2,9 @@ r"""What bfloat16 costs a TarFlow: its log-det, its latents and its bits per dim
 
     python -m validation.bfloat16 [--trained FLOW] [--write]
 
-A TarFlow in torch (`validation.original.torch_tarflow`) runs on the CPU with the weights of one of refflow's, float32 numbers, and with float32
-images.  `SETTINGS` say what is computed in which dtype.  In a block, `z = (h - b) s`, where `s` is `exp(-a)` as it was computed and
-rounded, so that two log-dets differ:
+A TarFlow in torch (`validation.bench.torch_scripts.torch_tarflow`) runs on the CPU with the weights of one of refflow's, float32
+numbers, and with float32 images.  `SETTINGS` say what is computed in which dtype.  In a block, `z = (h - b) s`, where `s` is `exp(-a)`
+as it was computed and rounded, so that two log-dets differ:
     reported = -sum a            as torch adds it                                   (1)
     own = sum log s              of the map that was computed, in float64           (2)
 A density whose log-det is not (2) is not one of that map.  The table has, for each of the `D` entries of an image, in bits,
@@ -37,7 +37,7 @@ from refflow.maps.conditioners import Dense
 from refflow.maps.dequantisation import dequantised
 from refflow.models.tarflow import given_class, tarflow
 from refflow.saving import load, write_atomically
-from validation.original import torch_tarflow
+from validation.bench.torch_scripts import torch_tarflow
 
 TABLE = Path(__file__).parent / "tables" / "bfloat16.md"
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32

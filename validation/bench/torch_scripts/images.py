@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from validation.original import torch_tarflow
+from . import torch_tarflow
 
 GLOW_HIDDEN, TARFLOW_CHANNELS, HEADS = 32, 64, 2
 

@@ -3,7 +3,7 @@
 Tokens are rows, (B, T, F).  A block maps data to latents, z_t = (h_t - b_t) exp(-a_t), where a causal transformer of the tokens before t
 makes a_t and b_t; every second block reverses the tokens.  `of_flow` takes the weights of one of refflow's flows.  Subclasses of `Block`
 change its methods: tests plant mistakes, and `validation.bfloat16` plants other dtypes.  Only what takes weights imports refflow, so that
-a script that trains a model (`validation.bench.torch_scripts`) does not wait for it.
+a script that trains a model (`fit.py` here) does not wait for it.
 """
 
 from __future__ import annotations
