@@ -10,7 +10,8 @@ A sample divides independent gamma variables by their sum:
 A sample is not reparameterised: its distribution functions have no closed form in `a`.  An entry that rounds to 0 is the
 smallest positive number.
 
-The reverse rule.  With the cotangent `b` of `log p`, and `psi` for the derivative of `log Gamma`,
+The reverse rule.  With the cotangent `b` of `log p`, and `psi` for the derivative of `log Gamma`, and with all `D` entries of `z` as
+if they were free,
     z_bar_i = b (a_i - 1) / z_i                                                     (4)
     a_bar_i = b (log z_i + psi(A) - psi(a_i))                                       (5)
 
@@ -45,19 +46,20 @@ class textbook:
 r"""In floating point.
 
 In (2), `log Gamma` of large concentrations is of the size `a log a`, but the sum is at most of the size `a`, and of `log a` at the
-mean.  With Stirling's
-formula for `A >= 8`, and for `a_i >= 8`, their largest parts meet in a logarithm near 0:
+mean.  With Stirling's formula for `A >= 8`, and for `a_i >= 8`, their largest parts meet in a logarithm near 0:
     log Gamma(a) = (a - 1/2) log a - a + (1/2) log 2 pi + mu(a)                     (6)
     q_i = z_i A / a_i  for a_i >= 8,   q_i = z_i A  for A >= 8 > a_i,   q_i = z_i  for A < 8          (7)
-    a_i log(z_i A) - a_i - log Gamma(a_i) - log z_i = a_i log q_i + log(sqrt(a_i) / z_i) - (1/2) log 2 pi - mu(a_i)
-                                                    = (a_i - 1) log q_i + log A - a_i - log Gamma(a_i)       (8)
+    a_i log(z_i A) - a_i - log Gamma(a_i) - log z_i
+        = a_i log q_i + log(sqrt(a_i) / z_i) - (1/2) log 2 pi - mu(a_i)     for a_i >= 8
+        = (a_i - 1) log q_i + log A - a_i - log Gamma(a_i)                  for A >= 8 > a_i            (8)
 
 In (2), logarithms of small concentrations cancel with logarithms of small entries of `z`.  For `a < 1/2` they go into one quotient:
     log Gamma(a) = log Gamma(1 + a) - log a                                         (9)
     prod_i (a_i / z_i) / A                          over the small ones             (10)
 
 In (5), large numbers cancel in the same way:
-    log z_i + psi(A) - psi(a_i) = log q_i - delta(A) + delta(a_i),   psi(a) = log a - delta(a)      (11)
+    log z_i + psi(A) - psi(a_i) = log q_i - delta(A) + delta(a_i)       for a_i >= 8,   psi(a) = log a - delta(a)
+                                = log q_i - delta(A) - psi(a_i)         for A >= 8 > a_i            (11)
     psi(A) - psi(a_i) = psi(1 + A) - psi(1 + a_i) + (A - a_i) / (a_i A)     for A < 1/2            (12)
 where `A - a_i` is the sum of the others.
 """

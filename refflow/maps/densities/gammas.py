@@ -9,7 +9,7 @@ From `FROM` on, these are short sums (Whittaker & Watson, 12.33):
 Gudermann's series reaches mu below; each of its terms is a sum of positive ones:
     mu(a) = mu(a + n) + sum_(j < n) g(a + j)                                        (4)
     g(a) = (a + 1/2) log(1 + 1/a) - 1 = r^2/3 + r^4/5 + ...,   r = 1/(2 a + 1)      (5)
-Both are infinite at `a = 0`, and for a small `a` logarithms of `a` may cancel with others:
+`log Gamma` and `psi` are infinite at `a = 0`, and for a small `a` logarithms of `a` may cancel with others:
     log Gamma(a) = log Gamma(1 + a) - log a,   psi(a) = psi(1 + a) - 1/a            (6)
 """
 

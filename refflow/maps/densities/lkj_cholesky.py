@@ -14,7 +14,8 @@ parameters.  Half of the squared norm of a normal vector is such an `X`, and the
 A sample is not reparameterised: the distribution functions of `G` have no closed form in `c`.  A diagonal entry that rounds to 0 is the
 smallest positive number.
 
-The reverse rule.  With the cotangent `b` of `log p`, and `psi` for the derivative of `log Gamma`, for `i > 1`
+The reverse rule.  With the cotangent `b` of `log p`, and `psi` for the derivative of `log Gamma`, and with all entries of `L`, also those
+on the diagonal, as if they were free, for `i > 1`
     L_bar_ii = b (D - i + 2 c - 2) / L_ii,   all other L_bar_ij = 0                 (5)
     c_bar = b sum_(i > 1) (2 log L_ii + psi(s_i + h_i) - psi(s_i))                  (6)
 

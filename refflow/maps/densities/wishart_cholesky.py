@@ -13,8 +13,8 @@ scale `(L L^T)^-1`.  For `n` whole, `X X^T` is distributed as a sum of `n` matri
 It is reparameterised in `L`, and not in `n`: the distribution functions of `G` have no closed form in `n`.  A diagonal entry that rounds
 to 0 is the smallest positive number.
 
-The reverse rule.  `L dT = dX - dL T`.  With the cotangent `b` of `log p`, the cotangent `X_bar` of a sample, and `psi` for the
-derivative of `log Gamma`,
+The reverse rule.  `L dT = dX - dL T`.  With the cotangent `b` of `log p`, the cotangents `z_bar` of its `X` and `X_bar` of a sample, and
+`psi` for the derivative of `log Gamma`,
     L^T W = T                                                                       (6)
     z_bar_ij = -b W_ij  for j < i,   z_bar_ii = b ((k_i - 1) / X_ii - W_ii)         (7)
     L_bar_ij = b (W T^T)_ij  for j < i,   L_bar_ii = b ((W T^T)_ii - n / L_ii)      (8)

@@ -111,7 +111,7 @@ In (4), a sum of the logarithms of (6) loses the digits of the largest one.  The
 
 In (10) and (12), terms of a sum may overflow with opposite signs; the sum is then taken in units of the largest power of two
 among them, as in `ActNorm`.  Where the sum itself overflows or is subnormal, its product with `sigma_c` need not.  For
-`2^-j y_c`, whose largest entry is in `[1/2, 1)`, the sum does neither.  Half of `2^j` goes before `sigma_c`, and half after:
+`2^-j y_c`, whose largest entry is in `[1/2, 1)`, the sum is of the size of `x_bar`.  Half of `2^j` goes before `sigma_c`, and half after:
     sigma_c sum_p x_bar_cp y_cp = 2^(j - i) (sigma_c (2^i sum_p x_bar_cp (2^-j y_cp))),   i = floor(j/2)            (17)
 
 In (14), `L_c` may overflow or vanish where `L_c / s_c` does not.  From (10) and (12), with `sigma_c = s_c`,

@@ -139,7 +139,7 @@ class GlowTTSActNorm(Bijector):
     def initialised(self, data, rng):
         """A new value, in the dtype of `data`, whose forward output on `data` has mean 0 and variance 1 per channel.
 
-        ValueError if floor is 0 and a channel is constant.
+        The variance is smaller where `floor` holds.  ValueError if floor is 0 and a channel is constant.
         """
         m, u = self.statistics(data, 0)
         return self.replace(bias=-scaled(m, 1, -u), logs=-u)                        # (6) (10)

@@ -50,7 +50,7 @@ class Gate:
 r"""In floating point.
 
 In (1), a rounding of the exponent `v` is magnified by the exponential.  With `s + offset = v + r`, where `v` is rounded,
-    exp(s + offset) = (1 + r) exp(v)                                                (5)
+    exp(s + offset) = exp(r) exp(v) = (1 + r + r^2/2 + ...) exp(v)                  (5)
 
 In (2) to (4), `1 - sigma` is 0 where `sigma` rounds to 1:
     1 - sigma = sigmoid(-v)                                                         (6)

@@ -3,8 +3,8 @@ r"""The fields of a planar flow: a normal, a free vector and an offset, and a sl
 The map.  With `h = (w, u, b)`, the slack is what a scale makes of one number:
     slack = scale(t),   t = w^T u                                                   (1)
 The page `Planar` adds to `u` the multiple of `w` that makes their product `slack - 1`.  In the source, `scale` is a softplus: then
-nearly nothing is added where `t` is large.  The page is certified at moderate h: the rounding of a huge `t` moves an exponential
-further than any derivative tells.
+their product becomes nearly `t - 1` where `t` is large, and nearly -1 where `-t` is.  The page is certified at moderate h: the rounding
+of a huge `t` moves an exponential further than any derivative tells.
 
 The reverse rule.  Besides their own cotangents, both vectors get a part of the cotangent of `t`:
     t_bar = slack_bar dslack/dt,   w_bar <- w_bar + t_bar u,   u_bar <- u_bar + t_bar w         (2)

@@ -1,4 +1,4 @@
-"""The contract of a parametrisation: a map from unconstrained vectors to the fields of an elementwise bijector.
+"""The contract of a parametrisation: a map from unconstrained vectors to the fields of a bijector.
 
 Libraries agree on the bijectors and differ in these maps; there is one for each convention.
 """

@@ -1,8 +1,8 @@
 """Who parametrises planar and radial flows how: functions of D that return the map from numbers to the fields of a page.
 
-A planar flow has numbers for the normal w, the vector u and the offset b; a radial flow for the centre, alpha and beta.  All
-libraries add to u a multiple of w, and differ in what they make of `w^T u`.  For `tanh`, Bijectors.jl inverts by a root finder,
-Pyro knows only what it has computed before, normflows and FlowJAX refuse.
+A planar flow has numbers for the normal w, the vector u and the offset b; a radial flow for the centre, alpha and beta.  Each
+library adds to u a multiple of w, and each makes something else of `w^T u`.  For `tanh`, Bijectors.jl inverts by a root finder, Pyro
+returns only an inverse that it has cached, and normflows and FlowJAX raise.
 """
 
 from __future__ import annotations

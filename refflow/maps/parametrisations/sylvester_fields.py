@@ -1,6 +1,6 @@
 r"""The fields of a Sylvester flow: one matrix for both triangles, their diagonals by tanh, and the slacks.
 
-The map.  With `h = (d, p, q, b)`, `d` a matrix row by row, `d` above its diagonal is `R`, and the transpose of `d` is `S`.  The
+The map.  `h = (d, p, q, b)`, where `d` is a matrix, row by row.  `R` is `d` above the diagonal, and `S` is there what `d^T` is.  The
 diagonals are
     r_i = tanh(p_i),   s_i = tanh(q_i)                                              (1)
     R_ij = d_ij  for j > i,   S_ij = d_ji  for j > i,   0 elsewhere                 (2)
@@ -48,7 +48,7 @@ class textbook:
 
 r"""In floating point.
 
-In (3), `1 + r_i s_i` cancels where the signs differ, and is 0 once both tanh round to 1.  With `P = exp(-2 |p|)` and
+In (3), `1 + r_i s_i` cancels where the signs differ, and is 0 once one tanh rounds to 1 and the other to -1.  With `P = exp(-2 |p|)` and
 `Q = exp(-2 |q|)`,
     slack = 2 (1 + P Q)/((1 + P) (1 + Q))    where p q >= 0                         (7)
           = 2 (P + Q)/((1 + P) (1 + Q))      where p q < 0                          (8)
