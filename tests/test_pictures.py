@@ -204,6 +204,18 @@ def test_a_curve_is_the_functions():
     assert graph[np.argmin(graph[:, 1]), 0] == pytest.approx(graphs.SIDE + 6 + np.pi / 6 * (graphs.RIGHT - graphs.SIDE - 6), abs=6)
 
 
+def test_a_curve_has_gaps_where_it_is_not_finite():
+    with np.errstate(all="ignore"):
+        drawn = pictures.curve(np.arctanh, lambda z: 1 / z, window=(-2.0, 2.0))
+        with pytest.raises(ValueError, match="curve: functions must be finite somewhere between 2 and 3"):
+            pictures.curve(np.arctanh, window=(2.0, 3.0))
+    inner, outer = paths(drawn)[0], paths(drawn, "mass")[0]
+    assert "nan" not in drawn.svg() and (inner.count("M"), outer.count("M")) == (1, 2)
+    across = points(inner)[:, 0]
+    width = graphs.RIGHT - graphs.SIDE - 6
+    assert (across.min(), across.max()) == pytest.approx((graphs.SIDE + 6 + width * 0.255, graphs.SIDE + 6 + width * 0.745), abs=0.1)
+
+
 def test_a_key_says_which_curve_is_whose():
     drawn = pictures.curve(np.sin, np.cos, names=("sine", "cosine"), argument="x")
     for kind, name in ((None, "sine"), ("mass", "cosine")):

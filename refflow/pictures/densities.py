@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .drawing import WIDTH, Drawing, Scale, aside, dots, path, short, text, under
+from .drawing import WIDTH, Drawing, Scale, aside, dots, path, short, stretches, text, under
 from .graphs import FLOOR, POINTS, RIGHT, SIDE, TOP, line
 from .planes import SHADES
 
@@ -65,12 +65,6 @@ def of_two(values, samples, window):
     return Drawing(tuple(filter(None, parts)), "A density in the plane, darker where it is higher"
                    + (", and samples as dots." if samples is not None else "."), up.first + 22,
                    numbers={"x": middles[0], "y": middles[1], "density": p})
-
-
-def stretches(marks):
-    """(first, last) of each stretch of marks; last is behind it."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]])))
-    return edges.reshape(-1, 2)
 
 
 def strip(across, up):

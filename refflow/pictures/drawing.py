@@ -89,6 +89,12 @@ def dots(points):
     return "".join(f"M{short(x)} {short(y)}h0" for x, y in points)
 
 
+def stretches(marks):
+    """(first, last) of each stretch of marks; last is behind it."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]])))
+    return edges.reshape(-1, 2)
+
+
 def straightened(points):
     """Marks the points that a line needs, so that it misses no other by more than `TOLERANCE` (Douglas and Peucker)."""
     points = np.asarray(points, float)

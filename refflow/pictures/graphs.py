@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy import special
 
-from .drawing import Drawing, Scale, aside, dots, line, path, short, text, under
+from .drawing import Drawing, Scale, aside, dots, line, path, short, stretches, text, under
 
 POINTS = 201
 SHARE = 0.99                            # of the probability that is inside a window
@@ -87,19 +87,26 @@ def named(f):
 
 
 def curve(*functions, window=(-4.0, 4.0), names=(), argument="z") -> Drawing:
-    """One or several functions of an array, over one window; among several names, a stroke before each is drawn as its curve."""
+    """One or several functions of an array, over one window, with gaps where they are not finite.
+
+    Among several names, a stroke before each is drawn as its curve.
+    """
     if not functions:
         raise ValueError("curve: functions must have at least one; there is none")
     left, right = window
     z = np.linspace(left, right, POINTS)
     values = [np.broadcast_to(function(z), z.shape) for function in functions]
-    low, high = min(map(np.min, values)), max(map(np.max, values))
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ValueError(f"curve: functions must be finite somewhere between {left:g} and {right:g}")
+    low, high = np.min(values, where=finite, initial=np.inf), np.max(values, where=finite, initial=-np.inf)
     low, high = (low, high) if high > low else (low - 1, high + 1)
     across, up = Scale(left, right, SIDE + 6, RIGHT), Scale(low, high, FLOOR, TOP)
     parts = [under(across, FLOOR + 8), aside(up, SIDE), text(RIGHT, FLOOR + 38, argument, "up")]
     kinds = ["", "mass", "axis"]
     for i, value in enumerate(values):
-        parts.append(path(line(np.stack([across.at(z), up.at(value)], -1)), kinds[i % 3]))
+        graph = np.stack([across.at(z), up.at(value)], -1)
+        parts.append(path("".join(line(graph[first:last]) for first, last in stretches(finite[i])), kinds[i % 3]))
     lefts = SIDE + 16 + 90 * np.arange(len(names))
     parts += [path(line(np.array([[x, TOP - 6], [x + 16, TOP - 6]])), kinds[i % 3]) for i, x in enumerate(lefts) if len(names) > 1]
     parts += [text(x + (20 if len(names) > 1 else 0), TOP - 2, name) for x, name in zip(lefts, names)]
