@@ -34,7 +34,7 @@ SCHEMA = "refflow/truth/1"
 MOST = 50                               # digits that are proved
 LOG_DETS = ("log_det", "inverse_log_det")
 EVENTS = ("a number", "a vector", "a matrix, or the channels of a sequence", "an image")         # by their number of axes
-NUMBERS = "a number, nested lists of numbers of one length, or a file of them"
+NUMBERS = "a number, nested lists such as [1, 2.5] of numbers of one length, or a file of them"
 UNKNOWN = "not within reach"
 HEAD = ("", "truth", "the page", "units of error")
 
