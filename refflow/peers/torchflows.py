@@ -10,6 +10,9 @@ Triangular matrices have their diagonal, actnorms and scales their scale, and si
 in the place of numbers from which the library makes them.  The inverse of the latter is a bisection on [-10, 10]: their forward is
 asked.  `AffineInverseMaskedAutoregressive` is asked without the floor of its scale, by which it divides.  `Cubic` has no inverse.
 
+A continuous flow is asked where its solver has fixed steps, with a velocity given; its log-det is an estimate by random noise, and is
+not asked.
+
 Left out: the unconstrained monotonic network, whose integral is a sum over nodes.
 """
 
@@ -19,6 +22,8 @@ import numpy as np
 import refflow
 import torch
 from torchflows.bijections.base import BijectiveComposition
+from torchflows.bijections.continuous.base import ContinuousBijection, HutchinsonTimeDerivative
+from torchflows.bijections.continuous.ddnf import DDNF
 from torchflows.bijections.finite.autoregressive import architectures, layers, layers_base
 from torchflows.bijections.finite.autoregressive.transformers.combination.sigmoid import (DeepDenseSigmoid, DeepSigmoid,
                                                                                           DenseSigmoidInnerTransform, Sigmoid)
@@ -45,10 +50,12 @@ from refflow.maps.parametrisations import (CUBIC_SPLINES, SPLINES, Entries, Free
                                            Premultiplied, SoftmaxKnots, SoftmaxWeights)
 from refflow.models.gaussian import lower_triangular
 
+from ..oracle import adapter
 from .shared import by_rows, pinned
 from .shared.networks import SIZE, autoregressive, connects, coupling, network_of
 from .shared.numbers import raw, splines, vectors
 from .shared.torch import Network, declaring, holding, rows_of, second_entry
+from .shared.velocity import NET, stepped
 
 version = pinned("torchflows", "1.2.1")
 declare = declaring("torchflows.bijections.finite.autoregressive.transformers.")
@@ -528,3 +535,22 @@ declare_of(coupling(additive_family(), passes=CHECKERBOARD, tanh=True), "multisc
            image_coupling(multiscale.CheckerboardCoupling, CHECKERBOARD))
 declare_of(coupling(additive_family(), passes=CHANNELS, tanh=True), "multiscale.base.ChannelWiseCoupling [Shift]",
            image_coupling(multiscale.ChannelWiseCoupling, CHANNELS))
+
+
+# -- continuous flows -------------------------------------------------------------------------------------------------
+
+def deep_diffeomorphic(velocity, z):
+    module = DDNF((2,), n_steps=4)
+    module.f.forward_model = velocity
+    return by_rows(module.inverse, z)[0]
+
+
+def of_one_step(velocity, z):
+    """The default solver, without a step size."""
+    return by_rows(ContinuousBijection((2,), HutchinsonTimeDerivative(velocity), end_time=0.25).inverse, z)[0]
+
+
+adapter(refflow.DiscreteFlow(NET, "euler", 4, 0.0, 1.0), theirs="torchflows.bijections.continuous.ddnf.DDNF [4 steps]")(
+    stepped(deep_diffeomorphic))
+adapter(refflow.DiscreteFlow(NET, "three-eighths", 1, 0.0, 0.25), theirs="torchflows.bijections.continuous.base.ContinuousBijection [one step]")(
+    stepped(of_one_step))

@@ -7,6 +7,9 @@ affine maps are asked at their raw numbers, see `shared.numbers`; couplings and 
 Documented choices, not defects: the inverse of `GaussianizationTransform`, of the polynomials and of `MNN` is a bisection on
 [-10, 10] to 1e-6, and the mean of the former is drawn towards 0 by 1e-6; only their forward is asked, of the former at moderate numbers.
 
+`FreeFormJacobianTransform` is asked with a tolerance that every step meets, by which it takes one step of Dormand and Prince; its
+gradient is a step of the adjoint equation, and its log-det is integrated: neither is of that step.
+
 Left out: `UnconstrainedMonotonicTransform`, whose integral is a sum over nodes.
 """
 
@@ -25,10 +28,12 @@ from refflow.maps.elementwise import CONVENTIONS, AbsScale, ScaledAffine
 from refflow.maps.parametrisations import (BERNSTEIN_POLYNOMIALS, SPLINES, Entries, Free, LocationScale, MatrixEntries, PerField, PerPart,
                                            Premultiplied, Reshaped)
 
+from ..oracle import adapter
 from .shared import pinned, summed
 from .shared.networks import PASSES, SIZE, autoregressive, connects, coupling
 from .shared.numbers import raw, splines
-from .shared.torch import Network, declaring, holding, second_entry
+from .shared.torch import Network, declaring, holding, second_entry, values
+from .shared.velocity import NET, Velocity
 
 version = pinned("zuko", "1.6.0")
 declare = declaring("zuko.transforms.")
@@ -278,3 +283,11 @@ declare(refflow.Independent(vector, 1), "DependentTransform",
         lambda p: directions(t.DependentTransform(t.AdditiveTransform(p["inner"]["shift"]), 1)), fixed=["inner.scale"])
 declare_flow(refflow.Inverse(shift), "lazy.LazyInverse",
              lambda p: directions(zuko.lazy.LazyInverse(Given(t.AdditiveTransform(p["inner"]["shift"])))()), fixed=["inner.scale"])
+
+
+# -- in time ----------------------------------------------------------------------------------------------------------
+
+@adapter(refflow.DiscreteFlow(NET, "dopri5", 1, 0.25, 0.75), theirs="zuko.transforms.FreeFormJacobianTransform [one step]")
+def free_form(p, z):
+    net = {"net": {"layers": {key: {name: torch.from_numpy(v) for name, v in layer.items()} for key, layer in p["net"]["layers"].items()}}}
+    return {"forward": values(t.FreeFormJacobianTransform(Velocity(net), 0.25, 0.75, atol=math.inf)(torch.from_numpy(z)))}

@@ -131,6 +131,17 @@ REMEDIES = {
     ("torchflows", "the 1x1 convolution counts one pixel"): "Multiply the log-det of the matrix by the number of pixels.",
     ("torchflows", "the sigmoidal transformers have the log-det of no map"):
         "log dx/dz = -log d - log(1 - d) + logsumexp_k(log w_k + log a_k + log sigmoid(c_k) + log sigmoid(-c_k)), with c_k = a_k z + b_k.",
+    ("normflows", "Residual's log-det in training is another number"):
+        "Return the sum (-1)^(k+1) w_k/k e^T J^k e, whose powers are computed already, with the gradient of Neumann's series.",
+    ("normflows", "Residual takes the log-det's cotangent of the first row for all rows"):
+        "Keep the gradient of each row's log-det apart, or refuse cotangents that differ; reduce_memory=False has it right.",
+    ("torchflows", "a continuous flow's log-det has no gradient"):
+        "torch.autograd.grad(dz, x, e, create_graph=True), without torch.no_grad(), as the line that is commented out has it.",
+    ("torchflows", "a continuous flow's penalty of the Jacobian adds itself"): "return dxdt, app_div, delta_jac.",
+    ("torchflows", "a continuous flow takes one step, whatever its tolerances"):
+        'Let the default be an adaptive solver, as "dopri5", or pass options={"step_size": ...} to odeint.',
+    ("torchflows", "a continuous flow ends at a time of float32 digits"): "Keep end_time itself, in float64.",
+    ("torchflows", "SpectralMatrix does not use its coefficient"): "self.data / torch.clamp(sigma / self.c, min=1).",
     ("torchflows", "LUMatrix raises in float64"): "Make the identity in the dtype of the parameter: torch.eye(n, dtype=..., device=...).",
     ("torchflows", "Cubic raises in the first and in the last bin"):
         "At the end knots take the slope of the only bin, or a slope from the last two raw numbers, which are not used; and give x_k the "

@@ -31,6 +31,7 @@ CHECKED = REQUIREMENTS | {              # without exporters: only `validation.pe
     "pzflow": ("pzflow==4.0.0",),
     "transformers": ("torch", "transformers==5.24.0"),
     "piper": ("torch", "piper-tts==1.8.0"),
+    "torchdiffeq": ("torch", "torchdiffeq==0.2.5"),
     "distreqx": ("distreqx==0.0.3",),
     "surjectors": ("surjectors==0.3.3",),   # the last for Python 3.11
 }
