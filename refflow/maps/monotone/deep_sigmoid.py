@@ -28,9 +28,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, bijector, case, positive, real, simplex
-from ...core.arrays import doubled
-from .mixture import SIZES, MixtureBijector, RootProblem, flattened, rate_bias_bars
+from ...core import Array, Bijector, bijector, case, positive, real, simplex
+from ...core.arrays import doubled, rounded
+from .mixture import SCALE, SIZES, RootProblem, flattened, with_unit_weights
 from .sigmoid_mixture import SigmoidMixture
 
 
@@ -96,24 +96,71 @@ The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at
 
 
 @bijector(source="arXiv:1804.00779", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)
-class DeepSigmoid(MixtureBijector):
+class DeepSigmoid(Bijector):
     """x = logit(sum_k weights_k sigmoid(rate_k z + bias_k)); the inverse uses a bracketing solver."""
 
     weights: Array = simplex("K")
     rate: Array = positive("K")
     bias: Array = real("K")
+    event_ndim = (0, 0)
+    terms = property(lambda self: self.weights.shape[-1])           # in its sums
+
+    def cast(self, dtype):
+        """Its fields in another precision."""
+        return with_unit_weights(super().cast(dtype))
 
     # -- the map ------------------------------------------------------------------------------------------------------
+
+    def forward(self, z):
+        return self.mixture(z).image().astype(z.dtype)
+
+    def log_det(self, z):
+        return self.mixture(z).log_slope().astype(z.dtype)
+
+    def forward_and_log_det(self, z):
+        v = self.mixture(z)
+        return rounded((v.image(), v.log_slope()), z.dtype)
+
+    def slope(self, z):
+        return self.mixture(z).slope().astype(z.dtype)
+
+    def inverse(self, x):
+        return self.root(x)[0].astype(x.dtype)
+
+    def inverse_and_log_det(self, x):
+        z, v = self.root(x)
+        return rounded((z, -v.log_slope()), x.dtype)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        v = self.mixture(z).add_derivatives()
+
+        def pullback(x_bar, log_det_bar):
+            z_bar, *bars = v.pulled_back(x_bar, log_det_bar)
+            return rounded((z_bar, {"weights": v.weights_bar(x_bar, log_det_bar)} | self.bars(z, *bars)), z.dtype)
+
+        return rounded((v.image(), v.log_slope()), z.dtype), pullback
+
+    def inverse_vjp(self, x):
+        z, v = self.root(x)
+        v.add_derivatives()
+
+        def pullback(z_bar, log_det_bar):
+            x_bar, *bars = v.inverse_pulled_back(z_bar, log_det_bar)
+            return rounded((x_bar, {"weights": v.weights_bar(-x_bar, -log_det_bar)} | self.bars(z, *bars)), x.dtype)
+
+        return rounded((z, -v.log_slope()), x.dtype), pullback
+
+    def bars(self, z, u_bar, a_bar):
+        """The cotangents of the other fields."""
+        return {"rate": (u_bar * z[..., None] + a_bar) / SCALE, "bias": u_bar / SCALE}  # (8) (9)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     def mixture(self, z):
         w, a, c, z = doubled(self.weights, self.rate, self.bias, z)                 # (13)
         return SigmoidMixture(w, a, a * z[..., None] + c)                           # (1)
-
-    # -- the reverse rule ---------------------------------------------------------------------------------------------
-
-    bars = staticmethod(rate_bias_bars)                                             # (8) (9)
-
-    # -- in floating point --------------------------------------------------------------------------------------------
 
     def root(self, x):
         """(z, the mixture there)."""

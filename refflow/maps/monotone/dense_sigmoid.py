@@ -376,7 +376,7 @@ def pulled_back(layers, x_bar, l_bar, known=None):
     h_bar, l_bar, found = x_bar[..., None], l_bar[..., None], []
     for before, layer in reversed(list(zip([None, *layers], layers))):
         _, c_bar, rho_bar = layer.v.pulled_back(h_bar, l_bar)
-        w_bar, c_bar, rho_bar = layer.v.of_weights(h_bar, l_bar)["weights"], c_bar.sum(-2), rho_bar.sum(-2)
+        w_bar, c_bar, rho_bar = layer.v.weights_bar(h_bar, l_bar), c_bar.sum(-2), rho_bar.sum(-2)
         to_s = rho_bar * layer.a / SCALE
         l_bar_before = None if before is None else before.e * before.spread(to_s)   # (23)
         if known is not None:

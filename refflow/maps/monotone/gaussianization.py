@@ -30,10 +30,10 @@ import math
 import numpy as np
 import scipy
 
-from ...core import Array, bijector, case, increasing, positive, real
-from ...core.arrays import doubled
+from ...core import Array, Bijector, bijector, case, increasing, positive, real
+from ...core.arrays import doubled, rounded
 from ..elementwise.normal_cdf import ROOT_TWO_PI, lower_tail, mills_ratio
-from .mixture import SCALE, SIZES, Arguments, MixtureBijector, RootProblem, crossed, flattened, rate_bias_bars
+from .mixture import SCALE, SIZES, Arguments, RootProblem, crossed, flattened
 from .normal_tails import complement_difference, densities, lower_tails, mills_complement
 
 ROOT_TWO = math.sqrt(2)
@@ -133,23 +133,66 @@ In (1) and (2), rounding would separate `x` from the arguments where all of them
 
 
 @bijector(source="arXiv:2003.01941", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)
-class Gaussianization(MixtureBijector):
+class Gaussianization(Bijector):
     """x = Phi^-1(mean_k Phi(rate_k z + bias_k)); the inverse uses a bracketing solver."""
 
     rate: Array = positive("K")
     bias: Array = real("K")
+    event_ndim = (0, 0)
+    terms = property(lambda self: self.rate.shape[-1])              # in its sums
 
     # -- the map ------------------------------------------------------------------------------------------------------
+
+    def forward(self, z):
+        return self.mixture(z).x.astype(z.dtype)
+
+    def log_det(self, z):
+        return self.mixture(z).log_slope().astype(z.dtype)
+
+    def forward_and_log_det(self, z):
+        v = self.mixture(z)
+        return rounded((v.x, v.log_slope()), z.dtype)
+
+    def slope(self, z):
+        return self.mixture(z).slope().astype(z.dtype)
+
+    def inverse(self, x):
+        return self.root(x)[0].astype(x.dtype)
+
+    def inverse_and_log_det(self, x):
+        z, v = self.root(x)
+        return rounded((z, -v.log_slope()), x.dtype)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        v = self.mixture(z).add_derivatives()
+
+        def pullback(x_bar, log_det_bar):
+            z_bar, *bars = v.pulled_back(x_bar, log_det_bar)
+            return rounded((z_bar, self.bars(z, *bars)), z.dtype)
+
+        return rounded((v.x, v.log_slope()), z.dtype), pullback
+
+    def inverse_vjp(self, x):
+        z, v = self.root(x)
+        v.add_derivatives()
+
+        def pullback(z_bar, log_det_bar):
+            x_bar, *bars = v.inverse_pulled_back(z_bar, log_det_bar)
+            return rounded((x_bar, self.bars(z, *bars)), x.dtype)
+
+        return rounded((z, -v.log_slope()), x.dtype), pullback
+
+    def bars(self, z, u_bar, a_bar):
+        """The cotangents of the fields."""
+        return {"rate": (u_bar * z[..., None] + a_bar) / SCALE, "bias": u_bar / SCALE}                # (9) (10)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     def mixture(self, z):
         a, c, z = doubled(self.rate, self.bias, z)                                  # (13)
         return ProbitOfMean(a, a * z[..., None] + c)                                # (1)
-
-    # -- the reverse rule ---------------------------------------------------------------------------------------------
-
-    bars = staticmethod(rate_bias_bars)                                             # (9) (10)
-
-    # -- in floating point --------------------------------------------------------------------------------------------
 
     def root(self, x):
         """(z, the mixture there)."""
@@ -209,9 +252,6 @@ class ProbitOfMean(Arguments):
         shares = self.a * self.omega
         self.G = shares.sum(-1) / SCALE
         self.r = shares / self.G[..., None]
-
-    def image(self):
-        return self.x
 
     def distance(self, c):
         """b in a tail."""

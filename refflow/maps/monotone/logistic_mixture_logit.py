@@ -27,9 +27,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, bijector, case, positive, real, simplex
-from ...core.arrays import doubled
-from .mixture import SIZES, MixtureBijector, RootProblem, flattened, loc_scale_bars
+from ...core import Array, Bijector, bijector, case, positive, real, simplex
+from ...core.arrays import doubled, rounded
+from .mixture import SIZES, RootProblem, flattened, loc_scale_bars, with_unit_weights
 from .sigmoid_mixture import SigmoidMixture
 
 
@@ -97,24 +97,67 @@ The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at
 
 
 @bijector(source="arXiv:1902.00275", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)
-class LogisticMixtureLogit(MixtureBijector):
+class LogisticMixtureLogit(Bijector):
     """x = logit(sum_k weights_k sigmoid((z - loc_k)/scale_k)); the inverse uses a bracketing solver."""
 
     weights: Array = simplex("K")
     loc: Array = real("K")
     scale: Array = positive("K")
+    event_ndim = (0, 0)
+    terms = property(lambda self: self.weights.shape[-1])           # in its sums
+
+    def cast(self, dtype):
+        """Its fields in another precision."""
+        return with_unit_weights(super().cast(dtype))
 
     # -- the map ------------------------------------------------------------------------------------------------------
+
+    def forward(self, z):
+        return self.mixture(z).image().astype(z.dtype)
+
+    def log_det(self, z):
+        return self.mixture(z).log_slope().astype(z.dtype)
+
+    def forward_and_log_det(self, z):
+        v = self.mixture(z)
+        return rounded((v.image(), v.log_slope()), z.dtype)
+
+    def slope(self, z):
+        return self.mixture(z).slope().astype(z.dtype)
+
+    def inverse(self, x):
+        return self.root(x)[0].astype(x.dtype)
+
+    def inverse_and_log_det(self, x):
+        z, v = self.root(x)
+        return rounded((z, -v.log_slope()), x.dtype)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        v = self.mixture(z).add_derivatives()
+
+        def pullback(x_bar, log_det_bar):
+            z_bar, *bars = v.pulled_back(x_bar, log_det_bar)
+            return rounded((z_bar, {"weights": v.weights_bar(x_bar, log_det_bar)} | loc_scale_bars(v, *bars)), z.dtype)
+
+        return rounded((v.image(), v.log_slope()), z.dtype), pullback
+
+    def inverse_vjp(self, x):
+        z, v = self.root(x)
+        v.add_derivatives()
+
+        def pullback(z_bar, log_det_bar):
+            x_bar, *bars = v.inverse_pulled_back(z_bar, log_det_bar)
+            return rounded((x_bar, {"weights": v.weights_bar(-x_bar, -log_det_bar)} | loc_scale_bars(v, *bars)), x.dtype)
+
+        return rounded((z, -v.log_slope()), x.dtype), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     def mixture(self, z):
         w, loc, scale, z = doubled(self.weights, self.loc, self.scale, z)           # (13)
         return SigmoidMixture(w, 1 / scale, (z[..., None] - loc) / scale)           # (1) (13)
-
-    # -- the reverse rule ---------------------------------------------------------------------------------------------
-
-    bars = staticmethod(loc_scale_bars)                                             # (8) (9)
-
-    # -- in floating point --------------------------------------------------------------------------------------------
 
     def root(self, x):
         """(z, the mixture there)."""

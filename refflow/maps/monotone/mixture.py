@@ -40,8 +40,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector
-from ...core.arrays import rounded
 from ..elementwise.solve import increasing_root
 
 SCALE = 2.0**200
@@ -82,80 +80,8 @@ class Arguments:
         u_bar = (of_l * (crossed(self.r, self.a * self.b) / SCALE) - z_bar[..., None] * self.r) / self.a        # (6)
         return x_bar, u_bar, -of_l * self.r / self.a                                # (7)
 
-    def add_derivatives(self):
-        """b and what weights need, where they are not there from the start."""
-        return self
 
-    def of_weights(self, x_bar, l_bar):
-        """The cotangent of the weights, by name, if there are any."""
-        return {}
-
-
-class MixtureBijector(Bijector):
-    """A map of R by the letters of its arguments.
-
-    Pages give `mixture(z)`, the letters at z with the `image()`, `root(x)`, (z, the letters there), both in float64, and
-    `bars(v, z, u_bar, a_bar)`, the cotangents of the fields of the arguments from cotangents times SCALE.
-    """
-
-    event_ndim = (0, 0)
-    terms = property(lambda self: self.dims["K"])                   # in its sums
-
-    def cast(self, dtype):
-        """Its fields in another precision."""
-        fields = super().cast(dtype)
-        return with_unit_weights(fields) if "weights" in fields else fields
-
-    # -- the map ------------------------------------------------------------------------------------------------------
-
-    def forward(self, z):
-        return self.mixture(z).image().astype(z.dtype)
-
-    def log_det(self, z):
-        return self.mixture(z).log_slope().astype(z.dtype)
-
-    def forward_and_log_det(self, z):
-        v = self.mixture(z)
-        return rounded((v.image(), v.log_slope()), z.dtype)
-
-    def slope(self, z):
-        return self.mixture(z).slope().astype(z.dtype)
-
-    def inverse(self, x):
-        return self.root(x)[0].astype(x.dtype)
-
-    def inverse_and_log_det(self, x):
-        z, v = self.root(x)
-        return rounded((z, -v.log_slope()), x.dtype)
-
-    # -- the reverse rule ---------------------------------------------------------------------------------------------
-
-    def vjp(self, z):
-        v = self.mixture(z).add_derivatives()
-
-        def pullback(x_bar, log_det_bar):
-            z_bar, *bars = v.pulled_back(x_bar, log_det_bar)
-            return rounded((z_bar, v.of_weights(x_bar, log_det_bar) | self.bars(v, z, *bars)), z.dtype)
-
-        return rounded((v.image(), v.log_slope()), z.dtype), pullback
-
-    def inverse_vjp(self, x):
-        z, v = self.root(x)
-        v.add_derivatives()
-
-        def pullback(z_bar, log_det_bar):
-            x_bar, *bars = v.inverse_pulled_back(z_bar, log_det_bar)
-            return rounded((x_bar, v.of_weights(-x_bar, -log_det_bar) | self.bars(v, z, *bars)), x.dtype)
-
-        return rounded((z, -v.log_slope()), x.dtype), pullback
-
-
-def rate_bias_bars(v, z, u_bar, a_bar):
-    """The cotangents of rate and bias, from cotangents times SCALE."""
-    return {"rate": (u_bar * z[..., None] + a_bar) / SCALE, "bias": u_bar / SCALE}
-
-
-def loc_scale_bars(v, z, u_bar, a_bar):
+def loc_scale_bars(v, u_bar, a_bar):
     """The cotangents of loc and scale, from cotangents times SCALE."""
     return {"loc": -u_bar * v.a / SCALE, "scale": -(u_bar * v.u + a_bar * v.a) * v.a / SCALE}       # (8)
 

@@ -30,11 +30,11 @@ import math
 import numpy as np
 import scipy
 
-from ...core import Array, bijector, case, interval, positive, real, simplex
+from ...core import Array, Bijector, bijector, case, interval, positive, real, simplex
 from ...core.arrays import doubled, rounded
 from ..elementwise.normal_cdf import mills_ratio
 from .logistic_mixture_cdf import infinite
-from .mixture import SCALE, SIZES, Arguments, MixtureBijector, RootProblem, flattened, gaps, loc_scale_bars
+from .mixture import SCALE, SIZES, Arguments, RootProblem, flattened, loc_scale_bars, gaps, with_unit_weights
 from .normal_tails import densities, exponent, lower_tails, mills_complement
 
 
@@ -146,18 +146,36 @@ where 0 inf is 0.
 
 @bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, symmetric=True, solver=True, moderate=True,
           textbook=textbook)
-class NormalMixtureCDF(MixtureBijector):
+class NormalMixtureCDF(Bijector):
     """x = sum_k weights_k Phi((z - loc_k)/scale_k), from R to (0, 1); the inverse uses a bracketing solver."""
 
     weights: Array = simplex("K")
     loc: Array = real("K")
     scale: Array = positive("K")
+    event_ndim = (0, 0)
+    terms = property(lambda self: self.weights.shape[-1])           # in its sums
+
+    def cast(self, dtype):
+        """Its fields in another precision."""
+        return with_unit_weights(super().cast(dtype))
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    def mixture(self, z):
-        w, loc, scale, z = doubled(self.weights, self.loc, self.scale, z)           # (13)
-        return NormalMixture(w, 1 / scale, (z[..., None] - loc) / scale)            # (1)
+    def forward(self, z):
+        return self.mixture(z).image().astype(z.dtype)
+
+    def log_det(self, z):
+        return self.mixture(z).log_slope().astype(z.dtype)
+
+    def forward_and_log_det(self, z):
+        v = self.mixture(z)
+        return rounded((v.image(), v.log_slope()), z.dtype)
+
+    def slope(self, z):
+        return self.mixture(z).slope().astype(z.dtype)
+
+    def inverse(self, x):
+        return self.root(x)[0].astype(x.dtype)
 
     def inverse_and_log_det(self, x):
         z, _, inverse_log_det = self.root(x)
@@ -165,19 +183,31 @@ class NormalMixtureCDF(MixtureBijector):
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
 
-    bars = staticmethod(loc_scale_bars)                                             # (8) (9)
+    def vjp(self, z):
+        v = self.mixture(z)
+
+        def pullback(x_bar, log_det_bar):
+            z_bar, *bars = v.pulled_back(x_bar, log_det_bar)
+            fields = {"weights": v.weights_bar(x_bar, log_det_bar)} | loc_scale_bars(v, *bars)
+            return rounded((z_bar, fields), z.dtype)
+
+        return rounded((v.image(), v.log_slope()), z.dtype), pullback
 
     def inverse_vjp(self, x):
         z, v, inverse_log_det = self.root(x)
 
         def pullback(z_bar, log_det_bar):
             x_bar, *bars = v.inverse_pulled_back(z_bar, log_det_bar)
-            fields = {"weights": v.inverse_weights_bar(z_bar, log_det_bar)} | self.bars(v, z, *bars)
+            fields = {"weights": v.inverse_weights_bar(z_bar, log_det_bar)} | loc_scale_bars(v, *bars)
             return rounded(self.with_ends(x, x_bar, fields, z_bar, log_det_bar), x.dtype)
 
         return rounded((z, inverse_log_det), x.dtype), pullback
 
     # -- in floating point --------------------------------------------------------------------------------------------
+
+    def mixture(self, z):
+        w, loc, scale, z = doubled(self.weights, self.loc, self.scale, z)           # (13)
+        return NormalMixture(w, 1 / scale, (z[..., None] - loc) / scale)            # (1)
 
     def root(self, x):
         """(z, the mixture there, -log|dx/dz|)."""
@@ -274,9 +304,9 @@ class NormalMixture(Arguments):
         """sum_i w_i terms_ki / W^2."""
         return (self.w[..., None, :] * terms).sum(-1) / (self.W * self.W)[..., None]
 
-    def of_weights(self, x_bar, l_bar):
+    def weights_bar(self, x_bar, l_bar):
         X, scaled = self.of_i(self.steps()), self.a * self.F / SCALE * (self.W / self.H)[..., None]  # (22)
-        return {"weights": x_bar[..., None] * X + l_bar[..., None] * self.of_i(gaps(scaled))}   # (10) (23)
+        return x_bar[..., None] * X + l_bar[..., None] * self.of_i(gaps(scaled))    # (10) (23)
 
     def inverse_weights_bar(self, z_bar, l_bar):
         t, alike = -self.u * self.a, (self.u[..., :, None] < 0) == (self.u[..., None, :] < 0)       # (6)

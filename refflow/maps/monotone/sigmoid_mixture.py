@@ -101,8 +101,8 @@ class SigmoidMixture(Arguments):
         apart = -np.expm1(-np.abs(np.where(u_k == u_i, 0, u_k - u_i)))
         return p * n * np.where(larger, apart, -apart)                              # (8)
 
-    def of_weights(self, x_bar, l_bar):
-        return {"weights": x_bar[..., None] * self.X + l_bar[..., None] * self.Y}   # (14)
+    def weights_bar(self, x_bar, l_bar):
+        return x_bar[..., None] * self.X + l_bar[..., None] * self.Y                # (14)
 
 
 def under(v, top):
