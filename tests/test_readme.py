@@ -197,8 +197,8 @@ def test_the_users_example_is_caught():
 
 
 def test_every_table_is_there():
-    """Two are made by modules of their own, and compared by their tests: `validation.coverage`, `validation.bfloat16`."""
-    assert {path.stem for path in TABLES.glob("*.md")} == {make.__name__ for make in TITLES} | {"coverage", "bfloat16"}
+    """Three are made by modules of their own: `validation.coverage`, `validation.bfloat16`, `validation.solvers`."""
+    assert {path.stem for path in TABLES.glob("*.md")} == {make.__name__ for make in TITLES} | {"coverage", "bfloat16", "solvers"}
     assert set(readme.sections(TEXT)) == set(GENERATORS) - {make.__name__ for make in TITLES}
 
 
